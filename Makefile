@@ -1,0 +1,64 @@
+# Everything here needs a POSIX shell, GNU make 4, Python 3.11 or newer and the package registries; no Docker.
+# `make PYTHON=python3.12 demo` takes another Python; `make test ARGS="-k cursors"` hands pytest more arguments.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+# Test files at once. Most of their time is waiting for servers, so that one more than the cores of a laptop pays.
+WORKERS ?= 3
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --generate-hashes --quiet
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test proofs check mutants chaos up clean lock
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Install what requirements.lock says into .venv; nothing when it is there already
+
+demo: $(INSTALLED) ## Bring up real Kafka and Postgres, run a conversation, kill a sequencer, prove the result
+	$(BIN)/gapless demo $(ARGS)
+
+test: $(INSTALLED) ## Run every test but the proofs; WORKERS=1 for one after the other
+	$(BIN)/pytest -m "not proof" -n $(WORKERS) --dist loadfile $(ARGS)
+
+proofs: $(INSTALLED) ## Break everything for minutes, bounded: what CI runs beside the tests
+	$(BIN)/pytest -m proof $(ARGS)
+
+check: $(INSTALLED) ## Lint, formatting, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+mutants: $(INSTALLED) ## Plant curated bugs one by one and see each caught by its named check (minutes)
+	$(BIN)/python tests/mutants/run.py $(ARGS)
+
+chaos: $(INSTALLED) ## Break the whole system for minutes and prove that no answer was untrue: ARGS="--minutes 20 --seed 7"
+	$(BIN)/python -m tests.chaos.run $(ARGS)
+
+up: $(INSTALLED) ## Run the whole system here until Ctrl-C
+	$(BIN)/gapless up $(ARGS)
+
+lock: $(INSTALLED) ## Resolve pyproject.toml again into both lock files; versions that still fit are kept
+	$(COMPILE) --extra dev -o requirements.lock
+	$(COMPILE) --constraint requirements.lock -o requirements-runtime.lock
+
+clean: ## Remove what make and the tools left here: .venv, caches, built files
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Last and only when the whole installation stands is the stamp written: an interrupted one is done again.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Gapless needs Python 3.11 or newer, and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
