@@ -1,0 +1,198 @@
+"""What makes a body acceptable: the guard before a parser sees it, and the limits of the parsed body."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from math import isfinite
+from typing import Any, Final
+
+from schemas import ids, limits
+from schemas.bodies import (
+    Body,
+    ChatCreate,
+    ChatRename,
+    Mark,
+    MemberAdd,
+    MemberRemove,
+    MemberRole,
+    MessageDelete,
+    MessageEdit,
+    MessageSend,
+    Reaction,
+    canonical_json,
+)
+from schemas.errors import Reason, Refused
+
+_MANY_DIGITS = re.compile(rb"[0-9]{%d}" % (limits.NUMBER_DIGITS + 1))
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+"""A string, or what an unclosed one leaves: without the `?` each quote of 256 KiB would be tried to the end."""
+
+_BRACKET = re.compile(rb"[\[\]{}]")
+
+
+def guard_before_parsing(raw: bytes) -> None:
+    """Refuses nesting and numbers that would cost a parser more than they can be worth. Raises Refused.
+
+    The common body passes by two counts and one search, without being taken apart.
+    """
+    deep = raw.count(b"{") + raw.count(b"[") > limits.BODY_DEPTH
+    if not deep and _MANY_DIGITS.search(raw) is None:
+        return
+    bare = _STRING.sub(b'""', raw)
+    if _MANY_DIGITS.search(bare) is not None:
+        raise Refused(Reason.INVALID, f"a number has at most {limits.NUMBER_DIGITS} digits")
+    depth = 0
+    for bracket in _BRACKET.finditer(bare):
+        depth += 1 if bracket[0] in b"{[" else -1
+        if depth > limits.BODY_DEPTH:
+            raise Refused(Reason.INVALID, f"metadata nests at most {limits.METADATA_DEPTH} levels", "/metadata")
+
+
+def check_limits(body: Body) -> None:
+    """Holds a parsed body against the limits. Raises Refused with the JSON pointer of the part at fault."""
+    _LIMITS[type(body)](body)
+
+
+def _chat_create(body: ChatCreate) -> None:
+    if body.kind == "direct":
+        if body.name is not None:
+            raise Refused(Reason.INVALID, "a direct chat has no name", "/name")
+        if len(body.members) > 1:
+            raise Refused(Reason.INVALID, "a direct chat's members are the other user, or none", "/members")
+    else:
+        _name(body.name if body.name is not None else "")
+    if len(body.members) > limits.MEMBERS_PER_COMMAND:
+        raise Refused(Reason.INVALID, f"one command names at most {limits.MEMBERS_PER_COMMAND} members", "/members")
+    if len(set(body.members)) != len(body.members):
+        raise Refused(Reason.INVALID, "a member is named twice", "/members")
+
+
+def _name(name: str) -> None:
+    if not 1 <= len(name) <= limits.NAME_CHARACTERS:
+        raise Refused(Reason.INVALID, f"a name has 1 to {limits.NAME_CHARACTERS} characters", "/name")
+    _storable(name, "/name")
+    if not ids.normalise_creation_name(name):
+        raise Refused(Reason.INVALID, "a name has more than white space", "/name")
+
+
+def _text(text: str) -> None:
+    if len(text) > limits.TEXT_CHARACTERS:
+        raise Refused(Reason.TOO_LARGE, f"a text has at most {limits.TEXT_CHARACTERS} characters", "/text")
+    if not text:
+        raise Refused(Reason.INVALID, "a text has at least one character", "/text")
+    _storable(text, "/text")
+
+
+def _storable(text: str, pointer: str) -> None:
+    if "\0" in text:
+        raise Refused(Reason.INVALID, "U+0000 cannot be stored", pointer)
+    if not text.isascii() and _SURROGATE.search(text) is not None:
+        raise Refused(Reason.INVALID, "a lone surrogate is no character", pointer)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _message_send(body: MessageSend) -> None:
+    _text(body.text)
+    if body.media_urls is not None:
+        _media_urls(body.media_urls)
+    if body.metadata is not None:
+        _metadata(body.metadata)
+    if body.original_sent_at is not None:
+        parse_instant(body.original_sent_at)
+
+
+def _media_urls(urls: list[str]) -> None:
+    if len(urls) > limits.MEDIA_URLS:
+        raise Refused(Reason.INVALID, f"a message has at most {limits.MEDIA_URLS} media_urls", "/media_urls")
+    for i, url in enumerate(urls):
+        pointer = f"/media_urls/{i}"
+        if len(url) > limits.MEDIA_URL_CHARACTERS:
+            raise Refused(Reason.INVALID, f"a URL has at most {limits.MEDIA_URL_CHARACTERS} characters", pointer)
+        if not url.startswith(("http://", "https://")):
+            raise Refused(Reason.INVALID, "a URL starts with http:// or https://", pointer)
+        _storable(url, pointer)
+
+
+def _metadata(metadata: dict[str, Any]) -> None:
+    too_large = Refused(Reason.TOO_LARGE, f"metadata has at most {limits.METADATA_BYTES} bytes", "/metadata")
+    for count, (value, depth) in enumerate(_walk(metadata, 1)):
+        if count > limits.METADATA_BYTES:
+            raise too_large  # each has a byte at least; the rest need not be walked to know it
+        if depth > limits.METADATA_DEPTH:
+            raise Refused(Reason.INVALID, f"metadata nests at most {limits.METADATA_DEPTH} levels", "/metadata")
+        if isinstance(value, str):
+            _storable(value, "/metadata")
+        elif isinstance(value, float):
+            if not isfinite(value):
+                raise Refused(Reason.INVALID, "a number is finite", "/metadata")
+        elif type(value) is int and not -limits.SAFE_INTEGER <= value <= limits.SAFE_INTEGER:
+            raise Refused(Reason.INVALID, "an integer lies within ±(2^53−1)", "/metadata")
+    if len(canonical_json(metadata)) > limits.METADATA_BYTES:
+        raise too_large
+
+
+def _walk(value: object, depth: int) -> Iterator[tuple[object, int]]:
+    """Every key and value inside, each with the number of containers it stands in (itself counted if one)."""
+    yield value, depth if isinstance(value, (dict, list)) else depth - 1
+    if depth > limits.METADATA_DEPTH:
+        return  # the caller refuses what was just yielded
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key, depth
+            yield from _walk(inner, depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _walk(inner, depth + 1)
+
+
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
+
+
+def parse_instant(text: str) -> datetime:
+    """An RFC 3339 time in UTC (`Z`), years 1970 to 9999. Raises Refused(invalid)."""
+    fault = Refused(Reason.INVALID, "a time is RFC 3339 in UTC, as 2026-01-31T12:00:00.000Z", "/original_sent_at")
+    if _INSTANT.fullmatch(text) is None or text < "1970":
+        raise fault
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:  # the 31st of June
+        raise fault from None
+
+
+def _whole_number(value: int, pointer: str, least: int) -> None:
+    if not least <= value <= limits.SAFE_INTEGER:
+        raise Refused(Reason.INVALID, f"a number from {least} to 2^53−1", pointer)
+
+
+def _message_edit(body: MessageEdit) -> None:
+    _whole_number(body.seq, "/seq", 1)
+    _text(body.text)
+
+
+def _reaction(body: Reaction) -> None:
+    _whole_number(body.seq, "/seq", 1)
+    _storable(body.emoji, "/emoji")
+    if not 1 <= len(body.emoji.encode()) <= limits.EMOJI_BYTES:
+        raise Refused(Reason.INVALID, f"an emoji has 1 to {limits.EMOJI_BYTES} bytes", "/emoji")
+
+
+def _no_limit(_: Body) -> None:
+    """Its form says it all."""
+
+
+_LIMITS: Final[dict[type[Body], Callable[[Any], None]]] = {
+    ChatCreate: _chat_create,
+    MemberAdd: _no_limit,
+    MemberRemove: _no_limit,
+    MemberRole: _no_limit,
+    ChatRename: lambda body: _name(body.name),
+    MessageSend: _message_send,
+    MessageEdit: _message_edit,
+    MessageDelete: lambda body: _whole_number(body.seq, "/seq", 1),
+    Reaction: _reaction,
+    Mark: lambda body: _whole_number(body.up_to_seq, "/up_to_seq", 0),
+}

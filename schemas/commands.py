@@ -1,0 +1,47 @@
+"""From the bytes of a command's body to a checked one.
+
+A body is checked in three steps, each with its own answer: guarded before it is parsed (depth and digits: a
+parser must not be the first to see 20,000 levels), parsed into its model (`malformed`), and held against the
+limits (`too_large`, `invalid`). Ingest runs the same functions to answer early; what the writer says counts.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from pydantic import ValidationError
+
+from schemas import limits
+from schemas.bodies import BODY_OF, Body
+from schemas.checks import check_limits, guard_before_parsing
+from schemas.errors import Reason, Refused
+
+
+def digest(command_type: str, body: bytes) -> bytes:
+    """What makes two payloads under one key the same: blake2b-128 over type, a zero byte, and the bytes as came."""
+    return blake2b(b"%b\0%b" % (command_type.encode(), body), digest_size=16).digest()
+
+
+def parse_body(command_type: str, raw: bytes) -> Body:
+    """The checked body of a command of a known type.
+
+    Raises Refused: `too_large`, `malformed` (not the JSON this type has) or `invalid` (outside a limit).
+    Never raises anything else, whatever the bytes.
+    """
+    if len(raw) > limits.COMMAND_BYTES:
+        raise Refused(Reason.TOO_LARGE, f"a command has at most {limits.COMMAND_BYTES} bytes")
+    guard_before_parsing(raw)
+    try:
+        body = BODY_OF[command_type].model_validate_json(raw)
+    except ValidationError as error:
+        raise _malformed(error) from None
+    except Exception as error:
+        raise Refused(Reason.MALFORMED, "the body is not JSON that can be read") from error
+    check_limits(body)
+    return body
+
+
+def _malformed(error: ValidationError) -> Refused:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in first["loc"])
+    return Refused(Reason.MALFORMED, first["msg"][:200], pointer[:200])

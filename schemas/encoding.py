@@ -1,0 +1,270 @@
+"""Records: commands and outcomes to and from key, headers and value (CloudEvents 1.0, Kafka binary mode).
+
+Writing a command is for producers and trusts its arguments. Reading one is for the writer and trusts nothing:
+whatever came, `read_command` returns, with the parts that are usable and, where there is one, the fault.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+from schemas import ids, limits
+from schemas.bodies import MARKS
+from schemas.errors import LogCorrupt, Reason, Refused
+from schemas.events import EventType, Outcome
+from schemas.ids import ChatId, CommandId, UserId
+from schemas.log import Stamp
+
+Headers = list[tuple[str, bytes]]
+
+
+class Record(Protocol):
+    """What a reader needs of a record as it came from Kafka. aiokafka's ConsumerRecord is one."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class Encoded(NamedTuple):
+    """A record ready to be appended."""
+
+    key: bytes | None
+    value: bytes
+    headers: Headers
+    timestamp_ms: int | None = None
+    """None: the broker's (commands have LogAppendTime)."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in a batch, estimated from above: a record takes at most 32 beside what it holds, a header of ours at
+        most 24 beside its value (our longest name has 14)."""
+        key = self.key
+        held = sum([len(value) for _, value in self.headers])
+        return len(self.value) + (len(key) if key is not None else 0) + held + 24 * len(self.headers) + 32
+
+
+class ReplyTo(NamedTuple):
+    """Where a waiting ingest listens."""
+
+    partition: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command as read from the topic. With a `fault` nothing else can be relied on but offset and reply_to."""
+
+    offset: int
+    type: str = ""
+    body: bytes = b""
+    key: bytes | None = None
+    """Only if it is short enough to be repeated on the outcome."""
+    chat_id: ChatId | None = None
+    sender_id: UserId | None = None
+    client_generated_id: str | None = None
+    command_id: CommandId | None = None
+    reply_to: ReplyTo | None = None
+    traceparent: str | None = None
+    fault: Refused | None = None
+
+
+_TYPE = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
+_REPLY_TO = re.compile(rf"(\d{{1,5}})/([\x21-\x7e]{{1,{limits.REQUEST_ID_CHARACTERS}}})", re.ASCII)
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+_SPECVERSION: Final = ("ce_specversion", b"1.0")
+_CONTENT_TYPE: Final = ("content-type", b"application/json")
+
+
+def is_traceparent(text: str) -> bool:
+    """Whether it is a W3C trace context that may be passed on."""
+    return _TRACEPARENT.fullmatch(text) is not None
+
+
+def encode_command(command: Command, source: str) -> Encoded:
+    """The record of a command. `source` names the program that sends it (CloudEvents `source`)."""
+    if command.chat_id is None or command.sender_id is None or command.command_id is None:
+        raise ValueError("a command to be sent has a chat, a sender and an id")
+    headers = [
+        _SPECVERSION,
+        ("ce_id", command.command_id.encode()),
+        ("ce_source", source.encode()),
+        ("ce_type", command.type.encode()),
+        ("ce_sender", command.sender_id.encode()),
+    ]
+    if command.client_generated_id is not None:
+        headers.append(("ce_clientid", command.client_generated_id.encode()))
+    headers.append(_CONTENT_TYPE)
+    if command.reply_to is not None:
+        headers.append(("ce_replyto", f"{command.reply_to.partition}/{command.reply_to.request_id}".encode()))
+    if command.traceparent is not None:
+        headers.append(("traceparent", command.traceparent.encode()))
+    return Encoded(command.chat_id.encode(), command.body, headers)
+
+
+def read_command(record: Record, partition: int, partitions: int) -> Command:
+    """The command in a record of `chat.commands`. Never raises for what a record may hold."""
+    text = _texts(record.headers)
+    key = record.key
+    chat_id = _chat_id(key)
+    sender_id = _uuid_or_none(text.get("ce_sender", ""))
+    client_generated_id = text.get("ce_clientid", "")
+    keyed = ids.is_client_generated_id(client_generated_id)
+    command_type = text.get("ce_type", "")
+    if _TYPE.fullmatch(command_type) is None:
+        command_type = ""
+    claimed_id = _uuid_or_none(text.get("ce_id", ""))
+    fault: Refused | None = None
+    command_id: str | None = None
+    if chat_id is not None and ids.partition_of(chat_id, partitions) != partition:
+        fault = Refused(
+            Reason.WRONG_PARTITION,
+            f"this chat lives in partition {ids.partition_of(chat_id, partitions)} of {partitions}",
+        )
+    elif chat_id is None:
+        fault = Refused(Reason.MALFORMED, "the record's key is not a chat_id")
+    elif not command_type:
+        fault = Refused(Reason.MALFORMED, "ce_type is missing or not 1 to 128 visible ASCII characters")
+    elif sender_id is None:
+        fault = Refused(Reason.MALFORMED, "ce_sender is not a user_id")
+    elif text.get("ce_specversion", "1.0") != "1.0":
+        fault = Refused(Reason.MALFORMED, "ce_specversion is not 1.0")
+    elif command_type in MARKS:
+        command_id = claimed_id
+    elif not keyed:
+        fault = Refused(Reason.MALFORMED, "ce_clientid is missing or not 1 to 128 visible ASCII characters")
+    else:
+        command_id = ids.command_id(ChatId(chat_id), UserId(sender_id), client_generated_id)
+        if command_id != claimed_id:
+            command_id = None
+            fault = Refused(Reason.MALFORMED, "ce_id is not the id of this chat, sender and ce_clientid")
+    traceparent = text.get("traceparent")
+    return Command(
+        offset=record.offset,
+        type=command_type,
+        body=record.value or b"",
+        key=key if key is not None and len(key) <= limits.OUTCOME_KEY_BYTES else None,
+        chat_id=ChatId(chat_id) if chat_id is not None else None,
+        sender_id=UserId(sender_id) if sender_id is not None else None,
+        # A mark's ce_id is not checked: with a key beside it, it would be remembered as somebody else's command.
+        client_generated_id=client_generated_id if keyed and command_type not in MARKS else None,
+        command_id=CommandId(command_id) if command_id is not None else None,
+        reply_to=_reply_to(text.get("ce_replyto")),
+        traceparent=traceparent if traceparent is not None and is_traceparent(traceparent) else None,
+        fault=fault,
+    )
+
+
+def undecodable_command(offset: int) -> Command:
+    """Stands for a record that the Kafka client cannot take apart: it is answered and passed like any other."""
+    return Command(offset=offset, fault=Refused(Reason.MALFORMED, "the record cannot be decoded"))
+
+
+def encode_outcome(outcome: Outcome, stamp: Stamp, source: bytes) -> Encoded:
+    """The record of an outcome at its place in the log. `source` is `event_source(partition)`."""
+    headers = [
+        _SPECVERSION,
+        ("ce_id", b"%d/%d" % (stamp.term, stamp.index)),
+        ("ce_source", source),
+        ("ce_type", outcome.type.encode()),
+    ]
+    add = headers.append
+    if stamp.index:
+        add(("ce_command", b"%d" % stamp.command_offset))
+    if outcome.command_id is not None:
+        add(("ce_commandid", outcome.command_id.encode()))
+    if outcome.client_generated_id is not None:
+        add(("ce_clientid", outcome.client_generated_id.encode()))
+    if outcome.sender_id is not None:
+        add(("ce_sender", outcome.sender_id.encode()))
+    if outcome.position is not None:
+        add(("ce_position", b"%d" % outcome.position))
+    if outcome.seq is not None:
+        add(("ce_seq", b"%d" % outcome.seq))
+    if outcome.traceparent is not None:
+        add(("traceparent", outcome.traceparent.encode()))
+    add(_CONTENT_TYPE)
+    return Encoded(outcome.key, outcome.body, headers, outcome.at_ms)
+
+
+def event_source(partition: int) -> bytes:
+    return b"/gapless/chat.events/%d" % partition
+
+
+def read_outcome(record: Record) -> Outcome:
+    """The outcome in a record that the rule found valid, or the body-carrying half of an opening.
+
+    Raises LogCorrupt where it is not what a writer appends.
+    """
+    headers = dict(record.headers)
+    try:
+        key = record.key
+        chat_id = _chat_id(key)
+        command_id = headers.get("ce_commandid")
+        client_generated_id = headers.get("ce_clientid")
+        sender_id = headers.get("ce_sender")
+        position = headers.get("ce_position")
+        seq = headers.get("ce_seq")
+        traceparent = headers.get("traceparent")
+        return Outcome(
+            type=headers["ce_type"].decode(),
+            at_ms=record.timestamp,
+            body=record.value or b"",
+            key=key,
+            chat_id=ChatId(chat_id) if chat_id is not None else None,
+            command_id=CommandId(command_id.decode()) if command_id is not None else None,
+            client_generated_id=client_generated_id.decode() if client_generated_id is not None else None,
+            sender_id=UserId(sender_id.decode()) if sender_id is not None else None,
+            position=int(position) if position is not None else None,
+            seq=int(seq) if seq is not None else None,
+            traceparent=traceparent.decode() if traceparent is not None else None,
+        )
+    except (KeyError, ValueError, AttributeError) as error:  # a header that is null has no decode()
+        raise LogCorrupt(f"the record at offset {record.offset} is no outcome: {error!r:.200}") from None
+
+
+def opening_outcome(body: bytes, at_ms: int) -> Outcome:
+    """A `term.opened` as it is appended: no key, no command."""
+    return Outcome(type=EventType.TERM_OPENED, at_ms=at_ms, body=body)
+
+
+_TEXT_HEADERS: Final = frozenset(
+    {"ce_specversion", "ce_id", "ce_type", "ce_sender", "ce_clientid", "ce_replyto", "traceparent"}
+)
+
+
+def _texts(headers: Sequence[tuple[str, bytes]]) -> dict[str, str]:
+    """The headers that the writer looks at, as text; one that is no short ASCII is as good as absent. Of a header
+    that is there twice the last counts."""
+    texts: dict[str, str] = {}
+    for name, value in headers:
+        if name in _TEXT_HEADERS:
+            if value is not None and len(value) <= 256 and value.isascii():
+                texts[name] = value.decode()
+            else:
+                texts.pop(name, None)
+    return texts
+
+
+def _chat_id(key: bytes | None) -> str | None:
+    """Of a key that is one. A rejected command's key is repeated on its outcome, so readers meet others too."""
+    return _uuid_or_none(key.decode("ascii", "replace")) if key is not None and len(key) == 36 else None
+
+
+def _uuid_or_none(text: str) -> str | None:
+    return text if len(text) == 36 and ids.is_uuid(text) else None
+
+
+def _reply_to(text: str | None) -> ReplyTo | None:
+    match = _REPLY_TO.fullmatch(text) if text is not None else None
+    return ReplyTo(int(match[1]), match[2]) if match is not None else None

@@ -1,0 +1,222 @@
+"""The outcome types: what the log says of a command, and the bodies that are not the command's own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from pydantic import ValidationError
+
+from schemas.bodies import BODY_OF, Body, CommandType, canonical_json
+from schemas.errors import LogCorrupt, Reason
+from schemas.ids import ChatId, CommandId, UserId
+
+
+class EventType(StrEnum):
+    """`ce_type` of a record of `chat.events`."""
+
+    CHAT_CREATED = "chat.created.v1"
+    MEMBER_ADDED = "member.added.v1"
+    MEMBER_REMOVED = "member.removed.v1"
+    MEMBER_ROLE_CHANGED = "member.role.changed.v1"
+    CHAT_RENAMED = "chat.renamed.v1"
+    MESSAGE_SENT = "message.sent.v1"
+    MESSAGE_EDITED = "message.edited.v1"
+    MESSAGE_DELETED = "message.deleted.v1"
+    REACTION_ADDED = "reaction.added.v1"
+    REACTION_REMOVED = "reaction.removed.v1"
+    READ_ADVANCED = "read.advanced.v1"
+    DELIVERED_ADVANCED = "delivered.advanced.v1"
+    DUPLICATE = "command.duplicate.v1"
+    UNCHANGED = "command.unchanged.v1"
+    REJECTED = "command.rejected.v1"
+    TERM_OPENED = "term.opened.v1"
+
+
+EVENT_OF: Final[dict[str, EventType]] = {
+    CommandType.CHAT_CREATE: EventType.CHAT_CREATED,
+    CommandType.MEMBER_ADD: EventType.MEMBER_ADDED,
+    CommandType.MEMBER_REMOVE: EventType.MEMBER_REMOVED,
+    CommandType.MEMBER_ROLE: EventType.MEMBER_ROLE_CHANGED,
+    CommandType.CHAT_RENAME: EventType.CHAT_RENAMED,
+    CommandType.MESSAGE_SEND: EventType.MESSAGE_SENT,
+    CommandType.MESSAGE_EDIT: EventType.MESSAGE_EDITED,
+    CommandType.MESSAGE_DELETE: EventType.MESSAGE_DELETED,
+    CommandType.REACTION_ADD: EventType.REACTION_ADDED,
+    CommandType.REACTION_REMOVE: EventType.REACTION_REMOVED,
+    CommandType.READ_MARK: EventType.READ_ADVANCED,
+    CommandType.DELIVERED_MARK: EventType.DELIVERED_ADVANCED,
+}
+"""The accepted outcome of each command type. Its body is the command's body, byte for byte."""
+
+COMMAND_OF: Final[dict[str, CommandType]] = {event.value: CommandType(command) for command, event in EVENT_OF.items()}
+"""The command type behind an accepted outcome; no other outcome type is a key here."""
+
+
+class OutcomeKind(StrEnum):
+    """What became of a command, as a sender is told."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    UNCHANGED = "unchanged"
+    REJECTED = "rejected"
+
+
+_REASONS: Final = frozenset(reason.value for reason in Reason)
+_KIND_OF: Final = {
+    EventType.DUPLICATE.value: OutcomeKind.DUPLICATE,
+    EventType.UNCHANGED.value: OutcomeKind.UNCHANGED,
+    EventType.REJECTED.value: OutcomeKind.REJECTED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The one record that answers one command, without its place in the log (that is its `log.Stamp`).
+
+    Only `type`, `at_ms` and `body` are always there: a command may have been anything.
+    """
+
+    type: str
+    at_ms: int
+    """When it was sequenced, ms since 1970 UTC; never decreasing in a partition. The record's timestamp."""
+    body: bytes
+    key: bytes | None = None
+    chat_id: ChatId | None = None
+    command_id: CommandId | None = None
+    client_generated_id: str | None = None
+    sender_id: UserId | None = None
+    position: int | None = None
+    """In its chat; of an accepted outcome."""
+    seq: int | None = None
+    """In its chat; of an accepted message."""
+    traceparent: str | None = None
+
+    @property
+    def kind(self) -> OutcomeKind:
+        return _KIND_OF.get(self.type, OutcomeKind.ACCEPTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duplicate:
+    """Body of `command.duplicate.v1`: the original's figures."""
+
+    seq: int | None
+    position: int
+    sent_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """Body of `command.rejected.v1`. `command_type` only where the command named one that can be repeated."""
+
+    command_type: str | None
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermOpened:
+    """Body of `term.opened.v1`: a writer took the partition over."""
+
+    owner: str
+    """A fresh UUID for each opening, by which its writer knows it again."""
+    host: str
+    partitions: int
+    """Of the topics, for the life of the log."""
+    commands_from: int | None = None
+    """The next command, where an operator set it after a proven loss or an import."""
+
+
+def encode_duplicate(body: Duplicate) -> bytes:
+    seq = "" if body.seq is None else f'"seq":{body.seq},'
+    return f'{{{seq}"position":{body.position},"sent_at_ms":{body.sent_at_ms}}}'.encode()
+
+
+def encode_unchanged(position: int | None) -> bytes:
+    return b"{}" if position is None else b'{"position":%d}' % position
+
+
+def encode_rejected(body: Rejected) -> bytes:
+    fields = {"command_type": body.command_type, "reason": body.reason.value, "detail": body.detail}
+    return canonical_json({k: v for k, v in fields.items() if v is not None})
+
+
+def encode_term_opened(body: TermOpened) -> bytes:
+    fields = {
+        "owner": body.owner,
+        "host": body.host,
+        "partitions": body.partitions,
+        "commands_from": body.commands_from,
+    }
+    return canonical_json({k: v for k, v in fields.items() if v is not None})
+
+
+def decode_duplicate(raw: bytes) -> Duplicate:
+    """Raises LogCorrupt where the bytes are no such body; the others below alike."""
+    fields = _object(raw)
+    return Duplicate(
+        seq=_part(fields, "seq", int) if "seq" in fields else None,
+        position=_part(fields, "position", int),
+        sent_at_ms=_part(fields, "sent_at_ms", int),
+    )
+
+
+def decode_unchanged(raw: bytes) -> int | None:
+    fields = _object(raw)
+    return _part(fields, "position", int) if "position" in fields else None
+
+
+def decode_rejected(raw: bytes) -> Rejected:
+    fields = _object(raw)
+    reason = _part(fields, "reason", str)
+    if reason not in _REASONS:
+        raise LogCorrupt(f"a command was rejected for no known reason: {reason!r:.80}")
+    return Rejected(
+        command_type=_part(fields, "command_type", str) if "command_type" in fields else None,
+        reason=Reason(reason),
+        detail=_part(fields, "detail", str),
+    )
+
+
+def decode_term_opened(raw: bytes) -> TermOpened:
+    fields = _object(raw)
+    return TermOpened(
+        owner=_part(fields, "owner", str),
+        host=_part(fields, "host", str),
+        partitions=_part(fields, "partitions", int),
+        commands_from=_part(fields, "commands_from", int) if "commands_from" in fields else None,
+    )
+
+
+def decode_accepted(outcome: Outcome) -> Body:
+    """The body of an accepted outcome, which was checked when it was decided.
+
+    Raises LogCorrupt where it no longer parses: no writer of ours appended that.
+    """
+    try:
+        return BODY_OF[COMMAND_OF[outcome.type]].model_validate_json(outcome.body)
+    except ValidationError as error:
+        raise LogCorrupt(f"a {outcome.type} whose body is none: {error.error_count()} faults") from None
+
+
+def _object(raw: bytes) -> dict[str, object]:
+    try:
+        fields = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise LogCorrupt(f"an outcome's body is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise LogCorrupt("an outcome's body is not an object")
+    return fields
+
+
+_Part = TypeVar("_Part", int, str)
+
+
+def _part(fields: dict[str, object], name: str, kind: type[_Part]) -> _Part:
+    value = fields.get(name)
+    if type(value) is not kind:  # a bool is an int, and no number of ours
+        raise LogCorrupt(f"an outcome's {name} is {value!r:.80}, not of type {kind.__name__}")
+    return value

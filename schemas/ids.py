@@ -1,0 +1,111 @@
+"""Identifiers: each is derived, so that anyone can compute it before sending, and none is ever handed out twice.
+
+Vectors for other languages: tests/contract/vectors.json.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from hashlib import sha1
+from typing import Final, NewType
+
+ChatId = NewType("ChatId", str)
+UserId = NewType("UserId", str)
+CommandId = NewType("CommandId", str)
+MessageId = NewType("MessageId", str)
+"""The `command_id` of the send: a message's identity is its idempotency key."""
+
+NS_GAPLESS: Final = "a8fb2ca5-f483-55f1-b073-8acb397fb456"
+"""UUIDv5 of the DNS name `gapless.chat`."""
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
+_CLIENT_GENERATED_ID = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
+_WHITE_SPACE = re.compile("[\u0009-\u000d\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+
+
+def is_uuid(text: str) -> bool:
+    """Whether `text` is a UUID in the one form the wire knows: lower-case, with hyphens, any version."""
+    return _UUID.fullmatch(text) is not None
+
+
+@lru_cache(maxsize=65_536)
+def uuid_bytes(uuid: str) -> bytes:
+    """The 16 bytes of a UUID in wire form. Cached: chats and senders repeat."""
+    return bytes.fromhex(uuid.replace("-", ""))
+
+
+def uuid_text(raw: bytes) -> str:
+    """The wire form of 16 bytes."""
+    h = raw.hex()
+    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+
+
+def uuid5(namespace: str, name: str) -> str:
+    """RFC 9562 version 5 in wire form: what `uuid.uuid5` gives, without building UUID objects (a third of the time)."""
+    raw = bytearray(sha1(uuid_bytes(namespace) + name.encode(), usedforsecurity=False).digest()[:16])
+    raw[6] = raw[6] & 0x0F | 0x50
+    raw[8] = raw[8] & 0x3F | 0x80
+    return uuid_text(bytes(raw))
+
+
+def is_client_generated_id(text: str) -> bool:
+    """1–128 visible ASCII characters."""
+    return _CLIENT_GENERATED_ID.fullmatch(text) is not None
+
+
+def normalise_creation_name(name: str) -> str:
+    """The form of a group's name that its identity is made of: NFC, white space folded, none at the ends."""
+    return _WHITE_SPACE.sub(" ", unicodedata.normalize("NFC", name)).strip(" ")
+
+
+def group_chat_id(creator: UserId, name: str) -> ChatId:
+    """One creator cannot make two groups of one name."""
+    return ChatId(uuid5(creator, "group/" + normalise_creation_name(name)))
+
+
+def direct_chat_id(a: UserId, b: UserId) -> ChatId:
+    """The same from both sides. `a == b`, a chat with oneself, is allowed."""
+    low, high = sorted((a, b))
+    return ChatId(uuid5(NS_GAPLESS, f"direct/{low}/{high}"))
+
+
+def command_id(chat_id: ChatId, sender_id: UserId, client_generated_id: str) -> CommandId:
+    """Unique per (chat, sender, client_generated_id) for ever."""
+    return CommandId(uuid5(chat_id, f"{sender_id}/{client_generated_id}"))
+
+
+def murmur2(data: bytes) -> int:
+    """The hash of Kafka's Java client, 32 bits unsigned (org.apache.kafka.common.utils.Utils.murmur2)."""
+    length = len(data)
+    m = 0x5BD1E995
+    h = 0x9747B28C ^ length
+    whole = length & ~3
+    for i in range(0, whole, 4):
+        k = int.from_bytes(data[i : i + 4], "little") * m & 0xFFFFFFFF
+        k = (k ^ k >> 24) * m & 0xFFFFFFFF
+        h = h * m & 0xFFFFFFFF ^ k
+    if length > whole:
+        h = (h ^ int.from_bytes(data[whole:], "little")) * m & 0xFFFFFFFF
+    h = (h ^ h >> 13) * m & 0xFFFFFFFF
+    return h ^ h >> 15
+
+
+@lru_cache(maxsize=65_536)
+def partition_of(chat_id: str, partitions: int) -> int:
+    """The partition where a chat lives, for the life of a log. Cached: the writer asks it of every command."""
+    return (murmur2(chat_id.encode()) & 0x7FFFFFFF) % partitions
+
+
+def token(partition: int, index: int) -> str:
+    """A read-your-writes token: "at least this outcome is visible"."""
+    return f"{partition}:{index}"
+
+
+def parse_token(text: str) -> tuple[int, int]:
+    """`(partition, index)` of a token. Raises ValueError where it is none."""
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,18})", text, re.ASCII)
+    if match is None:
+        raise ValueError("a token is two numbers with a colon between them, as `5:1042`")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,70 @@
+"""What the writer tells a waiting ingest over `chat.replies`: one record per append and reply partition.
+
+Replies may be lost; the log is the truth. A reader ignores request ids it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.bodies import canonical_json
+from schemas.errors import Reason
+from schemas.events import OutcomeKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The outcome of one command, for the one who waits for it. Absent parts are left out on the wire."""
+
+    request_id: str
+    outcome: OutcomeKind
+    partition: int
+    index: int
+    command_offset: int
+    command_id: str | None = None
+    reason: Reason | None = None
+    detail: str | None = None
+    seq: int | None = None
+    position: int | None = None
+    sent_at_ms: int | None = None
+    updated_count: int | None = None
+    """Of a mark: how far the cursor moved."""
+    read_seq: int | None = None
+    """Of a mark: the member's read cursor afterwards."""
+
+
+_ORDER = (
+    "request_id", "command_id", "outcome", "reason", "detail", "seq", "position", "sent_at_ms",
+    "updated_count", "read_seq", "partition", "index", "command_offset",
+)  # fmt: skip
+
+
+def encode_replies(replies: Sequence[Reply]) -> bytes:
+    """A JSON array, the fields in the order of the wire contract."""
+    return canonical_json(
+        [{name: value for name in _ORDER if (value := getattr(r, name)) is not None} for r in replies]
+    )
+
+
+def decode_replies(raw: bytes) -> list[Reply]:
+    """Raises ValueError where it is no such array; unknown fields are passed over."""
+    try:
+        items = json.loads(raw)
+    except RecursionError:
+        raise ValueError("a record of replies nests too deep") from None
+    if not isinstance(items, list):
+        raise ValueError("a record of replies is a JSON array")  # noqa: TRY004  (one error type for the caller)
+    try:
+        return [_reply(item) for item in items]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"a reply lacks a part: {error!r}") from None
+
+
+def _reply(item: dict[str, object]) -> Reply:
+    fields = {name: item[name] for name in _ORDER if name in item}
+    fields["outcome"] = OutcomeKind(str(item["outcome"]))
+    if "reason" in fields:
+        fields["reason"] = Reason(str(fields["reason"]))
+    return Reply(**fields)  # type: ignore[arg-type]  # JSON's types are checked by the writer that made it
