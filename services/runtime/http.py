@@ -1,0 +1,102 @@
+"""The HTTP application of a service, with everything that all of them share already in place.
+
+`build_app` wires, from the outside in: CORS, request context (request id, trace context, metrics, the last
+catch of unexpected errors), the limits of requests at once and of body sizes, problem documents, health,
+OpenAPI. The middleware is plain ASGI, because it is on the way of every message. What a handler may read:
+`request.state.request_id`, `request.state.traceparent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Lifespan
+
+from services.runtime.auth import Authenticator
+from services.runtime.health import Readiness, health_router
+from services.runtime.metrics import announce_build, package_version
+from services.runtime.middleware import (
+    BodyLimitMiddleware,
+    ConcurrencyLimitMiddleware,
+    RequestContextMiddleware,
+)
+from services.runtime.openapi import use_problem_schema
+from services.runtime.problem_handlers import install_problems
+from services.runtime.settings import HttpSettings
+
+ALLOWED_HEADERS: Final = (
+    "Authorization",
+    "Content-Type",
+    "Gapless-At-Least",
+    "Gapless-Sender",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "Prefer",
+    "X-Request-Id",
+    "traceparent",
+)
+EXPOSED_HEADERS: Final = ("Location", "Retry-After", "X-Request-Id", "traceparent", "Preference-Applied")
+ALLOWED_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+def build_app(
+    *,
+    title: str,
+    service: str,
+    http: HttpSettings,
+    readiness: Readiness,
+    authenticator: Authenticator | None = None,
+    lifespan: Lifespan[FastAPI] | None = None,
+    description: str = "",
+    body_limit_bytes_by_path: Mapping[str, int] | None = None,
+) -> FastAPI:
+    """An application that answers health checks and nothing else yet: include your routers.
+
+    :param service: the name in logs, metrics and /healthz.
+    :param authenticator: kept as `app.state.authenticator`, where `auth.current_caller` looks for it.
+    :param body_limit_bytes_by_path: limits of exact paths that take more (or less) than http.body_limit_bytes.
+    """
+    app = FastAPI(
+        title=title,
+        version=package_version(),
+        description=description,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        strict_content_type=False,  # no Content-Type means JSON: no cookie is believed, so no form can be forged
+        default_response_class=JSONResponse,
+        middleware=_middleware(http, body_limit_bytes_by_path or {}),
+    )
+    app.state.authenticator = authenticator
+    app.state.readiness = readiness
+    install_problems(app)
+    app.include_router(health_router(readiness, service=service))
+    use_problem_schema(app)
+    announce_build(service)
+    return app
+
+
+def _middleware(http: HttpSettings, limits: Mapping[str, int]) -> list[Middleware]:
+    cors: list[Middleware] = []
+    if http.cors_origins:  # outermost, so that errors too can be read by a browser's script
+        options: dict[str, Any] = {
+            "allow_origins": list(http.cors_origins),
+            "allow_methods": list(ALLOWED_METHODS),
+            "allow_headers": list(ALLOWED_HEADERS),
+            "expose_headers": list(EXPOSED_HEADERS),
+            "max_age": 600,
+        }
+        cors.append(Middleware(CORSMiddleware, **options))
+    concurrency: list[Middleware] = []
+    if http.max_concurrent_requests is not None:
+        concurrency.append(Middleware(ConcurrencyLimitMiddleware, limit=http.max_concurrent_requests))
+    return [
+        *cors,
+        Middleware(RequestContextMiddleware),
+        *concurrency,
+        Middleware(BodyLimitMiddleware, limit_bytes=http.body_limit_bytes, limit_bytes_by_path=limits),
+    ]

@@ -1,0 +1,86 @@
+"""One idempotent producer for one partition: appends a record batch whole and learns its base offset, or nothing.
+
+Used by the sequencer's writer, one for each term. It never retries on its own account beyond what the idempotent
+producer does inside the deadline; what the deadline cuts off is unknown, and the appender is of no use after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka import errors as kafka_errors
+
+from schemas.encoding import Encoded
+from services.runtime.kafka.deadline import within
+from services.runtime.kafka.discard import discard
+from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable
+
+BATCH_BYTES: Final = 1_000_000
+"""What the client accepts in one batch: under Kafka's default of 1,048,588, above what the writer closes at."""
+START_TIMEOUT_S: Final = 15.0
+
+
+class PartitionAppender:
+    """Appends to one partition. One append in flight at a time; after any error only `discard` is left to call."""
+
+    def __init__(self, *, bootstrap_servers: str, topic: str, partition: int, client_id: str) -> None:
+        self._topic = topic
+        self._partition = partition
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap_servers,
+            client_id=client_id,
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=0,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=BATCH_BYTES + 48_000,
+            request_timeout_ms=10_000,
+        )
+
+    async def start(self) -> None:
+        """Connects and gets a producer id. Raises KafkaUnavailable, with nothing left behind."""
+        try:
+            await within(START_TIMEOUT_S, f"open a producer for {self._topic}", self._producer.start())
+        except BaseException:
+            await discard(self._producer)
+            raise
+
+    async def append(self, records: Sequence[Encoded], timeout_s: float) -> int:
+        """Appends the records as ONE record batch with acks=all; the base offset it was acknowledged at.
+
+        Raises AppendUnknown for anything else: a miss of the deadline, an error, an acknowledgement that does not
+        say where (−1). The batch may land later.
+        """
+        batch = self._producer.create_batch()
+        for record in records:
+            if (
+                batch.append(key=record.key, value=record.value, timestamp=record.timestamp_ms, headers=record.headers)
+                is None
+            ):
+                raise AssertionError("an append is closed by bytes before it outgrows a record batch")
+        try:
+            async with asyncio.timeout(timeout_s):
+                done = await self._producer.send_batch(batch, self._topic, partition=self._partition)
+                metadata = await done
+        except TimeoutError:
+            raise AppendUnknown(f"no acknowledgement within {timeout_s:g} s") from None
+        except (kafka_errors.KafkaError, OSError, AssertionError) as error:
+            raise AppendUnknown(f"{error!r:.300}") from error
+        offset: int = metadata.offset
+        if offset < 0:
+            raise AppendUnknown("acknowledged without an offset")
+        return offset
+
+    async def discard(self) -> bool:
+        """After an unknown result: take every means to write from it. True when nothing of it is left running."""
+        return await discard(self._producer)
+
+    async def stop(self) -> None:
+        """After a known result: flush nothing, leave politely; in bounded time."""
+        try:
+            await within(3.0, "close a producer", self._producer.stop())
+        except KafkaUnavailable:
+            await discard(self._producer)

@@ -1,0 +1,209 @@
+"""Problem documents (RFC 9457): every refusal of every HTTP service, with its status, declared once.
+
+Raise `Problem("unknown_chat", "There is no chat with this id, or you never were a member of it.")` anywhere in
+a request; `problem_handlers` turns it into the answer. `type` is `/problems/<reason>`, which resolves to a page
+with the explanation below. A detail is one sentence for a person and never repeats what a message says.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.responses import Response
+
+PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemType:
+    """One kind of refusal: its HTTP status, its title and what to do about it."""
+
+    status: int
+    title: str
+    explanation: str
+
+
+PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
+    "unauthorized": ProblemType(
+        status=401,
+        title="No valid token",
+        explanation="The request carries no bearer token, or one that is expired, wrongly signed or meant for "
+        "someone else. Get a new token and send it as `Authorization: Bearer <token>`. Nothing was accepted.",
+    ),
+    "malformed": ProblemType(
+        status=400,
+        title="The request cannot be understood",
+        explanation="The body is not JSON, a field is missing, unknown or of the wrong form, or a parameter is "
+        "out of range. `errors` names each place by a JSON pointer. Correct the request; sending the same one "
+        "again gives the same answer.",
+    ),
+    "missing_key": ProblemType(
+        status=400,
+        title="No idempotency key",
+        explanation="A command needs a key of your own, so that a retry never counts twice: send the header "
+        "`Idempotency-Key` or the field `client_generated_id`, 1 to 128 visible ASCII characters, fresh for "
+        "each new message and the same for each retry.",
+    ),
+    "not_member": ProblemType(
+        status=403,
+        title="No longer a member",
+        explanation="You were a member of this chat and are no more. Ask one of its admins to add you again.",
+    ),
+    "forbidden": ProblemType(
+        status=403,
+        title="Not allowed",
+        explanation="Your role in the chat, or the scope of your token, does not allow this. Ask an admin of "
+        "the chat, or use a token with the scope that the detail names.",
+    ),
+    "unknown_chat": ProblemType(
+        status=404,
+        title="No such chat",
+        explanation="There is no chat with this id, or you never were a member of it: the answer is the same, so "
+        "that nobody can learn which chats exist.",
+    ),
+    "unknown_message": ProblemType(
+        status=404,
+        title="No such message",
+        explanation="The chat has no message with this seq or id, or it was deleted and cannot be changed or "
+        "answered to.",
+    ),
+    "unknown_command": ProblemType(
+        status=404,
+        title="No such command",
+        explanation="No outcome of this command is known to you: it was never sent, it is older than seven days, "
+        "or somebody else sent it. Sending it again with the same key is safe.",
+    ),
+    "not_found": ProblemType(
+        status=404,
+        title="No such path",
+        explanation="Nothing lives at this path. The paths that exist are listed in `/openapi.json`.",
+    ),
+    "method_not_allowed": ProblemType(
+        status=405,
+        title="Method not allowed",
+        explanation="The path exists, but not with this method. The header `Allow` lists the ones it knows.",
+    ),
+    "chat_exists": ProblemType(
+        status=409,
+        title="The chat exists already",
+        explanation="You created another group of this name before; `chat_id` says which. Use it, or choose "
+        "another name. Renaming a group does not free the name it was created with.",
+    ),
+    "too_large": ProblemType(
+        status=413,
+        title="Too large",
+        explanation="The body, or the command it would become, is larger than the limit that the detail names. "
+        "Send less at once, or link to large content instead of embedding it.",
+    ),
+    "conflict": ProblemType(
+        status=422,
+        title="The key was used for something else",
+        explanation="A command with this key and another content was accepted before. If you meant a new "
+        "message, give it a fresh key; if you meant a retry, send exactly what you sent the first time.",
+    ),
+    "invalid": ProblemType(
+        status=422,
+        title="The command is not valid",
+        explanation="The request is well formed, but its content breaks a limit or does not fit the state of the "
+        "chat. The detail says what would be valid.",
+    ),
+    "rate_limited": ProblemType(
+        status=429,
+        title="Too many requests",
+        explanation="You send faster than you may. Wait for the seconds in `Retry-After`, then send the same "
+        "request again with the same key.",
+    ),
+    "internal": ProblemType(
+        status=500,
+        title="An error on our side",
+        explanation="Something went wrong that should not have. Whether a command was accepted is unknown: "
+        "sending it again with the same key is always safe. If it happens again, report the `request_id`.",
+    ),
+    "unknown_type": ProblemType(
+        status=501,
+        title="Not supported yet",
+        explanation="The sequencer that serves this chat does not know this type of command. Nothing was "
+        "accepted; try again after the servers have been upgraded.",
+    ),
+    "unavailable": ProblemType(
+        status=503,
+        title="Not available at the moment",
+        explanation="The log or the read model cannot be reached, is overloaded, or has not caught up to what you "
+        "asked for. The command was not accepted, or its outcome can be asked for; sending it again with the "
+        "same key after `Retry-After` seconds is always safe.",
+    ),
+}
+
+
+class Problem(Exception):
+    """A refusal of one request, answered as a problem document.
+
+    :param reason: a key of PROBLEM_TYPES; it decides status and title.
+    :param detail: one sentence about this case, for a person; must not repeat a message's text or a token.
+    :param errors: what is wrong where, for `malformed` and `invalid`: `{"pointer": JSON pointer (RFC 6901) into
+        the body, "detail": sentence}`; a place outside the body has `"in": "query" | "path" | "header"` too.
+    :param retry_after_s: sets `Retry-After`, in whole seconds, rounded up.
+    :param headers: further headers of the answer.
+    :param members: further members of the document, such as `chat_id`.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        detail: str | None = None,
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        retry_after_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        **members: object,
+    ) -> None:
+        kind = PROBLEM_TYPES[reason]
+        super().__init__(f"{reason}: {detail or kind.title}")
+        self.reason = reason
+        self.status = kind.status
+        self.title = kind.title
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.retry_after_s = None if retry_after_s is None else max(1, math.ceil(retry_after_s))
+        self.members = members
+        self.headers = dict(headers or {})
+        if self.retry_after_s is not None:
+            self.headers["Retry-After"] = str(self.retry_after_s)
+        if self.status == 401:  # RFC 9110 §15.5.2: a 401 must say how to authenticate
+            self.headers.setdefault("WWW-Authenticate", "Bearer")
+
+    def document(self) -> dict[str, Any]:
+        """The RFC 9457 document, as JSON types; also the `problem` of a batch item."""
+        document: dict[str, Any] = {
+            "type": f"/problems/{self.reason}",
+            "title": self.title,
+            "status": self.status,
+        }
+        if self.detail is not None:
+            document["detail"] = self.detail
+        if self.errors:
+            document["errors"] = [dict(error) for error in self.errors]
+        if self.retry_after_s is not None:
+            document["retry_after_s"] = self.retry_after_s
+        return document | self.members
+
+    def response(self, *, request_id: str | None = None) -> Response:
+        """The HTTP answer; request_id is repeated in the document, where people copy it from."""
+        document = self.document()
+        if request_id is not None:
+            document["request_id"] = request_id
+        return Response(
+            encode_document(document),
+            status_code=self.status,
+            headers=self.headers,
+            media_type=PROBLEM_MEDIA_TYPE,
+        )
+
+
+def encode_document(document: Mapping[str, Any]) -> bytes:
+    """JSON in UTF-8. A pointer may name a field of the request with a lone surrogate in it; it becomes `?`."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

@@ -1,0 +1,148 @@
+"""Serves an ASGI application inside a running event loop, under our own life cycle.
+
+uvicorn does the serving; what differs: the socket is ours (so that port 0 can be resolved and SO_REUSEPORT set),
+signals are left to `lifecycle`, access logs are off (query strings carry tickets), and starting and stopping
+have an end that can be awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+from typing import Any, Final
+
+import uvicorn
+
+START_TIMEOUT_S: Final = 30.0
+
+
+class ServerError(Exception):
+    """The application refused to start; its log says why."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it listens, and leaves SIGTERM to `lifecycle`."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+class HttpServer:
+    """One listening socket and the application behind it."""
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        host: str,
+        port: int,
+        reuse_port: bool = False,
+        graceful_stop_s: float = 5.0,
+    ) -> None:
+        """:param graceful_stop_s: how long running requests (and live streams) may go on after stop()."""
+        self._host = host
+        self._wanted_port = port
+        self._reuse_port = reuse_port
+        self._socket: socket.socket | None = None
+        self._port: int | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=65,  # longer than the idle time of usual load balancers, or they meet a reset
+                timeout_graceful_shutdown=max(1, round(graceful_stop_s)),
+            )
+        )
+
+    @property
+    def port(self) -> int:
+        """The TCP port; the one the system chose if 0 was asked for. Known after start()."""
+        assert self._port is not None, "start() was not called"
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """`http://host:port`; known after start()."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Bind, run the application's start-up, and answer requests from here on.
+
+        :raises OSError: the port is taken, or the host is not ours.
+        :raises ServerError: the application did not start.
+        """
+        self._socket = await _bound_socket(self._host, self._wanted_port, reuse_port=self._reuse_port)
+        self._port = int(self._socket.getsockname()[1])
+        self._serving = asyncio.create_task(self._serve([self._socket]), name=f"http server {self.url}")
+        listening = asyncio.create_task(self._server.listening.wait())
+        try:
+            await asyncio.wait(
+                {self._serving, listening},
+                timeout=START_TIMEOUT_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if self._serving.done():
+                self._serving.result()
+            if not self._server.listening.is_set():
+                raise ServerError(f"The HTTP application did not start within {START_TIMEOUT_S:g} s.")
+        except BaseException:
+            await self.stop(timeout_s=1.0)
+            raise
+        finally:
+            listening.cancel()
+
+    async def wait_closed(self) -> None:
+        """Return when the server has ended, however it came to that; what a supervised task awaits.
+
+        :raises Exception: what ended it.
+        """
+        assert self._serving is not None, "start() was not called"
+        await asyncio.shield(self._serving)
+
+    async def stop(self, *, timeout_s: float = 10.0) -> None:
+        """Take no more connections, let running requests end, then close; at most timeout_s."""
+        self._server.should_exit = True
+        if self._serving is not None:
+            await asyncio.wait({self._serving}, timeout=timeout_s)
+            if not self._serving.done():
+                self._serving.cancel()
+                await asyncio.wait({self._serving}, timeout=1.0)
+        if self._socket is not None:
+            self._socket.close()
+
+    async def _serve(self, sockets: list[socket.socket]) -> None:
+        try:
+            await self._server.serve(sockets=sockets)
+        except SystemExit:  # uvicorn's way to say that start-up failed; it must not end the process from here
+            raise ServerError("The HTTP application did not start; its log says why.") from None
+
+
+async def _bound_socket(host: str, port: int, *, reuse_port: bool) -> socket.socket:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _name, address = found[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.setblocking(False)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise OSError(error.errno, f"Cannot listen on {host}:{port} ({error.strerror}); choose another port.") from None
+    return bound

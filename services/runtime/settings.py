@@ -1,0 +1,277 @@
+"""Settings of a process, read once from `GAPLESS_*` variables: one frozen class per concern.
+
+A service composes the classes it needs in its own settings module and reads them with `load_settings`:
+
+    class IngestSettings(Settings):
+        model_config = settings_from("GAPLESS_INGEST_")
+        kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+        reply_timeout_s: float = 2.0        # GAPLESS_INGEST_REPLY_TIMEOUT_S
+
+    settings = load_settings(IngestSettings)
+
+Variable names are flat: the prefix of the class and the field's name in capitals, unless the field names
+another. Tests pass values by field name: `KafkaSettings(bootstrap_servers="127.0.0.1:1234")`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as UndecodableSetting
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message is one sentence that names the variable to put right."""
+
+
+def settings_from(env_prefix: str) -> SettingsConfigDict:
+    """The configuration of a settings class that is read from variables starting with env_prefix."""
+    return SettingsConfigDict(env_prefix=env_prefix)
+
+
+class Settings(BaseSettings):
+    """Base of all settings classes; a subclass sets `model_config = settings_from("GAPLESS_<NAME>_")`."""
+
+    # Written out here, where the type checker sees it: subclasses inherit all of it but the prefix.
+    model_config = SettingsConfigDict(
+        env_prefix="GAPLESS_", frozen=True, populate_by_name=True, extra="forbid", env_ignore_empty=True
+    )
+
+
+def _split_commas(value: object) -> object:
+    """`a, b` → `("a", "b")`; anything that is no text is left to the validation of its type."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+"""A tuple of strings, written `a,b,c` in a variable."""
+
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class KafkaSettings(Settings):
+    """How to reach the log, and the numbers its topics were created with. Variables: `GAPLESS_KAFKA_*`."""
+
+    model_config = settings_from("GAPLESS_KAFKA_")
+
+    bootstrap_servers: str = Field(default="127.0.0.1:9092", min_length=1, validation_alias="GAPLESS_KAFKA_BOOTSTRAP")
+    partitions: int = Field(default=8, ge=1, le=100_000)
+    """P of chat.commands and chat.events. Fixed for the life of a log."""
+    reply_partitions: int = Field(default=16, ge=1, le=10_000)
+    replication_factor: int = Field(default=1, ge=1, le=32)
+    min_insync_replicas: int | None = Field(default=None, ge=1, le=32)
+    """Brokers that must have a record before it counts. Not set: 2 where there are copies. 1 beside copies loses
+    acknowledged records when a broker dies, and is taken only where it is written here."""
+    topic_prefix: str = Field(default="", max_length=100, pattern=r"^[A-Za-z0-9._-]*$")
+    """Put before every topic and group name, so that tests can share a broker. Empty in production."""
+    client_id: str = Field(default="gapless", min_length=1, max_length=100)
+
+    session_timeout_s: PositiveSeconds = 6.0
+    """After this silence a consumer group gives a dead process's partitions away. The broker's
+    group.min.session.timeout.ms bounds it from below (Kafka's default: 6 s; the embedded stack allows 1 s)."""
+    max_poll_interval_s: PositiveSeconds = 300.0
+
+
+class PostgresSettings(Settings):
+    """How to reach the read model. Variables: `GAPLESS_POSTGRES_*`."""
+
+    model_config = settings_from("GAPLESS_POSTGRES_")
+
+    dsn: SecretStr = SecretStr("postgresql://127.0.0.1:5432/gapless")
+    """libpq connection string or URI; secret because it may hold a password."""
+    pool_min_size: int = Field(default=1, ge=0, le=1_000)
+    pool_max_size: int = Field(default=10, ge=1, le=1_000)
+    connect_timeout_s: PositiveSeconds = 5.0
+    acquire_timeout_s: PositiveSeconds = 5.0
+    """How long a request waits for a free connection of the pool."""
+    statement_timeout_s: PositiveSeconds = 30.0
+    """Set on the server: no statement of this process runs longer."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> PostgresSettings:
+        if self.pool_min_size > self.pool_max_size:
+            raise ValueError(
+                f"GAPLESS_POSTGRES_POOL_MIN_SIZE ({self.pool_min_size}) is more than "
+                f"GAPLESS_POSTGRES_POOL_MAX_SIZE ({self.pool_max_size}): lower the first or raise the second"
+            )
+        return self
+
+
+SHARED_SECRET_ALGORITHMS = ("HS256",)
+PUBLIC_KEY_ALGORITHMS = ("RS256", "ES256", "EdDSA")
+MIN_SECRET_BYTES = 32
+"""RFC 7518 §3.2: a key of HS256 is at least as long as its hash, 256 bits."""
+
+_HTTP_URL = TypeAdapter(HttpUrl)
+
+
+class AuthSettings(Settings):
+    """Whose tokens are believed. Variables: `GAPLESS_JWT_*`; exactly one of SECRET and JWKS_URL is set.
+
+    The algorithms follow from the kind of key: a shared secret allows HS256 only, a JWKS URL the public-key
+    ones only, so that a public key can never be used as a shared secret.
+    """
+
+    model_config = settings_from("GAPLESS_JWT_")
+
+    secret: SecretStr | None = None
+    jwks_url: str | None = None
+    user_claim: str = Field(default="sub", min_length=1, max_length=100)
+    issuer: str | None = None
+    audience: str | None = None
+    leeway_s: float = Field(default=0.0, ge=0, le=300)
+    """How far the issuer's clock may differ from ours when exp, nbf and iat are judged."""
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """The algorithms a token may be signed with."""
+        return SHARED_SECRET_ALGORITHMS if self.jwks_url is None else PUBLIC_KEY_ALGORITHMS
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _jwks_url_is_http(cls, value: str | None) -> str | None:
+        if value is not None:
+            _HTTP_URL.validate_python(value)
+        return value
+
+    @model_validator(mode="after")
+    def _exactly_one_kind_of_key(self) -> AuthSettings:
+        if self.secret is not None and self.jwks_url is not None:
+            raise ValueError("GAPLESS_JWT_SECRET and GAPLESS_JWT_JWKS_URL are both set: keep one of them")
+        if self.secret is None and self.jwks_url is None:
+            raise ValueError(
+                "neither GAPLESS_JWT_SECRET nor GAPLESS_JWT_JWKS_URL is set: set one of them, or no token "
+                "can be verified"
+            )
+        if self.secret is not None and len(self.secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"GAPLESS_JWT_SECRET is too short: HS256 needs at least {MIN_SECRET_BYTES} bytes")
+        return self
+
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+"""A TCP port; 0 lets the system choose a free one."""
+
+
+class HttpSettings(Settings):
+    """Where a process listens. Variables: `GAPLESS_HTTP_*`, `GAPLESS_OPS_PORT`, `GAPLESS_CORS_ORIGINS`."""
+
+    model_config = settings_from("GAPLESS_HTTP_")
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: Port = 8080
+    reuse_port: bool = False
+    """Let several processes share the port (SO_REUSEPORT)."""
+    cors_origins: CommaSeparated = Field(default=(), validation_alias="GAPLESS_CORS_ORIGINS")
+    """Origins whose browsers may call us, as `https://a.example,https://b.example`, or `*`."""
+    ops_port: Port = Field(default=0, validation_alias="GAPLESS_OPS_PORT")
+    """Port of /healthz, /readyz and /metrics in a service without an API of its own."""
+    body_limit_bytes: int = Field(default=512 * 1024, ge=1)
+    """Longest request body, unless a route has a limit of its own."""
+    max_concurrent_requests: int | None = Field(default=None, ge=1)
+    """Requests (and live streams) answered at once; more get 503. No limit if not set."""
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
+                raise ValueError(f"{origin!r} is no origin, write it as scheme://host[:port] without a path")
+        return value
+
+
+class LogSettings(Settings):
+    """How a process logs. Variables: `GAPLESS_LOG_FORMAT`, `GAPLESS_LOG_LEVEL`."""
+
+    model_config = settings_from("GAPLESS_LOG_")
+
+    format: Literal["json", "console", "auto"] = "auto"
+    """auto: console where standard error is a terminal, else json."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("level", "format", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+
+class ProcessSettings(Settings):
+    """The process itself. Variable: `GAPLESS_SHUTDOWN_TIMEOUT_S`."""
+
+    model_config = settings_from("GAPLESS_")
+
+    shutdown_timeout_s: PositiveSeconds = 10.0
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def load_settings(cls: type[SettingsT]) -> SettingsT:
+    """Read cls from the environment.
+
+    :raises SettingsError: one sentence that names the variable.
+    """
+    try:
+        return cls()
+    except ValidationError as error:
+        raise SettingsError(_sentence(cls, error)) from None
+    except UndecodableSetting as error:
+        raise SettingsError(f"A {cls.__name__} variable cannot be decoded: {error}.") from None
+
+
+def _sentence(cls: type[Settings], error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:  # a rule over several fields: its message names the variables itself
+        return f"{message[0].upper()}{message[1:]}."
+    name, *inner = (str(part) for part in first["loc"])
+    owner = next((c for c in _settings_classes(cls) if c.__name__ == error.title), cls)
+    while inner and (nested := _nested_class(owner, name)) is not None:
+        owner, name, inner = nested, inner[0], inner[1:]
+    variable = variable_name(owner, name)
+    if first["type"] == "missing":
+        return f"{variable} is not set, and there is no default."
+    return f"{variable} is wrong: {_as_clause(message)}."
+
+
+def _as_clause(message: str) -> str:
+    """Lower-case the first letter, unless it starts an abbreviation (`URL scheme should be ...`)."""
+    return message if message[1:2].isupper() else f"{message[:1].lower()}{message[1:]}"
+
+
+def variable_name(cls: type[Settings], field_name: str) -> str:
+    """The environment variable that a field of cls is read from."""
+    field = cls.model_fields.get(field_name)
+    if field is None:  # the location of an error is the alias itself where a field has one
+        return field_name.upper()
+    if isinstance(field.validation_alias, str):
+        return field.validation_alias
+    return f"{cls.model_config.get('env_prefix', '')}{field_name}".upper()
+
+
+def _nested_class(cls: type[Settings], field_name: str) -> type[Settings] | None:
+    field = cls.model_fields.get(field_name)
+    candidates: tuple[Any, ...] = (field.annotation, *get_args(field.annotation)) if field else ()
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Settings)), None)
+
+
+def _settings_classes(cls: type[Settings]) -> Iterator[type[Settings]]:
+    yield cls
+    for name in cls.model_fields:
+        nested = _nested_class(cls, name)
+        if nested is not None:
+            yield from _settings_classes(nested)

@@ -1,0 +1,40 @@
+"""W3C Trace Context: read and make the `traceparent` that follows a command from HTTP through the log.
+
+No exporter is needed: what comes in is passed on as it is, and a request that brings none starts a trace.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Final
+
+_TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+MAX_TRACEPARENT_CHARS: Final = 128
+
+
+def valid_traceparent(value: str) -> bool:
+    """Whether value is a traceparent by https://www.w3.org/TR/trace-context/#traceparent-header."""
+    if len(value) > MAX_TRACEPARENT_CHARS or (match := _TRACEPARENT.fullmatch(value)) is None:
+        return False
+    version, trace_id, parent_id, _flags, rest = match.groups()
+    if version == "ff" or (version == "00" and rest is not None):
+        return False  # ff is forbidden; version 00 has exactly four fields, later ones may have more
+    return trace_id.strip("0") != "" and parent_id.strip("0") != ""
+
+
+def new_traceparent() -> str:
+    """The start of a new trace; not sampled, as no span of ours is recorded."""
+    return f"00-{_nonzero_hex(16)}-{_nonzero_hex(8)}-00"
+
+
+def trace_id_of(traceparent: str) -> str:
+    """The trace id, 32 hex digits, of a valid traceparent."""
+    return traceparent[3:35]
+
+
+def _nonzero_hex(length_bytes: int) -> str:
+    while True:
+        value = secrets.token_hex(length_bytes)
+        if value.strip("0"):
+            return value

@@ -1,0 +1,53 @@
+"""Writes an exception for the log without what it may carry: a message's text, a row, a token.
+
+`str(error)` of a validation error repeats the input, that of a database error the row. So frames are written as
+usual, and of those two only what names the fault; everything else is cut to MAX_MESSAGE_CHARS.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from typing import Final
+
+import psycopg
+import pydantic
+
+MAX_MESSAGE_CHARS: Final = 500
+MAX_CHAINED: Final = 8
+
+
+def describe(error: BaseException) -> str:
+    """One line: the type of error and what is known to be safe of its message."""
+    name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+    if isinstance(error, pydantic.ValidationError):
+        places = (
+            f"{'.'.join(str(part) for part in found['loc'])} ({found['type']})"
+            for found in error.errors(include_url=False, include_context=False, include_input=False)
+        )
+        message = f"{error.title}: {', '.join(places)}"
+    elif isinstance(error, psycopg.Error) and error.diag.sqlstate is not None:
+        message = f"{error.diag.sqlstate} {error.diag.message_primary}"  # not the detail: it shows the row
+    else:
+        message = str(error)
+    return f"{name}: {message[:MAX_MESSAGE_CHARS]}" if message else name
+
+
+def format_error(error: BaseException) -> str:
+    """The traceback of error and of what caused it, the cause first, as Python prints it."""
+    return "\n".join(_paragraphs(error, set())).rstrip()
+
+
+def _paragraphs(error: BaseException, seen: set[int]) -> Iterator[str]:
+    seen.add(id(error))
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None and id(cause) not in seen and len(seen) < MAX_CHAINED:
+        yield from _paragraphs(cause, seen)
+        yield "The exception above led to:\n" if error.__cause__ else "While handling it, this happened:\n"
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    yield f"Traceback (most recent call last):\n{frames}{describe(error)}\n"
+    if isinstance(error, BaseExceptionGroup):
+        for index, inner in enumerate(error.exceptions, start=1):
+            if id(inner) not in seen and len(seen) < MAX_CHAINED:
+                yield f"{index} of {len(error.exceptions)} in the group:\n"
+                yield from _paragraphs(inner, seen)
