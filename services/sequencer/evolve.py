@@ -1,0 +1,164 @@
+"""What an outcome makes of the state: pure, and the same for the live path and for recovery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from schemas.bodies import MARKS, ChatCreate, Mark, MemberAdd, MemberRemove, Role
+from schemas.commands import digest
+from schemas.errors import LogCorrupt, UnknownType
+from schemas.events import COMMAND_OF, EventType, Outcome, decode_accepted
+from schemas.ids import UserId
+from services.sequencer.state import Changes, Chat, Member, Remembered, View
+
+_NO_EFFECT: Final = frozenset({EventType.DUPLICATE.value, EventType.UNCHANGED.value, EventType.REJECTED.value})
+
+
+def evolve(view: View, outcome: Outcome) -> Changes:
+    """The values that change by a valid outcome.
+
+    Raises UnknownType for an outcome that this program was built before, LogCorrupt for one that cannot follow the
+    state it meets: a reader's gap would become everybody's.
+    """
+    if outcome.type in _NO_EFFECT:
+        return Changes()
+    evolve_accepted = _EVOLVERS.get(outcome.type)
+    if evolve_accepted is None:
+        raise UnknownType(
+            f"outcome type {outcome.type!r:.100}: deploy the newer sequencer before its commands are sent"
+        )
+    changes = evolve_accepted(view, outcome)
+    command_type = COMMAND_OF[outcome.type]
+    # A mark has no key: whatever its record says, its ce_id was never checked and is nobody's to use up.
+    if outcome.client_generated_id is not None and command_type not in MARKS:
+        if outcome.chat_id is None or outcome.command_id is None or outcome.position is None:
+            raise LogCorrupt(f"an accepted {outcome.type} without chat, command_id or position")
+        changes.remembered[outcome.chat_id, outcome.command_id] = Remembered(
+            digest=digest(command_type.value, outcome.body),
+            seq=outcome.seq,
+            position=outcome.position,
+            sent_at_ms=outcome.at_ms,
+        )
+    return changes
+
+
+def _chat_created(view: View, outcome: Outcome) -> Changes:
+    body = decode_accepted(outcome)
+    assert isinstance(body, ChatCreate)
+    if outcome.chat_id is None or outcome.sender_id is None or outcome.position != 1:
+        raise LogCorrupt(f"a chat.created at position {outcome.position}")
+    if view.chat(outcome.chat_id) is not None:
+        raise LogCorrupt(f"chat {outcome.chat_id} is created twice")
+    others = [UserId(m) for m in body.members if m != outcome.sender_id]
+    role: Role = "owner" if body.kind == "direct" else "member"
+    changes = Changes()
+    changes.chats[outcome.chat_id] = Chat(
+        kind=body.kind,
+        last_seq=0,
+        last_position=1,
+        members=1 + len(others),
+        owners=1 + (len(others) if role == "owner" else 0),
+    )
+    changes.members[outcome.chat_id, outcome.sender_id] = _joined("owner", 0)
+    for user in others:
+        changes.members[outcome.chat_id, user] = _joined(role, 0)
+    return changes
+
+
+def _member_added(view: View, outcome: Outcome) -> Changes:
+    body = decode_accepted(outcome)
+    assert isinstance(body, MemberAdd)
+    chat, changes = _next(view, outcome, members=1, owners=1 if body.role == "owner" else 0)
+    assert outcome.chat_id is not None
+    changes.members[outcome.chat_id, UserId(body.user_id)] = _joined(body.role, chat.last_seq)
+    return changes
+
+
+def _member_removed(view: View, outcome: Outcome) -> Changes:
+    body = decode_accepted(outcome)
+    assert isinstance(body, MemberRemove)
+    member = _known_member(view, outcome, UserId(body.user_id))
+    _, changes = _next(view, outcome, members=-1, owners=-1 if member.role == "owner" else 0)
+    assert outcome.chat_id is not None
+    changes.members[outcome.chat_id, UserId(body.user_id)] = Member(
+        role=member.role,
+        present=False,
+        joined_seq=member.joined_seq,
+        read_seq=member.read_seq,
+        delivered_seq=member.delivered_seq,
+    )
+    return changes
+
+
+def _message_sent(view: View, outcome: Outcome) -> Changes:
+    return _next(view, outcome)[1]
+
+
+def _read_advanced(view: View, outcome: Outcome) -> Changes:
+    return _marked(view, outcome, read=True)
+
+
+def _delivered_advanced(view: View, outcome: Outcome) -> Changes:
+    return _marked(view, outcome, read=False)
+
+
+def _marked(view: View, outcome: Outcome, *, read: bool) -> Changes:
+    body = decode_accepted(outcome)
+    assert isinstance(body, Mark)
+    if outcome.sender_id is None or outcome.chat_id is None:
+        raise LogCorrupt(f"a {outcome.type} of nobody")
+    member = _known_member(view, outcome, outcome.sender_id)
+    _, changes = _next(view, outcome)
+    changes.members[outcome.chat_id, outcome.sender_id] = Member(
+        role=member.role,
+        present=member.present,
+        joined_seq=member.joined_seq,
+        read_seq=body.up_to_seq if read else member.read_seq,
+        delivered_seq=member.delivered_seq if read else body.up_to_seq,
+    )
+    return changes
+
+
+_EVOLVERS: Final[dict[str, Callable[[View, Outcome], Changes]]] = {
+    EventType.CHAT_CREATED: _chat_created,
+    EventType.MEMBER_ADDED: _member_added,
+    EventType.MEMBER_REMOVED: _member_removed,
+    EventType.MESSAGE_SENT: _message_sent,
+    EventType.READ_ADVANCED: _read_advanced,
+    EventType.DELIVERED_ADVANCED: _delivered_advanced,
+}
+
+
+def _joined(role: Role, last_seq: int) -> Member:
+    """Who joins, or joins again, has read and been delivered all that was there before."""
+    return Member(role=role, present=True, joined_seq=last_seq, read_seq=last_seq, delivered_seq=last_seq)
+
+
+def _known_member(view: View, outcome: Outcome, user: UserId) -> Member:
+    member = view.member((outcome.chat_id, user)) if outcome.chat_id is not None else None
+    if member is None:
+        raise LogCorrupt(f"a {outcome.type} of {user}, who never was a member of chat {outcome.chat_id}")
+    return member
+
+
+def _next(view: View, outcome: Outcome, *, members: int = 0, owners: int = 0) -> tuple[Chat, Changes]:
+    """The chat before, and the change of its head. Positions and seqs are dense, or the log is corrupt."""
+    chat = view.chat(outcome.chat_id) if outcome.chat_id is not None else None
+    if chat is None or outcome.chat_id is None:
+        raise LogCorrupt(f"a {outcome.type} in chat {outcome.chat_id}, which was never created")
+    seq = chat.last_seq if outcome.seq is None else outcome.seq
+    if outcome.position != chat.last_position + 1 or (outcome.seq is not None and seq != chat.last_seq + 1):
+        raise LogCorrupt(
+            f"chat {outcome.chat_id} stands at position {chat.last_position}, seq {chat.last_seq};"
+            f" {outcome.type} has position {outcome.position}, seq {outcome.seq}"
+        )
+    changes = Changes()
+    changes.chats[outcome.chat_id] = Chat(
+        kind=chat.kind,
+        last_seq=seq,
+        last_position=outcome.position,
+        members=chat.members + members,
+        owners=chat.owners + owners,
+    )
+    return chat, changes

@@ -1,0 +1,110 @@
+"""The ports of `ports.py` on real Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from schemas.encoding import Encoded
+from schemas.replies import Reply, encode_replies
+from schemas.topics import TopicNames
+from services.runtime.kafka.appender import PartitionAppender
+from services.runtime.kafka.errors import KafkaError
+from services.runtime.kafka.producer import Producer
+from services.runtime.kafka.reader import PartitionReader
+from services.runtime.kafka.topics import topic_id
+from services.sequencer import metrics
+from services.sequencer.ports import LogAppender, LogReader
+
+log = structlog.get_logger(__name__)
+
+
+class KafkaLogs:
+    """The two logs of one partition."""
+
+    def __init__(self, *, bootstrap_servers: str, names: TopicNames, partition: int, client_id: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._names = names
+        self._partition = partition
+        self._client_id = client_id
+
+    async def events_topic_id(self) -> str:
+        return await topic_id(self._bootstrap_servers, self._names.events)
+
+    async def read_events(self, offset: int) -> LogReader:
+        return await self._reader(self._names.events, offset)
+
+    async def read_commands(self, offset: int) -> LogReader:
+        return await self._reader(self._names.commands, offset)
+
+    async def append_events(self) -> LogAppender:
+        appender = PartitionAppender(
+            bootstrap_servers=self._bootstrap_servers,
+            topic=self._names.events,
+            partition=self._partition,
+            client_id=self._client_id,
+        )
+        await appender.start()
+        return appender
+
+    async def _reader(self, topic: str, offset: int) -> LogReader:
+        reader = PartitionReader(
+            bootstrap_servers=self._bootstrap_servers,
+            topic=topic,
+            partition=self._partition,
+            client_id=self._client_id,
+        )
+        await reader.start(offset)
+        return reader
+
+
+class KafkaReplies:
+    """Replies of all partitions of a process through one producer. What cannot be sent in time is given up."""
+
+    SEND_TIMEOUT_S: Final = 5.0
+    MOST_IN_A_RECORD: Final = 500
+    """Replies; the longest takes some 600 bytes, and a record has to fit Kafka's limit of a megabyte."""
+    MOST_UNDER_WAY: Final = 1_000
+    """Records; beyond it replies are lost, not queued: a broker that is away must not fill our memory."""
+
+    def __init__(self, producer: Producer, *, topic: str, partitions: int) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._partitions = partitions
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def publish(self, replies: Sequence[tuple[int, Reply]]) -> None:
+        """Groups by reply partition, as few records as fit; a partition that does not exist gets none."""
+        by_partition: defaultdict[int, list[Reply]] = defaultdict(list)
+        for partition, reply in replies:
+            if partition < self._partitions:
+                by_partition[partition].append(reply)
+        for partition, group in by_partition.items():
+            for start in range(0, len(group), self.MOST_IN_A_RECORD):
+                self._start(partition, group[start : start + self.MOST_IN_A_RECORD])
+
+    def _start(self, partition: int, group: list[Reply]) -> None:
+        if len(self._under_way) >= self.MOST_UNDER_WAY:
+            metrics.REPLIES_LOST.inc(len(group))
+            return
+        task = asyncio.create_task(self._send(partition, group))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def drain(self) -> None:
+        """Waits for what is under way; each has its own deadline."""
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def _send(self, partition: int, group: list[Reply]) -> None:
+        record = Encoded(None, encode_replies(group), [])
+        try:
+            await self._producer.send(self._topic, partition, record, self.SEND_TIMEOUT_S)
+        except KafkaError as error:
+            # The waiters get 202 and can ask: the log has the outcome.
+            metrics.REPLIES_LOST.inc(len(group))
+            log.warning("replies.lost", count=len(group), reason=str(error))

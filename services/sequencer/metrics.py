@@ -1,0 +1,52 @@
+"""The sequencer's metrics, all of them; docs/metrics.md lists them with what to look at when."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+OUTCOMES: Final = Counter(
+    "gapless_sequencer_outcomes_total", "Valid outcomes of commands decided by this process.", ["partition", "type"]
+)
+APPEND_SECONDS: Final = Histogram(
+    "gapless_sequencer_append_seconds",
+    "From handing an append to Kafka to its acknowledgement.",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
+)
+BATCH_COMMANDS: Final = Histogram(
+    "gapless_sequencer_batch_commands", "Commands decided in one append.", buckets=(1, 2, 5, 10, 50, 100, 500, 1000)
+)
+TERMS_OPENED: Final = Counter("gapless_sequencer_terms_opened_total", "Terms opened by this process.", ["partition"])
+SUPERSEDED: Final = Counter(
+    "gapless_sequencer_superseded_total", "Terms that ended because another's later term was found.", ["partition"]
+)
+UNKNOWN_RESULTS: Final = Counter(
+    "gapless_sequencer_unknown_results_total", "Terms that ended because nobody knew what became of an append.",
+    ["partition"],
+)  # fmt: skip
+VOID_RECORDS: Final = Counter(
+    "gapless_sequencer_void_records_total", "Void records met while folding (each is met once per reader).",
+    ["partition"],
+)  # fmt: skip
+FOLDED_RECORDS: Final = Counter(
+    "gapless_sequencer_folded_records_total", "Records of the event log folded into local state.", ["partition"]
+)
+STATE_WIPES: Final = Counter(
+    "gapless_sequencer_state_wipes_total", "Local states thrown away as broken.", ["partition"]
+)
+STATUS: Final = Gauge(
+    "gapless_sequencer_partition_status", "1 for the status that a partition has in this process.",
+    ["partition", "status"],
+)  # fmt: skip
+TERM: Final = Gauge("gapless_sequencer_term", "The term this process writes in, 0 when in none.", ["partition"])
+DECIDED_OFFSET: Final = Gauge(
+    "gapless_sequencer_decided_command_offset", "Offset of the last command decided, as this process knows.",
+    ["partition"],
+)  # fmt: skip
+REPLIES_LOST: Final = Counter(
+    "gapless_sequencer_replies_lost_total", "Replies given up; their waiters got 202 and can ask."
+)
+TRIMMED_TO: Final = Gauge(
+    "gapless_sequencer_commands_trimmed_offset", "chat.commands was trimmed up to here.", ["partition"]
+)

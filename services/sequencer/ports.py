@@ -1,0 +1,87 @@
+"""The world as the writer sees it. `kafka_ports` and `store` are the real one; tests run the same writer in another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.encoding import Encoded, Record
+from schemas.ids import ChatId
+from schemas.log import EMPTY, Head
+from schemas.replies import Reply
+from services.sequencer.state import Changes, CommandKey, MemberKey, View
+
+
+class LogReader(Protocol):
+    """One partition of a topic, from an offset on (services/runtime/kafka/reader.py)."""
+
+    @property
+    def position(self) -> int: ...
+
+    async def seek(self, offset: int) -> None: ...
+
+    async def read(self, *, max_records: int, timeout_s: float) -> list[Record]: ...
+
+    async def bounds(self) -> tuple[int, int]: ...
+
+    async def close(self) -> None: ...
+
+
+class LogAppender(Protocol):
+    """A producer for one partition of the event log (services/runtime/kafka/appender.py)."""
+
+    async def append(self, records: Sequence[Encoded], timeout_s: float) -> int: ...
+
+    async def discard(self) -> bool: ...
+
+    async def stop(self) -> None: ...
+
+
+class Logs(Protocol):
+    """The two logs of one partition. Everything raises services.runtime.kafka.errors.KafkaUnavailable."""
+
+    async def events_topic_id(self) -> str: ...
+
+    async def read_events(self, offset: int) -> LogReader: ...
+
+    async def append_events(self) -> LogAppender: ...
+
+    async def read_commands(self, offset: int) -> LogReader: ...
+
+
+class Replies(Protocol):
+    """Tells waiting ingests. It may lose replies and never blocks or raises: the log is the truth."""
+
+    def publish(self, replies: Sequence[tuple[int, Reply]]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPosition:
+    """How far a state has come in the event log: stored in the same write batch as what it made of it."""
+
+    next_offset: int = 0
+    head: Head = EMPTY
+    last_record: bytes = b""
+    """A digest of the record before `next_offset`: another record there means another log."""
+
+
+class Store(Protocol):
+    """The folded state of one partition: a view that can be asked in bulk, and moved forward whole."""
+
+    @property
+    def position(self) -> LogPosition: ...
+
+    def load(self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]) -> View:
+        """A view of the state as it is now, with these keys read in one go; others are read when asked for."""
+        ...
+
+    def apply(self, changes: Changes, position: LogPosition) -> None:
+        """All or nothing: after a crash the position is never ahead of the rest."""
+        ...
+
+    def wipe(self) -> None:
+        """Back to the empty state, before offset 0."""
+        ...
+
+    def close(self) -> None: ...

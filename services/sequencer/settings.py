@@ -1,0 +1,27 @@
+"""The sequencer's settings: `GAPLESS_SEQUENCER_*`, and those it shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from services.runtime.settings import HttpSettings, KafkaSettings, LogSettings, PositiveSeconds, Settings, settings_from
+
+
+class SequencerSettings(Settings):
+    """What one sequencer process needs to know."""
+
+    model_config = settings_from("GAPLESS_SEQUENCER_")
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    logs: LogSettings = Field(default_factory=LogSettings)
+
+    state_dir: Path = Path(".gapless/sequencer")
+    """Where the folded states live, in a slot per process. Disposable: the log has it all."""
+    append_timeout_s: PositiveSeconds = 5.0
+    """Deadline of one append; a miss is unknown and ends the term."""
+    keep_commands_s: PositiveSeconds = 7 * 24 * 3600.0
+    """Decided commands younger than this are not trimmed: command status and forensics need them."""
+    trim_every_s: PositiveSeconds = 600.0

@@ -1,0 +1,100 @@
+"""What deciding sees: chats, members and remembered commands, as values, with views of them.
+
+Values are what a fold of the log gives. A `View` answers for one partition; an `Overlay` lays the changes of a
+batch that is not yet in the log over what is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from schemas.bodies import ChatKind, Role
+from schemas.ids import ChatId, CommandId, UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat:
+    """The head of a chat."""
+
+    kind: ChatKind
+    last_seq: int
+    last_position: int
+    members: int
+    """Present ones."""
+    owners: int
+    """Present ones; a group that has members has one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """Somebody who is, or was, in a chat."""
+
+    role: Role
+    present: bool
+    joined_seq: int
+    read_seq: int
+    delivered_seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What an accepted command left under its key, for ever: by it a repeat is known and answered."""
+
+    digest: bytes
+    seq: int | None
+    """Of a message; None for any other command."""
+    position: int
+    sent_at_ms: int
+
+
+MemberKey = tuple[ChatId, UserId]
+CommandKey = tuple[ChatId, CommandId]
+
+
+@dataclass(slots=True)
+class Changes:
+    """New values, by key: what one outcome, or all outcomes of a batch, make of the state."""
+
+    chats: dict[ChatId, Chat] = field(default_factory=dict)
+    members: dict[MemberKey, Member] = field(default_factory=dict)
+    remembered: dict[CommandKey, Remembered] = field(default_factory=dict)
+
+    def add(self, later: Changes) -> None:
+        """Takes over what came later."""
+        self.chats.update(later.chats)
+        self.members.update(later.members)
+        self.remembered.update(later.remembered)
+
+
+class View(Protocol):
+    """The state of a partition at one point of its log."""
+
+    def chat(self, chat_id: ChatId) -> Chat | None: ...
+
+    def member(self, key: MemberKey) -> Member | None: ...
+
+    def remembered(self, key: CommandKey) -> Remembered | None: ...
+
+
+class Overlay:
+    """A view with a batch's changes laid over it, and under them those of the batch that is in flight, if one is."""
+
+    __slots__ = ("_below", "_in_flight", "changes")
+
+    def __init__(self, below: View, in_flight: Changes | None = None) -> None:
+        self._below = below
+        self._in_flight = in_flight if in_flight is not None else _NONE
+        self.changes = Changes()
+
+    def chat(self, chat_id: ChatId) -> Chat | None:
+        return self.changes.chats.get(chat_id) or self._in_flight.chats.get(chat_id) or self._below.chat(chat_id)
+
+    def member(self, key: MemberKey) -> Member | None:
+        return self.changes.members.get(key) or self._in_flight.members.get(key) or self._below.member(key)
+
+    def remembered(self, key: CommandKey) -> Remembered | None:
+        return self.changes.remembered.get(key) or self._in_flight.remembered.get(key) or self._below.remembered(key)
+
+
+_NONE: Final = Changes()

@@ -1,0 +1,43 @@
+"""A folder for the states of one process: the first slot that no living process holds.
+
+A restarted process finds the state of its predecessor and folds only what came since; two processes on one machine,
+one of them perhaps paused for minutes, never meet in a folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+_MOST_SLOTS: Final = 1_000
+
+
+class StateSlot:
+    """Held until the process ends: the lock goes with it, however it ends."""
+
+    def __init__(self, folder: Path, lock: int) -> None:
+        self.folder = folder
+        self._lock = lock
+
+    @classmethod
+    def take(cls, root: Path) -> StateSlot:
+        """Raises OSError where `root` cannot be written."""
+        root.mkdir(parents=True, exist_ok=True)
+        for number in range(_MOST_SLOTS):
+            lock = os.open(root / f"slot-{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                continue
+            folder = root / f"slot-{number}"
+            folder.mkdir(exist_ok=True)
+            return cls(folder, lock)
+        raise OSError(
+            f"all {_MOST_SLOTS} state slots in {root} are held; set GAPLESS_SEQUENCER_STATE_DIR to another folder"
+        )
+
+    def release(self) -> None:
+        os.close(self._lock)
