@@ -1,0 +1,172 @@
+"""From the outcome of a command to its HTTP answer: status, headers and shape. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from pydantic import BaseModel
+
+from schemas import ids
+from schemas.encoding import Command
+from schemas.errors import Reason
+from schemas.events import OutcomeKind
+from schemas.replies import Reply
+from services.runtime.problems import PROBLEM_TYPES, Problem
+
+RETRY_AFTER_S: Final = 1
+TOKEN_HEADER: Final = "Gapless-Token"  # noqa: S105  (a read-your-writes token, no secret)
+"""On the answer to a mark, whose body has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A command that is in the log and was not answered in time."""
+
+    command: Command
+    partition: int
+    offset: int
+    """In chat.commands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    status: int
+    body: BaseModel
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class MessageSent(BaseModel):
+    message_id: str
+    chat_id: str
+    seq: int
+    position: int
+    sent_at: str
+    token: str
+    duplicate: bool
+
+
+class ChatOpened(BaseModel):
+    chat_id: str
+    position: int | None
+    token: str
+    duplicate: bool
+
+
+class MemberChanged(BaseModel):
+    chat_id: str
+    user_id: str
+    position: int | None
+    token: str
+    duplicate: bool
+
+
+class Marked(BaseModel):
+    updated_count: int
+    """How far the cursor moved: new − old."""
+    read_seq: int
+
+
+class OutcomePending(BaseModel):
+    """The command is in the log; ask for its outcome at `Location`."""
+
+    chat_id: str
+    command_id: str
+    at: str
+    """`P:offset` of the command."""
+
+
+def message_sent(command: Command, reply: Reply) -> Answer:
+    """201 for a new message, 200 for a repeat. This and the others below raise Problem for a rejection."""
+    _raise_if_rejected(command, reply)
+    assert command.chat_id is not None
+    assert command.command_id is not None
+    assert reply.seq is not None, "every accepted or repeated message has a seq"
+    assert reply.position is not None
+    assert reply.sent_at_ms is not None
+    body = MessageSent(
+        message_id=command.command_id,
+        chat_id=command.chat_id,
+        seq=reply.seq,
+        position=reply.position,
+        sent_at=instant(reply.sent_at_ms),
+        token=_token(reply),
+        duplicate=reply.outcome is OutcomeKind.DUPLICATE,
+    )
+    location = {"Location": f"/v1/chats/{command.chat_id}/messages/{reply.seq}"}
+    return Answer(status=_created(reply), body=body, headers=location)
+
+
+def chat_opened(command: Command, reply: Reply) -> Answer:
+    """201 for a new chat; 200 for a repeat, and for a direct chat that was there."""
+    _raise_if_rejected(command, reply)
+    assert command.chat_id is not None
+    duplicate = reply.outcome is OutcomeKind.DUPLICATE
+    body = ChatOpened(chat_id=command.chat_id, position=reply.position, token=_token(reply), duplicate=duplicate)
+    return Answer(status=_created(reply), body=body, headers={"Location": f"/v1/chats/{command.chat_id}"})
+
+
+def member_changed(command: Command, reply: Reply, *, user_id: str) -> Answer:
+    _raise_if_rejected(command, reply)
+    assert command.chat_id is not None
+    body = MemberChanged(
+        chat_id=command.chat_id,
+        user_id=user_id,
+        position=reply.position,
+        token=_token(reply),
+        duplicate=reply.outcome is OutcomeKind.DUPLICATE,
+    )
+    return Answer(status=200, body=body)
+
+
+def marked(command: Command, reply: Reply) -> Answer:
+    _raise_if_rejected(command, reply)
+    body = Marked(updated_count=reply.updated_count or 0, read_seq=reply.read_seq or 0)
+    return Answer(status=200, body=body, headers={TOKEN_HEADER: _token(reply)})
+
+
+def outcome_pending(pending: Pending) -> Answer:
+    """202: where to ask, and when."""
+    command = pending.command
+    assert command.chat_id is not None
+    assert command.command_id is not None
+    at = f"{pending.partition}:{pending.offset}"
+    body = OutcomePending(chat_id=command.chat_id, command_id=command.command_id, at=at)
+    location = f"/v1/chats/{command.chat_id}/commands/{command.command_id}?at={at}"
+    return Answer(status=202, body=body, headers={"Location": location, "Retry-After": str(RETRY_AFTER_S)})
+
+
+def instant(at_ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    seconds, ms = divmod(at_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+
+
+def _raise_if_rejected(command: Command, reply: Reply) -> None:
+    if reply.outcome is not OutcomeKind.REJECTED:
+        return
+    reason = reply.reason.value if reply.reason is not None else ""
+    if reply.reason is Reason.CHAT_EXISTS:
+        detail = "You created another group of this name; chat_id says which."
+        raise Problem(reason, detail, chat_id=command.chat_id)
+    if reason in PROBLEM_TYPES:
+        raise Problem(reason, _sentence(reply.detail))
+    # wrong_partition: not the client's doing. Start-up checks the number of partitions, so this is a broken set-up.
+    raise Problem("internal", "The servers disagree about where this chat lives; nothing was accepted.")
+
+
+def _sentence(detail: str | None) -> str | None:
+    """The writer's words, as people read them."""
+    if not detail:
+        return None
+    return f"{detail[:1].upper()}{detail[1:]}{'' if detail.endswith('.') else '.'}"
+
+
+def _created(reply: Reply) -> int:
+    return 201 if reply.outcome is OutcomeKind.ACCEPTED else 200
+
+
+def _token(reply: Reply) -> str:
+    """Of its own outcome: a repeat's token is not the original's, and is visible no sooner than it."""
+    return ids.token(reply.partition, reply.index)

@@ -1,0 +1,183 @@
+"""Puts ingest together: alone as `gapless ingest`, or as a router beside query's in `gapless api`.
+
+service = IngestService(settings, readiness)
+app.include_router(service.router)       # the app needs `state.authenticator`; `http.build_app` gives it one
+await service.start()
+supervisor.start("ingest", service.ended())
+...
+await service.stop()                     # after the HTTP server has let the running requests end
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+from fastapi import FastAPI
+
+from schemas.encoding import Command
+from schemas.replies import Reply
+from schemas.topics import TopicNames, topic_specs
+from services.ingest.answers import RETRY_AFTER_S, Pending
+from services.ingest.dispatch import ClientGone, Dispatcher
+from services.ingest.marks import MarkMerger
+from services.ingest.publisher import Publisher
+from services.ingest.rate import RateLimit
+from services.ingest.replies import Replies
+from services.ingest.routes import ingest_router
+from services.ingest.settings import IngestProcessSettings, IngestSettings
+from services.runtime.auth import Authenticator
+from services.runtime.health import Readiness
+from services.runtime.http import build_app
+from services.runtime.kafka.errors import KafkaUnavailable, TopicsWrong
+from services.runtime.kafka.producer import Producer
+from services.runtime.kafka.topics import check_topics
+from services.runtime.lifecycle import Supervisor
+from services.runtime.problems import Problem
+from services.runtime.server import HttpServer
+from services.runtime.settings import SettingsError
+
+START_WAIT_S: Final = 10.0
+"""How long start() waits for Kafka before it lets the process answer 503."""
+CHECK_BACKOFF_S: Final = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+class IngestService:
+    """Everything of ingest but the HTTP server: the router, and the Kafka clients behind it."""
+
+    def __init__(self, settings: IngestSettings, readiness: Readiness) -> None:
+        kafka = settings.kafka
+        self._kafka = kafka
+        self._names = TopicNames.prefixed(kafka.topic_prefix)
+        client_id = f"{kafka.client_id}-ingest"
+        self._producer = Producer(bootstrap_servers=kafka.bootstrap_servers, client_id=client_id)
+        self._replies = Replies(
+            bootstrap_servers=kafka.bootstrap_servers,
+            topic=self._names.replies,
+            reply_partitions=kafka.reply_partitions,
+            client_id=client_id,
+        )
+        publisher = Publisher(
+            self._producer,
+            topic=self._names.commands,
+            partitions=kafka.partitions,
+            append_timeout_s=settings.append_timeout_s,
+            max_appends=settings.max_appends,
+            max_append_bytes=settings.max_append_bytes,
+        )
+        self._dispatcher = Dispatcher(publisher, self._replies)
+        self._marks = MarkMerger(self._send, window_s=settings.mark_window_s)
+        rate = None
+        if settings.rate_per_s is not None:
+            rate = RateLimit(rate_per_s=settings.rate_per_s, burst=settings.rate_burst)
+        self.router = ingest_router(
+            send=self._send, marks=self._marks, default_wait_s=settings.default_wait_s, rate=rate
+        )
+        self._opening: asyncio.Task[None] | None = None
+        self._open = False
+        readiness.add_check("ingest", self._trouble)
+
+    @property
+    def replies(self) -> Replies:
+        return self._replies
+
+    async def start(self) -> None:
+        """Connects. Where Kafka is away it goes on trying beside, and requests are answered 503 until then.
+
+        Raises SettingsError where the topics are not those of these settings.
+        """
+        self._opening = asyncio.create_task(self._open_when_there(), name="ingest opening")
+        await asyncio.wait({self._opening}, timeout=START_WAIT_S)
+        if self._opening.done():
+            self._opening.result()
+
+    async def ended(self) -> None:
+        """Raises when ingest cannot go on: for a supervisor. Else it does not return."""
+        assert self._opening is not None, "start() was not called"
+        await asyncio.shield(self._opening)
+        await self._replies.ended()
+
+    async def stop(self) -> None:
+        """In bounded time. Whoever still waits is answered 202 or cut off; nothing is lost by it."""
+        self._open = False
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
+        await self._marks.stop()
+        await self._replies.stop()
+        await self._producer.stop()
+
+    async def _open_when_there(self) -> None:
+        specs = topic_specs(
+            self._names,
+            partitions=self._kafka.partitions,
+            reply_partitions=self._kafka.reply_partitions,
+            replication_factor=self._kafka.replication_factor,
+            min_insync_replicas=self._kafka.min_insync_replicas,
+        )
+        while True:
+            try:
+                # Before any other client names a topic: a broker might create it, with other settings.
+                await check_topics(self._kafka.bootstrap_servers, self._names, specs)
+                await self._producer.start()
+                break
+            except TopicsWrong as wrong:
+                raise SettingsError(f"Ingest cannot serve this log: {wrong}.") from None
+            except KafkaUnavailable as error:
+                _log.warning("kafka_unavailable", error=str(error))
+                await asyncio.sleep(CHECK_BACKOFF_S)
+        await self._replies.start(START_WAIT_S)
+        self._open = True
+
+    async def _send(self, command: Command, wait_s: float, client_gone: ClientGone | None) -> Reply | Pending:
+        if not self._open:
+            detail = "The log has not been reached yet; the command was not accepted."
+            raise Problem("unavailable", detail, retry_after_s=RETRY_AFTER_S)
+        return await self._dispatcher.send(command, wait_s, client_gone)
+
+    async def _trouble(self) -> str | None:
+        if not self._open:
+            return "Ingest has not reached Kafka yet."
+        if not self._replies.listening:
+            return "Ingest cannot read outcomes: Kafka does not answer."
+        return None
+
+
+def create_app(settings: IngestProcessSettings) -> tuple[FastAPI, IngestService]:
+    """The application of ingest alone, and the service in it, which is to be started before and stopped after it."""
+    readiness = Readiness()
+    service = IngestService(settings.ingest, readiness)
+    app = build_app(
+        title="Gapless ingest",
+        service="ingest",
+        http=settings.http,
+        readiness=readiness,
+        authenticator=Authenticator(settings.auth),
+    )
+    app.include_router(service.router)
+    return app, service
+
+
+async def run(settings: IngestProcessSettings, supervisor: Supervisor) -> None:
+    """Serves until the supervisor says stop: what `lifecycle.run_service` runs. Raises SettingsError as start does."""
+    app, service = create_app(settings)
+    server = HttpServer(
+        app,
+        host=settings.http.host,
+        port=settings.http.port,
+        reuse_port=settings.http.reuse_port,
+    )
+    try:
+        await service.start()
+        await server.start()
+        _log.info("listening", url=server.url)
+        supervisor.start("ingest", service.ended())
+        supervisor.start("http server", server.wait_closed())
+        await supervisor.stop_requested()
+    finally:
+        # First the requests, then what they wait for: each gets its answer, or 202.
+        await server.stop(timeout_s=settings.process.shutdown_timeout_s / 2)
+        await service.stop()

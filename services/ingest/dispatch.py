@@ -1,0 +1,113 @@
+"""One command out and its outcome back: append, then wait for the reply as long as the client wants."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final
+
+from schemas.encoding import Command
+from schemas.replies import Reply
+from services.ingest import metrics
+from services.ingest.answers import RETRY_AFTER_S, Pending
+from services.ingest.publisher import Publisher, TooManyAppends
+from services.ingest.replies import Replies, Waiter
+from services.runtime.crashpoints import crash_point, declare_crash_point
+from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable
+from services.runtime.problems import Problem
+
+AFTER_APPEND: Final = declare_crash_point(
+    "ingest.after_append",
+    "The command is in the log and will be decided; its client gets no answer, and its retry gets the original's.",
+)
+BEFORE_ANSWER: Final = declare_crash_point(
+    "ingest.before_answer",
+    "The command is decided; its client gets no answer, and its retry gets the original's figures.",
+)
+
+UNWATCHED_S: Final = 0.1
+"""Most outcomes are there sooner; only who waits for longer is watched for hanging up."""
+
+ClientGone = Callable[[], Awaitable[object]]
+"""Returns when the client has hung up."""
+
+
+class Dispatcher:
+    """Sends commands and tells what became of them. Keeps no more than the waiters of running requests."""
+
+    def __init__(self, publisher: Publisher, replies: Replies) -> None:
+        self._publisher = publisher
+        self._replies = replies
+
+    async def send(self, command: Command, wait_s: float, client_gone: ClientGone | None = None) -> Reply | Pending:
+        """The outcome, or Pending when it is not there within `wait_s` (counted from now), or the client hung up.
+
+        Raises Problem `unavailable` where the command was not accepted, or where nobody knows.
+        """
+        deadline_s = time.monotonic() + wait_s
+        with self._replies.expect() as waiter:
+            try:
+                appended = await self._publisher.append(replace(command, reply_to=waiter.reply_to))
+            except TooManyAppends:
+                detail = "Too many commands are on their way to the log; this one was not accepted."
+                raise Problem("unavailable", detail, retry_after_s=RETRY_AFTER_S) from None
+            except KafkaUnavailable:
+                detail = "The log cannot be reached; the command was not accepted."
+                raise Problem("unavailable", detail, retry_after_s=RETRY_AFTER_S) from None
+            except AppendUnknown:
+                # It may be in the log all the same, and then its outcome says so.
+                reply = await waiter.reply(deadline_s - time.monotonic())
+                if reply is None:
+                    raise _unknown(command) from None
+                return reply
+            # A crash here: the command is in the log and will be decided; only its client does not hear of it.
+            crash_point(AFTER_APPEND)
+            if wait_s <= 0:
+                return Pending(command=command, partition=appended.partition, offset=appended.offset)
+            reply = await _reply(waiter, deadline_s, client_gone)
+        if reply is None:
+            metrics.WAITS_RUN_OUT.inc()
+            return Pending(command=command, partition=appended.partition, offset=appended.offset)
+        # A crash here: decided, and nobody was told; the retry is a repeat and gets the original's figures.
+        crash_point(BEFORE_ANSWER)
+        return reply
+
+
+async def _reply(waiter: Waiter, deadline_s: float, client_gone: ClientGone | None) -> Reply | None:
+    started_at_s = time.monotonic()
+    left_s = deadline_s - started_at_s
+    if client_gone is None or left_s <= UNWATCHED_S:
+        reply = await waiter.reply(left_s)
+    else:
+        reply = await waiter.reply(UNWATCHED_S)
+        if reply is None:
+            reply = await _reply_unless_gone(waiter, deadline_s, client_gone)
+    if reply is not None:
+        metrics.REPLY_WAIT_SECONDS.observe(time.monotonic() - started_at_s)
+    return reply
+
+
+async def _reply_unless_gone(waiter: Waiter, deadline_s: float, client_gone: ClientGone) -> Reply | None:
+    gone = asyncio.ensure_future(client_gone())
+    reply = asyncio.ensure_future(waiter.reply(deadline_s - time.monotonic()))
+    try:
+        await asyncio.wait((gone, reply), return_when=asyncio.FIRST_COMPLETED)
+        return reply.result() if reply.done() else None
+    finally:
+        gone.cancel()
+        reply.cancel()
+
+
+def _unknown(command: Command) -> Problem:
+    detail = (
+        "Nobody knows yet whether the command is in the log: ask for its outcome, or send it again with the same key."
+    )
+    return Problem(
+        "unavailable",
+        detail,
+        retry_after_s=RETRY_AFTER_S,
+        chat_id=command.chat_id,
+        command_id=command.command_id,
+    )

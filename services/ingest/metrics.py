@@ -1,0 +1,43 @@
+"""The metrics of ingest. Requests, their times and answers are counted by the runtime, for every route."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
+
+COMMANDS_APPENDED: Final = Counter(
+    "gapless_ingest_commands_appended_total", "Commands acknowledged by Kafka.", ["command_type"]
+)
+APPEND_SECONDS: Final = Histogram(
+    "gapless_ingest_append_duration_seconds", "From handing a command to Kafka to its acknowledgement.",
+    buckets=_SECONDS,
+)  # fmt: skip
+APPENDS_IN_FLIGHT: Final = Gauge("gapless_ingest_appends_in_flight", "Commands on their way to Kafka now.")
+APPENDS_REFUSED: Final = Counter(
+    "gapless_ingest_appends_refused_total", "Commands answered 503 because too many were on their way."
+)
+APPENDS_FAILED: Final = Counter(
+    "gapless_ingest_appends_failed_total", "Commands answered 503 because Kafka could not be reached."
+)
+APPENDS_UNKNOWN: Final = Counter(
+    "gapless_ingest_appends_unknown_total", "Commands that Kafka did not acknowledge in time: in the log, or not."
+)
+REPLY_WAIT_SECONDS: Final = Histogram(
+    "gapless_ingest_reply_wait_duration_seconds", "From the acknowledgement of a command to its outcome.",
+    buckets=_SECONDS,
+)  # fmt: skip
+WAITERS: Final = Gauge("gapless_ingest_waiters", "Requests that wait for an outcome now.")
+WAITS_RUN_OUT: Final = Counter(
+    "gapless_ingest_waits_run_out_total", "Requests answered 202 because no outcome came in time."
+)
+MARKS_MERGED: Final = Counter("gapless_ingest_marks_merged_total", "Marks that travelled with a higher one.")
+RATE_LIMITED: Final = Counter("gapless_ingest_rate_limited_total", "Requests answered 429.")
+REPLIES_UNREADABLE: Final = Counter(
+    "gapless_ingest_replies_unreadable_total", "Records of chat.replies that are no replies."
+)
+REPLY_LISTENER_RESTARTS: Final = Counter(
+    "gapless_ingest_reply_listener_restarts_total", "Times that listening to chat.replies began anew."
+)

@@ -1,0 +1,191 @@
+"""Waits for outcomes on one partition of `chat.replies`, that of this process.
+
+Several processes may share the partition: request ids carry the process' id, and unknown ones are passed over.
+Replies may be lost (this process was away, or restarted); the log is the truth, and the client is told where to ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import structlog
+
+from schemas import ids
+from schemas.encoding import Record, ReplyTo
+from schemas.replies import Reply, decode_replies
+from services.ingest import metrics
+from services.runtime.kafka.errors import KafkaError, KafkaUnavailable, OffsetMissing
+from services.runtime.kafka.reader import PartitionReader
+
+FIRST_BACKOFF_S: Final = 0.1
+LONGEST_BACKOFF_S: Final = 5.0
+MAX_RECORDS: Final = 500
+READ_TIMEOUT_S: Final = 1.0
+PROBE_TIMEOUT_S: Final = 3.0
+PROBE_INTERVAL_S: Final = 5.0
+"""Silence for longer makes the listener ask whether the broker is still there."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Waiter:
+    """One expected reply. Made by `Replies.expect`, and forgotten when that block is left, however it is left."""
+
+    __slots__ = ("_reply", "reply_to")
+
+    def __init__(self, reply_to: ReplyTo) -> None:
+        self.reply_to = reply_to
+        self._reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    async def reply(self, timeout_s: float) -> Reply | None:
+        """The reply, or None when it is not there in time. May be asked again."""
+        if not self._reply.done() and timeout_s > 0:
+            await asyncio.wait((self._reply,), timeout=timeout_s)
+        return self._reply.result() if self._reply.done() else None
+
+    def settle(self, reply: Reply) -> None:
+        if not self._reply.done():  # a reply that came twice says the same twice
+            self._reply.set_result(reply)
+
+
+class Replies:
+    """Listens for ever, from the end of the partition on; after an outage it goes on where it was."""
+
+    def __init__(self, *, bootstrap_servers: str, topic: str, reply_partitions: int, client_id: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._topic = topic
+        self._client_id = client_id
+        instance_id = secrets.token_hex(8)
+        self._request_ids = (f"{instance_id}-{n}" for n in itertools.count(1))
+        self._partition = ids.partition_of(instance_id, reply_partitions)
+        self._waiters: dict[str, Waiter] = {}
+        self._position: int | None = None
+        self._backoff_s = FIRST_BACKOFF_S
+        self._listening = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def partition(self) -> int:
+        return self._partition
+
+    @property
+    def waiting(self) -> int:
+        """How many replies are expected now."""
+        return len(self._waiters)
+
+    @property
+    def listening(self) -> bool:
+        return self._listening.is_set()
+
+    @contextlib.contextmanager
+    def expect(self) -> Iterator[Waiter]:
+        """A waiter with a request id of its own, to be named in the command before it is appended."""
+        request_id = next(self._request_ids)
+        waiter = Waiter(ReplyTo(self._partition, request_id))
+        self._waiters[request_id] = waiter
+        metrics.WAITERS.inc()
+        try:
+            yield waiter
+        finally:
+            del self._waiters[request_id]
+            metrics.WAITERS.dec()
+
+    def hand_over(self, reply: Reply) -> None:
+        """To whoever waits for it; nobody does where it is another process', or came too late."""
+        waiter = self._waiters.get(reply.request_id)
+        if waiter is not None:
+            waiter.settle(reply)
+
+    async def start(self, timeout_s: float) -> bool:
+        """Begins to listen; whether it does by the end of `timeout_s`. It goes on trying in any case."""
+        self._task = asyncio.create_task(self._listen_for_ever(), name=f"replies {self._topic}-{self._partition}")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._listening.wait()
+        return self.listening
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            if not self._task.cancelled():
+                self._task.result()  # a fault of ours is raised here, not lost
+
+    async def ended(self) -> None:
+        """Returns, or raises what ended it, when the listening is over: what a supervisor awaits."""
+        assert self._task is not None, "start() was not called"
+        await asyncio.shield(self._task)
+
+    async def _listen_for_ever(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except OffsetMissing:
+                # Kept for ten minutes only, and this process was away for longer (or the topic is a new one).
+                self._position = None
+                _log.warning("replies_lost", topic=self._topic, partition=self._partition)
+            except KafkaError as error:
+                _log.warning("replies_unavailable", partition=self._partition, error=str(error))
+            finally:
+                self._listening.clear()
+            metrics.REPLY_LISTENER_RESTARTS.inc()
+            await asyncio.sleep(self._backoff_s * random.uniform(0.5, 1.0))  # noqa: S311  (jitter, no secret)
+            self._backoff_s = min(self._backoff_s * 2, LONGEST_BACKOFF_S)
+
+    async def _listen(self) -> None:
+        """Until trouble: raises KafkaError."""
+        reader = PartitionReader(
+            bootstrap_servers=self._bootstrap_servers,
+            topic=self._topic,
+            partition=self._partition,
+            client_id=self._client_id,
+        )
+        try:
+            await reader.start(self._position or 0)
+            _, end = await reader.bounds()
+            if self._position is None:
+                self._position = end  # what came before was for others
+                await reader.seek(end)
+            self._listening.set()
+            probe_at_s = time.monotonic() + PROBE_INTERVAL_S
+            while True:
+                records = await reader.read(max_records=MAX_RECORDS, timeout_s=READ_TIMEOUT_S)
+                for record in records:
+                    self._take(record)
+                self._position = reader.position
+                if records:
+                    self._backoff_s = FIRST_BACKOFF_S
+                    probe_at_s = time.monotonic() + PROBE_INTERVAL_S
+                elif time.monotonic() > probe_at_s:
+                    await self._probe(reader)
+                    probe_at_s = time.monotonic() + PROBE_INTERVAL_S
+        finally:
+            await reader.close()
+
+    async def _probe(self, reader: PartitionReader) -> None:
+        """Silence may be idleness or a lost broker, and the client does not say which; nor that the log shrank."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                _, end = await reader.bounds()
+        except TimeoutError:
+            raise KafkaUnavailable(f"the broker is silent for {PROBE_TIMEOUT_S:g} s") from None
+        if reader.position > end:
+            raise OffsetMissing(f"{self._topic}-{self._partition} ends before offset {reader.position}")
+        self._backoff_s = FIRST_BACKOFF_S
+
+    def _take(self, record: Record) -> None:
+        try:
+            replies = decode_replies(record.value or b"")
+        except (ValueError, RecursionError) as error:
+            metrics.REPLIES_UNREADABLE.inc()
+            _log.warning("reply_unreadable", partition=self._partition, offset=record.offset, error=str(error))
+            return
+        for reply in replies:
+            self.hand_over(reply)

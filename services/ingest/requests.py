@@ -1,0 +1,246 @@
+"""From an HTTP request to the command it asks for, checked; or the problem that says what is wrong with it. Pure.
+
+Bodies are parsed here and not by the framework, in the order that keeps a parser from seeing what it should not:
+guard (depth, digits), parse, limits. The writer checks all of it again, and what it says counts.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from schemas import ids, limits
+from schemas.bodies import (
+    Body,
+    ChatCreate,
+    CommandType,
+    Mark,
+    MemberAdd,
+    MemberRemove,
+    MessageSend,
+    Role,
+    canonical_body,
+)
+from schemas.checks import check_limits, guard_before_parsing
+from schemas.encoding import Command
+from schemas.errors import Reason, Refused
+from schemas.ids import ChatId, CommandId, UserId
+from services.ingest.keys import fresh_key, required_key
+from services.runtime.problem_handlers import validation_problem
+from services.runtime.problems import Problem
+
+PRODUCER: Final = "producer"
+"""Scope of those who send for others."""
+IMPORT: Final = "import"
+"""Scope of those who may say when a message was first sent."""
+
+UUID_PATTERN: Final = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+AnyCaseUuid = Annotated[
+    str, StringConstraints(pattern=UUID_PATTERN, to_lower=True), Field(json_schema_extra={"format": "uuid"})
+]
+"""Taken in any case, kept in the one form that the wire knows."""
+
+
+class RequestBody(BaseModel):
+    """What a client sends. Unknown fields are refused: a misspelt one must not be lost silently."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class CreateChat(RequestBody):
+    kind: Literal["group"]
+    name: str = Field(json_schema_extra={"minLength": 1, "maxLength": limits.NAME_CHARACTERS})
+    members: list[AnyCaseUuid] = Field(
+        default_factory=list, json_schema_extra={"maxItems": limits.MEMBERS_PER_COMMAND, "uniqueItems": True}
+    )
+    client_generated_id: str | None = None
+    sender_id: AnyCaseUuid | None = Field(default=None, description="For scope producer.")
+
+
+class SendMessage(RequestBody):
+    text: str = Field(json_schema_extra={"minLength": 1, "maxLength": limits.TEXT_CHARACTERS})
+    reply_to_message_id: AnyCaseUuid | None = None
+    media_urls: list[str] | None = Field(default=None, json_schema_extra={"maxItems": limits.MEDIA_URLS})
+    metadata: dict[str, Any] | None = Field(default=None, description="Any JSON object, at most 16 KiB.")
+    original_sent_at: str | None = Field(
+        default=None, description="For scope import.", json_schema_extra={"format": "date-time"}
+    )
+    client_generated_id: str | None = None
+    sender_id: AnyCaseUuid | None = Field(default=None, description="For scope producer.")
+
+
+class AddMember(RequestBody):
+    role: Role = "member"
+
+
+class MarkUpTo(RequestBody):
+    up_to_seq: int = Field(json_schema_extra={"minimum": 0})
+
+
+class NoFields(RequestBody):
+    """No body, or an empty object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """What a request says beside its body."""
+
+    caller_id: str
+    scopes: frozenset[str]
+    key: str | None = None
+    """Of the header Idempotency-Key."""
+    sender: str | None = None
+    """The header Gapless-Sender, as it came."""
+    traceparent: str | None = None
+
+
+def create_chat(raw: bytes, envelope: Envelope) -> Command:
+    """The command that creates a group. This and the others below raise Problem."""
+    wanted = _parse(CreateChat, raw)
+    sender_id = _sender(envelope, wanted.sender_id)
+    key = required_key(envelope.key, wanted.client_generated_id)
+    body = ChatCreate(kind="group", name=wanted.name, members=wanted.members)
+    _check(body)  # before the name goes into an id: UTF-8 must be able to hold it
+    chat_id = ids.group_chat_id(sender_id, wanted.name)
+    return _command(CommandType.CHAT_CREATE, body, chat_id, sender_id, key, envelope)
+
+
+def open_direct_chat(raw: bytes, user_id: str, envelope: Envelope) -> Command:
+    _parse(NoFields, raw or b"{}")
+    sender_id = _sender(envelope)
+    other = UserId(user_id)
+    body = ChatCreate(kind="direct", members=[other] if other != sender_id else [])
+    chat_id = ids.direct_chat_id(sender_id, other)
+    return _command(CommandType.CHAT_CREATE, body, chat_id, sender_id, envelope.key or fresh_key(), envelope)
+
+
+def add_member(raw: bytes, chat_id: str, user_id: str, envelope: Envelope) -> Command:
+    wanted = _parse(AddMember, raw or b"{}")
+    body = MemberAdd(user_id=user_id, role=wanted.role)
+    key = envelope.key or fresh_key()
+    return _command(CommandType.MEMBER_ADD, body, ChatId(chat_id), _sender(envelope), key, envelope)
+
+
+def remove_member(raw: bytes, chat_id: str, user_id: str, envelope: Envelope) -> Command:
+    _parse(NoFields, raw or b"{}")
+    body = MemberRemove(user_id=user_id)
+    key = envelope.key or fresh_key()
+    return _command(CommandType.MEMBER_REMOVE, body, ChatId(chat_id), _sender(envelope), key, envelope)
+
+
+def send_message(raw: bytes, chat_id: str, envelope: Envelope) -> Command:
+    wanted = _parse(SendMessage, raw)
+    sender_id = _sender(envelope, wanted.sender_id)
+    if wanted.original_sent_at is not None and IMPORT not in envelope.scopes:
+        detail = "Only a token with the scope import may set original_sent_at."
+        raise Problem("forbidden", detail, errors=[{"pointer": "/original_sent_at", "detail": detail}])
+    key = required_key(envelope.key, wanted.client_generated_id)
+    body = MessageSend(
+        text=wanted.text,
+        reply_to_message_id=wanted.reply_to_message_id,
+        media_urls=wanted.media_urls,
+        metadata=wanted.metadata,
+        original_sent_at=wanted.original_sent_at,
+    )
+    _check(body)
+    return _command(CommandType.MESSAGE_SEND, body, ChatId(chat_id), sender_id, key, envelope)
+
+
+def mark(
+    command_type: Literal[CommandType.READ_MARK, CommandType.DELIVERED_MARK],
+    raw: bytes,
+    chat_id: str,
+    envelope: Envelope,
+) -> tuple[Command, int]:
+    """The mark and how far it goes. It has no key, and an id of its own only so that its outcome can be asked for."""
+    up_to_seq = _parse(MarkUpTo, raw).up_to_seq
+    body = Mark(up_to_seq=up_to_seq)
+    _check(body)
+    command = Command(
+        offset=-1,
+        type=command_type.value,
+        body=canonical_body(body),
+        chat_id=ChatId(chat_id),
+        sender_id=_sender(envelope),
+        command_id=CommandId(str(uuid.uuid4())),
+        traceparent=envelope.traceparent,
+    )
+    return command, up_to_seq
+
+
+def _command(
+    command_type: CommandType, body: Body, chat_id: ChatId, sender_id: UserId, key: str, envelope: Envelope
+) -> Command:
+    raw = canonical_body(body)
+    if len(raw) > limits.COMMAND_BYTES:
+        raise problem_of(Refused(Reason.TOO_LARGE, f"a command has at most {limits.COMMAND_BYTES} bytes"))
+    return Command(
+        offset=-1,  # the log gives it one
+        type=command_type.value,
+        body=raw,
+        chat_id=chat_id,
+        sender_id=sender_id,
+        client_generated_id=key,
+        command_id=ids.command_id(chat_id, sender_id, key),
+        traceparent=envelope.traceparent,
+    )
+
+
+def _sender(envelope: Envelope, in_body: str | None = None) -> UserId:
+    """Who the command is from: the caller, or whom a producer names."""
+    named = in_body
+    if envelope.sender is not None:
+        in_header = wire_uuid_or_none(envelope.sender.strip())
+        if in_header is None:
+            raise _sender_malformed("The header Gapless-Sender is not a UUID.")
+        if in_body is not None and in_body != in_header:
+            raise _sender_malformed("The header Gapless-Sender and sender_id name two senders: send one of them.")
+        named = in_header
+    if named is None or named == envelope.caller_id:
+        return UserId(envelope.caller_id)
+    if PRODUCER not in envelope.scopes:
+        raise Problem("forbidden", "Only a token with the scope producer may send for another user.")
+    return UserId(named)
+
+
+def _sender_malformed(detail: str) -> Problem:
+    error = {"in": "header", "pointer": "/gapless-sender", "detail": detail}
+    return Problem("malformed", detail, errors=[error])
+
+
+def wire_uuid_or_none(text: str) -> str | None:
+    """A UUID in the form of the wire, from one in any case."""
+    lower = text.lower()
+    return lower if text.isascii() and ids.is_uuid(lower) else None
+
+
+BodyT = TypeVar("BodyT", bound=RequestBody)
+
+
+def _parse(model: type[BodyT], raw: bytes) -> BodyT:
+    try:
+        guard_before_parsing(raw)
+        return model.model_validate_json(raw)
+    except Refused as refused:
+        raise problem_of(refused) from None
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        raise validation_problem({**each, "loc": ("body", *each["loc"])} for each in found) from None
+    except (ValueError, RecursionError):
+        raise Problem("malformed", "The body cannot be read as JSON.") from None
+
+
+def _check(body: Body) -> None:
+    try:
+        check_limits(body)
+    except Refused as refused:
+        raise problem_of(refused) from None
+
+
+def problem_of(refused: Refused) -> Problem:
+    """What the contract refuses, as an answer: the reason decides the status, the pointer says where."""
+    detail = f"{refused.detail[:1].upper()}{refused.detail[1:]}."
+    return Problem(refused.reason.value, detail, errors=[{"pointer": refused.pointer, "detail": detail}])

@@ -1,0 +1,249 @@
+"""The paths of ingest. Each reads a request, sends its command and turns the outcome into the answer.
+
+FastAPI resolves paths, headers and who is asking, and writes the OpenAPI document; bodies are parsed by `requests`
+from their raw bytes, and answers are rendered here, so both are described to it by hand.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from pydantic import AfterValidator, BaseModel
+from starlette.requests import ClientDisconnect
+
+from schemas.bodies import CommandType
+from schemas.encoding import Command, is_traceparent
+from schemas.replies import Reply
+from services.ingest import answers, metrics, requests
+from services.ingest.answers import Answer, Pending
+from services.ingest.keys import key_in_header
+from services.ingest.marks import MarkMerger, Send
+from services.ingest.preferences import Preference, read_prefer
+from services.ingest.rate import RateLimit
+from services.ingest.requests import PRODUCER, Envelope, RequestBody
+from services.runtime.auth import Caller, current_caller
+from services.runtime.openapi import problem_responses
+from services.runtime.problems import Problem
+
+
+def _wire_uuid(text: str) -> str:
+    uuid = requests.wire_uuid_or_none(text)
+    if uuid is None:
+        raise ValueError("Not a UUID, which looks like 11111111-1111-4111-8111-111111111111.")
+    return uuid
+
+
+_UUID_SCHEMA: Final = {"format": "uuid"}
+ChatIdInPath = Annotated[str, Path(alias="chat_id", json_schema_extra=_UUID_SCHEMA), AfterValidator(_wire_uuid)]
+UserIdInPath = Annotated[str, Path(alias="user_id", json_schema_extra=_UUID_SCHEMA), AfterValidator(_wire_uuid)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request without its body."""
+
+    request: Request
+    envelope: Envelope
+    prefer: Sequence[str]
+
+    async def body(self) -> bytes:
+        try:
+            return await self.request.body()
+        except ClientDisconnect:
+            raise Problem("malformed", "The body broke off.") from None  # read by nobody
+
+
+async def asked(
+    request: Request,
+    caller: Annotated[Caller, Depends(current_caller)],
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="Your key of this command, quoted or bare: the same for each retry, fresh for a new one."),
+    ] = None,
+    gapless_sender: Annotated[str | None, Header(description="For scope producer: on whose behalf.")] = None,
+    prefer: Annotated[
+        str | None, Header(description="`wait=N` (seconds, at most 30), `respond-async` (RFC 7240).")
+    ] = None,
+) -> Asked:
+    """Headers, read and checked. Of a header that came in several lines FastAPI gives one, so they are read here."""
+    traceparent = request.state.traceparent
+    return Asked(
+        request=request,
+        envelope=Envelope(
+            caller_id=caller.user_id,
+            scopes=caller.scopes,
+            key=None if idempotency_key is None else key_in_header(request.headers.getlist("idempotency-key")),
+            sender=gapless_sender,
+            traceparent=traceparent if is_traceparent(traceparent) else None,
+        ),
+        prefer=() if prefer is None else request.headers.getlist("prefer"),
+    )
+
+
+AskedHere = Annotated[Asked, Depends(asked)]
+AnswerOf = Callable[[Command, Reply], Answer]
+SendPreferred = Callable[[float], Awaitable[Reply | Pending]]
+
+
+def ingest_router(*, send: Send, marks: MarkMerger, default_wait_s: float, rate: RateLimit | None) -> APIRouter:
+    """All paths of ingest. `send` is `Dispatcher.send` or a guard before it."""
+    router = APIRouter(tags=["commands"])
+    desk = _Desk(send, marks, default_wait_s, rate)
+
+    @router.post(
+        "/v1/chats/{chat_id}/messages",
+        summary="Send a message",
+        **_described(requests.SendMessage, answers.MessageSent, created=True),
+        responses=_responses(
+            answers.MessageSent, "missing_key", "not_member", "unknown_chat", "unknown_message", "too_large", "conflict"
+        ),
+    )
+    async def send_message(chat_id: ChatIdInPath, asked: AskedHere) -> Response:
+        desk.admit(asked)
+        command = requests.send_message(await asked.body(), chat_id, asked.envelope)
+        return await desk.answer(asked, command, answers.message_sent)
+
+    @router.post(
+        "/v1/chats",
+        summary="Create a group",
+        **_described(requests.CreateChat, answers.ChatOpened, created=True),
+        responses=_responses(answers.ChatOpened, "missing_key", "chat_exists", "conflict"),
+    )
+    async def create_chat(asked: AskedHere) -> Response:
+        desk.admit(asked)
+        command = requests.create_chat(await asked.body(), asked.envelope)
+        return await desk.answer(asked, command, answers.chat_opened)
+
+    @router.put(
+        "/v1/direct-chats/{user_id}",
+        summary="Open the direct chat with a user",
+        **_described(None, answers.ChatOpened, created=True),
+        responses=_responses(answers.ChatOpened, "conflict"),
+    )
+    async def open_direct_chat(user_id: UserIdInPath, asked: AskedHere) -> Response:
+        desk.admit(asked)
+        command = requests.open_direct_chat(await asked.body(), user_id, asked.envelope)
+        return await desk.answer(asked, command, answers.chat_opened)
+
+    @router.put(
+        "/v1/chats/{chat_id}/members/{user_id}",
+        summary="Add a member",
+        **_described(requests.AddMember, answers.MemberChanged, required=False),
+        responses=_responses(None, "not_member", "unknown_chat", "conflict"),
+    )
+    async def add_member(chat_id: ChatIdInPath, user_id: UserIdInPath, asked: AskedHere) -> Response:
+        desk.admit(asked)
+        command = requests.add_member(await asked.body(), chat_id, user_id, asked.envelope)
+        return await desk.answer(asked, command, partial(answers.member_changed, user_id=user_id))
+
+    @router.delete(
+        "/v1/chats/{chat_id}/members/{user_id}",
+        summary="Remove a member, or leave",
+        **_described(None, answers.MemberChanged),
+        responses=_responses(None, "not_member", "unknown_chat", "conflict"),
+    )
+    async def remove_member(chat_id: ChatIdInPath, user_id: UserIdInPath, asked: AskedHere) -> Response:
+        desk.admit(asked)
+        command = requests.remove_member(await asked.body(), chat_id, user_id, asked.envelope)
+        return await desk.answer(asked, command, partial(answers.member_changed, user_id=user_id))
+
+    @router.post(
+        "/v1/chats/{chat_id}/read",
+        summary="Mark as read",
+        **_described(requests.MarkUpTo, answers.Marked),
+        responses=_responses(None, "not_member", "unknown_chat"),
+    )
+    async def mark_read(chat_id: ChatIdInPath, asked: AskedHere) -> Response:
+        return await desk.answer_mark(asked, CommandType.READ_MARK, chat_id)
+
+    @router.post(
+        "/v1/chats/{chat_id}/delivered",
+        summary="Mark as delivered",
+        **_described(requests.MarkUpTo, answers.Marked),
+        responses=_responses(None, "not_member", "unknown_chat"),
+    )
+    async def mark_delivered(chat_id: ChatIdInPath, asked: AskedHere) -> Response:
+        return await desk.answer_mark(asked, CommandType.DELIVERED_MARK, chat_id)
+
+    return router
+
+
+class _Desk:
+    """What all paths do alike: admit the caller, send, answer."""
+
+    def __init__(self, send: Send, marks: MarkMerger, default_wait_s: float, rate: RateLimit | None) -> None:
+        self._send = send
+        self._marks = marks
+        self._default_wait_s = default_wait_s
+        self._rate = rate
+
+    def admit(self, asked: Asked) -> None:
+        """Raises Problem `rate_limited`."""
+        if self._rate is None or PRODUCER in asked.envelope.scopes:
+            return
+        retry_after_s = self._rate.take(asked.envelope.caller_id, time.monotonic())
+        if retry_after_s > 0:
+            metrics.RATE_LIMITED.inc()
+            raise Problem("rate_limited", "You send faster than you may.", retry_after_s=retry_after_s)
+
+    async def answer(self, asked: Asked, command: Command, answer_of: AnswerOf) -> Response:
+        return await self._answered(
+            asked, command, answer_of, lambda wait_s: self._send(command, wait_s, asked.request.receive)
+        )
+
+    async def answer_mark(
+        self,
+        asked: Asked,
+        command_type: Literal[CommandType.READ_MARK, CommandType.DELIVERED_MARK],
+        chat_id: str,
+    ) -> Response:
+        self.admit(asked)
+        command, up_to_seq = requests.mark(command_type, await asked.body(), chat_id, asked.envelope)
+        return await self._answered(
+            asked,
+            command,
+            answers.marked,
+            lambda wait_s: self._marks.send(command, up_to_seq, wait_s, asked.request.receive),
+        )
+
+    async def _answered(self, asked: Asked, command: Command, answer_of: AnswerOf, send: SendPreferred) -> Response:
+        """`receive`, after the body, returns when the client has hung up: that is what `send` watches."""
+        preference = read_prefer(asked.prefer, self._default_wait_s)
+        outcome = await send(preference.wait_s)
+        if isinstance(outcome, Pending):
+            return _response(answers.outcome_pending(outcome), preference)
+        return _response(answer_of(command, outcome), preference)
+
+
+def _response(answer: Answer, preference: Preference) -> Response:
+    headers = answer.headers
+    if preference.applied is not None:
+        headers = headers | {"Preference-Applied": preference.applied}
+    content = answer.body.model_dump_json().encode()
+    return Response(content, status_code=answer.status, headers=headers, media_type="application/json")
+
+
+def _described(
+    body: type[RequestBody] | None, answer: type[BaseModel], *, created: bool = False, required: bool = True
+) -> dict[str, Any]:
+    """What OpenAPI is told of the body and of the answer when all goes well."""
+    described: dict[str, Any] = {"response_model": answer, "status_code": 201 if created else 200}
+    if body is not None:
+        content = {"application/json": {"schema": body.model_json_schema()}}
+        described["openapi_extra"] = {"requestBody": {"required": required, "content": content}}
+    return described
+
+
+def _responses(repeated: type[BaseModel] | None, *reasons: str) -> dict[int | str, dict[str, Any]]:
+    """The other answers of a path: of a repeat, of one that is not decided yet, and its problems."""
+    shared = ("unauthorized", "malformed", "forbidden", "invalid", "rate_limited", "unavailable")
+    responses = problem_responses(*shared, *reasons)
+    responses[202] = {"model": answers.OutcomePending, "description": "In the log; ask at Location for the outcome."}
+    if repeated is not None:
+        responses[200] = {"model": repeated, "description": "A repeat: the figures of the original."}
+    return responses
