@@ -1,0 +1,243 @@
+"""The projector process: one worker per partition that is ours and projection that is to be fed.
+
+The consumer group only hints at the partitions; which projections are to be fed stands in chat.projections, where
+a rebuild adds to it. A partition that stopped keeps its place in the group, so that its trouble does not wander
+through the fleet, and is not started again before the process is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+
+import psycopg
+import structlog
+
+from schemas.topics import topic_specs
+from services.projector import metrics
+from services.projector.apply import schema_name
+from services.projector.feed import PartitionFeed, TopicId
+from services.projector.migrations import migrate
+from services.projector.prune import keep_pruning
+from services.projector.registry import Projection, State, list_projections
+from services.projector.rows import MAPPING_VERSION
+from services.projector.settings import ProjectorSettings, topic_names
+from services.projector.worker import Ended, PartitionWorker
+from services.runtime.backoff import Backoff
+from services.runtime.collector import seldom_collected
+from services.runtime.health import OpsServer, Readiness
+from services.runtime.kafka.errors import KafkaError, TopicsWrong
+from services.runtime.kafka.group import GroupHint
+from services.runtime.kafka.topics import check_topics
+from services.runtime.lifecycle import Supervisor
+from services.runtime.metrics import announce_build
+from services.runtime.postgres import PostgresPool, open_pool, postgres_trouble
+from services.runtime.settings import SettingsError
+
+GROUP: str = "gapless-projector"
+
+log = structlog.get_logger(__name__)
+
+Key = tuple[int, int]
+"""(version, partition)."""
+
+
+@dataclass(slots=True)
+class _Running:
+    """A worker that was started. `idle_until_s` (monotonic) is set when it ended: not to be started before."""
+
+    task: asyncio.Task[Ended]
+    idle_until_s: float | None = None
+
+
+class Projector:
+    """Keeps the workers that run equal to the partitions that are ours times the projections that are fed."""
+
+    def __init__(self, settings: ProjectorSettings, pool: PostgresPool, readiness: Readiness) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._readiness = readiness
+        self._topic = TopicId(settings.kafka)
+        self._partitions: frozenset[int] = frozenset()
+        self._versions: frozenset[int] = frozenset()
+        self._workers: dict[Key, _Running] = {}
+        self._word = asyncio.Event()
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """Ours, as the group last said."""
+        return self._partitions
+
+    @property
+    def versions(self) -> frozenset[int]:
+        """Of the projections that are fed."""
+        return self._versions
+
+    def assign(self, partitions: frozenset[int]) -> None:
+        """The group has spoken; takes effect at once."""
+        self._partitions = partitions
+        self._word.set()
+
+    async def run(self) -> None:
+        """Until cancelled; then every worker is ended, each at some whole batch."""
+        try:
+            while True:
+                await self._read_registry()
+                await self._reconcile()
+                self._word.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._settings.registry_poll_interval_s):
+                        await self._word.wait()
+        finally:
+            await self._end(list(self._workers))
+
+    async def _read_registry(self) -> None:
+        """While Postgres is away the answer is that of before: the workers wait for it by themselves."""
+        try:
+            async with self._pool.connection() as connection:
+                there = await list_projections(connection)
+        except psycopg.Error as error:
+            self._readiness.report_trouble("registry", f"Postgres does not answer ({type(error).__name__}).")
+            return
+        self._readiness.clear_trouble("registry")
+        self._versions = frozenset(p.version for p in there if is_fed(p))
+        foreign = next((p for p in there if p.state is State.SERVING and not is_fed(p)), None)
+        if foreign is None:
+            self._readiness.clear_trouble("mapping")
+        else:
+            self._readiness.report_trouble(
+                "mapping",
+                f"{foreign.schema} serves and is of row mapping {foreign.mapping_version}, this release has"
+                f" {MAPPING_VERSION}: keep a projector of the former release running until the cutover.",
+            )
+
+    async def _reconcile(self) -> None:
+        wanted = {(version, partition) for version in self._versions for partition in self._partitions}
+        await self._end([key for key in self._workers if key not in wanted])
+        now_s = time.monotonic()
+        for key in sorted(wanted):
+            running = self._workers.get(key)
+            if running is None or self._may_start_again(running, now_s):
+                self._start(key)
+
+    def _may_start_again(self, running: _Running, now_s: float) -> bool:
+        if not running.task.done():
+            return False
+        ended = running.task.result()  # a crash of a worker is one of the process: it raises here
+        if ended is Ended.STOPPED:
+            return False
+        if running.idle_until_s is None:
+            running.idle_until_s = now_s + self._settings.lost_race_pause_s
+        return now_s >= running.idle_until_s
+
+    def _start(self, key: Key) -> None:
+        version, partition = key
+        feed = PartitionFeed(
+            version=version, partition=partition, pool=self._pool, kafka=self._settings.kafka, topic=self._topic
+        )
+        worker = PartitionWorker(
+            feed,
+            readiness=self._readiness,
+            max_batch_records=self._settings.max_batch_records,
+            backoff_max_s=self._settings.backoff_max_s,
+        )
+        self._workers[key] = _Running(asyncio.create_task(worker.run(), name=f"worker {feed.name}"))
+
+    async def _end(self, keys: list[Key]) -> None:
+        ending = {key: self._workers.pop(key).task for key in keys}
+        for task in ending.values():
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending.values())
+        for version, partition in ending:
+            self._readiness.clear_trouble(f"{schema_name(version)}/{partition}")
+            metrics.forget(schema_name(version), partition)
+
+
+def is_fed(projection: Projection) -> bool:
+    """Whether a projector of this release writes it."""
+    return projection.state is not State.BUILDING and projection.mapping_version == MAPPING_VERSION
+
+
+async def run(settings: ProjectorSettings, supervisor: Supervisor) -> None:
+    """Serves until the supervisor asks to stop.
+
+    Raises SettingsError where the topics are not what the protocol needs.
+    """
+    announce_build("projector")
+    readiness = Readiness()
+    readiness.report_trouble("start", "The projector is starting.")
+    with seldom_collected():
+        async with (
+            OpsServer(settings.http, readiness, service="projector"),
+            open_pool(settings.postgres, application_name="gapless-projector", autocommit=True) as pool,
+        ):
+            readiness.add_check("postgres", lambda: postgres_trouble(pool))
+            projector = Projector(settings, pool, readiness)
+            supervisor.start("projector", _serve(settings, pool, projector, readiness))
+            await supervisor.stop_requested()
+            await supervisor.cancel_all()
+    if supervisor.failure is not None:
+        raise supervisor.failure
+
+
+async def _serve(settings: ProjectorSettings, pool: PostgresPool, projector: Projector, readiness: Readiness) -> None:
+    await _prepare(settings, pool, readiness)
+    readiness.clear_trouble("start")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_hint(settings, projector, readiness).run())
+        tasks.create_task(projector.run())
+        tasks.create_task(
+            keep_pruning(
+                pool, interval_s=settings.prune_interval_s, owned=lambda: (projector.versions, projector.partitions)
+            )
+        )
+
+
+async def _prepare(settings: ProjectorSettings, pool: PostgresPool, readiness: Readiness) -> None:
+    """Topics checked and migrations run, once Kafka and Postgres answer."""
+    backoff = Backoff(settings.backoff_max_s)
+    kafka = settings.kafka
+    specs = topic_specs(
+        topic_names(kafka),
+        partitions=kafka.partitions,
+        reply_partitions=kafka.reply_partitions,
+        replication_factor=kafka.replication_factor,
+        min_insync_replicas=kafka.min_insync_replicas,
+    )
+    events = [spec for spec in specs if spec.name == topic_names(kafka).events]
+    while True:
+        try:
+            await check_topics(kafka.bootstrap_servers, topic_names(kafka), events)
+            async with pool.connection() as connection:
+                await migrate(connection)
+        except TopicsWrong as error:
+            raise SettingsError(str(error)) from error
+        except (KafkaError, psycopg.OperationalError, OSError, TimeoutError) as error:
+            log.warning("waiting", error=f"{type(error).__name__}: {error}"[:300])
+            readiness.report_trouble("start", f"Kafka or Postgres does not answer ({type(error).__name__}).")
+            await backoff.pause()
+        else:
+            return
+
+
+def _hint(settings: ProjectorSettings, projector: Projector, readiness: Readiness) -> GroupHint:
+    def on_trouble(trouble: str | None) -> None:
+        if trouble is None:
+            readiness.clear_trouble("group")
+        else:
+            readiness.report_trouble("group", trouble)
+
+    kafka = settings.kafka
+    return GroupHint(
+        bootstrap_servers=kafka.bootstrap_servers,
+        group_id=f"{kafka.topic_prefix}{GROUP}",
+        topic=topic_names(kafka).events,
+        client_id=f"{kafka.client_id}-projector",
+        session_timeout_s=kafka.session_timeout_s,
+        max_poll_interval_s=kafka.max_poll_interval_s,
+        on_word=projector.assign,
+        on_trouble=on_trouble,
+    )

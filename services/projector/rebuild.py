@@ -1,0 +1,272 @@
+"""Folds the log from its beginning into a second schema, beside the one that serves.
+
+Load without secondary indexes, index, catch up, hand over to the running projectors. Where it is stands in the
+tables: killed anywhere, the next run goes on. By the same feed as the live path, so by the same mapping.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import psycopg
+import structlog
+
+from schemas.topics import topic_specs
+from services.projector.apply import schema_name
+from services.projector.errors import LostRace, ProjectionMissing
+from services.projector.feed import PartitionFeed, TopicId
+from services.projector.migrations import create_projection, index_projection, migrate
+from services.projector.registry import REGISTRY, State, get_projection, version_sql
+from services.projector.settings import topic_names
+from services.runtime.backoff import Backoff
+from services.runtime.collector import seldom_collected
+from services.runtime.kafka.errors import KafkaError, TopicsWrong
+from services.runtime.kafka.topics import check_topics
+from services.runtime.postgres import Connection, PostgresPool, connect, open_pool
+from services.runtime.settings import KafkaSettings, PostgresSettings
+
+APPLICATION: Final = "gapless-rebuild"
+READ_TIMEOUT_S: Final = 2.0
+MOST_FAILURES: Final = 12
+"""In a row, of one partition, before a rebuild gives up: about a minute. What is loaded stays."""
+BACKOFF_MAX_S: Final = 10.0
+NEAR_RECORDS: Final = 1_000
+"""Behind by no more than this, the rest is the projectors' daily work."""
+MOST_ROUNDS: Final = 20
+
+log = structlog.get_logger(__name__)
+
+
+class Stage(StrEnum):
+    LOAD = "load"
+    INDEX = "index"
+    CATCH_UP = "catch-up"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildProgress:
+    """How far a rebuild is."""
+
+    stage: Stage
+    records_done: int
+    """Of the log, by this run."""
+    records_total: int
+    """That this run has to fold, as far as is known; it grows while the log does."""
+    rows: int
+    seconds: float
+    """Since this run began."""
+    index: str | None = None
+    """The index that is being made."""
+
+    @property
+    def records_per_s(self) -> float:
+        return self.records_done / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def rows_per_s(self) -> float:
+        return self.rows / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Until the log is folded; None while nothing is known."""
+        if self.records_done == 0:
+            return None
+        return max(0, self.records_total - self.records_done) / self.records_per_s
+
+
+OnProgress = Callable[[RebuildProgress], None]
+
+
+def _not_shown(_progress: RebuildProgress) -> None:
+    """For who does not ask."""
+
+
+async def rebuild(
+    to_version: int,
+    *,
+    kafka: KafkaSettings,
+    postgres: PostgresSettings,
+    on_progress: OnProgress = _not_shown,
+    partitions_at_once: int = 4,
+    max_batch_records: int = 2_000,
+) -> RebuildProgress:
+    """Builds chat_v<to_version> from the log, or goes on with it; on return it is on standby and ready for a cutover.
+
+    Raises ProjectionMissing (it serves, another rebuild is at it, another mapping began it), PartitionStopped,
+    TopicsWrong; KafkaError, psycopg.Error, TimeoutError where a server stayed away. Running it again goes on.
+    """
+    async with open_pool(postgres, application_name=APPLICATION, autocommit=True) as pool:
+        async with pool.connection() as connection:
+            await migrate(connection)
+        async with only_one(to_version, postgres):
+            await _refuse_wrong_topics(kafka)
+            async with pool.connection() as connection:
+                await create_projection(connection, to_version)
+                state = (await get_projection(connection, to_version)).state
+            if state is State.SERVING:
+                raise ProjectionMissing(
+                    f"chat_v{to_version} is what readers see now; rebuild into another version and cut over to it"
+                )
+            run = _Rebuild(to_version, pool, kafka, on_progress, partitions_at_once, max_batch_records)
+            with seldom_collected():
+                return await run.run(state)
+
+
+class _Rebuild:
+    def __init__(
+        self,
+        version: int,
+        pool: PostgresPool,
+        kafka: KafkaSettings,
+        on_progress: OnProgress,
+        partitions_at_once: int,
+        max_batch_records: int,
+    ) -> None:
+        self._version = version
+        self._pool = pool
+        self._kafka = kafka
+        self._on_progress = on_progress
+        self._limit = asyncio.Semaphore(partitions_at_once)
+        self._max_batch_records = max_batch_records
+        self._topic = TopicId(kafka)
+        self._stage = Stage.LOAD
+        self._began_s = time.monotonic()
+        self._done = self._rows = 0
+        self._ends: dict[int, int] = {}
+        self._firsts: dict[int, int] = {}
+
+    async def run(self, state: State) -> RebuildProgress:
+        if state is State.BUILDING:
+            await self._fold_all()
+            self._stage = Stage.INDEX
+            await self._index()
+            self._stage = Stage.CATCH_UP
+            for _ in range(MOST_ROUNDS):
+                if await self._fold_all() <= NEAR_RECORDS:
+                    break
+            # A crash before this line: the next run goes on building. After it: the projectors feed the version.
+            async with self._pool.connection() as connection:
+                await connection.execute(REGISTRY["mark_fed"], {"version": self._version})
+        self._stage = Stage.CATCH_UP
+        await self._fold_all()
+        self._stage = Stage.DONE
+        progress = self._tell()
+        log.info("rebuilt", projection=schema_name(self._version), records=self._done, seconds=progress.seconds)
+        return progress
+
+    async def _index(self) -> None:
+        async with self._pool.connection() as connection:
+            await connection.execute("SET maintenance_work_mem = '256MB'")
+            await index_projection(connection, self._version, self._tell_index)
+            await connection.execute("SET statement_timeout = 0")
+            # Without it the planner knows nothing of the tables until autovacuum comes by.
+            await connection.execute(version_sql(self._version)["analyze"])
+            await connection.execute("RESET statement_timeout")
+            await connection.execute("RESET maintenance_work_mem")
+
+    async def _fold_all(self) -> int:
+        """Every partition up to where its log ended when its turn came; how many records that was."""
+        done_before = self._done
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for partition in range(self._kafka.partitions):
+                    tasks.create_task(self._fold(partition))
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None  # the first one ended the others
+        return self._done - done_before
+
+    async def _fold(self, partition: int) -> None:
+        backoff = Backoff(BACKOFF_MAX_S)
+        failures = 0
+        async with self._limit:
+            feed = PartitionFeed(
+                version=self._version,
+                partition=partition,
+                pool=self._pool,
+                kafka=self._kafka,
+                topic=self._topic,
+                durable=False,
+            )
+            try:
+                while True:
+                    before = feed.position
+                    try:
+                        await self._fold_to_end(feed)
+                    except LostRace:
+                        return  # a projector feeds it already: the version was handed over
+                    except (KafkaError, psycopg.OperationalError, OSError, TimeoutError) as error:
+                        failures = failures + 1 if feed.position == before else 0
+                        if failures >= MOST_FAILURES:
+                            raise
+                        log.warning("waiting", partition=partition, error=f"{type(error).__name__}: {error}"[:300])
+                        await backoff.pause()
+                    else:
+                        return
+            finally:
+                await feed.close()
+
+    async def _fold_to_end(self, feed: PartitionFeed) -> None:
+        position = await feed.open()
+        end = self._ends[feed.partition] = feed.end_offset
+        self._firsts.setdefault(feed.partition, position.next_offset)
+        while feed.position.next_offset < end:
+            step = await feed.step(max_records=self._max_batch_records, timeout_s=READ_TIMEOUT_S)
+            if step is None:
+                await feed.ask_end()  # nothing came though there is something: raises where Kafka is away
+                continue
+            self._done += step.records
+            self._rows += step.rows
+            self._tell()
+
+    def _tell_index(self, name: str) -> None:
+        self._tell(index=name)
+
+    def _tell(self, *, index: str | None = None) -> RebuildProgress:
+        progress = RebuildProgress(
+            stage=self._stage,
+            records_done=self._done,
+            records_total=max(self._done, sum(end - self._firsts[p] for p, end in self._ends.items())),
+            rows=self._rows,
+            seconds=time.monotonic() - self._began_s,
+            index=index,
+        )
+        self._on_progress(progress)
+        return progress
+
+
+@asynccontextmanager
+async def only_one(version: int, postgres: PostgresSettings) -> AsyncIterator[Connection]:
+    """Holds the lock of whoever builds or drops a version, in the session of the connection it gives.
+
+    Raises ProjectionMissing where another has it.
+    """
+    connection = await connect(postgres, application_name=APPLICATION, autocommit=True)
+    try:
+        row = await (await connection.execute(REGISTRY["try_rebuild_lock"], {"version": version})).fetchone()
+        if row is None or not row[0]:
+            raise ProjectionMissing(f"another process is building or dropping v{version}; wait until it has ended")
+        yield connection
+    finally:
+        await connection.close()  # and the lock with it
+
+
+async def _refuse_wrong_topics(kafka: KafkaSettings) -> None:
+    names = topic_names(kafka)
+    specs = topic_specs(
+        names,
+        partitions=kafka.partitions,
+        reply_partitions=kafka.reply_partitions,
+        replication_factor=kafka.replication_factor,
+        min_insync_replicas=kafka.min_insync_replicas,
+    )
+    await check_topics(kafka.bootstrap_servers, names, [spec for spec in specs if spec.name == names.events])
+
+
+__all__ = ["OnProgress", "RebuildProgress", "Stage", "TopicsWrong", "only_one", "rebuild"]

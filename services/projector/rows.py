@@ -1,0 +1,305 @@
+"""The mapping: a batch of one partition's events becomes the rows it changes, merged to the batch's end state. Pure.
+
+However a history is cut into batches, the tables come out the same. What a batch cannot know of the rows before it
+is asked for (`wanted`), given back (`Known`), or left to the database in relative form: `own_in_batch` is added
+to what sql/apply.sql finds above the new cursor, and None means "as it was".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from schemas.bodies import ChatCreate, Mark, MemberAdd, MemberRemove, MessageSend
+from schemas.errors import LogCorrupt
+from schemas.events import COMMAND_OF, Duplicate, EventType, Rejected
+from schemas.ids import ChatId, MessageId, UserId
+from services.projector.events import Event, instant, original_instant
+from services.projector.tables import (
+    Changes,
+    ChatCreated,
+    ChatMoved,
+    MessageRow,
+    OutcomeRow,
+    ParticipantJoined,
+    ParticipantMoved,
+    RootReplied,
+)
+
+MAPPING_VERSION: Final = 1
+"""Raise it with any change that gives other rows for a log that older releases could already fold. A projector
+feeds only projections of its own mapping, so that the rows of one schema are all made by one mapping."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a batch needs to know of the tables before it."""
+
+    replied: frozenset[MessageId]
+    """Messages that are replied to and are not in the batch."""
+    joined: frozenset[ChatId]
+    """Chats that somebody joins before the batch itself tells their last seq."""
+
+
+class Root(NamedTuple):
+    """Of a message that is replied to: the first message of its thread."""
+
+    chat_id: ChatId
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """The answer to `Wanted`; what is not in it is not in the tables."""
+
+    roots: Mapping[MessageId, Root] = field(default_factory=dict)
+    last_seqs: Mapping[ChatId, int] = field(default_factory=dict)
+
+
+def wanted(events: Sequence[Event]) -> Wanted:
+    """What `changes_of` will need to know for these events."""
+    sent: set[str] = set()
+    replied: set[MessageId] = set()
+    joined: set[ChatId] = set()
+    told: set[ChatId] = set()
+    for event in events:
+        outcome, body = event.outcome, event.body
+        if isinstance(body, MessageSend):
+            assert outcome.chat_id is not None  # events.py refused it otherwise
+            assert outcome.command_id is not None
+            told.add(outcome.chat_id)
+            sent.add(outcome.command_id)
+            if body.reply_to_message_id is not None and body.reply_to_message_id not in sent:
+                replied.add(MessageId(body.reply_to_message_id))
+        elif isinstance(body, ChatCreate):
+            assert outcome.chat_id is not None
+            told.add(outcome.chat_id)
+        elif isinstance(body, MemberAdd) and outcome.chat_id not in told:
+            assert outcome.chat_id is not None
+            joined.add(outcome.chat_id)
+    return Wanted(replied=frozenset(replied), joined=frozenset(joined))
+
+
+def changes_of(events: Sequence[Event], known: Known, *, partition: int, outcomes_since_ms: int) -> Changes:
+    """The rows that these events, in the order of their log, change; of outcomes those not older than given.
+
+    Raises LogCorrupt where a timestamp is none, or a reply or a joining refers to what is neither in `known` nor in
+    the batch.
+    """
+    batch = _Batch(known)
+    outcomes: list[OutcomeRow] = []
+    for event in events:
+        if event.outcome.type in COMMAND_OF:
+            batch.add(event)
+        if event.outcome.command_id is not None and event.outcome.at_ms >= outcomes_since_ms:
+            outcomes.append(_outcome_row(event, partition))
+    return batch.changes(outcomes)
+
+
+def _outcome_row(event: Event, partition: int) -> OutcomeRow:
+    outcome, body = event.outcome, event.body
+    assert outcome.command_id is not None
+    seq, position = outcome.seq, outcome.position
+    command_type: str | None = COMMAND_OF.get(outcome.type)
+    reason: str | None = None
+    if isinstance(body, Duplicate):
+        seq, position = body.seq, body.position
+    elif isinstance(body, Rejected):
+        command_type, reason = body.command_type, body.reason.value
+    elif isinstance(body, int):
+        position = body
+    return OutcomeRow(
+        partition, event.stamp.index, outcome.command_id, outcome.sender_id, command_type, outcome.kind.value, reason,
+        seq, position, instant(outcome.at_ms),
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Chat:
+    """A chat as far as the batch tells it."""
+
+    position: int
+    last_seq: int | None = None
+    last_message_at: datetime | None = None
+    created: ChatCreated | None = None
+
+
+@dataclass(slots=True)
+class _Member:
+    """A member as far as the batch tells it; with `joined_at` the batch tells everything but an older last_read_at."""
+
+    role: str | None = None
+    joined_at: datetime | None = None
+    joined_seq: int = 0
+    left_at: datetime | None = None
+    read_seq: int | None = None
+    last_read_at: datetime | None = None
+    delivered_seq: int | None = None
+    own_after_read: list[int] = field(default_factory=list)
+    """Seqs of the batch's own messages above the cursor, ascending."""
+    changed_position: int | None = None
+
+
+@dataclass(slots=True)
+class _Replies:
+    count: int = 0
+    position: int = 0
+
+
+class _Batch:
+    """Folds events one by one into the state at the end of the batch."""
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self._chats: dict[ChatId, _Chat] = {}
+        self._members: dict[tuple[ChatId, UserId], _Member] = {}
+        self._messages: list[MessageRow] = []
+        self._roots: dict[MessageId, Root] = {}
+        """Of the batch's own messages."""
+        self._replies: dict[tuple[ChatId, int], _Replies] = {}
+
+    def add(self, event: Event) -> None:
+        outcome, body = event.outcome, event.body
+        chat_id, sender_id, position = outcome.chat_id, outcome.sender_id, outcome.position
+        assert chat_id is not None  # events.py refused it otherwise
+        assert sender_id is not None
+        assert position is not None
+        at = instant(outcome.at_ms)
+        chat = self._chats.get(chat_id)
+        if chat is None:
+            chat = self._chats[chat_id] = _Chat(position)
+        chat.position = position
+        match body:
+            case MessageSend():
+                self._message_sent(event, chat, at)
+            case Mark():
+                self._marked(self._member(chat_id, sender_id), outcome.type, body.up_to_seq, position, at)
+            case ChatCreate():
+                chat.created = ChatCreated(chat_id, body.kind, body.name, sender_id, at, 0, position, None)
+                chat.last_seq = 0
+                others = "owner" if body.kind == "direct" else "member"
+                for user_id, role in {**dict.fromkeys(body.members, others), sender_id: "owner"}.items():
+                    self._joined(chat_id, UserId(user_id), role, 0, position, at)
+            case MemberAdd():
+                last_seq = chat.last_seq if chat.last_seq is not None else self._last_seq_before(chat_id)
+                self._joined(chat_id, UserId(body.user_id), body.role, last_seq, position, at)
+            case MemberRemove():
+                member = self._member(chat_id, UserId(body.user_id))
+                member.left_at, member.changed_position = at, position
+            case _:
+                raise AssertionError(f"{outcome.type} is accepted by events.py but has no rows")
+
+    def _message_sent(self, event: Event, chat: _Chat, at: datetime) -> None:
+        outcome, body = event.outcome, event.body
+        assert isinstance(body, MessageSend)
+        assert outcome.chat_id is not None
+        assert outcome.sender_id is not None
+        assert outcome.position is not None
+        assert outcome.seq is not None
+        assert outcome.command_id is not None
+        assert outcome.client_generated_id is not None
+        chat.last_seq, chat.last_message_at = outcome.seq, at
+        # A send is always above its sender's cursor: no mark goes beyond the last message before it.
+        self._member(outcome.chat_id, outcome.sender_id).own_after_read.append(outcome.seq)
+        reply_to: MessageId | None = None
+        root: Root | None = None
+        if body.reply_to_message_id is not None:
+            reply_to = MessageId(body.reply_to_message_id)
+            root = self._root_of(reply_to, outcome.chat_id)
+            replies = self._replies.setdefault((root.chat_id, root.seq), _Replies())
+            replies.count += 1
+            replies.position = outcome.position
+        message_id = MessageId(outcome.command_id)
+        self._roots[message_id] = root or Root(outcome.chat_id, outcome.seq)
+        self._messages.append(
+            MessageRow(
+                outcome.chat_id, outcome.seq, message_id, outcome.sender_id, body.text,
+                outcome.client_generated_id, reply_to, root.seq if root else None, 0, body.media_urls or [],
+                body.metadata, at, original_instant(body.original_sent_at) if body.original_sent_at else None,
+                outcome.position, outcome.position,
+            )
+        )  # fmt: skip
+
+    def _root_of(self, message_id: MessageId, chat_id: ChatId) -> Root:
+        root = self._roots.get(message_id) or self._known.roots.get(message_id)
+        if root is None or root.chat_id != chat_id:
+            raise LogCorrupt(f"a reply in chat {chat_id} to message {message_id}, which is not in that chat")
+        return root
+
+    def _last_seq_before(self, chat_id: ChatId) -> int:
+        last_seq = self._known.last_seqs.get(chat_id)
+        if last_seq is None:
+            raise LogCorrupt(f"a member is added to chat {chat_id}, which was never created")
+        return last_seq
+
+    def _member(self, chat_id: ChatId, user_id: UserId) -> _Member:
+        member = self._members.get((chat_id, user_id))
+        if member is None:
+            member = self._members[chat_id, user_id] = _Member()
+        return member
+
+    def _joined(self, chat_id: ChatId, user_id: UserId, role: str, last_seq: int, position: int, at: datetime) -> None:
+        """Everything starts anew, in the same batch or not; only when they last read is kept."""
+        before = self._members.get((chat_id, user_id))
+        self._members[chat_id, user_id] = _Member(
+            role=role,
+            joined_at=at,
+            joined_seq=last_seq,
+            read_seq=last_seq,
+            delivered_seq=last_seq,
+            last_read_at=before.last_read_at if before else None,
+            changed_position=position,
+        )
+
+    @staticmethod
+    def _marked(member: _Member, event_type: str, up_to_seq: int, position: int, at: datetime) -> None:
+        member.changed_position = position
+        if event_type == EventType.DELIVERED_ADVANCED:
+            member.delivered_seq = up_to_seq
+            return
+        member.read_seq, member.last_read_at = up_to_seq, at
+        if member.own_after_read:
+            member.own_after_read = [seq for seq in member.own_after_read if seq > up_to_seq]
+
+    def changes(self, outcomes: list[OutcomeRow]) -> Changes:
+        changes = Changes(outcomes=outcomes)
+        for chat_id, chat in self._chats.items():
+            if chat.created is not None:
+                changes.chats_created.append(
+                    chat.created._replace(
+                        last_seq=chat.last_seq or 0, last_position=chat.position, last_message_at=chat.last_message_at
+                    )
+                )
+            else:
+                changes.chats_moved.append(ChatMoved(chat_id, chat.last_seq, chat.position, chat.last_message_at))
+        for (chat_id, user_id), m in self._members.items():
+            if m.joined_at is not None:
+                assert m.role is not None
+                assert m.read_seq is not None
+                assert m.delivered_seq is not None
+                assert m.changed_position is not None
+                changes.participants_joined.append(
+                    ParticipantJoined(
+                        chat_id, user_id, m.role, m.joined_at, m.joined_seq, m.left_at, m.read_seq, m.last_read_at,
+                        m.delivered_seq, len(m.own_after_read), m.changed_position,
+                    )
+                )  # fmt: skip
+            else:
+                changes.participants_moved.append(
+                    ParticipantMoved(
+                        chat_id, user_id, m.read_seq, m.last_read_at, m.delivered_seq, m.left_at,
+                        len(m.own_after_read), m.changed_position,
+                    )
+                )  # fmt: skip
+        for message in self._messages:
+            replies = self._replies.pop((message.chat_id, message.seq), None) if self._replies else None
+            if replies is not None:
+                message = message._replace(reply_count=replies.count, changed_position=replies.position)
+            changes.messages.append(message)
+        changes.roots_replied.extend(
+            RootReplied(chat_id, seq, replies.count, replies.position)
+            for (chat_id, seq), replies in self._replies.items()
+        )
+        return changes

@@ -1,0 +1,128 @@
+-- One batch of one partition. Statements on rows take arrays, one element per row: a batch is a handful of
+-- statements whatever its size.
+
+-- name: start_position
+INSERT INTO {schema}.projection_positions
+    (partition, topic_id, next_offset, term, index, command_offset, last_timestamp_ms, updated_at)
+VALUES (%(partition)s, %(topic_id)s, 0, 0, 0, -1, 0, now())
+ON CONFLICT DO NOTHING;
+
+-- name: position
+SELECT topic_id, next_offset, term, index, command_offset, last_timestamp_ms
+FROM {schema}.projection_positions WHERE partition = %(partition)s;
+
+-- name: advance
+-- The guard. A second projector waits here for the first one's commit, then finds no row.
+UPDATE {schema}.projection_positions
+SET next_offset = %(next_offset)s, term = %(term)s, index = %(index)s, command_offset = %(command_offset)s,
+    last_timestamp_ms = %(last_timestamp_ms)s, updated_at = clock_timestamp()
+WHERE partition = %(partition)s AND next_offset = %(from_offset)s AND topic_id = %(topic_id)s;
+
+-- name: commit_without_waiting
+-- Of a rebuild: nobody reads the tables yet, and what a crash of the server takes is folded again.
+SET LOCAL synchronous_commit = off;
+
+-- name: roots
+SELECT message_id, chat_id, seq, root_seq FROM {schema}.chat_messages WHERE message_id = ANY(%(message_ids)s::uuid[]);
+
+-- name: last_seqs
+SELECT chat_id, last_seq FROM {schema}.chats WHERE chat_id = ANY(%(chat_ids)s::uuid[]);
+
+-- name: chats_created
+INSERT INTO {schema}.chats (chat_id, kind, name, created_by, created_at, last_seq, last_position, last_message_at)
+SELECT * FROM unnest(
+    %(chat_id)s::uuid[], %(kind)s::text[], %(name)s::text[], %(created_by)s::uuid[], %(created_at)s::timestamptz[],
+    %(last_seq)s::bigint[], %(last_position)s::bigint[], %(last_message_at)s::timestamptz[]);
+
+-- name: participants_joined
+-- Who joins again starts anew; only when they last read is kept.
+INSERT INTO {schema}.chat_participants AS p
+    (chat_id, user_id, role, joined_at, joined_seq, left_at, read_seq, last_read_at, delivered_seq,
+     own_live_after_read, changed_position)
+SELECT * FROM unnest(
+    %(chat_id)s::uuid[], %(user_id)s::uuid[], %(role)s::text[], %(joined_at)s::timestamptz[],
+    %(joined_seq)s::bigint[], %(left_at)s::timestamptz[], %(read_seq)s::bigint[], %(last_read_at)s::timestamptz[],
+    %(delivered_seq)s::bigint[], %(own_live_after_read)s::bigint[], %(changed_position)s::bigint[])
+ON CONFLICT (chat_id, user_id) DO UPDATE SET
+    role = excluded.role, joined_at = excluded.joined_at, joined_seq = excluded.joined_seq,
+    left_at = excluded.left_at, read_seq = excluded.read_seq,
+    last_read_at = coalesce(excluded.last_read_at, p.last_read_at),
+    delivered_seq = excluded.delivered_seq, own_live_after_read = excluded.own_live_after_read,
+    changed_position = excluded.changed_position;
+
+-- name: participants_moved
+-- Runs before the batch's messages and before chats_moved, so that what it counts, and c.last_seq, is the state
+-- before the batch; own_in_batch is what the batch adds above the new cursor. Of the messages before the batch it
+-- counts the fewer: those that the mark passes, or those that it leaves above.
+UPDATE {schema}.chat_participants p
+SET read_seq = coalesce(m.read_seq, p.read_seq),
+    last_read_at = coalesce(m.last_read_at, p.last_read_at),
+    delivered_seq = coalesce(m.delivered_seq, p.delivered_seq),
+    left_at = coalesce(m.left_at, p.left_at),
+    changed_position = coalesce(m.changed_position, p.changed_position),
+    own_live_after_read = m.own_in_batch + CASE
+        WHEN m.read_seq IS NULL THEN p.own_live_after_read
+        WHEN p.own_live_after_read = 0 OR m.read_seq >= c.last_seq THEN 0
+        WHEN m.read_seq - p.read_seq < c.last_seq - m.read_seq THEN p.own_live_after_read - (
+            SELECT count(*) FROM {schema}.chat_messages o
+            WHERE o.chat_id = p.chat_id AND o.sender_id = p.user_id AND o.deleted_at IS NULL
+              AND o.seq > p.read_seq AND o.seq <= m.read_seq)
+        ELSE (
+            SELECT count(*) FROM {schema}.chat_messages o
+            WHERE o.chat_id = p.chat_id AND o.sender_id = p.user_id AND o.deleted_at IS NULL
+              AND o.seq > m.read_seq)
+        END
+FROM unnest(
+        %(chat_id)s::uuid[], %(user_id)s::uuid[], %(read_seq)s::bigint[], %(last_read_at)s::timestamptz[],
+        %(delivered_seq)s::bigint[], %(left_at)s::timestamptz[], %(own_in_batch)s::bigint[],
+        %(changed_position)s::bigint[])
+        AS m (chat_id, user_id, read_seq, last_read_at, delivered_seq, left_at, own_in_batch, changed_position)
+    JOIN {schema}.chats c ON c.chat_id = m.chat_id
+WHERE p.chat_id = m.chat_id AND p.user_id = m.user_id;
+
+-- name: chats_moved
+UPDATE {schema}.chats c
+SET last_position = m.last_position,
+    last_seq = coalesce(m.last_seq, c.last_seq),
+    last_message_at = coalesce(m.last_message_at, c.last_message_at)
+FROM unnest(
+        %(chat_id)s::uuid[], %(last_seq)s::bigint[], %(last_position)s::bigint[], %(last_message_at)s::timestamptz[])
+        AS m (chat_id, last_seq, last_position, last_message_at)
+WHERE c.chat_id = m.chat_id;
+
+-- name: roots_replied
+UPDATE {schema}.chat_messages c
+SET reply_count = c.reply_count + m.replies, changed_position = m.changed_position
+FROM unnest(%(chat_id)s::uuid[], %(seq)s::bigint[], %(replies)s::bigint[], %(changed_position)s::bigint[])
+        AS m (chat_id, seq, replies, changed_position)
+WHERE c.chat_id = m.chat_id AND c.seq = m.seq;
+
+-- name: copy_messages
+COPY {schema}.chat_messages
+    (chat_id, seq, message_id, sender_id, message_text, client_generated_id, reply_to_message_id, root_seq,
+     reply_count, media_urls, metadata, sent_at, original_sent_at, position, changed_position)
+FROM STDIN (FORMAT BINARY);
+
+-- name: copy_outcomes
+COPY {schema}.outcomes (partition, index, command_id, sender_id, type, outcome, reason, seq, position, at)
+FROM STDIN (FORMAT BINARY);
+
+-- name: insert_message
+INSERT INTO {schema}.chat_messages
+    (chat_id, seq, message_id, sender_id, message_text, client_generated_id, reply_to_message_id, root_seq,
+     reply_count, media_urls, metadata, sent_at, original_sent_at, position, changed_position)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
+
+-- name: insert_outcome
+INSERT INTO {schema}.outcomes (partition, index, command_id, sender_id, type, outcome, reason, seq, position, at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
+
+-- name: prune_outcomes
+-- The oldest of a partition have its lowest indexes (time never decreases in a partition), so that no index on
+-- `at` is needed; a piece is bounded, so that it never holds anything up.
+DELETE FROM {schema}.outcomes o
+USING (
+    SELECT partition, index FROM {schema}.outcomes
+    WHERE partition = %(partition)s ORDER BY index LIMIT %(piece)s
+) oldest
+WHERE o.partition = oldest.partition AND o.index = oldest.index AND o.at < %(before)s;

@@ -1,0 +1,46 @@
+-- name: lock_migrations
+-- Two processes that start at once wait for each other here, until the end of the transaction.
+SELECT pg_advisory_xact_lock(hashtextextended('gapless.projector.migrations', 0));
+
+-- name: is_installed
+SELECT to_regclass('chat.schema_migrations') IS NOT NULL;
+
+-- name: applied
+SELECT number FROM chat.schema_migrations WHERE scope = %(scope)s;
+
+-- name: record_applied
+INSERT INTO chat.schema_migrations (scope, number) VALUES (%(scope)s, %(number)s) ON CONFLICT DO NOTHING;
+
+-- name: list
+SELECT p.version, p.mapping_version, p.created_at, p.fed_since, a.switched_at
+FROM chat.projections p LEFT JOIN chat.active_projection a ON a.version = p.version
+ORDER BY p.version;
+
+-- name: register
+INSERT INTO chat.projections (version, mapping_version, fed_since)
+VALUES (%(version)s, %(mapping_version)s, CASE WHEN %(fed)s THEN now() END)
+ON CONFLICT DO NOTHING;
+
+-- name: first_active
+INSERT INTO chat.active_projection (version) VALUES (%(version)s) ON CONFLICT DO NOTHING;
+
+-- name: mark_fed
+UPDATE chat.projections SET fed_since = now() WHERE version = %(version)s AND fed_since IS NULL;
+
+-- name: activate
+UPDATE chat.active_projection SET version = %(version)s, switched_at = clock_timestamp();
+
+-- name: unregister
+DELETE FROM chat.projections WHERE version = %(version)s;
+
+-- name: forget_migrations
+DELETE FROM chat.schema_migrations WHERE scope LIKE %(schema)s || '/%%';
+
+-- name: try_rebuild_lock
+-- Held by the session: one rebuild of a version at a time.
+SELECT pg_try_advisory_lock(hashtextextended('gapless.projector.rebuild.' || %(version)s::integer, 0));
+
+-- name: lock_readers_out
+-- Waits for every reader that has begun (it holds ACCESS SHARE), and makes those that begin now wait for us: hence the
+-- short lock_timeout around it. See chat.active_projection for what it is good for.
+LOCK TABLE chat.active_projection IN ACCESS EXCLUSIVE MODE;

@@ -1,0 +1,54 @@
+-- name: views
+-- What readers see: a fixed, named list of columns over the version that serves. A switch runs this again with
+-- another schema; CREATE OR REPLACE keeps every view's identity, so that no reader's prepared statement breaks.
+-- A new column is added at the end of a list, and to every version's tables before that.
+CREATE OR REPLACE VIEW chat.chats AS
+SELECT chat_id, kind, name, created_by, created_at, last_seq, last_position, last_message_at, deleted_total
+FROM {schema}.chats;
+
+CREATE OR REPLACE VIEW chat.chat_participants AS
+SELECT chat_id, user_id, role, joined_at, joined_seq, left_at, read_seq, last_read_at, delivered_seq,
+       own_live_after_read, changed_position
+FROM {schema}.chat_participants;
+
+CREATE OR REPLACE VIEW chat.chat_messages AS
+SELECT chat_id, seq, message_id, sender_id, message_text, client_generated_id, reply_to_message_id, root_seq,
+       reply_count, media_urls, metadata, sent_at, original_sent_at, edited_at, deleted_at, position,
+       changed_position
+FROM {schema}.chat_messages;
+
+CREATE OR REPLACE VIEW chat.outcomes AS
+SELECT partition, index, command_id, sender_id, type, outcome, reason, seq, position, at
+FROM {schema}.outcomes;
+
+CREATE OR REPLACE VIEW chat.projection_positions AS
+SELECT partition, topic_id, next_offset, term, index, command_offset, last_timestamp_ms, updated_at
+FROM {schema}.projection_positions;
+
+-- name: functions
+-- For people who ask the database directly. They stand on the views alone, so that a switch need not touch them.
+
+-- Messages above the member's read cursor that are not their own; NULL for who is no present member.
+CREATE OR REPLACE FUNCTION chat.get_unread_count(in_chat_id uuid, in_user_id uuid) RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT c.last_seq - p.read_seq - p.own_live_after_read
+    FROM chat.chat_participants p JOIN chat.chats c ON c.chat_id = p.chat_id
+    WHERE p.chat_id = in_chat_id AND p.user_id = in_user_id AND p.left_at IS NULL
+$$;
+
+-- The seq of the newest message, 0 in an empty chat, NULL where there is no such chat.
+CREATE OR REPLACE FUNCTION chat.get_latest_seq(in_chat_id uuid) RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT last_seq FROM chat.chats WHERE chat_id = in_chat_id
+$$;
+
+-- At most in_limit messages below before_seq (NULL: the newest ones), in the order of the chat.
+CREATE OR REPLACE FUNCTION chat.get_messages(in_chat_id uuid, before_seq bigint DEFAULT NULL, in_limit integer DEFAULT 50)
+RETURNS SETOF chat.chat_messages
+LANGUAGE sql STABLE ROWS 50 AS $$
+    SELECT page.* FROM (
+        SELECT * FROM chat.chat_messages m
+        WHERE m.chat_id = in_chat_id AND m.seq < coalesce(before_seq, 9223372036854775807)
+        ORDER BY m.seq DESC LIMIT in_limit
+    ) page ORDER BY page.seq
+$$;

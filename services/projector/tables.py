@@ -1,0 +1,130 @@
+"""The rows that the projector writes, in the order of the columns in sql/apply.sql, and a batch's worth of them.
+
+They are tuples and not dataclasses because COPY and unnest take them as they are, a hundred thousand a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from schemas.ids import ChatId, CommandId, MessageId, UserId
+
+
+class ChatCreated(NamedTuple):
+    """A chat that the batch created, as it is at the end of the batch."""
+
+    chat_id: ChatId
+    kind: str
+    name: str | None
+    created_by: UserId
+    created_at: datetime
+    last_seq: int
+    last_position: int
+    last_message_at: datetime | None
+
+
+class ChatMoved(NamedTuple):
+    """A chat that was there before. None: as it was."""
+
+    chat_id: ChatId
+    last_seq: int | None
+    last_position: int
+    last_message_at: datetime | None
+
+
+class ParticipantJoined(NamedTuple):
+    """A member who joined in the batch, for the first time or again: the whole row at the end of the batch."""
+
+    chat_id: ChatId
+    user_id: UserId
+    role: str
+    joined_at: datetime
+    joined_seq: int
+    left_at: datetime | None
+    read_seq: int
+    last_read_at: datetime | None
+    """None: as it was, if there was a row."""
+    delivered_seq: int
+    own_live_after_read: int
+    changed_position: int
+
+
+class ParticipantMoved(NamedTuple):
+    """A member who was one before the batch. None: as it was."""
+
+    chat_id: ChatId
+    user_id: UserId
+    read_seq: int | None
+    last_read_at: datetime | None
+    delivered_seq: int | None
+    left_at: datetime | None
+    own_in_batch: int
+    """Own messages of the batch above the cursor at its end."""
+    changed_position: int | None
+
+
+class MessageRow(NamedTuple):
+    chat_id: ChatId
+    seq: int
+    message_id: MessageId
+    sender_id: UserId
+    message_text: str
+    client_generated_id: str
+    reply_to_message_id: MessageId | None
+    root_seq: int | None
+    reply_count: int
+    media_urls: list[str]
+    metadata: dict[str, Any] | None
+    sent_at: datetime
+    original_sent_at: datetime | None
+    position: int
+    changed_position: int
+
+
+class RootReplied(NamedTuple):
+    """A message from before the batch that got replies in it."""
+
+    chat_id: ChatId
+    seq: int
+    replies: int
+    changed_position: int
+
+
+class OutcomeRow(NamedTuple):
+    partition: int
+    log_index: int
+    """Column `index`, which is a method of every tuple."""
+    command_id: CommandId
+    sender_id: UserId | None
+    type: str | None
+    outcome: str
+    reason: str | None
+    seq: int | None
+    position: int | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """Everything a batch of one partition changes, merged to the state at its end."""
+
+    chats_created: list[ChatCreated] = field(default_factory=list)
+    chats_moved: list[ChatMoved] = field(default_factory=list)
+    participants_joined: list[ParticipantJoined] = field(default_factory=list)
+    participants_moved: list[ParticipantMoved] = field(default_factory=list)
+    messages: list[MessageRow] = field(default_factory=list)
+    roots_replied: list[RootReplied] = field(default_factory=list)
+    outcomes: list[OutcomeRow] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """How many rows are written."""
+        return sum(
+            len(part)
+            for part in (
+                self.chats_created, self.chats_moved, self.participants_joined, self.participants_moved,
+                self.messages, self.roots_replied, self.outcomes,
+            )
+        )  # fmt: skip

@@ -1,0 +1,84 @@
+"""Which records of a batch count: the validity rule applied to what came from Kafka. Pure.
+
+The judged batch ends before the first record that cannot be gone past, so that everything before it is still
+written and the partition stops exactly there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.encoding import Record, read_outcome
+from schemas.errors import LogCorrupt, SchemaError, UnknownType
+from schemas.events import EventType, decode_term_opened
+from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge, read_stamp
+from services.projector.events import Event, decode_event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a reader of one partition stands: all it needs to go on."""
+
+    next_offset: int = 0
+    head: Head = EMPTY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """The part of a batch that can be gone past."""
+
+    events: tuple[Event, ...]
+    end: Position
+    """After that part."""
+    voids: int
+    """Records of a replaced writer, or repeated copies: they count for nothing."""
+    stop: SchemaError | None = None
+    """Why the record at `end.next_offset` cannot be gone past."""
+
+
+def judge_records(start: Position, records: Sequence[Record], *, read_up_to: int) -> Judged:
+    """Applies the rule to records that follow `start`. `read_up_to` is the reader's position after them: it also
+    passes offsets that hold no record."""
+    head, next_offset = start.head, start.next_offset
+    events: list[Event] = []
+    voids = 0
+    try:
+        for record in records:
+            stamp = read_stamp(record.headers)
+            verdict = judge(head, stamp)
+            if verdict is Verdict.VOID:
+                voids += 1
+            elif verdict is Verdict.OPENS:
+                head = _opened(head, stamp, record)
+            else:
+                events.append(decode_event(stamp, read_outcome(record)))
+                head = after(head, stamp, record.timestamp)
+            next_offset = record.offset + 1
+    except (LogCorrupt, UnknownType) as error:
+        end = Position(next_offset=next_offset, head=head)
+        return Judged(events=tuple(events), end=end, voids=voids, stop=error)
+    end = Position(next_offset=max(next_offset, read_up_to), head=head)
+    return Judged(events=tuple(events), end=end, voids=voids)
+
+
+def _opened(head: Head, stamp: Stamp, record: Record) -> Head:
+    outcome = read_outcome(record)
+    if outcome.type != EventType.TERM_OPENED:
+        raise UnknownType(f"{outcome.type} opens a term; deploy a projector that knows it")
+    return after(head, stamp, record.timestamp, decode_term_opened(outcome.body).commands_from)
+
+
+def belongs_before(start: Position, record: Record) -> bool:
+    """Whether a record can stand before the position: what a stored position is checked by.
+
+    Seen from a head, everything at or before it is void; anything else shows that the head is of another log.
+    """
+    try:
+        stamp = read_stamp(record.headers)
+        if judge(start.head, stamp) is not Verdict.VOID:
+            return False
+    except LogCorrupt:
+        return False
+    is_head = stamp.index > 0 and (stamp.term, stamp.index) == (start.head.term, start.head.index)
+    return not is_head or stamp.command_offset == start.head.command_offset
