@@ -1,0 +1,80 @@
+"""Query as a part of a process: `QueryService` for whoever mounts it, `run` for a process of its own."""
+
+from __future__ import annotations
+
+import structlog
+from fastapi import FastAPI
+
+from services.query.reads import Reads
+from services.query.routes import query_router
+from services.query.settings import QueryProcessSettings, QuerySettings
+from services.query.snapshot import Snapshots
+from services.runtime.auth import Authenticator
+from services.runtime.health import Readiness
+from services.runtime.http import build_app
+from services.runtime.lifecycle import Supervisor
+from services.runtime.server import HttpServer
+
+_log = structlog.get_logger(__name__)
+
+
+class QueryService:
+    """Everything that answers questions, except the HTTP application around it.
+
+        query = QueryService(settings, readiness)
+        app.include_router(query.router)
+        await query.start()     # at once, even while Postgres is away: requests get 503 until it is back
+        ...
+        await query.stop()
+
+    :param readiness: gets a check that fails while the read model cannot be read.
+    """
+
+    def __init__(self, settings: QuerySettings, readiness: Readiness) -> None:
+        self._snapshots = Snapshots(settings)
+        self.router = query_router(Reads(self._snapshots), partitions=settings.kafka.partitions)
+        readiness.add_check("read_model", self._snapshots.trouble)
+
+    async def start(self) -> None:
+        """Open the pool; connections are made behind it."""
+        await self._snapshots.open()
+
+    async def stop(self) -> None:
+        """Close the pool; reads that still run get 503."""
+        await self._snapshots.close()
+
+
+def create_app(settings: QueryProcessSettings) -> tuple[FastAPI, QueryService]:
+    """The application of query alone, and the service in it, which is to be started before and stopped after it."""
+    readiness = Readiness()
+    service = QueryService(settings.query, readiness)
+    app = build_app(
+        title="Gapless query",
+        service="query",
+        http=settings.http,
+        readiness=readiness,
+        authenticator=Authenticator(settings.auth),
+    )
+    app.include_router(service.router)
+    return app, service
+
+
+async def run(settings: QueryProcessSettings, supervisor: Supervisor) -> None:
+    """Serves until the supervisor says stop: what `lifecycle.run_service` runs."""
+    app, service = create_app(settings)
+    server = HttpServer(
+        app,
+        host=settings.http.host,
+        port=settings.http.port,
+        reuse_port=settings.http.reuse_port,
+    )
+    try:
+        await service.start()
+        await server.start()
+        _log.info("listening", url=server.url)
+        supervisor.start("http server", server.wait_closed())
+        await supervisor.stop_requested()
+    finally:
+        # First the requests, then what they read from.
+        await server.stop(timeout_s=settings.process.shutdown_timeout_s / 2)
+        await service.stop()

@@ -1,0 +1,79 @@
+"""Cursors of lists: opaque to clients, keyset inside, pure.
+
+A cursor names a place in the order of its list, not a count of items, so that nothing is repeated or left out when
+items before it come and go. It carries the kind of its list: one list's cursor is refused by another.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from schemas.ids import ChatId, UserId, is_uuid
+from services.query.errors import InvalidCursor
+
+MAX_CURSOR_CHARACTERS: Final = 200
+LOWEST_UUID: Final = "00000000-0000-0000-0000-000000000000"
+"""Where a list by user begins."""
+HIGHEST_UUID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatsCursor:
+    """The last chat that was given of a list by last activity, newest first."""
+
+    active_at: datetime
+    chat_id: ChatId
+
+
+def encode_members(first_of_next: UserId) -> str:
+    return _encode("m", first_of_next)
+
+
+def decode_members(cursor: str) -> UserId:
+    """The user from whom a list by user_id goes on, or whoever comes next. Raises InvalidCursor."""
+    (user_id,) = _decode("m", cursor, 1)
+    return UserId(_uuid(user_id))
+
+
+def encode_chats(last: ChatsCursor) -> str:
+    return _encode("c", str((last.active_at - _EPOCH) // _MICROSECOND), last.chat_id)
+
+
+def decode_chats(cursor: str) -> ChatsCursor:
+    """Raises InvalidCursor."""
+    microseconds, chat_id = _decode("c", cursor, 2)
+    try:
+        active_at = _EPOCH + timedelta(microseconds=int(microseconds))
+    except (ValueError, OverflowError):
+        raise InvalidCursor from None
+    return ChatsCursor(active_at=active_at, chat_id=ChatId(_uuid(chat_id)))
+
+
+def _encode(kind: str, *parts: str) -> str:
+    return urlsafe_b64encode("/".join((kind, *parts)).encode()).rstrip(b"=").decode()
+
+
+def _decode(kind: str, cursor: str, parts: int) -> list[str]:
+    if len(cursor) > MAX_CURSOR_CHARACTERS or not cursor.isascii():
+        raise InvalidCursor
+    try:
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+    except (binascii.Error, ValueError):
+        raise InvalidCursor from None
+    found, *rest = text.split("/")
+    if found != kind or len(rest) != parts or _encode(kind, *rest) != cursor:
+        raise InvalidCursor
+    return rest
+
+
+def _uuid(text: str) -> str:
+    if not is_uuid(text):
+        raise InvalidCursor
+    return text

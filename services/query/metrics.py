@@ -1,0 +1,35 @@
+"""What query measures. Requests themselves are measured by `services.runtime.middleware`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+SNAPSHOT_WAIT_SECONDS: Final = Histogram(
+    "gapless_query_snapshot_wait_seconds",
+    "From a read being wanted to a connection being free for its snapshot.",
+    buckets=(0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+SNAPSHOT_SECONDS: Final = Histogram(
+    "gapless_query_snapshot_duration_seconds",
+    "From BEGIN sent to all rows of the snapshot received.",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+SNAPSHOT_FAILURES: Final = Counter(
+    "gapless_query_snapshot_failures_total", "Reads answered with 503 because Postgres could not be read.", ["error"]
+)
+ROWS_RETURNED: Final = Counter(
+    "gapless_query_rows_returned_total", "Rows that went into answers, by statement.", ["statement"]
+)
+AT_LEAST_WAITS: Final = Counter(
+    "gapless_query_at_least_waits_total",
+    "Reads with a token: held = the first snapshot had it, waited = a later one, behind = none in time.",
+    ["result"],
+)
+AT_LEAST_WAIT_SECONDS: Final = Histogram(
+    "gapless_query_at_least_wait_seconds",
+    "How long a read whose first snapshot was behind its token waited for the projection.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+AT_LEAST_WAITING: Final = Gauge("gapless_query_at_least_waiting", "Reads that wait for the projection now.")

@@ -1,0 +1,164 @@
+"""Rows to the JSON of docs: pure.
+
+Messages are written as JSON text directly. A page of history is the answer that is asked for most, and building
+200 dictionaries only to walk them again costs more than the SQL: metadata, for one, comes as JSON and leaves as it
+came. Everything small goes through `json.dumps`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from json.encoder import encode_basestring as quoted
+from typing import Any, Final
+
+from services.query.ticks import Ticks, tick
+from services.query.windows import Page
+
+Row = tuple[Any, ...]
+
+MESSAGE_COLUMNS: Final = 14
+"""seq, message_id, sender_id, message_text, client_generated_id, reply_to_message_id, reply_count, media_urls,
+metadata (as JSON text), sent_at, edited_at, deleted_at, position, changed_position."""
+
+SEQ: Final = 0
+SENDER_ID: Final = 2
+
+
+def instant(at: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def message(chat_id: str, row: Row, status: str) -> str:
+    """A message. Of a deleted one only ids, figures and times are left, whatever the row still holds."""
+    (
+        seq, message_id, sender_id, text, client_generated_id, reply_to_message_id, reply_count, media_urls,
+        metadata, sent_at, edited_at, deleted_at, position, changed_position,
+    ) = row  # fmt: skip
+    if deleted_at is not None:
+        text, media_urls, metadata = None, (), None
+    return (
+        f'{{"message_id":"{message_id}","chat_id":"{chat_id}","seq":{seq},"position":{position},'
+        f'"changed_position":{changed_position},"sender_id":"{sender_id}",'
+        f'"client_generated_id":{quoted(client_generated_id)},'
+        f'"text":{"null" if text is None else quoted(text)},'
+        f'"reply_to_message_id":{_uuid_or_null(reply_to_message_id)},'
+        f'"media_urls":{_strings(media_urls)},"metadata":{"null" if metadata is None else metadata},'
+        f'"sent_at":"{instant(sent_at)}","edited_at":{_instant_or_null(edited_at)},'
+        f'"deleted_at":{_instant_or_null(deleted_at)},"status":"{status}",'
+        f'"reactions":[],"reply_count":{reply_count}}}'
+    )
+
+
+def history(chat_id: str, page: Page[Row], ticks: Ticks) -> bytes:
+    messages = ",".join(message(chat_id, row, ticks.status(row[SENDER_ID], row[SEQ])) for row in page.rows)
+    before, after = _boolean(page.has_more_before), _boolean(page.has_more_after)
+    return f'{{"messages":[{messages}],"has_more_before":{before},"has_more_after":{after}}}'.encode()
+
+
+def chat(row: Row) -> str:
+    """A chat as one of its members sees it: columns of chats_of_caller, with its last message or null."""
+    (
+        chat_id, kind, name, created_by, created_at, last_seq, last_position, active_at,
+        role, joined_at, joined_seq, read_seq, delivered_seq, unread, read_by_all, delivered_to_all,
+    ) = row[:-MESSAGE_COLUMNS]  # fmt: skip
+    last = row[-MESSAGE_COLUMNS:]
+    last_message = "null"
+    if last[SEQ] is not None:
+        last_message = message(chat_id, last, tick(read_by_all, delivered_to_all, last[SEQ]))
+    head = dumps(
+        {
+            "chat_id": chat_id,
+            "kind": kind,
+            "name": name,
+            "created_by": created_by,
+            "created_at": instant(created_at),
+            "last_seq": last_seq,
+            "last_position": last_position,
+            "last_activity_at": instant(active_at),
+            "role": role,
+            "joined_at": instant(joined_at),
+            "joined_seq": joined_seq,
+            "read_seq": read_seq,
+            "delivered_seq": delivered_seq,
+            "unread": unread,
+        }
+    ).decode()
+    return f'{head[:-1]},"last_message":{last_message}}}'
+
+
+def items(texts: Sequence[str], next_cursor: str | None) -> bytes:
+    """A list of items that are JSON text already."""
+    return f'{{"items":[{",".join(texts)}],"next":{"null" if next_cursor is None else quoted(next_cursor)}}}'.encode()
+
+
+def member(row: Row) -> dict[str, object]:
+    user_id, role, joined_at, joined_seq = row
+    return {"user_id": user_id, "role": role, "joined_at": instant(joined_at), "joined_seq": joined_seq}
+
+
+def read_state(row: Row) -> dict[str, object]:
+    user_id, read_seq, delivered_seq, last_read_at = row
+    return {
+        "user_id": user_id,
+        "read_seq": read_seq,
+        "delivered_seq": delivered_seq,
+        "last_read_at": None if last_read_at is None else instant(last_read_at),
+    }
+
+
+def unread_of_all(rows: Sequence[Row]) -> bytes:
+    chats = [{"chat_id": chat_id, "unread": unread} for chat_id, unread in rows]
+    return dumps({"total": sum(unread for _, unread in rows), "chats": chats})
+
+
+def command_status(accepted_message: Row | None, outcome: Row | None) -> bytes | None:
+    """What became of a command: `accepted` if its id ever was, else its last outcome; None where nothing is known.
+
+    A duplicate or a conflict is only ever decided against an id that was accepted before, so it stands for that:
+    a duplicate with the original's figures, a conflict without.
+
+    :param accepted_message: (seq, position) of the message with this id.
+    :param outcome: (outcome, reason, seq, position), by the order of `outcome_of_command`.
+    """
+    if accepted_message is not None:
+        seq, position = accepted_message
+        return dumps(_present({"outcome": "accepted", "seq": seq, "position": position}))
+    if outcome is None:
+        return None
+    kind, reason, seq, position = outcome
+    if kind == "duplicate":
+        kind = "accepted"
+    elif reason == "conflict":
+        kind, reason = "accepted", None
+    return dumps(_present({"outcome": kind, "reason": reason, "seq": seq, "position": position}))
+
+
+PENDING: Final = b'{"outcome":"pending"}'
+
+
+def dumps(value: object) -> bytes:
+    """Compact JSON in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _present(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _strings(values: Sequence[str]) -> str:
+    return f"[{','.join(map(quoted, values))}]" if values else "[]"
+
+
+def _uuid_or_null(value: str | None) -> str:
+    return "null" if value is None else f'"{value}"'
+
+
+def _instant_or_null(at: datetime | None) -> str:
+    return "null" if at is None else f'"{instant(at)}"'
+
+
+def _boolean(value: bool) -> str:
+    return "true" if value else "false"

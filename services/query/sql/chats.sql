@@ -1,0 +1,85 @@
+-- Unread is flat: nothing here counts messages. The deleted ones above a cursor are asked for only where a chat has
+-- any deleted at all.
+
+-- name: unread_of_chat
+SELECT CASE WHEN c.deleted_total = 0
+            THEN c.last_seq - p.read_seq - p.own_live_after_read
+            ELSE chat.get_unread_count(p.chat_id, p.user_id) END
+FROM chat.chat_participants AS p
+JOIN chat.chats AS c ON c.chat_id = p.chat_id
+WHERE p.chat_id = %(chat_id)s AND p.user_id = %(caller_id)s AND p.left_at IS NULL;
+
+-- name: unread_of_all
+SELECT u.chat_id::text, u.unread
+FROM (
+    SELECT p.chat_id,
+           CASE WHEN c.deleted_total = 0
+                THEN c.last_seq - p.read_seq - p.own_live_after_read
+                ELSE chat.get_unread_count(p.chat_id, p.user_id) END AS unread
+    FROM chat.chat_participants AS p
+    JOIN chat.chats AS c ON c.chat_id = p.chat_id
+    WHERE p.user_id = %(caller_id)s AND p.left_at IS NULL
+) AS u
+WHERE u.unread > 0
+ORDER BY u.chat_id;
+
+-- name: chats_of_caller
+-- A page of the caller's chats, newest activity first, keyset (activity, chat_id). The page is cut first; only its
+-- chats pay for their last message, its tick and their unread count.
+SELECT f.chat_id::text, f.kind, f.name, f.created_by::text, f.created_at, f.last_seq, f.last_position, f.active_at,
+       f.role, f.joined_at, f.joined_seq, f.read_seq, f.delivered_seq,
+       CASE WHEN f.deleted_total = 0
+            THEN f.last_seq - f.read_seq - f.own_live_after_read
+            ELSE chat.get_unread_count(f.chat_id, f.user_id) END,
+       (SELECT o.read_seq
+        FROM chat.chat_participants AS o
+        WHERE o.chat_id = f.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
+        ORDER BY o.read_seq, o.user_id
+        LIMIT 1),
+       (SELECT GREATEST(o.read_seq, o.delivered_seq)
+        FROM chat.chat_participants AS o
+        WHERE o.chat_id = f.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
+        ORDER BY GREATEST(o.read_seq, o.delivered_seq), o.user_id
+        LIMIT 1),
+       m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
+       m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
+       m.sent_at, m.edited_at, m.deleted_at, m.position, m.changed_position
+FROM (
+    SELECT c.chat_id, c.kind, c.name, c.created_by, c.created_at, c.last_seq, c.last_position, c.deleted_total,
+           COALESCE(c.last_message_at, c.created_at) AS active_at,
+           p.user_id, p.role, p.joined_at, p.joined_seq, p.read_seq, p.delivered_seq, p.own_live_after_read
+    FROM chat.chat_participants AS p
+    JOIN chat.chats AS c ON c.chat_id = p.chat_id
+    WHERE p.user_id = %(caller_id)s AND p.left_at IS NULL
+      AND (COALESCE(c.last_message_at, c.created_at), c.chat_id) < (%(active_at)s::timestamptz, %(chat_id)s::uuid)
+    ORDER BY COALESCE(c.last_message_at, c.created_at) DESC, c.chat_id DESC
+    LIMIT %(fetch)s
+) AS f
+LEFT JOIN chat.chat_messages AS m ON m.chat_id = f.chat_id AND m.seq = f.last_seq
+ORDER BY f.active_at DESC, f.chat_id DESC;
+
+-- name: chat_of_caller
+-- The same columns of one chat.
+SELECT c.chat_id::text, c.kind, c.name, c.created_by::text, c.created_at, c.last_seq, c.last_position,
+       COALESCE(c.last_message_at, c.created_at),
+       p.role, p.joined_at, p.joined_seq, p.read_seq, p.delivered_seq,
+       CASE WHEN c.deleted_total = 0
+            THEN c.last_seq - p.read_seq - p.own_live_after_read
+            ELSE chat.get_unread_count(c.chat_id, p.user_id) END,
+       (SELECT o.read_seq
+        FROM chat.chat_participants AS o
+        WHERE o.chat_id = c.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
+        ORDER BY o.read_seq, o.user_id
+        LIMIT 1),
+       (SELECT GREATEST(o.read_seq, o.delivered_seq)
+        FROM chat.chat_participants AS o
+        WHERE o.chat_id = c.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
+        ORDER BY GREATEST(o.read_seq, o.delivered_seq), o.user_id
+        LIMIT 1),
+       m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
+       m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
+       m.sent_at, m.edited_at, m.deleted_at, m.position, m.changed_position
+FROM chat.chat_participants AS p
+JOIN chat.chats AS c ON c.chat_id = p.chat_id
+LEFT JOIN chat.chat_messages AS m ON m.chat_id = c.chat_id AND m.seq = c.last_seq
+WHERE p.chat_id = %(chat_id)s AND p.user_id = %(caller_id)s AND p.left_at IS NULL;

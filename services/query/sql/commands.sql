@@ -1,0 +1,22 @@
+-- Both are limited to what the asker may know: one's own commands, or everything for a producer.
+
+-- name: accepted_message
+-- A message's id is the command_id of its send, for ever; looked up first, because outcomes go after seven days.
+SELECT m.seq, m.position
+FROM chat.chat_messages AS m
+WHERE m.message_id = %(command_id)s AND m.chat_id = %(chat_id)s
+  AND (%(any_sender)s::boolean OR m.sender_id = %(caller_id)s);
+
+-- name: outcome_of_command
+-- The outcome that says most. A duplicate or a conflict proves that the id was accepted once; the first repeats the
+-- original's figures.
+SELECT o.outcome, o.reason, o.seq, o.position
+FROM chat.outcomes AS o
+WHERE o.command_id = %(command_id)s AND o."partition" = %(partition)s
+  AND (%(any_sender)s::boolean OR o.sender_id = %(caller_id)s)
+ORDER BY CASE WHEN o.outcome = 'accepted' THEN 0
+              WHEN o.outcome = 'duplicate' THEN 1
+              WHEN o.reason = 'conflict' THEN 2
+              ELSE 3 END,
+         o."index" DESC
+LIMIT 1;
