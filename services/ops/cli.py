@@ -1,0 +1,133 @@
+"""The `gapless` command. Exit codes: 0 ok, 1 a difference or fault was found, 2 wrong usage, 3 a server is away.
+
+Commands import what they need when they are called, so that each starts fast and a production image without the
+embedded stack has all the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.ops import (
+    lag_command,
+    log_commands,
+    projection_commands,
+    service_commands,
+    stack_commands,
+    topics_commands,
+)
+from services.ops.development_secret import token_secret
+from services.ops.errors import Exit
+from services.ops.terminal import JsonOption, fail, print_json, told
+from services.runtime.logs import configure_logging
+from services.runtime.metrics import package_version
+from services.runtime.settings import AuthSettings, LogSettings, load_settings
+
+app = typer.Typer(
+    name="gapless",
+    help=(__doc__ or "").splitlines()[0],
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # they may hold messages and passwords
+    rich_markup_mode=None,
+)
+app.add_typer(log_commands.app, name="log")
+app.add_typer(projection_commands.app, name="projection")
+app.add_typer(topics_commands.app, name="topics")
+app.command("lag")(lag_command.lag)
+app.command("up")(stack_commands.up)
+app.command("down")(stack_commands.down)
+for _service in ("ingest", "sequencer", "projector", "query", "api"):
+    app.command(_service)(getattr(service_commands, _service))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(package_version())
+        raise typer.Exit
+
+
+@app.callback()
+def gapless(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """An event-sourced message log service: a gap-free, deduplicated sequence per chat."""
+    # Commands log what concerns the person at the terminal; a service sets up its own logging when it starts.
+    with told():
+        chosen = "GAPLESS_LOG_LEVEL" in os.environ
+        settings = load_settings(LogSettings) if chosen else LogSettings.model_validate({"level": "warning"})
+        configure_logging(settings, service="gapless")
+    if not chosen:
+        for library in ("aiokafka", "psycopg.pool"):  # what they report the command itself says in one sentence
+            logging.getLogger(library).setLevel(logging.CRITICAL)
+
+
+@app.command("demo")
+def demo(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", metavar="D", help="Keep the data here; a temporary folder if not given."),
+    ] = None,
+) -> None:
+    """Brings the whole system up on this machine, runs a conversation through it, kills a sequencer, proves the result.
+
+    Exit code: 0 everything held, 1 something did not, 2 wrong usage, 3 a server or a download is away.
+    """
+    from services.ops import demo as story
+
+    story.demo(data_dir)
+
+
+@app.command("token")
+def token(
+    user: Annotated[str, typer.Option(help="The user: a UUID, or a name that becomes one (GET /v1/me says which).")],
+    scope: Annotated[list[str] | None, typer.Option(help="producer or import; may be given twice.")] = None,
+    ttl_s: Annotated[float, typer.Option(min=1, help="Valid for so many seconds.")] = 24 * 3600,
+    data_dir: Annotated[Path, typer.Option(metavar="D", help="Of the stack that is to believe it.")] = Path(".gapless"),
+    as_json: JsonOption = False,
+) -> None:
+    """Prints a development token, bare, on one line: signed with GAPLESS_JWT_SECRET if that is set, else with the
+    secret that all embedded stacks of this user share.
+
+    Exit code: 0, 2 no secret to sign with.
+    """
+    from services.runtime.auth import mint_token  # brings the web framework: no other command waits for it
+
+    with told():
+        auth = _auth_settings(data_dir)
+    if auth.secret is None:
+        fail("Tokens are verified by GAPLESS_JWT_JWKS_URL: ask its issuer for one.", Exit.USAGE)
+    minted = mint_token(
+        auth.secret.get_secret_value(),
+        user,
+        scopes=scope or (),
+        ttl_s=ttl_s,
+        user_claim=auth.user_claim,
+        issuer=auth.issuer,
+        audience=auth.audience,
+    )
+    if as_json:
+        print_json({"token": minted})
+    else:
+        typer.echo(minted)
+
+
+def _auth_settings(data_dir: Path) -> AuthSettings:
+    if os.environ.get("GAPLESS_JWT_SECRET") or os.environ.get("GAPLESS_JWT_JWKS_URL"):
+        return load_settings(AuthSettings)
+    try:
+        secret = token_secret(data_dir)
+    except OSError as error:
+        fail(f"There is no secret to sign with ({error.strerror}): set GAPLESS_JWT_SECRET.", Exit.USAGE)
+    return AuthSettings.model_validate({"secret": secret})
+
+
+def main() -> None:
+    """The entry point."""
+    app()

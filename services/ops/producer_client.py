@@ -1,0 +1,99 @@
+"""A producer as every producer should be: it sends each message under one key until it has an answer.
+
+Used by the demo and by the tests that kill things. It keeps what it was told, so that it can be held against the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+
+ANSWERED: Final = frozenset({200, 201})
+PAUSE_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """The answer to one message."""
+
+    chat_id: str
+    key: str
+    text: str
+    seq: int
+    position: int
+    message_id: str
+    sent_at: str
+    token: str
+    duplicate: bool
+    attempts: int
+    answered_s: float
+    """time.monotonic() when the answer came."""
+
+
+class NotAnswered(Exception):
+    """An answer that sending again does not change, or none within the deadline."""
+
+
+class ProducerClient:
+    """One user who sends messages over HTTP."""
+
+    def __init__(self, http: httpx.AsyncClient, token: str, *, deadline_s: float = 60.0) -> None:
+        self._http = http
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._deadline_s = deadline_s
+        self.unanswered = 0
+        """Messages that are under way now."""
+
+    async def send(self, chat_id: str, text: str, *, key: str) -> Told:
+        """Sends until answered 201 or 200. A 202, a 5xx or a broken connection is followed by the same key again.
+
+        Raises NotAnswered for any other answer, or when the deadline has passed.
+        """
+        self.unanswered += 1
+        try:
+            return await self._send(chat_id, text, key)
+        finally:
+            self.unanswered -= 1
+
+    async def _send(self, chat_id: str, text: str, key: str) -> Told:
+        deadline = time.monotonic() + self._deadline_s
+        attempts = 0
+        last = "no answer"
+        while time.monotonic() < deadline:
+            attempts += 1
+            try:
+                answer = await self._http.post(
+                    f"/v1/chats/{chat_id}/messages",
+                    json={"text": text},
+                    headers={**self._headers, "Idempotency-Key": key},
+                )
+            except httpx.TransportError as error:
+                last = repr(error)
+            else:
+                if answer.status_code in ANSWERED:
+                    return _told(answer.json(), key, text, attempts)
+                last = f"{answer.status_code} {answer.text}"
+                if answer.status_code != 202 and answer.status_code < 500:
+                    raise NotAnswered(f"{key}: {last}")
+            await asyncio.sleep(PAUSE_S)
+        raise NotAnswered(f"{key}: within {self._deadline_s:g} s and {attempts} attempts, last: {last}")
+
+
+def _told(body: dict[str, object], key: str, text: str, attempts: int) -> Told:
+    return Told(
+        chat_id=str(body["chat_id"]),
+        key=key,
+        text=text,
+        seq=int(str(body["seq"])),
+        position=int(str(body["position"])),
+        message_id=str(body["message_id"]),
+        sent_at=str(body["sent_at"]),
+        token=str(body["token"]),
+        duplicate=bool(body["duplicate"]),
+        attempts=attempts,
+        answered_s=time.monotonic(),
+    )

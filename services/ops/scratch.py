@@ -1,0 +1,44 @@
+"""A SQLite file for one run of a verifier: what does not fit memory goes there, and it is gone afterwards.
+
+One partition is folded at a time, so the file is about as large as the largest partition of the log. It is no
+store: no journal, no sync; a crash leaves a temporary folder that the system cleans.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from services.runtime.sql import SqlBlocks, load_sql
+
+SCRATCH_SQL: Final[SqlBlocks] = load_sql("services.ops.sql", "scratch.sql")
+CACHE_KIB: Final = 65_536
+NO_STORE: Final = ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE")
+
+
+@contextmanager
+def open_scratch(*schema_blocks: str) -> Iterator[sqlite3.Connection]:
+    """An empty database with the tables of these blocks of scratch.sql, deleted at the end.
+
+    It lives in the system's temporary folder: set TMPDIR where that one is too small.
+    """
+    with tempfile.TemporaryDirectory(prefix="gapless-verify-") as folder:
+        connection = sqlite3.connect(Path(folder) / "scratch.sqlite", isolation_level=None)
+        try:
+            for setting in (
+                "journal_mode=OFF",
+                "synchronous=OFF",
+                "locking_mode=EXCLUSIVE",
+                f"cache_size=-{CACHE_KIB}",
+            ):
+                connection.execute(f"PRAGMA {setting}")
+            for block in schema_blocks:
+                connection.executescript(SCRATCH_SQL.text(block))
+            connection.execute("BEGIN")
+            yield connection
+        finally:
+            connection.close()

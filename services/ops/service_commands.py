@@ -1,0 +1,82 @@
+"""One service in the foreground, with its settings from GAPLESS_* variables.
+
+Each is imported only when it is asked for: a sequencer does not load a web framework, and no production image
+needs what another service needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+from services.ops.terminal import told
+from services.runtime.settings import LogSettings, Settings, load_settings
+
+if TYPE_CHECKING:
+    from services.runtime.lifecycle import Supervisor
+
+SHUTDOWN_TIMEOUT_S = 10.0
+S = TypeVar("S", bound=Settings)
+
+
+def ingest() -> None:
+    """Takes commands in over HTTP and appends them to chat.commands.
+
+    Exit code, of all services: 0 stopped when asked, 1 crashed, 2 wrong settings, 3 cut off when stopping.
+    """
+    from services.ingest.app import run
+    from services.ingest.settings import IngestProcessSettings
+
+    _serve("ingest", IngestProcessSettings, run, lambda settings: settings.logs)
+
+
+def sequencer() -> None:
+    """Decides commands, exactly once and in order, into chat.events."""
+    from services.sequencer.app import run
+    from services.sequencer.settings import SequencerSettings
+
+    _serve("sequencer", SequencerSettings, run, lambda settings: settings.logs)
+
+
+def projector() -> None:
+    """Writes chat.events into the Postgres read model."""
+    from services.projector.app import run
+    from services.projector.settings import ProjectorSettings
+
+    _serve("projector", ProjectorSettings, run, lambda settings: settings.logs)
+
+
+def query() -> None:
+    """Answers questions about the read model over HTTP."""
+    from services.query.app import run
+    from services.query.settings import QueryProcessSettings
+
+    _serve("query", QueryProcessSettings, run, lambda settings: settings.logs)
+
+
+def api() -> None:
+    """Ingest and query behind one port; several processes may share it (GAPLESS_HTTP_REUSE_PORT=true)."""
+    from services.ops.api import ApiSettings, run
+
+    _serve("api", ApiSettings, run, lambda settings: settings.logs)
+
+
+def _serve(
+    service: str,
+    settings_type: type[S],
+    run: Callable[[S, Supervisor], Awaitable[None]],
+    logs: Callable[[S], LogSettings],
+) -> None:
+    from services.runtime.lifecycle import run_service
+
+    with told():
+        settings = load_settings(settings_type)
+    code = run_service(
+        lambda supervisor: run(settings, supervisor),
+        service=service,
+        logs=logs(settings),
+        shutdown_timeout_s=SHUTDOWN_TIMEOUT_S,
+    )
+    raise typer.Exit(code)

@@ -1,0 +1,302 @@
+"""The embedded stack as one thing: real servers, topics, and every service as a process of its own.
+
+    stack = EmbeddedStack(StackPlan(data_dir=Path(".gapless")))
+    await stack.start()          # returns when every service is ready
+    stack.api_url, stack.pids
+    await stack.stop()
+
+The data folder: lock (held while it runs), stack.json (while it runs and is ready), ports.json (kept, so that
+addresses stay), jwt-secret, logs/<process>.log, state/ (disposable), kafka/, postgres/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+
+from services.ops.development_secret import stack_secret
+from services.ops.errors import OpsError
+from services.ops.stack_address import STACK_FILE
+from services.ops.stack_children import Server, Service
+from services.ops.supervisor import Supervisor
+from services.ops.topics_commands import create_and_check
+from services.runtime.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    from devstack.errors import FolderTakenError
+    from devstack.stack import Stack
+
+HOST: Final = "127.0.0.1"
+READY_TIMEOUT_S: Final = 90.0
+LOOK_AGAIN_S: Final = 0.05
+MOST_EARLY_DEATHS: Final = 3
+"""Who died so often before it was ready once will not get there by itself."""
+PORTS_FILE: Final = "ports.json"
+EMBEDDED_DEFAULTS: Final = {
+    # A killed process is replaced within seconds, not within production's patience; paused longer than this, it
+    # is superseded, which is safe.
+    "GAPLESS_KAFKA_SESSION_TIMEOUT_S": "3",
+    "GAPLESS_LOG_FORMAT": "json",
+}
+
+OnStep = Callable[[str], None]
+"""Told what is being done, in a few words."""
+
+
+def taken(folder: Path) -> FolderTakenError | None:
+    """The refusal that a start on this folder would meet now, or None."""
+    from devstack.errors import FolderTakenError
+    from devstack.folder import FolderLock
+
+    if not folder.is_dir():
+        return None
+    lock = FolderLock(folder)
+    try:
+        lock.acquire()
+    except FolderTakenError as error:
+        return error
+    lock.release()
+    return None
+
+
+class StackFailed(OpsError):
+    """The stack did not come up; the message says what did not, and where to look."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackPlan:
+    """What to run, on which folder."""
+
+    data_dir: Path
+    brokers: int = 1
+    sequencers: int = 2
+    projectors: int = 1
+    ingests: int = 1
+    """Processes of ingest and query behind the one port."""
+
+    @property
+    def services(self) -> dict[str, str]:
+        """Process name → the command that it is."""
+        counts = {"sequencer": self.sequencers, "projector": self.projectors, "api": self.ingests}
+        return {f"{command}-{n}": command for command, count in counts.items() for n in range(1, count + 1)}
+
+
+class EmbeddedStack:
+    """A stack on one data folder. Use it once: `start`, then `stop`, also after a start that failed."""
+
+    def __init__(self, plan: StackPlan, *, on_step: OnStep = lambda _step: None) -> None:
+        from devstack.stack import Stack
+
+        self.plan = plan
+        self._on_step = on_step
+        self._folder = plan.data_dir.absolute()
+        self._servers: Stack = Stack(self._folder, brokers=plan.brokers, progress=on_step)
+        self._supervisor = Supervisor(self._write)
+        self._ports: dict[str, int] = {}
+        self._secret = ""
+        self._holds_folder = False
+        self._ready = False
+
+    @property
+    def api_url(self) -> str:
+        """Where ingest and query answer; the same over restarts while the port is free."""
+        return f"http://{HOST}:{self._ports['api']}"
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process name → pid."""
+        return self._supervisor.pids
+
+    @property
+    def restarts(self) -> dict[str, int]:
+        """Process name → how often it was started again."""
+        return self._supervisor.restarts
+
+    @property
+    def ops_urls(self) -> dict[str, str]:
+        """Service's process name → where it answers /readyz and /metrics."""
+        return {name: f"http://{HOST}:{self._ports[name]}" for name in self.plan.services}
+
+    @property
+    def kafka(self) -> str:
+        """Bootstrap servers."""
+        return self._servers.bootstrap_servers
+
+    @property
+    def postgres(self) -> str:
+        """DSN, with a password."""
+        return self._servers.postgres_dsn
+
+    def document(self) -> dict[str, Any]:
+        """What stack.json holds."""
+        return {
+            "api_url": self.api_url,
+            "kafka": self.kafka,
+            "postgres": self.postgres,
+            "processes": self.pids,
+            "ops_urls": self.ops_urls,
+            "supervisor": os.getpid(),
+            "partitions": self._settings().partitions,
+            "replication_factor": self._settings().replication_factor,
+            "data_dir": str(self._folder),
+        }
+
+    def environment(self, name: str | None = None) -> dict[str, str]:
+        """The variables of a service of this stack, or of any `gapless` command that is to talk to it."""
+        ours = {
+            "GAPLESS_KAFKA_BOOTSTRAP": self.kafka,
+            "GAPLESS_KAFKA_REPLICATION_FACTOR": "3" if self.plan.brokers == 3 else "1",
+            "GAPLESS_POSTGRES_DSN": self.postgres,
+            "GAPLESS_SEQUENCER_STATE_DIR": str(self._folder / "state" / "sequencer"),
+            "GAPLESS_HTTP_HOST": HOST,
+            "GAPLESS_HTTP_PORT": str(self._ports["api"]),
+            "GAPLESS_HTTP_REUSE_PORT": "true",
+        }
+        if "GAPLESS_JWT_JWKS_URL" not in os.environ:
+            ours["GAPLESS_JWT_SECRET"] = self._secret
+        if name is not None:
+            ours["GAPLESS_OPS_PORT"] = str(self._ops_port(name))
+        return {**EMBEDDED_DEFAULTS, **os.environ, **ours}
+
+    async def start(self) -> None:
+        """Returns when every service says that it is ready.
+
+        Raises StackFailed, and DevstackError from the servers; call `stop` then too.
+        """
+        self._on_step("Kafka and Postgres are starting")
+        if taken(self._folder) is None:
+            # Left by a supervisor that was killed: whoever waits for the file must not be told of the dead.
+            (self._folder / STACK_FILE).unlink(missing_ok=True)
+        await self._servers.start()
+        self._holds_folder = True
+        self._link_logs()
+        self._choose_ports()
+        self._secret = os.environ.get("GAPLESS_JWT_SECRET") or stack_secret(self._folder)
+        await self._supervisor.start(
+            Server("postgres", self._servers.postgres),
+            *(Server(f"kafka-{broker.node_id}", broker) for broker in self._servers.kafka.brokers),
+        )
+        self._on_step("topics are being created and checked")
+        await create_and_check(self._settings())
+        self._on_step(f"{len(self.plan.services)} services are starting")
+        await self._supervisor.start(*(self._service(name, command) for name, command in self.plan.services.items()))
+        await self._wait_ready()
+        self._ready = True
+        self._write()
+
+    async def stop(self) -> None:
+        """Stops everything in order: who takes commands in, who decides and projects, the servers."""
+        services = self.plan.services
+        await self._supervisor.stop(
+            [name for name, command in services.items() if command == "api"],
+            [name for name, command in services.items() if command != "api"],
+        )
+        if self._holds_folder:
+            self._ready = False
+            (self._folder / STACK_FILE).unlink(missing_ok=True)
+        await self._servers.stop()  # and gives the folder back, last of all
+
+    def _service(self, name: str, command: str) -> Service:
+        return Service(
+            name,
+            command,
+            folder=self._folder,
+            log_path=self._logs / f"{name}.log",
+            environment=lambda: self.environment(name),
+        )
+
+    def _settings(self) -> KafkaSettings:
+        """As the services will read them."""
+        return KafkaSettings(bootstrap_servers=self.kafka, replication_factor=3 if self.plan.brokers == 3 else 1)
+
+    async def _wait_ready(self) -> None:
+        """Asks all services until all say so in one round; raises StackFailed with what the others last said."""
+        waiting = dict.fromkeys(self.plan.services, "it was not asked yet")
+        deadline_s = time.monotonic() + READY_TIMEOUT_S
+        async with httpx.AsyncClient(timeout=3.0, trust_env=False) as client:
+            while waiting:
+                if time.monotonic() > deadline_s:
+                    said = "; ".join(f"{name}: {reason}" for name, reason in waiting.items())
+                    raise StackFailed(
+                        f"Not everything was ready within {READY_TIMEOUT_S:.0f} s ({said}): see the logs in"
+                        f" {self._logs}."
+                    )
+                await asyncio.sleep(LOOK_AGAIN_S)
+                before = waiting
+                waiting = {}
+                for name in self.plan.services:
+                    self._refuse_to_wait_for_the_dying(name)
+                    trouble = await self._trouble(client, name)
+                    if trouble is not None:
+                        waiting[name] = trouble
+                if waiting and waiting.keys() != before.keys():
+                    self._on_step(f"waiting for {', '.join(waiting)}")
+
+    async def _trouble(self, client: httpx.AsyncClient, name: str) -> str | None:
+        """None when the service says that it is ready, else why not."""
+        try:
+            answer = await client.get(f"http://{HOST}:{self._ports[name]}/readyz")
+        except httpx.TransportError:
+            return "it does not answer yet"
+        if answer.status_code == httpx.codes.OK:
+            return None
+        reasons: list[str] = answer.json().get("reasons", [])
+        return " ".join(reasons) or f"it answers {answer.status_code}"
+
+    def _refuse_to_wait_for_the_dying(self, name: str) -> None:
+        from devstack.process import tail
+
+        if self.restarts.get(name, 0) >= MOST_EARLY_DEATHS:
+            log_path = self._logs / f"{name}.log"
+            raise StackFailed(f"{name} does not stay alive. Last lines of {log_path}:\n{tail(log_path)}")
+
+    def _choose_ports(self) -> None:
+        from devstack.folder import read_json
+        from devstack.ports import choose_ports
+
+        earlier = read_json(self._folder / PORTS_FILE) or {}
+        for name in ("api", *self.plan.services):
+            [port] = choose_ports(1, wanted=[earlier[name]] if name in earlier else None)
+            while port in self._ports.values():
+                [port] = choose_ports(1)
+            self._ports[name] = port
+        self._write_json(PORTS_FILE, {**earlier, **self._ports})
+
+    def _ops_port(self, name: str) -> int:
+        """Asked at each start: whoever took the port meanwhile must not keep the service down for ever."""
+        from devstack.ports import choose_ports
+
+        [port] = choose_ports(1, wanted=[self._ports[name]])
+        self._ports[name] = port
+        return port
+
+    @property
+    def _logs(self) -> Path:
+        return self._folder / "logs"
+
+    def _link_logs(self) -> None:
+        """The servers keep their logs beside their data; here they are found under their process's name."""
+        self._logs.mkdir(exist_ok=True)
+        servers: dict[str, Path] = {"postgres": self._servers.postgres.log_path}
+        servers |= {f"kafka-{broker.node_id}": broker.log_path for broker in self._servers.kafka.brokers}
+        for name, log_path in servers.items():
+            link = self._logs / f"{name}.log"
+            link.unlink(missing_ok=True)
+            link.symlink_to(os.path.relpath(log_path, self._logs))
+
+    def _write(self) -> None:
+        """After each start of any process. Only of a stack that is ready: who finds the file may use what it says."""
+        if self._ready:
+            self._write_json(STACK_FILE, self.document())
+
+    def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        from devstack.folder import write_json
+
+        write_json(self._folder / name, dict(value), mode=0o600)
