@@ -1,0 +1,195 @@
+"""Producers retry, processes die, and every answer that was given matches the log and Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+
+from services.ops.producer_client import ProducerClient, Told
+from tests.support.running_stack import RunningStack
+
+PRODUCERS = 20
+MESSAGES = 5_000
+CHATS = 10
+KILLS = 3
+UNANSWERED = 50
+
+
+@pytest.mark.timeout(600)
+def test_twenty_producers_lose_and_double_nothing_while_sequencer_and_projector_are_killed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with RunningStack.up(tmp_path, "--sequencers", "2", "--projectors", "1") as stack, stack.client() as http:
+            await _run(stack, http)
+
+    asyncio.run(main())
+
+
+async def _run(stack: RunningStack, http: httpx.AsyncClient) -> None:
+    users = [str(uuid4()) for _ in range(PRODUCERS)]
+    tokens = [await stack.token(user) for user in users]
+    chats = await _create_chats(http, users, tokens)
+    producers = [ProducerClient(http, token, deadline_s=120) for token in tokens]
+    told: list[Told] = []
+    under_way: dict[str, int] = dict.fromkeys(chats, 0)
+    room = asyncio.Semaphore(150)
+
+    async def send(producer: int, chat: str, n: int) -> None:
+        async with room:
+            under_way[chat] += 1
+            try:
+                copies = 2 if n % 5 == 0 else 1  # concurrently
+                sends = [producers[producer].send(chat, f"message {n}", key=f"n-{n}") for _ in range(copies)]
+                told.extend(await asyncio.gather(*sends))
+            finally:
+                under_way[chat] -= 1
+
+    sending = asyncio.gather(*(send(n % PRODUCERS, chats[n % CHATS], n) for n in range(MESSAGES)))
+    terms_before = await _terms(stack)
+    for kill in range(KILLS):
+        await _progress(told, MESSAGES * (kill + 1) // (KILLS + 1), sending)
+        await _kill_a_sequencer(stack, chats, under_way, sending)
+        await _kill_the_projector(stack, sending, under_way)
+    await sending
+    assert await _terms(stack) >= terms_before + KILLS, "each kill was followed by a new term"
+
+    # After the fact too, a fifth again.
+    again = random.Random(1).sample(range(MESSAGES), MESSAGES // 5)
+    for start in range(0, len(again), 100):
+        repeats = [
+            producers[n % PRODUCERS].send(chats[n % CHATS], f"message {n}", key=f"n-{n}")
+            for n in again[start : start + 100]
+        ]
+        told_again = await asyncio.gather(*repeats)
+        assert all(t.duplicate for t in told_again)
+        told.extend(told_again)
+
+    _assert_answers_agree(told)
+    await _assert_tables_agree(stack, http, told, chats, tokens[0])
+    log = await stack.gapless("log", "verify")
+    assert log["sound"], log
+    assert (await stack.gapless("projection", "verify"))["equal"]
+
+
+async def _create_chats(http: httpx.AsyncClient, users: list[str], tokens: list[str]) -> list[str]:
+    chats = []
+    for n in range(CHATS):
+        answer = await http.post(
+            "/v1/chats",
+            json={"kind": "group", "name": f"chat {n}", "members": users[1:]},
+            headers={"Authorization": f"Bearer {tokens[0]}", "Idempotency-Key": f"chat-{n}", "Prefer": "wait=30"},
+        )
+        assert answer.status_code == 201, answer.text
+        chats.append(answer.json()["chat_id"])
+    return chats
+
+
+async def _progress(told: list[Told], count: int, sending: asyncio.Future[Any]) -> None:
+    while len(told) < count:
+        assert not sending.done(), sending
+        await asyncio.sleep(0.01)
+
+
+async def _kill_a_sequencer(
+    stack: RunningStack, chats: list[str], under_way: dict[str, int], sending: asyncio.Future[Any]
+) -> None:
+    """The one that has most sends unanswered, at a moment when they are at least 50. It is stopped for the moment of
+    counting, so that what is unanswered stays so."""
+    while True:
+        assert not sending.done(), "all was sent before the sequencer could be killed"
+        owners: defaultdict[str, list[str]] = defaultdict(list)
+        for chat in chats:
+            owner = await stack.owner(chat)
+            if owner is not None:
+                owners[owner].append(chat)
+        if not owners:
+            continue
+        victim = max(owners, key=lambda name: sum(under_way[c] for c in owners[name]))
+        pid = stack.signal(victim, signal.SIGSTOP)
+        for _ in range(200):  # sends pile up behind it
+            unanswered = sum(under_way[c] for c in owners[victim])
+            if unanswered >= UNANSWERED:
+                break
+            await asyncio.sleep(0.01)
+        stack.signal(victim, signal.SIGKILL)
+        await stack.replaced(victim, pid)
+        if unanswered >= UNANSWERED:
+            return
+
+
+async def _kill_the_projector(stack: RunningStack, sending: asyncio.Future[Any], under_way: dict[str, int]) -> None:
+    before = await _projected(stack)
+    while sum(under_way.values()) < UNANSWERED:
+        assert not sending.done(), "all was sent before the projector could be killed"
+        await asyncio.sleep(0.005)
+    await stack.kill("projector-1")
+    for _ in range(600):
+        if await _projected(stack) > before:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the projector did not resume")
+
+
+async def _projected(stack: RunningStack) -> int:
+    async with await psycopg.AsyncConnection.connect(stack.document["postgres"]) as connection:
+        cursor = await connection.execute("SELECT sum(next_offset) FROM chat_v1.projection_positions")
+        row = await cursor.fetchone()
+        return int(row[0]) if row is not None and row[0] is not None else 0
+
+
+async def _terms(stack: RunningStack) -> int:
+    """All terms ever opened, by the log."""
+    report = await stack.gapless("log", "verify")
+    return sum(partition["term"] for partition in report["partitions"])
+
+
+def _assert_answers_agree(told: list[Told]) -> None:
+    by_message: defaultdict[tuple[str, str], set[tuple[object, ...]]] = defaultdict(set)
+    for t in told:
+        by_message[t.chat_id, t.key].add((t.seq, t.position, t.message_id, t.sent_at))
+    assert len(by_message) == MESSAGES
+    torn = {key: found for key, found in by_message.items() if len(found) != 1}
+    assert not torn, "a repeat got other figures than the original"
+    seqs: defaultdict[str, list[int]] = defaultdict(list)
+    for (chat, _), found in by_message.items():
+        seqs[chat].append(int(str(next(iter(found))[0])))
+    for chat, of_chat in seqs.items():
+        assert sorted(of_chat) == list(range(1, MESSAGES // CHATS + 1)), chat
+
+
+async def _assert_tables_agree(
+    stack: RunningStack, http: httpx.AsyncClient, told: list[Told], chats: list[str], token: str
+) -> None:
+    by_message_id = {t.message_id: t for t in told}
+    latest = {t.chat_id: t.token for t in told}
+    for chat in chats:
+        after, seen = 0, []
+        while True:
+            page = await http.get(
+                f"/v1/chats/{chat}/messages",
+                params={"after_seq": after, "limit": 200},
+                headers={"Authorization": f"Bearer {token}", "Gapless-At-Least": latest[chat]},
+            )
+            assert page.status_code == 200, page.text
+            messages = page.json()["messages"]
+            seen += messages
+            if not page.json()["has_more_after"]:
+                break
+            after = messages[-1]["seq"]
+        assert [m["seq"] for m in seen] == list(range(1, MESSAGES // CHATS + 1))
+        for message in seen:
+            t = by_message_id[message["message_id"]]
+            assert (message["seq"], message["position"], message["text"], message["sent_at"]) == (
+                t.seq,
+                t.position,
+                t.text,
+                t.sent_at,
+            )

@@ -1,0 +1,122 @@
+"""What readers saw: no gap, no step back behind anything that anybody was shown before, and only what is in the log."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tests.chaos.check_log import Folded
+from tests.chaos.evidence import Json, Op
+from tests.chaos.state import Chat
+from tests.chaos.violations import Kind, Violation
+
+NO_END: Final = 2**53
+
+
+def check_readers(ops: Sequence[Op], folded: Folded, violations: list[Violation]) -> int:
+    """How many answers were checked. Readers are members of what they read for the whole run."""
+    by_chat: defaultdict[str, list[Read]] = defaultdict(list)
+    for op in ops:
+        if op.kind in ("page", "latest") and op.answer is not None and op.answer["http"] in (200, 403, 404):
+            by_chat[op.asked["chat"]].append(_read(op, op.answer, op.answered_s or op.asked_s))
+    for chat_id, reads in by_chat.items():
+        chat = folded.state.chats.get(chat_id)
+        indexes = [m.index for m in chat.messages.values()] if chat is not None else []
+        for read in reads:
+            _content(read, chat, violations)
+            _token(read, chat, indexes, violations)
+        _no_step_back(reads, violations)
+    return sum(len(reads) for reads in by_chat.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """An answer, and how far it goes."""
+
+    op: Op
+    answer: Json
+    answered_s: float
+    shown: int
+    """The highest seq in it; 0 where it has none."""
+    shows: int
+    """It leaves nothing out up to this seq: what is before its bound was not asked for."""
+    reach: int
+    """What is there up to this seq had to be shown: a page ends at its limit."""
+
+    def __str__(self) -> str:
+        return f"{self.op.kind} {self.op.asked} shows all up to seq {self.shows} (http {self.answer['http']})"
+
+
+def _read(op: Op, answer: Json, answered_s: float) -> Read:
+    shown, shows, reach = 0, 0, NO_END
+    if answer["http"] == 200 and op.kind == "latest":
+        shown = shows = answer["seq"]
+    elif answer["http"] == 200:
+        after, seqs = op.asked["after_seq"], [seq for seq, _ in answer["messages"]]
+        shown = seqs[-1] if seqs else 0
+        shows = shown or after or 0
+        if after is not None and answer["more"]:
+            reach = after + op.asked["limit"]
+    return Read(op=op, answer=answer, answered_s=answered_s, shown=shown, shows=shows, reach=reach)
+
+
+def _no_step_back(reads: Sequence[Read], violations: list[Violation]) -> None:
+    """Each answer against all that were given to anybody before it was asked."""
+    answered = sorted(reads, key=lambda read: read.answered_s)
+    furthest: Read | None = None
+    following = 0
+    for read in sorted(reads, key=lambda read: read.op.asked_s):
+        while following < len(answered) and answered[following].answered_s < read.op.asked_s:
+            if furthest is None or answered[following].shown > furthest.shown:
+                furthest = answered[following]
+            following += 1
+        if furthest is not None and read.shows < min(furthest.shown, read.reach):
+            earlier_s = read.op.asked_s - furthest.answered_s
+            what = f"{read}, yet {furthest.op.place} was shown seq {furthest.shown} {earlier_s:.3f} s before"
+            violations.append(Violation(Kind.READ_STEPPED_BACK, read.op.place, what))
+
+
+def _content(read: Read, chat: Chat | None, violations: list[Violation]) -> None:
+    """Only what the log has."""
+    op, answer = read.op, read.answer
+    if answer["http"] != 200:
+        return
+    if op.kind == "latest":
+        last = chat.last_seq if chat is not None else 0
+        if answer["seq"] > last:
+            what = f"latest seq {answer['seq']}; the log of chat {op.asked['chat']} ends at {last}"
+            violations.append(Violation(Kind.READ_DIFFERS, op.place, what))
+        return
+    _page(read, violations)
+    for seq, digest in answer["messages"]:
+        message = chat.messages.get(seq) if chat is not None else None
+        if message is None or message.digest != digest:
+            what = f"message {seq} of chat {op.asked['chat']} is not what the log has there"
+            violations.append(Violation(Kind.READ_DIFFERS, op.place, what))
+
+
+def _page(read: Read, violations: list[Violation]) -> None:
+    """Seqs follow each other, from right after the bound, and a page that is not full is the end."""
+    after, limit = read.op.asked["after_seq"], read.op.asked["limit"]
+    seqs = [seq for seq, _ in read.answer["messages"]]
+    first = after + 1 if after is not None else max(1, (seqs[-1] if seqs else 0) - limit + 1)
+    if seqs != list(range(first, first + len(seqs))):
+        violations.append(Violation(Kind.READ_GAP, read.op.place, f"after {after} came {seqs}"[:600]))
+    elif read.answer["more"] and len(seqs) < limit:
+        what = f"{len(seqs)} messages after {after}, limit {limit}, and yet more are said to follow"
+        violations.append(Violation(Kind.READ_GAP, read.op.place, what))
+
+
+def _token(read: Read, chat: Chat | None, indexes: list[int], violations: list[Violation]) -> None:
+    """What the token stands for is there. `indexes` of the chat's messages, ascending."""
+    token = read.op.asked.get("token")
+    if token is None or chat is None or read.answer["http"] != 200:
+        return
+    partition, index = (int(part) for part in token.split(":"))
+    due = bisect_right(indexes, index) if partition == chat.partition else 0
+    if read.shows < min(due, read.reach):
+        what = f"{read}, yet its token {token} stands for seq {due}"
+        violations.append(Violation(Kind.READ_TOO_OLD, read.op.place, what))

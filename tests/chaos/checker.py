@@ -1,0 +1,63 @@
+"""The checker: takes what a chaos run left behind and says what is broken, if anything is.
+
+It runs no server and shares no code with the services, but the ids of the wire contract. Each check stands in a module
+of its own; tests/unit/test_chaos_checker.py plants a violation of every kind and sees it found.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from tests.chaos.check_answers import check_answers
+from tests.chaos.check_log import check_log, check_tails
+from tests.chaos.check_order import check_order
+from tests.chaos.check_readers import check_readers
+from tests.chaos.check_tables import check_tables
+from tests.chaos.evidence import Evidence
+from tests.chaos.state import rows_of
+from tests.chaos.violations import Violation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was found, and how much was looked at."""
+
+    violations: tuple[Violation, ...]
+    commands: int
+    outcomes: dict[str, int]
+    terms: int
+    voids: int
+    void_openings: int
+    answers: int
+    """That promise something: outcomes, refusals, acknowledged appends, statuses."""
+    ordered: int
+    """Commands held against real time."""
+    reads: int
+    tailed: int
+    rows: int
+
+
+def check(evidence: Evidence) -> Report:
+    """Everything against everything."""
+    violations: list[Violation] = []
+    folded = check_log(evidence.commands, evidence.events, evidence.partitions, violations)
+    answers = check_answers(evidence.ops, folded, violations)
+    ordered = check_order(evidence.ops, folded, violations)
+    reads = check_readers(evidence.ops, folded, violations)
+    tailed = check_tails(evidence.ops, evidence.events, violations)
+    rows = check_tables(evidence.tables, rows_of(folded.state, folded.logs), violations)
+    logs = folded.logs.values()
+    return Report(
+        violations=tuple(violations),
+        commands=len(evidence.commands),
+        outcomes=dict(Counter(outcome.kind for log in logs for outcome in log.outcomes)),
+        terms=sum(log.terms for log in logs),
+        voids=sum(log.voids for log in logs),
+        void_openings=sum(log.void_openings for log in logs),
+        answers=answers,
+        ordered=ordered,
+        reads=reads,
+        tailed=tailed,
+        rows=rows,
+    )

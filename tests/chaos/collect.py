@@ -1,0 +1,122 @@
+"""Reads what there is when a run is over: both topics from beginning to end, and the read model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+import psycopg
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from psycopg.rows import dict_row
+
+from tests.chaos.evidence import Record, Rows
+from tests.chaos.kafka_clients import START_TIMEOUT_S, as_record, in_time
+
+READ_TIMEOUT_S: Final = 180.0
+_MS: Final = "(extract(epoch from {0}) * 1000)::bigint AS {0}"
+_PLAIN: Final = {
+    "chats": ("chat_id::text", "kind", "name", "created_by::text", "last_seq", "last_position", "deleted_total"),
+    "chat_participants": (
+        "chat_id::text", "user_id::text", "role", "joined_seq", "read_seq", "delivered_seq", "changed_position",
+        "own_live_after_read",
+    ),
+    "chat_messages": (
+        "chat_id::text", "seq", "message_id::text", "sender_id::text", "message_text", "client_generated_id",
+        "reply_to_message_id::text", "root_seq", "reply_count", "media_urls", "metadata", "position",
+        "changed_position",
+    ),
+    "outcomes": (
+        "partition", "index", "command_id::text", "sender_id::text", "type", "outcome", "reason", "seq", "position",
+    ),
+    "projection_positions": (
+        "partition", "next_offset", "term", "index", "command_offset", "last_timestamp_ms",
+    ),
+}  # fmt: skip
+_TIMES: Final = {
+    "chats": ("created_at", "last_message_at"),
+    "chat_participants": ("joined_at", "left_at", "last_read_at"),
+    "chat_messages": ("sent_at", "edited_at", "deleted_at"),
+    "outcomes": ("at",),
+    "projection_positions": (),
+}
+
+
+async def read_topic(kafka: str, topic: str, partitions: int) -> list[Record]:
+    """Every record that is in it now. Raises TimeoutError."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="none")
+    await in_time(START_TIMEOUT_S, consumer.start())
+    try:
+        tps = [TopicPartition(topic, partition) for partition in range(partitions)]
+        consumer.assign(tps)
+        ends = await in_time(START_TIMEOUT_S, consumer.end_offsets(tps))
+        for tp in tps:
+            consumer.seek(tp, 0)
+        found: list[Record] = []
+        open_tps = {tp for tp in tps if ends[tp] > 0}
+        deadline = time.monotonic() + READ_TIMEOUT_S
+        while open_tps:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{topic} was not read to its end: {open_tps} are left")
+            for raws in (await consumer.getmany(*open_tps, timeout_ms=1000, max_records=5000)).values():
+                found += [as_record(raw) for raw in raws]
+            for tp in list(open_tps):
+                if await consumer.position(tp) >= ends[tp]:
+                    open_tps.discard(tp)
+        return found
+    finally:
+        await in_time(5.0, consumer.stop())
+
+
+async def end_offsets(kafka: str, topic: str, partitions: int) -> dict[int, int]:
+    """Partition → the offset that the next record will have."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
+    await in_time(START_TIMEOUT_S, consumer.start())
+    try:
+        tps = [TopicPartition(topic, partition) for partition in range(partitions)]
+        ends = await in_time(START_TIMEOUT_S, consumer.end_offsets(tps))
+        return {tp.partition: end for tp, end in ends.items()}
+    finally:
+        await in_time(5.0, consumer.stop())
+
+
+async def projected(postgres: str) -> dict[int, tuple[int, int]]:
+    """Partition → (next offset, offset of the last decided command), as the projection has it."""
+    async with await psycopg.AsyncConnection.connect(postgres, connect_timeout=5) as connection:
+        cursor = await connection.execute(
+            "SELECT partition, next_offset, command_offset FROM chat.projection_positions"
+        )
+        return {partition: (offset, command) for partition, offset, command in await cursor.fetchall()}
+
+
+async def until_quiet(kafka: str, postgres: str, commands: str, events: str, partitions: int, timeout_s: float) -> None:
+    """Returns when every command is decided and every outcome projected. Raises TimeoutError with what is left."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        decided = await end_offsets(kafka, commands, partitions)
+        logged = await end_offsets(kafka, events, partitions)
+        stands = await projected(postgres)
+        left = {
+            p: {"events": (logged[p], stands.get(p)), "commands": decided[p]}
+            for p in range(partitions)
+            if (logged[p] > 0 or decided[p] > 0) and stands.get(p) != (logged[p], decided[p] - 1)
+        }
+        if not left:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"after {timeout_s:g} s something is still undecided or not projected: {left}")
+        await asyncio.sleep(0.5)
+
+
+async def read_tables(postgres: str) -> dict[str, Rows]:
+    """All rows of the read model that readers are shown, in one snapshot."""
+    async with await psycopg.AsyncConnection.connect(postgres, connect_timeout=5, row_factory=dict_row) as connection:
+        await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+        tables: dict[str, Rows] = {}
+        for table in _PLAIN:
+            columns = ", ".join([*_PLAIN[table], *(_MS.format(name) for name in _TIMES[table])])
+            rows: list[dict[str, Any]] = await (
+                await connection.execute(f"SELECT {columns} FROM chat.{table}".encode())
+            ).fetchall()
+            tables[table] = rows
+        return tables

@@ -1,0 +1,249 @@
+"""Clients over HTTP: producers that retry with the same key, one who comes and goes, readers that page."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from tests.chaos.decisions import uuid5_of_key
+from tests.chaos.evidence import Json, message_digest
+from tests.chaos.stage import SEND, Sent, Stage
+from tests.chaos.told import milliseconds
+
+REQUEST_TIMEOUT_S: Final = 8.0
+ANSWER_DEADLINE_S: Final = 180.0
+"""For one command with all its attempts. The longest outage that the nemesis makes is a fraction of it."""
+SETTLED: Final = frozenset({200, 201, 400, 403, 404, 409, 413, 422})
+PROMISES: Final = frozenset({200, 201})
+
+
+class Http:
+    """Requests of one client, each recorded with its answer."""
+
+    def __init__(self, stage: Stage, client: str, http: httpx.AsyncClient, token: str) -> None:
+        """`token` has the scope `producer`: it may send for everybody."""
+        self.stage = stage
+        self.client = client
+        self.rng = stage.rng(client)
+        self._http = http
+        self._authorization = {"Authorization": f"Bearer {token}"}
+
+    async def command(
+        self,
+        command_type: str,
+        chat: str,
+        sender: str,
+        key: str | None,
+        body: Json,
+        method: str,
+        path: str,
+        sends: Json | None,
+    ) -> Json | None:
+        """Attempts until one is answered by an outcome; that answer, or None when the deadline has passed."""
+        deadline = time.monotonic() + ANSWER_DEADLINE_S
+        headers = {"Gapless-Sender": sender, **({"Idempotency-Key": key} if key is not None else {})}
+        asked = {"via": "http", "type": command_type, "chat": chat, "sender": sender, "key": key, "body": body}
+        while time.monotonic() < deadline:
+            answer = await self._attempt(asked, method, path, headers, sends)
+            if answer is not None and answer["http"] in SETTLED:
+                return answer
+            if answer is not None and answer["http"] == 202 and key is not None and self.rng.random() < 0.5:
+                await self._ask_status(chat, answer["location"])
+            await asyncio.sleep(self.rng.uniform(0.05, 0.5))
+        self.stage.unanswered.append(f"{self.client}: {asked}")
+        return None
+
+    async def send(self, chat: str, sender: str, key: str, body: Json) -> Json | None:
+        answer = await self.command(SEND, chat, sender, key, body, "POST", f"/v1/chats/{chat}/messages", body)
+        if answer is not None and answer["http"] in PROMISES:
+            self.stage.told(chat, answer["body"]["seq"], answer["body"]["token"])
+        return answer
+
+    async def _attempt(
+        self, asked: Json, method: str, path: str, headers: dict[str, str], sends: Json | None
+    ) -> Json | None:
+        recorder = self.stage.recorder
+        op = recorder.ask(self.client, "command", **{k: v for k, v in asked.items() if v is not None})
+        response = await self._request(method, path, headers, json=sends)
+        if response is None:
+            return None
+        answer: Json = {"http": response.status_code, "body": _json(response)}
+        if "gapless-token" in response.headers:
+            answer["token"] = response.headers["gapless-token"]
+        recorder.answer(op, answer)
+        if response.status_code == 202 and asked.get("key") is not None:
+            partition, offset = answer["body"]["at"].split(":")
+            recorder.appended(op, int(partition), int(offset))
+        return {**answer, "location": response.headers.get("location", "")}
+
+    async def _ask_status(self, chat: str, location: str) -> None:
+        """What became of a command that was answered 202, instead of sending it again at once."""
+        await asyncio.sleep(self.rng.uniform(0.1, 1.0))
+        parts = urlsplit(location)
+        command_id, at = parts.path.rsplit("/", 1)[-1], parts.query.removeprefix("at=")
+        op = self.stage.recorder.ask(self.client, "status", chat=chat, command_id=command_id, at=at)
+        response = await self._request("GET", location, {})
+        if response is not None:
+            self.stage.recorder.answer(op, {"http": response.status_code, "body": _json(response)})
+
+    async def page(self, chat: str, after_seq: int | None, limit: int, token: str | None) -> Json | None:
+        """A page of history, as the checker wants it; None where none came."""
+        asked: Json = {"chat": chat, "after_seq": after_seq, "limit": limit, **({"token": token} if token else {})}
+        op = self.stage.recorder.ask(self.client, "page", **asked)
+        query: dict[str, Any] = {"limit": limit, **({"after_seq": after_seq} if after_seq is not None else {})}
+        headers = {"Gapless-At-Least": token} if token else {}
+        response = await self._request("GET", f"/v1/chats/{chat}/messages", headers, params=query)
+        if response is None:
+            return None
+        answer: Json = {"http": response.status_code}
+        if response.status_code == 200:
+            body = response.json()
+            answer |= {"messages": [_shown(m) for m in body["messages"]], "more": body["has_more_after"]}
+        self.stage.recorder.answer(op, answer)
+        return answer
+
+    async def latest(self, chat: str, token: str | None) -> Json | None:
+        op = self.stage.recorder.ask(self.client, "latest", chat=chat, **({"token": token} if token else {}))
+        headers = {"Gapless-At-Least": token} if token else {}
+        response = await self._request("GET", f"/v1/chats/{chat}/latest-seq", headers)
+        if response is None:
+            return None
+        answer: Json = {"http": response.status_code}
+        if response.status_code == 200:
+            answer["seq"] = response.json()["seq"]
+        self.stage.recorder.answer(op, answer)
+        return answer
+
+    async def _request(self, method: str, path: str, headers: dict[str, str], **others: Any) -> httpx.Response | None:
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                return await self._http.request(method, path, headers=self._authorization | headers, **others)
+        except (httpx.TransportError, TimeoutError):
+            return None
+
+
+class HttpProducer(Http):
+    """One command after another, mostly messages; now and then what a confused or malicious client does."""
+
+    async def run(self) -> None:
+        while not self.stage.closing.is_set():
+            await self._one()
+            await asyncio.sleep(self.rng.uniform(0.0, 0.1))
+
+    async def _one(self) -> None:
+        stage, rng = self.stage, self.rng
+        chat, sender, chance = rng.choice(stage.chats), rng.choice(stage.users), rng.random()
+        old = rng.choice(stage.sent) if stage.sent else None
+        if chance < 0.72 or old is None:
+            await self._fresh(chat, sender, copies=2 if chance < 0.1 else 1)
+        elif chance < 0.82:
+            await self.send(old.chat, old.sender, old.key, old.body)
+        elif chance < 0.86:
+            await self.send(old.chat, old.sender, old.key, {**old.body, "text": "something else"})
+        elif chance < 0.96:
+            await self._mark(chat, sender, "read" if chance < 0.92 else "delivered")
+        elif chance < 0.98:
+            await self.send(chat, stage.stranger, stage.fresh_key(self.client), {"text": "let me in"})
+        else:
+            await self.send(chat, sender, stage.fresh_key(self.client), {"text": "x" * 16_385})
+
+    async def _fresh(self, chat: str, sender: str, *, copies: int) -> None:
+        """A new message, perhaps in two copies at once, as a client does that was too impatient."""
+        key = self.stage.fresh_key(self.client)
+        body = self._body(chat, key)
+        answers = await asyncio.gather(*(self.send(chat, sender, key, body) for _ in range(copies)))
+        if any(answer is not None and answer["http"] in PROMISES for answer in answers):
+            self.stage.sent.append(Sent(chat=chat, sender=sender, key=key, body=body))
+
+    def _body(self, chat: str, key: str) -> Json:
+        """Keys in the order of the canonical form, as ingest writes it."""
+        body: Json = {"text": f"{key} " + "ä" * self.rng.choice((0, 3, 30, 300))}
+        if self.rng.random() < 0.15:
+            earlier = [s for s in self.stage.sent[-50:] if s.chat == chat]
+            if earlier:
+                body["reply_to_message_id"] = self._message_id(self.rng.choice(earlier))
+        if self.rng.random() < 0.1:
+            body["media_urls"] = ["https://example.org/a.png"]
+            body["metadata"] = {"a": [1, 2.5, None], "b": {"c": "ü"}}
+        return body
+
+    def _message_id(self, sent: Sent) -> str:
+        found = uuid5_of_key(sent.chat, sent.sender, sent.key)
+        assert found is not None
+        return found
+
+    async def _mark(self, chat: str, sender: str, which: str) -> None:
+        body = {"up_to_seq": self.rng.randint(0, self.stage.last_seq.get(chat, 0))}
+        path = f"/v1/chats/{chat}/{which}"
+        await self.command(f"{which}.mark.v1", chat, sender, None, body, "POST", path, body)
+
+
+class ComerAndGoer(Http):
+    """Adds and removes one user, chat by chat, who goes on sending all the time."""
+
+    async def run(self) -> None:
+        await asyncio.gather(self._membership(), self._sending())
+
+    async def _membership(self) -> None:
+        stage = self.stage
+        while not stage.closing.is_set():
+            chat = self.rng.choice(stage.chats)
+            path, key = f"/v1/chats/{chat}/members/{stage.comer}", stage.fresh_key(self.client)
+            if self.rng.random() < 0.5:
+                body = {"user_id": stage.comer, "role": "member"}
+                await self.command("member.add.v1", chat, stage.creator, key, body, "PUT", path, {"role": "member"})
+            else:
+                who = self.rng.choice([stage.creator, stage.comer])
+                body = {"user_id": stage.comer}
+                await self.command("member.remove.v1", chat, who, key, body, "DELETE", path, None)
+            await asyncio.sleep(self.rng.uniform(0.0, 0.4))
+
+    async def _sending(self) -> None:
+        stage = self.stage
+        while not stage.closing.is_set():
+            await self.send(self.rng.choice(stage.chats), stage.comer, stage.fresh_key(self.client), {"text": "me?"})
+            await asyncio.sleep(self.rng.uniform(0.0, 0.4))
+
+
+class HttpReader(Http):
+    """Follows every chat page by page, looks back, and asks for what it was just told of."""
+
+    LIMITS: Final = (1, 5, 20, 50)
+
+    async def run(self) -> None:
+        cursors = dict.fromkeys(self.stage.chats, 0)
+        while not self.stage.closing.is_set():
+            chat, chance = self.rng.choice(self.stage.chats), self.rng.random()
+            token = self.stage.tokens.get(chat) if self.rng.random() < 0.3 else None
+            limit = self.rng.choice(self.LIMITS)
+            if chance < 0.3:
+                await self.latest(chat, token)
+            elif chance < 0.4:
+                await self.page(chat, None, limit, token)
+            elif chance < 0.5:
+                await self.page(chat, self.rng.randint(0, cursors[chat]), limit, token)
+            else:
+                answer = await self.page(chat, cursors[chat], limit, token)
+                if answer is not None and answer.get("messages"):
+                    cursors[chat] = answer["messages"][-1][0]
+            await asyncio.sleep(self.rng.uniform(0.0, 0.2))
+
+
+def _shown(message: Json) -> list[Any]:
+    digest = message_digest(
+        message_id=message["message_id"], sender=message["sender_id"], key=message["client_generated_id"],
+        text=message["text"], sent_at_ms=milliseconds(message["sent_at"]),
+        reply_to=message["reply_to_message_id"], position=message["position"],
+    )  # fmt: skip
+    return [message["seq"], digest]
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return {}

@@ -1,0 +1,78 @@
+"""What the clients of one chaos run share: who they are, where they talk, what they have been told."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from schemas import ids
+from schemas.ids import ChatId, UserId
+from tests.chaos.evidence import Json, Recorder
+
+SEND = "message.send.v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A message that was accepted, as its sender knows it."""
+
+    chat: str
+    sender: str
+    key: str
+    body: Json
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """Made once per run. Everything random in it comes from the seed."""
+
+    seed: int
+    partitions: int
+    recorder: Recorder
+    creator: str = ""
+    users: list[str] = field(default_factory=list)
+    """Members of every chat for the whole run; the creator is one of them."""
+    comer: str = ""
+    """Who is added and removed all the time."""
+    stranger: str = ""
+    """Who never was a member."""
+    chats: list[str] = field(default_factory=list)
+    tokens: dict[str, str] = field(default_factory=dict)
+    """Chat → the last token that anybody was given."""
+    last_seq: dict[str, int] = field(default_factory=dict)
+    """Chat → the highest seq that anybody was told of."""
+    sent: list[Sent] = field(default_factory=list)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when nothing new is to be begun."""
+    unanswered: list[str] = field(default_factory=list)
+    """Commands that got no answer within their deadline, though everything was healed."""
+    _keys: int = 0
+
+    @classmethod
+    def of(cls, seed: int, partitions: int, recorder: Recorder, *, users: int = 6, chats: int = 12) -> Stage:
+        stage = cls(seed=seed, partitions=partitions, recorder=recorder)
+        rng = stage.rng("people")
+        people = [str(UUID(int=rng.getrandbits(128), version=4)) for _ in range(users + 2)]
+        *stage.users, stage.comer, stage.stranger = people
+        stage.creator = stage.users[0]
+        stage.chats = [ids.group_chat_id(UserId(stage.creator), f"chat {n}") for n in range(chats)]
+        return stage
+
+    def rng(self, who: str) -> random.Random:
+        """A source of chance of one's own, so that one client's pace does not change another's choices."""
+        return random.Random(f"{self.seed}/{who}")
+
+    def fresh_key(self, client: str) -> str:
+        self._keys += 1
+        return f"{client}-{self._keys}"
+
+    def partition_of(self, chat: str) -> int:
+        return ids.partition_of(ChatId(chat), self.partitions)
+
+    def told(self, chat: str, seq: int, token: str | None) -> None:
+        """Somebody was told that `seq` is in the chat."""
+        self.last_seq[chat] = max(self.last_seq.get(chat, 0), seq)
+        if token is not None:
+            self.tokens[chat] = token

@@ -1,0 +1,33 @@
+"""Fixtures of all tests: real servers, one pair per session (see tests/support/stack.py).
+
+Tests share the servers and keep apart by their own topic names and by `database`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import stack
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """Bootstrap servers of a real Kafka."""
+    with stack.kafka_server() as bootstrap_servers:
+        yield bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """DSN of a real PostgreSQL, as superuser."""
+    with stack.postgres_server() as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[str]:
+    """DSN of an empty database of this test's own."""
+    with stack.fresh_database(postgres) as dsn:
+        yield dsn

@@ -1,0 +1,152 @@
+"""Old logs are read for ever: what is written today is what the golden files say, and what they say is understood.
+
+A failing test here means that logs which exist are no longer read. Give the new form a type of its own (`.v2`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from schemas import log
+from schemas.bodies import CommandType
+from schemas.commands import parse_body
+from schemas.encoding import read_command, read_outcome
+from schemas.events import (
+    COMMAND_OF,
+    EventType,
+    OutcomeKind,
+    decode_accepted,
+    decode_duplicate,
+    decode_rejected,
+    decode_term_opened,
+    decode_unchanged,
+)
+from schemas.log import EMPTY, Verdict
+from schemas.replies import decode_replies
+from tests.contract.example_commands import COMMANDS
+from tests.contract.example_outcomes import OUTCOMES, REPLIES
+from tests.contract.example_records import PARTITIONS, CommandExample, OutcomeExample
+from tests.contract.golden_files import (
+    EXAMPLES,
+    GOLDEN,
+    Example,
+    load,
+    load_encoded,
+    load_record,
+    main,
+    path_of,
+    render,
+)
+
+
+def _named(example: Example) -> str:
+    return path_of(example).stem
+
+
+every_example = pytest.mark.parametrize("example", EXAMPLES, ids=_named)
+
+
+@every_example
+def test_a_record_is_written_as_its_golden_file_says(example: Example) -> None:
+    assert example.encode() == load_encoded(GOLDEN / path_of(example))
+    assert render(example) == (GOLDEN / path_of(example)).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("example", COMMANDS, ids=_named)
+def test_a_golden_command_is_read_as_it_was_meant(example: CommandExample) -> None:
+    command = read_command(load_record(GOLDEN / path_of(example)), example.partition, PARTITIONS)
+    assert command == example.command
+    assert command.fault is None
+    assert parse_body(command.type, command.body) == example.body
+
+
+@pytest.mark.parametrize("example", OUTCOMES, ids=_named)
+def test_a_golden_outcome_is_read_as_it_was_meant(example: OutcomeExample) -> None:
+    record = load_record(GOLDEN / path_of(example))
+    assert log.read_stamp(record.headers) == example.stamp
+    outcome = read_outcome(record)
+    assert outcome == example.outcome
+    if outcome.type in COMMAND_OF:
+        assert decode_accepted(outcome) == example.body
+        assert outcome.kind is OutcomeKind.ACCEPTED
+        return
+    decode = {
+        EventType.DUPLICATE.value: decode_duplicate,
+        EventType.UNCHANGED.value: decode_unchanged,
+        EventType.REJECTED.value: decode_rejected,
+        EventType.TERM_OPENED.value: decode_term_opened,
+    }[outcome.type]
+    assert decode(outcome.body) == example.body
+
+
+def test_golden_replies_are_read_as_they_were_meant() -> None:
+    record = load_record(GOLDEN / path_of(REPLIES))
+    assert record.key is None
+    assert decode_replies(record.value or b"") == list(REPLIES.replies)
+
+
+def test_every_type_has_a_golden_file_and_every_file_an_example() -> None:
+    files = {path.relative_to(GOLDEN) for path in GOLDEN.rglob("*") if path.is_file()}
+    assert files == {path_of(example) for example in EXAMPLES}
+    for topic, types in (("chat.commands", CommandType), ("chat.events", EventType)):
+        told = {load(GOLDEN / path)["headers"]["ce_type"] for path in files if path.parts[0] == topic}
+        assert told == {member.value for member in types}
+    assert len({reply.outcome for reply in REPLIES.replies}) == len(OutcomeKind)
+
+
+def test_the_golden_outcomes_of_a_partition_are_a_log() -> None:
+    for partition in {example.partition for example in OUTCOMES}:
+        head = EMPTY
+        for example in OUTCOMES:
+            if example.partition != partition:
+                continue
+            record = load_record(GOLDEN / path_of(example))
+            stamp = log.read_stamp(record.headers)
+            opening = stamp.index == 0
+            assert log.judge(head, stamp) is (Verdict.OPENS if opening else Verdict.VALID)
+            commands_from = decode_term_opened(record.value or b"").commands_from if opening else None
+            head = log.after(head, stamp, record.timestamp, commands_from)
+        assert head.index == sum(e.partition == partition and e.stamp.index > 0 for e in OUTCOMES)
+
+
+# --- how the files come to be ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A folder of golden files of which one is missing and one says something else."""
+    assert main(["--write"], golden=tmp_path) == 0
+    (tmp_path / path_of(COMMANDS[0])).unlink()
+    changed = tmp_path / path_of(COMMANDS[1])
+    fields = json.loads(changed.read_text(encoding="utf-8"))
+    changed.write_text(json.dumps(fields | {"value": "{}"}), encoding="utf-8")
+    return tmp_path
+
+
+def _contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*.json")}
+
+
+def test_to_look_at_the_files_changes_none(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = _contents(copied)
+    assert main([], golden=copied) == 1
+    assert _contents(copied) == before
+    told = capsys.readouterr().out
+    assert f"missing: {path_of(COMMANDS[0])}" in told
+    assert f"differs: {path_of(COMMANDS[1])}" in told
+
+
+def test_to_write_the_missing_files_leaves_those_that_differ(copied: Path) -> None:
+    before = _contents(copied)
+    assert main(["--write"], golden=copied) == 1
+    after = _contents(copied)
+    assert after.keys() - before.keys() == {copied / path_of(COMMANDS[0])}
+    assert {path: after[path] for path in before} == before
+
+
+def test_a_file_is_written_anew_only_by_its_name(copied: Path) -> None:
+    assert main(["--write", "--replace", str(path_of(COMMANDS[1]))], golden=copied) == 0
+    assert main([], golden=copied) == 0

@@ -1,0 +1,177 @@
+"""The Kafka clients against a broker that is killed under them. These tests reach where aiokafka's private parts are
+used (services/runtime/kafka/discard.py), and break when those move."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from devstack.kafka import KafkaCluster
+from schemas.encoding import Encoded
+from schemas.topics import TopicNames, topic_specs
+from services.runtime.kafka.appender import PartitionAppender
+from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable, OffsetMissing, TopicsWrong
+from services.runtime.kafka.group import GroupHint
+from services.runtime.kafka.producer import Producer
+from services.runtime.kafka.reader import PartitionReader
+from services.runtime.kafka.topics import check_topics, create_topics, topic_id
+from tests.support.sequencing import Scene, until
+
+RECORD = Encoded(b"k", b"v", [])
+
+
+def test_a_discarded_producer_writes_nothing_when_the_broker_returns(tmp_path: Path) -> None:
+    """Without the discard the batch lands when the broker is back; that half shows that the test can fail."""
+
+    async def main() -> None:
+        async with _cluster(tmp_path) as (cluster, names):
+            abandoned = await _appender(cluster, names)
+            discarded = await _appender(cluster, names)
+            for appender in (abandoned, discarded):
+                await appender.append([RECORD], 5.0)
+            await cluster.brokers[0].kill()
+            began = time.monotonic()
+            for appender, value in ((abandoned, b"abandoned"), (discarded, b"discarded")):
+                with pytest.raises(AppendUnknown):
+                    await appender.append([Encoded(b"k", value, [])], 0.5)
+            assert await discarded.discard()
+            assert time.monotonic() - began < 8, "a dead broker does not hold us up"
+            await cluster.brokers[0].start()
+            seen: list[bytes | None] = []
+            reader = _reader(cluster.bootstrap_servers, names.events)
+            await reader.start(0)
+            deadline = time.monotonic() + 40
+            while b"abandoned" not in seen:
+                assert time.monotonic() < deadline, "the abandoned producer never wrote: the test shows nothing"
+                seen += [r.value for r in await reader.read(max_records=100, timeout_s=0.5)]
+            seen += [r.value for r in await reader.read(max_records=100, timeout_s=2.0)]
+            assert b"discarded" not in seen
+            await reader.close()
+            await abandoned.discard()
+
+    asyncio.run(main())
+
+
+def test_a_producer_renews_itself_after_the_broker_was_away_and_tells_each_caller(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with _cluster(tmp_path) as (cluster, names):
+            producer = Producer(bootstrap_servers=cluster.bootstrap_servers, client_id="test")
+            await producer.send(names.commands, 0, RECORD, 5.0)
+            await cluster.brokers[0].kill()
+            for _ in range(3):
+                with pytest.raises((AppendUnknown, KafkaUnavailable)):
+                    await producer.send(names.commands, 0, RECORD, 0.5)
+            await cluster.brokers[0].start()
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    await producer.send(names.commands, 0, RECORD, 2.0)
+                    break
+                except (AppendUnknown, KafkaUnavailable):
+                    assert time.monotonic() < deadline, "it never came back"
+            began = time.monotonic()
+            await producer.stop()
+            assert time.monotonic() - began < 10
+
+    asyncio.run(main())
+
+
+def test_starting_a_client_without_a_broker_ends_in_one_sentence() -> None:
+    async def main() -> None:
+        nowhere = "127.0.0.1:1"
+        producer = Producer(bootstrap_servers=nowhere, client_id="test")
+        with pytest.raises(KafkaUnavailable, match="Kafka did not open a producer"):
+            await producer.start()
+        with pytest.raises(KafkaUnavailable, match="Kafka did not let us read"):
+            await _reader(nowhere, "x").start(0)
+        with pytest.raises(KafkaUnavailable, match="Kafka did not answer"):
+            await topic_id(nowhere, "x")
+
+    asyncio.run(main())
+
+
+def test_a_reader_says_when_the_log_does_not_hold_its_offset(kafka: str) -> None:
+    async def main() -> None:
+        async with Scene.on(kafka) as scene:
+            reader = await scene.reader(scene.names.commands, 0)
+            assert await reader.read(max_records=1, timeout_s=0.2) == []
+            await reader.seek(5)
+            with pytest.raises(OffsetMissing, match="does not hold offset 5"):
+                await _read_on(reader)
+
+    asyncio.run(main())
+
+
+def test_a_topics_id_is_its_own_and_wrong_topics_are_refused_with_what_to_do(kafka: str) -> None:
+    async def main() -> None:
+        async with Scene.on(kafka) as one, Scene.on(kafka) as other:
+            ids = {await topic_id(kafka, n) for n in (one.names.events, other.names.events, one.names.commands)}
+            assert len(ids) == 3
+            specs = topic_specs(one.names, partitions=8, reply_partitions=2, replication_factor=1)
+            with pytest.raises(TopicsWrong, match="has 4 partitions, not 8"):
+                await check_topics(kafka, one.names, specs)
+            right = topic_specs(one.names, partitions=4, reply_partitions=2, replication_factor=1)
+            await check_topics(kafka, one.names, right)
+
+    asyncio.run(main())
+
+
+def test_an_idle_group_member_keeps_its_place_beyond_the_poll_interval(kafka: str) -> None:
+    async def main() -> None:
+        async with Scene.on(kafka) as scene:
+            words: list[frozenset[int]] = []
+            hint = GroupHint(
+                bootstrap_servers=kafka,
+                group_id=f"{scene.names.commands}-group",
+                topic=scene.names.commands,
+                client_id="test",
+                on_word=words.append,
+                session_timeout_s=2.0,
+                max_poll_interval_s=3.0,
+            )
+            membership = asyncio.create_task(hint.run())
+            await until(lambda: len(words) == 1, "the group speaks")
+            until_s = time.monotonic() + 7.0  # the interval is a time, so the test has to last longer than it
+            while time.monotonic() < until_s:
+                assert hint.partitions == frozenset(range(scene.partitions))
+                await asyncio.sleep(0.1)
+            assert len(words) == 1, "nobody was thrown out and let in again"
+            membership.cancel()
+            await asyncio.wait({membership})
+
+    asyncio.run(main())
+
+
+@asynccontextmanager
+async def _cluster(folder: Path) -> AsyncIterator[tuple[KafkaCluster, TopicNames]]:
+    cluster = KafkaCluster(folder)
+    await cluster.start()
+    names = TopicNames()
+    try:
+        specs = topic_specs(names, partitions=1, reply_partitions=1, replication_factor=1)
+        await create_topics(cluster.bootstrap_servers, specs)
+        yield cluster, names
+    finally:
+        await cluster.stop()
+
+
+async def _appender(cluster: KafkaCluster, names: TopicNames) -> PartitionAppender:
+    appender = PartitionAppender(
+        bootstrap_servers=cluster.bootstrap_servers, topic=names.events, partition=0, client_id="test"
+    )
+    await appender.start()
+    return appender
+
+
+async def _read_on(reader: PartitionReader) -> None:
+    for _ in range(50):
+        await reader.read(max_records=1, timeout_s=0.2)
+
+
+def _reader(servers: str, topic: str) -> PartitionReader:
+    return PartitionReader(bootstrap_servers=servers, topic=topic, partition=0, client_id="test")

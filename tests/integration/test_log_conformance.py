@@ -1,0 +1,267 @@
+"""What readers and appenders promise, asked of the real broker and of the simulated log alike.
+
+The simulation of tests/simulation is worth what its log is worth: each sentence here is one that the production
+writer builds on, and both logs keep it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from schemas.encoding import Encoded, Record
+from services.runtime.kafka.errors import AppendUnknown, OffsetMissing
+from services.runtime.kafka.reader import Undecodable
+from services.sequencer.ports import LogReader
+from tests.support.log_backends import Backend, Check, on_kafka, on_simulated
+
+Holds = Callable[[Check], None]
+
+
+@pytest.fixture(params=["simulated", "kafka"])
+def holds(request: pytest.FixtureRequest) -> Holds:
+    """Runs a check on one of the two."""
+    if request.param == "simulated":
+        return on_simulated
+    kafka: str = request.getfixturevalue("kafka")
+    return lambda check: on_kafka(kafka, check)
+
+
+def test_an_append_is_acknowledged_where_its_first_record_stands(holds: Holds) -> None:
+    async def check(log: Backend) -> None:
+        appender = await log.appender()
+        assert [await appender.append(_batch(f"{n}", n), 10) for n in (1, 3, 2, 1)] == [0, 1, 4, 6]
+
+    holds(check)
+
+
+def test_what_is_acknowledged_is_inside_the_bounds_and_readable_at_once(holds: Holds) -> None:
+    async def check(log: Backend) -> None:
+        appender, reader = await log.appender(), await log.reader(0)
+        assert await reader.bounds() == (0, 0)
+        for n in range(5):
+            base = await appender.append(_batch(f"{n}", 2), 10)
+            assert await reader.bounds() == (0, base + 2)
+            assert [r.offset for r in await _exactly(reader, 2)] == [base, base + 1]
+
+    holds(check)
+
+
+def test_a_reader_gets_every_record_as_it_was_appended_in_order(holds: Holds) -> None:
+    async def check(log: Backend) -> None:
+        appender = await log.appender()
+        sent = [
+            Encoded(None, b"", [("ce_id", b"1/0")], 1_700_000_000_000),
+            Encoded(b"key", b"value", [("a", b"1"), ("b", b""), ("a", b"2")], 1_700_000_000_005),
+            Encoded(b"", b"\x00\xff", [], 1_600_000_000_000),
+        ]
+        await appender.append(sent[:2], 10)
+        await appender.append(sent[2:], 10)
+        found = await _exactly(await log.reader(0), 3)
+        assert [r.offset for r in found] == [0, 1, 2]
+        assert [Encoded(r.key, r.value or b"", list(r.headers), r.timestamp) for r in found] == sent
+
+    holds(check)
+
+
+def test_a_reader_at_the_end_waits_and_gets_nothing_in_vain(holds: Holds) -> None:
+    async def check(log: Backend) -> None:
+        appender, reader = await log.appender(), await log.reader(0)
+        await appender.append(_batch("x", 2), 10)
+        await _exactly(reader, 2)
+        began_s = _now_s()
+        assert await reader.read(max_records=10, timeout_s=0.5) == []
+        assert 0.4 < _now_s() - began_s < 5
+        assert reader.position == 2
+
+    holds(check)
+
+
+def test_a_waiting_reader_is_served_as_soon_as_something_lands(holds: Holds) -> None:
+    async def check(log: Backend) -> None:
+        appender, reader = await log.appender(), await log.reader(0)
+        waiting = asyncio.create_task(reader.read(max_records=10, timeout_s=20))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        began_s = _now_s()
+        await appender.append(_batch("x", 1), 10)
+        assert [r.offset for r in await waiting] == [0]
+        assert _now_s() - began_s < 5
+
+    holds(check)
+
+
+def test_a_read_gives_no_more_than_asked_for_and_the_next_goes_on(holds: Holds) -> None:
+    async def check(log: Backend) -> None:
+        appender, reader = await log.appender(), await log.reader(0)
+        await appender.append(_batch("x", 7), 10)
+        found: list[int] = []
+        while len(found) < 7:
+            records = await reader.read(max_records=3, timeout_s=1)
+            assert len(records) <= 3
+            found += [r.offset for r in records]
+            assert reader.position == len(found)
+        assert found == list(range(7))
+
+    holds(check)
+
+
+def test_a_reader_may_begin_anywhere_and_seek_anywhere(holds: Holds) -> None:
+    async def check(log: Backend) -> None:
+        appender = await log.appender()
+        await appender.append(_batch("x", 6), 10)
+        reader = await log.reader(4)
+        assert [r.offset for r in await _exactly(reader, 2)] == [4, 5]
+        for offset in (0, 3, 5, 1):
+            await reader.seek(offset)
+            assert reader.position == offset
+            assert [r.offset for r in await _exactly(reader, 6 - offset)] == list(range(offset, 6))
+        await reader.seek(6)
+        assert await reader.read(max_records=10, timeout_s=0.3) == []
+        await appender.append(_batch("y", 1), 10)
+        assert [r.offset for r in await _exactly(reader, 1)] == [6]
+
+    holds(check)
+
+
+@pytest.mark.parametrize("where", ["before the first record", "beyond the end"])
+def test_an_offset_that_the_log_does_not_hold_is_missing_and_a_seek_mends_it(holds: Holds, where: str) -> None:
+    async def check(log: Backend) -> None:
+        appender = await log.appender()
+        await appender.append(_batch("x", 6), 10)
+        await log.trim(3)
+        reader = await log.reader(1 if where.startswith("before") else 9)
+        assert await reader.bounds() == (3, 6)
+        with pytest.raises(OffsetMissing):
+            await _exactly(reader, 1)
+        await reader.seek(3)
+        assert [r.offset for r in await _exactly(reader, 3)] == [3, 4, 5]
+
+    holds(check)
+
+
+def test_trimming_leaves_the_end_and_the_offsets_as_they_are(holds: Holds) -> None:
+    async def check(log: Backend) -> None:
+        appender = await log.appender()
+        await appender.append(_batch("x", 4), 10)
+        await log.trim(4)
+        reader = await log.reader(4)
+        assert await reader.bounds() == (4, 4)
+        assert await appender.append(_batch("y", 1), 10) == 4
+        assert [r.offset for r in await _exactly(reader, 1)] == [4]
+
+    holds(check)
+
+
+def test_appenders_interleave_by_whole_batches_and_each_keeps_its_order(holds: Holds) -> None:
+    async def check(log: Backend) -> None:
+        bases: dict[str, list[int]] = {}
+
+        async def write(name: str) -> None:
+            appender = await log.appender()
+            bases[name] = [await appender.append(_batch(f"{name}{n}", 3), 10) for n in range(8)]
+
+        await asyncio.gather(*(write(name) for name in "abc"))
+        found = await _exactly(await log.reader(0), 3 * 8 * 3)
+        values = [r.value for r in found]
+        for name, told in bases.items():
+            assert all(low < high for low, high in pairwise(told))
+            for n, base in enumerate(told):
+                assert values[base : base + 3] == [f"{name}{n}.{i}".encode() for i in range(3)]
+
+    holds(check)
+
+
+@pytest.mark.parametrize("end", ["stop", "discard"])
+def test_an_appender_that_ended_appends_no_more_and_keeps_what_it_had(holds: Holds, end: str) -> None:
+    async def check(log: Backend) -> None:
+        appender = await log.appender()
+        await appender.append(_batch("x", 2), 10)
+        if end == "stop":
+            await appender.stop()
+        else:
+            assert await appender.discard()
+        with pytest.raises(AppendUnknown):
+            await appender.append(_batch("y", 1), 3)
+        other = await log.appender()
+        assert await other.append(_batch("z", 1), 10) == 2
+        assert [r.value for r in await _exactly(await log.reader(0), 3)] == [b"x.0", b"x.1", b"z.0"]
+
+    holds(check)
+
+
+def test_an_append_that_nobody_waits_for_any_more_is_there_whole_or_not_at_all(holds: Holds) -> None:
+    async def check(log: Backend) -> None:
+        for n in range(6):
+            abandoned = await log.appender()
+            appending = asyncio.create_task(abandoned.append(_batch(f"abandoned {n}", 4), 10))
+            await asyncio.sleep(0.0005 * n)
+            appending.cancel()
+            await asyncio.wait({appending})
+            await abandoned.discard()
+        last = await (await log.appender()).append(_batch("last", 1), 10)
+        reader = await log.reader(0)
+        values = [r.value or b"" for r in await _exactly(reader, last + 1)]
+        for n in range(6):
+            there = [v for v in values if v.startswith(b"abandoned %d." % n)]
+            assert there in ([], [b"abandoned %d.%d" % (n, i) for i in range(4)])
+
+    holds(check)
+
+
+def test_an_offset_without_a_record_is_passed(holds: Holds) -> None:
+    """A transaction's marker takes one: positions go past it, and a reader at the end stands behind it."""
+
+    async def check(log: Backend) -> None:
+        assert await log.append_in_a_transaction(_batch("t", 1)[0]) == 0
+        appender, reader = await log.appender(), await log.reader(0)
+        assert await appender.append(_batch("x", 1), 10) == 2
+        assert [r.offset for r in await _exactly(reader, 2)] == [0, 2]
+        assert await log.append_in_a_transaction(_batch("t", 1)[0]) == 3
+        assert [r.offset for r in await _exactly(reader, 1)] == [3]
+        await _until_position(reader, 5)
+        assert await reader.bounds() == (0, 5)
+
+    holds(check)
+
+
+def test_a_record_that_cannot_be_decoded_stands_in_its_place(holds: Holds) -> None:
+    async def check(log: Backend) -> None:
+        appender = await log.appender()
+        await appender.append(_batch("x", 2), 10)
+        assert await log.append_undecodable() == 2
+        await appender.append(_batch("y", 2), 10)
+        found = await _exactly(await log.reader(0), 5)
+        assert [r.offset for r in found] == [0, 1, 2, 3, 4]
+        assert [isinstance(r, Undecodable) for r in found] == [False, False, True, False, False]
+
+    holds(check)
+
+
+def _batch(name: str, records: int) -> list[Encoded]:
+    return [
+        Encoded(b"k", f"{name}.{n}".encode(), [("ce_id", b"1/%d" % n)], 1_700_000_000_000 + n) for n in range(records)
+    ]
+
+
+async def _exactly(reader: LogReader, count: int) -> list[Record]:
+    """That many, and then no more at once."""
+    found: list[Record] = []
+    async with asyncio.timeout(20):
+        while len(found) < count:
+            found += await reader.read(max_records=1_000, timeout_s=0.5)
+    assert len(found) == count
+    return found
+
+
+async def _until_position(reader: LogReader, position: int) -> None:
+    async with asyncio.timeout(20):
+        while reader.position < position:
+            assert await reader.read(max_records=10, timeout_s=0.3) == []
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

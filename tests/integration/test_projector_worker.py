@@ -1,0 +1,390 @@
+"""From records in a real Kafka to rows in a real Postgres: by one worker, by two at once, by one after another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from devstack.kafka import KafkaCluster
+from schemas.bodies import ChatRename, CommandType
+from schemas.encoding import encode_outcome, event_source
+from schemas.events import EventType, Outcome
+from schemas.log import Stamp
+from services.projector import metrics
+from services.projector.apply import apply_sql
+from services.projector.errors import LostRace, PartitionStopped
+from services.projector.feed import PartitionFeed, TopicId
+from services.projector.migrations import migrate
+from services.projector.worker import Ended, PartitionWorker
+from services.runtime.health import Readiness
+from services.runtime.kafka.topics import topic_id
+from services.runtime.postgres import PostgresPool, open_pool
+from services.runtime.settings import KafkaSettings
+from tests.support.chat_log import ANNA, BEN, ChatLog, LogRecord, conversation
+from tests.support.cuttable import CuttableProxy
+from tests.support.projection import (
+    TOPIC_ID,
+    LogWriter,
+    contradictions,
+    dump,
+    empty,
+    log_of_its_own,
+    make_topics,
+    postgres_of,
+    until,
+    write_records,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass(slots=True)
+class Stage:
+    """A log in Kafka, and the tables it belongs into."""
+
+    kafka: KafkaSettings
+    pool: PostgresPool
+    log: ChatLog
+    writer: LogWriter
+    readiness: Readiness
+
+    def feed(self, *, version: int = 1) -> PartitionFeed:
+        return PartitionFeed(version=version, partition=0, pool=self.pool, kafka=self.kafka, topic=TopicId(self.kafka))
+
+    @asynccontextmanager
+    async def worker(self) -> AsyncIterator[asyncio.Task[Ended]]:
+        worker = PartitionWorker(self.feed(), readiness=self.readiness, max_batch_records=500, backoff_max_s=0.5)
+        task = asyncio.create_task(worker.run())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def next_offset(self) -> int:
+        async with self.pool.connection() as connection:
+            row = await (
+                await connection.execute("SELECT next_offset FROM chat.projection_positions WHERE partition = 0")
+            ).fetchone()
+        return row[0] if row else 0
+
+    async def reaches(self, offset: int) -> None:
+        async def is_there() -> bool:
+            return await self.next_offset() >= offset
+
+        await until(is_there, f"the projection at offset {offset}")
+
+    async def troubles(self) -> tuple[str, ...]:
+        return (await self.readiness.report()).reasons
+
+    async def rows_of_log(self) -> dict[str, object]:
+        """What the tables are to hold: the log, folded one event at a time into them, without Kafka."""
+        async with self.pool.connection() as connection:
+            found = await dump(connection, "chat_v1")
+            await empty(connection, 1)
+            for record in self.log.events:
+                await write_records(connection, 1, [record])
+            expected = await dump(connection, "chat_v1")
+        assert expected["projection_positions"][0]["topic_id"] == TOPIC_ID
+        expected["projection_positions"][0]["topic_id"] = found["projection_positions"][0]["topic_id"]
+        assert found == expected
+        return dict(found)
+
+
+@asynccontextmanager
+async def stage(kafka: str, dsn: str) -> AsyncIterator[Stage]:
+    settings = log_of_its_own(kafka)
+    await make_topics(settings)
+    log = ChatLog()
+    async with (
+        open_pool(postgres_of(dsn), application_name="test", autocommit=True) as pool,
+        LogWriter(settings, log) as writer,
+    ):
+        async with pool.connection() as connection:
+            await migrate(connection)
+        yield Stage(settings, pool, log, writer, Readiness())
+
+
+def _fenced(log: ChatLog) -> LogRecord:
+    outcome = Outcome(type=EventType.MESSAGE_SENT, at_ms=log.at_ms, body=b"{}", position=99, seq=99)
+    return log.append(encode_outcome(outcome, Stamp(log.term - 1, log.index + 1, 10_000), event_source(0)))
+
+
+async def test_what_is_in_the_log_is_in_the_tables_and_void_records_are_not(kafka: str, database: str) -> None:
+    async with stage(kafka, database) as s:
+        s.log.open()
+        conversation(s.log)
+        repeated = s.log.append(s.log.events[-1].encoded())
+        fenced = _fenced(s.log)
+        assert repeated.offset + 1 == fenced.offset
+        async with s.worker():
+            await s.reaches(await s.writer.flush())
+            voids = metrics.VOID_RECORDS.labels("chat_v1", "0")._value.get()
+            rows = await s.rows_of_log()
+            async with s.pool.connection() as connection:
+                assert await contradictions(connection, "chat_v1") == []
+        assert voids >= 2
+        assert len(rows["chat_messages"]) == 4  # type: ignore[arg-type]
+
+
+async def test_a_message_is_visible_within_milliseconds_where_nothing_else_happens(kafka: str, database: str) -> None:
+    async with stage(kafka, database) as s:
+        s.log.open()
+        chat = s.log.create(ANNA, "ops", [BEN])
+        async with s.worker():
+            await s.reaches(await s.writer.flush())
+            took_s = []
+            for _ in range(20):
+                s.log.send(chat, ANNA)
+                end = await s.writer.flush()
+                started = time.monotonic()
+                await s.reaches(end)
+                took_s.append(time.monotonic() - started)
+        assert sorted(took_s)[len(took_s) // 2] < 0.1  # measured: 5 to 15 ms, half of it the asking
+
+
+async def test_a_restart_goes_on_from_the_stored_head(kafka: str, database: str) -> None:
+    async with stage(kafka, database) as s:
+        s.log.open()
+        chat = s.log.create(ANNA, "ops", [BEN])
+        for _ in range(3):
+            async with s.worker():
+                s.log.send(chat, ANNA)
+                s.log.open()
+                _fenced(s.log)
+                await s.reaches(await s.writer.flush())
+            s.log.send(chat, BEN)  # while nobody looks
+            await s.writer.flush()
+        async with s.worker():
+            await s.reaches(await s.writer.flush() or len(s.log.events))
+            await s.reaches(len(s.log.events))
+        await s.rows_of_log()
+
+
+async def test_of_two_workers_in_one_partition_one_writes_each_batch_and_the_other_lets_go(
+    kafka: str, database: str
+) -> None:
+    async with stage(kafka, database) as s:
+        s.log.open()
+        chat = s.log.create(ANNA, "ops", [BEN])
+        async with s.worker() as first, s.worker() as second:
+            await s.reaches(await s.writer.flush())
+            while not (first.done() or second.done()):
+                s.log.send(chat, ANNA)
+                await s.reaches(await s.writer.flush())
+            loser, winner = (first, second) if first.done() else (second, first)
+            assert loser.result() is Ended.LOST_RACE
+            s.log.send(chat, BEN)
+            await s.reaches(await s.writer.flush())
+            assert not winner.done()
+        await s.rows_of_log()
+
+
+async def test_who_comes_second_to_the_guard_has_written_nothing(kafka: str, database: str) -> None:
+    async with stage(kafka, database) as s:
+        s.log.open()
+        chat = s.log.create(ANNA, "ops", [BEN])
+        await s.writer.flush()
+        first, second = s.feed(), s.feed()
+        await first.open()
+        await second.open()
+        assert await first.step(max_records=10, timeout_s=5.0) is not None
+        with pytest.raises(LostRace):
+            await second.step(max_records=10, timeout_s=5.0)
+        s.log.send(chat, ANNA)
+        await s.writer.flush()
+        await second.open()
+        assert await second.step(max_records=10, timeout_s=5.0) is not None
+        await first.close()
+        await second.close()
+        await s.rows_of_log()
+
+
+async def test_two_batches_at_the_guard_at_once_let_one_through(kafka: str, database: str) -> None:
+    """Not one after the other: the second one waits in its UPDATE for the first one's commit."""
+    async with stage(kafka, database) as s:
+        s.log.open()
+        s.log.create(ANNA, "ops", [BEN])
+        await s.writer.flush()
+        feeds = [s.feed() for _ in range(4)]
+        for feed in feeds:
+            await feed.open()
+        outcomes = await asyncio.gather(
+            *(feed.step(max_records=10, timeout_s=5.0) for feed in feeds), return_exceptions=True
+        )
+        for feed in feeds:
+            await feed.close()
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["LostRace"] * 3 + ["Step"]
+        await s.rows_of_log()
+
+
+async def test_an_unknown_event_type_stops_the_partition_with_everything_before_it_written(
+    kafka: str, database: str
+) -> None:
+    async with stage(kafka, database) as s:
+        s.log.open()
+        chat = s.log.create(ANNA, "ops", [BEN])
+        s.log.send(chat, ANNA)
+        at = len(s.log.events)
+        s.log.accept(s.log.command(CommandType.CHAT_RENAME, chat, ANNA, ChatRename(name="x")))
+        s.log.send(chat, ANNA)
+        await s.writer.flush()
+        async with s.worker() as task:
+            assert await asyncio.wait_for(task, 20) is Ended.STOPPED
+            assert await s.next_offset() == at
+            (trouble,) = await s.troubles()
+            assert "chat.renamed.v1" in trouble
+            assert "deploy" in trouble
+            assert metrics.PARTITION_STOPPED.labels("chat_v1", "0")._value.get() == 1
+
+
+async def test_a_corrupt_log_stops_the_partition_and_names_the_offset(kafka: str, database: str) -> None:
+    async with stage(kafka, database) as s:
+        s.log.open()
+        chat = s.log.create(ANNA, "ops", [BEN])
+        s.log.index += 5  # a hole in the indexes: no crash explains it
+        s.log.send(chat, ANNA)
+        await s.writer.flush()
+        async with s.worker() as task:
+            assert await asyncio.wait_for(task, 20) is Ended.STOPPED
+            (trouble,) = await s.troubles()
+            assert "offset 2" in trouble
+            assert "gapless log verify" in trouble
+
+
+async def test_tables_that_lack_what_the_log_changes_stop_the_partition(kafka: str, database: str) -> None:
+    async with stage(kafka, database) as s:
+        s.log.open()
+        chat = s.log.create(ANNA, "ops", [BEN])
+        s.log.send(chat, ANNA)
+        async with s.worker():
+            await s.reaches(await s.writer.flush())
+        async with s.pool.connection() as connection:
+            await connection.execute("DELETE FROM chat_v1.chat_participants WHERE user_id = %s", [BEN])
+        before = await s.next_offset()
+        s.log.read(chat, BEN, 1)
+        await s.writer.flush()
+        async with s.worker() as task:
+            assert await asyncio.wait_for(task, 20) is Ended.STOPPED
+            (trouble,) = await s.troubles()
+            assert "gapless projection rebuild" in trouble
+        assert await s.next_offset() == before
+
+
+@pytest.mark.parametrize("changed", ["topic", "head", "end"])
+async def test_a_position_of_another_log_is_refused(kafka: str, database: str, changed: str) -> None:
+    async with stage(kafka, database) as s:
+        s.log.open()
+        conversation(s.log)
+        async with s.worker():
+            await s.reaches(await s.writer.flush())
+        how = {
+            "topic": "topic_id = 'of yesterday'",
+            "head": "index = index - 1, command_offset = command_offset - 1",
+            "end": "next_offset = next_offset + 1000",
+        }[changed]
+        async with s.pool.connection() as connection:
+            await connection.execute(f"UPDATE chat_v1.projection_positions SET {how}".encode())
+        s.log.open()
+        await s.writer.flush()
+        async with s.worker() as task:
+            assert await asyncio.wait_for(task, 20) is Ended.STOPPED
+            (trouble,) = await s.troubles()
+            assert "gapless projection rebuild" in trouble
+
+
+async def test_postgres_away_is_waited_for_and_said(kafka: str, database: str) -> None:
+    async with stage(kafka, database) as direct:
+        parts = psycopg.conninfo.conninfo_to_dict(database)
+        async with CuttableProxy(str(parts["host"]), int(str(parts["port"]))) as proxy:
+            through = database.replace(f":{parts['port']}/", f":{proxy.port}/")
+            settings = postgres_of(through).model_copy(update={"acquire_timeout_s": 0.5})
+            async with open_pool(settings, application_name="test", autocommit=True) as pool:
+                s = replace(direct, pool=pool)
+                s.log.open()
+                chat = s.log.create(ANNA, "ops", [BEN])
+                async with s.worker() as task:
+                    await direct.reaches(await s.writer.flush())
+                    await proxy.cut()
+                    s.log.send(chat, ANNA)
+                    end = await s.writer.flush()
+
+                    async def said() -> bool:
+                        return any("Postgres" in trouble for trouble in await s.troubles())
+
+                    await until(said, "readyz saying that Postgres is away")
+                    assert not task.done()
+                    await proxy.mend()
+                    await direct.reaches(end)
+
+                    async def well() -> bool:
+                        return not await s.troubles()
+
+                    await until(well, "readyz saying that all is well")
+        await direct.rows_of_log()
+
+
+async def test_kafka_away_is_waited_for_and_said(tmp_path: Path, database: str) -> None:
+    cluster = KafkaCluster(tmp_path)
+    await cluster.start()
+    try:
+        async with stage(cluster.bootstrap_servers, database) as s:
+            s.log.open()
+            chat = s.log.create(ANNA, "ops", [BEN])
+            async with s.worker() as task:
+                await s.reaches(await s.writer.flush())
+                await cluster.brokers[0].kill()
+
+                async def said() -> bool:
+                    return any("Kafka" in trouble for trouble in await s.troubles())
+
+                await until(said, "readyz saying that Kafka is away", timeout_s=60)
+                await cluster.brokers[0].start()
+
+                async def well() -> bool:
+                    return not await s.troubles()
+
+                await until(well, "readyz saying that all is well", timeout_s=60)
+                s.log.send(chat, ANNA)
+                await s.reaches(await s.writer.flush())
+                assert not task.done()
+            await s.rows_of_log()
+    finally:
+        await cluster.stop()
+
+
+async def test_the_topic_id_is_that_of_kafka(kafka: str, database: str) -> None:
+    async with stage(kafka, database) as s:
+        s.log.open()
+        async with s.worker():
+            await s.reaches(await s.writer.flush())
+        async with s.pool.connection() as connection:
+            row = await (await connection.execute(apply_sql(1)["position"], {"partition": 0})).fetchone()
+        assert row is not None
+        assert row[0] == await topic_id(kafka, f"{s.kafka.topic_prefix}chat.events")
+
+
+async def test_a_record_without_a_stamp_stops_the_partition(kafka: str, database: str) -> None:
+    async with stage(kafka, database) as s:
+        s.log.open()
+        record = s.log.append(s.log.events[0].encoded())
+        s.log.events[-1] = replace(record, headers=[])
+        await s.writer.flush()
+        feed = s.feed()
+        await feed.open()
+        with pytest.raises(PartitionStopped, match="offset 1"):
+            await feed.step(max_records=10, timeout_s=5.0)
+        assert await s.next_offset() == 1
+        await feed.close()

@@ -1,0 +1,120 @@
+"""How Postgres runs the reads: by the index each was made for, with the plan that a prepared statement keeps.
+
+Looked at are generic plans, which know no values: what a connection uses after a statement's fifth run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from services.runtime.sql import load_sql
+from tests.support.read_model import World, read_model_database, world_of
+
+STATEMENTS = load_sql("services.query.sql")
+LARGE = ("chat_messages", "chat_participants", "outcomes")
+
+
+@pytest.fixture(scope="module")
+def world(postgres: str) -> Iterator[World]:
+    """200 chats of 50 messages by 40 members, one of 20,000 messages with 2,000 members, 20,000 outcomes."""
+    with read_model_database(postgres) as dsn, world_of(dsn) as world:
+        world.sql(
+            "CREATE TEMP TABLE users AS SELECT u, gen_random_uuid() AS user_id FROM generate_series(1, 2000) u;"
+            "CREATE TEMP TABLE sizes AS SELECT gen_random_uuid() AS chat_id, 50 AS messages, 40 AS members"
+            " FROM generate_series(1, 200) UNION ALL SELECT gen_random_uuid(), 20000, 2000;"
+            "INSERT INTO chats SELECT chat_id, 'group', 'g', chat_id, now(), messages, messages, now(), 0 FROM sizes;"
+            "INSERT INTO chat_participants (chat_id, user_id, role, joined_at, joined_seq, read_seq, delivered_seq,"
+            " own_live_after_read, changed_position)"
+            " SELECT chat_id, user_id, 'member', now(), 0, random() * messages, random() * messages, 0, 1"
+            " FROM sizes, LATERAL (SELECT user_id FROM users ORDER BY md5(chat_id::text || u) LIMIT members) m;"
+            "INSERT INTO chat_messages (chat_id, seq, message_id, sender_id, message_text, client_generated_id,"
+            " reply_count, media_urls, sent_at, position, changed_position)"
+            " SELECT chat_id, seq, gen_random_uuid(), user_id, 'hello', seq, 0, '{}', now(), seq, seq"
+            " FROM sizes, generate_series(1, messages) seq JOIN users ON u = 1 + seq % 2000;"
+            "INSERT INTO outcomes"
+            " SELECT i % 8, i, gen_random_uuid(), user_id, 't', 'rejected', 'forbidden', NULL, NULL, now()"
+            " FROM generate_series(1, 20000) i JOIN users ON u = 1 + i % 2000;"
+        )
+        world.sql("ANALYZE")
+        yield world
+
+
+@dataclass(slots=True)
+class Plan:
+    kinds: set[str] = field(default_factory=set)
+    indexes: set[str] = field(default_factory=set)
+    scanned_whole: set[str] = field(default_factory=set)
+
+    def add(self, node: dict[str, Any]) -> None:
+        self.kinds.add(node["Node Type"])
+        if "Index Name" in node:
+            self.indexes.add(node["Index Name"])
+        elif node.get("Relation Name") in LARGE and "Bitmap" not in node["Node Type"]:
+            self.scanned_whole.add(node["Relation Name"])
+        for child in node.get("Plans", []):
+            self.add(child)
+
+
+def plan_of(world: World, statement: str) -> Plan:
+    numbers: dict[str, int] = {}
+
+    def numbered(match: re.Match[str]) -> str:
+        return f"${numbers.setdefault(match[1], len(numbers) + 1)}"
+
+    text = re.sub(r"%\((\w+)\)s", numbered, STATEMENTS.text(statement))
+    ((explained,),) = world.sql(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {text}")
+    plan = Plan()
+    plan.add(explained[0]["Plan"])
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("statement", "indexes"),
+    [
+        ("membership", {"chat_participants_pkey"}),
+        ("lowest_cursors", {"chat_participants_read", "chat_participants_delivered"}),
+        ("page", {"chat_messages_pkey"}),
+        ("page_of_sender", {"chat_messages_sender"}),
+        ("message", {"chat_messages_pkey"}),
+        ("members", {"chat_participants_pkey"}),
+        ("read_state", {"chat_participants_pkey"}),
+        ("accepted_message", {"chat_messages_message_id_key"}),
+    ],
+)
+def test_a_read_walks_its_index_in_order_and_sorts_nothing(world: World, statement: str, indexes: set[str]) -> None:
+    plan = plan_of(world, statement)
+    assert not plan.scanned_whole
+    assert plan.indexes <= indexes | {"chat_participants_user"}
+    if statement != "membership":  # a single row: either of two indexes has it
+        assert plan.indexes == indexes
+    assert "Sort" not in plan.kinds
+
+
+@pytest.mark.parametrize(
+    ("statement", "indexes"),
+    [
+        ("unread_of_chat", set()),
+        ("unread_of_all", {"chat_participants_user"}),
+        ("chats_of_caller", {"chat_participants_user", "chat_participants_read", "chat_participants_delivered"}),
+        ("chat_of_caller", {"chat_participants_read", "chat_participants_delivered"}),
+        ("outcome_of_command", {"outcomes_command"}),
+    ],
+)
+def test_no_read_scans_a_large_table(world: World, statement: str, indexes: set[str]) -> None:
+    plan = plan_of(world, statement)
+    assert not plan.scanned_whole
+    assert indexes <= plan.indexes
+
+
+def test_every_statement_reads_through_the_views_and_names_its_columns() -> None:
+    for name in STATEMENTS.names:
+        text = re.sub(r"--.*", "", STATEMENTS.text(name))
+        relations = re.findall(r"\b(?:FROM|JOIN|TABLE)\s+(\w[\w.]*)", text)
+        assert all(r.startswith("chat.") for r in relations), name
+        assert "*" not in text, name
+        assert "OFFSET" not in text.upper().replace("COMMAND_OFFSET", ""), name

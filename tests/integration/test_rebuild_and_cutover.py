@@ -1,0 +1,459 @@
+"""A second projection built beside the live one, and the switch to it, with writers and readers going on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from schemas.ids import ChatId
+from services.projector.app import Projector
+from services.projector.cutover import cutover, drop, projections
+from services.projector.errors import ProjectionMissing, SwitchFailed
+from services.projector.feed import PartitionFeed, TopicId
+from services.projector.migrations import create_projection, migrate
+from services.projector.rebuild import RebuildProgress, Stage, only_one, rebuild
+from services.projector.registry import State
+from services.projector.settings import ProjectorSettings
+from services.runtime.health import Readiness
+from services.runtime.postgres import Connection, PostgresPool, connect, open_pool
+from services.runtime.settings import KafkaSettings, PostgresSettings
+from tests.support.chat_log import ANNA, BEN, ChatLog, conversation
+from tests.support.projection import (
+    LogWriter,
+    contradictions,
+    dump,
+    log_of_its_own,
+    make_topics,
+    postgres_of,
+    until,
+)
+
+PARTITIONS = 2
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass(slots=True)
+class World:
+    """A log of two partitions, a chat in each, and a database."""
+
+    kafka: KafkaSettings
+    postgres: PostgresSettings
+    pool: PostgresPool
+    logs: list[ChatLog]
+    writers: list[LogWriter]
+    chats: list[ChatId]
+
+    async def talk(self, messages: int) -> None:
+        """So many more messages in each chat, with marks between them."""
+        for log, chat, writer in zip(self.logs, self.chats, self.writers, strict=True):
+            first = log.send(chat, ANNA, "a question")
+            for n in range(messages - 1):
+                sent = log.send(chat, (ANNA, BEN)[n % 2], f"text {n}", reply_to_message_id=first.id if n % 5 else None)
+                assert sent.seq is not None
+                if n % 3 == 0:
+                    log.read(chat, (BEN, ANNA)[n // 3 % 2], sent.seq)
+            await writer.flush()
+
+    @asynccontextmanager
+    async def talking(self) -> AsyncIterator[None]:
+        """Somebody writes on, all the time."""
+
+        async def talk_on() -> None:
+            while True:
+                await self.talk(5)
+                await asyncio.sleep(0.005)
+
+        task = asyncio.create_task(talk_on())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    @asynccontextmanager
+    async def projector(self) -> AsyncIterator[Projector]:
+        settings = ProjectorSettings(kafka=self.kafka, postgres=self.postgres, registry_poll_interval_s=0.2)
+        projector = Projector(settings, self.pool, Readiness())
+        projector.assign(frozenset(range(PARTITIONS)))
+        task = asyncio.create_task(projector.run())
+        try:
+            yield projector
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def rebuild(self, version: int = 2) -> RebuildProgress:
+        return await rebuild(version, kafka=self.kafka, postgres=self.postgres)
+
+    async def cutover(self, version: int, *, timeout_s: float = 30.0) -> None:
+        await cutover(version, kafka=self.kafka, postgres=self.postgres, timeout_s=timeout_s)
+
+    async def state(self, version: int) -> State:
+        return next(p.state for p in await projections(postgres=self.postgres) if p.version == version)
+
+    async def at_end(self, *schemas: str) -> None:
+        """Everything written so far is in these schemas."""
+        ends = {log.partition: len(log.events) for log in self.logs}
+
+        async def there() -> bool:
+            async with self.pool.connection() as connection:
+                for schema in schemas:
+                    rows = await (
+                        await connection.execute(
+                            f"SELECT partition, next_offset FROM {schema}.projection_positions".encode()
+                        )
+                    ).fetchall()
+                    if dict(rows) != ends:
+                        return False
+            return True
+
+        await until(there, f"{schemas} at the end of the log")
+
+    async def equal(self, one: str, other: str) -> None:
+        async with self.pool.connection() as connection:
+            first, second = await dump(connection, one), await dump(connection, other)
+            for table, rows in first.items():
+                assert second[table] == rows, table
+            assert await contradictions(connection, one) == []
+
+
+@asynccontextmanager
+async def world(kafka: str, dsn: str) -> AsyncIterator[World]:
+    settings, postgres = log_of_its_own(kafka, partitions=PARTITIONS), postgres_of(dsn)
+    await make_topics(settings)
+    logs = [ChatLog(partition=p, partitions=PARTITIONS) for p in range(PARTITIONS)]
+    async with contextlib.AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(postgres, application_name="test", autocommit=True))
+        writers = [await stack.enter_async_context(LogWriter(settings, log)) for log in logs]
+        async with pool.connection() as connection:
+            await migrate(connection)
+        chats = []
+        for log in logs:
+            log.open()
+            conversation(log)
+            chats.append(log.create(ANNA, log.name_here(ANNA, "talk"), [BEN]))
+        yield World(settings, postgres, pool, logs, writers, chats)
+
+
+async def test_a_rebuild_beside_the_live_projection_is_equal_to_it(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(400)
+        async with w.projector():
+            async with w.talking():
+                seen: list[RebuildProgress] = []
+                done = await rebuild(
+                    2, kafka=w.kafka, postgres=w.postgres, on_progress=seen.append, max_batch_records=100
+                )
+                assert await w.state(2) is State.STANDBY
+            await w.at_end("chat_v1", "chat_v2")
+            await w.equal("chat_v1", "chat_v2")
+        assert done.stage is Stage.DONE
+        assert done.records_done >= 800
+        assert [p.records_done for p in seen] == sorted(p.records_done for p in seen)
+        assert {p.stage for p in seen} == set(Stage)
+        assert {p.index for p in seen} >= {"chat_messages_sender", "chat_participants_read", "outcomes_command"}
+
+
+async def test_a_rebuilt_schema_has_the_tables_constraints_and_indexes_of_the_first(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.rebuild()
+        async with w.pool.connection() as connection:
+
+            async def shape(schema: str) -> list[str]:
+                found: list[str] = []
+                for ask in (
+                    "SELECT indexdef FROM pg_indexes WHERE schemaname = %s",
+                    "SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, column_default)"
+                    " FROM information_schema.columns WHERE table_schema = %s",
+                    "SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint"
+                    " WHERE connamespace = %s::regnamespace",
+                ):
+                    rows = await (await connection.execute(ask, [schema])).fetchall()
+                    found += [str(row[0]).replace(schema, "s") for row in rows]
+                return sorted(found)
+
+            assert await shape("chat_v1") == await shape("chat_v2")
+
+
+REBUILD_IN_A_PROCESS = """
+import asyncio, sys
+from pydantic import SecretStr
+from services.projector.rebuild import rebuild
+from services.runtime.settings import KafkaSettings, PostgresSettings
+kafka = KafkaSettings.model_validate_json(sys.argv[1])
+asyncio.run(rebuild(2, kafka=kafka, postgres=PostgresSettings(dsn=SecretStr(sys.argv[2])), max_batch_records=20,
+                    on_progress=lambda p: print(p.records_done, flush=True)))
+"""
+
+
+async def test_a_rebuild_that_is_killed_in_the_middle_goes_on_where_it_was(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(500)
+        total = sum(len(log.events) for log in w.logs)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", REBUILD_IN_A_PROCESS, w.kafka.model_dump_json(), database,
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            async for line in process.stdout:
+                if int(line) >= 300:
+                    os.kill(process.pid, signal.SIGKILL)
+                    break
+            await process.wait()
+        assert await w.state(2) is State.BUILDING
+        with pytest.raises(ProjectionMissing, match="not built yet"):
+            await w.cutover(2)
+        done = await w.rebuild()
+        assert 0 < done.records_done <= total - 280
+        await w.rebuild(3)
+        await w.equal("chat_v2", "chat_v3")
+
+
+async def _latest(connection: Connection, chat: ChatId) -> tuple[int, int, int]:
+    """Latest seq, newest message, unread of Anna; in one snapshot, taken as query takes its own."""
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE chat.active_projection IN ACCESS SHARE MODE")
+        row = await (
+            await connection.execute(
+                "SELECT chat.get_latest_seq(%(c)s), (SELECT max(seq) FROM chat.get_messages(%(c)s)),"
+                " (SELECT index FROM chat.projection_positions p WHERE p.partition = %(p)s)",
+                {"c": chat, "p": 0},
+            )
+        ).fetchone()
+    assert row is not None
+    return row[0], row[1], row[2]
+
+
+@dataclass(slots=True)
+class Readers:
+    """Read on and on, each for itself; `ended` gives how often each did, and fails if one was ever set back."""
+
+    world: World
+    stop: asyncio.Event
+    tasks: list[asyncio.Task[int]]
+
+    @classmethod
+    def start(cls, world: World, count: int) -> Readers:
+        readers = cls(world, asyncio.Event(), [])
+        readers.tasks = [asyncio.create_task(readers._read()) for _ in range(count)]
+        return readers
+
+    async def _read(self) -> int:
+        connection = await connect(self.world.postgres, application_name="reader", autocommit=True)
+        await connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reads, last = 0, (0, 0, 0)
+        try:
+            while not self.stop.is_set():
+                now = await _latest(connection, self.world.chats[0])
+                assert all(n >= before for n, before in zip(now, last, strict=True)), (last, now)
+                assert now[0] == now[1], "two tables of one snapshot do not agree"
+                last, reads = now, reads + 1
+                await asyncio.sleep(0.002)
+        finally:
+            await connection.close()
+        return reads
+
+    async def ended(self) -> list[int]:
+        self.stop.set()
+        return await asyncio.gather(*self.tasks)
+
+
+async def test_no_reader_steps_back_or_sees_an_error_through_switches_there_and_back(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(200)
+        async with w.projector(), w.talking():
+            await w.rebuild()
+            readers = Readers.start(w, 8)
+            for version in (2, 1, 2, 1, 2):
+                await w.cutover(version)
+                assert await w.state(version) is State.SERVING
+                await asyncio.sleep(0.1)  # readers on this version, between two switches
+            reads = await readers.ended()
+        assert min(reads) >= 20
+        async with w.projector():
+            await w.at_end("chat_v1", "chat_v2")  # the old one stays fed: going back is as quick
+        await w.equal("chat_v1", "chat_v2")
+
+
+@asynccontextmanager
+async def _fed(w: World, version: int, lag_s: float) -> AsyncIterator[None]:
+    """Feeds a version with what the log held `lag_s` ago, never more."""
+
+    async def feed_on(log: ChatLog) -> None:
+        feed = PartitionFeed(
+            version=version, partition=log.partition, pool=w.pool, kafka=w.kafka, topic=TopicId(w.kafka)
+        )
+        try:
+            await feed.open()
+            while True:
+                end = await feed.ask_end()
+                await asyncio.sleep(lag_s)
+                while (missing := end - feed.position.next_offset) > 0:
+                    await feed.step(max_records=missing, timeout_s=1.0)
+        finally:
+            await feed.close()
+
+    tasks = [asyncio.create_task(feed_on(log)) for log in w.logs]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def test_a_new_version_that_lags_behind_is_waited_for_at_the_switch(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(50)
+        await w.rebuild()
+        async with w.talking(), _fed(w, 1, 0.001), _fed(w, 2, 0.15):
+            await asyncio.sleep(0.5)  # both on their way
+            readers = Readers.start(w, 2)
+            for _ in range(3):
+                await w.cutover(2)
+                await asyncio.sleep(0.05)
+                await w.cutover(1)
+            reads = await readers.ended()
+        assert min(reads) >= 20
+
+
+async def _feed_only_v1(w: World) -> None:
+    """As a projector would that died before it fed the other version."""
+    for log in w.logs:
+        feed = PartitionFeed(version=1, partition=log.partition, pool=w.pool, kafka=w.kafka, topic=TopicId(w.kafka))
+        await feed.open()
+        while feed.position.next_offset < len(log.events):
+            await feed.step(max_records=1_000, timeout_s=5.0)
+        await feed.close()
+
+
+async def test_a_cutover_without_any_projector_brings_the_new_version_up_by_itself(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(50)
+        await w.rebuild()
+        await w.talk(50)
+        await _feed_only_v1(w)
+        await w.cutover(2)
+        assert await w.state(2) is State.SERVING
+        await w.at_end("chat_v1", "chat_v2")
+        await w.equal("chat_v1", "chat_v2")
+
+
+async def test_a_cutover_waits_for_a_reader_in_the_middle_of_a_snapshot_and_lets_the_others_read_on(
+    kafka: str, database: str
+) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(5)
+        await w.rebuild()
+        await _feed_only_v1(w)
+        async with w.pool.connection() as slow, slow.transaction():
+            await slow.execute("LOCK TABLE chat.active_projection IN ACCESS SHARE MODE")
+            with pytest.raises(SwitchFailed, match="nothing was changed"):
+                await w.cutover(2, timeout_s=1.5)
+            async with w.pool.connection() as another:
+                assert (await _latest(another, w.chats[0]))[0] == 5
+            assert await w.state(1) is State.SERVING
+        await w.cutover(2)
+        assert await w.state(2) is State.SERVING
+
+
+async def test_a_snapshot_from_before_the_switch_without_the_lock_would_read_the_past(
+    kafka: str, database: str
+) -> None:
+    """Why readers lock chat.active_projection first: the one thing a view's switch cannot see to by itself."""
+    async with world(kafka, database) as w:
+        await w.talk(5)
+        await w.rebuild()
+        await w.talk(5)
+        await _feed_only_v1(w)
+        async with w.pool.connection() as careless:
+            before = await (await careless.execute("SELECT chat.get_latest_seq(%s)", [w.chats[0]])).fetchone()
+            await careless.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            await careless.execute("SELECT 1")  # the snapshot, without the lock
+            await w.cutover(2)
+            after = await (await careless.execute("SELECT chat.get_latest_seq(%s)", [w.chats[0]])).fetchone()
+            await careless.execute("ROLLBACK")
+            now = await (await careless.execute("SELECT chat.get_latest_seq(%s)", [w.chats[0]])).fetchone()
+        assert (before, after, now) == ((10,), (5,), (10,))
+
+
+async def test_what_serves_is_neither_dropped_nor_rebuilt_and_what_is_dropped_can_be_built_again(
+    kafka: str, database: str
+) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(5)
+        with pytest.raises(ProjectionMissing, match="what readers see"):
+            await drop(1, postgres=w.postgres)
+        with pytest.raises(ProjectionMissing, match="what readers see"):
+            await w.rebuild(1)
+        with pytest.raises(ProjectionMissing, match="there is no projection v7"):
+            await w.cutover(7)
+        async with w.projector() as projector:
+            await w.rebuild()
+
+            async def both_are_fed() -> bool:
+                return projector.versions == {1, 2}
+
+            await until(both_are_fed, "both versions fed")
+            await drop(2, postgres=w.postgres)
+            assert [p.version for p in await projections(postgres=w.postgres)] == [1]
+            await w.talk(5)
+            await w.at_end("chat_v1")
+            await w.rebuild()
+            await w.at_end("chat_v1", "chat_v2")
+        await w.equal("chat_v1", "chat_v2")
+
+
+async def test_one_rebuild_of_a_version_at_a_time(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w, only_one(2, w.postgres):
+        with pytest.raises(ProjectionMissing, match="another process"):
+            await w.rebuild()
+
+
+async def test_tables_of_another_mapping_are_neither_fed_nor_gone_on_with(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        async with w.pool.connection() as connection:
+            await create_projection(connection, 2)
+            await connection.execute("UPDATE chat.projections SET mapping_version = 0 WHERE version = 2")
+        with pytest.raises(ProjectionMissing, match="row mapping 0"):
+            await w.rebuild()
+        async with w.pool.connection() as connection:
+            await connection.execute("UPDATE chat.projections SET fed_since = now() WHERE version = 2")
+        async with w.projector() as projector:
+            await w.talk(5)
+            await w.at_end("chat_v1")
+            assert projector.versions == {1}
+
+
+async def test_migrations_run_by_two_processes_at_once_and_again_change_nothing(database: str) -> None:
+    postgres = postgres_of(database)
+
+    async def run() -> None:
+        connection = await connect(postgres, application_name="test", autocommit=True)
+        await migrate(connection)
+        await connection.close()
+
+    await asyncio.gather(*(run() for _ in range(4)))
+    await run()
+    (only,) = await projections(postgres=postgres)
+    assert (only.version, only.state, only.schema) == (1, State.SERVING, "chat_v1")
+    connection = await connect(postgres, application_name="test", autocommit=True)
+    rows = await (await connection.execute("SELECT scope, number FROM chat.schema_migrations ORDER BY 1")).fetchall()
+    await connection.close()
+    assert rows == [("chat_v1/indexes", 1), ("chat_v1/tables", 1), ("control", 1)]

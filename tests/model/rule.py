@@ -1,0 +1,120 @@
+"""The validity rule as the model asks it: the production functions behind a small domain of integers, and its rows.
+
+The model's log knows no timestamps, so every head has timestamp 0 and every answer can be kept: the domain is small,
+and the production `judge` is still the one that gives each answer once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import cache
+from typing import Final, NamedTuple
+
+from schemas.errors import LogCorrupt
+from schemas.log import Head, Stamp, Verdict, after, judge
+
+Judge = Callable[[Head, Stamp], Verdict]
+
+
+class Row(StrEnum):
+    """The rows of the rule's table, as the design has them."""
+
+    __hash__ = str.__hash__  # an enum's own is Python, and states are hashed millions of times
+
+    OPENS = "opening, later term: opens"
+    OPENING_VOID = "opening, no later term: void"
+    FENCED = "outcome, earlier term: void"
+    COPY = "outcome, same term, index taken: void"
+    VALID = "outcome, same term, next index, later command: valid"
+    CORRUPT = "outcome, anything else: corrupt"
+
+
+VOID_ROWS: Final = frozenset({Row.OPENING_VOID, Row.FENCED, Row.COPY})
+
+
+class Place(NamedTuple):
+    """A head without its timestamp."""
+
+    term: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks for
+    command_offset: int
+
+
+def row_of(head: Head, stamp: Stamp) -> Row:
+    """Which row of the table speaks, told from the table and not from the code under test."""
+    if stamp.index == 0:
+        return Row.OPENS if stamp.term > head.term else Row.OPENING_VOID
+    if stamp.term < head.term:
+        return Row.FENCED
+    if stamp.term == head.term and stamp.index <= head.index:
+        return Row.COPY
+    if (stamp.term, stamp.index) == (head.term, head.index + 1) and stamp.command_offset > head.command_offset:
+        return Row.VALID
+    return Row.CORRUPT
+
+
+_VERDICT_OF_ROW: Final = {Row.OPENS: Verdict.OPENS, Row.VALID: Verdict.VALID} | dict.fromkeys(VOID_ROWS, Verdict.VOID)
+
+
+class Ruling(NamedTuple):
+    """What a reader makes of one record: no verdict means that the rule found the log corrupt."""
+
+    verdict: Verdict | None
+    place: Place
+    row: Row
+
+
+def reader(rule: Judge) -> Callable[[Place, Stamp], Ruling]:
+    """A reader by a rule, with its answers kept."""
+
+    @cache
+    def ruled(place: Place, stamp: Stamp) -> Ruling:
+        head = Head(place.term, place.index, place.command_offset)
+        row = row_of(head, stamp)
+        try:
+            verdict = rule(head, stamp)
+        except LogCorrupt:
+            return Ruling(None, place, row)
+        if rule is judge:
+            assert verdict is _VERDICT_OF_ROW.get(row), f"{stamp} after {head} is {verdict}, and the table says {row}"
+        if verdict is Verdict.VOID:
+            return Ruling(verdict, place, row)
+        next_head = after(head, stamp, 0)
+        return Ruling(verdict, Place(next_head.term, next_head.index, next_head.command_offset), row)
+
+    return ruled
+
+
+# --- seeded mistakes in the rule ------------------------------------------------------------------------------
+
+
+def judge_without_terms(head: Head, stamp: Stamp) -> Verdict:
+    """The row of the fenced writer is gone, and who wrote does not matter: the next index wins."""
+    return judge(head, stamp if stamp.index == 0 else Stamp(head.term, stamp.index, stamp.command_offset))
+
+
+def judge_without_fencing(head: Head, stamp: Stamp) -> Verdict:
+    """The row of the fenced writer is gone, and what it would have caught is "anything else"."""
+    if stamp.index and stamp.term < head.term:
+        raise LogCorrupt("an earlier term")
+    return judge(head, stamp)
+
+
+def judge_without_copies(head: Head, stamp: Stamp) -> Verdict:
+    """The row of the repeated copy is gone."""
+    if stamp.index and stamp.term == head.term and stamp.index <= head.index:
+        raise LogCorrupt("an index that was there before")
+    return judge(head, stamp)
+
+
+def judge_opening_the_same_term_again(head: Head, stamp: Stamp) -> Verdict:
+    """An opening of the head's own term opens once more: two writers in one term."""
+    if stamp.index == 0 and stamp.term == head.term:
+        return Verdict.OPENS
+    return judge(head, stamp)
+
+
+def judge_any_opening(head: Head, stamp: Stamp) -> Verdict:
+    """Every opening opens, also one that was late by a term."""
+    return Verdict.OPENS if stamp.index == 0 else judge(head, stamp)

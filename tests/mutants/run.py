@@ -1,0 +1,237 @@
+"""Curated bugs, each planted alone in a copy of the project, and the named check that has to catch it.
+
+    make mutants                 all of them
+    make mutants ARGS="reply"    those whose name contains the word
+
+A check that is green with its bug planted is a hole in the proofs: the run names it and fails. It also fails where a
+bug no longer fits the code (its text has moved), so that the list cannot rot.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+TIMEOUT_S: Final = 240
+PROTOCOL: Final = "tests/integration/test_sequencer_protocol.py"
+CRASH: Final = "tests/crash/test_sequencer_processes.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """A bug: in `file`, `good` becomes `bad`. `check` is what pytest is asked for."""
+
+    name: str
+    file: str
+    good: str
+    bad: str
+    check: str
+
+
+MUTANTS: Final = (
+    Mutant(
+        name="reply before the acknowledgement",
+        file="services/sequencer/term.py",
+        good="        crash_point(CRASH_BEFORE_APPEND)\n",
+        bad="        crash_point(CRASH_BEFORE_APPEND)\n        self._replies.publish(batch.replies)\n",
+        check=f"{PROTOCOL}::test_a_zombies_append_is_void_and_nobody_was_told_of_it",
+    ),
+    Mutant(
+        name="apply before the acknowledgement",
+        file="services/sequencer/term.py",
+        good="        crash_point(CRASH_BEFORE_APPEND)\n",
+        bad="        crash_point(CRASH_BEFORE_APPEND)\n"
+        "        self._store.apply(batch.changes, self._store.position)\n",
+        check=f"{PROTOCOL}::test_an_unknown_append_is_never_retried_on_top_and_the_command_is_decided_once",
+    ),
+    Mutant(
+        name="resume at the last decided command",
+        file="services/sequencer/term.py",
+        good="resume = self._store.position.head.command_offset + 1",
+        bad="resume = max(0, self._store.position.head.command_offset)",
+        check=f"{PROTOCOL}::test_an_unknown_append_is_never_retried_on_top_and_the_command_is_decided_once",
+    ),
+    Mutant(
+        name="resume one command too far",
+        file="services/sequencer/term.py",
+        good="resume = self._store.position.head.command_offset + 1",
+        bad="resume = self._store.position.head.command_offset + 2 * (self._store.position.head.index > 1)"
+        " + (self._store.position.head.index <= 1)",
+        check=f"{PROTOCOL}::test_an_unknown_append_is_never_retried_on_top_and_the_command_is_decided_once",
+    ),
+    Mutant(
+        name="any acknowledgement is the expected one",
+        file="services/sequencer/term.py",
+        good="        if base == expected:",
+        bad="        if base >= expected:",
+        check=f"{PROTOCOL}::test_a_zombies_append_is_void_and_nobody_was_told_of_it",
+    ),
+    Mutant(
+        name="the fold of step 6 is taken for granted",
+        file="services/sequencer/term.py",
+        good="        if ours != {Verdict.VALID}:",
+        bad="        if not ours:",
+        check=f"{PROTOCOL}::test_a_zombies_append_is_void_and_nobody_was_told_of_it",
+    ),
+    Mutant(
+        name="an unknown append is retried in the same term",
+        file="services/sequencer/term.py",
+        good="        base = append.acknowledged.result()",
+        bad="        try:\n            base = append.acknowledged.result()\n        except AppendUnknown:\n"
+        "            base = await self._appender.append(batch.records, 5.0)",
+        check=f"{PROTOCOL}::test_an_unknown_append_is_never_retried_on_top_and_the_command_is_decided_once",
+    ),
+    Mutant(
+        name="no term check in the validity rule",
+        file="schemas/log.py",
+        good="    if stamp.term < head.term:\n        return Verdict.VOID\n",
+        bad="    if stamp.term < head.term and stamp.index <= head.index:\n        return Verdict.VOID\n",
+        check="tests/unit/test_schemas_log.py::test_every_head_and_every_stamp_have_the_verdict_of_the_table",
+    ),
+    Mutant(
+        name="a repeated copy counts",
+        file="schemas/log.py",
+        good="        if stamp.index <= head.index:\n            return Verdict.VOID\n",
+        bad="        if stamp.index < head.index:\n            return Verdict.VOID\n",
+        check="tests/unit/test_schemas_log.py::test_every_head_and_every_stamp_have_the_verdict_of_the_table",
+    ),
+    Mutant(
+        name="dedupe is not written",
+        file="services/sequencer/evolve.py",
+        good="    if outcome.client_generated_id is not None and",
+        bad="    if outcome.client_generated_id is None and",
+        check="tests/unit/test_sequencer_decide.py::test_a_repeat_gets_the_originals_figures_for_ever",
+    ),
+    Mutant(
+        name="rights before repeats",
+        file="services/sequencer/decide.py",
+        good="        repeat = _repeat(view, command, at_ms)\n",
+        bad="        if command.type == 'message.send.v1':\n            _as_member(view, command)\n"
+        "        repeat = _repeat(view, command, at_ms)\n",
+        check="tests/unit/test_sequencer_decide.py::test_a_repeat_comes_before_every_right_and_every_limit",
+    ),
+    Mutant(
+        name="the batch in flight is not seen by the next",
+        file="services/sequencer/batch.py",
+        good="before.changes if before is not None else None",
+        bad="None",
+        check="tests/unit/test_sequencer_batch.py::test_any_cut_into_batches_and_any_overlap_gives_the_same_outcomes",
+    ),
+    Mutant(
+        name="the position is not stored with the changes",
+        file="services/sequencer/store.py",
+        good="        put(_META, _pack_meta(self._topic_id, position))\n",
+        bad="        if not changes.remembered:\n            put(_META, _pack_meta(self._topic_id, position))\n",
+        check=f"{CRASH}::test_a_sequencer_killed_at_a_seam_answers_each_command_once[sequencer.after_reply]",
+    ),
+    Mutant(
+        name="a state of another log is believed",
+        file="services/sequencer/recovery.py",
+        good="return record.offset == position.next_offset - 1 and record_digest(record) == position.last_record",
+        bad="return record.offset >= 0",
+        check=f"{PROTOCOL}::test_a_state_that_is_not_of_this_log_is_thrown_away[of another history]",
+    ),
+    Mutant(
+        name="a discarded producer keeps its connections",
+        file="services/runtime/kafka/discard.py",
+        good="    client: Any = producer.client\n",
+        bad="    if producer is not None:\n        return True\n    client: Any = producer.client\n",
+        check="tests/integration/test_kafka_clients.py::"
+        "test_a_discarded_producer_writes_nothing_when_the_broker_returns",
+    ),
+    Mutant(
+        name="missing commands are skipped",
+        file="services/sequencer/term.py",
+        good="        if first > resume:\n",
+        bad="        if first > resume + 1_000_000:\n",
+        check=f"{PROTOCOL}::test_missing_commands_stop_their_partition_and_no_other",
+    ),
+    Mutant(
+        name="no position guard in the projector",
+        file="services/projector/sql/apply.sql",
+        good="WHERE partition = %(partition)s AND next_offset = %(from_offset)s AND topic_id = %(topic_id)s;",
+        bad="WHERE partition = %(partition)s AND %(from_offset)s >= 0 AND topic_id = %(topic_id)s;",
+        check="tests/integration/test_projector_worker.py::test_two_batches_at_the_guard_at_once_let_one_through",
+    ),
+    Mutant(
+        name="void records are projected",
+        file="services/projector/validity.py",
+        good="            if verdict is Verdict.VOID:\n                voids += 1\n",
+        bad="            if verdict is Verdict.VOID and stamp.index == 0:\n                voids += 1\n",
+        check="tests/integration/test_projector_worker.py::"
+        "test_what_is_in_the_log_is_in_the_tables_and_void_records_are_not",
+    ),
+    Mutant(
+        name="readers do not wait for the switch",
+        file="services/query/sql/snapshot.sql",
+        good="LOCK TABLE chat.active_projection IN ACCESS SHARE MODE;",
+        bad="SELECT 1;",
+        check="tests/integration/test_query_snapshot.py::test_a_reader_does_not_step_back_over_a_switch_of_projections",
+    ),
+)
+
+
+def main(wanted: list[str]) -> int:
+    chosen = [m for m in MUTANTS if all(word in m.name for word in wanted)]
+    if not chosen:
+        print("no mutant has such a name")
+        return 2
+    survivors = []
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        for mutant in chosen:
+            began = time.monotonic()
+            caught = _caught(mutant, Path(folder) / "copy")
+            verdict = "caught" if caught else "SURVIVED"
+            print(f"{verdict:9}{mutant.name:55}{time.monotonic() - began:5.0f} s  {mutant.check}", flush=True)
+            if not caught:
+                survivors.append(mutant)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} curated bugs were caught")
+    return 1 if survivors else 0
+
+
+def _caught(mutant: Mutant, copy: Path) -> bool:
+    """Whether the check fails with the bug planted, by a failed test and nothing else."""
+    _copy_project(copy)
+    path = copy / mutant.file
+    text = path.read_text()
+    if text.count(mutant.good) != 1:
+        raise SystemExit(f"{mutant.name}: its text stands {text.count(mutant.good)} times in {mutant.file}")
+    path.write_text(text.replace(mutant.good, mutant.bad))
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutant.check]
+    # PYTHONPATH: what the tests start as processes of their own is the copy, too.
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    try:
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return True  # the bug made the system stand still, and the test would have said so in the end
+    if done.returncode not in (0, 1):
+        raise SystemExit(
+            f"{mutant.name}: pytest could not run {mutant.check}:\n{done.stdout[-2000:]}{done.stderr[-500:]}"
+        )
+    return done.returncode == 1
+
+
+def _copy_project(copy: Path) -> None:
+    shutil.rmtree(copy, ignore_errors=True)
+    files = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, check=True, text=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, files.split("\0")):
+        source = ROOT / name
+        if source.is_file():
+            target = copy / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

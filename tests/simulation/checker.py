@@ -1,0 +1,177 @@
+"""Judges a run from outside, record by record: by the wire contract and plain sentences, not by the writer's code.
+
+Which records count is told here by its own reading of the rule, what a command comes to by its own small state of
+chats and members. So an error in `judge`, `decide` or `evolve` does not hide in the check of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import NoReturn
+
+from schemas.encoding import Command, Record, read_command, read_outcome, undecodable_command
+from schemas.errors import LogCorrupt
+from schemas.events import (
+    COMMAND_OF,
+    EventType,
+    Outcome,
+    OutcomeKind,
+    decode_duplicate,
+    decode_rejected,
+    decode_term_opened,
+)
+from schemas.log import EMPTY, Head, Verdict, after, judge, read_stamp
+from schemas.replies import Reply
+from services.runtime.kafka.reader import Undecodable
+from tests.simulation.contract import Answer, Chats
+from tests.support.simulated_log import SimulatedLog
+
+
+class Violation(Exception):
+    """A sentence that must be true of every run, and is not of this one."""
+
+
+class Checker:
+    """Sees every record as it lands and every reply as it goes out. Each method raises Violation."""
+
+    def __init__(
+        self,
+        commands: SimulatedLog,
+        *,
+        partition: int,
+        partitions: int,
+        version_of: Callable[[str], AbstractContextManager[None]],
+    ) -> None:
+        """`version_of` a host is what its program knows as the contract: two hosts need not run the same."""
+        self._version_of = version_of
+        self._host = ""
+        self._commands = commands
+        self._partition = partition
+        self._partitions = partitions
+        self._chats = Chats()
+        self._answered: list[tuple[Command, Answer]] = []
+        """By index, from 1."""
+        self._next_command = 0
+        """Counted in the commands' records: the one that has to be answered next."""
+        self._last_at_ms = 0
+        self.term = 0
+        self.voids = 0
+        self.heads: list[Head] = [EMPTY]
+        """Before each offset of the log, and at its end: as the production rule has it."""
+
+    @property
+    def decided(self) -> int:
+        """Commands that have their outcome."""
+        return self._next_command
+
+    @property
+    def figures(self) -> dict[str, int]:
+        """Of the run, for who wants to know what it covered."""
+        found: dict[str, int] = {"terms": self.term, "void records": self.voids}
+        for _, answer in self._answered:
+            found[answer.kind.value] = found.get(answer.kind.value, 0) + 1
+        return found
+
+    def landed(self, records: Sequence[Record]) -> None:
+        """Records that have just become part of the event log."""
+        for record in records:
+            self._judge(record)
+
+    def _judge(self, record: Record) -> None:
+        term, index = (int(n) for n in dict(record.headers)["ce_id"].decode().split("/"))
+        stamp = read_stamp(record.headers)
+        if index == 0:
+            counts = term > self.term
+            if counts:
+                self._host = decode_term_opened(read_outcome(record).body).host
+            self.term = max(term, self.term)
+        else:
+            if term > self.term or (term == self.term and index > len(self._answered) + 1):
+                self._fail(record, f"outcome {term}/{index} in term {self.term} after index {len(self._answered)}")
+            counts = term == self.term and index == len(self._answered) + 1
+        try:
+            verdict = judge(self.heads[-1], stamp)
+        except LogCorrupt as corrupt:
+            self._fail(record, f"the log is corrupt: {corrupt}")
+        if (verdict is not Verdict.VOID) != counts:
+            self._fail(record, f"{term}/{index} is {verdict.name} by the production rule, and not by this reading")
+        self.heads.append(after(self.heads[-1], stamp, record.timestamp) if counts else self.heads[-1])
+        if not counts:
+            self.voids += 1
+        elif index:
+            self._check_outcome(record, stamp.command_offset)
+
+    def _check_outcome(self, record: Record, command_offset: int) -> None:
+        if self._next_command >= len(self._commands.records):
+            self._fail(record, "an outcome of no command")
+        asked = self._commands.records[self._next_command]
+        if command_offset != asked.offset:
+            self._fail(record, f"answers command {command_offset}, and {asked.offset} is the next")
+        self._next_command += 1
+        command = (
+            undecodable_command(asked.offset)
+            if isinstance(asked, Undecodable)
+            else read_command(asked, self._partition, self._partitions)
+        )
+        outcome = read_outcome(record)
+        if record.timestamp < self._last_at_ms:
+            self._fail(record, f"its time {record.timestamp} is before {self._last_at_ms}")
+        self._last_at_ms = record.timestamp
+        with self._version_of(self._host):
+            answer = self._chats.answer(command, record.timestamp)
+        self._compare(record, command, outcome, answer)
+        self._answered.append((command, answer))
+
+    def _compare(self, record: Record, command: Command, outcome: Outcome, answer: Answer) -> None:
+        """Whether the outcome says what the command comes to."""
+        checks: list[tuple[str, object, object]] = [("kind", outcome.kind, answer.kind)]
+        if answer.kind is OutcomeKind.ACCEPTED:
+            checks += [
+                ("type", COMMAND_OF.get(outcome.type), command.type),
+                ("body", outcome.body, command.body),
+                ("seq", outcome.seq, answer.seq),
+                ("position", outcome.position, answer.position),
+            ]
+        elif outcome.type == EventType.DUPLICATE:
+            told = decode_duplicate(outcome.body)
+            checks += [
+                ("original seq", told.seq, answer.seq),
+                ("original position", told.position, answer.position),
+                ("original sent_at_ms", told.sent_at_ms, answer.sent_at_ms),
+            ]
+        elif outcome.type == EventType.REJECTED:
+            checks.append(("reason", decode_rejected(outcome.body).reason, answer.reason))
+        checks += [("command_id", outcome.command_id, command.command_id), ("chat", outcome.chat_id, command.chat_id)]
+        for what, found, expected in checks:
+            if found != expected:
+                self._fail(record, f"command {command.offset} ({command.type}): {what} is {found}, not {expected}")
+
+    def told(self, reply_partition: int, reply: Reply) -> None:
+        """A reply that is on its way to a client: it must be in the log by now, and say the same."""
+        if not 0 < reply.index <= len(self._answered):
+            raise Violation(f"a client is told of index {reply.index}, which is not in the log: {reply}")
+        command, answer = self._answered[reply.index - 1]
+        if command.reply_to != (reply_partition, reply.request_id):
+            raise Violation(f"the reply to {reply.request_id} goes out for the command {command.offset}: {reply}")
+        told = Answer(
+            kind=reply.outcome,
+            reason=reply.reason,
+            seq=reply.seq,
+            position=reply.position,
+            sent_at_ms=reply.sent_at_ms,
+            updated_count=reply.updated_count,
+            read_seq=reply.read_seq,
+        )
+        if (reply.command_offset, reply.partition, told) != (command.offset, self._partition, answer):
+            raise Violation(f"a client is told {told} of command {reply.command_offset}; the log says {answer}")
+
+    def moved(self, next_offset: int, head: Head) -> None:
+        """A state on a disk has moved to an offset of the log."""
+        if next_offset >= len(self.heads):
+            raise Violation(f"a state is at offset {next_offset} of a log that ends at {len(self.heads) - 1}")
+        if head != self.heads[next_offset]:
+            raise Violation(f"a state at offset {next_offset} has {head}; the log says {self.heads[next_offset]}")
+
+    def _fail(self, record: Record, what: str) -> NoReturn:
+        raise Violation(f"offset {record.offset} of the log: {what}")

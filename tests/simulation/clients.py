@@ -1,0 +1,172 @@
+"""Those who send commands: they retry with the same key until they are answered, repeat, contradict themselves, and
+some of what they send is rubbish."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+from schemas import ids
+from schemas.bodies import MARKS, Body, ChatCreate, Mark, MemberAdd, MemberRemove, MessageSend, Role, canonical_body
+from schemas.encoding import Command, Encoded, ReplyTo, encode_command
+from schemas.ids import ChatId, CommandId, UserId
+from schemas.replies import Reply
+
+PARTITION: Final = 0
+PARTITIONS: Final = 2
+USERS: Final = tuple(UserId(f"{n}1111111-1111-4111-8111-111111111111") for n in "abc")
+_NAMES: Final = [
+    name
+    for name in (f"group {n}" for n in range(12))
+    if ids.partition_of(ids.group_chat_id(USERS[0], name), PARTITIONS) == PARTITION
+]
+GROUPS: Final = [ids.group_chat_id(USERS[0], name) for name in _NAMES]
+_ELSEWHERE: Final = next(
+    chat
+    for chat in (ids.group_chat_id(USERS[0], f"elsewhere {n}") for n in range(20))
+    if ids.partition_of(chat, PARTITIONS) != PARTITION
+)
+
+Put = Callable[[Encoded], int]
+
+
+class Client:
+    """One of those; `put` is the way into the commands."""
+
+    def __init__(
+        self, number: int, random: Random, put: Put, rubbish: Callable[[], None], founded: asyncio.Event
+    ) -> None:
+        """`founded` is when the first client has made its chats; the others wait for it a while."""
+        self._founded = founded
+        self._number = number
+        self._random = random
+        self._put = put
+        self._rubbish = rubbish
+        self._requests = 0
+        self._waiting: dict[str, asyncio.Future[Reply]] = {}
+        self._sent: list[Command] = []
+        self.patience_s = 2.0
+
+    def hear(self, reply: Reply) -> None:
+        waiting = self._waiting.pop(reply.request_id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reply)
+
+    async def run(self, requests: int, bad: float, gap_s: float, *, burst: float = 0.5) -> None:
+        """Sends its requests, each until it is answered; some in a burst, without waiting for the one before."""
+        random = self._random
+        if self._number == 0 and not self._sent:
+            for name, chat in list(zip(_NAMES, GROUPS, strict=True))[:2]:
+                body = ChatCreate(kind="group", name=name, members=[USERS[1]])
+                await self._ask(self._command("chat.create.v1", chat, USERS[0], body, "create"))
+            self._founded.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._founded.wait(), 2 * gap_s)
+        under_way: list[asyncio.Task[None]] = []
+        for _ in range(requests):
+            if random.random() < bad:
+                self._rubbish()
+            asking = self._ask(self._something())
+            if random.random() < burst:
+                under_way.append(asyncio.create_task(asking))
+            else:
+                await asking
+                await asyncio.sleep(random.random() * gap_s)
+        if under_way:
+            await asyncio.wait(under_way)
+            for task in under_way:
+                task.result()
+
+    async def _ask(self, command: Command) -> None:
+        """Until it is answered: a retry has the same key and the same bytes, and a request id of its own."""
+        self._sent.append(command)
+        while True:
+            self._requests += 1
+            request_id = f"c{self._number}-{self._requests}"
+            waiting = self._waiting[request_id] = asyncio.get_running_loop().create_future()
+            for _ in range(1 if self._random.random() < 0.9 else 2):  # a producer may put it twice
+                self._put(encode_command(_to(command, ReplyTo(self._number, request_id)), "/simulation"))
+            done, _ = await asyncio.wait({waiting}, timeout=self.patience_s)
+            if done:
+                return
+
+    def _something(self) -> Command:
+        random = self._random
+        dice = random.random()
+        chat = random.choice(GROUPS[: 2 if random.random() < 0.9 else 3])  # the third is there only if one makes it
+        user = random.choice(USERS[: 2 if random.random() < 0.85 else 3])
+        key = f"k{self._number}-{len(self._sent)}"
+        if self._sent and dice < 0.12:
+            return random.choice(self._sent)
+        if self._sent and dice < 0.17:
+            old = random.choice(self._sent)
+            if old.client_generated_id is not None and old.chat_id is not None and old.sender_id is not None:
+                other = MessageSend(text="something else")
+                return self._command("message.send.v1", old.chat_id, old.sender_id, other, old.client_generated_id)
+        if dice < 0.25:
+            return self._command("read.mark.v1", chat, user, Mark(up_to_seq=random.randint(0, 6)), "")
+        if dice < 0.30:
+            return self._command("delivered.mark.v1", chat, user, Mark(up_to_seq=random.randint(0, 6)), "")
+        if dice < 0.36:
+            role: Role = random.choice(("member", "admin"))
+            return self._command("member.add.v1", chat, user, MemberAdd(user_id=random.choice(USERS), role=role), key)
+        if dice < 0.40:
+            return self._command("member.remove.v1", chat, user, MemberRemove(user_id=random.choice(USERS)), key)
+        if dice < 0.44:
+            place = random.randrange(len(GROUPS))
+            body = ChatCreate(kind="group", name=_NAMES[place], members=[USERS[2]])
+            return self._command("chat.create.v1", GROUPS[place], USERS[0], body, key)
+        text = "x" * random.choice((5, 400))
+        replied = [c.command_id for c in self._sent if c.chat_id == chat and c.command_id] if dice > 0.9 else []
+        return self._command(
+            "message.send.v1",
+            chat,
+            user,
+            MessageSend(text=text, reply_to_message_id=random.choice(replied) if replied else None),
+            key,
+        )
+
+    def _command(self, command_type: str, chat: ChatId, sender: UserId, body: Body, key: str) -> Command:
+        marks = command_type in MARKS
+        return Command(
+            offset=-1,
+            type=command_type,
+            body=canonical_body(body),
+            chat_id=chat,
+            sender_id=sender,
+            client_generated_id=None if marks else key,
+            command_id=CommandId(ids.uuid5(chat, f"mark {self._number}-{len(self._sent)}"))
+            if marks
+            else ids.command_id(chat, sender, key),
+        )
+
+
+def rubbish(random: Random) -> Encoded | None:
+    """A record that is no command; None: one that cannot even be taken apart."""
+    chat = random.choice(GROUPS)
+    return random.choice(
+        (
+            None,
+            Encoded(None, b"", []),
+            Encoded(chat.encode(), b"{", [("ce_type", b"message.send.v1")]),
+            Encoded(chat.encode(), b"{}", [("ce_type", b"message.sing.v9"), ("ce_sender", USERS[0].encode())]),
+            Encoded(_ELSEWHERE.encode(), b"{}", [("ce_type", b"read.mark.v1"), ("ce_sender", USERS[0].encode())]),
+            Encoded(chat.encode(), b"[" * 90, [("ce_type", b"read.mark.v1"), ("ce_sender", USERS[0].encode())]),
+        )
+    )
+
+
+def _to(command: Command, reply_to: ReplyTo) -> Command:
+    return Command(
+        offset=-1,
+        type=command.type,
+        body=command.body,
+        chat_id=command.chat_id,
+        sender_id=command.sender_id,
+        client_generated_id=command.client_generated_id,
+        command_id=command.command_id,
+        reply_to=reply_to,
+    )

@@ -1,0 +1,190 @@
+"""A machine with a disk, and on it, most of the time, one process with the production writer."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Sequence
+from random import Random
+from typing import Final, Protocol
+
+from schemas.encoding import Encoded
+from schemas.replies import Reply
+from services.sequencer.hint import Hint
+from services.sequencer.ports import LogAppender, LogPosition, LogReader
+from services.sequencer.term import TermSettings
+from services.sequencer.writer import PartitionWriter, Status
+from tests.simulation.clients import PARTITION, PARTITIONS
+from tests.simulation.plan import Plan
+from tests.support.simulated_log import Network, SimulatedAppender, SimulatedLog, SimulatedReader
+from tests.support.simulated_loop import Process, SimulatedLoop, this_process
+from tests.support.simulated_store import Damage, Disk, WatchedStore
+
+TOPIC_ID: Final = "the one"
+
+
+class World(Protocol):
+    """What a machine needs of the world it stands in."""
+
+    loop: SimulatedLoop
+    random: Random
+    plan: Plan
+    network: Network
+    events: SimulatedLog
+    commands: SimulatedLog
+
+    def land(self, records: Sequence[Encoded]) -> int: ...
+    def tell(self, partition: int, reply: Reply) -> None: ...
+    def moved(self, machine: str, position: LogPosition) -> None: ...
+    def say(self, who: str, what: str) -> None: ...
+    def ended(self, who: str, task: asyncio.Task[None]) -> None: ...
+
+
+class Machine:
+    """May crash, stall, restart, and wake up with another disk."""
+
+    def __init__(self, world: World, name: str, disk: Disk) -> None:
+        self.name = name
+        self._world = world
+        self.disk = disk
+        self._skew_ms = world.random.randint(-world.plan.clock_skew_ms, world.plan.clock_skew_ms)
+        self._granted = False
+        self._life = 0
+        self.stopping = False
+        self.process: Process | None = None
+        self.writer: PartitionWriter | None = None
+        self.store: WatchedStore | None = None
+        self.hint = Hint(still_ours=lambda: self._granted)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and not self.process.dead
+
+    @property
+    def serving(self) -> bool:
+        return self.alive and self.writer is not None and self.writer.status is Status.SERVING
+
+    def start(self, *, fuse: int | None = None, damage: Damage = Damage.NONE) -> None:
+        """A new process, which dies by itself after `fuse` steps."""
+        assert not self.alive
+        world = self._world
+        self._life += 1
+        self.stopping = False
+        self.disk.damage(damage)
+        process = self.process = world.loop.process(f"{self.name}{self._life}")
+        process.fuse = fuse
+        process.on_death = functools.partial(world.say, process.name, "dies")
+        self._granted = False
+        self.hint = Hint(still_ours=lambda: self._granted)
+        writer = self.writer = PartitionWriter(
+            TermSettings(
+                partition=PARTITION,
+                partitions=PARTITIONS,
+                host=process.name,
+                append_timeout_s=world.plan.append_timeout_s,
+            ),
+            hint=self.hint,
+            logs=_Logs(world),
+            open_store=functools.partial(self._open_store, process),
+            replies=_Replies(world, process),
+            now_ms=self._now_ms,
+            word_timeout_s=world.plan.word_timeout_s,
+        )
+        world.say(process.name, f"starts, its disk {damage}")
+        task = self._task = world.loop.spawn(process, writer.run())
+        task.add_done_callback(functools.partial(world.ended, process.name))
+
+    def kill(self) -> None:
+        """SIGKILL: nothing of it runs any more."""
+        if self.process is not None:
+            self.process.kill()
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        if self.process is not None:
+            self._world.say(self.process.name, "is paused")
+            self.process.paused = True
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        if self.process is not None and self.process.paused:
+            self._world.say(self.process.name, "goes on")
+            self.process.paused = False
+
+    async def stop(self, timeout_s: float) -> None:
+        """SIGTERM, and SIGKILL when it takes too long."""
+        if self.alive and self.writer is not None and self._task is not None and self.process is not None:
+            self._world.say(self.process.name, "is asked to stop")
+            self.stopping = True
+            self.writer.stop()
+            await asyncio.wait({self._task}, timeout=timeout_s)
+            self.kill()
+
+    def revoke(self) -> None:
+        """The group is making up its mind."""
+        self._granted = False
+
+    def word(self, *, ours: bool) -> None:
+        """The group has spoken."""
+        if self.alive and self.process is not None:
+            self._world.say(self.process.name, f"hears from the group: {'yours' if ours else 'not yours'}")
+            self._granted = ours
+            self.hint.say(ours)
+
+    def back_up(self) -> None:
+        """A copy of the disk that may come back later."""
+        self.disk.keep_copy()
+
+    def _now_ms(self) -> int:
+        return 1_700_000_000_000 + self._skew_ms + int(self._world.loop.time() * 1000)
+
+    def _open_store(self, process: Process, topic_id: str) -> WatchedStore:
+        network = self._world.network
+        self.store = WatchedStore(
+            self.disk.open(topic_id),
+            seam=process.step,
+            breaks=lambda: not network.healed and network.happens("broken store", self._world.plan.broken_store),
+            moved=functools.partial(self._world.moved, process.name),
+        )
+        return self.store
+
+
+class _Logs:
+    """The two logs, through the network."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def events_topic_id(self) -> str:
+        await self._world.network.pass_by()
+        return TOPIC_ID
+
+    async def read_events(self, offset: int) -> LogReader:
+        await self._world.network.pass_by()
+        return SimulatedReader(self._world.events, self._world.network, offset)
+
+    async def read_commands(self, offset: int) -> LogReader:
+        await self._world.network.pass_by()
+        return SimulatedReader(self._world.commands, self._world.network, offset)
+
+    async def append_events(self) -> LogAppender:
+        await self._world.network.pass_by()
+        return SimulatedAppender(self._world.events, self._world.network, land=self._world.land)
+
+
+class _Replies:
+    def __init__(self, world: World, process: Process) -> None:
+        self._world = world
+        self._process = process
+
+    def publish(self, replies: Sequence[tuple[int, Reply]]) -> None:
+        for partition, reply in replies:
+            self._process.step()
+            self._world.tell(partition, reply)
+        self._process.step()
+
+
+def die_here(name: str) -> None:
+    """Stands in for `crash_point`: the named seams are places to die at like any other."""
+    this_process().step()

@@ -1,0 +1,179 @@
+"""Mistakes seeded into the production code, a line each, to see that the simulation finds them.
+
+A mutation names a line of the source as it stands: where the line has changed, `seeded` says so and nothing passes
+by accident.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+from services.sequencer import batch, evolve, recovery, term
+from services.sequencer.state import Overlay, View
+from services.sequencer.term import Term
+from services.sequencer.writer import PartitionWriter
+from tests.model.rule import judge_any_opening, judge_without_copies, judge_without_fencing, judge_without_terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One function of the production code, with some text of it replaced."""
+
+    owner: Any
+    name: str
+    old: str
+    new: str
+
+    def function(self) -> Callable[..., Any]:
+        original = getattr(self.owner, self.name)
+        source = textwrap.dedent(inspect.getsource(original))
+        assert source.count(self.old) == 1, f"{self.name} no longer says {self.old!r} once; mutate it anew"
+        made: dict[str, Any] = {}
+        exec(compile(source.replace(self.old, self.new), f"<{self.name}, mutated>", "exec"), original.__globals__, made)
+        mutated: Callable[..., Any] = made[self.name]
+        return mutated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swap:
+    """One name of a production module that means something else."""
+
+    owner: Any
+    name: str
+    other: Any
+
+    def function(self) -> Any:
+        return self.other
+
+
+Mutation = tuple[Change | Swap, ...]
+
+_ACKNOWLEDGED = "        base = append.acknowledged.result()\n"
+
+MUTATIONS: dict[str, Mutation] = {
+    "reply before acknowledgement": (
+        Change(
+            owner=Term, name="_send", old="    crash_point(CRASH_BEFORE_APPEND)\n",
+            new="    crash_point(CRASH_BEFORE_APPEND)\n    self._replies.publish(batch.replies)\n",
+        ),
+    ),
+    "apply before acknowledgement": (
+        Change(
+            owner=Term, name="_send", old="    crash_point(CRASH_BEFORE_APPEND)\n",
+            new="    crash_point(CRASH_BEFORE_APPEND)\n"
+            "    end = self._store.position.next_offset + len(batch.records)\n"
+            "    self._store.apply(batch.changes, LogPosition(next_offset=end, head=batch.head,"
+            " last_record=record_digest(_AsRecord(batch))))\n",
+        ),
+        Change(
+            owner=Term, name="_settle", old="expected = self._store.position.next_offset\n",
+            new="expected = self._store.position.next_offset - len(batch.records)\n",
+        ),
+    ),
+    "resume at the head's command": (
+        Change(owner=Term, name="serve", old="resume = self._store.position.head.command_offset + 1\n",
+            new="resume = max(0, self._store.position.head.command_offset)\n",
+        ),
+    ),
+    "resume one too far": (
+        Change(owner=Term, name="serve", old="head.command_offset + 1\n", new="head.command_offset + 2\n"),
+    ),
+    "a later term is not looked for": (Change(owner=Term, name="_check_term", old="later != self._term", new="False"),),
+    "whose opening it is does not matter": (
+        Change(owner=Term, name="open", old="ours is None or ours.owner != owner", new="False"),
+    ),
+    "the term does not rise": (
+        Change(owner=Term, name="open", old="Stamp(head.term + 1, 0, -1)", new="Stamp(max(1, head.term), 0, -1)"),
+    ),
+    "any higher offset is as good": (
+        Change(owner=Term, name="_settle", old="if base == expected:", new="if base >= expected:"),
+    ),
+    "any offset is as good": (
+        Change(owner=Term, name="_settle", old="if base == expected:", new="if True:"),
+    ),
+    "a lower offset is believed": (
+        Change(owner=Term, name="_settle", old="if base == expected:", new="if base <= expected:"),
+    ),
+    "a fold through, and no look at its verdicts": (
+        Change(owner=Term, name="_fold_through", old="if ours != {Verdict.VALID}:", new="if False:"),
+    ),
+    "an unknown batch is forgotten and the term goes on": (
+        Change(
+            owner=Term, name="_settle", old=_ACKNOWLEDGED.removeprefix("    "),
+            new="    if append.acknowledged.exception() is not None:\n        return\n"
+            + _ACKNOWLEDGED.removeprefix("    "),
+        ),
+    ),
+    "an unknown batch is taken for good": (
+        Change(
+            owner=Term, name="_settle", old=_ACKNOWLEDGED.removeprefix("    "),
+            new="    if append.acknowledged.exception() is not None:\n        base = self._store.position.next_offset\n"
+            "    else:\n    " + _ACKNOWLEDGED.removeprefix("    "),
+        ),
+    ),
+    "commands of an ended term are kept": (
+        Change(
+            owner=Term, name="__init__", old="self._waiting: deque[Command] = deque()",
+            new="self._waiting = logs.__dict__.setdefault('kept', deque())",
+        ),
+    ),
+    "the batch in flight is not looked at": (
+        Swap(owner=batch, name="Overlay", other=lambda below, in_flight=None: _overlay(below)),
+    ),
+    "the head of the batch in flight is not looked at": (
+        Change(
+            owner=Term, name="_decide", old="before.head if before is not None else self._store.position.head",
+            new="self._store.position.head",
+        ),
+    ),
+    "what was accepted is not remembered": (
+        Change(
+            owner=evolve, name="evolve", old="if outcome.client_generated_id is not None and", new="if False and",
+        ),
+    ),
+    "time may fall": (
+        Change(owner=batch, name="decide_batch", old="max(now_ms(), head.last_timestamp_ms)", new="now_ms()"),
+    ),
+    "the rule: no terms": (Swap(owner=recovery, name="judge", other=judge_without_terms),),
+    "the rule: no row for the fenced": (Swap(owner=recovery, name="judge", other=judge_without_fencing),),
+    "the rule: no row for copies": (Swap(owner=recovery, name="judge", other=judge_without_copies),),
+    "the rule: any opening opens": (Swap(owner=recovery, name="judge", other=judge_any_opening),),
+    "missing commands are believed": (
+        Change(owner=Term, name="_took", old="await self._check_still_ours()", new="pass"),
+    ),
+    "a superseded writer waits for a word that does not come": (
+        Change(
+            owner=PartitionWriter, name="_one_term", old="self._hint.next_word(self._word_timeout_s)",
+            new="self._hint.next_word(1e9)",
+        ),
+    ),
+    "who lost the hint never looks": (
+        Change(owner=Term, name="serve", old="and not self._ours():", new="and False:"),
+    ),
+}  # fmt: skip
+"""What is got wrong → where."""
+
+
+def _overlay(below: View) -> Overlay:
+    return Overlay(below)
+
+
+@contextmanager
+def seeded(mutation: Mutation) -> Iterator[None]:
+    """With the mistake in the production code."""
+    with ExitStack() as stack:
+        for change in mutation:
+            function = change.function()
+            # Also where others have imported it by name.
+            for owner in (change.owner, *_IMPORTERS.get(change.name, ())):
+                stack.enter_context(mock.patch.object(owner, change.name, function))
+        yield
+
+
+_IMPORTERS: dict[str, tuple[Any, ...]] = {"evolve": (batch, recovery), "decide_batch": (term,)}

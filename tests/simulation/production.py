@@ -1,0 +1,69 @@
+"""The production writer's modules, in a simulated world."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from functools import partial
+from random import Random
+from types import SimpleNamespace
+from typing import Any, Protocol
+from unittest import mock
+
+import structlog
+
+from schemas.encoding import Command
+from services.runtime.backoff import Backoff
+from services.sequencer import batch as batch_module
+from services.sequencer import term, writer
+from services.sequencer.decide import Decision
+from services.sequencer.state import View
+from tests.simulation.machines import die_here
+from tests.simulation.plan import Plan
+
+
+class World(Protocol):
+    plan: Plan
+
+    def decide(self, view: View, command: Command, at_ms: int) -> Decision: ...
+    def logged(self, event: str, fields: Mapping[str, object]) -> None: ...
+    def count(self, what: str) -> None: ...
+
+
+@contextmanager
+def production_in(world: World, seed: int) -> Iterator[None]:
+    """Gives the production modules their chance, their crash points and their log; nothing of what they decide."""
+    chance = Random(f"production {seed}")
+
+    def listen(_: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        world.logged(str(event.pop("event", "")), event)
+        raise structlog.DropEvent
+
+    log = structlog.wrap_logger(None, processors=[listen], wrapper_class=structlog.BoundLogger)
+    owners = SimpleNamespace(uuid4=lambda: f"owner-{chance.getrandbits(64):016x}")
+    with (
+        mock.patch.object(writer, "log", log),
+        mock.patch.object(writer, "Backoff", partial(Backoff, uniform=chance.uniform)),
+        mock.patch.object(term, "uuid", owners),
+        mock.patch.object(term, "crash_point", die_here),
+        mock.patch.object(term, "COMMANDS_PER_READ", world.plan.commands_per_read),
+        mock.patch.object(batch_module, "APPEND_BYTES", world.plan.append_bytes),
+        mock.patch.object(batch_module, "decide", world.decide),
+        _counted(world, "_fold_through", "folds through"),
+        _counted(world, "_check_still_ours", "looks for a later term"),
+    ):
+        yield
+
+
+@contextmanager
+def _counted(world: World, name: str, what: str) -> Iterator[None]:
+    """Counts how often a method of a term is called, and how often it comes back."""
+    original = getattr(term.Term, name)
+
+    async def counting(*given: Any) -> None:
+        world.count(what)
+        await original(*given)
+        world.count(f"{what}, and goes on")
+
+    with mock.patch.object(term.Term, name, counting):
+        yield

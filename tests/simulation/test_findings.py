@@ -1,0 +1,76 @@
+"""What the simulation found in the production code, each as a story of its own that no draw of seeds can lose."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from tests.simulation.clients import Client
+from tests.simulation.plan import Plan
+from tests.simulation.run import Run, run
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    """In simulated time, so a minute costs nothing."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def _served(client: Client, requests: int) -> None:
+    async with asyncio.timeout(60):
+        await client.run(requests, 0.0, 0.1)
+
+
+def test_who_slept_while_its_successor_decided_and_trimmed_is_superseded_and_not_stopped() -> None:
+    """Commands that are gone are missing only where nobody has decided them. (It stopped its partition, for good and
+    with an alarm, though nothing was lost: keep_commands_s may be short, and a SIGSTOP long.)"""
+
+    async def story(world: Run) -> None:
+        sleeper, successor = world.machines
+        sleeper.start()
+        sleeper.word(ours=True)
+        await _until(lambda: sleeper.serving)
+        await _served(world.clients[0], 5)
+        sleeper.pause()
+        successor.start()
+        successor.word(ours=True)
+        await _until(lambda: successor.serving)
+        await _served(world.clients[0], 5)
+        assert successor.writer is not None
+        decided = successor.writer.decided_offset
+        assert decided is not None
+        world.commands.trim(decided + 1)
+        sleeper.word(ours=False)
+        sleeper.resume()
+        await _until(lambda: world.report.figures.get("term.superseded", 0) == 1)
+        await _served(world.clients[0], 5)
+        assert not sleeper.serving
+        assert "partition.stopped" not in world.report.figures
+
+    run(0, plan=Plan.calm(), story=story)
+
+
+def test_who_slept_between_its_opening_and_its_first_command_is_superseded_and_not_stopped() -> None:
+    """The same, met at step 4: the commands after its head are gone before it asks for the first."""
+
+    async def story(world: Run) -> None:
+        sleeper, successor = world.machines
+        sleeper.start()
+        sleeper.word(ours=True)
+        await _until(lambda: world.checker.term == 1)  # its opening has landed; it has not heard of it
+        sleeper.pause()
+        successor.start()
+        successor.word(ours=True)
+        await _until(lambda: successor.serving)
+        await _served(world.clients[0], 5)
+        assert successor.writer is not None
+        decided = successor.writer.decided_offset
+        assert decided is not None
+        world.commands.trim(decided + 1)
+        sleeper.word(ours=False)
+        sleeper.resume()
+        await _until(lambda: world.report.figures.get("term.superseded", 0) == 1)
+        assert "partition.stopped" not in world.report.figures
+
+    run(0, plan=Plan.calm(), story=story)

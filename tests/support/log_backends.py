@@ -1,0 +1,134 @@
+"""One partition of a log, real and simulated, behind one face: what tests/integration/test_log_conformance.py asks.
+
+KafkaBackend        PartitionReader and PartitionAppender on a real broker
+SimulatedBackend    SimulatedReader and SimulatedAppender on a simulated log on a good day
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any, Protocol
+from uuid import uuid4
+
+from schemas.encoding import Encoded
+from services.runtime.kafka.appender import PartitionAppender
+from services.runtime.kafka.reader import PartitionReader
+from services.runtime.kafka.topics import delete_records
+from services.sequencer.ports import LogAppender, LogReader
+from tests.support.poison import put_undecodable
+from tests.support.sequencing import Scene
+from tests.support.simulated_log import Network, SimulatedAppender, SimulatedLog, SimulatedReader
+from tests.support.simulated_loop import run_simulated
+
+PARTITION = 0
+
+
+class Backend(Protocol):
+    """An empty log, and all that may be done with it."""
+
+    async def reader(self, offset: int) -> LogReader: ...
+
+    async def appender(self) -> LogAppender: ...
+
+    async def trim(self, before: int) -> None: ...
+
+    async def append_in_a_transaction(self, record: Encoded) -> int:
+        """Commits it: its marker takes the offset after it. The record's offset."""
+        ...
+
+    async def append_undecodable(self) -> int: ...
+
+
+Check = Callable[[Backend], Coroutine[Any, Any, None]]
+
+
+class SimulatedBackend:
+    def __init__(self) -> None:
+        self._log = SimulatedLog()
+        self._network = Network(Random(1))
+
+    async def reader(self, offset: int) -> LogReader:
+        return SimulatedReader(self._log, self._network, offset)
+
+    async def appender(self) -> LogAppender:
+        return SimulatedAppender(self._log, self._network)
+
+    async def trim(self, before: int) -> None:
+        self._log.trim(before)
+
+    async def append_in_a_transaction(self, record: Encoded) -> int:
+        offset = self._log.append([record])
+        self._log.skip()
+        return offset
+
+    async def append_undecodable(self) -> int:
+        return self._log.append_undecodable()
+
+
+class KafkaBackend:
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._topic = scene.names.events
+        self._readers: list[PartitionReader] = []
+        self._appenders: list[PartitionAppender] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def on(cls, kafka: str) -> AsyncIterator[KafkaBackend]:
+        async with Scene.on(kafka) as scene:
+            backend = cls(scene)
+            try:
+                yield backend
+            finally:
+                for reader in backend._readers:
+                    await reader.close()
+                for appender in backend._appenders:
+                    await appender.discard()
+
+    async def reader(self, offset: int) -> LogReader:
+        reader = PartitionReader(
+            bootstrap_servers=self._scene.kafka, topic=self._topic, partition=PARTITION, client_id="conformance"
+        )
+        self._readers.append(reader)
+        await reader.start(offset)
+        return reader
+
+    async def appender(self) -> LogAppender:
+        appender = PartitionAppender(
+            bootstrap_servers=self._scene.kafka, topic=self._topic, partition=PARTITION, client_id="conformance"
+        )
+        await appender.start()
+        self._appenders.append(appender)
+        return appender
+
+    async def trim(self, before: int) -> None:
+        await delete_records(self._scene.kafka, self._topic, {PARTITION: before})
+
+    async def append_in_a_transaction(self, record: Encoded) -> int:
+        async with self._scene.plain_producer(transactional_id=f"tx-{uuid4()}") as producer, producer.transaction():
+            done = await producer.send_and_wait(
+                self._topic, value=record.value, key=record.key, headers=record.headers, partition=PARTITION
+            )
+        return int(done.offset)
+
+    async def append_undecodable(self) -> int:
+        return await put_undecodable(self._scene.kafka, self._topic, PARTITION)
+
+
+def on_simulated(check: Check) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60):
+            await check(SimulatedBackend())
+
+    run_simulated(1, lambda loop: main())
+
+
+def on_kafka(kafka: str, check: Check) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), KafkaBackend.on(kafka) as backend:
+            await check(backend)
+
+    asyncio.run(main())

@@ -1,0 +1,115 @@
+"""Somebody who has the project and a shell: runs what the README and the commands themselves tell them to run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.support.running_stack import READY_TIMEOUT_S, STOP_TIMEOUT_S, RunningStack
+
+COMMAND_TIMEOUT_S = 120.0
+GAPLESS = Path(sys.prefix) / "bin" / "gapless"
+READY = "Gapless is ready"
+
+
+class Ran(NamedTuple):
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(slots=True)
+class Newcomer:
+    """Sits in one folder; `.venv` there is the one that `make` would have made."""
+
+    folder: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def settle(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        venv = self.folder / ".venv"
+        if not venv.exists():
+            venv.symlink_to(sys.prefix)
+
+    async def gapless(self, *arguments: str) -> Ran:
+        return await self.run(str(GAPLESS), *arguments)
+
+    async def bash(self, script: str) -> Ran:
+        """As typed: what fails does not end it, as in a terminal."""
+        return await self.run("bash", "-c", script)
+
+    async def run(self, *command: str) -> Ran:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=self.folder,
+            env=self._environment(),
+        )
+        out, err = await asyncio.wait_for(process.communicate(), COMMAND_TIMEOUT_S)
+        assert process.returncode is not None
+        return Ran(process.returncode, out.decode(), err.decode())
+
+    @asynccontextmanager
+    async def up(self, program: str, *options: str, data_dir: Path) -> AsyncIterator[Started]:
+        """`gapless up` until the block is left; then Ctrl-C, unless it has ended by then."""
+        said = self.folder / "up.log"
+        with said.open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                program, "up", *options,
+                stdout=log, stderr=log, cwd=self.folder, env=self._environment(), start_new_session=True,
+            )  # fmt: skip
+        try:
+            deadline_s = time.monotonic() + READY_TIMEOUT_S
+            while READY not in said.read_text():
+                assert process.returncode is None, said.read_text()
+                assert time.monotonic() < deadline_s, said.read_text()
+                await asyncio.sleep(0.1)
+            yield Started(RunningStack(data_dir, process), said)
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGINT)
+            try:
+                await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+            finally:
+                if process.returncode is None:
+                    process.kill()
+        assert process.returncode == 0, said.read_text()
+
+    def _environment(self) -> dict[str, str]:
+        """A terminal's, where nobody has set anything of ours and no virtual environment is active."""
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("GAPLESS_")}
+        bin_folder = str(GAPLESS.parent)
+        ours["PATH"] = os.pathsep.join(p for p in ours.get("PATH", "").split(os.pathsep) if p != bin_folder)
+        return {**ours, **self.variables}
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A stack that is up, and what `up` said."""
+
+    stack: RunningStack
+    log: Path
+
+    @property
+    def printed_commands(self) -> str:
+        """The lines after "A first chat:", as they stand there."""
+        _, _, after = self.log.read_text().partition("A first chat:\n")
+        lines = []
+        for line in after.splitlines():
+            if not line.startswith("  "):
+                break
+            lines.append(line)
+        assert lines, self.log.read_text()
+        return "\n".join(lines)

@@ -1,0 +1,318 @@
+"""For the tests of the projector: random valid histories, records put into tables without Kafka or into Kafka without
+a sequencer, and the tables as plain rows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from schemas.bodies import CommandType, Mark, MessageSend
+from schemas.encoding import encode_outcome, event_source
+from schemas.errors import Reason
+from schemas.events import EventType, Outcome
+from schemas.ids import ChatId, UserId
+from schemas.log import Stamp
+from schemas.topics import topic_specs
+from services.projector.apply import COPY_FROM_ROWS, apply_sql, load_position, look_up, schema_name, write_batch
+from services.projector.rows import changes_of, wanted
+from services.projector.settings import topic_names
+from services.projector.tables import Changes
+from services.projector.validity import Position, judge_records
+from services.runtime.kafka.producer import Producer
+from services.runtime.kafka.topics import create_topics
+from services.runtime.postgres import Connection
+from services.runtime.settings import KafkaSettings, PostgresSettings
+from tests.support.chat_log import ChatLog, LogRecord, Sent
+
+TOPIC_ID: Final = "a-topic"
+USERS: Final = tuple(UserId(f"{n:08d}-0000-4000-8000-000000000000") for n in range(1, 6))
+
+
+class Action(NamedTuple):
+    """One step of a random history: what, and three numbers that choose among what is possible then."""
+
+    what: str
+    a: int
+    b: int
+    c: int
+
+
+WHAT: Final = (
+    "send", "send", "send", "send", "reply", "reply", "read", "read", "read", "delivered", "leave", "join", "join",
+    "create", "refused", "repeated", "unchanged", "open", "fenced", "copy",
+)  # fmt: skip
+
+actions: Final = st.lists(
+    st.builds(Action, st.sampled_from(WHAT), st.integers(0, 1_000), st.integers(0, 1_000), st.integers(0, 1_000)),
+    min_size=25,
+    max_size=80,
+)
+"""Any list of them is a history: what is not possible at its turn becomes something that is, or nothing."""
+
+
+@dataclass(slots=True)
+class _Chat:
+    chat_id: ChatId
+    present: dict[UserId, list[int]]
+    """Member → [read_seq, delivered_seq]."""
+    direct: bool = False
+    """Nobody joins or leaves it."""
+    sent: list[Sent] = field(default_factory=list)
+
+
+class History:
+    """Writes actions into a ChatLog; it keeps what a sequencer must know to accept only what is valid."""
+
+    def __init__(self, log: ChatLog | None = None) -> None:
+        self.log = log or ChatLog()
+        self._chats: list[_Chat] = []
+        self.log.open()
+
+    def run(self, steps: Sequence[Action]) -> list[LogRecord]:
+        for step in steps:
+            getattr(self, f"_{step.what}")(step)
+        return self.log.events
+
+    def _chat(self, step: Action) -> _Chat:
+        if not self._chats:
+            self._create(step)
+        return self._chats[step.a % len(self._chats)]
+
+    def _member(self, chat: _Chat, step: Action) -> UserId:
+        return sorted(chat.present)[step.b % len(chat.present)]
+
+    def _create(self, step: Action) -> None:
+        creator, other = USERS[step.b % len(USERS)], USERS[step.c % len(USERS)]
+        if step.a % 4 == 0:
+            if any(c.direct and set(c.present) == {creator, other} for c in self._chats):
+                return
+            direct = self.log.create_direct(creator, other)
+            self._chats.append(_Chat(direct, {user: [0, 0] for user in (creator, other)}, direct=True))
+        else:
+            others = [user for n, user in enumerate(USERS) if user != creator and step.c >> n & 1]
+            name = self.log.name_here(creator, f"chat {len(self._chats)}")
+            group = self.log.create(creator, name, others)
+            self._chats.append(_Chat(group, {user: [0, 0] for user in (creator, *others)}))
+
+    def _send(self, step: Action, reply_to: str | None = None) -> None:
+        chat = self._chat(step)
+        metadata = {"n": step.c} if step.c % 7 == 0 else None
+        sent = self.log.send(
+            chat.chat_id, self._member(chat, step), f"text {step.c}", metadata=metadata, reply_to_message_id=reply_to
+        )
+        chat.sent.append(sent)
+
+    def _reply(self, step: Action) -> None:
+        chat = self._chat(step)
+        if chat.sent:
+            self._send(step, reply_to=chat.sent[-1 - step.c % min(6, len(chat.sent))].id)
+
+    def _read(self, step: Action) -> None:
+        self._mark(step, 0, self.log.read)
+
+    def _delivered(self, step: Action) -> None:
+        self._mark(step, 1, self.log.delivered)
+
+    def _mark(self, step: Action, cursor: int, mark: Callable[[ChatId, UserId, int], Sent]) -> None:
+        chat = self._chat(step)
+        user = self._member(chat, step)
+        now, last = chat.present[user][cursor], len(chat.sent)
+        if now < last:
+            chat.present[user][cursor] = now + 1 + step.c % (last - now)
+            mark(chat.chat_id, user, chat.present[user][cursor])
+
+    def _leave(self, step: Action) -> None:
+        chat = self._chat(step)
+        if len(chat.present) > 1 and not chat.direct:
+            user = self._member(chat, step)
+            self.log.remove(chat.chat_id, user, user)
+            del chat.present[user]
+
+    def _join(self, step: Action) -> None:
+        chat = self._chat(step)
+        absent = [user for user in USERS if user not in chat.present]
+        if absent and not chat.direct:
+            user = absent[step.c % len(absent)]
+            self.log.add(chat.chat_id, self._member(chat, step), user, "admin" if step.c % 3 else "member")
+            chat.present[user] = [len(chat.sent), len(chat.sent)]
+
+    def _refused(self, step: Action) -> None:
+        chat = self._chat(step)
+        command = self.log.command(CommandType.MESSAGE_SEND, chat.chat_id, USERS[0], MessageSend(text="no"))
+        self.log.reject(command, Reason.NOT_MEMBER)
+
+    def _repeated(self, step: Action) -> None:
+        chat = self._chat(step)
+        if chat.sent:
+            self.log.duplicate(chat.sent[step.c % len(chat.sent)])
+
+    def _unchanged(self, step: Action) -> None:
+        chat = self._chat(step)
+        user = self._member(chat, step)
+        self.log.unchanged(self.log.command(CommandType.READ_MARK, chat.chat_id, user, Mark(up_to_seq=0)))
+
+    def _open(self, _: Action) -> None:
+        self.log.open()
+
+    def _fenced(self, step: Action) -> None:
+        """A record of an earlier term, as a replaced writer appends it: void."""
+        outcome = Outcome(type=EventType.MESSAGE_SENT, at_ms=self.log.at_ms, body=b"not even read", position=1, seq=1)
+        stamp = Stamp(self.log.term - 1, self.log.index + 1 + step.a, 1)
+        self.log.append(encode_outcome(outcome, stamp, event_source(self.log.partition)))
+
+    def _copy(self, step: Action) -> None:
+        """A batch that arrived twice: void."""
+        again = self.log.events[-1 - step.a % min(4, len(self.log.events))]
+        self.log.append(again.encoded())
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    position: Position
+    changes: Changes
+    voids: int
+
+
+async def write_records(
+    connection: Connection,
+    version: int,
+    records: Sequence[LogRecord],
+    *,
+    partition: int = 0,
+    copy_from: int = COPY_FROM_ROWS,
+) -> Written:
+    """One batch into a projection, by the functions that the projector uses; `connection` is in autocommit."""
+    sql = apply_sql(version)
+    _, start = await load_position(connection, sql, partition=partition, topic_id=TOPIC_ID)
+    judged = judge_records(start, records, read_up_to=records[-1].offset + 1)
+    assert judged.stop is None, judged.stop
+    known = await look_up(connection, sql, wanted(judged.events))
+    changes = changes_of(judged.events, known, partition=partition, outcomes_since_ms=0)
+    await write_batch(
+        connection, sql, partition=partition, topic_id=TOPIC_ID, start=start, end=judged.end, changes=changes,
+        copy_from=copy_from,
+    )  # fmt: skip
+    return Written(judged.end, changes, judged.voids)
+
+
+TABLES: Final = {
+    "chats": "chat_id",
+    "chat_participants": "chat_id, user_id",
+    "chat_messages": "chat_id, seq",
+    "outcomes": "partition, index",
+    "projection_positions": "partition",
+}
+
+
+async def dump(connection: Connection, schema: str) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table, without the times at which they were written."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for table, order in TABLES.items():
+        cursor = await connection.execute(f"SELECT * FROM {schema}.{table} ORDER BY {order}".encode())
+        assert cursor.description is not None
+        names = [column.name for column in cursor.description]
+        found = [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
+        rows[table] = [{k: v for k, v in row.items() if k != "updated_at"} for row in found]
+    return rows
+
+
+async def empty(connection: Connection, version: int) -> None:
+    schema = schema_name(version)
+    for table in ("chat_participants", "chat_messages", "chats", "outcomes", "projection_positions"):
+        await connection.execute(f"DELETE FROM {schema}.{table}".encode())
+
+
+CONTRADICTIONS: Final = """
+    SELECT 'own_live_after_read', p.chat_id::text, p.user_id::text FROM {s}.chat_participants p
+    WHERE p.own_live_after_read <> (
+        SELECT count(*) FROM {s}.chat_messages m
+        WHERE m.chat_id = p.chat_id AND m.sender_id = p.user_id AND m.seq > p.read_seq AND m.deleted_at IS NULL)
+    UNION ALL
+    SELECT 'reply_count', m.chat_id::text, m.seq::text FROM {s}.chat_messages m
+    WHERE m.reply_count <> (
+        SELECT count(*) FROM {s}.chat_messages r WHERE r.chat_id = m.chat_id AND r.root_seq = m.seq)
+    UNION ALL
+    SELECT 'root_seq', r.chat_id::text, r.seq::text
+    FROM {s}.chat_messages r JOIN {s}.chat_messages a ON a.message_id = r.reply_to_message_id
+    WHERE r.root_seq IS DISTINCT FROM coalesce(a.root_seq, a.seq)
+    UNION ALL
+    SELECT 'changed_position', m.chat_id::text, m.seq::text FROM {s}.chat_messages m
+    WHERE m.changed_position <> greatest(m.position, (
+        SELECT max(r.position) FROM {s}.chat_messages r WHERE r.chat_id = m.chat_id AND r.root_seq = m.seq))
+    UNION ALL
+    SELECT 'last_seq', c.chat_id::text, c.last_seq::text FROM {s}.chats c, LATERAL (
+        SELECT coalesce(max(seq), 0) AS last, count(*) AS all_of_them, max(sent_at) AS at
+        FROM {s}.chat_messages WHERE chat_id = c.chat_id) m
+    WHERE c.last_seq <> m.last OR c.last_seq <> m.all_of_them OR c.last_message_at IS DISTINCT FROM m.at
+"""
+"""What the columns mean, asked of the rows they are drawn from; each answer is a wrong value."""
+
+
+async def contradictions(connection: Connection, schema: str) -> list[tuple[Any, ...]]:
+    cursor = await connection.execute(CONTRADICTIONS.replace("{s}", schema).encode())
+    return list(await cursor.fetchall())
+
+
+def postgres_of(dsn: str) -> PostgresSettings:
+    return PostgresSettings(dsn=SecretStr(dsn))
+
+
+def log_of_its_own(kafka: str, *, partitions: int = 1) -> KafkaSettings:
+    """Settings of a log that no other test touches."""
+    return KafkaSettings(
+        bootstrap_servers=kafka, topic_prefix=f"t{uuid4().hex[:10]}.", partitions=partitions, session_timeout_s=6.0
+    )
+
+
+async def make_topics(kafka: KafkaSettings) -> None:
+    """The topics of a log of one's own, with the production settings."""
+    names = topic_names(kafka)
+    specs = topic_specs(
+        names, partitions=kafka.partitions, reply_partitions=kafka.reply_partitions, replication_factor=1
+    )
+    await create_topics(kafka.bootstrap_servers, [spec for spec in specs if spec.name == names.events])
+
+
+class LogWriter:
+    """Appends what a ChatLog holds to its partition of `chat.events`, in order."""
+
+    def __init__(self, kafka: KafkaSettings, log: ChatLog) -> None:
+        self._topic = topic_names(kafka).events
+        self._log = log
+        self._producer = Producer(bootstrap_servers=kafka.bootstrap_servers, client_id="test", linger_ms=1)
+        self._sent = 0
+
+    async def __aenter__(self) -> LogWriter:
+        await self._producer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._producer.stop()
+
+    async def flush(self) -> int:
+        """Everything new; the end offset of the partition."""
+        end = self._sent
+        while self._sent < len(self._log.events):
+            records = self._log.events[self._sent : self._sent + 500]
+            offsets = await asyncio.gather(
+                *(self._producer.send(self._topic, self._log.partition, r.encoded(), 20.0) for r in records)
+            )
+            assert list(offsets) == [r.offset for r in records], "the log in Kafka is not the one in memory"
+            self._sent += len(records)
+            end = offsets[-1] + 1
+        return end
+
+
+async def until(met: Callable[[], Awaitable[bool]], what: str, *, timeout_s: float = 30.0) -> None:
+    """Asks until it is so; fails with `what` was waited for."""
+    deadline_s = time.monotonic() + timeout_s
+    while not await met():
+        assert time.monotonic() < deadline_s, f"not within {timeout_s:g} s: {what}"
+        await asyncio.sleep(0.01)

@@ -1,0 +1,211 @@
+"""A read model written by hand: rows as the projector leaves them, inserted by plain SQL, and query on top of it.
+
+    with read_model_database(postgres) as dsn, world_of(dsn) as world:
+        chat = world.chat(anna, ben)
+        world.send(chat, anna, "hello")
+        async with Api(dsn) as api:
+            await api.json(f"/v1/chats/{chat}/messages", ben)
+
+Each test makes chats and users of its own, so the tests of a module share a database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import httpx
+import psycopg
+from fastapi import FastAPI
+from psycopg.types.json import Jsonb
+
+from schemas import ids
+from schemas.ids import ChatId, UserId
+from services.projector.migrations import migrate
+from services.query.app import QueryService, create_app
+from services.query.settings import QueryProcessSettings, QuerySettings
+from services.runtime.auth import mint_token
+from services.runtime.settings import AuthSettings, KafkaSettings, PostgresSettings
+from tests.support.stack import fresh_database
+
+SECRET = "a secret of at least thirty-two bytes"
+PARTITIONS = 8
+T = TypeVar("T")
+
+
+def somebody() -> UserId:
+    """A user nobody has met before."""
+    return UserId(str(uuid4()))
+
+
+@contextmanager
+def read_model_database(postgres: str) -> Iterator[str]:
+    """DSN of a database that is what the projector's release needs, and empty."""
+
+    async def prepare(dsn: str) -> None:
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+            await migrate(connection)
+
+    with fresh_database(postgres) as dsn:
+        asyncio.run(prepare(dsn))
+        yield dsn
+
+
+@contextmanager
+def world_of(dsn: str, schema: str = "chat_v1") -> Iterator[World]:
+    with psycopg.connect(dsn, autocommit=True, options=f"-c search_path={schema}") as connection:
+        yield World(connection)
+
+
+class World:
+    """Writes into the tables of one projection; every method commits."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+
+    def sql(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
+        """Any statement, by names without a schema."""
+        cursor = self._connection.execute(statement.encode(), values or None)
+        return cursor.fetchall() if cursor.description is not None else []
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """What is written inside becomes visible at its end, at once."""
+        return self._connection.transaction()
+
+    def chat(self, *members: UserId, name: str = "ops", created_at: str = "2026-01-01T00:00:00Z") -> ChatId:
+        """A group of these members, the first its owner."""
+        chat_id = ChatId(str(uuid4()))
+        self.copy_chat(chat_id, members, name, created_at)
+        return chat_id
+
+    def copy_chat(self, chat_id: ChatId, members: Iterable[UserId], name: str, created_at: str) -> None:
+        owner, *others = members
+        self.sql(
+            "INSERT INTO chats (chat_id, kind, name, created_by, created_at, last_seq, last_position)"
+            " VALUES (%(chat)s, 'group', %(name)s, %(owner)s, %(at)s, 0, 1)",
+            chat=chat_id, name=name, owner=owner, at=created_at,
+        )  # fmt: skip
+        self.join(chat_id, owner, role="owner", at=created_at)
+        for user in others:
+            self.join(chat_id, user, at=created_at)
+
+    def join(self, chat: ChatId, user: UserId, *, role: str = "member", at: str = "2026-01-01T00:00:00Z") -> None:
+        self.sql(
+            "INSERT INTO chat_participants (chat_id, user_id, role, joined_at, joined_seq, read_seq, delivered_seq,"
+            " own_live_after_read, changed_position) SELECT chat_id, %(user)s, %(role)s, %(at)s, last_seq, last_seq,"
+            " last_seq, 0, last_position FROM chats WHERE chat_id = %(chat)s",
+            chat=chat, user=user, role=role, at=at,
+        )  # fmt: skip
+
+    def leave(self, chat: ChatId, user: UserId) -> None:
+        self.sql(
+            "UPDATE chat_participants SET left_at = now() WHERE chat_id = %(chat)s AND user_id = %(user)s",
+            chat=chat, user=user,
+        )  # fmt: skip
+
+    def send(self, chat: ChatId, sender: UserId, text: str = "hello", **columns: object) -> int:
+        """One message; its seq. `columns` overrides what the row holds."""
+        with self._connection.transaction():
+            ((seq, position),) = self.sql(
+                "UPDATE chats SET last_seq = last_seq + 1, last_position = last_position + 1,"
+                " last_message_at = coalesce(%(at)s, now()) WHERE chat_id = %(chat)s RETURNING last_seq, last_position",
+                chat=chat, at=columns.get("sent_at"),
+            )  # fmt: skip
+            key = f"k-{seq}"
+            row: dict[str, object] = {
+                "chat_id": chat, "seq": seq, "message_id": ids.command_id(chat, sender, key), "sender_id": sender,
+                "message_text": text, "client_generated_id": key, "reply_count": 0, "media_urls": [],
+                "sent_at": "now", "position": position, "changed_position": position,
+            }  # fmt: skip
+            row |= {name: Jsonb(value) if name == "metadata" else value for name, value in columns.items()}
+            values = ", ".join(f"%({name})s" for name in row)
+            self.sql(f"INSERT INTO chat_messages ({', '.join(row)}) VALUES ({values})", **row)
+            self.sql(
+                "UPDATE chat_participants SET own_live_after_read = own_live_after_read + 1"
+                " WHERE chat_id = %(chat)s AND user_id = %(sender)s",
+                chat=chat, sender=sender,
+            )  # fmt: skip
+        return int(seq)
+
+    def mark(self, chat: ChatId, user: UserId, *, read: int | None = None, delivered: int | None = None) -> None:
+        self.sql(
+            "UPDATE chat_participants p SET read_seq = coalesce(%(read)s, read_seq),"
+            " last_read_at = CASE WHEN %(read)s::bigint IS NULL THEN last_read_at ELSE '2026-02-03T04:05:06.789Z' END,"
+            " delivered_seq = coalesce(%(delivered)s, delivered_seq), own_live_after_read = (SELECT count(*) FROM"
+            " chat_messages m WHERE m.chat_id = p.chat_id AND m.sender_id = p.user_id AND m.deleted_at IS NULL"
+            " AND m.seq > coalesce(%(read)s, p.read_seq)) WHERE chat_id = %(chat)s AND user_id = %(user)s",
+            chat=chat, user=user, read=read, delivered=delivered,
+        )  # fmt: skip
+
+    def head(self, partition: int, *, index: int, command_offset: int = 0) -> None:
+        """How far the projection of a partition has come."""
+        self.sql(
+            "INSERT INTO projection_positions (partition, topic_id, next_offset, term, index, command_offset,"
+            " last_timestamp_ms, updated_at) VALUES (%(partition)s, 't', %(index)s, 1, %(index)s, %(offset)s, 0, now())"
+            " ON CONFLICT (partition) DO UPDATE SET index = excluded.index, command_offset = excluded.command_offset",
+            partition=partition, index=index, offset=command_offset,
+        )  # fmt: skip
+
+    def outcome(
+        self, partition: int, index: int, command_id: str, sender: UserId, outcome: str, **more: object
+    ) -> None:
+        row: dict[str, object] = {
+            "partition": partition, "index": index, "command_id": command_id, "sender_id": sender,
+            "outcome": outcome, "type": f"command.{outcome}.v1", "at": "now", **more,
+        }  # fmt: skip
+        values = ", ".join(f"%({name})s" for name in row)
+        self.sql(f"INSERT INTO outcomes ({', '.join(row)}) VALUES ({values})", **row)
+
+
+class Api:
+    """The application of query on a database, asked without a socket in between."""
+
+    def __init__(
+        self, dsn: str, *, at_least_timeout_s: float = 20.0, read_timeout_s: float = 10.0, **pool: Any
+    ) -> None:
+        query = QuerySettings(
+            postgres=PostgresSettings(dsn=dsn, **pool),
+            kafka=KafkaSettings(partitions=PARTITIONS),
+            at_least_timeout_s=at_least_timeout_s,
+            read_timeout_s=read_timeout_s,
+        )
+        self.app: FastAPI
+        self.service: QueryService
+        self.app, self.service = create_app(QueryProcessSettings(query=query, auth=AuthSettings(secret=SECRET)))
+        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://query")
+
+    async def __aenter__(self) -> Api:
+        await self.service.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+        await self.service.stop()
+
+    async def get(
+        self, path: str, user: UserId, *, at_least: str | None = None, scopes: Iterable[str] = (), **query: object
+    ) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {mint_token(SECRET, user, scopes=scopes)}"}
+        if at_least is not None:
+            headers["Gapless-At-Least"] = at_least
+        given = {name: str(value) for name, value in query.items() if value is not None}
+        return await self._client.get(path, headers=headers, params=given)
+
+    async def json(self, path: str, user: UserId, **more: Any) -> Any:
+        """The body of an answer that must be 200."""
+        answer = await self.get(path, user, **more)
+        assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+
+def run(dsn: str, story: Callable[[Api], Awaitable[T]], **settings: Any) -> T:
+    """What a story told to a started Api gives."""
+
+    async def inside() -> T:
+        async with Api(dsn, **settings) as api:
+            return await story(api)
+
+    return asyncio.run(inside())

@@ -1,0 +1,146 @@
+"""The whole system as a person starts it, `gapless up`, on a folder of its own; with what the tests do to it.
+
+async with RunningStack.up(tmp_path, sequencers=2) as stack:
+    async with stack.client() as http: ...
+    stack.kill("sequencer-1")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from schemas import ids
+
+READY_TIMEOUT_S = 150.0
+STOP_TIMEOUT_S = 60.0
+GAPLESS = (sys.executable, "-P", "-m", "services.ops")
+
+
+@dataclass(slots=True)
+class RunningStack:
+    """A stack that is up; `document` is what stack.json says now."""
+
+    folder: Path
+    process: asyncio.subprocess.Process
+    partitions: int = 8
+
+    @classmethod
+    @asynccontextmanager
+    async def up(
+        cls, folder: Path, *options: str, environment: Mapping[str, str] | None = None
+    ) -> AsyncIterator[RunningStack]:
+        log = (folder / "up.log").open("wb")
+        process = await asyncio.create_subprocess_exec(
+            *GAPLESS, "up", "--data-dir", str(folder / "d"), *options,
+            stdout=log, stderr=log, env={**os.environ, **(environment or {})}, start_new_session=True,
+        )  # fmt: skip
+        stack = cls(folder / "d", process)
+        try:
+            await stack._ready()
+            yield stack
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                log.close()
+
+    async def _ready(self) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while not (self.folder / "stack.json").exists():
+            said = (self.folder.parent / "up.log").read_text()[-3000:]
+            assert self.process.returncode is None, f"gapless up ended with {self.process.returncode}: {said}"
+            assert time.monotonic() < deadline, f"gapless up is not ready: {said}"
+            await asyncio.sleep(0.1)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "stack.json").read_text())
+        return found
+
+    @property
+    def api_url(self) -> str:
+        return str(self.document["api_url"])
+
+    def client(self, **options: Any) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=400, max_keepalive_connections=400)
+        return httpx.AsyncClient(base_url=self.api_url, timeout=40.0, limits=limits, trust_env=False, **options)
+
+    def signal(self, name: str, number: signal.Signals) -> int:
+        """Sends it to a process of the stack; its pid."""
+        pid = int(self.document["processes"][name])
+        os.kill(pid, number)
+        return pid
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL, and back again when stack.json names another process."""
+        await self.replaced(name, self.signal(name, signal.SIGKILL))
+
+    async def replaced(self, name: str, pid: int) -> None:
+        """Returns when another process than `pid` has that name."""
+        await self.until(lambda: self.document["processes"][name] != pid, f"{name} is started again")
+
+    async def until(self, condition: Any, what: str, timeout_s: float = 60.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, f"in vain, for {timeout_s:g} s: {what}"
+            await asyncio.sleep(0.02)
+
+    async def metric(self, name: str, series: str) -> float:
+        """The value of one series of a process; 0 where it has none, or the process does not answer."""
+        try:
+            async with httpx.AsyncClient(timeout=3.0, trust_env=False) as http:
+                text = (await http.get(f"{self.document['ops_urls'][name]}/metrics")).text
+        except httpx.TransportError:
+            return 0.0
+        for line in text.splitlines():
+            if line.startswith(series + " "):
+                return float(line.split()[-1])
+        return 0.0
+
+    async def owner(self, chat_id: str) -> str | None:
+        """The sequencer that writes in a chat's partition now."""
+        partition = ids.partition_of(chat_id, self.partitions)
+        for name in self.document["processes"]:
+            series = f'gapless_sequencer_term{{partition="{partition}"}}'
+            if name.startswith("sequencer") and await self.metric(name, series) > 0:
+                return str(name)
+        return None
+
+    async def gapless(self, *arguments: str, fails: bool = False) -> Any:
+        """Runs a command against this stack with --json; what it printed. `fails`: its exit code is to be 1."""
+        process = await asyncio.create_subprocess_exec(
+            *GAPLESS, *arguments, "--json",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **self.environment},
+        )  # fmt: skip
+        out, err = await asyncio.wait_for(process.communicate(), 180)
+        assert process.returncode == (1 if fails else 0), (arguments, process.returncode, out[-2000:], err[-2000:])
+        return json.loads(out)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a `gapless` command needs to talk to this stack."""
+        document = self.document
+        return {"GAPLESS_KAFKA_BOOTSTRAP": document["kafka"], "GAPLESS_POSTGRES_DSN": document["postgres"]}
+
+    async def token(self, user: str, *scopes: str) -> str:
+        options = [option for scope in scopes for option in ("--scope", scope)]
+        arguments = ("token", "--user", user, "--data-dir", str(self.folder), *options)
+        found: dict[str, str] = await self.gapless(*arguments)
+        return found["token"]

@@ -1,0 +1,101 @@
+"""A real `gapless sequencer` on a scene's topics, with what tests ask of it from outside.
+
+async with SequencerProcess.on(scene, folder) as sequencer:
+    await sequencer.until_ready()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from devstack.ports import choose_ports
+from tests.support.sequencing import Scene
+
+DEADLINE_S = 60.0
+
+
+@dataclass(slots=True)
+class SequencerProcess:
+    """A running one. `log_path` is what it says on standard error."""
+
+    process: asyncio.subprocess.Process
+    url: str
+    log_path: Path
+
+    @classmethod
+    @asynccontextmanager
+    async def on(cls, scene: Scene, folder: Path, **environment: str) -> AsyncIterator[SequencerProcess]:
+        """Killed at the end, however it stands then."""
+        (port,) = choose_ports(1)
+        log_path = folder / f"sequencer-{port}.log"
+        settings = {
+            "GAPLESS_KAFKA_BOOTSTRAP": scene.kafka,
+            "GAPLESS_KAFKA_TOPIC_PREFIX": scene.names.commands.removesuffix("chat.commands"),
+            "GAPLESS_KAFKA_PARTITIONS": str(scene.partitions),
+            "GAPLESS_KAFKA_REPLY_PARTITIONS": str(scene.reply_partitions),
+            "GAPLESS_KAFKA_SESSION_TIMEOUT_S": "2",
+            "GAPLESS_SEQUENCER_STATE_DIR": str(folder / "state"),
+            "GAPLESS_OPS_PORT": str(port),
+            "GAPLESS_LOG_FORMAT": "json",
+        }
+        with log_path.open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "services.ops", "sequencer",
+                env={**os.environ, **settings, **environment}, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        try:
+            yield cls(process, f"http://127.0.0.1:{port}", log_path)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    async def troubles(self) -> list[str] | None:
+        """What /readyz complains of, nothing when it is ready; None while it does not answer."""
+        try:
+            async with httpx.AsyncClient(timeout=3.0, trust_env=False) as http:
+                answer = await http.get(f"{self.url}/readyz")
+        except httpx.TransportError:
+            return None
+        return [] if answer.status_code == httpx.codes.OK else list(answer.json()["reasons"])
+
+    async def until_ready(self) -> None:
+        await self.until_troubles(lambda troubles: troubles == [], "it is ready")
+
+    async def until_troubles(self, condition: object, what: str) -> list[str]:
+        """Returns what /readyz complains of, once the condition holds for it."""
+        assert callable(condition)
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            troubles = await self.troubles()
+            if troubles is not None and condition(troubles):
+                return troubles
+            assert self.process.returncode is None, f"it ended ({self.process.returncode}): {self.said[-2000:]}"
+            assert time.monotonic() < deadline, f"in vain: {what}; it says {troubles}, {self.said[-2000:]}"
+            await asyncio.sleep(0.1)
+
+    async def metric(self, series: str) -> float:
+        """Of one series; 0 where it has none."""
+        async with httpx.AsyncClient(timeout=3.0, trust_env=False) as http:
+            text = (await http.get(f"{self.url}/metrics")).text
+        return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(series + " ")), 0.0)
+
+    @property
+    def said(self) -> str:
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+
+def connections(pid: int, servers: str) -> int:
+    """TCP connections that a process has to these servers (`host:port,…`)."""
+    ports = {int(server.rsplit(":", 1)[1]) for server in servers.split(",")}
+    return sum(1 for c in psutil.Process(pid).net_connections(kind="tcp") if c.raddr and c.raddr.port in ports)

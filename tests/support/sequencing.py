@@ -1,0 +1,270 @@
+"""A log of its own on a real broker, with a client that speaks only the wire contract, and writers run in this process.
+
+async with Scene.on(kafka) as scene:
+    async with scene.writer(chat.partition):
+        offset = await scene.command(...)
+        outcome = await scene.outcome_of(partition, offset)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiokafka import AIOKafkaProducer
+
+from schemas import ids
+from schemas.bodies import MARKS, Body, ChatCreate, MessageSend, canonical_body
+from schemas.encoding import Command, Encoded, ReplyTo, encode_command, read_outcome
+from schemas.events import Outcome, decode_rejected
+from schemas.ids import ChatId, CommandId, UserId
+from schemas.log import EMPTY, Stamp, Verdict, after, judge, read_stamp
+from schemas.replies import Reply, decode_replies
+from schemas.topics import TopicNames, topic_specs
+from services.runtime.kafka.producer import Producer
+from services.runtime.kafka.reader import PartitionReader
+from services.runtime.kafka.topics import create_topics
+from services.sequencer.app import wall_clock_ms
+from services.sequencer.hint import Hint
+from services.sequencer.kafka_ports import KafkaLogs, KafkaReplies
+from services.sequencer.ports import Logs
+from services.sequencer.store import RocksStore
+from services.sequencer.term import TermSettings
+from services.sequencer.writer import PartitionWriter, Status
+
+ANNA = UserId("11111111-1111-4111-8111-111111111111")
+BEN = UserId("22222222-2222-4222-8222-222222222222")
+DEADLINE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat:
+    chat_id: ChatId
+    partition: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """A record of the event log, judged."""
+
+    offset: int
+    stamp: Stamp
+    verdict: Verdict
+    outcome: Outcome
+
+
+@dataclass(slots=True)
+class Running:
+    """A writer in this process, with the hint in the test's hand."""
+
+    writer: PartitionWriter
+    hint: Hint
+    task: asyncio.Task[None]
+    state_dir: Path
+
+    async def until(self, *statuses: Status) -> None:
+        await until(lambda: self.writer.status in statuses, f"the writer is {statuses}")
+
+
+async def until(condition: Callable[[], bool], what: str, timeout_s: float = DEADLINE_S) -> None:
+    """Polls for a condition of this process, and says what it waited for in vain."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"in vain, for {timeout_s:g} s: {what}"
+        await asyncio.sleep(0.01)
+
+
+@dataclass(slots=True, kw_only=True)
+class Scene:
+    """Three topics, a producer, and what of both the tests need."""
+
+    kafka: str
+    names: TopicNames
+    partitions: int
+    reply_partitions: int
+    producer: Producer
+    _readers: list[PartitionReader] = field(default_factory=list)
+
+    @classmethod
+    @asynccontextmanager
+    async def on(cls, kafka: str, *, partitions: int = 4, reply_partitions: int = 2) -> AsyncIterator[Scene]:
+        names = TopicNames.prefixed(f"t{uuid.uuid4().hex[:8]}.")
+        specs = topic_specs(names, partitions=partitions, reply_partitions=reply_partitions, replication_factor=1)
+        await create_topics(kafka, specs)
+        producer = Producer(bootstrap_servers=kafka, client_id="test")
+        scene = cls(
+            kafka=kafka, names=names, partitions=partitions, reply_partitions=reply_partitions, producer=producer
+        )
+        try:
+            yield scene
+        finally:
+            await producer.stop()
+            for reader in scene._readers:
+                await reader.close()
+
+    # --- commands ---------------------------------------------------------------------------------------------
+
+    def group(self, name: str, creator: UserId = ANNA) -> Chat:
+        chat_id = ids.group_chat_id(creator, name)
+        return Chat(chat_id=chat_id, partition=ids.partition_of(chat_id, self.partitions))
+
+    async def create(self, name: str, members: Sequence[UserId] = (BEN,), creator: UserId = ANNA) -> Chat:
+        """Puts the creation of a group into its partition, sequenced or not."""
+        chat = self.group(name, creator)
+        body = ChatCreate(kind="group", name=name, members=list(members))
+        await self.command(chat, "chat.create.v1", body, key=f"create {name}".replace(" ", "-"), sender=creator)
+        return chat
+
+    async def send(self, chat: Chat, text: str, *, key: str, sender: UserId = ANNA) -> int:
+        """Puts a message into its partition; its offset there."""
+        return await self.command(chat, "message.send.v1", MessageSend(text=text), key=key, sender=sender)
+
+    async def command(
+        self,
+        chat: Chat,
+        command_type: str,
+        body: Body,
+        *,
+        key: str,
+        sender: UserId = ANNA,
+        reply_to: ReplyTo | None = None,
+    ) -> int:
+        command = Command(
+            offset=-1,
+            type=command_type,
+            body=canonical_body(body),
+            chat_id=chat.chat_id,
+            sender_id=sender,
+            client_generated_id=None if command_type in MARKS else key,
+            command_id=ids.command_id(chat.chat_id, sender, key)
+            if command_type not in MARKS
+            else CommandId(str(uuid.uuid4())),
+            reply_to=reply_to,
+        )
+        return await self.put(chat.partition, encode_command(command, "/tests"))
+
+    async def put(self, partition: int, record: Encoded) -> int:
+        """Any record at all into chat.commands."""
+        return await self.producer.send(self.names.commands, partition, record, DEADLINE_S)
+
+    @asynccontextmanager
+    async def plain_producer(self, **options: object) -> AsyncIterator[AIOKafkaProducer]:
+        """A Kafka producer with nothing of ours around it."""
+        producer = AIOKafkaProducer(bootstrap_servers=self.kafka, acks="all", **options)
+        await producer.start()
+        try:
+            yield producer
+        finally:
+            await producer.stop()
+
+    # --- the log ----------------------------------------------------------------------------------------------
+
+    async def append_raw(self, partition: int, record: Encoded) -> int:
+        """Straight into chat.events, as another writer would."""
+        return await self.producer.send(self.names.events, partition, record, DEADLINE_S)
+
+    async def log(self, partition: int) -> list[LogEntry]:
+        """The whole event log of a partition as it is now, each record judged."""
+        reader = await self.reader(self.names.events, partition)
+        _, end = await reader.bounds()
+        head, entries = EMPTY, []
+        while reader.position < end:
+            for record in await reader.read(max_records=10_000, timeout_s=1.0):
+                stamp = read_stamp(record.headers)
+                verdict = judge(head, stamp)
+                if verdict is not Verdict.VOID:
+                    head = after(head, stamp, record.timestamp)
+                entries.append(
+                    LogEntry(offset=record.offset, stamp=stamp, verdict=verdict, outcome=read_outcome(record))
+                )
+        return entries
+
+    async def outcome_of(self, partition: int, command_offset: int) -> Outcome:
+        """The valid outcome of a command, as soon as it is in the log."""
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            for entry in await self.log(partition):
+                if entry.verdict is Verdict.VALID and entry.stamp.command_offset == command_offset:
+                    return entry.outcome
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"command {command_offset} of partition {partition} has no outcome")
+
+    async def reason_of(self, partition: int, command_offset: int) -> str:
+        """Why a command was rejected."""
+        outcome = await self.outcome_of(partition, command_offset)
+        assert outcome.type == "command.rejected.v1", outcome
+        return decode_rejected(outcome.body).reason.value
+
+    async def replies(self, partition: int) -> list[Reply]:
+        """All replies of a reply partition as they are now."""
+        reader = await self.reader(self.names.replies, partition)
+        _, end = await reader.bounds()
+        found: list[Reply] = []
+        while reader.position < end:
+            for record in await reader.read(max_records=1_000, timeout_s=1.0):
+                found += decode_replies(record.value or b"[]")
+        return found
+
+    async def answers(self, reply_partition: int, command_offset: int) -> list[Reply]:
+        """All replies to a command, as soon as there is one: the log has the outcome first."""
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            found = [r for r in await self.replies(reply_partition) if r.command_offset == command_offset]
+            if found:
+                return found
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"nobody was told of command {command_offset}")
+
+    async def reader(self, topic: str, partition: int) -> PartitionReader:
+        reader = PartitionReader(bootstrap_servers=self.kafka, topic=topic, partition=partition, client_id="test")
+        await reader.start(0)
+        self._readers.append(reader)
+        return reader
+
+    # --- writers ----------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def writer(
+        self,
+        partition: int,
+        *,
+        state_dir: Path | None = None,
+        logs: Callable[[Logs], Logs] = lambda logs: logs,
+        word_timeout_s: float = 1.0,
+        partitions: int | None = None,
+    ) -> AsyncIterator[Running]:
+        """A writer that believes the partition is its own, until the test says otherwise. Stopped at the end."""
+        with tempfile.TemporaryDirectory(prefix="state-") as fresh:
+            folder = state_dir if state_dir is not None else Path(fresh)
+            hint = Hint(still_ours=lambda: True)
+            replies = KafkaReplies(self.producer, topic=self.names.replies, partitions=self.reply_partitions)
+            writer = PartitionWriter(
+                TermSettings(partition=partition, partitions=partitions or self.partitions, host="test"),
+                hint=hint,
+                logs=logs(
+                    KafkaLogs(
+                        bootstrap_servers=self.kafka, names=self.names, partition=partition, client_id="test-writer"
+                    )
+                ),
+                open_store=lambda topic_id: RocksStore(folder / str(partition), topic_id),
+                replies=replies,
+                now_ms=wall_clock_ms,
+                word_timeout_s=word_timeout_s,
+            )
+            hint.say(ours=True)
+            task = asyncio.create_task(writer.run())
+            running = Running(writer, hint, task, folder)
+            try:
+                yield running
+            finally:
+                writer.stop()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait_for(task, DEADLINE_S)
+                await replies.drain()

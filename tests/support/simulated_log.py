@@ -1,0 +1,303 @@
+"""A partition of a topic as Kafka gives it to us, and what can go wrong on the way to it: drawn from a seed.
+
+The log keeps what the protocol assumes of Kafka and no more: one order of records, a batch whole or not at all, what
+was acknowledged stays. Everything else is the network's: an append may land any time later, also after its appender
+is gone, twice, or never; its acknowledgement may be lost, late or say nothing; reads are slow, short or fail.
+
+tests/integration/test_log_conformance.py shows that readers and appenders here do as those of services/runtime/kafka
+on a real broker do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from schemas.encoding import Encoded, Record
+from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable, OffsetMissing
+from services.runtime.kafka.reader import Undecodable
+
+NEVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedRecord:
+    """A record as a reader gets it."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class SimulatedLog:
+    """One partition. Offsets are dense but for those that `skip` takes (the markers of a transaction)."""
+
+    def __init__(self) -> None:
+        self.first = 0
+        self.end = 0
+        self.records: list[SimulatedRecord | Undecodable] = []
+        self._waiting: dict[asyncio.Future[None], None] = {}
+
+    def append(self, records: Sequence[Encoded], *, timestamp_ms: int = 0) -> int:
+        """All of them, as one batch; the base offset."""
+        base = self.end
+        for record in records:
+            self.records.append(
+                SimulatedRecord(
+                    offset=self.end,
+                    timestamp=record.timestamp_ms if record.timestamp_ms is not None else timestamp_ms,
+                    key=record.key,
+                    value=record.value,
+                    headers=record.headers,
+                )
+            )
+            self.end += 1
+        self._wake()
+        return base
+
+    def append_undecodable(self) -> int:
+        """A record that the client cannot take apart."""
+        self.records.append(Undecodable(self.end, "by the simulation"))
+        self.end += 1
+        self._wake()
+        return self.end - 1
+
+    def skip(self) -> None:
+        """An offset that holds no record."""
+        self.end += 1
+        self._wake()
+
+    def trim(self, before: int) -> None:
+        """Deletes what stands before the offset."""
+        self.first = max(self.first, min(before, self.end))
+
+    def read(self, offset: int, most: int) -> tuple[list[Record], int]:
+        """Records from `offset` on, and the offset to go on at."""
+        found: list[Record] = []
+        low, high = 0, len(self.records)
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self.records[middle].offset < offset else (low, middle)
+        for record in self.records[low : low + most]:
+            found.append(record)
+            offset = record.offset + 1
+        if low + most >= len(self.records):
+            offset = self.end
+        return found, offset
+
+    async def grown_beyond(self, offset: int, timeout_s: float) -> None:
+        """Returns when there is something at `offset`, or the time is up."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while self.end <= offset and (left := deadline - loop.time()) > 0:
+            waiting: asyncio.Future[None] = loop.create_future()
+            self._waiting[waiting] = None
+            timer = loop.call_later(left, _resolve, waiting)
+            try:
+                await waiting
+            finally:
+                timer.cancel()
+                self._waiting.pop(waiting, None)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting:
+            _resolve(future)
+
+
+@dataclass(slots=True)
+class Network:
+    """What goes wrong between a client and the log. Chances are per call; all zero is a good day."""
+
+    random: Random
+    latency_s: float = 0.002
+    slow: float = 0.0
+    """A call that takes up to `slow_s`."""
+    slow_s: float = 3.0
+    unavailable: float = 0.0
+    """A call that fails with nothing done."""
+    reads_short: float = 0.0
+    """A read that ends early: at any record, or with nothing though there is something."""
+    refused: float = 0.0
+    """An append that fails at once; half of them land all the same, some time."""
+    lost: float = 0.0
+    """An append that never lands and is never acknowledged."""
+    unacknowledged: float = 0.0
+    """An append whose acknowledgement is lost; it lands in time or late."""
+    misplaced: float = 0.0
+    """An append acknowledged without an offset, or at one that was there before."""
+    copied: float = 0.0
+    """An append that lands once more, any time later; either copy may be acknowledged."""
+    late_s: float = 20.0
+    """How late a late landing may be."""
+    healed: bool = False
+    counts: dict[str, int] = field(default_factory=dict)
+    """Of what happened."""
+
+    def heal(self) -> None:
+        """Nothing goes wrong any more; what is under way still lands."""
+        self.slow = self.unavailable = self.reads_short = 0.0
+        self.refused = self.lost = self.unacknowledged = self.misplaced = self.copied = 0.0
+        self.healed = True
+
+    async def pass_by(self) -> None:
+        """A call's way there and back. Raises KafkaUnavailable where it fails."""
+        if self.latency_s or self.slow:
+            await _sleep(self.delay())
+        if self.happens("unavailable", self.unavailable):
+            raise KafkaUnavailable("by the simulation")
+
+    def delay(self) -> float:
+        if self.slow and self.happens("slow", self.slow):
+            return self.random.random() * self.slow_s
+        return self.random.random() * self.latency_s
+
+    def happens(self, what: str, chance: float) -> bool:
+        if chance and self.random.random() < chance:
+            self.counts[what] = self.counts.get(what, 0) + 1
+            return True
+        return False
+
+
+class SimulatedReader:
+    """As services.runtime.kafka.reader.PartitionReader."""
+
+    def __init__(self, log: SimulatedLog, network: Network, offset: int) -> None:
+        self._log = log
+        self._network = network
+        self._position = offset
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    async def seek(self, offset: int) -> None:
+        self._position = offset
+
+    async def read(self, *, max_records: int, timeout_s: float) -> list[Record]:
+        await self._network.pass_by()
+        if not self._log.first <= self._position <= self._log.end:
+            raise OffsetMissing(f"the log does not hold offset {self._position}")
+        if self._network.happens("read nothing", self._network.reads_short):
+            await _sleep(timeout_s)
+            return []
+        if self._log.end <= self._position:
+            await self._log.grown_beyond(self._position, timeout_s)
+        if self._network.happens("read short", self._network.reads_short):
+            max_records = self._network.random.randint(1, 3)
+        if self._position < self._log.first:
+            raise OffsetMissing(f"the log does not hold offset {self._position}")
+        records, self._position = self._log.read(self._position, max_records)
+        return records
+
+    async def bounds(self) -> tuple[int, int]:
+        await self._network.pass_by()
+        return self._log.first, self._log.end
+
+    async def close(self) -> None:
+        await _sleep(0.0)
+
+
+class SimulatedAppender:
+    """As services.runtime.kafka.appender.PartitionAppender: one append in flight, of no use after an error."""
+
+    def __init__(
+        self,
+        log: SimulatedLog,
+        network: Network,
+        *,
+        land: Callable[[Sequence[Encoded]], int] | None = None,
+    ) -> None:
+        """`land` is what appends to the log; another one may watch."""
+        self._log = log
+        self._network = network
+        self._land = land if land is not None else log.append
+        self._closed = False
+        self._told: int | None = None
+        # What has left the process goes its way, whatever becomes of the process.
+        self._world = contextvars.Context()
+
+    async def append(self, records: Sequence[Encoded], timeout_s: float) -> int:
+        if self._closed:
+            raise AppendUnknown("the producer is closed")
+        network, random = self._network, self._network.random
+        loop = asyncio.get_running_loop()
+        acknowledged: asyncio.Future[int] = loop.create_future()
+        append = list(records)
+        if network.happens("refused", network.refused):
+            if random.random() < 0.5:
+                self._later(random.random() * network.late_s, lambda: self._land(append))
+            await _sleep(network.delay())
+            raise AppendUnknown("refused, by the simulation")
+        if network.happens("lost", network.lost):
+            return await _within(acknowledged, timeout_s)
+        tells = not network.happens("unacknowledged", network.unacknowledged)
+        late = not tells and random.random() < 0.5
+        misplaced = network.happens("misplaced", network.misplaced)
+        told_of_copy = False
+        there_s = random.random() * network.late_s if late else network.delay()
+        if network.happens("copied", network.copied):
+            told_of_copy = tells and random.random() < 0.3
+            again_s = network.delay() if told_of_copy else random.random() * network.late_s
+            self._later(there_s + again_s, lambda: self._arrive(append, acknowledged, told_of_copy, misplaced))
+        self._later(there_s, lambda: self._arrive(append, acknowledged, tells and not told_of_copy, misplaced))
+        return await _within(acknowledged, timeout_s)
+
+    async def discard(self) -> bool:
+        self._closed = True
+        await _sleep(self._network.delay())
+        return True
+
+    async def stop(self) -> None:
+        self._closed = True
+        await _sleep(self._network.delay())
+
+    def _arrive(self, append: list[Encoded], told: asyncio.Future[int], tells: bool, misplaced: bool) -> None:
+        offset = self._land(append)
+        if tells:
+            random = self._network.random
+            # An offset below is one that this producer was told before: a broker that knows an old batch again.
+            if misplaced and (self._told is None or random.random() < 0.5):
+                self._later(self._network.delay(), lambda: _fail(told, "acknowledged without an offset"))
+                return
+            told_offset = self._told if misplaced and self._told is not None else offset
+            self._told = told_offset
+            self._later(self._network.delay(), lambda: _resolve_with(told, told_offset))
+
+    def _later(self, delay_s: float, what: Callable[[], object]) -> None:
+        asyncio.get_running_loop().call_later(delay_s, what, context=self._world)
+
+
+async def _within(acknowledged: asyncio.Future[int], timeout_s: float) -> int:
+    timer = asyncio.get_running_loop().call_later(
+        timeout_s, _fail, acknowledged, f"no acknowledgement within {timeout_s:g} s"
+    )
+    try:
+        return await acknowledged
+    finally:
+        timer.cancel()
+
+
+async def _sleep(delay_s: float) -> None:
+    await asyncio.sleep(delay_s)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _resolve_with(future: asyncio.Future[int], offset: int) -> None:
+    if not future.done():
+        future.set_result(offset)
+
+
+def _fail(future: asyncio.Future[int], why: str) -> None:
+    if not future.done():
+        future.set_exception(AppendUnknown(why))

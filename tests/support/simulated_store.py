@@ -1,0 +1,217 @@
+"""What a process leaves on its disk, and a store on it: as services.sequencer.store.RocksStore, in memory.
+
+A disk outlives its processes. After a crash it holds what was written, or what an older copy of the folder held, or
+nothing, or another topic's state: whatever a machine may wake up with. tests/simulation/test_stores.py shows that a
+store here does as one on RocksDB does; tests/support/simulated_rocks.py is the disk with real RocksDB on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from random import Random
+from typing import Protocol
+
+from schemas.ids import ChatId
+from services.sequencer.errors import StoreBroken
+from services.sequencer.ports import LogPosition, Store
+from services.sequencer.state import Changes, Chat, CommandKey, Member, MemberKey, Remembered, View
+
+
+class Damage(StrEnum):
+    """What became of a folder while no process had it."""
+
+    NONE = "as it was left"
+    OLDER = "an older copy"
+    WIPED = "empty"
+    FOREIGN = "of another topic"
+    TORN = "torn in the middle of a write"
+    """In memory a write is whole or not there, so there it is the same as NONE."""
+
+
+class Disk(Protocol):
+    """One folder of one machine, over the life of its processes."""
+
+    def open(self, topic_id: str) -> Store:
+        """The store of a new process; of the one before nothing runs any more. Raises StoreBroken."""
+        ...
+
+    def keep_copy(self) -> None:
+        """A backup that may come back some day."""
+        ...
+
+    def damage(self, damage: Damage) -> None: ...
+
+    def close(self) -> None:
+        """Nobody will use it again."""
+        ...
+
+
+@dataclass(slots=True)
+class Image:
+    """The content of a folder."""
+
+    topic_id: str = ""
+    position: LogPosition = field(default_factory=LogPosition)
+    chats: dict[ChatId, Chat] = field(default_factory=dict)
+    members: dict[MemberKey, Member] = field(default_factory=dict)
+    remembered: dict[CommandKey, Remembered] = field(default_factory=dict)
+
+    def copy(self) -> Image:
+        return Image(self.topic_id, self.position, dict(self.chats), dict(self.members), dict(self.remembered))
+
+    def differs_from(self, store: Store) -> str | None:
+        """The first value that a store has otherwise."""
+        view = store.load([], [], [])
+        for chat_id, chat in self.chats.items():
+            if view.chat(chat_id) != chat:
+                return f"chat {chat_id} is {view.chat(chat_id)}, not {chat}"
+        for member_key, member in self.members.items():
+            if view.member(member_key) != member:
+                return f"member {member_key} is {view.member(member_key)}, not {member}"
+        for command_key, remembered in self.remembered.items():
+            if view.remembered(command_key) != remembered:
+                return f"command {command_key} is {view.remembered(command_key)}, not {remembered}"
+        return None
+
+
+class MemoryDisk:
+    """A disk whose folder is an image in memory."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._older: list[Image] = []
+        self.image = Image()
+
+    def open(self, topic_id: str) -> SimulatedStore:
+        if self.image.topic_id != topic_id:
+            self.image = Image(topic_id)
+        return SimulatedStore(self)
+
+    def keep_copy(self) -> None:
+        self._older.append(self.image.copy())
+
+    def damage(self, damage: Damage) -> None:
+        if damage is Damage.OLDER and self._older:
+            self.image = self._random.choice(self._older).copy()
+        elif damage is Damage.WIPED:
+            self.image = Image()
+        elif damage is Damage.FOREIGN:
+            self.image = self.image.copy()
+            self.image.topic_id = "another"
+
+    def close(self) -> None:
+        pass
+
+
+class SimulatedStore:
+    """As RocksStore: a view that can be asked in bulk, and moved forward whole."""
+
+    def __init__(self, disk: MemoryDisk) -> None:
+        self._disk = disk
+        self.image = disk.image
+        self._open = True
+
+    @property
+    def position(self) -> LogPosition:
+        return self.image.position
+
+    def load(self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]) -> View:
+        self._check_open()
+        loaded = _Loaded(self.image)
+        for chat_id in chats:
+            loaded.chat(chat_id)
+        for member in members:
+            loaded.member(member)
+        for command in remembered:
+            loaded.remembered(command)
+        return loaded
+
+    def apply(self, changes: Changes, position: LogPosition) -> None:
+        self._check_open()
+        self.image.chats.update(changes.chats)
+        self.image.members.update(changes.members)
+        self.image.remembered.update(changes.remembered)
+        self.image.position = position
+
+    def wipe(self) -> None:
+        self.image = self._disk.image = Image(self.image.topic_id)
+        self._open = True
+
+    def close(self) -> None:
+        self._open = False
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise StoreBroken("the folder is closed")
+
+
+class _Loaded:
+    """Values as they were when they were first asked for."""
+
+    __slots__ = ("_chats", "_image", "_members", "_remembered")
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._chats: dict[ChatId, Chat | None] = {}
+        self._members: dict[MemberKey, Member | None] = {}
+        self._remembered: dict[CommandKey, Remembered | None] = {}
+
+    def chat(self, chat_id: ChatId) -> Chat | None:
+        if chat_id not in self._chats:
+            self._chats[chat_id] = self._image.chats.get(chat_id)
+        return self._chats[chat_id]
+
+    def member(self, key: MemberKey) -> Member | None:
+        if key not in self._members:
+            self._members[key] = self._image.members.get(key)
+        return self._members[key]
+
+    def remembered(self, key: CommandKey) -> Remembered | None:
+        if key not in self._remembered:
+            self._remembered[key] = self._image.remembered.get(key)
+        return self._remembered[key]
+
+
+class WatchedStore:
+    """Any store, with places to die at before and after each write, calls that fail, and somebody who watches."""
+
+    def __init__(
+        self,
+        inner: Store,
+        *,
+        seam: Callable[[], None],
+        breaks: Callable[[], bool],
+        moved: Callable[[LogPosition], None],
+    ) -> None:
+        """`seam` may not return; `breaks` tells whether a call fails; `moved` sees each position as it becomes true."""
+        self._inner = inner
+        self._seam = seam
+        self._breaks = breaks
+        self._moved = moved
+
+    @property
+    def position(self) -> LogPosition:
+        return self._inner.position
+
+    def load(self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]) -> View:
+        self._may_break()
+        return self._inner.load(chats, members, remembered)
+
+    def apply(self, changes: Changes, position: LogPosition) -> None:
+        self._may_break()
+        self._seam()
+        self._inner.apply(changes, position)
+        self._moved(position)
+        self._seam()
+
+    def wipe(self) -> None:
+        self._inner.wipe()
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _may_break(self) -> None:
+        if self._breaks():
+            raise StoreBroken("by the simulation")

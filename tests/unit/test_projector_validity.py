@@ -1,0 +1,92 @@
+"""Which records of a batch count, and which stored position a log may have. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.encoding import encode_outcome, event_source
+from schemas.errors import LogCorrupt, UnknownType
+from schemas.events import EventType, Outcome
+from schemas.log import EMPTY, Head, Stamp
+from services.projector.validity import Position, belongs_before, judge_records
+from tests.support.chat_log import ANNA, BEN, ChatLog, conversation
+from tests.support.projection import Action, History, actions
+
+START = Position()
+
+
+def test_everything_before_a_bad_record_counts_and_the_batch_ends_right_before_it() -> None:
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops", [BEN])
+    log.send(chat, ANNA)
+    log.index += 1
+    log.send(chat, ANNA)
+    judged = judge_records(START, log.events, read_up_to=4)
+    assert isinstance(judged.stop, LogCorrupt)
+    assert len(judged.events) == 2
+    assert judged.end.next_offset == 3
+    assert judged.end.head == Head(term=1, index=2, command_offset=1, last_timestamp_ms=log.events[2].timestamp)
+
+
+def test_a_void_record_is_counted_and_gone_past_whatever_it_holds() -> None:
+    log = ChatLog()
+    log.open()
+    log.create(ANNA, "ops")
+    log.append(log.events[1].encoded())
+    nonsense = Outcome(type="of.tomorrow.v9", at_ms=1, body=b"\xff")
+    log.append(encode_outcome(nonsense, Stamp(0, 1, 0), event_source(0)))
+    judged = judge_records(START, log.events, read_up_to=4)
+    assert (judged.voids, judged.stop, judged.end.next_offset) == (2, None, 4)
+
+
+def test_an_opening_may_set_where_commands_go_on() -> None:
+    log = ChatLog()
+    log.open(commands_from=100)
+    judged = judge_records(START, log.events, read_up_to=1)
+    assert judged.end.head.command_offset == 99
+
+
+def test_an_opening_of_an_unknown_kind_is_not_gone_past() -> None:
+    log = ChatLog()
+    log.append(encode_outcome(Outcome(type="term.merged.v1", at_ms=1, body=b"{}"), Stamp(1, 0, -1), event_source(0)))
+    judged = judge_records(START, log.events, read_up_to=1)
+    assert isinstance(judged.stop, UnknownType)
+    assert judged.end == START
+
+
+def test_offsets_without_a_record_are_gone_past_with_the_reader() -> None:
+    assert judge_records(START, [], read_up_to=7).end == Position(next_offset=7, head=EMPTY)
+
+
+@given(steps=actions, cut=st.integers(0, 200))
+def test_the_record_before_a_position_belongs_before_it_and_the_one_after_does_not(
+    steps: list[Action], cut: int
+) -> None:
+    records = History().run(steps)
+    at = 1 + cut % len(records)
+    position = judge_records(START, records[:at], read_up_to=at).end
+    assert belongs_before(position, records[at - 1])
+    after = judge_records(position, records[at:], read_up_to=len(records))
+    following = next((r for r in records[at:] if not judge_records(position, [r], read_up_to=0).voids), None)
+    if following is not None and after.events:
+        assert not belongs_before(position, following)
+
+
+def test_a_position_of_another_log_is_found_out() -> None:
+    log = ChatLog()
+    log.open()
+    conversation(log)
+    end = judge_records(START, log.events, read_up_to=len(log.events)).end
+    last = log.events[-1]
+    assert belongs_before(end, last)
+    other_command = replace(end, head=replace(end.head, command_offset=end.head.command_offset - 1))
+    assert not belongs_before(other_command, last)
+    shorter = replace(end, head=replace(end.head, index=end.head.index - 1))
+    assert not belongs_before(shorter, last)
+    earlier_term = replace(end, head=replace(end.head, term=end.head.term - 1))
+    assert not belongs_before(earlier_term, last)
+    assert not belongs_before(end, replace(last, headers=[("ce_type", EventType.MESSAGE_SENT.encode())]))

@@ -1,0 +1,136 @@
+"""Settings: read from GAPLESS_* variables, frozen, and refused in one sentence that names the variable."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from pydantic import Field, SecretStr, ValidationError
+
+from services.runtime.settings import (
+    AuthSettings,
+    HttpSettings,
+    KafkaSettings,
+    LogSettings,
+    PostgresSettings,
+    Settings,
+    SettingsError,
+    load_settings,
+    settings_from,
+)
+
+
+class ExampleSettings(Settings):
+    model_config = settings_from("GAPLESS_EXAMPLE_")
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    logs: LogSettings = Field(default_factory=LogSettings)
+    needed_s: float
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("GAPLESS_")]:
+        monkeypatch.delenv(name)
+
+
+def test_each_concern_reads_its_own_flat_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAPLESS_KAFKA_BOOTSTRAP", "broker:9")
+    monkeypatch.setenv("GAPLESS_KAFKA_PARTITIONS", "64")
+    monkeypatch.setenv("GAPLESS_CORS_ORIGINS", "https://a.example, http://localhost:3000")
+    monkeypatch.setenv("GAPLESS_OPS_PORT", "9100")
+    monkeypatch.setenv("GAPLESS_LOG_LEVEL", "DEBUG")
+    monkeypatch.setenv("GAPLESS_EXAMPLE_NEEDED_S", "2.5")
+    settings = load_settings(ExampleSettings)
+    assert settings.kafka.bootstrap_servers == "broker:9"
+    assert settings.kafka.partitions == 64
+    assert settings.http.cors_origins == ("https://a.example", "http://localhost:3000")
+    assert settings.http.ops_port == 9100
+    assert settings.logs.level == "debug"
+    assert settings.needed_s == 2.5
+
+
+def test_values_can_be_given_by_field_name_and_win_over_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAPLESS_KAFKA_BOOTSTRAP", "broker:9")
+    assert KafkaSettings(bootstrap_servers="mine:1").bootstrap_servers == "mine:1"
+
+
+def test_variables_without_our_prefix_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "1")
+    monkeypatch.setenv("BOOTSTRAP_SERVERS", "other:1")
+    assert HttpSettings().port == 8080
+    assert KafkaSettings().bootstrap_servers == "127.0.0.1:9092"
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        KafkaSettings().partitions = 9  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("GAPLESS_KAFKA_PARTITIONS", "many"),
+        ("GAPLESS_KAFKA_PARTITIONS", "0"),
+        ("GAPLESS_KAFKA_TOPIC_PREFIX", "a b"),
+        ("GAPLESS_HTTP_PORT", "70000"),
+        ("GAPLESS_OPS_PORT", "-1"),
+        ("GAPLESS_CORS_ORIGINS", "https://a.example/path"),
+        ("GAPLESS_LOG_FORMAT", "xml"),
+        ("GAPLESS_EXAMPLE_NEEDED_S", "soon"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_sentence_that_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv("GAPLESS_EXAMPLE_NEEDED_S", "1")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as refusal:
+        load_settings(ExampleSettings)
+    sentence = str(refusal.value)
+    assert sentence.startswith(f"{variable} is wrong: ")
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+
+
+def test_a_missing_value_without_default_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"^GAPLESS_EXAMPLE_NEEDED_S is not set, and there is no default\.$"):
+        load_settings(ExampleSettings)
+
+
+def test_a_password_never_appears_in_a_refusal_or_a_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAPLESS_JWT_SECRET", "hunter2")
+    with pytest.raises(SettingsError) as refusal:
+        load_settings(AuthSettings)
+    assert "GAPLESS_JWT_SECRET is too short" in str(refusal.value)
+    assert "hunter2" not in str(refusal.value)
+    assert "hunter2" not in repr(PostgresSettings(dsn=SecretStr("postgresql://u:hunter2@h/d")))
+
+
+def test_a_secret_and_a_jwks_url_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAPLESS_JWT_SECRET", "s" * 32)
+    monkeypatch.setenv("GAPLESS_JWT_JWKS_URL", "https://issuer.example/jwks")
+    with pytest.raises(SettingsError, match="both set"):
+        load_settings(AuthSettings)
+
+
+def test_neither_a_secret_nor_a_jwks_url_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"GAPLESS_JWT_SECRET nor GAPLESS_JWT_JWKS_URL"):
+        load_settings(AuthSettings)
+
+
+def test_a_jwks_url_must_be_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAPLESS_JWT_JWKS_URL", "file:///etc/passwd")
+    with pytest.raises(SettingsError, match="GAPLESS_JWT_JWKS_URL is wrong"):
+        load_settings(AuthSettings)
+
+
+def test_the_kind_of_key_decides_the_algorithms() -> None:
+    assert AuthSettings(secret=SecretStr("s" * 32)).algorithms == ("HS256",)
+    assert AuthSettings(jwks_url="https://issuer.example/jwks").algorithms == ("RS256", "ES256", "EdDSA")
+
+
+def test_a_rule_over_two_fields_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAPLESS_POSTGRES_POOL_MIN_SIZE", "20")
+    with pytest.raises(SettingsError, match=r"GAPLESS_POSTGRES_POOL_MIN_SIZE .* GAPLESS_POSTGRES_POOL_MAX_SIZE"):
+        load_settings(PostgresSettings)

@@ -1,0 +1,152 @@
+"""Batches: however commands are cut into appends, and however appends overlap, the outcomes are the same."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas import ids
+from schemas.bodies import Body, ChatCreate, Mark, MemberAdd, MemberRemove, MessageSend, canonical_body
+from schemas.encoding import Command, ReplyTo
+from schemas.ids import UserId
+from schemas.log import Head
+from services.sequencer.batch import APPEND_BYTES, Batch, decide_batch
+from services.sequencer.ports import LogPosition
+from services.sequencer.state import Changes
+from services.sequencer.store import RocksStore
+
+USERS = [UserId(f"{n}1111111-1111-4111-8111-111111111111") for n in "abc"]
+CHATS = [ids.group_chat_id(USERS[0], name) for name in ("one", "two")]
+OPEN = LogPosition(next_offset=1, head=Head(term=1))
+
+
+def _creations() -> list[tuple[str, Body, int, int, str]]:
+    return [
+        ("chat.create.v1", ChatCreate(kind="group", name=name, members=[USERS[1]]), chat, 0, f"create-{chat}")
+        for chat, name in enumerate(("one", "two"))
+    ]
+
+
+chats, users = st.integers(0, 1), st.integers(0, 2)
+actions = st.one_of(
+    st.tuples(
+        st.just("message.send.v1"), st.builds(MessageSend, text=st.sampled_from(["x", "y"])), chats, users,
+        st.sampled_from([f"k{i}" for i in range(6)]),
+    ),
+    st.tuples(st.just("read.mark.v1"), st.builds(Mark, up_to_seq=st.integers(0, 6)), chats, users, st.just("")),
+    st.tuples(
+        st.just("member.remove.v1"), st.builds(MemberRemove, user_id=st.sampled_from(USERS)), chats, users,
+        st.sampled_from(["r1", "r2"]),
+    ),
+    st.tuples(
+        st.just("member.add.v1"),
+        st.builds(MemberAdd, user_id=st.sampled_from(USERS), role=st.just("member")), chats, users,
+        st.sampled_from(["a1", "a2", "a3"]),
+    ),
+)  # fmt: skip
+
+
+def _commands(drawn: list[tuple[str, Body, int, int, str]]) -> list[Command]:
+    return [
+        Command(
+            offset=offset,
+            type=command_type,
+            body=canonical_body(body),
+            key=CHATS[chat].encode(),
+            chat_id=CHATS[chat],
+            sender_id=USERS[user],
+            client_generated_id=key or None,
+            command_id=ids.command_id(CHATS[chat], USERS[user], key) if key else None,
+            reply_to=ReplyTo(0, f"r{offset}"),
+        )
+        for offset, (command_type, body, chat, user, key) in enumerate([*_creations(), *drawn])
+    ]
+
+
+def _run(commands: list[Command], cuts: list[int], *, overlap: bool) -> list[object]:
+    """Decides in batches of the given sizes; with `overlap` each one is decided before the one before is applied."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = RocksStore(Path(folder) / "s", "topic")
+        store.apply(Changes(), OPEN)
+        waiting, sizes = deque(commands), iter(cuts)
+        records: list[object] = []
+        replies: list[object] = []
+        before: Batch | None = None
+        while waiting or before is not None:
+            batch = None
+            if waiting:
+                size = next(sizes, 3)
+                taken = deque(waiting.popleft() for _ in range(min(size, len(waiting))))
+                if not overlap and before is not None:
+                    _apply(store, before)
+                    before = None
+                batch = decide_batch(
+                    taken,
+                    store=store,
+                    before=before,
+                    head=before.head if before is not None else store.position.head,
+                    partition=0,
+                    source=b"/t",
+                    now_ms=lambda: 1_000,
+                )
+                assert not taken
+                records += batch.records
+                replies += batch.replies
+            if before is not None:
+                _apply(store, before)
+            before = batch
+        store.close()
+    return records + replies
+
+
+def _apply(store: RocksStore, batch: Batch) -> None:
+    next_offset = store.position.next_offset + len(batch.records)
+    store.apply(batch.changes, replace(store.position, next_offset=next_offset, head=batch.head))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(actions, max_size=40), st.lists(st.integers(1, 7), max_size=30))
+def test_any_cut_into_batches_and_any_overlap_gives_the_same_outcomes(
+    drawn: list[tuple[str, Body, int, int, str]], cuts: list[int]
+) -> None:
+    commands = _commands(drawn)
+    one_by_one = _run(commands, [1] * len(commands), overlap=False)
+    assert _run(commands, cuts, overlap=False) == one_by_one
+    assert _run(commands, cuts, overlap=True) == one_by_one
+
+
+def test_an_append_is_closed_before_it_outgrows_a_record_batch(tmp_path: Path) -> None:
+    store = RocksStore(tmp_path / "s", "topic")
+    drawn = [("message.send.v1", MessageSend(text="x" * 16_000), 0, 0, f"big-{i}") for i in range(100)]
+    waiting = deque(_commands(drawn))  # type: ignore[arg-type]
+    sizes = []
+    head, count = Head(term=1), len(waiting)
+    while waiting:
+        batch = decide_batch(waiting, store=store, before=None, head=head, partition=0, source=b"/t", now_ms=lambda: 1)
+        sizes.append(sum(record.size for record in batch.records))
+        store.apply(batch.changes, LogPosition(next_offset=1, head=batch.head))
+        head = batch.head
+    assert head.index == count
+    assert len(sizes) == 2
+    assert max(sizes) <= APPEND_BYTES
+    store.close()
+
+
+def test_timestamps_never_fall_when_the_clock_does(tmp_path: Path) -> None:
+    store = RocksStore(tmp_path / "s", "topic")
+    batch = decide_batch(
+        deque(_commands([])),
+        store=store,
+        before=None,
+        head=Head(term=1, last_timestamp_ms=5_000),
+        partition=0,
+        source=b"/t",
+        now_ms=lambda: 4_000,
+    )
+    assert {record.timestamp_ms for record in batch.records} == {5_000}
+    store.close()
