@@ -112,7 +112,11 @@ class KafkaBackend:
             done = await producer.send_and_wait(
                 self._topic, value=record.value, key=record.key, headers=record.headers, partition=PARTITION
             )
-        return int(done.offset)
+        offset = int(done.offset)
+        reader = await self.reader(offset)
+        while (await reader.bounds())[1] < offset + 2:  # the broker answers a commit before its marker is written
+            await asyncio.sleep(0.01)
+        return offset
 
     async def append_undecodable(self) -> int:
         return await put_undecodable(self._scene.kafka, self._topic, PARTITION)
