@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
+
+from msgspec import Struct
 
 from schemas import ids, limits
 from schemas.bodies import MARKS
@@ -61,8 +62,7 @@ class ReplyTo(NamedTuple):
     request_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class Command(Struct, frozen=True, kw_only=True):
     """A command as read from the topic. With a `fault` nothing else can be relied on but offset and reply_to."""
 
     offset: int

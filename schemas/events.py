@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeVar
 
+from msgspec import Struct
 from pydantic import ValidationError
 
 from schemas.bodies import BODY_OF, Body, CommandType, canonical_json
@@ -72,8 +72,7 @@ _KIND_OF: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """The one record that answers one command, without its place in the log (that is its `log.Stamp`).
 
     Only `type`, `at_ms` and `body` are always there: a command may have been anything.
@@ -99,8 +98,7 @@ class Outcome:
         return _KIND_OF.get(self.type, OutcomeKind.ACCEPTED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Duplicate:
+class Duplicate(Struct, frozen=True, kw_only=True):
     """Body of `command.duplicate.v1`: the original's figures."""
 
     seq: int | None
@@ -108,8 +106,7 @@ class Duplicate:
     sent_at_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
+class Rejected(Struct, frozen=True, kw_only=True):
     """Body of `command.rejected.v1`. `command_type` only where the command named one that can be repeated."""
 
     command_type: str | None
@@ -117,8 +114,7 @@ class Rejected:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TermOpened:
+class TermOpened(Struct, frozen=True, kw_only=True):
     """Body of `term.opened.v1`: a writer took the partition over."""
 
     owner: str

@@ -18,15 +18,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
+
+from msgspec import Struct
 
 from schemas.errors import LogCorrupt
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True):
     """Where a reader stands after the last valid record. With the log offset it is all that is needed to go on."""
 
     term: int = 0
@@ -41,8 +41,7 @@ EMPTY: Final = Head()
 """Before the first record of a partition."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(Struct, frozen=True):
     """A record's claimed place, from its headers. An opening has index 0 and command_offset −1."""
 
     term: int

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from schemas.bodies import canonical_json
 from schemas.errors import Reason
 from schemas.events import OutcomeKind
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """The outcome of one command, for the one who waits for it. Absent parts are left out on the wire."""
 
     request_id: str

@@ -10,8 +10,9 @@ every limit and every right, so that a changed limit or a lost membership never 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from schemas import ids
 from schemas.bodies import Body, ChatCreate, CommandType, Mark, MemberAdd, MemberRemove, MessageSend
@@ -32,8 +33,7 @@ from schemas.ids import CommandId, UserId
 from services.sequencer.state import Chat, Member, View
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(Struct, frozen=True, kw_only=True):
     """The outcome, and what its sender is told beside it."""
 
     outcome: Outcome
@@ -56,8 +56,7 @@ class _Unchanged(Exception):
         self.read_seq = read_seq
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Accepted:
+class _Accepted(Struct, frozen=True, kw_only=True):
     position: int
     seq: int | None = None
     updated_count: int | None = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from schemas.encoding import Encoded, Record
 from schemas.ids import ChatId
@@ -56,8 +57,7 @@ class Replies(Protocol):
     def publish(self, replies: Sequence[tuple[int, Reply]]) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogPosition:
+class LogPosition(Struct, frozen=True, kw_only=True):
     """How far a state has come in the event log: stored in the same write batch as what it made of it."""
 
     next_offset: int = 0

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from msgspec import Struct
+
 from schemas.bodies import ChatKind, Role
 from schemas.ids import ChatId, CommandId, UserId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chat:
+class Chat(Struct, frozen=True, kw_only=True):
     """The head of a chat."""
 
     kind: ChatKind
@@ -26,8 +27,7 @@ class Chat:
     """Present ones; a group that has members has one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(Struct, frozen=True, kw_only=True):
     """Somebody who is, or was, in a chat."""
 
     role: Role
@@ -37,8 +37,7 @@ class Member:
     delivered_seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remembered:
+class Remembered(Struct, frozen=True, kw_only=True):
     """What an accepted command left under its key, for ever: by it a repeat is known and answered."""
 
     digest: bytes

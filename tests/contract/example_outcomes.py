@@ -6,8 +6,9 @@ The outcomes tell one story in the order of their indexes, so that those of a pa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from schemas.bodies import CommandType
 from schemas.encoding import Command, opening_outcome

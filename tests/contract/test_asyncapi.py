@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields as dataclass_fields
 from types import NoneType
 from typing import Any, Final, get_args, get_type_hints
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import fields as struct_fields
 
 from schemas import limits, topics
 from schemas.bodies import BODY_OF, MARKS, Body, ChatKind, CommandType, Role, canonical_body
@@ -143,7 +143,7 @@ def test_a_body_has_the_models_fields_in_the_order_of_canonical_json(command_typ
 )
 def test_the_other_bodies_have_the_fields_of_the_code(name: str, kind: type) -> None:
     described, hints = asyncapi.schema(name), get_type_hints(kind)
-    names = [field.name for field in dataclass_fields(kind)]
+    names = [field.name for field in struct_fields(kind)]
     assert sorted(described["properties"]) == sorted(names)
     assert set(described["required"]) == {field for field in names if NoneType not in get_args(hints[field])}
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from uuid import uuid4
+
+from msgspec.structs import replace
 
 from schemas import ids
 from schemas.bodies import (
@@ -181,7 +183,7 @@ class ChatLog:
             position=position,
             seq=seq,
         )
-        outcome = replace(outcome, **changed)  # type: ignore[arg-type]  # a test names the fields it gets wrong
+        outcome = replace(outcome, **changed)
         self.append(encode_outcome(outcome, stamp, event_source(self.partition)))
         return outcome
 

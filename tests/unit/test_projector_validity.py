@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from schemas.encoding import encode_outcome, event_source
 from schemas.errors import LogCorrupt, UnknownType
@@ -83,10 +84,10 @@ def test_a_position_of_another_log_is_found_out() -> None:
     end = judge_records(START, log.events, read_up_to=len(log.events)).end
     last = log.events[-1]
     assert belongs_before(end, last)
-    other_command = replace(end, head=replace(end.head, command_offset=end.head.command_offset - 1))
+    other_command = replace(end, head=structs.replace(end.head, command_offset=end.head.command_offset - 1))
     assert not belongs_before(other_command, last)
-    shorter = replace(end, head=replace(end.head, index=end.head.index - 1))
+    shorter = replace(end, head=structs.replace(end.head, index=end.head.index - 1))
     assert not belongs_before(shorter, last)
-    earlier_term = replace(end, head=replace(end.head, term=end.head.term - 1))
+    earlier_term = replace(end, head=structs.replace(end.head, term=end.head.term - 1))
     assert not belongs_before(earlier_term, last)
     assert not belongs_before(end, replace(last, headers=[("ce_type", EventType.MESSAGE_SENT.encode())]))

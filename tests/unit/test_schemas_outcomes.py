@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import replace
 from typing import Any, Final
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from schemas.encoding import Encoded, encode_outcome, event_source, opening_outcome, read_outcome
 from schemas.errors import LogCorrupt, Reason
@@ -211,7 +212,7 @@ def test_a_header_that_no_writer_wrote_is_corruption(header: str, value: bytes |
     record = _record(encode_outcome(WHOLE, Stamp(1, 1, 1), event_source(0)))
     headers: Any = {**dict(record.headers), header: value}
     with pytest.raises(LogCorrupt, match="offset 3 is no outcome"):
-        read_outcome(replace(record, headers=list(headers.items())))
+        read_outcome(dataclasses.replace(record, headers=list(headers.items())))
 
 
 def test_an_outcome_without_a_type_is_corruption() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from schemas import ids
 from schemas.bodies import Body, ChatCreate, Mark, MemberAdd, MemberRemove, MessageSend, canonical_body
