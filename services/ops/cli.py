@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from services.ops import (
+    bench_command,
     lag_command,
     log_commands,
     projection_commands,
@@ -39,6 +40,7 @@ app.add_typer(log_commands.app, name="log")
 app.add_typer(projection_commands.app, name="projection")
 app.add_typer(topics_commands.app, name="topics")
 app.command("lag")(lag_command.lag)
+app.command("bench", context_settings=bench_command.PASS_ALL_ON)(bench_command.bench)
 app.command("up")(stack_commands.up)
 app.command("down")(stack_commands.down)
 for _service in ("ingest", "sequencer", "projector", "query", "api"):

@@ -1,0 +1,117 @@
+"""What is said in a benchmark: chats of five, messages of 250 bytes, 2 % of them sent twice.
+
+Deterministic: the same numbers give the same records, so that two runs measure the same work.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from schemas import ids
+from schemas.bodies import ChatCreate, CommandType, MessageSend, canonical_body
+from schemas.encoding import Command, Encoded, encode_command
+from schemas.ids import ChatId, UserId
+
+BODY_BYTES: Final = 250
+MEMBERS: Final = 5
+REPEATS_PERCENT: Final = 2
+SOURCE: Final = "/gapless/benchmarks"
+_SEED: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat:
+    """A group of five that its first member makes."""
+
+    chat_id: ChatId
+    members: Sequence[UserId]
+    creation: Encoded
+
+    def send(self, number: int) -> Encoded:
+        """The chat's message of that number: the same number is the same command, so a repeat of it."""
+        sender = self.members[number % MEMBERS]
+        key = f"send-{number}"
+        return encode_command(
+            Command(
+                offset=-1,
+                type=CommandType.MESSAGE_SEND.value,
+                body=message_body(number),
+                chat_id=self.chat_id,
+                sender_id=sender,
+                client_generated_id=key,
+                command_id=ids.command_id(self.chat_id, sender, key),
+            ),
+            SOURCE,
+        )
+
+
+def user(number: int) -> UserId:
+    """A user id from a small number."""
+    return UserId(str(UUID(int=number, version=4)))
+
+
+def message_body(number: int) -> bytes:
+    """250 bytes of canonical JSON, different for each number."""
+    text = f"message {number} "
+    return _BODY_START + text.encode() + b"x" * (BODY_BYTES - len(_BODY_START) - len(_BODY_END) - len(text)) + _BODY_END
+
+
+_BODY_START, _BODY_END = canonical_body(MessageSend(text="|")).split(b"|")
+
+
+def chats_of(partition: int, partitions: int, count: int) -> list[Chat]:
+    """The first `count` chats that live in a partition."""
+    found: list[Chat] = []
+    number = 0
+    while len(found) < count:
+        number += 1
+        members = [user(number * 100 + m) for m in range(MEMBERS)]
+        chat_id = ids.group_chat_id(members[0], "bench")
+        if ids.partition_of(chat_id, partitions) == partition:
+            found.append(_chat(chat_id, members))
+    return found
+
+
+def sends(chats: Sequence[Chat], count: int) -> Iterator[Encoded]:
+    """`count` sends to the chats in random order. Each repeat is of any send before it, the oldest as likely as the
+    last: a key that was just written is cheaper to find again."""
+    chance = random.Random(_SEED)
+    said: list[Encoded] = []
+    for number in range(count):
+        if said and is_repeat(number):
+            yield chance.choice(said)
+        else:
+            record = chance.choice(chats).send(number)
+            said.append(record)
+            yield record
+
+
+def is_repeat(number: int) -> bool:
+    """Whether the send of that number is a repeat: two of each hundred."""
+    return number % 100 >= 100 - REPEATS_PERCENT
+
+
+def repeats_among(count: int) -> int:
+    """How many of the first `count` sends are repeats."""
+    return sum(is_repeat(number) for number in range(count % 100)) + count // 100 * REPEATS_PERCENT
+
+
+def _chat(chat_id: ChatId, members: Sequence[UserId]) -> Chat:
+    body = ChatCreate(kind="group", name="bench", members=list(members[1:]))
+    creation = encode_command(
+        Command(
+            offset=-1,
+            type=CommandType.CHAT_CREATE.value,
+            body=canonical_body(body),
+            chat_id=chat_id,
+            sender_id=members[0],
+            client_generated_id="create",
+            command_id=ids.command_id(chat_id, members[0], "create"),
+        ),
+        SOURCE,
+    )
+    return Chat(chat_id=chat_id, members=members, creation=creation)

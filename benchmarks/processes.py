@@ -1,0 +1,152 @@
+"""The real processes that are measured, and what they used between two marks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+import psutil
+
+from devstack.ports import HOST, choose_ports
+
+DEADLINE_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What a process had used at a moment."""
+
+    at_s: float
+    cpu_s: float
+    memory_mb: float
+
+
+def mark(pid: int) -> Mark:
+    """CPU of all threads, user and system, in seconds; resident memory in MB (10^6)."""
+    process = psutil.Process(pid)
+    with process.oneshot():
+        times = process.cpu_times()
+        return Mark(
+            at_s=time.monotonic(),
+            cpu_s=times.user + times.system,
+            memory_mb=process.memory_info().rss / 1e6,
+        )
+
+
+class Service:
+    """A running `gapless <service>`."""
+
+    def __init__(self, process: asyncio.subprocess.Process, url: str, log_path: Path) -> None:
+        self._process = process
+        self.url = url
+        self.log_path = log_path
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def mark(self) -> Mark:
+        return mark(self.pid)
+
+    async def until_ready(self) -> None:
+        """Raises RuntimeError with what it says where it never is."""
+        deadline = time.monotonic() + DEADLINE_S
+        async with httpx.AsyncClient(timeout=3.0, trust_env=False) as http:
+            while True:
+                said = "it does not answer"
+                try:
+                    answer = await http.get(f"{self.url}/readyz")
+                    if answer.status_code == httpx.codes.OK:
+                        return
+                    said = answer.text
+                except httpx.TransportError:
+                    pass
+                self.refuse_to_wait(deadline, f"to be ready; it says {said}")
+                await asyncio.sleep(0.05)
+
+    def refuse_to_wait(self, deadline: float, what: str) -> None:
+        """Raises RuntimeError where the process ended or the deadline passed."""
+        if self._process.returncode is not None or time.monotonic() > deadline:
+            tail = self.log_path.read_text(encoding="utf-8", errors="replace")[-2_000:]
+            raise RuntimeError(f"waited in vain for {what} (exit code {self._process.returncode}):\n{tail}")
+
+    async def metric(self, series: str) -> float:
+        """The sum over all series whose line begins so; 0 where it has none."""
+        async with httpx.AsyncClient(timeout=10.0, trust_env=False) as http:
+            text = (await http.get(f"{self.url}/metrics")).text
+        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(series))
+
+
+@asynccontextmanager
+async def service(name: str, folder: Path, settings: Mapping[str, str]) -> AsyncIterator[Service]:
+    """`gapless <name>` with these variables and no other of ours; stopped at the end."""
+    (port,) = choose_ports(1)
+    log_path = folder / f"{name}-{port}.log"
+    plain = {variable: value for variable, value in os.environ.items() if not variable.startswith("GAPLESS_")}
+    environment = plain | {"GAPLESS_OPS_PORT": str(port), "GAPLESS_LOG_FORMAT": "json"} | dict(settings)
+    with log_path.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "services.ops", name, env=environment, stderr=log, start_new_session=True
+        )
+    try:
+        yield Service(process, f"http://{HOST}:{port}", log_path)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), 15.0)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+def kafka_variables(bootstrap_servers: str, prefix: str, *, partitions: int) -> dict[str, str]:
+    """What every service has to know of a log. `prefix` is that of its topics."""
+    return {
+        "GAPLESS_KAFKA_BOOTSTRAP": bootstrap_servers,
+        "GAPLESS_KAFKA_TOPIC_PREFIX": prefix,
+        "GAPLESS_KAFKA_PARTITIONS": str(partitions),
+        "GAPLESS_KAFKA_REPLY_PARTITIONS": "2",
+    }
+
+
+@asynccontextmanager
+async def profiled(pid: int, output: Path | None) -> AsyncIterator[None]:
+    """Samples the process meanwhile with py-spy, where an output is named: `.svg` a flame graph, `.json` for
+    speedscope, anything else collapsed stacks as text."""
+    if output is None:
+        yield
+        return
+    form = {".svg": "flamegraph", ".json": "speedscope"}.get(output.suffix, "raw")
+    sampler = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("py-spy")),
+        *(
+            "record",
+            "--pid",
+            str(pid),
+            "--output",
+            str(output),
+            "--format",
+            form,
+            "--rate",
+            "200",
+            "--duration",
+            "3600",
+        ),
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        if sampler.returncode is None:
+            sampler.send_signal(signal.SIGINT)
+        await sampler.wait()
