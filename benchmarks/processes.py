@@ -129,19 +129,8 @@ async def profiled(pid: int, output: Path | None) -> AsyncIterator[None]:
     form = {".svg": "flamegraph", ".json": "speedscope"}.get(output.suffix, "raw")
     sampler = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).with_name("py-spy")),
-        *(
-            "record",
-            "--pid",
-            str(pid),
-            "--output",
-            str(output),
-            "--format",
-            form,
-            "--rate",
-            "200",
-            "--duration",
-            "3600",
-        ),
+        *("record", "--pid", str(pid), "--output", str(output), "--format", form),
+        *("--rate", "200", "--duration", "3600"),
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:

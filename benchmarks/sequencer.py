@@ -3,10 +3,10 @@
     gapless bench sequencer
     gapless bench sequencer --only one_partition --commands 300000 --rounds 1 --no-baseline --profile flame.svg
 
-Throughput: chat.commands is filled before; a `gapless sequencer` process with everything on (validation, dedupe, RocksDB,
-acks=all) starts and is watched from its first outcome to its last. CPU is that process's, all its threads, so that the
-broker and the watcher on the same cores do not count. Each run has topics and state of its own, and ends with a count of
-what was decided: every send accepted once, every repeat found.
+Throughput: chat.commands is filled before; a `gapless sequencer` process with everything on (validation, dedupe,
+RocksDB, acks=all) starts and is watched from its first outcome to its last. CPU is that process's, all its threads, so
+that the broker and the watcher on the same cores do not count. Each run has topics and state of its own, and ends with
+a count of what was decided: every send accepted once, every repeat found.
 
 Latency: an open loop (benchmarks/open_loop.py) at a steady rate, from the moment a command is due to be appended to the
 moment a consumer has its outcome.
@@ -137,7 +137,7 @@ async def run(options: Options, on_step: Callable[[str], None] = lambda _step: N
             bench = _Bench(servers, folder, options, on_step)
             throughput = [await bench.throughput(shape) for shape in SHAPES if options.only in (None, shape.name)]
             latency = [await bench.latency(rate) for rate in LATENCY_RATES_PER_S if options.only in (None, "latency")]
-    first, slow = (throughput or [None])[0], (latency or [None])[0]
+    first, slow = next(iter(throughput), None), next(iter(latency), None)
     return Figures(
         commands_per_s=first.commands_per_s if first else None,
         cpu_us_per_command=first.cpu_us_per_command if first else None,
