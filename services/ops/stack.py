@@ -40,9 +40,6 @@ MOST_EARLY_DEATHS: Final = 3
 """Who died so often before it was ready once will not get there by itself."""
 PORTS_FILE: Final = "ports.json"
 EMBEDDED_DEFAULTS: Final = {
-    # A killed process is replaced within seconds, not within production's patience; paused longer than this, it
-    # is superseded, which is safe.
-    "GAPLESS_KAFKA_SESSION_TIMEOUT_S": "3",
     "GAPLESS_LOG_FORMAT": "json",
 }
 

@@ -81,9 +81,10 @@ class KafkaSettings(Settings):
     """Put before every topic and group name, so that tests can share a broker. Empty in production."""
     client_id: str = Field(default="gapless", min_length=1, max_length=100)
 
-    session_timeout_s: PositiveSeconds = 6.0
+    session_timeout_s: PositiveSeconds = 3.0
     """After this silence a consumer group gives a dead process's partitions away. The broker's
-    group.min.session.timeout.ms bounds it from below (Kafka's default: 6 s; the embedded stack allows 1 s)."""
+    group.min.session.timeout.ms bounds it from below: it has to be set on brokers (Kafka's default is 6 s; the
+    embedded stack and compose.yaml allow 1 s), else 6 s are asked for instead, with a warning."""
     max_poll_interval_s: PositiveSeconds = 300.0
 
 

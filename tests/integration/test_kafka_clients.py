@@ -147,6 +147,43 @@ def test_an_idle_group_member_keeps_its_place_beyond_the_poll_interval(kafka: st
     asyncio.run(main())
 
 
+def test_a_session_that_the_brokers_refuse_is_made_longer_and_said_so(
+    kafka: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The broker of the tests allows 1 s. One that cannot be helped by a longer session is told of as a trouble."""
+
+    async def main() -> None:
+        async with Scene.on(kafka) as scene:
+            words: list[frozenset[int]] = []
+            troubles: list[str | None] = []
+            for session_timeout_s, enough in ((0.5, lambda: words), (10_000.0, lambda: troubles != [None])):
+                hint = GroupHint(
+                    bootstrap_servers=kafka,
+                    group_id=f"{scene.names.commands}-{session_timeout_s}",
+                    topic=scene.names.commands,
+                    client_id="test",
+                    on_word=words.append,
+                    on_trouble=troubles.append,
+                    session_timeout_s=session_timeout_s,
+                )
+                membership = asyncio.create_task(hint.run())
+                await until(lambda: bool(enough()), "the group speaks, or says why it does not")  # noqa: B023
+                membership.cancel()
+                await asyncio.wait({membership})
+            assert words == [frozenset(range(scene.partitions))]
+            joined, refused = troubles[:2]
+            assert joined is None, "the first one is a member"
+            assert refused is not None
+            assert "GAPLESS_KAFKA_SESSION_TIMEOUT_S" in refused
+
+    asyncio.run(main())
+    said = capsys.readouterr()
+    advice = [line for line in (said.out + said.err).splitlines() if "session of 0.5 s" in line]
+    assert len(advice) == 1, "it is told once"
+    assert "group.min.session.timeout.ms" in advice[0]
+    assert "GAPLESS_KAFKA_SESSION_TIMEOUT_S" in advice[0]
+
+
 @asynccontextmanager
 async def _cluster(folder: Path) -> AsyncIterator[tuple[KafkaCluster, TopicNames]]:
     cluster = KafkaCluster(folder)

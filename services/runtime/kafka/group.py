@@ -23,6 +23,11 @@ from services.runtime.kafka.errors import KafkaUnavailable
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 5.0
 LONGEST_PAUSE_S: Final = 5.0
+HEARTBEAT_S: Final = 0.2
+"""Members learn at their next heartbeat that another has come or gone, so this, and not the session, is what a
+graceful hand-over waits for. It costs the coordinator five small requests a second for each process."""
+KAFKAS_SHORTEST_SESSION_S: Final = 6.0
+"""What group.min.session.timeout.ms is on a broker where nobody has set it."""
 _POLL_MS: Final = 200
 
 log = structlog.get_logger(__name__)
@@ -40,14 +45,15 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         client_id: str,
         on_word: Callable[[frozenset[int]], None],
         on_trouble: Callable[[str | None], None] = lambda _trouble: None,
-        session_timeout_s: float = 6.0,
+        session_timeout_s: float = 3.0,
         max_poll_interval_s: float = 300.0,
     ) -> None:
         """`on_word` gets the partitions of this process each time the group has spoken, also when nothing changed.
 
         Between a revocation and the next word `partitions` is empty, and `on_word` is not called: most rebalances
         give everything back, and stopping in between would cost each one a pause. `on_trouble` hears why the group
-        cannot be joined, and None when it was.
+        cannot be joined, and None when it was. A session that the brokers refuse as too short is made as long as
+        Kafka's own default allows, and said so in the log: a hint that comes later is better than none.
         """
         self._topic = topic
         self._on_word = on_word
@@ -58,14 +64,12 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             "group_id": group_id,
             "enable_auto_commit": False,
             "auto_offset_reset": "latest",
-            "session_timeout_ms": int(session_timeout_s * 1000),
-            "heartbeat_interval_ms": int(session_timeout_s * 1000 / 6),
-            "rebalance_timeout_ms": int(session_timeout_s * 1000),
             "max_poll_interval_ms": int(max_poll_interval_s * 1000),
             # A topic that vanishes leaves nobody with a partition: that it is there again is seen after this time.
             "metadata_max_age_ms": 20_000,
             "partition_assignment_strategy": (RoundRobinPartitionAssignor,),
         }
+        self._session_timeout_s = session_timeout_s
         self._consumer: AIOKafkaConsumer | None = None
         self.partitions: frozenset[int] = frozenset()
         """What the group says is ours now; empty while it is making up its mind."""
@@ -75,7 +79,7 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         at once, so that it speaks now and not after the session's timeout."""
         backoff = Backoff(LONGEST_PAUSE_S)
         while True:
-            consumer = self._consumer = AIOKafkaConsumer(**self._options)
+            consumer = self._consumer = AIOKafkaConsumer(**self._options, **_timing(self._session_timeout_s))
             consumer.subscribe([self._topic], listener=self)
             try:
                 await within(START_TIMEOUT_S, "let us join a consumer group", consumer.start())
@@ -83,8 +87,11 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
                 self._on_trouble(None)
                 await self._poll(consumer)
             except KafkaUnavailable as error:
-                self._on_trouble(f"The consumer group cannot be joined: {error}.")
-                log.warning("group.not_joined", topic=self._topic, reason=str(error))
+                if isinstance(error.__cause__, kafka_errors.InvalidSessionTimeoutError):
+                    self._session_refused()
+                else:
+                    self._on_trouble(f"The consumer group cannot be joined: {error}.")
+                    log.warning("group.not_joined", topic=self._topic, reason=str(error))
             except (kafka_errors.KafkaError, RuntimeError, AssertionError) as error:
                 # The group is only a hint: whatever ails this membership, the next one is asked.
                 log.warning("group.left", topic=self._topic, reason=f"{error!r:.200}")
@@ -93,6 +100,20 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
                 with contextlib.suppress(KafkaUnavailable):
                     await within(STOP_TIMEOUT_S, "let us leave a consumer group", consumer.stop())
             await backoff.pause()
+
+    def _session_refused(self) -> None:
+        """Asks for less, once; after that only an operator can help."""
+        refused_s = self._session_timeout_s
+        advice = (
+            f"The brokers refuse a consumer group's session of {refused_s:g} s: lower group.min.session.timeout.ms on"
+            " the brokers, or raise GAPLESS_KAFKA_SESSION_TIMEOUT_S to what it says"
+        )
+        if refused_s < KAFKAS_SHORTEST_SESSION_S:
+            self._session_timeout_s = KAFKAS_SHORTEST_SESSION_S
+            log.warning("group.session_refused", advice=f"{advice}. Going on with {KAFKAS_SHORTEST_SESSION_S:g} s.")
+        else:
+            self._on_trouble(f"{advice} (or lower it to group.max.session.timeout.ms).")
+            log.error("group.session_refused", advice=advice)
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002
         self.partitions = frozenset()
@@ -107,3 +128,12 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         while True:
             await consumer.getmany(timeout_ms=_POLL_MS)
+
+
+def _timing(session_timeout_s: float) -> dict[str, int]:
+    session_ms = int(session_timeout_s * 1000)
+    return {
+        "session_timeout_ms": session_ms,
+        "heartbeat_interval_ms": min(int(HEARTBEAT_S * 1000), session_ms // 6),
+        "rebalance_timeout_ms": session_ms,
+    }
