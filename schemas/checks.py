@@ -35,10 +35,11 @@ _BRACKET = re.compile(rb"[\[\]{}]")
 def guard_before_parsing(raw: bytes) -> None:
     """Refuses nesting and numbers that would cost a parser more than they can be worth. Raises Refused.
 
-    The common body passes by two counts and one search, without being taken apart.
+    The common body passes by counts alone, without being taken apart.
     """
-    deep = raw.count(b"{") + raw.count(b"[") > limits.BODY_DEPTH
-    if not deep and _MANY_DIGITS.search(raw) is None:
+    if raw.count(b"{") + raw.count(b"[") <= limits.BODY_DEPTH and (
+        len(raw) - len(raw.translate(None, b"0123456789")) <= limits.NUMBER_DIGITS or _MANY_DIGITS.search(raw) is None
+    ):
         return
     bare = _STRING.sub(b'""', raw)
     if _MANY_DIGITS.search(bare) is not None:

@@ -8,6 +8,7 @@ limits (`too_large`, `invalid`). Ingest runs the same functions to answer early;
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -15,6 +16,10 @@ from schemas import limits
 from schemas.bodies import BODY_OF, Body
 from schemas.checks import check_limits, guard_before_parsing
 from schemas.errors import Reason, Refused
+
+
+_PARSE: Final = {name: model.__pydantic_validator__.validate_json for name, model in BODY_OF.items()}
+"""What `model_validate_json` calls, without its handling of options that are not used here."""
 
 
 def digest(command_type: str, body: bytes) -> bytes:
@@ -32,7 +37,7 @@ def parse_body(command_type: str, raw: bytes) -> Body:
         raise Refused(Reason.TOO_LARGE, f"a command has at most {limits.COMMAND_BYTES} bytes")
     guard_before_parsing(raw)
     try:
-        body = BODY_OF[command_type].model_validate_json(raw)
+        body: Body = _PARSE[command_type](raw)
     except ValidationError as error:
         raise _malformed(error) from None
     except Exception as error:

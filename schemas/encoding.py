@@ -7,13 +7,14 @@ whatever came, `read_command` returns, with the parts that are usable and, where
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
 from schemas import ids, limits
-from schemas.bodies import MARKS
+from schemas.bodies import MARKS, CommandType
 from schemas.errors import LogCorrupt, Reason, Refused
 from schemas.events import EventType, Outcome
 from schemas.ids import ChatId, CommandId, UserId
@@ -37,7 +38,7 @@ class Record(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
-class Encoded(NamedTuple):
+class Encoded(Struct, frozen=True):
     """A record ready to be appended."""
 
     key: bytes | None
@@ -49,10 +50,12 @@ class Encoded(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes in a batch, estimated from above: a record takes at most 32 beside what it holds, a header of ours at
-        most 24 beside its value (our longest name has 14)."""
+        most 18 beside its value (our longest name has 14)."""
         key = self.key
-        held = sum([len(value) for _, value in self.headers])
-        return len(self.value) + (len(key) if key is not None else 0) + held + 24 * len(self.headers) + 32
+        size = len(self.value) + (len(key) if key is not None else 0) + 18 * len(self.headers) + 32
+        for _, value in self.headers:
+            size += len(value)
+        return size
 
 
 class ReplyTo(NamedTuple):
@@ -114,16 +117,13 @@ def encode_command(command: Command, source: str) -> Encoded:
 
 def read_command(record: Record, partition: int, partitions: int) -> Command:
     """The command in a record of `chat.commands`. Never raises for what a record may hold."""
-    text = _texts(record.headers)
+    given = dict(record.headers)  # of a header that is there twice the last counts
     key = record.key
-    chat_id = _chat_id(key)
-    sender_id = _uuid_or_none(text.get("ce_sender", ""))
-    client_generated_id = text.get("ce_clientid", "")
+    chat_id = _uuid(key)
+    sender_id = _uuid(given.get("ce_sender"))
+    client_generated_id = _text(given, "ce_clientid") or ""
     keyed = ids.is_client_generated_id(client_generated_id)
-    command_type = text.get("ce_type", "")
-    if _TYPE.fullmatch(command_type) is None:
-        command_type = ""
-    claimed_id = _uuid_or_none(text.get("ce_id", ""))
+    command_type = _type(given)
     fault: Refused | None = None
     command_id: str | None = None
     if chat_id is not None and ids.partition_of(chat_id, partitions) != partition:
@@ -137,18 +137,18 @@ def read_command(record: Record, partition: int, partitions: int) -> Command:
         fault = Refused(Reason.MALFORMED, "ce_type is missing or not 1 to 128 visible ASCII characters")
     elif sender_id is None:
         fault = Refused(Reason.MALFORMED, "ce_sender is not a user_id")
-    elif text.get("ce_specversion", "1.0") != "1.0":
+    elif (_text(given, "ce_specversion") or "1.0") != "1.0":
         fault = Refused(Reason.MALFORMED, "ce_specversion is not 1.0")
     elif command_type in MARKS:
-        command_id = claimed_id
+        command_id = _uuid(given.get("ce_id"))
     elif not keyed:
         fault = Refused(Reason.MALFORMED, "ce_clientid is missing or not 1 to 128 visible ASCII characters")
     else:
         command_id = ids.command_id(ChatId(chat_id), UserId(sender_id), client_generated_id)
-        if command_id != claimed_id:
+        if command_id != _text(given, "ce_id"):
             command_id = None
             fault = Refused(Reason.MALFORMED, "ce_id is not the id of this chat, sender and ce_clientid")
-    traceparent = text.get("traceparent")
+    traceparent = _text(given, "traceparent")
     return Command(
         offset=record.offset,
         type=command_type,
@@ -159,7 +159,7 @@ def read_command(record: Record, partition: int, partitions: int) -> Command:
         # A mark's ce_id is not checked: with a key beside it, it would be remembered as somebody else's command.
         client_generated_id=client_generated_id if keyed and command_type not in MARKS else None,
         command_id=CommandId(command_id) if command_id is not None else None,
-        reply_to=_reply_to(text.get("ce_replyto")),
+        reply_to=_reply_to(_text(given, "ce_replyto")),
         traceparent=traceparent if traceparent is not None and is_traceparent(traceparent) else None,
         fault=fault,
     )
@@ -175,8 +175,8 @@ def encode_outcome(outcome: Outcome, stamp: Stamp, source: bytes) -> Encoded:
     headers = [
         _SPECVERSION,
         ("ce_id", b"%d/%d" % (stamp.term, stamp.index)),
-        ("ce_source", source),
-        ("ce_type", outcome.type.encode()),
+        _source_header(source),
+        _type_header(outcome.type),
     ]
     add = headers.append
     if stamp.index:
@@ -197,6 +197,16 @@ def encode_outcome(outcome: Outcome, stamp: Stamp, source: bytes) -> Encoded:
     return Encoded(outcome.key, outcome.body, headers, outcome.at_ms)
 
 
+@lru_cache(maxsize=256)
+def _source_header(source: bytes) -> tuple[str, bytes]:
+    return "ce_source", source
+
+
+@lru_cache(maxsize=256)
+def _type_header(outcome_type: str) -> tuple[str, bytes]:
+    return "ce_type", outcome_type.encode()
+
+
 def event_source(partition: int) -> bytes:
     return b"/gapless/chat.events/%d" % partition
 
@@ -209,7 +219,7 @@ def read_outcome(record: Record) -> Outcome:
     headers = dict(record.headers)
     try:
         key = record.key
-        chat_id = _chat_id(key)
+        chat_id = _uuid(key)
         command_id = headers.get("ce_commandid")
         client_generated_id = headers.get("ce_clientid")
         sender_id = headers.get("ce_sender")
@@ -238,31 +248,35 @@ def opening_outcome(body: bytes, at_ms: int) -> Outcome:
     return Outcome(type=EventType.TERM_OPENED, at_ms=at_ms, body=body)
 
 
-_TEXT_HEADERS: Final = frozenset(
-    {"ce_specversion", "ce_id", "ce_type", "ce_sender", "ce_clientid", "ce_replyto", "traceparent"}
-)
+def _text(headers: Mapping[str, bytes | None], name: str) -> str | None:
+    """Of a header that the writer looks at; one that is no short ASCII is as good as absent."""
+    value = headers.get(name)
+    return value.decode() if value is not None and len(value) <= 256 and value.isascii() else None
 
 
-def _texts(headers: Sequence[tuple[str, bytes]]) -> dict[str, str]:
-    """The headers that the writer looks at, as text; one that is no short ASCII is as good as absent. Of a header
-    that is there twice the last counts."""
-    texts: dict[str, str] = {}
-    for name, value in headers:
-        if name in _TEXT_HEADERS:
-            if value is not None and len(value) <= 256 and value.isascii():
-                texts[name] = value.decode()
-            else:
-                texts.pop(name, None)
-    return texts
+_KNOWN_TYPES: Final = {each.value.encode(): each.value for each in CommandType}
 
 
-def _chat_id(key: bytes | None) -> str | None:
-    """Of a key that is one. A rejected command's key is repeated on its outcome, so readers meet others too."""
-    return _uuid_or_none(key.decode("ascii", "replace")) if key is not None and len(key) == 36 else None
+def _type(headers: Mapping[str, bytes | None]) -> str:
+    """Of a command; "" where it is nothing that an outcome could repeat."""
+    known = _KNOWN_TYPES.get(headers.get("ce_type") or b"")
+    if known is not None:
+        return known
+    text = _text(headers, "ce_type")
+    return text if text is not None and _TYPE.fullmatch(text) is not None else ""
 
 
-def _uuid_or_none(text: str) -> str | None:
-    return text if len(text) == 36 and ids.is_uuid(text) else None
+def _uuid(raw: bytes | None) -> str | None:
+    """Of bytes that are one in wire form. A rejected command's key is repeated on its outcome, so that readers meet
+    others too."""
+    return _uuid_of(raw) if raw is not None and len(raw) == 36 else None
+
+
+@lru_cache(maxsize=65_536)
+def _uuid_of(raw: bytes) -> str | None:
+    """Cached: chats and senders repeat."""
+    text = raw.decode("ascii", "replace")
+    return text if ids.is_uuid(text) else None
 
 
 def _reply_to(text: str | None) -> ReplyTo | None:

@@ -42,12 +42,14 @@ def uuid_text(raw: bytes) -> str:
     return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
 
 
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""The hex digit that holds a UUID's variant (binary 10xx), by the digit that the hash has there."""
+
+
 def uuid5(namespace: str, name: str) -> str:
     """RFC 9562 version 5 in wire form: what `uuid.uuid5` gives, without building UUID objects (a third of the time)."""
-    raw = bytearray(sha1(uuid_bytes(namespace) + name.encode(), usedforsecurity=False).digest()[:16])
-    raw[6] = raw[6] & 0x0F | 0x50
-    raw[8] = raw[8] & 0x3F | 0x80
-    return uuid_text(bytes(raw))
+    h = sha1(uuid_bytes(namespace) + name.encode(), usedforsecurity=False).hexdigest()
+    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
 
 
 def is_client_generated_id(text: str) -> bool:

@@ -62,16 +62,17 @@ def decide_batch(
     while commands:
         command = commands[0]
         decision = decide(view, command, at_ms)
+        outcome = decision.outcome
         stamp = Stamp(head.term, last.index + 1, command.offset)
-        record = encode_outcome(decision.outcome, stamp, source)
+        record = encode_outcome(outcome, stamp, source)
         size += record.size
         if size > APPEND_BYTES and batch.records:
             break
         commands.popleft()
-        view.changes.add(evolve(view, decision.outcome))
+        evolve(view, outcome, view.changes)
         last = stamp
         batch.records.append(record)
-        batch.outcomes.append(decision.outcome.type)
+        batch.outcomes.append(outcome.type)
         if command.reply_to is not None:
             batch.replies.append(
                 (command.reply_to.partition, _reply(command.reply_to.request_id, decision, stamp, partition))

@@ -1,4 +1,8 @@
-"""What an outcome makes of the state: pure, and the same for the live path and for recovery."""
+"""What an outcome makes of the state: pure, and the same for the live path and for recovery.
+
+A function here reads the state through `view` and writes new values into `changes`, which lie over it: a batch of
+outcomes shares one, so that an outcome costs no container of its own. After an error `changes` is worth nothing.
+"""
 
 from __future__ import annotations
 
@@ -15,35 +19,34 @@ from services.sequencer.state import Changes, Chat, Member, Remembered, View
 _NO_EFFECT: Final = frozenset({EventType.DUPLICATE.value, EventType.UNCHANGED.value, EventType.REJECTED.value})
 
 
-def evolve(view: View, outcome: Outcome) -> Changes:
-    """The values that change by a valid outcome.
+def evolve(view: View, outcome: Outcome, changes: Changes) -> None:
+    """Adds the values that change by a valid outcome. `view` sees what `changes` holds already.
 
     Raises UnknownType for an outcome that this program was built before, LogCorrupt for one that cannot follow the
     state it meets: a reader's gap would become everybody's.
     """
     if outcome.type in _NO_EFFECT:
-        return Changes()
+        return
     evolve_accepted = _EVOLVERS.get(outcome.type)
     if evolve_accepted is None:
         raise UnknownType(
             f"outcome type {outcome.type!r:.100}: deploy the newer sequencer before its commands are sent"
         )
-    changes = evolve_accepted(view, outcome)
-    command_type = COMMAND_OF[outcome.type]
+    evolve_accepted(view, outcome, changes)
+    command_type = COMMAND_OF[outcome.type].value
     # A mark has no key: whatever its record says, its ce_id was never checked and is nobody's to use up.
     if outcome.client_generated_id is not None and command_type not in MARKS:
         if outcome.chat_id is None or outcome.command_id is None or outcome.position is None:
             raise LogCorrupt(f"an accepted {outcome.type} without chat, command_id or position")
         changes.remembered[outcome.chat_id, outcome.command_id] = Remembered(
-            digest=digest(command_type.value, outcome.body),
+            digest=digest(command_type, outcome.body),
             seq=outcome.seq,
             position=outcome.position,
             sent_at_ms=outcome.at_ms,
         )
-    return changes
 
 
-def _chat_created(view: View, outcome: Outcome) -> Changes:
+def _chat_created(view: View, outcome: Outcome, changes: Changes) -> None:
     body = decode_accepted(outcome)
     assert isinstance(body, ChatCreate)
     if outcome.chat_id is None or outcome.sender_id is None or outcome.position != 1:
@@ -52,7 +55,6 @@ def _chat_created(view: View, outcome: Outcome) -> Changes:
         raise LogCorrupt(f"chat {outcome.chat_id} is created twice")
     others = [UserId(m) for m in body.members if m != outcome.sender_id]
     role: Role = "owner" if body.kind == "direct" else "member"
-    changes = Changes()
     changes.chats[outcome.chat_id] = Chat(
         kind=body.kind,
         last_seq=0,
@@ -63,23 +65,21 @@ def _chat_created(view: View, outcome: Outcome) -> Changes:
     changes.members[outcome.chat_id, outcome.sender_id] = _joined("owner", 0)
     for user in others:
         changes.members[outcome.chat_id, user] = _joined(role, 0)
-    return changes
 
 
-def _member_added(view: View, outcome: Outcome) -> Changes:
+def _member_added(view: View, outcome: Outcome, changes: Changes) -> None:
     body = decode_accepted(outcome)
     assert isinstance(body, MemberAdd)
-    chat, changes = _next(view, outcome, members=1, owners=1 if body.role == "owner" else 0)
+    chat = _move_head(view, outcome, changes, members=1, owners=1 if body.role == "owner" else 0)
     assert outcome.chat_id is not None
     changes.members[outcome.chat_id, UserId(body.user_id)] = _joined(body.role, chat.last_seq)
-    return changes
 
 
-def _member_removed(view: View, outcome: Outcome) -> Changes:
+def _member_removed(view: View, outcome: Outcome, changes: Changes) -> None:
     body = decode_accepted(outcome)
     assert isinstance(body, MemberRemove)
     member = _known_member(view, outcome, UserId(body.user_id))
-    _, changes = _next(view, outcome, members=-1, owners=-1 if member.role == "owner" else 0)
+    _move_head(view, outcome, changes, members=-1, owners=-1 if member.role == "owner" else 0)
     assert outcome.chat_id is not None
     changes.members[outcome.chat_id, UserId(body.user_id)] = Member(
         role=member.role,
@@ -88,28 +88,27 @@ def _member_removed(view: View, outcome: Outcome) -> Changes:
         read_seq=member.read_seq,
         delivered_seq=member.delivered_seq,
     )
-    return changes
 
 
-def _message_sent(view: View, outcome: Outcome) -> Changes:
-    return _next(view, outcome)[1]
+def _message_sent(view: View, outcome: Outcome, changes: Changes) -> None:
+    _move_head(view, outcome, changes)
 
 
-def _read_advanced(view: View, outcome: Outcome) -> Changes:
-    return _marked(view, outcome, read=True)
+def _read_advanced(view: View, outcome: Outcome, changes: Changes) -> None:
+    _marked(view, outcome, changes, read=True)
 
 
-def _delivered_advanced(view: View, outcome: Outcome) -> Changes:
-    return _marked(view, outcome, read=False)
+def _delivered_advanced(view: View, outcome: Outcome, changes: Changes) -> None:
+    _marked(view, outcome, changes, read=False)
 
 
-def _marked(view: View, outcome: Outcome, *, read: bool) -> Changes:
+def _marked(view: View, outcome: Outcome, changes: Changes, *, read: bool) -> None:
     body = decode_accepted(outcome)
     assert isinstance(body, Mark)
     if outcome.sender_id is None or outcome.chat_id is None:
         raise LogCorrupt(f"a {outcome.type} of nobody")
     member = _known_member(view, outcome, outcome.sender_id)
-    _, changes = _next(view, outcome)
+    _move_head(view, outcome, changes)
     changes.members[outcome.chat_id, outcome.sender_id] = Member(
         role=member.role,
         present=member.present,
@@ -117,10 +116,9 @@ def _marked(view: View, outcome: Outcome, *, read: bool) -> Changes:
         read_seq=body.up_to_seq if read else member.read_seq,
         delivered_seq=member.delivered_seq if read else body.up_to_seq,
     )
-    return changes
 
 
-_EVOLVERS: Final[dict[str, Callable[[View, Outcome], Changes]]] = {
+_EVOLVERS: Final[dict[str, Callable[[View, Outcome, Changes], None]]] = {
     EventType.CHAT_CREATED: _chat_created,
     EventType.MEMBER_ADDED: _member_added,
     EventType.MEMBER_REMOVED: _member_removed,
@@ -142,8 +140,8 @@ def _known_member(view: View, outcome: Outcome, user: UserId) -> Member:
     return member
 
 
-def _next(view: View, outcome: Outcome, *, members: int = 0, owners: int = 0) -> tuple[Chat, Changes]:
-    """The chat before, and the change of its head. Positions and seqs are dense, or the log is corrupt."""
+def _move_head(view: View, outcome: Outcome, changes: Changes, *, members: int = 0, owners: int = 0) -> Chat:
+    """Writes the chat's next head and returns the one before. Positions and seqs are dense, or the log is corrupt."""
     chat = view.chat(outcome.chat_id) if outcome.chat_id is not None else None
     if chat is None or outcome.chat_id is None:
         raise LogCorrupt(f"a {outcome.type} in chat {outcome.chat_id}, which was never created")
@@ -153,7 +151,6 @@ def _next(view: View, outcome: Outcome, *, members: int = 0, owners: int = 0) ->
             f"chat {outcome.chat_id} stands at position {chat.last_position}, seq {chat.last_seq};"
             f" {outcome.type} has position {outcome.position}, seq {outcome.seq}"
         )
-    changes = Changes()
     changes.chats[outcome.chat_id] = Chat(
         kind=chat.kind,
         last_seq=seq,
@@ -161,4 +158,4 @@ def _next(view: View, outcome: Outcome, *, members: int = 0, owners: int = 0) ->
         members=chat.members + members,
         owners=chat.owners + owners,
     )
-    return chat, changes
+    return chat

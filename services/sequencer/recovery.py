@@ -107,7 +107,7 @@ def _fold_batch(
                 if watch_from is not None and record.offset >= watch_from:
                     met.openings[record.offset] = opened
             elif verdict is Verdict.VALID:
-                view.changes.add(evolve(view, read_outcome(record)))
+                evolve(view, read_outcome(record), view.changes)
         except (LogCorrupt, UnknownType) as error:
             raise type(error)(f"offset {record.offset}: {error}") from error
         met.records += 1

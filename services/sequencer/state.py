@@ -53,17 +53,11 @@ CommandKey = tuple[ChatId, CommandId]
 
 @dataclass(slots=True)
 class Changes:
-    """New values, by key: what one outcome, or all outcomes of a batch, make of the state."""
+    """New values, by key: what the outcomes of a batch make of the state."""
 
     chats: dict[ChatId, Chat] = field(default_factory=dict)
     members: dict[MemberKey, Member] = field(default_factory=dict)
     remembered: dict[CommandKey, Remembered] = field(default_factory=dict)
-
-    def add(self, later: Changes) -> None:
-        """Takes over what came later."""
-        self.chats.update(later.chats)
-        self.members.update(later.members)
-        self.remembered.update(later.remembered)
 
 
 class View(Protocol):

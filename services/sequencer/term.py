@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -274,8 +274,8 @@ class Term:
         partition = self._settings.partition
         metrics.BATCH_COMMANDS.observe(len(batch.records))
         metrics.DECIDED_OFFSET.labels(partition).set(batch.head.command_offset)
-        for outcome in batch.outcomes:
-            metrics.OUTCOMES.labels(partition, outcome).inc()
+        for outcome, times in Counter(batch.outcomes).items():
+            metrics.OUTCOMES.labels(partition, outcome).inc(times)
 
 
 class _AsRecord:

@@ -72,7 +72,7 @@ class Room:
 
     def decide(self, command: Command) -> Decision:
         decision = decide(self.view, command, self.at_ms)
-        self.view.changes.add(evolve(self.view, decision.outcome))
+        evolve(self.view, decision.outcome, self.view.changes)
         return decision
 
     def __call__(self, command_type: str, body: Body | bytes, *, by: UserId = ANNA, key: str | None = None) -> Decision:
@@ -267,8 +267,8 @@ def test_evolve_refuses_an_outcome_that_cannot_follow() -> None:
     room = Room()
     sent = room.send().outcome
     with pytest.raises(LogCorrupt, match="stands at position 2, seq 1"):
-        evolve(room.view, sent)
+        evolve(room.view, sent, room.view.changes)
     with pytest.raises(UnknownType, match="deploy the newer sequencer"):
-        evolve(room.view, replace(sent, type="message.sung.v1"))
+        evolve(room.view, replace(sent, type="message.sung.v1"), room.view.changes)
     with pytest.raises(LogCorrupt, match="never created"):
-        evolve(room.view, replace(sent, chat_id=ids.group_chat_id(DORA, "x")))
+        evolve(room.view, replace(sent, chat_id=ids.group_chat_id(DORA, "x")), room.view.changes)
