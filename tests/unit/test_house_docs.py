@@ -14,6 +14,7 @@ import typer
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from benchmarks.cli import app as bench
 from services.ops.api import ApiSettings, create_app
 from services.ops.cli import app as gapless
 from services.runtime.crashpoints import declared_crash_points
@@ -108,17 +109,23 @@ def test_every_page_that_the_code_names_is_there() -> None:
 @cache
 def commands() -> dict[str, set[str]]:
     """Every command, as "projection rebuild", with its options."""
-
-    def walk(command: Any, prefix: str) -> Iterator[tuple[str, set[str]]]:
-        for name, inner in getattr(command, "commands", {}).items():
-            yield from walk(inner, f"{prefix} {name}".strip())
-        if not hasattr(command, "commands"):
-            yield (
-                prefix,
-                {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)},
-            )
-
     return dict(walk(typer.main.get_command(gapless), ""))
+
+
+@cache
+def benchmarks() -> dict[str, set[str]]:
+    """Every benchmark, as "bench sequencer", with its options: `gapless bench` hands its words over to them."""
+    return dict(walk(typer.main.get_command(bench), "bench"))
+
+
+def walk(command: Any, prefix: str) -> Iterator[tuple[str, set[str]]]:
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from walk(inner, f"{prefix} {name}".strip())
+    if not hasattr(command, "commands"):
+        yield (
+            prefix,
+            {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)},
+        )
 
 
 def lines_of_code(page: Path) -> Iterator[str]:
@@ -137,11 +144,13 @@ def calls(page: Path) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_that_a_page_names_is_there_with_its_options(page: Path) -> None:
-    groups = {name.split()[0] for name in commands() if " " in name}
+    there = commands() | benchmarks()
+    groups = {name.split()[0] for name in there if " " in name}
     for words in calls(page):
-        name = " ".join(words[:2]) if words[0] in groups else words[0]
-        assert name in commands(), f"gapless {' '.join(words)}: there is no such command"
-        wrong = {word for word in words if word.startswith("--")} - commands()[name] - {"--help"}
+        of_all = words[0] == "bench" and (words[1:] or ["--help"])[0] in ("NAME", "--help")
+        name = " ".join(words[:2]) if words[0] in groups and not of_all else words[0]
+        assert name in there, f"gapless {' '.join(words)}: there is no such command"
+        wrong = {word for word in words if word.startswith("--")} - there[name] - {"--help"}
         assert not wrong, f"gapless {name} has no {wrong}"
 
 
