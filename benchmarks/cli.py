@@ -6,12 +6,18 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+
+from benchmarks.ground import Ground
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 app = typer.Typer(
     name="gapless bench",
@@ -64,7 +70,17 @@ def sequencer(
         latency_s=latency_s,
         profile=profile,
     )
-    _print(asdict(asyncio.run(benchmark.run(options, _step))), as_json=as_json)
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
+def _measured(measure: Callable[[Ground], Awaitable[DataclassInstance]]) -> dict[str, Any]:
+    """What a benchmark found on servers of its own, as a document."""
+
+    async def on_the_ground() -> dict[str, Any]:
+        async with Ground.embedded() as ground:
+            return asdict(await measure(ground))
+
+    return asyncio.run(on_the_ground())
 
 
 def _print(document: dict[str, Any], *, as_json: bool) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 from uuid import UUID
 
+from benchmarks.filling import Load, built
 from schemas import ids
 from schemas.bodies import ChatCreate, CommandType, MessageSend, canonical_body
 from schemas.encoding import Command, Encoded, encode_command
@@ -98,6 +100,21 @@ def is_repeat(number: int) -> bool:
 def repeats_among(count: int) -> int:
     """How many of the first `count` sends are repeats."""
     return sum(is_repeat(number) for number in range(count % 100)) + count // 100 * REPEATS_PERCENT
+
+
+def loads_of(*, partitions: int, chats: int, commands: int) -> list[Load]:
+    """For each partition its share of the chats, and of the sends to them."""
+    loads = []
+    for partition in range(partitions):
+        here = chats_of(partition, partitions, chats_in(partitions, chats, partition))
+        creations = (chat.creation for chat in here)
+        loads.append(built(chain(creations, sends(here, commands // partitions))))
+    return loads
+
+
+def chats_in(partitions: int, chats: int, partition: int) -> int:
+    """How many of the chats a partition gets."""
+    return chats // partitions + (partition < chats % partitions)
 
 
 def _chat(chat_id: ChatId, members: Sequence[UserId]) -> Chat:

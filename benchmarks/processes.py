@@ -18,7 +18,9 @@ import psutil
 
 from devstack.ports import HOST, choose_ports
 
-DEADLINE_S: Final = 120.0
+DEADLINE_S: Final = 300.0
+WITH_AN_API: Final = ("ingest", "query", "api")
+"""They are asked how they are where they serve."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,18 +89,20 @@ class Service:
 
 
 @asynccontextmanager
-async def service(name: str, folder: Path, settings: Mapping[str, str]) -> AsyncIterator[Service]:
-    """`gapless <name>` with these variables and no other of ours; stopped at the end."""
-    (port,) = choose_ports(1)
-    log_path = folder / f"{name}-{port}.log"
-    plain = {variable: value for variable, value in os.environ.items() if not variable.startswith("GAPLESS_")}
-    environment = plain | {"GAPLESS_OPS_PORT": str(port), "GAPLESS_LOG_FORMAT": "json"} | dict(settings)
+async def running(name: str, folder: Path, settings: Mapping[str, str]) -> AsyncIterator[Service]:
+    """`gapless <name>` with these variables and no other of ours; stopped at the end. What it says is in `folder`."""
+    port, ops_port = choose_ports(2)
+    log_path = folder / f"{name}.log"
+    ports = {"GAPLESS_HTTP_PORT": str(port), "GAPLESS_OPS_PORT": str(ops_port)}
     with log_path.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "services.ops", name, env=environment, stderr=log, start_new_session=True
+            *(sys.executable, "-P", "-m", "services.ops", name),
+            env=environment(ports | {"GAPLESS_LOG_FORMAT": "json"} | dict(settings)),
+            stderr=log,
+            start_new_session=True,
         )
     try:
-        yield Service(process, f"http://{HOST}:{port}", log_path)
+        yield Service(process, f"http://{HOST}:{port if name in WITH_AN_API else ops_port}", log_path)
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
@@ -109,14 +113,10 @@ async def service(name: str, folder: Path, settings: Mapping[str, str]) -> Async
                 await process.wait()
 
 
-def kafka_variables(bootstrap_servers: str, prefix: str, *, partitions: int) -> dict[str, str]:
-    """What every service has to know of a log. `prefix` is that of its topics."""
-    return {
-        "GAPLESS_KAFKA_BOOTSTRAP": bootstrap_servers,
-        "GAPLESS_KAFKA_TOPIC_PREFIX": prefix,
-        "GAPLESS_KAFKA_PARTITIONS": str(partitions),
-        "GAPLESS_KAFKA_REPLY_PARTITIONS": "2",
-    }
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """The caller's variables without those of ours, and these."""
+    plain = {variable: value for variable, value in os.environ.items() if not variable.startswith("GAPLESS_")}
+    return plain | dict(settings)
 
 
 @asynccontextmanager

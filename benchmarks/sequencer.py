@@ -18,25 +18,21 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from benchmarks import trigger
-from benchmarks.conversations import chats_of, repeats_among, sends
+from benchmarks.conversations import chats_in, chats_of, loads_of, repeats_among, sends
 from benchmarks.filling import Load, built, fill
-from benchmarks.log import Ends, fresh_log
+from benchmarks.ground import LOOK_EVERY_S, Ends, Ground
 from benchmarks.machine import Machine
 from benchmarks.open_loop import Latencies, outcome_latencies
-from benchmarks.processes import DEADLINE_S, Mark, Service, kafka_variables, mark, profiled, service
-from devstack.stack import Stack
+from benchmarks.processes import DEADLINE_S, Mark, Service, profiled
 
-WATCH_EVERY_S: Final = 0.02
 LATENCY_RATES_PER_S: Final = (500, 5_000)
 LATENCY_WARM_UP_S: Final = 2
 DURABILITY: Final = (
@@ -127,16 +123,12 @@ class Options:
     """Where py-spy puts what it sampled during the last pass of throughput."""
 
 
-async def run(options: Options, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
-    """Measures on servers of its own. Raises RuntimeError where the work was not done as it must be."""
+async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
+    """Raises RuntimeError where the work was not done as it must be."""
     machine = Machine.now()
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        folder = Path(name)
-        async with AsyncExitStack() as stack:
-            servers = await stack.enter_async_context(Stack(folder / "servers"))
-            bench = _Bench(servers, folder, options, on_step)
-            throughput = [await bench.throughput(shape) for shape in SHAPES if options.only in (None, shape.name)]
-            latency = [await bench.latency(rate) for rate in LATENCY_RATES_PER_S if options.only in (None, "latency")]
+    bench = _Bench(ground, options, on_step)
+    throughput = [await bench.throughput(shape) for shape in SHAPES if options.only in (None, shape.name)]
+    latency = [await bench.latency(rate) for rate in LATENCY_RATES_PER_S if options.only in (None, "latency")]
     first, slow = next(iter(throughput), None), next(iter(latency), None)
     return Figures(
         commands_per_s=first.commands_per_s if first else None,
@@ -154,29 +146,26 @@ async def run(options: Options, on_step: Callable[[str], None] = lambda _step: N
 
 
 class _Bench:
-    """The servers, and what is measured on them."""
+    """What is measured on the ground."""
 
-    def __init__(self, servers: Stack, folder: Path, options: Options, on_step: Callable[[str], None]) -> None:
-        self._servers = servers
-        self._kafka = servers.bootstrap_servers
-        self._folder = folder
+    def __init__(self, ground: Ground, options: Options, on_step: Callable[[str], None]) -> None:
+        self._ground = ground
         self._options = options
         self._on_step = on_step
-        self._passes = 0
         self.baseline_latency: Latencies | None = None
 
     async def throughput(self, shape: Shape) -> Throughput:
         options = self._options
         chats = max(options.chats or shape.chats, shape.partitions)
         self._on_step(f"{shape.name}: encoding {options.commands:,} commands")
-        loads = _loads(shape.partitions, chats, options.commands)
+        loads = loads_of(partitions=shape.partitions, chats=chats, commands=options.commands)
         runs: list[Run] = []
         baseline: list[trigger.TriggerFigures] = []
         async with AsyncExitStack() as stack:
             table = None
             if options.baseline:
                 table = await stack.enter_async_context(
-                    trigger.Trigger.on(self._servers.postgres, stored=options.baseline_stored)
+                    trigger.Trigger.on(self._ground.dsn, stored=options.baseline_stored)
                 )
             for number in range(1, options.rounds + 1):
                 last = number == options.rounds
@@ -204,78 +193,65 @@ class _Bench:
         )
 
     async def _pass(self, shape: Shape, chats: int, loads: Sequence[Load], profile: Path | None) -> Run:
-        names = await fresh_log(self._kafka, partitions=shape.partitions)
-        await fill(self._kafka, names.commands, loads)
-        broker = self._servers.kafka.brokers[0].pid
-        assert broker is not None, "the broker runs"
+        ground = self._ground
+        log = await ground.log(partitions=shape.partitions)
+        await fill(ground.kafka, log.names.commands, loads)
         total = sum(load.records for load in loads)
         async with (
-            Ends.of(self._kafka, names.events, shape.partitions) as ends,
-            service("sequencer", self._fresh_folder(), self._variables(names.commands, shape)) as sequencer,
+            Ends.of(ground.kafka, log.names.events, log.partitions) as ends,
+            ground.service("sequencer", log) as sequencer,
             profiled(sequencer.pid, profile),
         ):
             # Each partition's log begins with the opening of its term, which is no outcome.
-            at_first = await _until(ends, sequencer, lambda found: found > shape.partitions, broker)
-            at_last = await _until(ends, sequencer, lambda found: found >= total + shape.partitions, broker)
+            at_first = await self._until(ends, sequencer, shape.partitions + 1)
+            at_last = await self._until(ends, sequencer, shape.partitions + total)
             await _check(sequencer, shape, chats, loads)
         counted = at_last.records - at_first.records
         took_s = at_last.sequencer.at_s - at_first.sequencer.at_s
         cpu_s = at_last.sequencer.cpu_s - at_first.sequencer.cpu_s
+        broker_cpu_s = at_last.broker.cpu_s - at_first.broker.cpu_s if at_first.broker and at_last.broker else 0.0
         return Run(
             commands_per_s=round(counted / took_s, 1),
             cpu_us_per_command=round(1e6 * cpu_s / counted, 2),
-            broker_us_per_command=round(1e6 * (at_last.broker.cpu_s - at_first.broker.cpu_s) / counted, 2),
+            broker_us_per_command=round(1e6 * broker_cpu_s / counted, 2),
             cores=round(cpu_s / took_s, 2),
             memory_mb=round(at_last.sequencer.memory_mb, 1),
         )
 
+    async def _until(self, ends: Ends, sequencer: Service, wanted: int) -> _Seen:
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            records = await ends.total()
+            if records >= wanted:
+                return _Seen(records=records, sequencer=sequencer.mark(), broker=self._ground.broker_mark())
+            sequencer.refuse_to_wait(deadline, f"{wanted} records of events, there are {records}")
+            await asyncio.sleep(LOOK_EVERY_S)
+
     async def latency(self, per_s: int) -> Latencies:
         """With 1,000 chats in one partition of one process that does nothing else."""
-        shape = SHAPES[0]
-        chats = chats_of(0, 1, self._options.chats or shape.chats)
+        ground = self._ground
+        chats = chats_of(0, 1, self._options.chats or SHAPES[0].chats)
         warm_up = LATENCY_WARM_UP_S * per_s
         records = list(sends(chats, warm_up + self._options.latency_s * per_s))
-        names = await fresh_log(self._kafka, partitions=1)
-        await fill(self._kafka, names.commands, [built(chat.creation for chat in chats)])
-        async with service("sequencer", self._fresh_folder(), self._variables(names.commands, shape)) as sequencer:
+        log = await ground.log(partitions=1)
+        await fill(ground.kafka, log.names.commands, [built(chat.creation for chat in chats)])
+        async with ground.service("sequencer", log) as sequencer:
             await sequencer.until_ready()
-            found = await outcome_latencies(self._kafka, names, records, per_s=per_s, warm_up=warm_up)
+            found = await outcome_latencies(ground.kafka, log.names, records, per_s=per_s, warm_up=warm_up)
         self._on_step(f"latency at {per_s:,}/s: p50 {found.p50_ms} ms, p99 {found.p99_ms} ms, max {found.max_ms} ms")
         return found
-
-    def _variables(self, commands_topic: str, shape: Shape) -> dict[str, str]:
-        prefix = commands_topic.removesuffix("chat.commands")
-        return kafka_variables(self._kafka, prefix, partitions=shape.partitions) | {
-            "GAPLESS_SEQUENCER_STATE_DIR": str(self._folder / f"pass-{self._passes}" / "state"),
-        }
-
-    def _fresh_folder(self) -> Path:
-        self._passes += 1
-        folder = self._folder / f"pass-{self._passes}"
-        folder.mkdir()
-        return folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
     records: int
     sequencer: Mark
-    broker: Mark
-
-
-async def _until(ends: Ends, sequencer: Service, reached: Callable[[int], bool], broker_pid: int) -> _Seen:
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        records = await ends.total()
-        if reached(records):
-            return _Seen(records=records, sequencer=sequencer.mark(), broker=mark(broker_pid))
-        sequencer.refuse_to_wait(deadline, f"outcomes, there are {records}")
-        await asyncio.sleep(WATCH_EVERY_S)
+    broker: Mark | None
 
 
 async def _check(sequencer: Service, shape: Shape, chats: int, loads: Sequence[Load]) -> None:
     """Raises RuntimeError where the outcomes are not the ones that the commands must have."""
-    per_partition = [load.records - _chats_in(shape.partitions, chats, p) for p, load in enumerate(loads)]
+    per_partition = [load.records - chats_in(shape.partitions, chats, p) for p, load in enumerate(loads)]
     repeats = sum(repeats_among(count) for count in per_partition)
     wanted = {
         "chat.created.v1": chats,
@@ -295,21 +271,6 @@ async def _check(sequencer: Service, shape: Shape, chats: int, loads: Sequence[L
         if time.monotonic() > deadline:
             raise RuntimeError(f"the outcomes are {found}, not {wanted}")
         await asyncio.sleep(0.05)
-
-
-def _loads(partitions: int, chats: int, commands: int) -> list[Load]:
-    """For each partition its chats' creations and its share of the sends."""
-    loads = []
-    for partition in range(partitions):
-        here = chats_of(partition, partitions, _chats_in(partitions, chats, partition))
-        creations = (chat.creation for chat in here)
-        share = sends(here, commands // partitions)
-        loads.append(built(chain(creations, share)))
-    return loads
-
-
-def _chats_in(partitions: int, chats: int, partition: int) -> int:
-    return chats // partitions + (partition < chats % partitions)
 
 
 def _told(run: Run) -> str:

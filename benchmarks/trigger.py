@@ -7,21 +7,18 @@ synced to disk, where one Kafka broker acknowledges from the page cache and take
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import psycopg
 
 from benchmarks.conversations import BODY_BYTES
 from benchmarks.open_loop import Latencies
-from devstack.postgres import PostgresServer, postgres_programs
+from benchmarks.pgbench import pgbench
 from services.runtime.sql import load_sql
 
 CLIENTS: Final = 8
@@ -41,22 +38,22 @@ class TriggerFigures:
 class Trigger:
     """The table with the trigger, and messages in it."""
 
-    def __init__(self, server: PostgresServer) -> None:
-        self._server = server
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
 
     @classmethod
     @asynccontextmanager
-    async def on(cls, server: PostgresServer, *, stored: int) -> AsyncIterator[Trigger]:
+    async def on(cls, dsn: str, *, stored: int) -> AsyncIterator[Trigger]:
         """`stored` messages are there before the first run."""
         blocks = load_sql("benchmarks", "trigger.sql").bind()
-        with psycopg.connect(server.dsn, autocommit=True) as connection:
+        with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute(blocks["schema"])
             connection.execute(blocks["stored"], {"rows": stored})
             connection.execute(blocks["trigger"])
             connection.execute("VACUUM ANALYZE messages")
             connection.execute("CHECKPOINT")
             try:
-                yield cls(server)
+                yield cls(dsn)
                 (gaps,) = connection.execute(blocks["gaps"]).fetchone() or (None,)
                 if gaps != 0:
                     raise RuntimeError(f"{gaps} chats of the baseline have gaps")
@@ -65,28 +62,11 @@ class Trigger:
 
     async def run(self, *, chats: int, seconds: int, clients: int = CLIENTS) -> TriggerFigures:
         """Sends to that many chats as fast as the clients can."""
-        address = urlsplit(self._server.dsn)
-        with tempfile.TemporaryDirectory(prefix="trigger-") as folder:
-            process = await asyncio.create_subprocess_exec(
-                str(postgres_programs() / "pgbench"),
-                *("-h", str(address.hostname), "-p", str(address.port), "-U", str(address.username)),
-                *("-n", "-M", "prepared", "-c", str(clients), "-j", "1", "-T", str(seconds)),
-                *("-f", str(Path(__file__).with_name("trigger.pgbench"))),
-                *("-D", "n=0", "-D", f"chats={chats}", "-D", f"run={uuid.uuid4().hex}"),
-                *("-D", f"body={'x' * BODY_BYTES}", "-l", f"--log-prefix={folder}/tx", address.path[1:]),
-                env={"PGPASSWORD": str(address.password), "PATH": "/usr/bin:/bin"},
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
-            output, errors = await process.communicate()
-            if process.returncode != 0:
-                raise RuntimeError(f"pgbench failed: {errors.decode()[-1000:]}")
-            # The third column of a transaction's line is its time in microseconds.
-            waits = [
-                int(line.split(" ", 3)[2]) / 1e6
-                for path in Path(folder).glob("tx.*")
-                for line in path.read_text().splitlines()
-            ]
-        tps = next(line for line in output.decode().splitlines() if line.startswith("tps = "))
-        rate = float(tps.split()[2])
-        return TriggerFigures(commands_per_s=round(rate, 1), latencies=Latencies.of(waits, round(rate)))
+        found = await pgbench(
+            self._dsn,
+            Path(__file__).with_name("trigger.pgbench"),
+            clients=clients,
+            seconds=seconds,
+            variables={"n": "0", "chats": str(chats), "run": uuid.uuid4().hex, "body": "x" * BODY_BYTES},
+        )
+        return TriggerFigures(commands_per_s=found.per_s, latencies=found.latencies)
