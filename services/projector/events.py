@@ -6,12 +6,16 @@ built is `UnknownType`. Both stop the partition before anything of the record is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final
 
-from schemas.bodies import Body
+from msgspec import Struct, json
+
+from schemas.bodies import Body, Mark, MessageSend
 from schemas.checks import parse_instant
+from schemas.encoding import Record, read_outcome
 from schemas.errors import LogCorrupt, Refused, UnknownType
 from schemas.events import (
     Duplicate,
@@ -24,6 +28,7 @@ from schemas.events import (
     decode_rejected,
     decode_unchanged,
 )
+from schemas.ids import ChatId, CommandId, UserId, is_uuid
 from schemas.log import Stamp
 
 ACCEPTED: Final = frozenset(
@@ -41,12 +46,36 @@ ACCEPTED: Final = frozenset(
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Event(NamedTuple):
-    """A valid outcome, decoded."""
+class Sent(Struct, frozen=True, gc=False):
+    """The body of a message, as schemas.bodies.MessageSend has it."""
 
-    stamp: Stamp
-    outcome: Outcome
-    body: Body | Duplicate | Rejected | int | None
+    text: str
+    reply_to_message_id: str | None = None
+    media_urls: list[str] | None = None
+    metadata: dict[str, Any] | None = None
+    original_sent_at: str | None = None
+
+
+class Marked(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """The body of a mark."""
+
+    up_to_seq: int
+
+
+class Event(Struct, frozen=True, gc=False):
+    """A valid outcome, decoded. `gc=False` here and above: a batch holds a hundred thousand, none in a cycle."""
+
+    index: int
+    type: str
+    kind: OutcomeKind
+    at_ms: int
+    chat_id: ChatId | None
+    command_id: CommandId | None
+    client_generated_id: str | None
+    sender_id: UserId | None
+    position: int | None
+    seq: int | None
+    body: Body | Sent | Marked | Duplicate | Rejected | int | None
     """Of the kind its type has; of `command.unchanged` the position, if it has one."""
 
 
@@ -54,17 +83,109 @@ def decode_event(stamp: Stamp, outcome: Outcome) -> Event:
     """Raises UnknownType, LogCorrupt."""
     if outcome.type in ACCEPTED:
         _require_parts(outcome)
-        return Event(stamp, outcome, decode_accepted(outcome))
+        return _event(stamp, outcome, _ours(decode_accepted(outcome)))
     match outcome.kind:
         case OutcomeKind.DUPLICATE:
             duplicate = decode_duplicate(outcome.body)
             _whole(duplicate.seq, duplicate.position)
-            return Event(stamp, outcome, duplicate)
+            return _event(stamp, outcome, duplicate)
         case OutcomeKind.UNCHANGED:
-            return Event(stamp, outcome, decode_unchanged(outcome.body))
+            return _event(stamp, outcome, decode_unchanged(outcome.body))
         case OutcomeKind.REJECTED:
-            return Event(stamp, outcome, decode_rejected(outcome.body))
+            return _event(stamp, outcome, decode_rejected(outcome.body))
     raise UnknownType(f"{outcome.type} is no event this projector knows; deploy a projector that does")
+
+
+def read_event(stamp: Stamp, record: Record, headers: Mapping[str, bytes]) -> Event:
+    """What `decode_event` gives for a record with these headers, in a third of the time where it is a usual message
+    or mark. Raises UnknownType, LogCorrupt.
+    """
+    try:
+        decode = _QUICK.get(headers["ce_type"])
+        if decode is not None:
+            return decode(stamp, record, headers)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        pass  # not a usual one: what it is, and what is wrong with it, is told below
+    return decode_event(stamp, read_outcome(record))
+
+
+class _SentWithoutMetadata(Sent, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Numbers in metadata are left to the parser that the command was checked by."""
+
+    metadata: None = None
+
+
+_SENT: Final = json.Decoder(_SentWithoutMetadata)
+_MARKED: Final = json.Decoder(Marked)
+
+
+def _quick_sent(stamp: Stamp, record: Record, headers: Mapping[str, bytes]) -> Event:
+    body = _SENT.decode(record.value or b"")
+    if body.reply_to_message_id is not None and not is_uuid(body.reply_to_message_id):
+        raise ValueError
+    return Event(
+        stamp.index,
+        EventType.MESSAGE_SENT.value,
+        OutcomeKind.ACCEPTED,
+        record.timestamp,
+        ChatId(_id_text(record.key or b"")),
+        CommandId(headers["ce_commandid"].decode()),
+        headers["ce_clientid"].decode(),
+        UserId(_id_text(headers["ce_sender"])),
+        int(headers["ce_position"]),
+        int(headers["ce_seq"]),
+        body,
+    )
+
+
+def _quick_mark(stamp: Stamp, record: Record, headers: Mapping[str, bytes]) -> Event:
+    if "ce_seq" in headers or "ce_clientid" in headers:
+        raise ValueError
+    command_id = headers.get("ce_commandid")
+    return Event(
+        stamp.index,
+        headers["ce_type"].decode(),
+        OutcomeKind.ACCEPTED,
+        record.timestamp,
+        ChatId(_id_text(record.key or b"")),
+        CommandId(command_id.decode()) if command_id is not None else None,
+        None,
+        UserId(_id_text(headers["ce_sender"])),
+        int(headers["ce_position"]),
+        None,
+        _MARKED.decode(record.value or b""),
+    )
+
+
+_QUICK: Final = {
+    EventType.MESSAGE_SENT.value.encode(): _quick_sent,
+    EventType.READ_ADVANCED.value.encode(): _quick_mark,
+    EventType.DELIVERED_ADVANCED.value.encode(): _quick_mark,
+}
+
+
+@lru_cache(maxsize=65_536)
+def _id_text(raw: bytes) -> str:
+    """Of a chat or a user: they repeat, and one string for each makes the look-ups after it cheap."""
+    text = raw.decode()
+    if not is_uuid(text):
+        raise ValueError
+    return text
+
+
+def _event(stamp: Stamp, outcome: Outcome, body: Body | Sent | Marked | Duplicate | Rejected | int | None) -> Event:
+    return Event(
+        stamp.index, outcome.type, outcome.kind, outcome.at_ms, outcome.chat_id, outcome.command_id,
+        outcome.client_generated_id, outcome.sender_id, outcome.position, outcome.seq, body,
+    )  # fmt: skip
+
+
+def _ours(body: Body) -> Body | Sent | Marked:
+    if isinstance(body, MessageSend):
+        return Sent(body.text, body.reply_to_message_id, body.media_urls, body.metadata, body.original_sent_at)
+    if isinstance(body, Mark):
+        return Marked(body.up_to_seq)
+    return body
 
 
 def _require_parts(outcome: Outcome) -> None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from schemas.bodies import ChatCreate, Mark, MemberAdd, MemberRemove, MessageSend
+from schemas.bodies import ChatCreate, MemberAdd, MemberRemove
 from schemas.errors import LogCorrupt
 from schemas.events import COMMAND_OF, Duplicate, EventType, Rejected
 from schemas.ids import ChatId, MessageId, UserId
-from services.projector.events import Event, instant, original_instant
+from services.projector.events import Event, Marked, Sent, instant, original_instant
 from services.projector.tables import (
     Changes,
     ChatCreated,
@@ -60,26 +60,40 @@ class Known:
 
 def wanted(events: Sequence[Event]) -> Wanted:
     """What `changes_of` will need to know for these events."""
+    asking = [event for event in events if _may_ask(event)]
+    if not asking:
+        return _NOTHING_WANTED
+    last = asking[-1]
     sent: set[str] = set()
     replied: set[MessageId] = set()
     joined: set[ChatId] = set()
     told: set[ChatId] = set()
     for event in events:
-        outcome, body = event.outcome, event.body
-        if isinstance(body, MessageSend):
-            assert outcome.chat_id is not None  # events.py refused it otherwise
-            assert outcome.command_id is not None
-            told.add(outcome.chat_id)
-            sent.add(outcome.command_id)
+        body = event.body
+        if isinstance(body, Sent):
+            assert event.chat_id is not None  # events.py refused it otherwise
+            assert event.command_id is not None
+            told.add(event.chat_id)
+            sent.add(event.command_id)
             if body.reply_to_message_id is not None and body.reply_to_message_id not in sent:
                 replied.add(MessageId(body.reply_to_message_id))
         elif isinstance(body, ChatCreate):
-            assert outcome.chat_id is not None
-            told.add(outcome.chat_id)
-        elif isinstance(body, MemberAdd) and outcome.chat_id not in told:
-            assert outcome.chat_id is not None
-            joined.add(outcome.chat_id)
+            assert event.chat_id is not None
+            told.add(event.chat_id)
+        elif isinstance(body, MemberAdd) and event.chat_id not in told:
+            assert event.chat_id is not None
+            joined.add(event.chat_id)
+        if event is last:
+            break
     return Wanted(replied=frozenset(replied), joined=frozenset(joined))
+
+
+_NOTHING_WANTED: Final = Wanted(replied=frozenset(), joined=frozenset())
+
+
+def _may_ask(event: Event) -> bool:
+    body = event.body
+    return body.reply_to_message_id is not None if isinstance(body, Sent) else isinstance(body, MemberAdd)
 
 
 def changes_of(events: Sequence[Event], known: Known, *, partition: int, outcomes_since_ms: int) -> Changes:
@@ -91,18 +105,18 @@ def changes_of(events: Sequence[Event], known: Known, *, partition: int, outcome
     batch = _Batch(known)
     outcomes: list[OutcomeRow] = []
     for event in events:
-        if event.outcome.type in COMMAND_OF:
+        if event.type in COMMAND_OF:
             batch.add(event)
-        if event.outcome.command_id is not None and event.outcome.at_ms >= outcomes_since_ms:
+        if event.command_id is not None and event.at_ms >= outcomes_since_ms:
             outcomes.append(_outcome_row(event, partition))
     return batch.changes(outcomes)
 
 
 def _outcome_row(event: Event, partition: int) -> OutcomeRow:
-    outcome, body = event.outcome, event.body
-    assert outcome.command_id is not None
-    seq, position = outcome.seq, outcome.position
-    command_type: str | None = COMMAND_OF.get(outcome.type)
+    body = event.body
+    assert event.command_id is not None
+    seq, position = event.seq, event.position
+    command_type: str | None = COMMAND_OF.get(event.type)
     reason: str | None = None
     if isinstance(body, Duplicate):
         seq, position = body.seq, body.position
@@ -111,8 +125,8 @@ def _outcome_row(event: Event, partition: int) -> OutcomeRow:
     elif isinstance(body, int):
         position = body
     return OutcomeRow(
-        partition, event.stamp.index, outcome.command_id, outcome.sender_id, command_type, outcome.kind.value, reason,
-        seq, position, instant(outcome.at_ms),
+        partition, event.index, event.command_id, event.sender_id, command_type, event.kind.value, reason, seq,
+        position, instant(event.at_ms),
     )  # fmt: skip
 
 
@@ -156,26 +170,25 @@ class _Batch:
         self._chats: dict[ChatId, _Chat] = {}
         self._members: dict[tuple[ChatId, UserId], _Member] = {}
         self._messages: list[MessageRow] = []
-        self._roots: dict[MessageId, Root] = {}
-        """Of the batch's own messages."""
+        self._sent: dict[str, MessageRow] = {}
+        """The same by message id."""
         self._replies: dict[tuple[ChatId, int], _Replies] = {}
 
     def add(self, event: Event) -> None:
-        outcome, body = event.outcome, event.body
-        chat_id, sender_id, position = outcome.chat_id, outcome.sender_id, outcome.position
+        chat_id, sender_id, position, body = event.chat_id, event.sender_id, event.position, event.body
         assert chat_id is not None  # events.py refused it otherwise
         assert sender_id is not None
         assert position is not None
-        at = instant(outcome.at_ms)
+        at = instant(event.at_ms)
         chat = self._chats.get(chat_id)
         if chat is None:
             chat = self._chats[chat_id] = _Chat(position)
         chat.position = position
         match body:
-            case MessageSend():
-                self._message_sent(event, chat, at)
-            case Mark():
-                self._marked(self._member(chat_id, sender_id), outcome.type, body.up_to_seq, position, at)
+            case Sent():
+                self._message_sent(event, body, chat, at)
+            case Marked():
+                self._marked(self._member(chat_id, sender_id), event.type, body.up_to_seq, position, at)
             case ChatCreate():
                 chat.created = ChatCreated(chat_id, body.kind, body.name, sender_id, at, 0, position, None)
                 chat.last_seq = 0
@@ -189,44 +202,45 @@ class _Batch:
                 member = self._member(chat_id, UserId(body.user_id))
                 member.left_at, member.changed_position = at, position
             case _:
-                raise AssertionError(f"{outcome.type} is accepted by events.py but has no rows")
+                raise AssertionError(f"{event.type} is accepted by events.py but has no rows")
 
-    def _message_sent(self, event: Event, chat: _Chat, at: datetime) -> None:
-        outcome, body = event.outcome, event.body
-        assert isinstance(body, MessageSend)
-        assert outcome.chat_id is not None
-        assert outcome.sender_id is not None
-        assert outcome.position is not None
-        assert outcome.seq is not None
-        assert outcome.command_id is not None
-        assert outcome.client_generated_id is not None
-        chat.last_seq, chat.last_message_at = outcome.seq, at
+    def _message_sent(self, event: Event, body: Sent, chat: _Chat, at: datetime) -> None:
+        chat_id, sender_id, seq, position = event.chat_id, event.sender_id, event.seq, event.position
+        assert chat_id is not None
+        assert sender_id is not None
+        assert position is not None
+        assert seq is not None
+        assert event.command_id is not None
+        assert event.client_generated_id is not None
+        chat.last_seq, chat.last_message_at = seq, at
         # A send is always above its sender's cursor: no mark goes beyond the last message before it.
-        self._member(outcome.chat_id, outcome.sender_id).own_after_read.append(outcome.seq)
+        self._member(chat_id, sender_id).own_after_read.append(seq)
         reply_to: MessageId | None = None
-        root: Root | None = None
+        root_seq: int | None = None
         if body.reply_to_message_id is not None:
             reply_to = MessageId(body.reply_to_message_id)
-            root = self._root_of(reply_to, outcome.chat_id)
-            replies = self._replies.setdefault((root.chat_id, root.seq), _Replies())
+            root_seq = self._root_seq_of(reply_to, chat_id)
+            replies = self._replies.setdefault((chat_id, root_seq), _Replies())
             replies.count += 1
-            replies.position = outcome.position
-        message_id = MessageId(outcome.command_id)
-        self._roots[message_id] = root or Root(outcome.chat_id, outcome.seq)
-        self._messages.append(
-            MessageRow(
-                outcome.chat_id, outcome.seq, message_id, outcome.sender_id, body.text,
-                outcome.client_generated_id, reply_to, root.seq if root else None, 0, body.media_urls or [],
-                body.metadata, at, original_instant(body.original_sent_at) if body.original_sent_at else None,
-                outcome.position, outcome.position,
-            )
+            replies.position = position
+        message_id = MessageId(event.command_id)
+        message = MessageRow(
+            chat_id, seq, message_id, sender_id, body.text, event.client_generated_id, reply_to, root_seq, 0,
+            body.media_urls or [], body.metadata, at,
+            original_instant(body.original_sent_at) if body.original_sent_at else None, position, position,
         )  # fmt: skip
+        self._sent[message_id] = message
+        self._messages.append(message)
 
-    def _root_of(self, message_id: MessageId, chat_id: ChatId) -> Root:
-        root = self._roots.get(message_id) or self._known.roots.get(message_id)
-        if root is None or root.chat_id != chat_id:
+    def _root_seq_of(self, message_id: MessageId, chat_id: ChatId) -> int:
+        """Of the first message of the thread of the one that is replied to."""
+        sent = self._sent.get(message_id)
+        if sent is not None and sent.chat_id == chat_id:
+            return sent.root_seq if sent.root_seq is not None else sent.seq
+        root = self._known.roots.get(message_id)
+        if sent is not None or root is None or root.chat_id != chat_id:
             raise LogCorrupt(f"a reply in chat {chat_id} to message {message_id}, which is not in that chat")
-        return root
+        return root.seq
 
     def _last_seq_before(self, chat_id: ChatId) -> int:
         last_seq = self._known.last_seqs.get(chat_id)
@@ -293,13 +307,15 @@ class _Batch:
                         len(m.own_after_read), m.changed_position,
                     )
                 )  # fmt: skip
-        for message in self._messages:
-            replies = self._replies.pop((message.chat_id, message.seq), None) if self._replies else None
-            if replies is not None:
-                message = message._replace(reply_count=replies.count, changed_position=replies.position)
-            changes.messages.append(message)
+        changes.messages.extend(map(self._with_replies, self._messages) if self._replies else self._messages)
         changes.roots_replied.extend(
             RootReplied(chat_id, seq, replies.count, replies.position)
             for (chat_id, seq), replies in self._replies.items()
         )
         return changes
+
+    def _with_replies(self, message: MessageRow) -> MessageRow:
+        replies = self._replies.pop((message.chat_id, message.seq), None)
+        if replies is None:
+            return message
+        return message._replace(reply_count=replies.count, changed_position=replies.position)

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from schemas.encoding import read_outcome
+from schemas.log import read_stamp
 from services.ops.fold import LogFold
 from services.ops.pinned import pin
 from services.ops.scratch import open_scratch
@@ -88,8 +90,8 @@ def _folded_apart(log: ChatLog, table: Table) -> list[Row]:
         fold = LogFold(scratch, log.partition)
         for record in log.events:
             judged = judge_records(position, [record], read_up_to=0)
-            for event in judged.events:
-                fold.apply(event.stamp, event.outcome)
+            if judged.events:
+                fold.apply(read_stamp(record.headers), read_outcome(record))
             position = judged.end
         fold.finish()
         return sorted(fold.rows(table, 0), key=repr)

@@ -34,8 +34,7 @@ class Logged:
 
 
 def decoded(records: Sequence[LogRecord]) -> list[Event]:
-    stamped = [(read_stamp(record.headers), read_outcome(record)) for record in records]
-    return [decode_event(stamp, outcome) for stamp, outcome in stamped if stamp.index]
+    return [decode_event(read_stamp(r.headers), read_outcome(r)) for r in records if read_stamp(r.headers).index]
 
 
 def rows(events: Sequence[Event], known: Known = NOTHING, *, outcomes_since_ms: int = 0) -> Changes:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from schemas.encoding import encode_outcome, event_source
+from schemas.encoding import encode_outcome, event_source, read_outcome
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import EventType, Outcome
-from schemas.log import EMPTY, Head, Stamp
+from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge, read_stamp
+from services.projector.events import Event, Sent, decode_event
 from services.projector.validity import Position, belongs_before, judge_records
 from tests.support.chat_log import ANNA, BEN, ChatLog, conversation
 from tests.support.projection import Action, History, actions
@@ -71,9 +73,9 @@ def test_the_record_before_a_position_belongs_before_it_and_the_one_after_does_n
     at = 1 + cut % len(records)
     position = judge_records(START, records[:at], read_up_to=at).end
     assert belongs_before(position, records[at - 1])
-    after = judge_records(position, records[at:], read_up_to=len(records))
+    rest = judge_records(position, records[at:], read_up_to=len(records))
     following = next((r for r in records[at:] if not judge_records(position, [r], read_up_to=0).voids), None)
-    if following is not None and after.events:
+    if following is not None and rest.events:
         assert not belongs_before(position, following)
 
 
@@ -91,3 +93,82 @@ def test_a_position_of_another_log_is_found_out() -> None:
     earlier_term = replace(end, head=structs.replace(end.head, term=end.head.term - 1))
     assert not belongs_before(earlier_term, last)
     assert not belongs_before(end, replace(last, headers=[("ce_type", EventType.MESSAGE_SENT.encode())]))
+
+
+@given(steps=actions)
+def test_the_quick_way_gives_the_verdicts_and_events_of_the_rule_itself(steps: list[Action]) -> None:
+    """Record by record by `judge`, `after` and `decode_event` alone."""
+    records = History().run(steps)
+    head, events = EMPTY, []
+    for record in records:
+        stamp = read_stamp(record.headers)
+        verdict = judge(head, stamp)
+        if verdict is not Verdict.VOID:
+            head = after(head, stamp, record.timestamp)
+        if verdict is Verdict.VALID:
+            events.append(decode_event(stamp, read_outcome(record)))
+    judged = judge_records(START, records, read_up_to=0)
+    assert [_plain(event) for event in judged.events] == [_plain(event) for event in events]
+    assert judged.end == Position(next_offset=len(records), head=head)
+
+
+def _plain(event: Event) -> Event:
+    """A body that was read the quick way is of a type of its own, with the same fields."""
+    return structs.replace(event, body=structs.astuple(event.body)) if isinstance(event.body, Sent) else event
+
+
+@pytest.mark.parametrize(
+    ("stamp", "found"),
+    [
+        ([("ce_id", b"1/2"), ("ce_command", b"1")], 2),
+        ([("ce_id", b"01/2"), ("ce_command", b"1")], 2),
+        ([("ce_id", b"1/2"), ("ce_command", b"0001")], 2),
+        ([("ce_id", b"1/2"), ("ce_command", b"0")], LogCorrupt),
+        ([("ce_id", b"1/3"), ("ce_command", b"1")], LogCorrupt),
+        ([("ce_id", b"2/2"), ("ce_command", b"1")], LogCorrupt),
+        ([("ce_id", b"1/2"), ("ce_command", b"1" * 19)], LogCorrupt),
+        ([("ce_id", b"1/2"), ("ce_command", b"-1")], LogCorrupt),
+        ([("ce_id", b"1/2")], LogCorrupt),
+    ],
+)
+def test_every_spelling_of_a_stamp_is_judged_by_the_rule(
+    stamp: list[tuple[str, bytes]], found: int | type[Exception]
+) -> None:
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops")
+    log.send(chat, ANNA)
+    rest = [header for header in log.events[2].headers if header[0] not in ("ce_id", "ce_command")]
+    records = [*log.events[:2], replace(log.events[2], headers=[*stamp, *rest])]
+    judged = judge_records(START, records, read_up_to=3)
+    if isinstance(found, int):
+        assert (len(judged.events), judged.stop) == (found, None)
+    else:
+        assert isinstance(judged.stop, found)
+        assert judged.end.next_offset == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"value": b'{"text":"a","up_to_seq":1}'}, "body is none"),
+        ({"value": b'{"text":1}'}, "body is none"),
+        ({"value": b'{"text":"\xff"}'}, "body is none"),
+        ({"value": b'{"text":"\\ud800"}'}, "body is none"),
+        ({"value": b'{"text":"a","reply_to_message_id":"x"}'}, "body is none"),
+        ({"value": b""}, "body is none"),
+        ({"key": b"no chat"}, "without its key"),
+        ({"key": None}, "without its key"),
+    ],
+)
+def test_a_message_that_no_writer_appends_stops_the_partition_on_the_quick_way_too(
+    changed: dict[str, bytes | None], said: str
+) -> None:
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops")
+    log.send(chat, ANNA)
+    records = [*log.events[:2], replace(log.events[2], **changed)]  # type: ignore[arg-type]  # fields by name
+    judged = judge_records(START, records, read_up_to=3)
+    assert isinstance(judged.stop, LogCorrupt)
+    assert said in str(judged.stop)
