@@ -29,6 +29,9 @@ app = typer.Typer(
 ERR = Console(stderr=True, soft_wrap=True)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")]
 
+RoundsOption = Annotated[int, typer.Option(min=1, help="Passes, each in turn with the baseline.")]
+LatencyOption = Annotated[int, typer.Option(min=1, help="Seconds of steady load at each rate.")]
+
 
 def _step(text: str) -> None:
     ERR.print(text, markup=False, highlight=False)
@@ -47,12 +50,12 @@ def sequencer(
     as_json: JsonOption = False,
     commands: Annotated[int, typer.Option(min=100, help="How many are in the log before each pass.")] = 1_000_000,
     chats: Annotated[int | None, typer.Option(min=1, help="In place of each shape's own number.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Passes of each shape, each in turn with the baseline.")] = 3,
+    rounds: RoundsOption = 3,
     only: Annotated[
         str | None, typer.Option(help="one_partition, hot_chat, four_partitions or latency; all if not given.")
     ] = None,
     baseline: Annotated[bool, typer.Option(help="Run the Postgres trigger in turn with it.")] = True,
-    latency_s: Annotated[int, typer.Option(min=1, help="Seconds of steady load at each rate.")] = 20,
+    latency_s: LatencyOption = 20,
     profile: Annotated[
         Path | None,
         typer.Option(help="Sample the last pass with py-spy: .svg a flame graph, .json for speedscope, else stacks."),
@@ -73,6 +76,20 @@ def sequencer(
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
 
 
+@app.command()
+def ingest(
+    as_json: JsonOption = False,
+    sends: Annotated[int, typer.Option(min=100, help="Of each round, as fast as they are answered.")] = 40_000,
+    rounds: RoundsOption = 3,
+    latency_s: LatencyOption = 20,
+) -> None:
+    """Sends over HTTP answered with their seq, and batches of 500, beside a bare FastAPI route."""
+    from benchmarks import ingest as benchmark
+
+    options = benchmark.Options(sends=sends, rounds=rounds, latency_s=latency_s)
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
 def _measured(measure: Callable[[Ground], Awaitable[DataclassInstance]]) -> dict[str, Any]:
     """What a benchmark found on servers of its own, as a document."""
 
@@ -80,7 +97,11 @@ def _measured(measure: Callable[[Ground], Awaitable[DataclassInstance]]) -> dict
         async with Ground.embedded() as ground:
             return asdict(await measure(ground))
 
-    return asyncio.run(on_the_ground())
+    try:
+        return asyncio.run(on_the_ground())
+    except RuntimeError as error:
+        ERR.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from error
 
 
 def _print(document: dict[str, Any], *, as_json: bool) -> None:

@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,17 +93,36 @@ class Service:
 async def running(name: str, folder: Path, settings: Mapping[str, str]) -> AsyncIterator[Service]:
     """`gapless <name>` with these variables and no other of ours; stopped at the end. What it says is in `folder`."""
     port, ops_port = choose_ports(2)
-    log_path = folder / f"{name}.log"
     ports = {"GAPLESS_HTTP_PORT": str(port), "GAPLESS_OPS_PORT": str(ops_port)}
+    command = [sys.executable, "-P", "-m", "services.ops", name]
+    variables = ports | {"GAPLESS_LOG_FORMAT": "json"} | dict(settings)
+    url = f"http://{HOST}:{port if name in WITH_AN_API else ops_port}"
+    async with _started(command, variables, url, folder / f"{name}.log") as service:
+        yield service
+
+
+@asynccontextmanager
+async def uvicorn(app: str) -> AsyncIterator[Service]:
+    """An application of a baseline, served as our own are: one process, no access log."""
+    (port,) = choose_ports(1)
+    command = [sys.executable, "-m", "uvicorn", app, "--host", HOST, "--port", str(port)]
+    command += ["--no-access-log", "--log-level", "warning"]
+    with tempfile.TemporaryDirectory(prefix="uvicorn-") as folder:
+        async with _started(command, {}, f"http://{HOST}:{port}", Path(folder) / "log") as service:
+            await service.until_ready()
+            yield service
+
+
+@asynccontextmanager
+async def _started(
+    command: Sequence[str], variables: Mapping[str, str], url: str, log_path: Path
+) -> AsyncIterator[Service]:
     with log_path.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "services.ops", name),
-            env=environment(ports | {"GAPLESS_LOG_FORMAT": "json"} | dict(settings)),
-            stderr=log,
-            start_new_session=True,
+            *command, env=environment(variables), stderr=log, start_new_session=True
         )
     try:
-        yield Service(process, f"http://{HOST}:{port if name in WITH_AN_API else ops_port}", log_path)
+        yield Service(process, url, log_path)
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
