@@ -88,6 +88,15 @@ async def fold(reader: LogReader, store: Store, *, end: int, partitions: int, wa
     return met
 
 
+def fold_read(records: list[Record], next_offset: int, store: Store, partitions: int) -> Folded:
+    """Folds what one read gave, from the store's position to `next_offset`, the reader's position after it: how a
+    standby follows the log. Raises what `fold` raises of records."""
+    met = Folded()
+    if next_offset > store.position.next_offset:
+        _fold_batch(records, next_offset, store, partitions, None, met)
+    return met
+
+
 def _fold_batch(
     records: list[Record], next_offset: int, store: Store, partitions: int, watch_from: int | None, met: Folded
 ) -> None:
