@@ -90,6 +90,24 @@ def ingest(
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
 
 
+@app.command()
+def history(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
+    """Pages of fifty over HTTP, beside the bare SQL of the same pages."""
+    from benchmarks import history as benchmark
+
+    options = benchmark.Options(rounds=rounds)
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
+@app.command()
+def unread(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
+    """Unread over HTTP at ten and at a million, beside counting them."""
+    from benchmarks import unread as benchmark
+
+    options = benchmark.Options(rounds=rounds)
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
 def _measured(measure: Callable[[Ground], Awaitable[DataclassInstance]]) -> dict[str, Any]:
     """What a benchmark found on servers of its own, as a document."""
 

@@ -1,0 +1,23 @@
+-- A read model as the projector would have left it, made by the server itself in seconds. Ids follow from numbers.
+
+-- name: chats
+INSERT INTO chat_v1.chats (chat_id, kind, name, created_by, created_at, last_seq, last_position, last_message_at)
+SELECT md5('chat ' || c)::uuid, 'group', 'bench', md5('user 0')::uuid, now(), %(messages)s, %(messages)s + 1, now()
+FROM generate_series(%(from)s::integer, %(to)s::integer) AS c;
+
+-- name: participants
+-- Five, and whoever sent nothing: user 5 has read nothing, user 6 all but the last ten.
+INSERT INTO chat_v1.chat_participants
+    (chat_id, user_id, role, joined_at, joined_seq, read_seq, delivered_seq, own_live_after_read, changed_position)
+SELECT md5('chat ' || c)::uuid, md5('user ' || u)::uuid, CASE WHEN u = 0 THEN 'owner' ELSE 'member' END, now(), 0,
+       CASE WHEN u = 6 THEN %(messages)s - 10 ELSE 0 END, 0,
+       CASE WHEN u < 5 THEN div(%(messages)s, 5) ELSE 0 END, 1
+FROM generate_series(%(from)s::integer, %(to)s::integer) AS c, generate_series(0, 6) AS u;
+
+-- name: messages
+INSERT INTO chat_v1.chat_messages
+    (chat_id, seq, message_id, sender_id, message_text, client_generated_id, reply_count, media_urls, sent_at,
+     position, changed_position)
+SELECT md5('chat ' || c)::uuid, s, md5(c || ' ' || s)::uuid, md5('user ' || mod(s, 5))::uuid,
+       rpad('message ' || s || ' ', 239, 'x'), 'send-' || s, 0, '{}', now(), s + 1, s + 1
+FROM generate_series(%(from)s::integer, %(to)s::integer) AS c, generate_series(1, %(messages)s) AS s;
