@@ -13,7 +13,7 @@ from schemas.encoding import Command
 from schemas.replies import Reply
 from services.ingest import metrics
 from services.ingest.answers import RETRY_AFTER_S, Pending
-from services.ingest.publisher import Publisher, TooManyAppends
+from services.ingest.publisher import Append, Publisher, TooManyAppends
 from services.ingest.replies import Replies, Waiter
 from services.runtime.crashpoints import crash_point, declare_crash_point
 from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable
@@ -47,47 +47,64 @@ class Dispatcher:
 
         Raises Problem `unavailable` where the command was not accepted, or where nobody knows.
         """
-        deadline_s = time.monotonic() + wait_s
-        with self._replies.expect() as waiter:
-            try:
-                appended = await self._publisher.append(replace(command, reply_to=waiter.reply_to))
-            except TooManyAppends:
-                detail = "Too many commands are on their way to the log; this one was not accepted."
-                raise Problem("unavailable", detail, retry_after_s=RETRY_AFTER_S) from None
-            except KafkaUnavailable:
-                detail = "The log cannot be reached; the command was not accepted."
-                raise Problem("unavailable", detail, retry_after_s=RETRY_AFTER_S) from None
-            except AppendUnknown:
-                # It may be in the log all the same, and then its outcome says so.
-                reply = await waiter.reply(deadline_s - time.monotonic())
-                if reply is None:
-                    raise _unknown(command) from None
-                return reply
-            # A crash here: the command is in the log and will be decided; only its client does not hear of it.
-            crash_point(AFTER_APPEND)
-            if wait_s <= 0:
-                return Pending(command=command, partition=appended.partition, offset=appended.offset)
-            reply = await _reply(waiter, deadline_s, client_gone)
+        waiter = self._replies.expect()
+        try:
+            return await self._sent(command, waiter, wait_s, client_gone)
+        finally:
+            self._replies.forget(waiter)
+
+    async def _sent(
+        self, command: Command, waiter: Waiter, wait_s: float, client_gone: ClientGone | None
+    ) -> Reply | Pending:
+        """The reply says all that the acknowledgement does, and comes right behind it: so only the reply is waited
+        for, until it is late or the append has failed."""
+        started_at_s = time.monotonic()
+
+        def told(append: Append) -> None:
+            if append.error is not None:
+                waiter.wake()
+            else:
+                # A crash here: the command is in the log and will be decided; only its client does not hear of it.
+                crash_point(AFTER_APPEND)
+
+        try:
+            append = self._publisher.append(
+                self._publisher.partition_of(command), (replace(command, reply_to=waiter.reply_to),), told
+            )
+        except TooManyAppends:
+            detail = "Too many commands are on their way to the log; this one was not accepted."
+            raise Problem("unavailable", detail, retry_after_s=RETRY_AFTER_S) from None
+        reply = await waiter.reply(min(wait_s, UNWATCHED_S))
         if reply is None:
-            metrics.WAITS_RUN_OUT.inc()
+            reply = await self._late_reply(command, append, waiter, started_at_s + wait_s, client_gone)
+        if reply is None:
+            appended = await append.acknowledged()
+            if wait_s > 0:
+                metrics.WAITS_RUN_OUT.inc()
             return Pending(command=command, partition=appended.partition, offset=appended.offset)
+        metrics.REPLY_WAIT_SECONDS.observe(time.monotonic() - started_at_s)
         # A crash here: decided, and nobody was told; the retry is a repeat and gets the original's figures.
         crash_point(BEFORE_ANSWER)
         return reply
 
-
-async def _reply(waiter: Waiter, deadline_s: float, client_gone: ClientGone | None) -> Reply | None:
-    started_at_s = time.monotonic()
-    left_s = deadline_s - started_at_s
-    if client_gone is None or left_s <= UNWATCHED_S:
-        reply = await waiter.reply(left_s)
-    else:
-        reply = await waiter.reply(UNWATCHED_S)
-        if reply is None:
-            reply = await _reply_unless_gone(waiter, deadline_s, client_gone)
-    if reply is not None:
-        metrics.REPLY_WAIT_SECONDS.observe(time.monotonic() - started_at_s)
-    return reply
+    async def _late_reply(
+        self, command: Command, append: Append, waiter: Waiter, deadline_s: float, client_gone: ClientGone | None
+    ) -> Reply | None:
+        """None when the command is in the log and has no reply in time."""
+        try:
+            await append.acknowledged()
+        except KafkaUnavailable:
+            detail = "The log cannot be reached; the command was not accepted."
+            raise Problem("unavailable", detail, retry_after_s=RETRY_AFTER_S) from None
+        except AppendUnknown:
+            # It may be in the log all the same, and then its outcome says so.
+            reply = await waiter.reply(deadline_s - time.monotonic())
+            if reply is None:
+                raise _unknown(command) from None
+            return reply
+        if client_gone is None or deadline_s <= time.monotonic():
+            return await waiter.reply(deadline_s - time.monotonic())
+        return await _reply_unless_gone(waiter, deadline_s, client_gone)
 
 
 async def _reply_unless_gone(waiter: Waiter, deadline_s: float, client_gone: ClientGone) -> Reply | None:

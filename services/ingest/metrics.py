@@ -26,7 +26,7 @@ APPENDS_UNKNOWN: Final = Counter(
     "gapless_ingest_appends_unknown_total", "Commands that Kafka did not acknowledge in time: in the log, or not."
 )
 REPLY_WAIT_SECONDS: Final = Histogram(
-    "gapless_ingest_reply_wait_duration_seconds", "From the acknowledgement of a command to its outcome.",
+    "gapless_ingest_reply_wait_duration_seconds", "From handing a command to Kafka to its outcome.",
     buckets=_SECONDS,
 )  # fmt: skip
 WAITERS: Final = Gauge("gapless_ingest_waiters", "Requests that wait for an outcome now.")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from schemas import ids
 from schemas.encoding import Command, Encoded, encode_command
 from services.ingest import metrics
-from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable
+from services.runtime.kafka.errors import AppendUnknown, KafkaError
+from services.runtime.kafka.producer import Settled
 
 SOURCE = "/gapless/ingest"
 """`ce_source` of the commands that came over HTTP."""
@@ -21,7 +24,9 @@ class TooManyAppends(Exception):
 class CommandProducer(Protocol):
     """What is needed of `services.runtime.kafka.producer.Producer`."""
 
-    async def send(self, topic: str, partition: int, record: Encoded, timeout_s: float) -> int: ...
+    def append(
+        self, topic: str, partition: int, records: Sequence[Encoded], timeout_s: float, settled: Settled
+    ) -> None: ...
 
 
 class Appended(NamedTuple):
@@ -29,6 +34,43 @@ class Appended(NamedTuple):
 
     partition: int
     offset: int
+
+
+class Append:
+    """Commands of one partition on their way: in the log one behind the other, or none of them.
+
+    `on_failure` is called when it turns out that they are not acknowledged, `on_acknowledged` when they are.
+    """
+
+    __slots__ = ("_awaited", "error", "first_offset", "partition")
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.first_offset: int | None = None
+        """Of the first command, once they are acknowledged."""
+        self.error: KafkaError | None = None
+        """KafkaUnavailable: they are not in the log. AppendUnknown: nobody knows."""
+        self._awaited: asyncio.Future[None] | None = None
+
+    async def acknowledged(self) -> Appended:
+        """Where the first of them stands; the producer's deadline bounds the wait. Raises KafkaUnavailable or
+        AppendUnknown. May be asked again."""
+        if self.first_offset is None and self.error is None:
+            if self._awaited is None:
+                self._awaited = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._awaited)
+        if self.error is not None:
+            raise self.error
+        assert self.first_offset is not None
+        return Appended(self.partition, self.first_offset)
+
+    def settle(self, first_offset: int, error: KafkaError | None) -> None:
+        if error is None:
+            self.first_offset = first_offset
+        else:
+            self.error = error
+        if self._awaited is not None:
+            self._awaited.set_result(None)
 
 
 class Publisher:
@@ -53,35 +95,42 @@ class Publisher:
         self._appends = 0
         self._append_bytes = 0
 
-    async def append(self, command: Command) -> Appended:
-        """Where the command stands, once it is acknowledged with acks=all.
-
-        Raises TooManyAppends and KafkaUnavailable: it is not in the log; AppendUnknown: nobody knows.
-        """
-        size = len(command.body)
-        if self._appends >= self._max_appends or self._append_bytes + size > self._max_append_bytes:
-            metrics.APPENDS_REFUSED.inc()
-            raise TooManyAppends
+    def partition_of(self, command: Command) -> int:
         assert command.chat_id is not None
-        partition = ids.partition_of(command.chat_id, self._partitions)
-        self._appends += 1
+        return ids.partition_of(command.chat_id, self._partitions)
+
+    def append(self, partition: int, commands: Sequence[Command], told: Callable[[Append], None]) -> Append:
+        """Hands commands of one partition over, for one record batch, and tells when it is known what became of them.
+
+        Raises TooManyAppends: they were not handed over.
+        """
+        count = len(commands)
+        size = sum([len(command.body) for command in commands])
+        if self._appends + count > self._max_appends or self._append_bytes + size > self._max_append_bytes:
+            metrics.APPENDS_REFUSED.inc(count)
+            raise TooManyAppends
+        self._appends += count
         self._append_bytes += size
-        metrics.APPENDS_IN_FLIGHT.inc()
+        metrics.APPENDS_IN_FLIGHT.inc(count)
+        append = Append(partition)
         started_at_s = time.perf_counter()
-        try:
-            offset = await self._producer.send(
-                self._topic, partition, encode_command(command, SOURCE), self._append_timeout_s
-            )
-        except KafkaUnavailable:
-            metrics.APPENDS_FAILED.inc()
-            raise
-        except AppendUnknown:
-            metrics.APPENDS_UNKNOWN.inc()
-            raise
-        finally:
-            self._appends -= 1
+
+        def settled(first_offset: int, error: KafkaError | None) -> None:
+            self._appends -= count
             self._append_bytes -= size
-            metrics.APPENDS_IN_FLIGHT.dec()
-        metrics.APPEND_SECONDS.observe(time.perf_counter() - started_at_s)
-        metrics.COMMANDS_APPENDED.labels(command_type=command.type).inc()
-        return Appended(partition, offset)
+            metrics.APPENDS_IN_FLIGHT.dec(count)
+            if error is None:
+                metrics.APPEND_SECONDS.observe(time.perf_counter() - started_at_s)
+                for command_type in {command.type for command in commands}:
+                    of_type = sum([command.type == command_type for command in commands])
+                    metrics.COMMANDS_APPENDED.labels(command_type=command_type).inc(of_type)
+            elif isinstance(error, AppendUnknown):
+                metrics.APPENDS_UNKNOWN.inc(count)
+            else:
+                metrics.APPENDS_FAILED.inc(count)
+            append.settle(first_offset, error)
+            told(append)
+
+        records = [encode_command(command, SOURCE) for command in commands]
+        self._producer.append(self._topic, partition, records, self._append_timeout_s, settled)
+        return append

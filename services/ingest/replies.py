@@ -12,7 +12,6 @@ import itertools
 import random
 import secrets
 import time
-from collections.abc import Iterator
 from typing import Final
 
 import structlog
@@ -36,23 +35,41 @@ _log = structlog.get_logger(__name__)
 
 
 class Waiter:
-    """One expected reply. Made by `Replies.expect`, and forgotten when that block is left, however it is left."""
+    """One expected reply. Made by `Replies.expect`; whoever made it says `Replies.forget` in the end."""
 
-    __slots__ = ("_reply", "reply_to")
+    __slots__ = ("_reply", "_woken", "reply_to")
 
     def __init__(self, reply_to: ReplyTo) -> None:
         self.reply_to = reply_to
-        self._reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._reply: Reply | None = None
+        self._woken: asyncio.Future[None] | None = None
 
     async def reply(self, timeout_s: float) -> Reply | None:
-        """The reply, or None when it is not there in time. May be asked again."""
-        if not self._reply.done() and timeout_s > 0:
-            await asyncio.wait((self._reply,), timeout=timeout_s)
-        return self._reply.result() if self._reply.done() else None
+        """The reply, or None when it is not there in time, or when `wake` was called. May be asked again, by one task
+        at a time.
+
+        One future and one timer: this is on the way of every command.
+        """
+        if self._reply is None and timeout_s > 0:
+            loop = asyncio.get_running_loop()
+            self._woken = loop.create_future()
+            timer = loop.call_later(timeout_s, self.wake)
+            try:
+                await self._woken
+            finally:
+                timer.cancel()
+                self._woken = None
+        return self._reply
 
     def settle(self, reply: Reply) -> None:
-        if not self._reply.done():  # a reply that came twice says the same twice
-            self._reply.set_result(reply)
+        if self._reply is None:  # a reply that came twice says the same twice
+            self._reply = reply
+            self.wake()
+
+    def wake(self) -> None:
+        """Ends the wait, with or without a reply."""
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
 
 class Replies:
@@ -84,18 +101,17 @@ class Replies:
     def listening(self) -> bool:
         return self._listening.is_set()
 
-    @contextlib.contextmanager
-    def expect(self) -> Iterator[Waiter]:
+    def expect(self) -> Waiter:
         """A waiter with a request id of its own, to be named in the command before it is appended."""
         request_id = next(self._request_ids)
-        waiter = Waiter(ReplyTo(self._partition, request_id))
-        self._waiters[request_id] = waiter
+        waiter = self._waiters[request_id] = Waiter(ReplyTo(self._partition, request_id))
         metrics.WAITERS.inc()
-        try:
-            yield waiter
-        finally:
-            del self._waiters[request_id]
-            metrics.WAITERS.dec()
+        return waiter
+
+    def forget(self, waiter: Waiter) -> None:
+        """The end of a waiter, however it came to it: a reply after this is passed over."""
+        del self._waiters[waiter.reply_to.request_id]
+        metrics.WAITERS.dec()
 
     def hand_over(self, reply: Reply) -> None:
         """To whoever waits for it; nobody does where it is another process', or came too late."""

@@ -1,20 +1,19 @@
 """The paths of ingest. Each reads a request, sends its command and turns the outcome into the answer.
 
-FastAPI resolves paths, headers and who is asking, and writes the OpenAPI document; bodies are parsed by `requests`
-from their raw bytes, and answers are rendered here, so both are described to it by hand.
+FastAPI writes the OpenAPI document from what is declared here; what a request says is read by `CommandRoute`, bodies
+are parsed by `requests` from their raw bytes, and answers are rendered here, so these are described to it by hand.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
-from pydantic import AfterValidator, BaseModel
-from starlette.requests import ClientDisconnect
+from fastapi import APIRouter, Depends, Header, Path
+from pydantic import BaseModel
 
 from schemas.bodies import CommandType
 from schemas.encoding import Command, is_traceparent
@@ -26,40 +25,45 @@ from services.ingest.marks import MarkMerger, Send
 from services.ingest.preferences import Preference, read_prefer
 from services.ingest.rate import RateLimit
 from services.ingest.requests import PRODUCER, Envelope, RequestBody
-from services.runtime.auth import Caller, current_caller
+from services.runtime.auth import Caller, authenticated, current_caller
+from services.runtime.direct import DirectAnswer, DirectRequest, DirectRoute
 from services.runtime.openapi import problem_responses
+from services.runtime.problem_handlers import validation_problem
 from services.runtime.problems import Problem
 
-
-def _wire_uuid(text: str) -> str:
-    uuid = requests.wire_uuid_or_none(text)
-    if uuid is None:
-        raise ValueError("Not a UUID, which looks like 11111111-1111-4111-8111-111111111111.")
-    return uuid
-
-
+_NO_UUID: Final = "Not a UUID, which looks like 11111111-1111-4111-8111-111111111111."
+_JSON: Final = (b"content-type", b"application/json")
 _UUID_SCHEMA: Final = {"format": "uuid"}
-ChatIdInPath = Annotated[str, Path(alias="chat_id", json_schema_extra=_UUID_SCHEMA), AfterValidator(_wire_uuid)]
-UserIdInPath = Annotated[str, Path(alias="user_id", json_schema_extra=_UUID_SCHEMA), AfterValidator(_wire_uuid)]
+ChatIdInPath = Annotated[str, Path(alias="chat_id", json_schema_extra=_UUID_SCHEMA)]
+UserIdInPath = Annotated[str, Path(alias="user_id", json_schema_extra=_UUID_SCHEMA)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A request without its body."""
 
-    request: Request
+    request: DirectRequest
     envelope: Envelope
     prefer: Sequence[str]
 
-    async def body(self) -> bytes:
-        try:
-            return await self.request.body()
-        except ClientDisconnect:
-            raise Problem("malformed", "The body broke off.") from None  # read by nobody
+
+async def _asked(request: DirectRequest) -> Asked:
+    """Headers, read and checked. Raises Problem: who may not come in is told so before anything else."""
+    scope = request.scope
+    caller = await authenticated(scope["app"].state.authenticator, request.header(b"authorization"))
+    traceparent = scope["state"]["traceparent"]
+    keys = request.header_lines(b"idempotency-key")
+    envelope = Envelope(
+        caller_id=caller.user_id,
+        scopes=caller.scopes,
+        key=key_in_header(keys) if keys else None,
+        sender=request.header(b"gapless-sender"),
+        traceparent=traceparent if is_traceparent(traceparent) else None,
+    )
+    return Asked(request, envelope, request.header_lines(b"prefer"))
 
 
-async def asked(
-    request: Request,
+async def _described_asked(
     caller: Annotated[Caller, Depends(current_caller)],
     idempotency_key: Annotated[
         str | None,
@@ -70,29 +74,42 @@ async def asked(
         str | None, Header(description="`wait=N` (seconds, at most 30), `respond-async` (RFC 7240).")
     ] = None,
 ) -> Asked:
-    """Headers, read and checked. Of a header that came in several lines FastAPI gives one, so they are read here."""
-    traceparent = request.state.traceparent
-    return Asked(
-        request=request,
-        envelope=Envelope(
-            caller_id=caller.user_id,
-            scopes=caller.scopes,
-            key=None if idempotency_key is None else key_in_header(request.headers.getlist("idempotency-key")),
-            sender=gapless_sender,
-            traceparent=traceparent if is_traceparent(traceparent) else None,
-        ),
-        prefer=() if prefer is None else request.headers.getlist("prefer"),
-    )
+    """What `_asked` reads, as OpenAPI is told of it. FastAPI looks at the signature, and nothing calls it."""
+    raise NotImplementedError
 
 
-AskedHere = Annotated[Asked, Depends(asked)]
+class CommandRoute(DirectRoute):
+    """Every path of ingest: ids in the path, who is asking and how, and a handler that takes just these."""
+
+    async def respond(self, request: DirectRequest) -> DirectAnswer:
+        asked = await _asked(request)
+        answer: DirectAnswer = await self.endpoint(asked=asked, **_ids(request.path_params))
+        return answer
+
+
+def _ids(path_params: Mapping[str, str]) -> dict[str, str]:
+    """The ids in the path in the form of the wire. Raises Problem with every one that is none."""
+    found: dict[str, str] = {}
+    wrong: list[dict[str, Any]] = []
+    for name, text in path_params.items():
+        uuid = requests.wire_uuid_or_none(text)
+        if uuid is None:
+            wrong.append({"loc": ("path", name), "type": "value_error", "msg": _NO_UUID})
+        else:
+            found[name] = uuid
+    if wrong:
+        raise validation_problem(wrong)
+    return found
+
+
+AskedHere = Annotated[Asked, Depends(_described_asked)]
 AnswerOf = Callable[[Command, Reply], Answer]
 SendPreferred = Callable[[float], Awaitable[Reply | Pending]]
 
 
 def ingest_router(*, send: Send, marks: MarkMerger, default_wait_s: float, rate: RateLimit | None) -> APIRouter:
     """All paths of ingest. `send` is `Dispatcher.send` or a guard before it."""
-    router = APIRouter(tags=["commands"])
+    router = APIRouter(tags=["commands"], route_class=CommandRoute)
     desk = _Desk(send, marks, default_wait_s, rate)
 
     @router.post(
@@ -103,9 +120,9 @@ def ingest_router(*, send: Send, marks: MarkMerger, default_wait_s: float, rate:
             answers.MessageSent, "missing_key", "not_member", "unknown_chat", "unknown_message", "too_large", "conflict"
         ),
     )
-    async def send_message(chat_id: ChatIdInPath, asked: AskedHere) -> Response:
+    async def send_message(chat_id: ChatIdInPath, asked: AskedHere) -> DirectAnswer:
         desk.admit(asked)
-        command = requests.send_message(await asked.body(), chat_id, asked.envelope)
+        command = requests.send_message(await asked.request.body(), chat_id, asked.envelope)
         return await desk.answer(asked, command, answers.message_sent)
 
     @router.post(
@@ -114,9 +131,9 @@ def ingest_router(*, send: Send, marks: MarkMerger, default_wait_s: float, rate:
         **_described(requests.CreateChat, answers.ChatOpened, created=True),
         responses=_responses(answers.ChatOpened, "missing_key", "chat_exists", "conflict"),
     )
-    async def create_chat(asked: AskedHere) -> Response:
+    async def create_chat(asked: AskedHere) -> DirectAnswer:
         desk.admit(asked)
-        command = requests.create_chat(await asked.body(), asked.envelope)
+        command = requests.create_chat(await asked.request.body(), asked.envelope)
         return await desk.answer(asked, command, answers.chat_opened)
 
     @router.put(
@@ -125,9 +142,9 @@ def ingest_router(*, send: Send, marks: MarkMerger, default_wait_s: float, rate:
         **_described(None, answers.ChatOpened, created=True),
         responses=_responses(answers.ChatOpened, "conflict"),
     )
-    async def open_direct_chat(user_id: UserIdInPath, asked: AskedHere) -> Response:
+    async def open_direct_chat(user_id: UserIdInPath, asked: AskedHere) -> DirectAnswer:
         desk.admit(asked)
-        command = requests.open_direct_chat(await asked.body(), user_id, asked.envelope)
+        command = requests.open_direct_chat(await asked.request.body(), user_id, asked.envelope)
         return await desk.answer(asked, command, answers.chat_opened)
 
     @router.put(
@@ -136,9 +153,9 @@ def ingest_router(*, send: Send, marks: MarkMerger, default_wait_s: float, rate:
         **_described(requests.AddMember, answers.MemberChanged, required=False),
         responses=_responses(None, "not_member", "unknown_chat", "conflict"),
     )
-    async def add_member(chat_id: ChatIdInPath, user_id: UserIdInPath, asked: AskedHere) -> Response:
+    async def add_member(chat_id: ChatIdInPath, user_id: UserIdInPath, asked: AskedHere) -> DirectAnswer:
         desk.admit(asked)
-        command = requests.add_member(await asked.body(), chat_id, user_id, asked.envelope)
+        command = requests.add_member(await asked.request.body(), chat_id, user_id, asked.envelope)
         return await desk.answer(asked, command, partial(answers.member_changed, user_id=user_id))
 
     @router.delete(
@@ -147,9 +164,9 @@ def ingest_router(*, send: Send, marks: MarkMerger, default_wait_s: float, rate:
         **_described(None, answers.MemberChanged),
         responses=_responses(None, "not_member", "unknown_chat", "conflict"),
     )
-    async def remove_member(chat_id: ChatIdInPath, user_id: UserIdInPath, asked: AskedHere) -> Response:
+    async def remove_member(chat_id: ChatIdInPath, user_id: UserIdInPath, asked: AskedHere) -> DirectAnswer:
         desk.admit(asked)
-        command = requests.remove_member(await asked.body(), chat_id, user_id, asked.envelope)
+        command = requests.remove_member(await asked.request.body(), chat_id, user_id, asked.envelope)
         return await desk.answer(asked, command, partial(answers.member_changed, user_id=user_id))
 
     @router.post(
@@ -158,7 +175,7 @@ def ingest_router(*, send: Send, marks: MarkMerger, default_wait_s: float, rate:
         **_described(requests.MarkUpTo, answers.Marked),
         responses=_responses(None, "not_member", "unknown_chat"),
     )
-    async def mark_read(chat_id: ChatIdInPath, asked: AskedHere) -> Response:
+    async def mark_read(chat_id: ChatIdInPath, asked: AskedHere) -> DirectAnswer:
         return await desk.answer_mark(asked, CommandType.READ_MARK, chat_id)
 
     @router.post(
@@ -167,7 +184,7 @@ def ingest_router(*, send: Send, marks: MarkMerger, default_wait_s: float, rate:
         **_described(requests.MarkUpTo, answers.Marked),
         responses=_responses(None, "not_member", "unknown_chat"),
     )
-    async def mark_delivered(chat_id: ChatIdInPath, asked: AskedHere) -> Response:
+    async def mark_delivered(chat_id: ChatIdInPath, asked: AskedHere) -> DirectAnswer:
         return await desk.answer_mark(asked, CommandType.DELIVERED_MARK, chat_id)
 
     return router
@@ -191,7 +208,7 @@ class _Desk:
             metrics.RATE_LIMITED.inc()
             raise Problem("rate_limited", "You send faster than you may.", retry_after_s=retry_after_s)
 
-    async def answer(self, asked: Asked, command: Command, answer_of: AnswerOf) -> Response:
+    async def answer(self, asked: Asked, command: Command, answer_of: AnswerOf) -> DirectAnswer:
         return await self._answered(
             asked, command, answer_of, lambda wait_s: self._send(command, wait_s, asked.request.receive)
         )
@@ -201,9 +218,9 @@ class _Desk:
         asked: Asked,
         command_type: Literal[CommandType.READ_MARK, CommandType.DELIVERED_MARK],
         chat_id: str,
-    ) -> Response:
+    ) -> DirectAnswer:
         self.admit(asked)
-        command, up_to_seq = requests.mark(command_type, await asked.body(), chat_id, asked.envelope)
+        command, up_to_seq = requests.mark(command_type, await asked.request.body(), chat_id, asked.envelope)
         return await self._answered(
             asked,
             command,
@@ -211,7 +228,7 @@ class _Desk:
             lambda wait_s: self._marks.send(command, up_to_seq, wait_s, asked.request.receive),
         )
 
-    async def _answered(self, asked: Asked, command: Command, answer_of: AnswerOf, send: SendPreferred) -> Response:
+    async def _answered(self, asked: Asked, command: Command, answer_of: AnswerOf, send: SendPreferred) -> DirectAnswer:
         """`receive`, after the body, returns when the client has hung up: that is what `send` watches."""
         preference = read_prefer(asked.prefer, self._default_wait_s)
         outcome = await send(preference.wait_s)
@@ -220,12 +237,12 @@ class _Desk:
         return _response(answer_of(command, outcome), preference)
 
 
-def _response(answer: Answer, preference: Preference) -> Response:
-    headers = answer.headers
+def _response(answer: Answer, preference: Preference) -> DirectAnswer:
+    headers = [_JSON, (b"content-length", b"%d" % len(answer.body))]
+    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
     if preference.applied is not None:
-        headers = headers | {"Preference-Applied": preference.applied}
-    content = answer.body.model_dump_json().encode()
-    return Response(content, status_code=answer.status, headers=headers, media_type="application/json")
+        headers.append((b"preference-applied", preference.applied.encode("latin-1")))
+    return DirectAnswer(answer.status, headers, answer.body)
 
 
 def _described(

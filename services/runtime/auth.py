@@ -195,10 +195,22 @@ async def current_caller(request: Request, credentials: _Credentials) -> Caller:
     return await _authenticated(authenticator, credentials)
 
 
+async def authenticated(authenticator: Authenticator, authorization: str | None) -> Caller:
+    """The same for whoever reads the header `Authorization` himself."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if not token or scheme.lower() != "bearer":
+        raise _without_token()
+    return await authenticator.authenticate(token)
+
+
 async def _authenticated(authenticator: Authenticator, credentials: HTTPAuthorizationCredentials | None) -> Caller:
     if credentials is None:
-        raise Problem("unauthorized", "Send a token in the header Authorization: Bearer <token>.")
+        raise _without_token()
     return await authenticator.authenticate(credentials.credentials)
+
+
+def _without_token() -> Problem:
+    return Problem("unauthorized", "Send a token in the header Authorization: Bearer <token>.")
 
 
 def mint_token(

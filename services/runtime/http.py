@@ -1,9 +1,9 @@
 """The HTTP application of a service, with everything that all of them share already in place.
 
 `build_app` wires, from the outside in: CORS, request context (request id, trace context, metrics, the last
-catch of unexpected errors), the limits of requests at once and of body sizes, problem documents, health,
-OpenAPI. The middleware is plain ASGI, because it is on the way of every message. What a handler may read:
-`request.state.request_id`, `request.state.traceparent`.
+catch of unexpected errors), the limits of requests at once and of body sizes, the short way to direct routes, problem
+documents, health, OpenAPI. The middleware is plain ASGI, because it is on the way of every message. What a handler
+may read: `request.state.request_id`, `request.state.traceparent`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 
 from services.runtime.auth import Authenticator
+from services.runtime.direct import DirectRoutes
 from services.runtime.health import Readiness, health_router
 from services.runtime.metrics import announce_build, package_version
 from services.runtime.middleware import (
@@ -42,6 +44,9 @@ ALLOWED_HEADERS: Final = (
 )
 EXPOSED_HEADERS: Final = ("Location", "Retry-After", "X-Request-Id", "traceparent", "Preference-Applied")
 ALLOWED_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI's own looks for a provider at each request; metrics and trace context are ours (middleware.py)."""
 
 
 def build_app(
@@ -70,6 +75,7 @@ def build_app(
         strict_content_type=False,  # no Content-Type means JSON: no cookie is believed, so no form can be forged
         default_response_class=JSONResponse,
         middleware=_middleware(http, body_limit_bytes_by_path or {}),
+        telemetry=NO_TELEMETRY,
     )
     app.state.authenticator = authenticator
     app.state.readiness = readiness
@@ -99,4 +105,5 @@ def _middleware(http: HttpSettings, limits: Mapping[str, int]) -> list[Middlewar
         Middleware(RequestContextMiddleware),
         *concurrency,
         Middleware(BodyLimitMiddleware, limit_bytes=http.body_limit_bytes, limit_bytes_by_path=limits),
+        Middleware(DirectRoutes),
     ]

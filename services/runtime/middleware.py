@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import time
-import uuid
 from collections.abc import Mapping, MutableMapping
+from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, Final
 
 import structlog
+from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 
+from services.runtime.direct import HEADERS, headers_once
 from services.runtime.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS_IN_FLIGHT, HTTP_UNHANDLED_ERRORS
 from services.runtime.problems import Problem
 from services.runtime.trace_context import new_traceparent, trace_id_of, valid_traceparent
@@ -22,6 +27,10 @@ UNMATCHED: Final = "unmatched"
 NEVER_REFUSED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 DRAIN_LIMIT_BYTES: Final = 16 * 1024 * 1024
 DRAIN_TIMEOUT_S: Final = 5.0
+
+# structlog's own `bind_contextvars` finds these by name at each call; ours are found once.
+_LOGGED_REQUEST_ID: Final[ContextVar[Any]] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id", default=Ellipsis)
+_LOGGED_TRACE_ID: Final[ContextVar[Any]] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}trace_id", default=Ellipsis)
 
 _log = structlog.get_logger(__name__)
 
@@ -40,15 +49,19 @@ class RequestContextMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        scope[HEADERS] = headers_once(scope)
         request_id, traceparent = _request_id(scope), _traceparent(scope)
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         state["request_id"], state["traceparent"] = request_id, traceparent
-        context = {"request_id": request_id, "trace_id": trace_id_of(traceparent)}
-        with structlog.contextvars.bound_contextvars(**context):
+        bound_id, bound_trace = _LOGGED_REQUEST_ID.set(request_id), _LOGGED_TRACE_ID.set(trace_id_of(traceparent))
+        try:
             if scope["type"] == "websocket":  # lives for hours: it is no request to be timed
                 await self._app(scope, receive, send)
             else:
                 await self._http(scope, receive, send)
+        finally:
+            _LOGGED_REQUEST_ID.reset(bound_id)
+            _LOGGED_TRACE_ID.reset(bound_trace)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope["state"]
@@ -79,9 +92,13 @@ class RequestContextMiddleware:
         finally:
             HTTP_REQUESTS_IN_FLIGHT.dec()
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            elapsed_s = time.perf_counter() - started_at_s
-            labels = HTTP_REQUEST_SECONDS.labels(method=method, route=_route(scope), status=status or "none")
-            labels.observe(elapsed_s)
+            _seconds_of(method, _route(scope), status).observe(time.perf_counter() - started_at_s)
+
+
+@lru_cache(maxsize=4_096)
+def _seconds_of(method: str, route: str, status: int) -> Histogram:
+    """Kept: to find a series by its labels takes longer than to add to it. There are as many as routes and statuses."""
+    return HTTP_REQUEST_SECONDS.labels(method=method, route=route, status=status or "none")
 
 
 def _route(scope: Scope) -> str:
@@ -94,7 +111,7 @@ def _request_id(scope: Scope) -> str:
     given = _only_header(scope, b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode("ascii")
-    return uuid.uuid4().hex
+    return f"{random.getrandbits(128):032x}"
 
 
 def _traceparent(scope: Scope) -> str:
@@ -106,8 +123,8 @@ def _traceparent(scope: Scope) -> str:
 
 def _only_header(scope: Scope, name: bytes) -> bytes | None:
     """The header's value, or None unless it is there exactly once."""
-    values = [value for key, value in scope["headers"] if key == name]
-    return values[0] if len(values) == 1 else None
+    once: Mapping[bytes, bytes | None] = scope[HEADERS]
+    return once.get(name)
 
 
 class ConcurrencyLimitMiddleware:
@@ -161,6 +178,10 @@ class BodyLimitMiddleware:
         announced = _only_header(scope, b"content-length")
         if announced is not None and announced.isdigit() and int(announced[:18]) > limit_bytes:
             await _answer_too_large(limit_bytes, scope, receive, send, drained=False)
+            return
+        if b"transfer-encoding" not in scope[HEADERS] and (announced is None or announced.isdigit()):
+            # The server hands on no more than was announced, and nothing where nothing was: no need to count.
+            await self._app(scope, receive, send)
             return
         received_bytes = 0
         too_large = started = complete = False

@@ -63,6 +63,7 @@ class HttpServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # nothing here asks for the client's address or scheme
                 timeout_keep_alive=65,  # longer than the idle time of usual load balancers, or they meet a reset
                 timeout_graceful_shutdown=max(1, round(graceful_stop_s)),
             )

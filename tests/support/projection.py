@@ -286,7 +286,7 @@ class LogWriter:
     def __init__(self, kafka: KafkaSettings, log: ChatLog) -> None:
         self._topic = topic_names(kafka).events
         self._log = log
-        self._producer = Producer(bootstrap_servers=kafka.bootstrap_servers, client_id="test", linger_ms=1)
+        self._producer = Producer(bootstrap_servers=kafka.bootstrap_servers, client_id="test")
         self._sent = 0
 
     async def __aenter__(self) -> LogWriter:

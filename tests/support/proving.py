@@ -47,7 +47,7 @@ async def create_log(kafka: KafkaSettings) -> TopicNames:
 
 async def append(kafka: KafkaSettings, topic: str, partition: int, records: Sequence[LogRecord]) -> None:
     """In order; fails where the offsets are not those of the records."""
-    producer = Producer(bootstrap_servers=kafka.bootstrap_servers, client_id="test", linger_ms=1)
+    producer = Producer(bootstrap_servers=kafka.bootstrap_servers, client_id="test")
     await producer.start()
     try:
         for start in range(0, len(records), 500):

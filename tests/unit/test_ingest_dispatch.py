@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
@@ -13,7 +13,8 @@ from services.ingest.answers import Pending
 from services.ingest.dispatch import UNWATCHED_S, Dispatcher
 from services.ingest.publisher import Publisher
 from services.ingest.replies import Replies
-from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable
+from services.runtime.kafka.errors import AppendUnknown, KafkaError, KafkaUnavailable
+from services.runtime.kafka.producer import Settled
 from services.runtime.problems import Problem
 from tests.support.ingest_records import StoredRecord
 
@@ -34,19 +35,24 @@ class Log:
 
     def __init__(self) -> None:
         self.records: list[tuple[int, Encoded]] = []
-        self.failure: Exception | None = None
+        self.failure: KafkaError | None = None
         self.acknowledging = asyncio.Event()
         self.acknowledging.set()
         self.appended = asyncio.Event()
 
-    async def send(self, topic: str, partition: int, record: Encoded, timeout_s: float) -> int:
+    def append(
+        self, topic: str, partition: int, records: Sequence[Encoded], timeout_s: float, settled: Settled
+    ) -> None:
         assert topic == "chat.commands"
-        self.records.append((partition, record))
+        first = len(self.records)
+        self.records += [(partition, record) for record in records]
         self.appended.set()
-        await self.acknowledging.wait()
-        if self.failure is not None:
-            raise self.failure
-        return len(self.records) - 1
+
+        async def settle() -> None:
+            await self.acknowledging.wait()
+            settled(-1 if self.failure is not None else first, self.failure)
+
+        self.settling = asyncio.create_task(settle())
 
     def decided(self, replies: Replies, offset: int = 0) -> Reply:
         partition, record = self.records[offset]

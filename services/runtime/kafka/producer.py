@@ -1,92 +1,190 @@
-"""Single records to any partition: ingest's commands and the sequencer's replies.
+"""Records to any partition, gathered: ingest's commands and the sequencer's replies.
 
-The records of all callers share batches. After any error the aiokafka producer is thrown away and the next send
-gets a fresh one: what the old one had in flight is unknown, and each of its callers is told so.
+Each partition has a line. While one of its record batches is on the way, what comes waits in the line and makes the
+next batch; with none on the way a record waits for the rest of the loop's turn and no longer. So an idle system sends
+at once, a loaded one sends large batches, and the records of a partition are in the log in the order they came.
+
+After any error the aiokafka producer is thrown away and the next batch gets a fresh one: what the old one had in
+flight is unknown, and each of its callers is told so. What still waited in a line was never handed over, and goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka_errors
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from schemas.encoding import Encoded
 from services.runtime.kafka.deadline import within
 from services.runtime.kafka.discard import discard
-from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable
+from services.runtime.kafka.errors import AppendUnknown, KafkaError, KafkaUnavailable
 
 START_TIMEOUT_S: Final = 10.0
+STOP_TIMEOUT_S: Final = 3.0
+BATCH_BYTES: Final = 390_000
+"""What a batch is closed at, by the estimate of `Encoded.size`: below `max.message.bytes` of chat.commands, which is
+the smallest of our topics'. A record that is larger by itself travels alone, and the broker says what it thinks."""
+
+Settled = Callable[[int, KafkaError | None], None]
+"""Told of an append once: `(offset of its first record, None)` where it is acknowledged; else `(-1, error)`, with
+KafkaUnavailable where it was never handed over and AppendUnknown where it may be in the log."""
+
+
+class _Append(NamedTuple):
+    """Records that are in the log together, one behind the other, or not at all."""
+
+    records: Sequence[Encoded]
+    size: int
+    """Bytes in a batch, estimated from above."""
+    deadline_s: float
+    """On the monotonic clock."""
+    settled: Settled
+
+
+class _Line:
+    """What waits for one partition, in the order it came. `task` is there while anything waits or is on its way."""
+
+    __slots__ = ("partition", "task", "topic", "waiting")
+
+    def __init__(self, topic: str, partition: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.waiting: deque[_Append] = deque()
+        self.task: asyncio.Task[None] | None = None
 
 
 class Producer:
-    """Sends single records with acks=all, idempotently, to partitions that the caller names."""
+    """Appends with acks=all, idempotently, to partitions that the caller names."""
 
-    def __init__(self, *, bootstrap_servers: str, client_id: str, linger_ms: int = 0) -> None:
+    def __init__(self, *, bootstrap_servers: str, client_id: str) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._client_id = client_id
-        self._linger_ms = linger_ms
         self._current: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
+        self._stopped = False
+        self._lines: dict[tuple[str, int], _Line] = {}
         self._discards: set[asyncio.Task[bool]] = set()
 
     async def start(self) -> None:
         """Connects. Raises KafkaUnavailable; a later send tries again, so a caller may go on."""
         await self._live()
 
+    def append(
+        self, topic: str, partition: int, records: Sequence[Encoded], timeout_s: float, settled: Settled
+    ) -> None:
+        """Puts the records into the partition's line, for one batch. `settled` is called later, never from in here,
+        and within `timeout_s` or little more."""
+        line = self._lines.get((topic, partition))
+        if line is None:
+            line = self._lines[topic, partition] = _Line(topic, partition)
+        size = sum([record.size for record in records])
+        line.waiting.append(_Append(records, size, time.monotonic() + timeout_s, settled))
+        if line.task is None:
+            # It begins in the next turn of the loop, and so finds what else this turn brings.
+            line.task = asyncio.create_task(self._drain(line), name=f"append to {topic}-{partition}")
+
     async def send(self, topic: str, partition: int, record: Encoded, timeout_s: float) -> int:
         """The offset of the acknowledged record.
 
         Raises KafkaUnavailable where it was never handed over, AppendUnknown where it may be in the log.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                producer = await self._live()
-        except TimeoutError:
-            raise KafkaUnavailable(f"no producer within {timeout_s:g} s") from None
-        try:
-            async with asyncio.timeout(timeout_s):
-                done = await producer.send(
-                    topic,
-                    value=record.value,
-                    key=record.key,
-                    partition=partition,
-                    timestamp_ms=record.timestamp_ms,
-                    headers=record.headers,
-                )
-                metadata = await asyncio.shield(done)
-        except TimeoutError:
-            self._throw_away(producer)
-            raise AppendUnknown(f"no acknowledgement within {timeout_s:g} s") from None
-        except (kafka_errors.KafkaError, OSError, AssertionError) as error:
-            self._throw_away(producer)
-            raise AppendUnknown(f"{error!r:.300}") from error
-        return int(metadata.offset)
+        offset: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def settled(first: int, error: KafkaError | None) -> None:
+            if offset.done():  # cancelled: nobody waits any more
+                return
+            if error is None:
+                offset.set_result(first)
+            else:
+                offset.set_exception(error)
+
+        self.append(topic, partition, (record,), timeout_s, settled)
+        return await offset
 
     async def stop(self) -> None:
-        """Leaves in bounded time; whoever still waits for an acknowledgement has its own deadline."""
+        """Leaves in bounded time; whoever still waits is told what became of it."""
+        self._stopped = True
         producer, self._current = self._current, None
         if producer is not None:
             try:
-                await within(3.0, "close a producer", producer.stop())
+                await within(STOP_TIMEOUT_S, "close a producer", producer.stop())
             except KafkaUnavailable:
                 await discard(producer)
-        if self._discards:
-            await asyncio.wait(self._discards)
+        tasks = {line.task for line in self._lines.values() if line.task is not None} | self._discards
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _drain(self, line: _Line) -> None:
+        """One batch after the other until nothing waits: only the acknowledged one makes room for the next."""
+        try:
+            while line.waiting:
+                try:
+                    producer = self._current or await self._live_by(line.waiting[0].deadline_s)
+                except KafkaUnavailable as error:
+                    self._refuse(line, error)
+                    continue
+                self._refuse(line, _NotInTime("no room for a batch in time"))
+                if line.waiting:
+                    await self._append_batch(producer, line)
+        finally:
+            line.task = None
+
+    async def _append_batch(self, producer: AIOKafkaProducer, line: _Line) -> None:
+        taken = _take(line.waiting)
+        first = -1
+        failure: KafkaError | None = AppendUnknown("the append was broken off")
+        try:
+            batch = _batch_of(producer, taken)
+            async with asyncio.timeout(taken[0].deadline_s - time.monotonic()):
+                done = await producer.send_batch(batch, line.topic, partition=line.partition)
+                first = (await done).offset
+            # Without an offset: written by an earlier try of the client, and the broker no longer knows where.
+            failure = None if first >= 0 else AppendUnknown("acknowledged without an offset")
+        except TimeoutError:
+            failure = AppendUnknown("no acknowledgement in time")
+        except (kafka_errors.KafkaError, OSError, AssertionError) as error:
+            failure = AppendUnknown(f"{error!r:.300}")
+        finally:
+            # However this ends, each is told once: nobody may wait for ever, or take silence for a refusal.
+            if failure is not None:
+                self._throw_away(producer)
+            for append in taken:
+                append.settled(-1 if failure is not None else first, failure)
+                first += len(append.records)
+
+    def _refuse(self, line: _Line, error: KafkaUnavailable) -> None:
+        """Whose time is up; all of them where there is more than silence to tell of."""
+        now_s = time.monotonic()
+        silent = isinstance(error, _NotInTime)
+        while line.waiting and (not silent or line.waiting[0].deadline_s <= now_s):
+            line.waiting.popleft().settled(-1, error)
+
+    async def _live_by(self, deadline_s: float) -> AIOKafkaProducer:
+        try:
+            async with asyncio.timeout(deadline_s - time.monotonic()):
+                return await self._live()
+        except TimeoutError:
+            raise _NotInTime("no producer in time") from None
 
     async def _live(self) -> AIOKafkaProducer:
         if self._current is not None:
             return self._current
         async with self._starting:
             if self._current is None:
+                if self._stopped:
+                    raise KafkaUnavailable("the producer was stopped")
                 producer = AIOKafkaProducer(
                     bootstrap_servers=self._bootstrap_servers,
                     client_id=self._client_id,
                     enable_idempotence=True,
                     acks="all",
-                    linger_ms=self._linger_ms,
-                    max_batch_size=262_144,
+                    max_batch_size=BATCH_BYTES,
                     request_timeout_ms=10_000,
                 )
                 try:
@@ -98,9 +196,36 @@ class Producer:
             return self._current
 
     def _throw_away(self, producer: AIOKafkaProducer) -> None:
-        """At once for the next caller; being rid of it goes on beside."""
+        """At once for the next batch; being rid of it goes on beside."""
         if self._current is producer:
             self._current = None
             task = asyncio.create_task(discard(producer))
             self._discards.add(task)
             task.add_done_callback(self._discards.discard)
+
+
+class _NotInTime(KafkaUnavailable):
+    """A deadline ran out before there was a producer; whoever has time left may go on waiting."""
+
+
+def _take(waiting: deque[_Append]) -> list[_Append]:
+    """The appends of the next batch: at least one, and as many as fit."""
+    taken = [waiting.popleft()]
+    size = taken[0].size
+    while waiting and size + waiting[0].size <= BATCH_BYTES:
+        size += waiting[0].size
+        taken.append(waiting.popleft())
+    return taken
+
+
+def _batch_of(producer: AIOKafkaProducer, appends: Sequence[_Append]) -> BatchBuilder:
+    """One record batch with all of them, closed: nothing is added to it later."""
+    batch = producer.create_batch()
+    for append in appends:
+        for record in append.records:
+            added = batch.append(
+                key=record.key, value=record.value, timestamp=record.timestamp_ms, headers=record.headers
+            )
+            assert added is not None, "a batch is closed by an estimate from above"
+    batch.close()
+    return batch

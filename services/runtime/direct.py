@@ -1,0 +1,159 @@
+"""Routes that FastAPI describes and we run: for the paths that every message takes.
+
+FastAPI's way to a handler (the path matched twice, two exit stacks, dependencies solved, a response model) costs
+several times what our handlers do themselves. A `DirectRoute` is declared like any other, so that OpenAPI, 405 and the
+metrics know it, with a signature that says what it takes; but its requests come to `respond`, which reads the path
+and the headers itself. The layer `DirectRoutes`, the innermost of `http.build_app`, takes them there at once; what
+FastAPI's own router leads to the route is answered by the same `respond`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, NamedTuple
+
+from fastapi import Request
+from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.runtime.problems import Problem
+
+HEADERS: Final = "gapless.headers"
+"""Key of the scope: name → value of each header that is there once, made by RequestContextMiddleware. None for one
+that came in several lines."""
+
+
+def headers_once(scope: Scope) -> dict[bytes, bytes | None]:
+    """The headers by name, in lower case as ASGI has them. None where a name came in several lines."""
+    lines: list[tuple[bytes, bytes]] = scope["headers"]
+    found: dict[bytes, bytes | None] = dict(lines)
+    if len(found) != len(lines):
+        seen: set[bytes] = set()
+        for name, _ in lines:
+            if name in seen:
+                found[name] = None
+            seen.add(name)
+    return found
+
+
+class DirectRequest:
+    """A request as it came. The body is read when it is asked for."""
+
+    __slots__ = ("_once", "path_params", "receive", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive, path_params: dict[str, str]) -> None:
+        self.scope = scope
+        self.receive = receive
+        """After the body, it returns when the client has hung up."""
+        self.path_params = path_params
+        self._once: dict[bytes, bytes | None] = scope.get(HEADERS) or headers_once(scope)
+
+    def header(self, name: bytes) -> str | None:
+        """The value of the header, of its first line where there are several. The name is in lower case."""
+        if name not in self._once:
+            return None
+        value = self._once[name]
+        return value.decode("latin-1") if value is not None else self.header_lines(name)[0]
+
+    def header_lines(self, name: bytes) -> list[str]:
+        """The values of all its lines."""
+        if name not in self._once:
+            return []
+        value = self._once[name]
+        if value is not None:
+            return [value.decode("latin-1")]
+        return [value.decode("latin-1") for key, value in self.scope["headers"] if key == name]
+
+    async def body(self) -> bytes:
+        """All of it. Raises Problem `malformed` where the client hung up within it; nobody reads that."""
+        message = await self.receive()
+        body: bytes = message.get("body", b"")
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            return body
+        pieces = [body]
+        while message["type"] == "http.request" and message.get("more_body", False):
+            message = await self.receive()
+            pieces.append(message.get("body", b""))
+        if message["type"] != "http.request":
+            raise Problem("malformed", "The body broke off.")
+        return b"".join(pieces)
+
+
+class DirectAnswer(NamedTuple):
+    """An answer as it goes out."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    """Names in lower case, values in latin-1; with content-length."""
+    body: bytes
+
+
+class DirectRoute(APIRoute):
+    """Subclasses say how a request is answered; the endpoint's signature says it to OpenAPI."""
+
+    async def respond(self, request: DirectRequest) -> DirectAnswer:
+        """Raises Problem, which is answered as it says."""
+        raise NotImplementedError
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        async def handler(request: Request) -> Response:
+            answer = await self.respond(DirectRequest(request.scope, request.receive, request.path_params))
+            response = Response(answer.body, answer.status)
+            response.raw_headers = list(answer.headers)
+            return response
+
+        return handler
+
+
+Candidates = dict[tuple[str, int], list[tuple[re.Pattern[str], DirectRoute]]]
+"""(method, slashes in the path) → the routes that may fit, in the order of their declaration."""
+
+
+class DirectRoutes:
+    """Leads requests of direct routes to them, and all others on.
+
+    The routes are gathered at the first request: those of routers that are included later are found by FastAPI.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._candidates: Candidates | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope.get("root_path"):
+            await self._app(scope, receive, send)
+            return
+        if self._candidates is None:
+            self._candidates = _candidates(scope["app"].routes)
+        path: str = scope["path"]
+        for pattern, route in self._candidates.get((scope["method"], path.count("/")), ()):
+            match = pattern.match(path)
+            if match is not None:
+                scope["route"] = route
+                await _answer(route, DirectRequest(scope, receive, match.groupdict()), send)
+                return
+        await self._app(scope, receive, send)
+
+
+async def _answer(route: DirectRoute, request: DirectRequest, send: Send) -> None:
+    try:
+        status, headers, body = await route.respond(request)
+    except Problem as problem:
+        request_id = request.scope.get("state", {}).get("request_id")
+        await problem.response(request_id=request_id)(request.scope, request.receive, send)
+        return
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _candidates(routes: list[Any]) -> Candidates:
+    found: Candidates = {}
+    for context in iter_route_contexts(routes):
+        route = context.original_route
+        if isinstance(route, DirectRoute) and context.path is not None:
+            for method in context.methods or ():
+                place = found.setdefault((method, context.path.count("/")), [])
+                place.append((context.path_regex, route))
+    return found
