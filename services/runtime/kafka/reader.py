@@ -1,19 +1,29 @@
 """One partition, read from an offset: the only way in which this project reads data from Kafka.
 
-A record that the client cannot take apart (a header key that is not UTF-8, a broken codec) would stop a partition
-for ever: the reader goes on with single records up to it, gives an `Undecodable` in its place, and passes it.
+It speaks the fetch protocol through aiokafka's client and codec, without aiokafka's consumer: what a consumer adds (a
+group, several partitions, deserializers, an object for each record beside the codec's own) is not needed here and
+takes longer than the codec itself. One fetch is under way while the records of the one before are worked on.
+
+A batch that cannot be taken apart (a header key that is not UTF-8, a broken codec) would stop a partition for ever: it
+is fetched once more, and then an `Undecodable` stands for each of its records from the bad one on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+import structlog
+from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.record.memory_records import MemoryRecords
 
 from schemas.encoding import Record
 from services.runtime.kafka.deadline import within
@@ -22,6 +32,16 @@ from services.runtime.kafka.errors import KafkaUnavailable, OffsetMissing
 START_TIMEOUT_S: Final = 15.0
 STOP_TIMEOUT_S: Final = 3.0
 ANSWER_TIMEOUT_S: Final = 10.0
+_PAUSE_S: Final = 0.1
+"""Before the next attempt where a broker is away or leads the partition no longer."""
+_EARLIEST: Final = -2
+_END: Final = -1
+"""The high watermark, for who reads uncommitted."""
+_READ_UNCOMMITTED: Final = 0
+_MOST_IN_A_BATCH: Final = 1 << 20
+"""Records that a batch which cannot be taken apart is believed to hold; a megabyte holds fewer."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +54,15 @@ class Undecodable:
     key: None = None
     value: None = None
     headers: Sequence[tuple[str, bytes]] = ()
+
+
+@dataclass(slots=True)
+class _Fetched:
+    """What one answer of the broker holds: record batches as they are in the log."""
+
+    batches: deque[Any]
+    next_offset: int
+    """The first that is not in them."""
 
 
 class PartitionReader:
@@ -50,19 +79,20 @@ class PartitionReader:
         fetch_max_bytes: int = 8 * 1024 * 1024,
     ) -> None:
         self._tp = TopicPartition(topic, partition)
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers,
-            client_id=client_id,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            fetch_max_wait_ms=fetch_max_wait_ms,
-            fetch_max_bytes=fetch_max_bytes,
-            max_partition_fetch_bytes=fetch_max_bytes,
-            isolation_level="read_uncommitted",
-        )
+        self._name = f"{topic}-{partition}"
+        self._bootstrap_servers = bootstrap_servers
+        self._client_id = client_id
+        self._fetch_max_wait_ms = fetch_max_wait_ms
+        self._fetch_max_bytes = fetch_max_bytes
+        self._client: AIOKafkaClient | None = None
         self._position = 0
-        self._one_by_one = False
+        self._ready: list[Record] = []
+        """Taken apart and not read yet."""
+        self._fetched: _Fetched | None = None
+        self._fetching: asyncio.Task[_Fetched] | None = None
+        self._suspect_offset = -1
+        """Where a batch could not be taken apart at the first try."""
+        self._trouble = ""
 
     @property
     def topic(self) -> str:
@@ -79,71 +109,186 @@ class PartitionReader:
 
     async def start(self, offset: int) -> None:
         """Connects and stands at `offset`. Raises KafkaUnavailable."""
+        self._client = AIOKafkaClient(
+            bootstrap_servers=self._bootstrap_servers,
+            client_id=self._client_id,
+            request_timeout_ms=int(ANSWER_TIMEOUT_S * 1000),
+        )
         try:
-            await within(START_TIMEOUT_S, f"let us read {self._tp.topic}-{self._tp.partition}", self._consumer.start())
+            await within(START_TIMEOUT_S, f"let us read {self._name}", self._connect())
         except KafkaUnavailable:
             await self.close()
             raise
-        self._consumer.assign([self._tp])
-        self._seek(offset)
+        self._position = offset
+
+    async def _connect(self) -> None:
+        await self._open_client.bootstrap()
+        await self._open_client.set_topics([self._tp.topic])
 
     async def seek(self, offset: int) -> None:
-        """Goes on at `offset`; what was fetched ahead is dropped."""
-        self._seek(offset)
+        """Goes on at `offset`; what was fetched ahead of another position is dropped."""
+        if offset != self._position:
+            self._position = offset
+            self._ready = []
+            self._drop_fetched()
 
-    def _seek(self, offset: int) -> None:
-        self._consumer.seek(self._tp, offset)
-        self._position = offset
-        self._one_by_one = False
+    def _drop_fetched(self) -> None:
+        self._fetched = None
+        if self._fetching is not None:
+            self._fetching.cancel()
+            self._fetching.add_done_callback(_nobody_asks)
+            self._fetching = None
 
     async def read(self, *, max_records: int, timeout_s: float) -> list[Record]:
         """What is there from `position` on, in order: at least one record as soon as there is one, `[]` when none
         came in time. Among the records may be an `Undecodable`.
 
-        Raises OffsetMissing where the log does not hold `position`, KafkaUnavailable where the client gave up.
+        Raises OffsetMissing where the log does not hold `position`, KafkaUnavailable where asking again is no use. A
+        broker that is away is waited for: then, too, nothing comes in time.
         """
-        try:
-            found = await self._consumer.getmany(
-                self._tp, timeout_ms=int(timeout_s * 1000), max_records=1 if self._one_by_one else max_records
-            )
-        except kafka_errors.OffsetOutOfRangeError:
-            raise OffsetMissing(
-                f"{self._tp.topic}-{self._tp.partition} does not hold offset {self._position}"
-            ) from None
-        except kafka_errors.KafkaError as error:
-            if isinstance(error, kafka_errors.CorruptRecordException | kafka_errors.UnsupportedCodecError):
-                return self._pass_undecodable(error)
-            raise KafkaUnavailable(f"reading {self._tp.topic}-{self._tp.partition}: {error!r:.300}") from error
-        except (ValueError, IndexError) as error:
-            # The parser of records, not the client: UnicodeDecodeError of a header key, a length beyond the batch.
-            return self._pass_undecodable(error)
-        self._position = await self._consumer.position(self._tp)
-        records: list[Record] = found.get(self._tp, [])
-        return records
+        deadline_s = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            while self._fetched is not None and self._fetched.batches and len(self._ready) < max_records:
+                self._take_apart(self._fetched)
+            if self._ready:
+                break
+            if not await self._next_fetched(deadline_s):
+                return []
+        found, self._ready = self._ready[:max_records], self._ready[max_records:]
+        self._position = found[-1].offset + 1
+        if not self._ready and self._fetched is not None and not self._fetched.batches:
+            self._position = self._fetched.next_offset  # behind the last record there may be what is none
+        return found
 
-    def _pass_undecodable(self, error: Exception) -> list[Record]:
-        """First failure: the records before the bad one were lost with it, so read them again one by one.
-        Failure in that mode: the record at `position` is the one."""
-        if not self._one_by_one:
-            self._seek(self._position)
-            self._one_by_one = True
-            return []
-        bad = Undecodable(offset=self._position, error=repr(error)[:200])
-        self._seek(self._position + 1)
-        return [bad]
+    async def _next_fetched(self, deadline_s: float) -> bool:
+        """Waits for the fetch that is under way; False when the time is up. The next one goes off at once, so that
+        the broker works while we do."""
+        if self._fetched is not None:
+            self._position = max(self._position, self._fetched.next_offset)
+            self._fetched = None
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch(self._position))
+        await asyncio.wait({self._fetching}, timeout=max(0.0, deadline_s - asyncio.get_running_loop().time()))
+        if not self._fetching.done():
+            return False
+        done, self._fetching = self._fetching, None
+        try:
+            self._fetched = done.result()
+        except kafka_errors.OffsetOutOfRangeError:
+            raise OffsetMissing(f"{self._name} does not hold offset {self._position}") from None
+        except kafka_errors.KafkaError as error:
+            raise KafkaUnavailable(f"reading {self._name}: {error!r:.300}") from error
+        self._fetching = asyncio.create_task(self._fetch(self._fetched.next_offset))
+        return True
+
+    async def _fetch(self, offset: int) -> _Fetched:
+        """Asks until there is something at `offset` or beyond. Raises KafkaError where asking again is no use."""
+        request = FetchRequest(
+            self._fetch_max_wait_ms,
+            1,
+            self._fetch_max_bytes,
+            _READ_UNCOMMITTED,
+            [(self._tp.topic, [(self._tp.partition, offset, self._fetch_max_bytes)])],
+        )
+        while True:
+            *_, raw = await self._ask(request, ConnectionGroup.DEFAULT)
+            in_answer = MemoryRecords(raw or b"")
+            batches: deque[Any] = deque()
+            while in_answer.has_next():
+                batches.append(in_answer.next_batch())
+            if batches:
+                return _Fetched(batches, max(offset, batches[-1].next_offset))
+            if raw:
+                raise kafka_errors.RecordTooLargeError(f"a batch at {offset} is larger than {self._fetch_max_bytes}")
+
+    async def _ask(self, request: Any, group: ConnectionGroup) -> Sequence[Any]:
+        """What the leader answers for our partition, after its error code. A leader that is away, or another one, is
+        waited for. Raises OffsetOutOfRangeError, TopicAuthorizationFailedError."""
+        client = self._open_client
+        while True:
+            leader = client.cluster.leader_for_partition(self._tp)
+            if leader is None or leader == -1:
+                await self._pause("it has no leader")
+                continue
+            try:
+                response = await client.send(leader, request, group=group)
+            except (kafka_errors.KafkaError, OSError) as error:
+                await self._pause(f"{error!r:.200}")
+                continue
+            ((_, ((_, code, *answer),)),) = response.topics
+            if not code:
+                self._trouble = ""
+                return tuple(answer)
+            error_type = kafka_errors.for_code(code)
+            if error_type in (kafka_errors.OffsetOutOfRangeError, kafka_errors.TopicAuthorizationFailedError):
+                raise error_type
+            await self._pause(error_type.__name__)
+
+    async def _pause(self, trouble: str) -> None:
+        """Before the next attempt, which may be at another broker."""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            log.info("read.delayed", log=self._name, reason=trouble)
+        self._open_client.force_metadata_update()
+        await asyncio.sleep(_PAUSE_S)
+
+    def _take_apart(self, fetched: _Fetched) -> None:
+        """Makes the records of the next batch ready, without those before our position."""
+        batch = fetched.batches.popleft()
+        if batch.is_control_batch:
+            return
+        records: list[Any] = []
+        error: Exception | None = None
+        try:
+            if batch.validate_crc():
+                records.extend(batch)
+            else:
+                error = kafka_errors.CorruptRecordException("its checksum is wrong")
+        except (ValueError, IndexError, kafka_errors.KafkaError) as raised:
+            # The codec's: UnicodeDecodeError of a header key, a length beyond the batch, a codec that is not there.
+            error = raised
+        if error is not None:
+            suspect = max(self._position, batch.base_offset)
+            if self._suspect_offset != suspect:
+                # It may have been spoilt on its way: all from here on is fetched once more.
+                self._suspect_offset = suspect
+                self._drop_fetched()
+                return
+            first = records[-1].offset + 1 if records else batch.base_offset
+            after = min(max(first + 1, batch.next_offset), first + _MOST_IN_A_BATCH)
+            records += [Undecodable(offset, repr(error)[:200]) for offset in range(first, after)]
+        if records and records[0].offset < self._position:
+            records = [record for record in records if record.offset >= self._position]
+        self._ready += records
 
     async def bounds(self) -> tuple[int, int]:
         """`(first offset that is there, end offset)`; the end is the high watermark. Raises KafkaUnavailable."""
 
         async def ask() -> tuple[int, int]:
-            first, end = await asyncio.gather(
-                self._consumer.beginning_offsets([self._tp]), self._consumer.end_offsets([self._tp])
-            )
-            return first[self._tp], end[self._tp]
+            return await self._offset(_EARLIEST), await self._offset(_END)
 
-        return await within(ANSWER_TIMEOUT_S, f"tell the bounds of {self._tp.topic}-{self._tp.partition}", ask())
+        return await within(ANSWER_TIMEOUT_S, f"tell the bounds of {self._name}", ask())
+
+    async def _offset(self, timestamp: int) -> int:
+        request = OffsetRequest(-1, _READ_UNCOMMITTED, [(self._tp.topic, [(self._tp.partition, timestamp)])])
+        # On a connection of its own: the other one is busy with a fetch that waits for something to come.
+        _, offset, *_ = await self._ask(request, ConnectionGroup.COORDINATION)
+        return int(offset)
+
+    @property
+    def _open_client(self) -> AIOKafkaClient:
+        assert self._client is not None, "start() comes first"
+        return self._client
 
     async def close(self) -> None:
         """Closes the connections, in bounded time: a reader has nothing to lose."""
-        with contextlib.suppress(KafkaUnavailable):
-            await within(STOP_TIMEOUT_S, "close a reader", self._consumer.stop())
+        self._drop_fetched()
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(KafkaUnavailable):
+                await within(STOP_TIMEOUT_S, "close a reader", client.close())
+
+
+def _nobody_asks(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()  # so that asyncio does not report it as never retrieved
