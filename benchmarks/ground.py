@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -84,9 +84,17 @@ class Ground:
             self.kafka,
             topic_specs(names, partitions=partitions, reply_partitions=REPLY_PARTITIONS, replication_factor=1),
         )
+        return Log(names=names, partitions=partitions, dsn=self._database())
+
+    def with_fresh_database(self, log: Log) -> Log:
+        """The same log with an empty database beside it."""
+        return replace(log, dsn=self._database())
+
+    def _database(self) -> str:
+        name = f"b{uuid.uuid4().hex[:8]}"
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        return Log(names=names, partitions=partitions, dsn=urlsplit(self.dsn)._replace(path=f"/{name}").geturl())
+        return urlsplit(self.dsn)._replace(path=f"/{name}").geturl()
 
     @asynccontextmanager
     async def service(
@@ -126,6 +134,14 @@ class Ground:
                 s.refuse_to_wait(deadline, f"{wanted} records of events, there are {found}")
                 await asyncio.sleep(LOOK_EVERY_S)
         return found
+
+    async def projected(self, log: Log, records: int) -> None:
+        """Lets a projector write all records of events into the log's database."""
+        async with self.service("projector", log) as projector, Positions.of(log) as positions:
+            deadline = time.monotonic() + DEADLINE_S
+            while (found := await positions.total()) < records:
+                projector.refuse_to_wait(deadline, f"{records} records projected, there are {found}")
+                await asyncio.sleep(LOOK_EVERY_S)
 
     def broker_mark(self) -> Mark | None:
         return None if self.broker_pid is None else mark(self.broker_pid)
@@ -167,3 +183,25 @@ class Ends:
     async def total(self) -> int:
         """Records over all partitions, of a topic that was never trimmed."""
         return int(sum((await self._consumer.end_offsets(self._partitions)).values()))
+
+
+class Positions:
+    """Tells how many records a projection has taken in."""
+
+    def __init__(self, connection: psycopg.AsyncConnection) -> None:
+        self._connection = connection
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, log: Log) -> AsyncIterator[Positions]:
+        async with await psycopg.AsyncConnection.connect(log.dsn, autocommit=True) as connection:
+            yield cls(connection)
+
+    async def total(self) -> int:
+        """0 where there are no tables yet."""
+        try:
+            cursor = await self._connection.execute("SELECT sum(next_offset) FROM chat_v1.projection_positions")
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            return 0
+        row = await cursor.fetchone()
+        return int(row[0]) if row is not None and row[0] is not None else 0

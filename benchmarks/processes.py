@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import psutil
@@ -159,3 +160,40 @@ async def profiled(pid: int, output: Path | None) -> AsyncIterator[None]:
         if sampler.returncode is None:
             sampler.send_signal(signal.SIGINT)
         await sampler.wait()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A `gapless` command that ran to its end."""
+
+    answer: Any
+    """Its JSON."""
+    seconds: float
+    cpu_s: float
+    memory_mb: float
+    """The most that was seen."""
+
+
+async def command(*words: str, settings: Mapping[str, str]) -> Command:
+    """Runs `gapless <words> --json`. Raises RuntimeError where it fails."""
+    began_s = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "services.ops", *words, "--json"),
+        env=environment(settings),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    told = asyncio.create_task(process.communicate())
+    last = Mark(at_s=began_s, cpu_s=0.0, memory_mb=0.0)
+    memory_mb = 0.0
+    while not told.done():
+        try:
+            last = mark(process.pid)
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            break
+        memory_mb = max(memory_mb, last.memory_mb)
+        await asyncio.wait({told}, timeout=0.02)
+    output, errors = await told
+    if process.returncode != 0:
+        raise RuntimeError(f"gapless {' '.join(words)} failed ({process.returncode}): {errors.decode()[-1000:]}")
+    return Command(answer=json.loads(output), seconds=time.monotonic() - began_s, cpu_s=last.cpu_s, memory_mb=memory_mb)
