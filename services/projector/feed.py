@@ -1,26 +1,32 @@
 """One partition of the log, folded into one projection step by step. Used by worker, rebuild and cutover alike.
 
+While a batch is being written the next one is read, judged and decoded: it is what came meanwhile. So an idle
+partition shows a message at once, and a loaded one moves big batches, which cost Postgres less: a chat or a member
+that a batch changes a hundred times is one changed row.
+
 A feed does not retry: whatever goes wrong is raised, and `open` starts again from the stored position.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
 import psycopg
 
 from schemas.encoding import Record
-from schemas.errors import LogCorrupt, UnknownType
+from schemas.errors import LogCorrupt, SchemaError, UnknownType
 from services.projector import metrics
 from services.projector.apply import apply_sql, load_position, look_up, schema_name, write_batch
 from services.projector.errors import PartitionStopped
+from services.projector.events import Event
 from services.projector.rows import changes_of, wanted
 from services.projector.settings import topic_names
-from services.projector.validity import Judged, Position, belongs_before, judge_records
+from services.projector.validity import Position, belongs_before, judge_records
 from services.runtime.kafka.errors import OffsetMissing
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import topic_id
@@ -28,6 +34,10 @@ from services.runtime.postgres import PostgresPool
 from services.runtime.settings import KafkaSettings
 
 OUTCOMES_KEPT: Final = timedelta(days=7)
+BATCH_BYTES: Final = 8 * 1024 * 1024
+"""Of record values, at which a batch is closed whatever its count: it is held in memory, as is the one before it."""
+PIECE_RECORDS: Final = 500
+"""Read and decoded in one go, some 3 ms: between two of them Postgres is handed its next bytes."""
 
 
 def outcomes_since_ms() -> int:
@@ -65,6 +75,22 @@ class Step:
     """From records in hand to their commit."""
 
 
+@dataclass(slots=True, kw_only=True)
+class _Batch:
+    """What was read and judged, and is not yet written."""
+
+    end: Position
+    """After it."""
+    records: int = 0
+    value_bytes: int = 0
+    voids: int = 0
+    events: list[Event] = field(default_factory=list)
+    began_s: float = 0.0
+    """When its first records were in hand (monotonic)."""
+    stop: SchemaError | None = None
+    """Why the record at `end` cannot be gone past; it ends the batch."""
+
+
 class PartitionFeed:
     """Not for use by two tasks at once."""
 
@@ -91,6 +117,12 @@ class PartitionFeed:
         self._unchecked = False
         """The next record to come is the one before the position, and is to be checked against it."""
         self.position = Position()
+        """Of what is written."""
+        self._batch = _Batch(end=self.position)
+        self._ran_dry = False
+        """The last read brought nothing, though there may be more."""
+        self._reading: asyncio.Task[list[Record]] | None = None
+        self._writing: asyncio.Task[Step] | None = None
         self.end_offset = 0
         """Of the log, when it was last asked."""
 
@@ -113,6 +145,7 @@ class PartitionFeed:
         # The record before the position is read once more and checked: a log that was cut and grew again
         # would otherwise go unnoticed.
         self._unchecked = self.position.next_offset > 0
+        self._batch = _Batch(end=self.position)
         reader = PartitionReader(
             bootstrap_servers=self._kafka.bootstrap_servers,
             topic=topic_names(self._kafka).events,
@@ -131,6 +164,8 @@ class PartitionFeed:
         deleted and made again, and every record there would look void, or like the next one. KafkaError.
         """
         assert self._reader is not None, "open() comes first"
+        if self._reading is not None:  # a reader is asked one thing at a time
+            await asyncio.wait([self._reading])
         self._refuse_another_log(self._topic_id, await self._topic.get())
         _, self.end_offset = await self._reader.bounds()
         if self.end_offset < self.position.next_offset:
@@ -150,30 +185,69 @@ class PartitionFeed:
             )
 
     async def step(self, *, max_records: int, timeout_s: float) -> Step | None:
-        """Reads what is there, waiting at most `timeout_s` for the first record, and writes it; None: nothing came.
+        """Returns when the next batch is written; None: nothing came for `timeout_s`.
 
+        As long as the log is known to go on, a batch is filled up to `max_records` (or BATCH_BYTES) before it is
+        written; else it is what is there.
         Raises PartitionStopped with everything before the bad record written; LostRace, KafkaError, psycopg.Error,
-        TimeoutError with nothing written (or, where the connection broke in a commit, perhaps all of it: `open`
-        finds out).
+        TimeoutError with nothing of the batch written (or, where the connection broke in a commit, perhaps all of
+        it: `open` finds out). After any of them only `open` and `close` are left to call.
         """
         assert self._reader is not None, "open() comes first"
+        while True:
+            if self._writing is None and self._is_due(max_records):
+                batch, self._batch = self._batch, _Batch(end=self._batch.end, stop=self._batch.stop)
+                self._writing = asyncio.create_task(self._write(batch))
+            if self._reading is None and not self._is_full(max_records):
+                piece = min(PIECE_RECORDS, max_records - self._batch.records)
+                self._reading = asyncio.create_task(self._reader.read(max_records=piece, timeout_s=timeout_s))
+            under_way = [task for task in (self._reading, self._writing) if task is not None]
+            if not under_way:
+                raise self._bad_record_comes()
+            await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            if self._reading is not None and self._reading.done():
+                reading, self._reading = self._reading, None
+                self._take(reading)
+                if self._ran_dry and self._writing is None and self._batch.end == self.position:
+                    return None
+            if self._writing is not None and self._writing.done():
+                writing, self._writing = self._writing, None
+                step = writing.result()
+                if self._batch.stop is not None and self._batch.end == self.position:
+                    raise self._bad_record_comes()
+                return step
+
+    def _is_due(self, max_records: int) -> bool:
+        batch = self._batch
+        if batch.end == self.position:
+            return False
+        return self._ran_dry or self._is_full(max_records) or batch.end.next_offset >= self.end_offset
+
+    def _is_full(self, max_records: int) -> bool:
+        batch = self._batch
+        return batch.stop is not None or batch.records >= max_records or batch.value_bytes >= BATCH_BYTES
+
+    def _take(self, reading: asyncio.Task[list[Record]]) -> None:
+        """Judges and decodes what was read, into the batch."""
+        assert self._reader is not None
         try:
-            records = await self._reader.read(max_records=max_records, timeout_s=timeout_s)
+            records = reading.result()
         except OffsetMissing as error:
             raise PartitionStopped(
                 f"{self.name}: {error}; its history was deleted; restore the log with an import before anything"
                 " reads it"
             ) from error
-        if not records and self._reader.position <= self.position.next_offset:
-            return None
-        started = time.monotonic()
+        self._ran_dry = not records
+        batch = self._batch
+        if records and not batch.records:
+            batch.began_s = time.monotonic()
         following = self._without_checked(records)
-        judged = judge_records(self.position, following, read_up_to=self._reader.position)
-        rows = await self._write(judged)
-        if judged.stop is not None:
-            raise self._stopped(judged.end.next_offset, judged.stop) from judged.stop
-        seconds = time.monotonic() - started
-        return Step(records=len(records), events=len(judged.events), voids=judged.voids, rows=rows, seconds=seconds)
+        judged = judge_records(batch.end, following, read_up_to=self._reader.position)
+        batch.end, batch.stop = judged.end, judged.stop
+        batch.records += len(records)
+        batch.value_bytes += sum([len(record.value or b"") for record in following])
+        batch.voids += judged.voids
+        batch.events += judged.events
 
     def _without_checked(self, records: Sequence[Record]) -> Sequence[Record]:
         if not self._unchecked or not records:
@@ -190,14 +264,12 @@ class PartitionFeed:
             )
         return records[1:]
 
-    async def _write(self, judged: Judged) -> int:
-        if judged.end == self.position:
-            return 0
+    async def _write(self, batch: _Batch) -> Step:
         try:
             async with self._pool.connection() as connection:
-                known = await look_up(connection, self._sql, wanted(judged.events))
+                known = await look_up(connection, self._sql, wanted(batch.events))
                 changes = changes_of(
-                    judged.events, known, partition=self.partition, outcomes_since_ms=outcomes_since_ms()
+                    batch.events, known, partition=self.partition, outcomes_since_ms=outcomes_since_ms()
                 )
                 await write_batch(
                     connection,
@@ -205,18 +277,31 @@ class PartitionFeed:
                     partition=self.partition,
                     topic_id=self._topic_id,
                     start=self.position,
-                    end=judged.end,
+                    end=batch.end,
                     changes=changes,
                     durable=self._durable,
                 )
         except (LogCorrupt, psycopg.DataError, psycopg.IntegrityError) as error:
             raise self._stopped(self.position.next_offset, error) from error
-        self.position = judged.end
+        self.position = batch.end
         labels = (schema_name(self.version), str(self.partition))
-        metrics.EVENTS_APPLIED.labels(*labels).inc(len(judged.events))
-        metrics.VOID_RECORDS.labels(*labels).inc(judged.voids)
+        metrics.EVENTS_APPLIED.labels(*labels).inc(len(batch.events))
+        metrics.VOID_RECORDS.labels(*labels).inc(batch.voids)
         metrics.ROWS_WRITTEN.labels(labels[0]).inc(changes.rows)
-        return changes.rows
+        return Step(
+            records=batch.records,
+            events=len(batch.events),
+            voids=batch.voids,
+            rows=changes.rows,
+            seconds=time.monotonic() - batch.began_s,
+        )
+
+    def _bad_record_comes(self) -> PartitionStopped:
+        """Everything before it is written, and it cannot be gone past."""
+        assert self._batch.stop is not None
+        stopped = self._stopped(self._batch.end.next_offset, self._batch.stop)
+        stopped.__cause__ = self._batch.stop
+        return stopped
 
     def _stopped(self, offset: int, error: Exception) -> PartitionStopped:
         if isinstance(error, UnknownType):
@@ -228,7 +313,13 @@ class PartitionFeed:
         )
 
     async def close(self) -> None:
-        """Drops the connection to Kafka, in bounded time."""
+        """Ends what is under way, at some whole batch, and drops the connection to Kafka, in bounded time."""
+        under_way = [task for task in (self._reading, self._writing) if task is not None]
+        self._reading = self._writing = None
+        for task in under_way:
+            task.cancel()
+        if under_way:
+            await asyncio.gather(*under_way, return_exceptions=True)
         reader, self._reader = self._reader, None
         if reader is not None:
             await reader.close()

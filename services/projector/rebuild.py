@@ -95,7 +95,7 @@ async def rebuild(
     postgres: PostgresSettings,
     on_progress: OnProgress = _not_shown,
     partitions_at_once: int = 4,
-    max_batch_records: int = 2_000,
+    max_batch_records: int = 20_000,
 ) -> RebuildProgress:
     """Builds chat_v<to_version> from the log, or goes on with it; on return it is on standby and ready for a cutover.
 

@@ -28,9 +28,9 @@ class ProjectorSettings(Settings):
     logs: LogSettings = Field(default_factory=LogSettings)
     process: ProcessSettings = Field(default_factory=ProcessSettings)
 
-    max_batch_records: int = Field(default=2_000, ge=1, le=100_000)
-    """Most records of one transaction. Smaller ones come by themselves: a batch is what came while the last was
-    written."""
+    max_batch_records: int = Field(default=10_000, ge=1, le=100_000)
+    """Most records of one transaction, while there are more behind. Smaller ones come by themselves: a batch is what
+    came while the last was written."""
     registry_poll_interval_s: PositiveSeconds = 1.0
     """How soon a projection that a rebuild has handed over, or that was dropped, is noticed."""
     lost_race_pause_s: PositiveSeconds = 1.0
