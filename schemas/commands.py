@@ -17,14 +17,13 @@ from schemas.bodies import BODY_OF, Body
 from schemas.checks import check_limits, guard_before_parsing
 from schemas.errors import Reason, Refused
 
-
 _PARSE: Final = {name: model.__pydantic_validator__.validate_json for name, model in BODY_OF.items()}
 """What `model_validate_json` calls, without its handling of options that are not used here."""
 
 
 def digest(command_type: str, body: bytes) -> bytes:
     """What makes two payloads under one key the same: blake2b-128 over type, a zero byte, and the bytes as came."""
-    return blake2b(b"%b\0%b" % (command_type.encode(), body), digest_size=16).digest()
+    return blake2b(command_type.encode() + b"\0" + body, digest_size=16).digest()
 
 
 def parse_body(command_type: str, raw: bytes) -> Body:

@@ -51,11 +51,8 @@ class Encoded(Struct, frozen=True):
     def size(self) -> int:
         """Bytes in a batch, estimated from above: a record takes at most 32 beside what it holds, a header of ours at
         most 18 beside its value (our longest name has 14)."""
-        key = self.key
-        size = len(self.value) + (len(key) if key is not None else 0) + 18 * len(self.headers) + 32
-        for _, value in self.headers:
-            size += len(value)
-        return size
+        held = sum([len(value or b"") for _, value in self.headers])
+        return len(self.value or b"") + len(self.key or b"") + held + 18 * len(self.headers) + 32
 
 
 class ReplyTo(NamedTuple):
@@ -82,6 +79,7 @@ class Command(Struct, frozen=True, kw_only=True):
     fault: Refused | None = None
 
 
+_CLIENT_GENERATED_ID = re.compile(rb"[\x21-\x7e]{1,%d}" % limits.CLIENT_GENERATED_ID_CHARACTERS)
 _TYPE = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 _REPLY_TO = re.compile(rf"(\d{{1,5}})/([\x21-\x7e]{{1,{limits.REQUEST_ID_CHARACTERS}}})", re.ASCII)
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
@@ -121,9 +119,9 @@ def read_command(record: Record, partition: int, partitions: int) -> Command:
     key = record.key
     chat_id = _uuid(key)
     sender_id = _uuid(given.get("ce_sender"))
-    client_generated_id = _text(given, "ce_clientid") or ""
-    keyed = ids.is_client_generated_id(client_generated_id)
+    client_generated_id = _client_generated_id(given.get("ce_clientid"))
     command_type = _type(given)
+    mark = command_type in MARKS
     fault: Refused | None = None
     command_id: str | None = None
     if chat_id is not None and ids.partition_of(chat_id, partitions) != partition:
@@ -137,18 +135,18 @@ def read_command(record: Record, partition: int, partitions: int) -> Command:
         fault = Refused(Reason.MALFORMED, "ce_type is missing or not 1 to 128 visible ASCII characters")
     elif sender_id is None:
         fault = Refused(Reason.MALFORMED, "ce_sender is not a user_id")
-    elif (_text(given, "ce_specversion") or "1.0") != "1.0":
+    elif given.get("ce_specversion") != b"1.0" and (_text(given, "ce_specversion") or "1.0") != "1.0":
         fault = Refused(Reason.MALFORMED, "ce_specversion is not 1.0")
-    elif command_type in MARKS:
+    elif mark:
         command_id = _uuid(given.get("ce_id"))
-    elif not keyed:
+    elif client_generated_id is None:
         fault = Refused(Reason.MALFORMED, "ce_clientid is missing or not 1 to 128 visible ASCII characters")
     else:
         command_id = ids.command_id(ChatId(chat_id), UserId(sender_id), client_generated_id)
-        if command_id != _text(given, "ce_id"):
+        if command_id.encode() != given.get("ce_id"):
             command_id = None
             fault = Refused(Reason.MALFORMED, "ce_id is not the id of this chat, sender and ce_clientid")
-    traceparent = _text(given, "traceparent")
+    traceparent = _text(given, "traceparent") if "traceparent" in given else None
     return Command(
         offset=record.offset,
         type=command_type,
@@ -157,9 +155,9 @@ def read_command(record: Record, partition: int, partitions: int) -> Command:
         chat_id=ChatId(chat_id) if chat_id is not None else None,
         sender_id=UserId(sender_id) if sender_id is not None else None,
         # A mark's ce_id is not checked: with a key beside it, it would be remembered as somebody else's command.
-        client_generated_id=client_generated_id if keyed and command_type not in MARKS else None,
+        client_generated_id=None if mark else client_generated_id,
         command_id=CommandId(command_id) if command_id is not None else None,
-        reply_to=_reply_to(_text(given, "ce_replyto")),
+        reply_to=_reply_to(_text(given, "ce_replyto")) if "ce_replyto" in given else None,
         traceparent=traceparent if traceparent is not None and is_traceparent(traceparent) else None,
         fault=fault,
     )
@@ -207,6 +205,16 @@ def _type_header(outcome_type: str) -> tuple[str, bytes]:
     return "ce_type", outcome_type.encode()
 
 
+_OUTCOME_BYTES: Final = 480
+"""Of an outcome's record in a batch, from above, without the parts that `outcome_size` adds: 32 for the record, and
+for each header its name, its longest value and their lengths."""
+
+
+def outcome_size(outcome: Outcome) -> int:
+    """Bytes that the record of an outcome takes in a batch, estimated from above."""
+    return _OUTCOME_BYTES + len(outcome.body) + len(outcome.key or b"") + len(outcome.client_generated_id or "")
+
+
 def event_source(partition: int) -> bytes:
     return b"/gapless/chat.events/%d" % partition
 
@@ -252,6 +260,10 @@ def _text(headers: Mapping[str, bytes | None], name: str) -> str | None:
     """Of a header that the writer looks at; one that is no short ASCII is as good as absent."""
     value = headers.get(name)
     return value.decode() if value is not None and len(value) <= 256 and value.isascii() else None
+
+
+def _client_generated_id(raw: bytes | None) -> str | None:
+    return raw.decode() if raw is not None and _CLIENT_GENERATED_ID.fullmatch(raw) is not None else None
 
 
 _KNOWN_TYPES: Final = {each.value.encode(): each.value for each in CommandType}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from schemas.encoding import Command, Encoded, encode_outcome
+from schemas.encoding import Command, Encoded, encode_outcome, outcome_size
 from schemas.ids import ChatId
 from schemas.log import Head, Stamp, after
 from schemas.replies import Reply
@@ -58,26 +58,24 @@ def decide_batch(
     batch = Batch(head=head, view=view)
     size = 0
     at_ms = max(now_ms(), head.last_timestamp_ms)
-    stamp = last = Stamp(head.term, head.index, head.command_offset)
+    stamp = Stamp(head.term, head.index, head.command_offset)
     while commands:
         command = commands[0]
         decision = decide(view, command, at_ms)
         outcome = decision.outcome
-        stamp = Stamp(head.term, last.index + 1, command.offset)
-        record = encode_outcome(outcome, stamp, source)
-        size += record.size
+        size += outcome_size(outcome)
         if size > APPEND_BYTES and batch.records:
             break
         commands.popleft()
         evolve(view, outcome, view.changes)
-        last = stamp
-        batch.records.append(record)
+        stamp = Stamp(head.term, stamp.index + 1, command.offset)
+        batch.records.append(encode_outcome(outcome, stamp, source))
         batch.outcomes.append(outcome.type)
         if command.reply_to is not None:
             batch.replies.append(
                 (command.reply_to.partition, _reply(command.reply_to.request_id, decision, stamp, partition))
             )
-    batch.head = after(head, last, at_ms)
+    batch.head = after(head, stamp, at_ms)
     return batch
 
 

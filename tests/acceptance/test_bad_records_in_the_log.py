@@ -56,8 +56,9 @@ async def _create(http: httpx.AsyncClient, token: str, partitions: int) -> Chat:
 
 
 async def _put(producer: AIOKafkaProducer, chat: Chat, record: Encoded) -> None:
-    key, value, headers, _ = record
-    await producer.send_and_wait(COMMANDS, value=value, key=key, headers=headers, partition=chat.partition)
+    await producer.send_and_wait(
+        COMMANDS, value=record.value, key=record.key, headers=record.headers, partition=chat.partition
+    )
 
 
 async def _good_send(http: httpx.AsyncClient, token: str, chat: Chat, text: str, seq: int) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from schemas import ids
 from schemas.bodies import ChatCreate, CommandType, Mark, MemberAdd, MessageSend
@@ -140,7 +141,7 @@ def command_answered_twice(log: ChatLog) -> None:
 
 def no_stamp(log: ChatLog) -> None:
     chat = log.create(ANNA, "ops")
-    log.append(log.events[-1].encoded()._replace(headers=[("ce_type", b"message.sent.v1")], key=chat.encode()))
+    log.append(structs.replace(log.events[-1].encoded(), headers=[("ce_type", b"message.sent.v1")], key=chat.encode()))
 
 
 def time_going_back(log: ChatLog) -> None:
