@@ -7,7 +7,8 @@ them under a steady stream of commands. Each round signals the process that writ
 
 - `kill`: SIGKILL; it is started again afterwards.
 - `term`: SIGTERM, the graceful hand-over; it is started again afterwards.
-- `stop`: SIGSTOP, a process that hangs; it is resumed afterwards and finds out that it was replaced.
+- `stop`: SIGSTOP, a process that hangs; it is resumed once the group has given it up, and finds out that it was
+  replaced.
 
 A round begins when both processes are members of the group, both say that they are ready, and the stream is being
 answered. The clock is this process's, monotonic, and it is read when the consumer hands the record over: what the
@@ -49,7 +50,7 @@ from schemas.log import EMPTY, Verdict, after, judge, read_stamp
 from schemas.topics import TopicNames, topic_specs
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import create_topics
-from services.sequencer.app import GROUP
+from services.sequencer.assignment import GROUP
 
 PARTITIONS: Final = 8
 COMMANDS_PER_S: Final = 200
@@ -206,6 +207,9 @@ class _Scene:
             silence_s=self.watch.longest_silence_s(signalled_s, term.first_outcome_s),
         )
         if number is signal.SIGSTOP:
+            async with asyncio.timeout(DEADLINE_S):
+                while await _members(self.admin) != len(self.sequencers) - 1:
+                    await asyncio.sleep(0.1)
             owner.signal(signal.SIGCONT)
         else:
             await owner.ended()

@@ -19,16 +19,23 @@ EVENT_BATCH_BYTES: Final = 1_048_588
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicNames:
-    """The three topics of one log."""
+    """The topics of one log."""
 
     commands: str = "chat.commands"
     events: str = "chat.events"
     replies: str = "chat.replies"
+    beats: str = "chat.beats"
+    """Hints between sequencers (schemas/beats.py); no part of the log."""
 
     @classmethod
     def prefixed(cls, prefix: str) -> TopicNames:
         """Names of a second log in the same cluster: tests run side by side by it."""
-        return cls(commands=f"{prefix}chat.commands", events=f"{prefix}chat.events", replies=f"{prefix}chat.replies")
+        return cls(
+            commands=f"{prefix}chat.commands",
+            events=f"{prefix}chat.events",
+            replies=f"{prefix}chat.replies",
+            beats=f"{prefix}chat.beats",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +73,7 @@ def topic_specs(
     `min_insync_replicas`: 2 where there are copies, unless told: with 1 an acknowledged record may be on one broker
     alone, and is lost with it.
     """
-    common = {
-        "min.insync.replicas": str(min_insync_replicas or min(replication_factor, 2)),
-        "unclean.leader.election.enable": "false",
-    }
+    common = _common(replication_factor, min_insync_replicas)
     commands = common | {
         "cleanup.policy": "delete",
         "retention.ms": FOREVER,
@@ -98,6 +102,24 @@ def topic_specs(
             config=replies,
         ),
     )
+
+
+def beats_spec(names: TopicNames, *, replication_factor: int, min_insync_replicas: int | None = None) -> TopicSpec:
+    """One partition, so that all beats have one order; in copies like the log itself, so that who cannot append
+    outcomes cannot append beats either."""
+    config = _common(replication_factor, min_insync_replicas) | {
+        "cleanup.policy": "delete",
+        "retention.ms": "600000",
+        "segment.ms": "600000",
+    }
+    return TopicSpec(name=names.beats, partitions=1, replication_factor=replication_factor, config=config)
+
+
+def _common(replication_factor: int, min_insync_replicas: int | None) -> dict[str, str]:
+    return {
+        "min.insync.replicas": str(min_insync_replicas or min(replication_factor, 2)),
+        "unclean.leader.election.enable": "false",
+    }
 
 
 _NOT_FOR_TRUTH: Final = frozenset({"retention.ms", "segment.ms"})

@@ -10,7 +10,10 @@ partition and the validity rule (schemas/log.py), not on the group, clocks or le
 Guarantees: valid outcomes have indexes 1, 2, 3 …; each chat's seqs are 1, 2, 3 …; each command has one outcome;
 what was replied is in the log. A crash at any line loses nothing: the state is disposable, the log is the truth.
 
+For each partition another process stands by: it folds along, and opens a term when the beats of the one who serves
+stop coming. That too is a hint and no more.
+
 Read: `decide` and `evolve` (pure: what happens), `state` (what they see), `batch` (one append), `recovery` (the
 fold), `writer` (the protocol, steps 1 to 7), `term` (one term of it), `store` (RocksDB), `ports` and `kafka_ports`
-(the world), `assignment` and `app` (many partitions, many processes).
+(the world), `presence`, `beats` and `standby` (the other processes), `assignment` and `app` (many partitions).
 """

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -16,23 +14,18 @@ from services.runtime.backoff import Backoff
 from services.runtime.collector import seldom_collected
 from services.runtime.health import OpsServer, Readiness
 from services.runtime.kafka.errors import KafkaUnavailable, TopicsWrong
-from services.runtime.kafka.group import GroupHint
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topics import check_topics
 from services.runtime.lifecycle import Supervisor
 from services.runtime.settings import SettingsError
-from services.sequencer.hint import Hint
-from services.sequencer.kafka_ports import KafkaLogs, KafkaReplies
+from services.sequencer.assignment import Assignment, wall_clock_ms
+from services.sequencer.kafka_ports import KafkaReplies
 from services.sequencer.settings import SequencerSettings
 from services.sequencer.state_slot import StateSlot
-from services.sequencer.store import RocksStore
-from services.sequencer.term import TermSettings
 from services.sequencer.trimming import Trimmer
-from services.sequencer.writer import PartitionWriter, Status
 
 log = structlog.get_logger(__name__)
 
-GROUP = "gapless-sequencer"
 LONGEST_START_PAUSE_S: Final = 2.0
 
 
@@ -74,7 +67,7 @@ async def _serve(
         replies = KafkaReplies(producer, topic=names.replies, partitions=kafka.reply_partitions)
         assignment = Assignment(supervisor, settings, names, slot, replies, readiness)
         trimmer = Trimmer(
-            assignment.writers,
+            lambda: sorted(assignment.writers.items()),
             bootstrap_servers=kafka.bootstrap_servers,
             topic=names.commands,
             keep_s=settings.keep_commands_s,
@@ -117,102 +110,3 @@ async def _topics_are_right(
             readiness.clear_trouble("topics")
             return True
     return False
-
-
-def wall_clock_ms() -> int:
-    """ms since 1970 UTC. Only ever written into records; nothing is decided by it."""
-    return time.time_ns() // 1_000_000
-
-
-class Assignment:
-    """Turns the group's words into writers."""
-
-    def __init__(
-        self,
-        supervisor: Supervisor,
-        settings: SequencerSettings,
-        names: TopicNames,
-        slot: StateSlot,
-        replies: KafkaReplies,
-        readiness: Readiness,
-    ) -> None:
-        self._supervisor = supervisor
-        self._settings = settings
-        self._names = names
-        self._slot = slot
-        self._replies = replies
-        self._readiness = readiness
-        self._writers: dict[int, tuple[Hint, PartitionWriter, asyncio.Task[None]]] = {}
-        kafka = settings.kafka
-        self._group = GroupHint(
-            bootstrap_servers=kafka.bootstrap_servers,
-            group_id=f"{kafka.topic_prefix}{GROUP}",
-            topic=names.commands,
-            client_id=f"{kafka.client_id}-sequencer",
-            on_word=self._on_word,
-            on_trouble=self._on_group_trouble,
-            session_timeout_s=kafka.session_timeout_s,
-            max_poll_interval_s=kafka.max_poll_interval_s,
-        )
-        readiness.add_check("partitions", self._troubles)
-
-    def start(self) -> None:
-        self._membership = self._supervisor.start("group", self._group.run())
-
-    async def stop(self) -> None:
-        """Writers first: what is decided is appended and told; then the group hears that we leave."""
-        for _, writer, _ in self._writers.values():
-            writer.stop()
-        self._membership.cancel()
-        await asyncio.wait({self._membership, *(task for _, _, task in self._writers.values())}, timeout=8.0)
-
-    def writers(self) -> list[tuple[int, PartitionWriter]]:
-        return [(p, writer) for p, (_, writer, _) in self._writers.items()]
-
-    def _on_group_trouble(self, trouble: str | None) -> None:
-        if trouble is not None:
-            self._readiness.report_trouble("group", trouble)
-
-    def _on_word(self, partitions: frozenset[int]) -> None:
-        self._readiness.clear_trouble("group")
-        for partition in partitions - self._writers.keys():
-            self._writers[partition] = self._start_writer(partition)
-        for partition, (hint, _, _) in self._writers.items():
-            hint.say(partition in partitions)
-
-    def _start_writer(self, partition: int) -> tuple[Hint, PartitionWriter, asyncio.Task[None]]:
-        kafka = self._settings.kafka
-        hint = Hint(still_ours=lambda: partition in self._group.partitions)
-        writer = PartitionWriter(
-            TermSettings(
-                partition=partition,
-                partitions=kafka.partitions,
-                host=socket.gethostname(),
-                append_timeout_s=self._settings.append_timeout_s,
-            ),
-            hint=hint,
-            logs=KafkaLogs(
-                bootstrap_servers=kafka.bootstrap_servers,
-                names=self._names,
-                partition=partition,
-                client_id=f"{kafka.client_id}-sequencer-{partition}",
-            ),
-            open_store=self._store_opener(partition),
-            replies=self._replies,
-            now_ms=wall_clock_ms,
-        )
-        return hint, writer, self._supervisor.start(f"writer-{partition}", writer.run(), may_end=True)
-
-    def _store_opener(self, partition: int) -> Callable[[str], RocksStore]:
-        return lambda topic_id: RocksStore(self._slot.folder / str(partition), topic_id)
-
-    async def _troubles(self) -> str | None:
-        """What keeps a partition of ours from being served."""
-        troubles = [
-            f"partition {p} is {writer.status}: {writer.reason}"
-            if writer.reason
-            else f"partition {p} is {writer.status}"
-            for p, (hint, writer, _) in sorted(self._writers.items())
-            if writer.status is Status.STOPPED or (hint.ours and writer.status is not Status.SERVING)
-        ]
-        return "; ".join(troubles) or None

@@ -11,12 +11,12 @@ import structlog
 
 from schemas.encoding import Encoded
 from schemas.replies import Reply, encode_replies
-from schemas.topics import TopicNames
+from schemas.topics import TopicNames, TopicSpec
 from services.runtime.kafka.appender import PartitionAppender
 from services.runtime.kafka.errors import KafkaError
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.reader import PartitionReader
-from services.runtime.kafka.topics import topic_id
+from services.runtime.kafka.topics import create_topics, topic_id
 from services.sequencer import metrics
 from services.sequencer.ports import LogAppender, LogReader
 
@@ -60,6 +60,41 @@ class KafkaLogs:
         )
         await reader.start(offset)
         return reader
+
+
+class KafkaBeatLog:
+    """The topic of the beats: one partition, made by the first sequencer that needs it."""
+
+    def __init__(self, *, bootstrap_servers: str, spec: TopicSpec, client_id: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._spec = spec
+        self._client_id = client_id
+        self._producer = Producer(bootstrap_servers=bootstrap_servers, client_id=client_id)
+        self._is_there = asyncio.Lock()
+        self._made = False
+
+    async def append(self, record: Encoded, timeout_s: float) -> None:
+        await self._make()
+        await self._producer.send(self._spec.name, 0, record, timeout_s)
+
+    async def read_from_end(self) -> LogReader:
+        await self._make()
+        reader = PartitionReader(
+            bootstrap_servers=self._bootstrap_servers, topic=self._spec.name, partition=0, client_id=self._client_id
+        )
+        await reader.start(0)
+        _, end = await reader.bounds()
+        await reader.seek(end)
+        return reader
+
+    async def stop(self) -> None:
+        await self._producer.stop()
+
+    async def _make(self) -> None:
+        async with self._is_there:
+            if not self._made:
+                await create_topics(self._bootstrap_servers, [self._spec])
+                self._made = True
 
 
 class KafkaReplies:

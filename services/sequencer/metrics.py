@@ -18,6 +18,15 @@ BATCH_COMMANDS: Final = Histogram(
     "gapless_sequencer_batch_commands", "Commands decided in one append.", buckets=(1, 2, 5, 10, 50, 100, 500, 1000)
 )
 TERMS_OPENED: Final = Counter("gapless_sequencer_terms_opened_total", "Terms opened by this process.", ["partition"])
+CALLED: Final = Counter(
+    "gapless_sequencer_called_total",
+    "Takeovers by a standby whose partition's writer had fallen silent or was leaving, ahead of the group.",
+    ["partition"],
+)
+FALSE_ALARMS: Final = Counter(
+    "gapless_sequencer_false_alarms_total", "Other sequencers that were taken for silent and were heard again."
+)
+OTHERS: Final = Gauge("gapless_sequencer_others_heard", "Other sequencers that this process hears.")
 SUPERSEDED: Final = Counter(
     "gapless_sequencer_superseded_total", "Terms that ended because another's later term was found.", ["partition"]
 )

@@ -24,4 +24,9 @@ class SequencerSettings(Settings):
     """Deadline of one append; a miss is unknown and ends the term."""
     keep_commands_s: PositiveSeconds = 7 * 24 * 3600.0
     """Decided commands younger than this are not trimmed: command status and forensics need them."""
+    standby: int = Field(default=1, ge=0, le=100)
+    """Processes that stand by for each partition, besides the one that serves it. 0: none, in this process and by its
+    word; takeovers then wait for the group."""
+    beat_s: float = Field(default=0.15, ge=0.05, le=2.0)
+    """Between two beats. Five of them without a sign of a process make it silent."""
     trim_every_s: PositiveSeconds = 600.0

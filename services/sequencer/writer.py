@@ -1,6 +1,6 @@
 """The writer of one partition: the protocol of docs/log-protocol.md, told as one loop around the terms it opens.
 
-hint → fold → open → serve … → unknown, superseded or broken → hint → …
+hint → fold (→ stand by) → open → serve … → unknown, superseded or broken → hint → …
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from schemas.encoding import Record
 from schemas.errors import LogCorrupt, UnknownType
 from services.runtime.backoff import Backoff
 from services.runtime.kafka.errors import AppendUnknown, KafkaError, OffsetMissing
@@ -20,7 +21,7 @@ from services.sequencer import metrics
 from services.sequencer.errors import PartitionStopped, StoreBroken, Superseded
 from services.sequencer.hint import Hint
 from services.sequencer.ports import LogAppender, LogReader, Logs, Replies, Store
-from services.sequencer.recovery import check_stored_position, fold
+from services.sequencer.recovery import Folded, check_stored_position, fold, fold_read
 from services.sequencer.term import Term, TermSettings
 
 WORD_TIMEOUT_S: Final = 10.0
@@ -31,6 +32,15 @@ MOST_SURPRISES: Final = 5
 """Errors that nobody foresaw, in a row without an acknowledged batch, after which trying again is no more use."""
 LONGEST_PAUSE_S: Final = 5.0
 """After unknown results: 100 ms at first, doubling to this, reset by an acknowledged batch."""
+LOOK_AGAIN_S: Final = 1.0
+"""At the hint, though nobody spoke of news."""
+
+STANDBY_RECORDS: Final = 500
+"""Folded in one go by a standby: some milliseconds, in which the partitions that are served have to wait."""
+STANDBY_READ_S: Final = 0.5
+STANDBY_PAUSE_S: Final = 0.1
+"""Between two reads of a standby that has caught up: what comes in that time is folded together, and a takeover
+folds it in a moment."""
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +51,8 @@ class Status(StrEnum):
     WAITING = "waiting"
     """The partition is not ours."""
     FOLDING = "folding"
+    STANDING_BY = "standing_by"
+    """Another serves it, and we fold along."""
     OPENING = "opening"
     SERVING = "serving"
     SUPERSEDED = "superseded"
@@ -62,8 +74,9 @@ class PartitionWriter:
         replies: Replies,
         now_ms: Callable[[], int],
         word_timeout_s: float = WORD_TIMEOUT_S,
+        on_status: Callable[[], None] = lambda: None,
     ) -> None:
-        """`open_store` gets the topic id whose state it shall be."""
+        """`open_store` gets the topic id whose state it shall be; `on_status` is called when the status has changed."""
         self._settings = settings
         self._hint = hint
         self._logs = logs
@@ -71,15 +84,25 @@ class PartitionWriter:
         self._replies = replies
         self._now_ms = now_ms
         self._word_timeout_s = word_timeout_s
+        self._on_status = on_status
         self._backoff = Backoff(LONGEST_PAUSE_S)
         self._stopping = asyncio.Event()
         self._surprises = 0
+        self._words = 0
+        """Of the group, when our term was last known to be the latest."""
         self._store: Store | None = None
         self._topic_id = ""
         self._log = log.bind(partition=settings.partition)
         self.status = Status.WAITING
         self.reason: str | None = None
         """Why it is stopped or backing off."""
+
+    @property
+    def term(self) -> int | None:
+        """The term it serves; None unless serving."""
+        if self.status is not Status.SERVING or self._store is None:
+            return None
+        return self._store.position.head.term
 
     @property
     def decided_offset(self) -> int | None:
@@ -96,9 +119,9 @@ class PartitionWriter:
         """Serves until stopped. Whatever the world does ends a term, never this."""
         try:
             while not self._stopping.is_set():
-                if not self._hint.ours:
+                if not (self._hint.ours or self._hint.stands_by):
                     self._be(Status.WAITING)
-                    await self._pause(self._hint.next_word(1.0))
+                    await self._pause(self._hint.next_news(LOOK_AGAIN_S))
                     continue
                 await self._one_term()
         finally:
@@ -107,18 +130,22 @@ class PartitionWriter:
 
     async def _one_term(self) -> None:
         """From the fold to the end of a term, and what its end asks for."""
-        words = self._hint.words
+        self._words = self._hint.words
         try:
             await self._take_over()
         except Superseded as error:
             metrics.SUPERSEDED.labels(self._settings.partition).inc()
             self._log.info("term.superseded", reason=str(error))
             self._be(Status.SUPERSEDED, str(error))
-            if self._hint.words == words:
-                # The group has not spoken since we opened: by its last word we are the owner, yet another wrote.
+            if self._hint.ours and self._hint.words == self._words:
+                # The group has not spoken since we last wrote: by its last word we are the owner, yet another wrote.
                 await self._pause(self._hint.next_word(self._word_timeout_s))
         except (PartitionStopped, LogCorrupt, UnknownType) as error:
-            await self._stand_still(f"{type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {error}"
+            if self._hint.ours:
+                await self._stand_still(reason)
+            else:
+                await self._stand_aside(reason)
         except StoreBroken as error:
             metrics.STATE_WIPES.labels(self._settings.partition).inc()
             self._log.warning("state.wiped", reason=str(error))
@@ -142,12 +169,21 @@ class PartitionWriter:
         self._log.critical("partition.stopped", reason=reason)
         await self._stopping.wait()
 
+    async def _stand_aside(self, reason: str) -> None:
+        """Until the partition is ours: whoever serves it has to say what is wrong there, and may know better than we
+        (a newer release that writes what we cannot read)."""
+        self._be(Status.WAITING, reason)
+        self._log.warning("standby.ended", reason=reason)
+        while not (self._hint.ours or self._stopping.is_set()):
+            await self._pause(self._hint.next_news(LOOK_AGAIN_S))
+
     def _acknowledged(self) -> None:
+        self._words = self._hint.words
         self._backoff.reset()
         self._surprises = 0
 
     async def _take_over(self) -> None:
-        """Steps 2 to 6."""
+        """Steps 2 to 6; between 2 and 3, where the partition is not ours, we stand by."""
         self._be(Status.FOLDING)
         store = await self._state()
         events = await self._logs.read_events(store.position.next_offset)
@@ -155,7 +191,7 @@ class PartitionWriter:
         known = False
         try:
             await self._fold(events, store)
-            if not self._hint.ours or self._stopping.is_set():
+            if not await self._may_open(events, store):
                 return
             self._be(Status.OPENING)
             appender = await self._logs.append_events()
@@ -200,7 +236,58 @@ class PartitionWriter:
         """Step 2."""
         await check_stored_position(events, store)
         _, end = await events.bounds()
-        met = await fold(events, store, end=end, partitions=self._settings.partitions)
+        self._count(await fold(events, store, end=end, partitions=self._settings.partitions))
+
+    async def _may_open(self, events: LogReader, store: Store) -> bool:
+        """At once where the partition is ours. Else we stand by: fold on behind the one who serves, until the group
+        gives the partition to us, or the beats call us. False where we are to do neither any more."""
+        reading: asyncio.Task[list[Record]] | None = None
+        try:
+            while not self._stopping.is_set():
+                if self._hint.ours:
+                    return True
+                if self._hint.called(store.position.head.term):
+                    metrics.CALLED.labels(self._settings.partition).inc()
+                    self._log.info("standby.called", term=store.position.head.term)
+                    return True
+                if not self._hint.stands_by:
+                    return False
+                if self.status is not Status.STANDING_BY:
+                    self._log.info("standby.began", term=store.position.head.term)
+                    self._be(Status.STANDING_BY)
+                if reading is None:
+                    reading = asyncio.create_task(
+                        events.read(max_records=STANDBY_RECORDS, timeout_s=STANDBY_READ_S), name="standby"
+                    )
+                if await self._done_or_news(reading):
+                    found = reading.result()
+                    reading = None
+                    self._backoff.reset()
+                    self._count(fold_read(found, events.position, store, self._settings.partitions))
+                    if len(found) < STANDBY_RECORDS:
+                        await self._pause(self._hint.next_news(STANDBY_PAUSE_S))
+            return False
+        finally:
+            if reading is not None:
+                # Nobody knows how far it got: the records it may have taken are read again.
+                reading.cancel()
+                await asyncio.wait({reading})
+                await events.seek(store.position.next_offset)
+
+    async def _done_or_news(self, reading: asyncio.Task[list[Record]]) -> bool:
+        """Waits for a read, but not longer than to the next news or the stop. Whether the read is done."""
+        others = [
+            asyncio.create_task(self._hint.next_news(LOOK_AGAIN_S)),
+            asyncio.create_task(self._stopping.wait()),
+        ]
+        try:
+            await asyncio.wait({reading, *others}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for other in others:
+                other.cancel()
+        return reading.done()
+
+    def _count(self, met: Folded) -> None:
         partition = self._settings.partition
         metrics.FOLDED_RECORDS.labels(partition).inc(met.records)
         if met.voids:
@@ -233,8 +320,11 @@ class PartitionWriter:
             stopping.cancel()
 
     def _be(self, status: Status, reason: str | None = None) -> None:
-        if status is not self.status:
+        changed = status is not self.status
+        if changed:
             metrics.STATUS.labels(self._settings.partition, self.status.value).set(0)
             metrics.STATUS.labels(self._settings.partition, status.value).set(1)
         self.status = status
         self.reason = reason
+        if changed:
+            self._on_status()

@@ -10,8 +10,11 @@ from typing import Final, Protocol
 
 from schemas.encoding import Encoded
 from schemas.replies import Reply
+from services.sequencer.beats import Beats
 from services.sequencer.hint import Hint
 from services.sequencer.ports import LogAppender, LogPosition, LogReader
+from services.sequencer.presence import Presence
+from services.sequencer.standby import hand_over, state_of
 from services.sequencer.term import TermSettings
 from services.sequencer.writer import PartitionWriter, Status
 from tests.simulation.clients import PARTITION, PARTITIONS
@@ -32,6 +35,7 @@ class World(Protocol):
     network: Network
     events: SimulatedLog
     commands: SimulatedLog
+    beats: SimulatedLog
 
     def land(self, records: Sequence[Encoded]) -> int: ...
     def tell(self, partition: int, reply: Reply) -> None: ...
@@ -55,7 +59,11 @@ class Machine:
         self.writer: PartitionWriter | None = None
         self.store: WatchedStore | None = None
         self.hint = Hint(still_ours=lambda: self._granted)
+        self.presence = Presence("", name, standbys=0)
+        self._beats: Beats | None = None
+        self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
 
     @property
     def alive(self) -> bool:
@@ -76,7 +84,13 @@ class Machine:
         process.fuse = fuse
         process.on_death = functools.partial(world.say, process.name, "dies")
         self._granted = False
-        self.hint = Hint(still_ours=lambda: self._granted)
+        presence = self.presence = Presence(process.name, self.name, standbys=world.plan.standbys)
+        beating = world.plan.standbys > 0
+        self.hint = Hint(
+            still_ours=lambda: self._granted,
+            called=lambda term: beating and not self.stopping and presence.calls(PARTITION, term),
+            stands_by=lambda: beating and not self.stopping and presence.stands_by(PARTITION),
+        )
         writer = self.writer = PartitionWriter(
             TermSettings(
                 partition=PARTITION,
@@ -90,10 +104,32 @@ class Machine:
             replies=_Replies(world, process),
             now_ms=self._now_ms,
             word_timeout_s=world.plan.word_timeout_s,
+            on_status=self._on_status,
+        )
+        self._beats = Beats(
+            presence,
+            _BeatLog(world),
+            process=process.name,
+            name=self.name,
+            state=lambda: state_of({PARTITION: writer}),
+            on_news=self._on_news,
+            every_s=world.plan.beat_s,
         )
         world.say(process.name, f"starts, its disk {damage}")
         task = self._task = world.loop.spawn(process, writer.run())
         task.add_done_callback(functools.partial(world.ended, process.name))
+        if beating:
+            self._beating = world.loop.spawn(process, self._beats.run())
+            self._beating.add_done_callback(functools.partial(world.ended, process.name))
+
+    def _on_status(self) -> None:
+        if self._beats is not None:
+            self._beats.tell()
+        self._news.set()
+
+    def _on_news(self) -> None:
+        self.hint.look()
+        self._news.set()
 
     def kill(self) -> None:
         """SIGKILL: nothing of it runs any more."""
@@ -117,8 +153,11 @@ class Machine:
         if self.alive and self.writer is not None and self._task is not None and self.process is not None:
             self._world.say(self.process.name, "is asked to stop")
             self.stopping = True
-            self.writer.stop()
-            await asyncio.wait({self._task}, timeout=timeout_s)
+            self.word(ours=False)  # it leaves the group at once
+            if self._beats is not None:
+                self._beats.leave()
+            over = self._world.loop.spawn(self.process, hand_over({PARTITION: self.writer}, self.presence, self._news))
+            await asyncio.wait({over, self._task}, timeout=timeout_s, return_when=asyncio.ALL_COMPLETED)
             self.kill()
 
     def revoke(self) -> None:
@@ -171,6 +210,21 @@ class _Logs:
     async def append_events(self) -> LogAppender:
         await self._world.network.pass_by()
         return SimulatedAppender(self._world.events, self._world.network, land=self._world.land)
+
+
+class _BeatLog:
+    """The beats, through the same network."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._appender = SimulatedAppender(world.beats, world.network)
+
+    async def append(self, record: Encoded, timeout_s: float) -> None:
+        await self._appender.append([record], timeout_s)
+
+    async def read_from_end(self) -> LogReader:
+        await self._world.network.pass_by()
+        return SimulatedReader(self._world.beats, self._world.network, self._world.beats.end)
 
 
 class _Replies:

@@ -44,7 +44,7 @@ class Nemesis:
         kinds: list[tuple[float, Callable[[], Coroutine[Any, Any, None]]]] = [
             (plan.words_per_s, self._rebalance),
             (plan.crashes_per_s, self._crash),
-            (plan.crashes_per_s and 4.0, self._revive),
+            (plan.revives_per_s if plan.crashes_per_s else 0.0, self._revive),
             (plan.power_cuts_per_s, self._cut_power),
             (plan.pauses_per_s, self._pause),
             (plan.restarts_per_s, self._restart),

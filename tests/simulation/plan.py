@@ -36,6 +36,8 @@ class Plan:
     late_s: float
     broken_store: float
     crashes_per_s: float
+    revives_per_s: float
+    """How often somebody looks for dead processes; half of them are started then."""
     power_cuts_per_s: float
     """All machines die at once, and all are back at once."""
     pauses_per_s: float
@@ -60,6 +62,9 @@ class Plan:
     append_bytes: int
     """Where a batch is closed: a small one makes many batches of a burst."""
     commands_per_read: int
+    standbys: int
+    """That stand by for the partition; 0: there are no beats, and the group hints alone."""
+    beat_s: float
 
     @classmethod
     def calm(cls) -> Plan:
@@ -81,6 +86,7 @@ class Plan:
             late_s=0.0,
             broken_store=0.0,
             crashes_per_s=0.0,
+            revives_per_s=0.0,
             power_cuts_per_s=0.0,
             pauses_per_s=0.0,
             restarts_per_s=0.0,
@@ -97,6 +103,8 @@ class Plan:
             word_timeout_s=10.0,
             append_bytes=900_000,
             commands_per_read=1_000,
+            standbys=0,
+            beat_s=0.15,
         )
 
     @classmethod
@@ -124,10 +132,11 @@ class Plan:
             late_s=random.choice((1.0, 5.0, 20.0)),
             broken_store=random.choice((0.0, 0.0, 0.0, 0.02)),
             crashes_per_s=random.choice((0.0, 0.1, 0.5, 2.0)),
+            revives_per_s=random.choice((4.0, 4.0, 0.4)),
             power_cuts_per_s=random.choice((0.0, 0.0, 0.3)),
             pauses_per_s=random.choice((0.0, 0.1, 0.5)),
             restarts_per_s=random.choice((0.0, 0.0, 0.2)),
-            words_per_s=random.choice((0.1, 0.5, 2.0)),
+            words_per_s=random.choice((0.05, 0.1, 0.5, 2.0)),
             two_owners=random.choice((0.0, 0.3, 0.8)),
             no_owner=random.choice((0.0, 0.2)),
             damage=random.choice((0.0, 0.5)),
@@ -140,6 +149,8 @@ class Plan:
             word_timeout_s=random.choice((0.5, 10.0)),
             append_bytes=random.choice((900_000, 1_500)),
             commands_per_read=random.choice((1_000, 3)),
+            standbys=random.choice((0, 0, 1, 2)),
+            beat_s=random.choice((0.05, 0.15, 0.15)),
         )
 
     def __str__(self) -> str:

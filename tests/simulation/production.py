@@ -15,7 +15,7 @@ import structlog
 from schemas.encoding import Command
 from services.runtime.backoff import Backoff
 from services.sequencer import batch as batch_module
-from services.sequencer import term, writer
+from services.sequencer import beats, term, writer
 from services.sequencer.decide import Decision
 from services.sequencer.state import View
 from tests.simulation.machines import die_here
@@ -43,7 +43,9 @@ def production_in(world: World, seed: int) -> Iterator[None]:
     owners = SimpleNamespace(uuid4=lambda: f"owner-{chance.getrandbits(64):016x}")
     with (
         mock.patch.object(writer, "log", log),
+        mock.patch.object(beats, "log", log),
         mock.patch.object(writer, "Backoff", partial(Backoff, uniform=chance.uniform)),
+        mock.patch.object(beats, "Backoff", partial(Backoff, uniform=chance.uniform)),
         mock.patch.object(term, "uuid", owners),
         mock.patch.object(term, "crash_point", die_here),
         mock.patch.object(term, "COMMANDS_PER_READ", world.plan.commands_per_read),

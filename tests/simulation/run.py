@@ -25,6 +25,7 @@ from services.sequencer import recovery
 from services.sequencer.decide import Decision, decide
 from services.sequencer.ports import LogPosition
 from services.sequencer.state import View
+from services.sequencer.writer import Status
 from tests.simulation.checker import Checker, Violation
 from tests.simulation.clients import PARTITION, PARTITIONS, Client, rubbish
 from tests.simulation.machines import TOPIC_ID, Machine
@@ -92,6 +93,7 @@ class Run:
         disk = disk if disk is not None else lambda _: MemoryDisk(self.random)
         self.events = SimulatedLog()
         self.commands = SimulatedLog()
+        self.beats = SimulatedLog()
         self.checker = Checker(self.commands, partition=PARTITION, partitions=PARTITIONS, version_of=self._version_of)
         self.machines = [Machine(self, f"writer-{'abc'[n]}-", disk(n)) for n in range(self.plan.writers)]
         founded = asyncio.Event()
@@ -135,6 +137,10 @@ class Run:
         if self.random.random() < 0.5:
             self._give_to(self.random.choice(self.machines))
             await self._until([self.loop.create_task(self._one_serves())], RECOVERY_S, "the new owner alone serves")
+        if self.plan.standbys:
+            await self._until([self.loop.create_task(self._without_a_word())], RECOVERY_S, "a standby takes over")
+            self._give_to(self.random.choice(self.machines))
+            await self._until([self.loop.create_task(self._one_serves())], RECOVERY_S, "the group has its way")
         await self._until([self.loop.create_task(self._same_as_a_fold())], RECOVERY_S, "a fold ends")
 
     def _heal(self) -> None:
@@ -174,6 +180,24 @@ class Run:
         that another had."""
         while [m for m in self.machines if m.serving] != [self.owner]:
             await asyncio.sleep(0.1)
+
+    async def _without_a_word(self) -> None:
+        """The owner ends, and the group does not notice: who stands by opens a term. Then the owner is back."""
+        while not any(self._is_ready(machine) for machine in self.machines if machine is not self.owner):
+            await asyncio.sleep(0.1)
+        if self.random.random() < 0.5:
+            self.owner.kill()
+        else:
+            await self.owner.stop(8.0)
+        while not any(machine.serving for machine in self.machines):
+            await asyncio.sleep(0.1)
+        self.count("takeovers without a word")
+        self.owner.start()
+
+    def _is_ready(self, machine: Machine) -> bool:
+        """It stands by, and has heard who serves."""
+        standing_by = machine.alive and machine.writer is not None and machine.writer.status is Status.STANDING_BY
+        return standing_by and machine.presence.announced(PARTITION) == self.checker.term
 
     async def _same_as_a_fold(self) -> None:
         """The live path and recovery come to the same state."""
@@ -267,7 +291,7 @@ class Run:
         reason = fields.get("reason") or (repr(sys.exc_info()[1]) if fields.get("exc_info") else "")
         self.say("log line", f"{event} {fields.get('term', '')} {reason}".rstrip())
         self.count(event)
-        if event in ("partition.stopped", "term.surprise", "producer.not_discarded"):
+        if event in ("partition.stopped", "standby.ended", "term.surprise", "producer.not_discarded"):
             self.violate(f"a writer says {event}: {reason}")
 
     def violate(self, what: str) -> None:

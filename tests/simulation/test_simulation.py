@@ -28,6 +28,7 @@ HAPPENS = (
     "unacknowledged", "misplaced", "copied", "broken store", "state.wiped", "term.opened", "term.superseded",
     "term.ended", "folds through", "folds through, and goes on", "looks for a later term",
     "looks for a later term, and goes on", "states compared",
+    "standby.began", "standby.called", "takeovers without a word",
 )  # fmt: skip
 """What must have happened in a thousand runs, or they show less than they seem to."""
 

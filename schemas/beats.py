@@ -1,0 +1,62 @@
+"""What a sequencer says of itself, several times a second, over `chat.beats`: for the other sequencers and nobody else.
+
+A hint between processes of one release, not part of the public contract: what cannot be read is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Set
+from typing import Any
+
+from msgspec import Struct
+
+from schemas.bodies import canonical_json
+
+
+class Beat(Struct, frozen=True, kw_only=True):
+    """One beat of one process."""
+
+    process: str
+    """Of one life of a process: never used again."""
+    name: str
+    """Of the place it runs at, the same after a restart there."""
+    serves: Mapping[int, int]
+    """Partition → the term it writes in there."""
+    stands_by: Set[int]
+    """Partitions whose log it has folded up to now."""
+    leaving: bool = False
+    """It was asked to stop, and wants to be relieved of what it serves."""
+    extra: bool = False
+    """News between two regular beats: nobody counts time by it."""
+    late: bool = False
+    """More time than it should be has passed since the one before."""
+
+
+def encode_beat(beat: Beat) -> bytes:
+    """A JSON object; flags that are not set are left out."""
+    document: dict[str, object] = {
+        "process": beat.process,
+        "name": beat.name,
+        "serves": {str(partition): term for partition, term in sorted(beat.serves.items())},
+        "stands_by": sorted(beat.stands_by),
+    }
+    document.update({flag: True for flag in ("leaving", "extra", "late") if getattr(beat, flag)})
+    return canonical_json(document)
+
+
+def decode_beat(raw: bytes) -> Beat:
+    """Raises ValueError where it is no beat."""
+    try:
+        document: Any = json.loads(raw)
+        return Beat(
+            process=str(document["process"]),
+            name=str(document["name"]),
+            serves={int(partition): int(term) for partition, term in document["serves"].items()},
+            stands_by=frozenset(int(partition) for partition in document["stands_by"]),
+            leaving=document.get("leaving") is True,
+            extra=document.get("extra") is True,
+            late=document.get("late") is True,
+        )
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"no beat: {error!r:.200}") from None

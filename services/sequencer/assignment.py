@@ -1,0 +1,179 @@
+"""Which partitions this process has writers for: what the group says is ours, and what the beats ask us to stand by
+for. A writer once started stays; its hint tells it what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+import uuid
+from typing import Final
+
+from schemas.topics import TopicNames, beats_spec
+from services.runtime.health import Readiness
+from services.runtime.kafka.group import GroupHint
+from services.runtime.lifecycle import Supervisor
+from services.sequencer import metrics
+from services.sequencer.beats import Beats
+from services.sequencer.hint import Hint
+from services.sequencer.kafka_ports import KafkaBeatLog, KafkaLogs, KafkaReplies
+from services.sequencer.presence import Presence
+from services.sequencer.settings import SequencerSettings
+from services.sequencer.standby import hand_over, state_of
+from services.sequencer.state_slot import StateSlot
+from services.sequencer.store import RocksStore
+from services.sequencer.term import TermSettings
+from services.sequencer.writer import PartitionWriter, Status
+
+GROUP: Final = "gapless-sequencer"
+STOP_S: Final = 8.0
+"""For what is decided to be appended and told, and the group to be left."""
+
+
+def wall_clock_ms() -> int:
+    """ms since 1970 UTC. Only ever written into records; nothing is decided by it."""
+    return time.time_ns() // 1_000_000
+
+
+class Assignment:
+    """Turns the group's words and the beats into writers."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        settings: SequencerSettings,
+        names: TopicNames,
+        slot: StateSlot,
+        replies: KafkaReplies,
+        readiness: Readiness,
+    ) -> None:
+        self._supervisor = supervisor
+        self._settings = settings
+        self._names = names
+        self._slot = slot
+        self._replies = replies
+        self._readiness = readiness
+        self.writers: dict[int, PartitionWriter] = {}
+        self._hints: dict[int, Hint] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._news = asyncio.Event()
+        self._stopping = False
+        self._false_alarms = 0
+        kafka = settings.kafka
+        process, name = str(uuid.uuid4()), f"{socket.gethostname()}/{slot.folder.name}"
+        self._presence = Presence(process, name, standbys=settings.standby)
+        self._beat_log = KafkaBeatLog(
+            bootstrap_servers=kafka.bootstrap_servers,
+            spec=beats_spec(
+                names,
+                replication_factor=kafka.replication_factor,
+                min_insync_replicas=kafka.min_insync_replicas,
+            ),
+            client_id=f"{kafka.client_id}-beats",
+        )
+        self._beats = Beats(
+            self._presence,
+            self._beat_log,
+            process=process,
+            name=name,
+            state=lambda: state_of(self.writers),
+            on_news=self._on_beats,
+            every_s=settings.beat_s,
+        )
+        self._group = GroupHint(
+            bootstrap_servers=kafka.bootstrap_servers,
+            group_id=f"{kafka.topic_prefix}{GROUP}",
+            topic=names.commands,
+            client_id=f"{kafka.client_id}-sequencer",
+            on_word=self._on_word,
+            on_trouble=self._on_group_trouble,
+            session_timeout_s=kafka.session_timeout_s,
+            max_poll_interval_s=kafka.max_poll_interval_s,
+        )
+        readiness.add_check("partitions", self._troubles)
+
+    def start(self) -> None:
+        self._membership = self._supervisor.start("group", self._group.run())
+        self._beating = self._supervisor.start("beats", self._beats.run()) if self._settings.standby else None
+
+    async def stop(self) -> None:
+        """Leaves the group at once, hands over what others stand by for, and finishes and tells what is decided."""
+        self._stopping = True
+        self._membership.cancel()
+        if self._beating is not None:
+            self._beats.leave()
+        await hand_over(self.writers, self._presence, self._news)
+        await asyncio.wait({self._membership, *self._tasks}, timeout=STOP_S)
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.wait({self._beating})
+            await self._beat_log.stop()
+
+    def _on_group_trouble(self, trouble: str | None) -> None:
+        if trouble is not None:
+            self._readiness.report_trouble("group", trouble)
+
+    def _on_word(self, partitions: frozenset[int]) -> None:
+        self._readiness.clear_trouble("group")
+        for partition in partitions - self.writers.keys():
+            self._start_writer(partition)
+        for partition, hint in self._hints.items():
+            hint.say(partition in partitions)
+
+    def _on_beats(self) -> None:
+        metrics.OTHERS.set(self._presence.others)
+        metrics.FALSE_ALARMS.inc(self._presence.false_alarms - self._false_alarms)
+        self._false_alarms = self._presence.false_alarms
+        if not self._stopping:
+            for partition in range(self._settings.kafka.partitions):
+                if partition not in self.writers and self._presence.stands_by(partition):
+                    self._start_writer(partition)
+        for hint in self._hints.values():
+            hint.look()
+        self._news.set()
+
+    def _on_status(self) -> None:
+        """Of a writer: the others hear of it now, and not with the next beat."""
+        self._beats.tell()
+        self._news.set()
+
+    def _start_writer(self, partition: int) -> None:
+        kafka = self._settings.kafka
+        hint = Hint(
+            still_ours=lambda: partition in self._group.partitions,
+            called=lambda term: not self._stopping and self._presence.calls(partition, term),
+            stands_by=lambda: not self._stopping and self._presence.stands_by(partition),
+        )
+        writer = PartitionWriter(
+            TermSettings(
+                partition=partition,
+                partitions=kafka.partitions,
+                host=socket.gethostname(),
+                append_timeout_s=self._settings.append_timeout_s,
+            ),
+            hint=hint,
+            logs=KafkaLogs(
+                bootstrap_servers=kafka.bootstrap_servers,
+                names=self._names,
+                partition=partition,
+                client_id=f"{kafka.client_id}-sequencer-{partition}",
+            ),
+            open_store=lambda topic_id: RocksStore(self._slot.folder / str(partition), topic_id),
+            replies=self._replies,
+            now_ms=wall_clock_ms,
+            on_status=self._on_status,
+        )
+        self._hints[partition] = hint
+        self.writers[partition] = writer
+        self._tasks.append(self._supervisor.start(f"writer-{partition}", writer.run(), may_end=True))
+
+    async def _troubles(self) -> str | None:
+        """What keeps a partition of ours from being served."""
+        troubles = [
+            f"partition {p} is {writer.status}: {writer.reason}"
+            if writer.reason
+            else f"partition {p} is {writer.status}"
+            for p, writer in sorted(self.writers.items())
+            if writer.status is Status.STOPPED or (self._hints[p].ours and writer.status is not Status.SERVING)
+        ]
+        return "; ".join(troubles) or None

@@ -1,0 +1,185 @@
+"""A standby takes over ahead of the group: here the group's session is far longer than the test waits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from schemas.log import Verdict
+from tests.support.sequencer_process import SequencerProcess
+from tests.support.sequencing import Chat, LogEntry, Scene
+
+LONG_SESSION: dict[str, str] = {"GAPLESS_KAFKA_SESSION_TIMEOUT_S": "60"}
+DEADLINE_S = 25.0
+"""Far below the session: what happens in it, the group had no part in."""
+
+
+@asynccontextmanager
+async def owner_and_standby(
+    scene: Scene, folder: Path, partition: int, **environment: str
+) -> AsyncIterator[tuple[SequencerProcess, SequencerProcess]]:
+    """Two processes: the one that serves the partition, and the one that stands by for it."""
+    settings = {**LONG_SESSION, **environment}
+    async with SequencerProcess.on(scene, folder, **settings) as one:
+        await one.until_ready()
+        async with SequencerProcess.on(scene, folder, **settings) as two:
+            await two.until_ready()
+            await one.until_ready()
+            pair = (one, two)
+            deadline = time.monotonic() + DEADLINE_S
+            while True:
+                for owner, other in (pair, pair[::-1]):
+                    if await serves(owner, partition) and await stands_by(other, partition):
+                        yield owner, other
+                        return
+                assert time.monotonic() < deadline, "nobody stands by"
+                await asyncio.sleep(0.05)
+
+
+async def serves(process: SequencerProcess, partition: int) -> bool:
+    return await process.metric(f'gapless_sequencer_term{{partition="{partition}"}}') > 0
+
+
+async def stands_by(process: SequencerProcess, partition: int) -> bool:
+    series = f'gapless_sequencer_partition_status{{partition="{partition}",status="standing_by"}}'
+    return await process.metric(series) == 1
+
+
+async def called(process: SequencerProcess, partition: int) -> float:
+    return await process.metric(f'gapless_sequencer_called_total{{partition="{partition}"}}')
+
+
+@asynccontextmanager
+async def sending(scene: Scene, chat: Chat) -> AsyncIterator[list[int]]:
+    """Ten commands a second; their offsets."""
+    sent: list[int] = []
+
+    async def go_on() -> None:
+        while True:
+            sent.append(await scene.send(chat, "text", key=f"m{len(sent)}"))
+            await asyncio.sleep(0.1)
+
+    task = asyncio.create_task(go_on())
+    try:
+        yield sent
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def each_has_one_outcome(scene: Scene, chat: Chat, sent: list[int]) -> list[LogEntry]:
+    """All commands are decided once, in order; the valid records of the log."""
+    await scene.outcome_of(chat.partition, sent[-1])
+    valid = [e for e in await scene.log(chat.partition) if e.verdict is Verdict.VALID]
+    assert [e.stamp.index for e in valid] == list(range(1, len(valid) + 1))
+    seqs = {e.stamp.command_offset: e.outcome.seq for e in valid}
+    assert [seqs[offset] for offset in sent] == list(range(1, len(sent) + 1))
+    return valid
+
+
+async def terms(scene: Scene, partition: int) -> int:
+    return max(e.stamp.term for e in await scene.log(partition))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_standby_takes_over_from_one_that_fell_silent_though_the_group_says_nothing(
+    kafka: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    async def main() -> None:
+        async with Scene.on(kafka, partitions=2) as scene:
+            chat = await scene.create("standby")
+            async with (
+                owner_and_standby(scene, tmp_path, chat.partition) as (owner, standby),
+                sending(scene, chat) as sent,
+            ):
+                await scene.outcome_of(chat.partition, await scene.send(chat, "before", key="before"))
+                sent.clear()
+                before = await terms(scene, chat.partition)
+                owner.process.send_signal(number)
+                deadline = time.monotonic() + DEADLINE_S
+                while not await serves(standby, chat.partition):
+                    assert time.monotonic() < deadline, "nobody took over"
+                    await asyncio.sleep(0.05)
+                assert await called(standby, chat.partition) == 1
+                if number is signal.SIGSTOP:
+                    owner.process.send_signal(signal.SIGCONT)
+                last = await scene.send(chat, "after", key="after")
+                outcome = await scene.outcome_of(chat.partition, last)
+                assert outcome.type == "message.sent.v1"
+                assert await terms(scene, chat.partition) == before + 1, "one opening, and no duel"
+            valid = [e for e in await scene.log(chat.partition) if e.verdict is Verdict.VALID]
+            assert [e.stamp.index for e in valid] == list(range(1, len(valid) + 1))
+
+    asyncio.run(main())
+
+
+def test_one_that_is_asked_to_stop_writes_on_until_the_standby_does(kafka: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Scene.on(kafka, partitions=2) as scene:
+            chat = await scene.create("hand-over")
+            async with owner_and_standby(scene, tmp_path, chat.partition) as (owner, standby):
+                async with sending(scene, chat) as sent:
+                    while len(sent) < 5:
+                        await asyncio.sleep(0.05)
+                    before = await terms(scene, chat.partition)
+                    owner.process.terminate()
+                    assert await asyncio.wait_for(owner.process.wait(), DEADLINE_S) == 0
+                    assert await serves(standby, chat.partition), "it did not leave before it was relieved"
+                    assert await called(standby, chat.partition) == 1, "by the beats; the group's word came later"
+                    assert await terms(scene, chat.partition) == before + 1
+                await each_has_one_outcome(scene, chat, sent)
+
+    asyncio.run(main())
+
+
+def test_an_owner_that_stalls_again_and_again_costs_a_few_terms_and_no_answer(kafka: str, tmp_path: Path) -> None:
+    """Eight stalls of a second, longer than five beats: patience doubles, so not each of them is a takeover."""
+
+    async def main() -> None:
+        async with Scene.on(kafka, partitions=2) as scene:
+            chat = await scene.create("stalls")
+            async with owner_and_standby(scene, tmp_path, chat.partition) as (first, second):
+                async with sending(scene, chat) as sent:
+                    before = await terms(scene, chat.partition)
+                    for _ in range(8):
+                        first.process.send_signal(signal.SIGSTOP)
+                        await asyncio.sleep(1.0)  # the stall itself
+                        first.process.send_signal(signal.SIGCONT)
+                        await asyncio.sleep(0.5)  # and the time between two
+                    opened = await terms(scene, chat.partition) - before
+                await each_has_one_outcome(scene, chat, sent)
+                alarms = await second.metric("gapless_sequencer_false_alarms_total")
+                assert 1 <= alarms <= 3
+                # It is taken over at the first stall; its return to what the group gave it takes ten seconds.
+                assert 1 <= opened <= 4
+
+    asyncio.run(main())
+
+
+def test_without_standbys_nobody_beats_and_the_group_alone_decides(kafka: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with (
+            Scene.on(kafka, partitions=1) as scene,
+            SequencerProcess.on(scene, tmp_path, GAPLESS_SEQUENCER_STANDBY="0") as one,
+        ):
+            await one.until_ready()
+            async with SequencerProcess.on(scene, tmp_path, GAPLESS_SEQUENCER_STANDBY="0") as two:
+                await two.until_ready()
+                await one.until_ready()
+                owner, other = (one, two) if await serves(one, 0) else (two, one)
+                assert await owner.metric("gapless_sequencer_others_heard") == 0
+                owner.process.kill()
+                chat = await scene.create("without")
+                await scene.outcome_of(chat.partition, await scene.send(chat, "text", key="k"))
+                assert await serves(other, 0)
+                assert await called(other, 0) == 0
+
+    asyncio.run(main())
