@@ -5,10 +5,10 @@ Replies may be lost; the log is the truth. A reader ignores request ids it does 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.json import Decoder
 
 from schemas.bodies import canonical_json
 from schemas.errors import Reason
@@ -48,23 +48,12 @@ def encode_replies(replies: Sequence[Reply]) -> bytes:
     )
 
 
+_DECODER = Decoder(list[Reply])
+
+
 def decode_replies(raw: bytes) -> list[Reply]:
     """Raises ValueError where it is no such array; unknown fields are passed over."""
     try:
-        items = json.loads(raw)
+        return _DECODER.decode(raw)
     except RecursionError:
         raise ValueError("a record of replies nests too deep") from None
-    if not isinstance(items, list):
-        raise ValueError("a record of replies is a JSON array")  # noqa: TRY004  (one error type for the caller)
-    try:
-        return [_reply(item) for item in items]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"a reply lacks a part: {error!r}") from None
-
-
-def _reply(item: dict[str, object]) -> Reply:
-    fields = {name: item[name] for name in _ORDER if name in item}
-    fields["outcome"] = OutcomeKind(str(item["outcome"]))
-    if "reason" in fields:
-        fields["reason"] = Reason(str(fields["reason"]))
-    return Reply(**fields)  # type: ignore[arg-type]  # JSON's types are checked by the writer that made it

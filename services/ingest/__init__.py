@@ -10,5 +10,5 @@ that nothing was accepted or that nobody knows yet. Sending again with the same 
 waiters, never a command: what was appended is decided, and the client's retry gets the original's figures.
 
 Read in this order: keys, preferences, requests (HTTP to command), publisher, replies, dispatch (out and back),
-marks (merging), answers (reply to HTTP), routes, app.
+batch (many at once), marks (merging), answers (reply to HTTP), routes, app.
 """

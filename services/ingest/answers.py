@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from schemas import ids
 from schemas.encoding import Command
 from schemas.errors import Reason
 from schemas.events import OutcomeKind
 from schemas.replies import Reply
-from services.runtime.problems import PROBLEM_TYPES, Problem
+from services.ingest.refusals import RETRY_AFTER_S
+from services.runtime.problems import PROBLEM_TYPES, Problem, encode_document
 
-RETRY_AFTER_S: Final = 1
 TOKEN_HEADER: Final = "Gapless-Token"  # noqa: S105  (a read-your-writes token, no secret)
 """On the answer to a mark, whose body has none."""
 
@@ -79,6 +80,17 @@ class OutcomePending(BaseModel):
     """`P:offset` of the command."""
 
 
+class BatchAnswer(BaseModel):
+    """The answer to one message of a batch: `result` where it went well, `problem` where it did not."""
+
+    index: int
+    """Its place in the request, from 0."""
+    status: int
+    """What it would have been answered by itself."""
+    result: MessageSent | OutcomePending | None = None
+    problem: dict[str, Any] | None = Field(default=None, description="A problem document (RFC 9457).")
+
+
 def message_sent(command: Command, reply: Reply) -> Answer:
     """201 for a new message, 200 for a repeat. This and the others below raise Problem for a rejection."""
     _raise_if_rejected(command, reply)
@@ -134,6 +146,27 @@ def outcome_pending(pending: Pending) -> Answer:
     body = OutcomePending(chat_id=command.chat_id, command_id=command.command_id, at=at)
     location = f"/v1/chats/{command.chat_id}/commands/{command.command_id}?at={at}"
     return Answer(status=202, body=_json(body), headers={"Location": location, "Retry-After": str(RETRY_AFTER_S)})
+
+
+def batch_answered(outcomes: Iterable[tuple[Command | None, Reply | Pending | Problem]]) -> Answer:
+    """200 with an answer to each message; the command is None only where there is a problem in its place."""
+    items = [_batch_item(index, command, outcome) for index, (command, outcome) in enumerate(outcomes)]
+    return Answer(status=200, body=b"[%b]" % b",".join(items))
+
+
+def _batch_item(index: int, command: Command | None, outcome: Reply | Pending | Problem) -> bytes:
+    try:
+        if isinstance(outcome, Problem):
+            raise outcome
+        if isinstance(outcome, Pending):
+            answer = outcome_pending(outcome)
+        else:
+            assert command is not None
+            answer = message_sent(command, outcome)
+    except Problem as problem:
+        document = encode_document(problem.document())
+        return b'{"index":%d,"status":%d,"problem":%b}' % (index, problem.status, document)
+    return b'{"index":%d,"status":%d,"result":%b}' % (index, answer.status, answer.body)
 
 
 def instant(at_ms: int) -> str:

@@ -11,6 +11,7 @@ await service.stop()                     # after the HTTP server has let the run
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -19,15 +20,17 @@ from fastapi import FastAPI
 from schemas.encoding import Command
 from schemas.replies import Reply
 from schemas.topics import TopicNames, topic_specs
-from services.ingest.answers import RETRY_AFTER_S, Pending
+from services.ingest.answers import Pending
 from services.ingest.dispatch import ClientGone, Dispatcher
 from services.ingest.marks import MarkMerger
 from services.ingest.publisher import Publisher
 from services.ingest.rate import RateLimit
+from services.ingest.refusals import not_open
 from services.ingest.replies import Replies
-from services.ingest.routes import ingest_router
+from services.ingest.routes import BODY_LIMIT_BYTES_BY_PATH, ingest_router
 from services.ingest.settings import IngestProcessSettings, IngestSettings
 from services.runtime.auth import Authenticator
+from services.runtime.collector import seldom_collected
 from services.runtime.health import Readiness
 from services.runtime.http import build_app
 from services.runtime.kafka.errors import KafkaUnavailable, TopicsWrong
@@ -74,7 +77,11 @@ class IngestService:
         if settings.rate_per_s is not None:
             rate = RateLimit(rate_per_s=settings.rate_per_s, burst=settings.rate_burst)
         self.router = ingest_router(
-            send=self._send, marks=self._marks, default_wait_s=settings.default_wait_s, rate=rate
+            send=self._send,
+            send_all=self._send_all,
+            marks=self._marks,
+            default_wait_s=settings.default_wait_s,
+            rate=rate,
         )
         self._opening: asyncio.Task[None] | None = None
         self._open = False
@@ -134,9 +141,15 @@ class IngestService:
 
     async def _send(self, command: Command, wait_s: float, client_gone: ClientGone | None) -> Reply | Pending:
         if not self._open:
-            detail = "The log has not been reached yet; the command was not accepted."
-            raise Problem("unavailable", detail, retry_after_s=RETRY_AFTER_S)
+            raise not_open()
         return await self._dispatcher.send(command, wait_s, client_gone)
+
+    async def _send_all(
+        self, commands: Sequence[Command], wait_s: float, client_gone: ClientGone | None
+    ) -> list[Reply | Pending | Problem]:
+        if not self._open:
+            raise not_open()
+        return await self._dispatcher.send_all(commands, wait_s, client_gone)
 
     async def _trouble(self) -> str | None:
         if not self._open:
@@ -156,6 +169,7 @@ def create_app(settings: IngestProcessSettings) -> tuple[FastAPI, IngestService]
         http=settings.http,
         readiness=readiness,
         authenticator=Authenticator(settings.auth),
+        body_limit_bytes_by_path=BODY_LIMIT_BYTES_BY_PATH,
     )
     app.include_router(service.router)
     return app, service
@@ -176,7 +190,8 @@ async def run(settings: IngestProcessSettings, supervisor: Supervisor) -> None:
         _log.info("listening", url=server.url)
         supervisor.start("ingest", service.ended())
         supervisor.start("http server", server.wait_closed())
-        await supervisor.stop_requested()
+        with seldom_collected():
+            await supervisor.stop_requested()
     finally:
         # First the requests, then what they wait for: each gets its answer, or 202.
         await server.stop(timeout_s=settings.process.shutdown_timeout_s / 2)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol, TypeVar
 
 from msgspec.structs import replace
 
 from schemas.encoding import Command
 from schemas.replies import Reply
 from services.ingest import metrics
-from services.ingest.answers import RETRY_AFTER_S, Pending
+from services.ingest.answers import Pending
+from services.ingest.batch import Batch
 from services.ingest.publisher import Append, Publisher, TooManyAppends
+from services.ingest.refusals import outcome_unknown, too_many, unreachable
 from services.ingest.replies import Replies, Waiter
 from services.runtime.crashpoints import crash_point, declare_crash_point
 from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable
@@ -35,6 +37,16 @@ ClientGone = Callable[[], Awaitable[object]]
 """Returns when the client has hung up."""
 
 
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Expected(Protocol[T_co]):
+    """What `Waiter` and `Waiters` have in common."""
+
+    async def reply(self, timeout_s: float) -> T_co | None: ...
+
+
 class Dispatcher:
     """Sends commands and tells what became of them. Keeps no more than the waiters of running requests."""
 
@@ -52,6 +64,32 @@ class Dispatcher:
             return await self._sent(command, waiter, wait_s, client_gone)
         finally:
             self._replies.forget(waiter)
+
+    async def send_all(
+        self, commands: Sequence[Command], wait_s: float, client_gone: ClientGone | None = None
+    ) -> list[Reply | Pending | Problem]:
+        """The same for many commands, each with an outcome of its own, in their order; the wait is for all of them."""
+        started_at_s = time.monotonic()
+        deadline_s = started_at_s + wait_s
+        batch = Batch(commands, self._publisher, self._replies)
+        try:
+            batch.send()
+            waiters = batch.waiters
+            if not await waiters.reply(min(wait_s, UNWATCHED_S)) and deadline_s > time.monotonic():
+                if client_gone is None:
+                    await waiters.reply(deadline_s - time.monotonic())
+                else:
+                    await _reply_unless_gone(waiters, deadline_s, client_gone)
+            await batch.told()
+            metrics.REPLY_WAIT_SECONDS.observe(time.monotonic() - started_at_s)
+            outcomes = batch.outcomes()
+        finally:
+            self._replies.forget_many(batch.waiters)
+        if wait_s > 0:
+            metrics.WAITS_RUN_OUT.inc(sum([isinstance(outcome, Pending) for outcome in outcomes]))
+        # A crash here: decided, and nobody was told; the retry is a repeat and gets the original's figures.
+        crash_point(BEFORE_ANSWER)
+        return outcomes
 
     async def _sent(
         self, command: Command, waiter: Waiter, wait_s: float, client_gone: ClientGone | None
@@ -72,8 +110,7 @@ class Dispatcher:
                 self._publisher.partition_of(command), (replace(command, reply_to=waiter.reply_to),), told
             )
         except TooManyAppends:
-            detail = "Too many commands are on their way to the log; this one was not accepted."
-            raise Problem("unavailable", detail, retry_after_s=RETRY_AFTER_S) from None
+            raise too_many() from None
         reply = await waiter.reply(min(wait_s, UNWATCHED_S))
         if reply is None:
             reply = await self._late_reply(command, append, waiter, started_at_s + wait_s, client_gone)
@@ -94,20 +131,19 @@ class Dispatcher:
         try:
             await append.acknowledged()
         except KafkaUnavailable:
-            detail = "The log cannot be reached; the command was not accepted."
-            raise Problem("unavailable", detail, retry_after_s=RETRY_AFTER_S) from None
+            raise unreachable() from None
         except AppendUnknown:
             # It may be in the log all the same, and then its outcome says so.
             reply = await waiter.reply(deadline_s - time.monotonic())
             if reply is None:
-                raise _unknown(command) from None
+                raise outcome_unknown(command) from None
             return reply
         if client_gone is None or deadline_s <= time.monotonic():
             return await waiter.reply(deadline_s - time.monotonic())
         return await _reply_unless_gone(waiter, deadline_s, client_gone)
 
 
-async def _reply_unless_gone(waiter: Waiter, deadline_s: float, client_gone: ClientGone) -> Reply | None:
+async def _reply_unless_gone(waiter: Expected[T], deadline_s: float, client_gone: ClientGone) -> T | None:
     gone = asyncio.ensure_future(client_gone())
     reply = asyncio.ensure_future(waiter.reply(deadline_s - time.monotonic()))
     try:
@@ -116,16 +152,3 @@ async def _reply_unless_gone(waiter: Waiter, deadline_s: float, client_gone: Cli
     finally:
         gone.cancel()
         reply.cancel()
-
-
-def _unknown(command: Command) -> Problem:
-    detail = (
-        "Nobody knows yet whether the command is in the log: ask for its outcome, or send it again with the same key."
-    )
-    return Problem(
-        "unavailable",
-        detail,
-        retry_after_s=RETRY_AFTER_S,
-        chat_id=command.chat_id,
-        command_id=command.command_id,
-    )

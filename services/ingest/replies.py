@@ -12,6 +12,7 @@ import itertools
 import random
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -72,6 +73,57 @@ class Waiter:
             self._woken.set_result(None)
 
 
+class Waiters:
+    """The expected replies of many commands that are answered together. Made by `Replies.expect_many`."""
+
+    __slots__ = ("_missing", "_place_of", "_woken", "partition", "replies", "request_ids")
+
+    def __init__(self, partition: int, request_ids: Sequence[str]) -> None:
+        self.partition = partition
+        self.request_ids = request_ids
+        self.replies: list[Reply | None] = [None] * len(request_ids)
+        """In the order of the commands."""
+        self._place_of = {request_id: place for place, request_id in enumerate(request_ids)}
+        self._missing = set(request_ids)
+        self._woken: asyncio.Future[None] | None = None
+
+    def reply_to(self, place: int) -> ReplyTo:
+        return ReplyTo(self.partition, self.request_ids[place])
+
+    async def reply(self, timeout_s: float) -> bool | None:
+        """True when all that can come are there, or None when they are not in time. May be asked again."""
+        if self._missing and timeout_s > 0:
+            loop = asyncio.get_running_loop()
+            self._woken = loop.create_future()
+            timer = loop.call_later(timeout_s, self._wake)
+            try:
+                await self._woken
+            finally:
+                timer.cancel()
+                self._woken = None
+        return None if self._missing else True
+
+    def settle(self, reply: Reply) -> None:
+        place = self._place_of[reply.request_id]
+        if self.replies[place] is None:
+            self.replies[place] = reply
+            self._done(reply.request_id)
+
+    def give_up(self, places: Sequence[int]) -> None:
+        """No reply will come to these: they are not in the log."""
+        for place in places:
+            self._done(self.request_ids[place])
+
+    def _done(self, request_id: str) -> None:
+        self._missing.discard(request_id)
+        if not self._missing:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+
 class Replies:
     """Listens for ever, from the end of the partition on; after an outage it goes on where it was."""
 
@@ -82,7 +134,7 @@ class Replies:
         instance_id = secrets.token_hex(8)
         self._request_ids = (f"{instance_id}-{n}" for n in itertools.count(1))
         self._partition = ids.partition_of(instance_id, reply_partitions)
-        self._waiters: dict[str, Waiter] = {}
+        self._waiters: dict[str, Waiter | Waiters] = {}
         self._position: int | None = None
         self._backoff_s = FIRST_BACKOFF_S
         self._listening = asyncio.Event()
@@ -104,7 +156,8 @@ class Replies:
     def expect(self) -> Waiter:
         """A waiter with a request id of its own, to be named in the command before it is appended."""
         request_id = next(self._request_ids)
-        waiter = self._waiters[request_id] = Waiter(ReplyTo(self._partition, request_id))
+        waiter = Waiter(ReplyTo(self._partition, request_id))
+        self._waiters[request_id] = waiter
         metrics.WAITERS.inc()
         return waiter
 
@@ -112,6 +165,19 @@ class Replies:
         """The end of a waiter, however it came to it: a reply after this is passed over."""
         del self._waiters[waiter.reply_to.request_id]
         metrics.WAITERS.dec()
+
+    def expect_many(self, count: int) -> Waiters:
+        """The same for many commands that are answered together; to be forgotten by `forget_many`."""
+        request_ids = [next(self._request_ids) for _ in range(count)]
+        waiters = Waiters(self._partition, request_ids)
+        self._waiters.update(dict.fromkeys(request_ids, waiters))
+        metrics.WAITERS.inc(count)
+        return waiters
+
+    def forget_many(self, waiters: Waiters) -> None:
+        for request_id in waiters.request_ids:
+            del self._waiters[request_id]
+        metrics.WAITERS.dec(len(waiters.request_ids))
 
     def hand_over(self, reply: Reply) -> None:
         """To whoever waits for it; nobody does where it is another process', or came too late."""

@@ -7,9 +7,11 @@ guard (depth, digits), parse, limits. The writer checks all of it again, and wha
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from schemas import ids, limits
@@ -72,6 +74,16 @@ class SendMessage(RequestBody):
     sender_id: AnyCaseUuid | None = Field(default=None, description="For scope producer.")
 
 
+class BatchMessage(SendMessage):
+    """One message of a batch."""
+
+    chat_id: AnyCaseUuid
+
+
+BATCH_ITEMS: Final = 1_000
+_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
 class AddMember(RequestBody):
     role: Role = "member"
 
@@ -132,7 +144,45 @@ def remove_member(raw: bytes, chat_id: str, user_id: str, envelope: Envelope) ->
 
 
 def send_message(raw: bytes, chat_id: str, envelope: Envelope) -> Command:
-    wanted = _parse(SendMessage, raw)
+    return _sent(_parse(SendMessage, raw), chat_id, envelope)
+
+
+def send_messages(raw: bytes, envelope: Envelope) -> list[Command | Problem]:
+    """The commands of a batch in their order; in place of an item that is none, what is wrong with it.
+
+    Raises Problem where there are no items to tell apart, or too many.
+    """
+    if envelope.key is not None:
+        detail = "Each message of a batch has a key of its own, in client_generated_id."
+        raise Problem("malformed", detail, errors=[{"in": "header", "pointer": "/idempotency-key", "detail": detail}])
+    items = _items(raw)
+    if len(items) > BATCH_ITEMS:
+        raise Problem("too_large", f"A batch has at most {BATCH_ITEMS} messages.", limit=BATCH_ITEMS)
+    return [_of_batch(item, envelope) for item in items]
+
+
+def _items(raw: bytes) -> Sequence[bytes | msgspec.Raw]:
+    """The items of a JSON array, or the lines of NDJSON, none of them looked into."""
+    if raw.lstrip(b" \t\r\n")[:1] != b"[":
+        lines = [line for line in raw.split(b"\n") if line.strip(b" \t\r")]
+        if not lines:
+            raise Problem("malformed", "A batch is a JSON array of messages, or one message on each line.")
+        return lines
+    try:
+        return _ARRAY.decode(raw)
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        raise Problem("malformed", "The body cannot be read as JSON.") from None
+
+
+def _of_batch(item: bytes | msgspec.Raw, envelope: Envelope) -> Command | Problem:
+    try:
+        wanted = _parse(BatchMessage, bytes(item))
+        return _sent(wanted, wanted.chat_id, envelope)
+    except Problem as problem:
+        return problem
+
+
+def _sent(wanted: SendMessage, chat_id: str, envelope: Envelope) -> Command:
     sender_id = _sender(envelope, wanted.sender_id)
     if wanted.original_sent_at is not None and IMPORT not in envelope.scopes:
         detail = "Only a token with the scope import may set original_sent_at."

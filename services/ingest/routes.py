@@ -20,6 +20,7 @@ from schemas.encoding import Command, is_traceparent
 from schemas.replies import Reply
 from services.ingest import answers, metrics, requests
 from services.ingest.answers import Answer, Pending
+from services.ingest.dispatch import ClientGone
 from services.ingest.keys import key_in_header
 from services.ingest.marks import MarkMerger, Send
 from services.ingest.preferences import Preference, read_prefer
@@ -107,10 +108,18 @@ AnswerOf = Callable[[Command, Reply], Answer]
 SendPreferred = Callable[[float], Awaitable[Reply | Pending]]
 
 
-def ingest_router(*, send: Send, marks: MarkMerger, default_wait_s: float, rate: RateLimit | None) -> APIRouter:
-    """All paths of ingest. `send` is `Dispatcher.send` or a guard before it."""
+SendAll = Callable[[Sequence[Command], float, ClientGone | None], Awaitable[list[Reply | Pending | Problem]]]
+BATCH_PATH: Final = "/v1/messages:batch"
+BODY_LIMIT_BYTES_BY_PATH: Final = {BATCH_PATH: 4 * 1024 * 1024}
+"""For `build_app`: paths that take more than GAPLESS_HTTP_BODY_LIMIT_BYTES."""
+
+
+def ingest_router(
+    *, send: Send, send_all: SendAll, marks: MarkMerger, default_wait_s: float, rate: RateLimit | None
+) -> APIRouter:
+    """All paths of ingest. `send` and `send_all` are the Dispatcher's, or a guard before them."""
     router = APIRouter(tags=["commands"], route_class=CommandRoute)
-    desk = _Desk(send, marks, default_wait_s, rate)
+    desk = _Desk(send, send_all, marks, default_wait_s, rate)
 
     @router.post(
         "/v1/chats/{chat_id}/messages",
@@ -124,6 +133,16 @@ def ingest_router(*, send: Send, marks: MarkMerger, default_wait_s: float, rate:
         desk.admit(asked)
         command = requests.send_message(await asked.request.body(), chat_id, asked.envelope)
         return await desk.answer(asked, command, answers.message_sent)
+
+    @router.post(
+        BATCH_PATH,
+        summary="Send many messages",
+        response_model=list[answers.BatchAnswer],
+        openapi_extra={"requestBody": {"required": True, "content": _batch_content()}},
+        responses=problem_responses("unauthorized", "malformed", "too_large", "unavailable"),
+    )
+    async def send_messages(asked: AskedHere) -> DirectAnswer:
+        return await desk.answer_batch(asked)
 
     @router.post(
         "/v1/chats",
@@ -193,8 +212,11 @@ def ingest_router(*, send: Send, marks: MarkMerger, default_wait_s: float, rate:
 class _Desk:
     """What all paths do alike: admit the caller, send, answer."""
 
-    def __init__(self, send: Send, marks: MarkMerger, default_wait_s: float, rate: RateLimit | None) -> None:
+    def __init__(
+        self, send: Send, send_all: SendAll, marks: MarkMerger, default_wait_s: float, rate: RateLimit | None
+    ) -> None:
         self._send = send
+        self._send_all = send_all
         self._marks = marks
         self._default_wait_s = default_wait_s
         self._rate = rate
@@ -212,6 +234,26 @@ class _Desk:
         return await self._answered(
             asked, command, answer_of, lambda wait_s: self._send(command, wait_s, asked.request.receive)
         )
+
+    async def answer_batch(self, asked: Asked) -> DirectAnswer:
+        """Each message is answered as it would be alone: what is wrong with one does not touch the others."""
+        items = requests.send_messages(await asked.request.body(), asked.envelope)
+        if self._rate is not None:
+            items = [self._admitted(asked, item) for item in items]
+        commands = [item for item in items if isinstance(item, Command)]
+        preference = read_prefer(asked.prefer, self._default_wait_s)
+        outcomes = iter(await self._send_all(commands, preference.wait_s, asked.request.receive) if commands else ())
+        answer = answers.batch_answered(
+            (item, next(outcomes)) if isinstance(item, Command) else (None, item) for item in items
+        )
+        return _response(answer, preference)
+
+    def _admitted(self, asked: Asked, item: Command | Problem) -> Command | Problem:
+        try:
+            self.admit(asked)
+        except Problem as problem:
+            return problem
+        return item
 
     async def answer_mark(
         self,
@@ -254,6 +296,12 @@ def _described(
         content = {"application/json": {"schema": body.model_json_schema()}}
         described["openapi_extra"] = {"requestBody": {"required": required, "content": content}}
     return described
+
+
+def _batch_content() -> dict[str, Any]:
+    message = requests.BatchMessage.model_json_schema()
+    many = {"type": "array", "items": message, "maxItems": requests.BATCH_ITEMS}
+    return {"application/json": {"schema": many}, "application/x-ndjson": {"schema": message}}
 
 
 def _responses(repeated: type[BaseModel] | None, *reasons: str) -> dict[int | str, dict[str, Any]]:

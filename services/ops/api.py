@@ -11,10 +11,12 @@ from fastapi import FastAPI
 from pydantic import Field
 
 from services.ingest.app import IngestService
+from services.ingest.routes import BODY_LIMIT_BYTES_BY_PATH
 from services.ingest.settings import IngestSettings
 from services.query.app import QueryService
 from services.query.settings import QuerySettings
 from services.runtime.auth import Authenticator
+from services.runtime.collector import seldom_collected
 from services.runtime.health import OpsServer, Readiness
 from services.runtime.http import build_app
 from services.runtime.lifecycle import Supervisor
@@ -46,6 +48,7 @@ def create_app(settings: ApiSettings) -> tuple[FastAPI, IngestService, QueryServ
         http=settings.http,
         readiness=readiness,
         authenticator=Authenticator(settings.auth),
+        body_limit_bytes_by_path=BODY_LIMIT_BYTES_BY_PATH,
     )
     app.include_router(ingest.router)
     app.include_router(query.router)
@@ -66,7 +69,8 @@ async def run(settings: ApiSettings, supervisor: Supervisor) -> None:
             _log.info("listening", url=server.url)
             supervisor.start("ingest", ingest.ended())
             supervisor.start("http server", server.wait_closed())
-            await supervisor.stop_requested()
+            with seldom_collected():
+                await supervisor.stop_requested()
         finally:
             # First the requests, then what they wait for: each gets its answer, or 202.
             await server.stop(timeout_s=settings.process.shutdown_timeout_s / 2)

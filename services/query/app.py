@@ -10,6 +10,7 @@ from services.query.routes import query_router
 from services.query.settings import QueryProcessSettings, QuerySettings
 from services.query.snapshot import Snapshots
 from services.runtime.auth import Authenticator
+from services.runtime.collector import seldom_collected
 from services.runtime.health import Readiness
 from services.runtime.http import build_app
 from services.runtime.lifecycle import Supervisor
@@ -73,7 +74,8 @@ async def run(settings: QueryProcessSettings, supervisor: Supervisor) -> None:
         await server.start()
         _log.info("listening", url=server.url)
         supervisor.start("http server", server.wait_closed())
-        await supervisor.stop_requested()
+        with seldom_collected():
+            await supervisor.stop_requested()
     finally:
         # First the requests, then what they read from.
         await server.stop(timeout_s=settings.process.shutdown_timeout_s / 2)

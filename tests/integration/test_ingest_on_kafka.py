@@ -87,6 +87,35 @@ def test_concurrent_repeats_of_a_send_are_one_message(kafka: str) -> None:
     run(kafka, test)
 
 
+def test_a_batch_over_several_partitions_is_sequenced_in_its_order_and_its_retry_gets_the_originals(kafka: str) -> None:
+    """Large enough that the messages of one chat are several appends; one of them is for no chat at all."""
+
+    async def test(api: IngestApi, scene: Scene) -> None:
+        chats = [await api.create_group(f"Room {n}", BEN) for n in range(5)]
+        items = [
+            {"chat_id": chats[n % 5], "client_generated_id": f"k-{n}", "text": f"{n} " + "x" * (n % 7) * 1_000}
+            for n in range(800)
+        ]
+        items[400]["chat_id"] = "99999999-9999-4999-8999-999999999999"
+        response = await api.call("POST", "/v1/messages:batch", items, prefer="wait=20")
+        assert response.status_code == 200, response.text
+        answers = response.json()
+        assert [answer["index"] for answer in answers] == list(range(800))
+        stranger = answers.pop(400)
+        assert (stranger["status"], stranger["problem"]["type"]) == (404, "/problems/unknown_chat")
+        assert {answer["status"] for answer in answers} == {201}
+        for chat_id in chats:
+            seqs = [answer["result"]["seq"] for answer in answers if answer["result"]["chat_id"] == chat_id]
+            assert seqs == list(range(1, len(seqs) + 1)), "as they stand in the request"
+        again = (await api.call("POST", "/v1/messages:batch", items, prefer="wait=20")).json()
+        again.pop(400)
+        assert {answer["status"] for answer in again} == {200}
+        figures = [(answer["result"]["message_id"], answer["result"]["seq"]) for answer in answers]
+        assert [(answer["result"]["message_id"], answer["result"]["seq"]) for answer in again] == figures
+
+    run(kafka, test, partitions=3)
+
+
 def test_who_may_not_send_is_told_what_the_writer_says(kafka: str) -> None:
     async def test(api: IngestApi, scene: Scene) -> None:
         chat_id = await api.create_group("Ops room", BEN)

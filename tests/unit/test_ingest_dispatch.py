@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from schemas.encoding import Command, Encoded, read_command
 from schemas.events import OutcomeKind
-from schemas.ids import ChatId, CommandId, UserId
+from schemas.ids import ChatId, CommandId, UserId, command_id
 from schemas.replies import Reply
 from services.ingest.answers import Pending
 from services.ingest.dispatch import UNWATCHED_S, Dispatcher
@@ -19,12 +20,13 @@ from services.runtime.problems import Problem
 from tests.support.ingest_records import StoredRecord
 
 CHAT = ChatId("f89e858f-5f2e-5152-b188-6a52cbec990b")
+SENDER = UserId("11111111-1111-4111-8111-111111111111")
 COMMAND = Command(
     offset=-1,
     type="message.send.v1",
     body=b'{"text":"Hi"}',
     chat_id=CHAT,
-    sender_id=UserId("11111111-1111-4111-8111-111111111111"),
+    sender_id=SENDER,
     client_generated_id="k-1",
     command_id=CommandId("c6e6b694-c64b-5364-9024-70428ec7b06e"),
 )
@@ -35,6 +37,7 @@ class Log:
 
     def __init__(self) -> None:
         self.records: list[tuple[int, Encoded]] = []
+        self.appends: list[int] = []
         self.failure: KafkaError | None = None
         self.acknowledging = asyncio.Event()
         self.acknowledging.set()
@@ -46,6 +49,7 @@ class Log:
         assert topic == "chat.commands"
         first = len(self.records)
         self.records += [(partition, record) for record in records]
+        self.appends.append(len(records))
         self.appended.set()
 
         async def settle() -> None:
@@ -71,6 +75,15 @@ class Log:
         )
         replies.hand_over(outcome)
         return outcome
+
+
+def commands(count: int, text_bytes: int = 10) -> list[Command]:
+    """All of one chat."""
+    body = b'{"text":"%s"}' % (b"x" * text_bytes)
+    keys = [f"k-{n}" for n in range(count)]
+    return [
+        replace(COMMAND, client_generated_id=key, command_id=command_id(CHAT, SENDER, key), body=body) for key in keys
+    ]
 
 
 Test = Callable[[Dispatcher, Log, Replies], Awaitable[None]]
@@ -232,5 +245,96 @@ def test_replies_of_others_and_repeated_replies_are_passed_over() -> None:
         expected = log.decided(replies)
         log.decided(replies)
         assert await sending == expected
+
+    run(test)
+
+
+def test_commands_of_a_batch_are_one_append_and_each_has_its_own_outcome() -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+        sent = commands(3)
+        sending = asyncio.create_task(dispatcher.send_all(sent, 2.0))
+        await log.appended.wait()
+        assert log.appends == [3]
+        expected = [log.decided(replies, offset) for offset in (2, 0, 1)]
+        assert await sending == [expected[1], expected[2], expected[0]]
+
+    run(test)
+
+
+def test_without_replies_the_commands_of_a_batch_are_pending_each_at_its_offset() -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+        sent = commands(3)
+        sending = asyncio.create_task(dispatcher.send_all(sent, 0.05))
+        await log.appended.wait()
+        second = log.decided(replies, 1)
+        pending = [Pending(command=command, partition=5, offset=offset) for offset, command in enumerate(sent)]
+        assert await sending == [pending[0], second, pending[2]]
+        assert await dispatcher.send_all(sent[:1], 0.0) == [Pending(command=sent[0], partition=5, offset=3)]
+
+    run(test)
+
+
+def test_a_batch_too_large_for_one_append_is_several_in_order_and_the_next_waits_for_the_one_before() -> None:
+    """Five commands of 100 KB, three to an append."""
+
+    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+        log.acknowledging.clear()
+        sent = commands(5, 100_000)
+        sending = asyncio.create_task(dispatcher.send_all(sent, 5.0))
+        await log.appended.wait()
+        await asyncio.sleep(0.01)
+        assert log.appends == [3]
+        log.acknowledging.set()
+        await log.settling
+        await log.settling
+        assert log.appends == [3, 2]
+        expected = [log.decided(replies, offset) for offset in range(5)]
+        assert await sending == expected
+        ids = [dict(record.headers)["ce_id"].decode() for _, record in log.records]
+        assert ids == [command.command_id for command in sent]
+
+    run(test, max_append_bytes=1_000_000)
+
+
+@pytest.mark.parametrize("failure", [AppendUnknown("no acknowledgement"), KafkaUnavailable("no broker")])
+def test_behind_an_append_that_failed_nothing_of_the_batch_is_handed_over(failure: KafkaError) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+        log.failure = failure
+        unknown = isinstance(failure, AppendUnknown)
+        sent = commands(5, 100_000)
+        sending = asyncio.create_task(dispatcher.send_all(sent, 0.05 if unknown else 30.0))
+        await log.appended.wait()
+        decided = log.decided(replies, 1) if unknown else None
+        outcomes = await sending
+        assert log.appends == [3], "a later message would stand in the log without the earlier ones"
+        problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
+        assert {problem.reason for problem in problems} == {"unavailable"}
+        in_doubt = [problem.members.get("command_id") for problem in problems]
+        if unknown:  # and the one that was decided all the same has its outcome
+            assert outcomes[1] == decided
+            assert in_doubt == [sent[0].command_id, sent[2].command_id, None, None]
+        else:
+            assert in_doubt == [None] * 5
+
+    run(test, max_append_bytes=1_000_000)
+
+
+def test_a_batch_that_finds_no_room_is_refused_at_once() -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+        outcomes = await dispatcher.send_all(commands(3), 3_600.0)
+        assert all(isinstance(outcome, Problem) for outcome in outcomes)
+        assert log.records == []
+
+    run(test, max_appends=2)
+
+
+def test_a_client_that_hangs_up_on_a_batch_leaves_no_waiter_behind() -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+        gone = asyncio.Event()
+        sending = asyncio.create_task(dispatcher.send_all(commands(3), 3_600.0, gone.wait))
+        await log.appended.wait()
+        assert replies.waiting == 3
+        gone.set()
+        assert all(isinstance(outcome, Pending) for outcome in await sending)
 
     run(test)

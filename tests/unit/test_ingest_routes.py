@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -16,10 +18,12 @@ from services.ingest.answers import Pending
 from services.ingest.dispatch import ClientGone
 from services.ingest.marks import MarkMerger
 from services.ingest.rate import RateLimit
-from services.ingest.routes import ingest_router
+from services.ingest.requests import BATCH_ITEMS
+from services.ingest.routes import BODY_LIMIT_BYTES_BY_PATH, ingest_router
 from services.runtime.auth import Authenticator, mint_token
 from services.runtime.health import Readiness
 from services.runtime.http import build_app
+from services.runtime.problems import Problem
 from services.runtime.settings import AuthSettings, HttpSettings
 
 SECRET = "a secret of at least thirty-two bytes"
@@ -44,6 +48,11 @@ class Writer:
             return Pending(command=command, partition=5, offset=99)
         return Reply(request_id="r", partition=5, index=1, command_offset=0, **self.answer)
 
+    async def send_all(
+        self, commands: Sequence[Command], wait_s: float, client_gone: ClientGone | None
+    ) -> list[Reply | Pending | Problem]:
+        return [await self.send(command, wait_s, client_gone) for command in commands]
+
 
 class Api:
     def __init__(self, *, rate: RateLimit | None = None) -> None:
@@ -54,9 +63,14 @@ class Api:
             http=HttpSettings(),
             readiness=Readiness(),
             authenticator=Authenticator(AuthSettings(secret=SECRET)),
+            body_limit_bytes_by_path=BODY_LIMIT_BYTES_BY_PATH,
         )
         marks = MarkMerger(self.writer.send, window_s=0.01)
-        self.app.include_router(ingest_router(send=self.writer.send, marks=marks, default_wait_s=2.0, rate=rate))
+        self.app.include_router(
+            ingest_router(
+                send=self.writer.send, send_all=self.writer.send_all, marks=marks, default_wait_s=2.0, rate=rate
+            )
+        )
 
     def call(
         self, method: str, path: str, *, scopes: str = "", token: str | None = None, headers: Any = None, **body: Any
@@ -246,10 +260,112 @@ def test_who_sends_too_fast_is_429_and_producers_are_not() -> None:
     assert api.call("POST", MESSAGES, json={"text": "a"}, scopes="producer").status_code == 201
 
 
+def item(number: int, **fields: Any) -> dict[str, Any]:
+    return {"chat_id": CHAT, "client_generated_id": f"k-{number}", "text": f"text {number}"} | fields
+
+
+BATCH = "/v1/messages:batch"
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_a_batch_is_answered_message_by_message_in_its_order(api: Api, lines: bool) -> None:
+    """An array, or one message on each line; the content type is not looked at."""
+    items = [item(1), item(2, chat_id=CHAT.upper()), item(3, client_generated_id="k-1")]
+    array, ndjson = json.dumps(items), "\r\n\n".join(json.dumps(each) for each in items) + "\n"
+    response = api.call("POST", BATCH, content=ndjson if lines else f" {array}", headers={})
+    assert response.status_code == 200
+    alone = Api().call("POST", MESSAGES, json={"text": "text 1"}).json()
+    ids = [command.command_id for command in api.writer.commands]
+    assert ids[0] == ids[2] == alone["message_id"]
+    assert response.json() == [
+        {"index": index, "status": 201, "result": alone | {"message_id": command_id}}
+        for index, command_id in enumerate(ids)
+    ]
+    assert [command.body for command in api.writer.commands] == [b'{"text":"text %d"}' % n for n in (1, 2, 3)]
+
+
+def test_what_is_wrong_with_one_message_of_a_batch_does_not_touch_the_others(api: Api) -> None:
+    bad: list[tuple[str, int, str]] = [
+        (json.dumps(item(1, text="x" * 16_385)), 413, "too_large"),
+        (json.dumps({"chat_id": CHAT, "text": "a"}), 400, "missing_key"),
+        (json.dumps(item(1, chat_id="7")), 400, "malformed"),
+        (json.dumps(item(1, surplus=1)), 400, "malformed"),
+        (json.dumps(item(1, sender_id=BOB)), 403, "forbidden"),
+        (json.dumps(item(1, original_sent_at="2020-01-01T00:00:00Z")), 403, "forbidden"),
+        (json.dumps(item(1, text="\0")), 422, "invalid"),
+        ("[" * 900 + "]" * 900, 422, "invalid"),
+        ("7", 400, "malformed"),
+        ("null", 400, "malformed"),
+    ]
+    good = json.dumps(item(0))
+    body = "[" + ",".join(f"{good},{text}" for text, _, _ in bad) + "]"
+    found = api.call("POST", BATCH, content=body, headers={}).json()
+    assert [answer["status"] for answer in found[::2]] == [201] * len(bad)
+    problems = [(answer["status"], answer["problem"]["type"]) for answer in found[1::2]]
+    assert problems == [(status, f"/problems/{reason}") for _, status, reason in bad]
+    assert [answer["index"] for answer in found] == list(range(2 * len(bad)))
+    assert len(api.writer.commands) == len(bad)
+
+
+def test_a_broken_line_of_a_batch_fails_alone(api: Api) -> None:
+    body = b"\n".join((json.dumps(item(1)).encode(), b'{"chat_id', b'{"text":"\xff"}', json.dumps(item(2)).encode()))
+    found = api.call("POST", BATCH, content=body, headers={}).json()
+    assert [answer["status"] for answer in found] == [201, 400, 400, 201]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "expected"),
+    [
+        (b"", {}, (400, "malformed")),
+        (b" \n", {}, (400, "malformed")),
+        (b"[", {}, (400, "malformed")),
+        (b"[1,]", {}, (400, "malformed")),
+        (b"[" * 100_000, {}, (400, "malformed")),
+        (b"[" + b",".join([b"1"] * (BATCH_ITEMS + 1)) + b"]", {}, (413, "too_large")),
+        (b"[" + b" " * 5_000_000 + b"]", {}, (413, "too_large")),
+        (b"[]", {"Idempotency-Key": "k"}, (400, "malformed")),
+    ],
+)
+def test_a_batch_that_cannot_be_told_apart_is_a_problem(
+    api: Api, body: bytes, headers: dict[str, str], expected: tuple[int, str]
+) -> None:
+    assert problem(api.call("POST", BATCH, content=body, headers=headers)) == expected
+
+
+def test_a_batch_of_nothing_is_answered_with_nothing(api: Api) -> None:
+    assert api.call("POST", BATCH, content=b"[ ]", headers={}).json() == []
+
+
+def test_a_batch_may_be_larger_than_a_command(api: Api) -> None:
+    body = json.dumps([item(n, text="x" * 10_000) for n in range(100)])
+    assert {answer["status"] for answer in api.call("POST", BATCH, content=body, headers={}).json()} == {201}
+
+
+def test_a_rejection_and_a_command_without_an_outcome_are_told_of_within_the_batch(api: Api) -> None:
+    api.writer.answer = {"outcome": OutcomeKind.REJECTED, "reason": Reason.UNKNOWN_CHAT, "detail": "no such chat"}
+    (answer,) = api.call("POST", BATCH, json=[item(1)], headers={}).json()
+    assert (answer["status"], answer["problem"]["type"]) == (404, "/problems/unknown_chat")
+    response = api.call("POST", BATCH, json=[item(1)], headers={"Prefer": "respond-async"})
+    command_id = api.writer.commands[-1].command_id
+    assert response.status_code == 200
+    assert response.headers["preference-applied"] == "respond-async"
+    pending = {"chat_id": CHAT, "command_id": command_id, "at": "5:99"}
+    assert response.json() == [{"index": 0, "status": 202, "result": pending}]
+
+
+def test_each_message_of_a_batch_counts_against_the_rate() -> None:
+    api = Api(rate=RateLimit(rate_per_s=0.001, burst=2))
+    found = api.call("POST", BATCH, json=[item(n) for n in range(3)], headers={}).json()
+    assert [answer["status"] for answer in found] == [201, 201, 429]
+
+
 def test_openapi_describes_every_body_answer_and_problem(api: Api) -> None:
     document = api.app.openapi()
     operations = {(m, p): operation for p, item in document["paths"].items() for m, operation in item.items()}
-    assert len(operations) == 7
+    assert len(operations) == 8
+    batch = operations.pop(("post", BATCH))
+    assert set(batch["requestBody"]["content"]) == {"application/json", "application/x-ndjson"}
+    assert {"200", "400", "401", "413", "503"} <= set(batch["responses"])
     for operation in operations.values():
         assert {"202", "400", "401", "403", "422", "429", "503"} <= set(operation["responses"])
         assert operation["security"] == [{"HTTPBearer": []}]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.bodies import BODY_OF, MARKS, Body, CommandType, MessageSend, canonical_body, canonical_json
+from schemas.bodies import BODY_OF, MARKS, Body, CommandType, Mark, MessageSend, canonical_body, canonical_json
 from schemas.checks import check_limits
 from schemas.commands import digest, parse_body
 from schemas.events import COMMAND_OF, EVENT_OF, EventType, Outcome, decode_accepted
@@ -104,3 +104,19 @@ def test_every_command_type_has_a_body_and_an_outcome() -> None:
     assert {EventType(event) for event in COMMAND_OF} == set(EVENT_OF.values())
     assert len(COMMAND_OF) == len(CommandType)
     assert {name for name, body in BODY_OF.items() if "up_to_seq" in body.model_fields} == MARKS
+
+
+def test_every_character_is_spelt_in_one_way_with_metadata_and_without() -> None:
+    """Two writers are at work: the fast one for what has no metadata, Python's for the rest."""
+    for first in range(0, 0x110000, 256):
+        if 0xD800 <= first < 0xE000:
+            continue
+        text = "".join(chr(code) for code in range(first, first + 256))
+        assert canonical_body(MessageSend(text=text)) == canonical_json({"text": text})
+    for number in (0, -1, 2**53, 2**64, -(10**40)):
+        assert canonical_body(Mark(up_to_seq=number)) == canonical_json({"up_to_seq": number})
+
+
+def test_a_lone_surrogate_has_no_canonical_form() -> None:
+    with pytest.raises(ValueError, match="surrogates"):
+        canonical_body(MessageSend.model_construct(text="\ud800"))
