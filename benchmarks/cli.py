@@ -7,13 +7,16 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from benchmarks import report
 from benchmarks.ground import Ground
 
 if TYPE_CHECKING:
@@ -32,6 +35,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 RoundsOption = Annotated[int, typer.Option(min=1, help="Passes, each in turn with the baseline.")]
 LatencyOption = Annotated[int, typer.Option(min=1, help="Seconds of steady load at each rate.")]
 
+CommandsOption = Annotated[int, typer.Option(min=100, help="How many are in the log before it is measured.")]
+ProfileOption = Annotated[
+    Path | None,
+    typer.Option(help="Sample the last pass with py-spy: .svg a flame graph, .json for speedscope, else stacks."),
+]
+
 
 def _step(text: str) -> None:
     ERR.print(text, markup=False, highlight=False)
@@ -48,7 +57,7 @@ def bench() -> None:
 @app.command()
 def sequencer(
     as_json: JsonOption = False,
-    commands: Annotated[int, typer.Option(min=100, help="How many are in the log before each pass.")] = 1_000_000,
+    commands: CommandsOption = 1_000_000,
     chats: Annotated[int | None, typer.Option(min=1, help="In place of each shape's own number.")] = None,
     rounds: RoundsOption = 3,
     only: Annotated[
@@ -56,10 +65,7 @@ def sequencer(
     ] = None,
     baseline: Annotated[bool, typer.Option(help="Run the Postgres trigger in turn with it.")] = True,
     latency_s: LatencyOption = 20,
-    profile: Annotated[
-        Path | None,
-        typer.Option(help="Sample the last pass with py-spy: .svg a flame graph, .json for speedscope, else stacks."),
-    ] = None,
+    profile: ProfileOption = None,
 ) -> None:
     """Commands per second, CPU per command, time from append to outcome, beside the Postgres trigger."""
     from benchmarks import sequencer as benchmark
@@ -106,6 +112,102 @@ def unread(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
 
     options = benchmark.Options(rounds=rounds)
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
+@app.command()
+def projector(
+    as_json: JsonOption = False,
+    commands: CommandsOption = 400_000,
+    rounds: RoundsOption = 3,
+    profile: ProfileOption = None,
+) -> None:
+    """From the log into Postgres, live and in a rebuild, beside plain COPY and index build of the same rows."""
+    from benchmarks import projector as benchmark
+
+    options = benchmark.Options(commands=commands, rounds=rounds, profile=profile)
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
+@app.command()
+def recovery(
+    as_json: JsonOption = False,
+    commands: CommandsOption = 1_000_000,
+    rounds: RoundsOption = 3,
+    profile: ProfileOption = None,
+) -> None:
+    """A sequencer that finds a long log, without its state and with it, beside reading that log."""
+    from benchmarks import recovery as benchmark
+
+    options = benchmark.Options(commands=commands, rounds=rounds, profile=profile)
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
+@app.command()
+def verify(as_json: JsonOption = False, commands: CommandsOption = 200_000, rounds: RoundsOption = 3) -> None:
+    """The proofs of the log and of the read model, beside reading the log."""
+    from benchmarks import verify as benchmark
+
+    options = benchmark.Options(commands=commands, rounds=rounds)
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
+@app.command()
+def live(
+    as_json: JsonOption = False,
+    sends: Annotated[int, typer.Option(min=10, help="One after the other, with pauses.")] = 600,
+) -> None:
+    """From a send over HTTP until it is seen, on an idle system, beside the Postgres trigger."""
+    from benchmarks import live as benchmark
+
+    options = benchmark.Options(sends=sends)
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
+@app.command("all")
+def all_of_them(
+    as_json: JsonOption = False,
+    out: Annotated[Path, typer.Option(help="Results and pictures go here, as each benchmark ends.")] = report.RESULTS,
+    only: Annotated[list[str] | None, typer.Option(help="Of all only this one; may be given more than once.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="In place of each benchmark's own number.")] = None,
+) -> None:
+    """Every benchmark with its defaults, one after the other; then the pictures, and the tables of the page.
+
+    The page is written where the results go to the folder that it shows.
+    """
+    names = only or report.NAMES
+    if unknown := set(names) - set(report.NAMES):
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: not one of {', '.join(report.NAMES)}")
+    documents: dict[str, Any] = {}
+    for name in names:
+        _step(f"--- {name}")
+        documents[name] = _measured(partial(_with_defaults, import_module(f"benchmarks.{name}"), rounds))
+        report.write(out, {name: documents[name]})
+    if out.resolve() == report.RESULTS.resolve():
+        page = report.PAGE.read_text(encoding="utf-8")
+        report.PAGE.write_text(report.update(page, report.read(out)), encoding="utf-8")
+    if as_json:
+        _print(documents, as_json=True)
+
+
+@app.command()
+def takeover(
+    as_json: JsonOption = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Of each way.")] = 20,
+    way: Annotated[str, typer.Option(help="kill, term, stop, or all of them.")] = "all",
+) -> None:
+    """From a signal to the owner of a partition until the next owner's first outcome."""
+    from benchmarks import takeover as benchmark
+
+    ways = tuple(benchmark.WAYS) if way == "all" else (way,)
+    _print(asyncio.run(benchmark.run(rounds=rounds, ways=ways)).document(), as_json=as_json)
+
+
+async def _with_defaults(benchmark: Any, rounds: int | None, ground: Ground) -> DataclassInstance:
+    options = benchmark.Options()
+    if rounds is not None and hasattr(options, "rounds"):
+        options = replace(options, rounds=rounds)
+    found: DataclassInstance = await benchmark.run(options, ground, _step)
+    return found
 
 
 def _measured(measure: Callable[[Ground], Awaitable[DataclassInstance]]) -> dict[str, Any]:

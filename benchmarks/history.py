@@ -19,7 +19,7 @@ from typing import Final
 
 from benchmarks.ground import SECRET, Ground
 from benchmarks.http_load import Generator, get, host_of
-from benchmarks.machine import Machine
+from benchmarks.machine import Machine, MachineWatch
 from benchmarks.open_loop import Latencies
 from benchmarks.pgbench import Transactions, pgbench
 from benchmarks.read_model import chat_id, filled, user_id
@@ -78,7 +78,7 @@ class Figures:
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
     """Raises RuntimeError where a page was not whole."""
-    machine = Machine.now()
+    watched = MachineWatch()
     log = await ground.log(partitions=8)
     on_step(f"filling {options.chats} chats of {options.messages} messages")
     await filled(log, chats=options.chats, messages=options.messages)
@@ -132,7 +132,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         ratio=round(rate / sql_rate, 3),
         memory_mb=round(memory_mb, 1),
         runs=runs,
-        machine=machine,
+        machine=watched.told(),
     )
 
 

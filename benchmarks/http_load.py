@@ -212,3 +212,31 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._load.failed(error or RuntimeError("the server closed a connection"))
+
+
+class Client:
+    """One kept connection, for a benchmark that asks one thing after the other."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, url: str) -> AsyncIterator[Client]:
+        host, _, port = urlsplit(url).netloc.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            yield cls(reader, writer)
+        finally:
+            writer.close()
+
+    async def ask(self, request: bytes, status: int) -> bytes:
+        """The body of the answer. Raises RuntimeError where it has another status."""
+        self._writer.write(request)
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
+        body = await self._reader.readexactly(length)
+        if int(head[9:12]) != status:
+            raise RuntimeError(f"not {status}: {head!r} {body!r:.600}")
+        return body

@@ -24,7 +24,7 @@ from benchmarks.conversations import Chat, chats_in, chats_of, message_body
 from benchmarks.filling import built, fill
 from benchmarks.ground import SECRET, Ground, Log
 from benchmarks.http_load import Answers, Generator, host_of, post
-from benchmarks.machine import Machine
+from benchmarks.machine import Machine, MachineWatch
 from benchmarks.open_loop import Latencies
 from benchmarks.processes import Mark, Service, uvicorn
 from services.runtime.auth import mint_token
@@ -86,7 +86,7 @@ class Figures:
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
     """Raises RuntimeError where a send was not answered 201."""
-    machine = Machine.now()
+    watched = MachineWatch()
     async with _Bench.on(ground, options) as bench, uvicorn("benchmarks.bare_http:app") as bare:
         await bench.warm_up(bare)
         singles: list[Run] = []
@@ -117,7 +117,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         bare=bares,
         latency=latency,
         batch=batch,
-        machine=machine,
+        machine=watched.told(),
     )
 
 

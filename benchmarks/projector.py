@@ -25,7 +25,7 @@ from psycopg import sql
 
 from benchmarks.conversations import loads_of, repeats_among
 from benchmarks.ground import LOOK_EVERY_S, Ground, Log, Positions
-from benchmarks.machine import Machine
+from benchmarks.machine import Machine, MachineWatch
 from benchmarks.processes import DEADLINE_S, command, profiled
 
 PARTITIONS: Final = 4
@@ -88,7 +88,7 @@ class Figures:
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
     """Raises RuntimeError where rows lack."""
-    machine = Machine.now()
+    watched = MachineWatch()
     log = await ground.log(partitions=PARTITIONS)
     on_step(f"deciding {options.commands:,} commands")
     loads = loads_of(partitions=PARTITIONS, chats=options.chats, commands=options.commands)
@@ -126,7 +126,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         live=live,
         rebuilds=rebuilds,
         copies=copies,
-        machine=machine,
+        machine=watched.told(),
     )
 
 

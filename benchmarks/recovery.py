@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks import log_read
 from benchmarks.conversations import loads_of
 from benchmarks.ground import Ground, Log
-from benchmarks.machine import Machine
+from benchmarks.machine import Machine, MachineWatch
 from benchmarks.processes import profiled
 
 
@@ -65,7 +65,7 @@ class Figures:
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
     """Raises RuntimeError where a sequencer never serves."""
-    machine = Machine.now()
+    watched = MachineWatch()
     empty_log = await ground.log(partitions=1)
     log = await ground.log(partitions=1)
     on_step(f"deciding {options.commands:,} commands")
@@ -101,7 +101,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         memory_mb=max(s.memory_mb for s in cold),
         cold=cold,
         warm=warm,
-        machine=machine,
+        machine=watched.told(),
     )
 
 

@@ -29,12 +29,14 @@ from benchmarks import trigger
 from benchmarks.conversations import chats_in, chats_of, loads_of, repeats_among, sends
 from benchmarks.filling import Load, built, fill
 from benchmarks.ground import LOOK_EVERY_S, Ends, Ground
-from benchmarks.machine import Machine
+from benchmarks.machine import Machine, MachineWatch
 from benchmarks.open_loop import Latencies, outcome_latencies
 from benchmarks.processes import DEADLINE_S, Mark, Service, profiled
 
 LATENCY_RATES_PER_S: Final = (500, 5_000)
 LATENCY_WARM_UP_S: Final = 2
+COUNTED_WITHIN_S = 5.0
+"""Of the last append, until the metrics have it."""
 DURABILITY: Final = (
     "Gapless: acks=all on one broker, acknowledged from the page cache (durable by replicas in production);"
     " trigger: each commit synced to disk"
@@ -125,7 +127,7 @@ class Options:
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
     """Raises RuntimeError where the work was not done as it must be."""
-    machine = Machine.now()
+    watched = MachineWatch()
     bench = _Bench(ground, options, on_step)
     throughput = [await bench.throughput(shape) for shape in SHAPES if options.only in (None, shape.name)]
     latency = [await bench.latency(rate) for rate in LATENCY_RATES_PER_S if options.only in (None, "latency")]
@@ -141,7 +143,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         throughput=throughput,
         latency=latency,
         baseline_latency=bench.baseline_latency,
-        machine=machine,
+        machine=watched.told(),
     )
 
 
@@ -203,27 +205,29 @@ class _Bench:
             profiled(sequencer.pid, profile),
         ):
             # Each partition's log begins with the opening of its term, which is no outcome.
-            at_first = await self._until(ends, sequencer, shape.partitions + 1)
-            at_last = await self._until(ends, sequencer, shape.partitions + total)
+            before, _ = await self._until(ends, sequencer, shape.partitions + 1)
+            _, after = await self._until(ends, sequencer, shape.partitions + total)
             await _check(sequencer, shape, chats, loads)
-        counted = at_last.records - at_first.records
-        took_s = at_last.sequencer.at_s - at_first.sequencer.at_s
-        cpu_s = at_last.sequencer.cpu_s - at_first.sequencer.cpu_s
-        broker_cpu_s = at_last.broker.cpu_s - at_first.broker.cpu_s if at_first.broker and at_last.broker else 0.0
+        took_s = after.sequencer.at_s - before.sequencer.at_s
+        cpu_s = after.sequencer.cpu_s - before.sequencer.cpu_s
+        broker_cpu_s = after.broker.cpu_s - before.broker.cpu_s if before.broker and after.broker else 0.0
         return Run(
-            commands_per_s=round(counted / took_s, 1),
-            cpu_us_per_command=round(1e6 * cpu_s / counted, 2),
-            broker_us_per_command=round(1e6 * broker_cpu_s / counted, 2),
+            commands_per_s=round(total / took_s, 1),
+            cpu_us_per_command=round(1e6 * cpu_s / total, 2),
+            broker_us_per_command=round(1e6 * broker_cpu_s / total, 2),
             cores=round(cpu_s / took_s, 2),
-            memory_mb=round(at_last.sequencer.memory_mb, 1),
+            memory_mb=round(after.sequencer.memory_mb, 1),
         )
 
-    async def _until(self, ends: Ends, sequencer: Service, wanted: int) -> _Seen:
+    async def _until(self, ends: Ends, sequencer: Service, wanted: int) -> tuple[_Seen, _Seen]:
+        """The last look before so many records of events were there, and the first that found them."""
         deadline = time.monotonic() + DEADLINE_S
+        seen = _Seen(sequencer=sequencer.mark(), broker=self._ground.broker_mark())
         while True:
             records = await ends.total()
+            before, seen = seen, _Seen(sequencer=sequencer.mark(), broker=self._ground.broker_mark())
             if records >= wanted:
-                return _Seen(records=records, sequencer=sequencer.mark(), broker=self._ground.broker_mark())
+                return before, seen
             sequencer.refuse_to_wait(deadline, f"{wanted} records of events, there are {records}")
             await asyncio.sleep(LOOK_EVERY_S)
 
@@ -231,7 +235,7 @@ class _Bench:
         """With 1,000 chats in one partition of one process that does nothing else."""
         ground = self._ground
         chats = chats_of(0, 1, self._options.chats or SHAPES[0].chats)
-        warm_up = LATENCY_WARM_UP_S * per_s
+        warm_up = min(LATENCY_WARM_UP_S, self._options.latency_s) * per_s
         records = list(sends(chats, warm_up + self._options.latency_s * per_s))
         log = await ground.log(partitions=1)
         await fill(ground.kafka, log.names.commands, [built(chat.creation for chat in chats)])
@@ -244,7 +248,6 @@ class _Bench:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    records: int
     sequencer: Mark
     broker: Mark | None
 
@@ -260,7 +263,7 @@ async def _check(sequencer: Service, shape: Shape, chats: int, loads: Sequence[L
         "command.rejected.v1": 0,
     }
     series = 'gapless_sequencer_outcomes_total{{partition="{}",type="{}"}}'
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + COUNTED_WITHIN_S
     while True:  # the last append is in the log a moment before it is counted
         found = {
             name: int(sum([await sequencer.metric(series.format(p, name)) for p in range(shape.partitions)]))

@@ -18,7 +18,7 @@ from typing import Final
 
 from benchmarks.ground import SECRET, Ground
 from benchmarks.http_load import Generator, get, host_of
-from benchmarks.machine import Machine
+from benchmarks.machine import Machine, MachineWatch
 from benchmarks.open_loop import Latencies
 from benchmarks.pgbench import pgbench
 from benchmarks.read_model import READER_OF_ALL_BUT_TEN, READER_OF_NOTHING, chat_id, filled, user_id
@@ -69,7 +69,7 @@ class Figures:
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
     """Raises RuntimeError where an answer is another number."""
-    machine = Machine.now()
+    watched = MachineWatch()
     log = await ground.log(partitions=8)
     messages = options.unread - options.unread % 5
     on_step(f"filling one chat of {messages:,} messages")
@@ -127,5 +127,5 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         ratio=round(most.counted_p50_ms / most.p50_ms, 2),
         flatness=round(most.p50_ms / least.p50_ms, 2),
         readers=readers,
-        machine=machine,
+        machine=watched.told(),
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from benchmarks import log_read
 from benchmarks.conversations import loads_of
 from benchmarks.ground import Ground
-from benchmarks.machine import Machine
+from benchmarks.machine import Machine, MachineWatch
 from benchmarks.processes import Command, command
 
 PARTITIONS = 4
@@ -55,7 +55,7 @@ class Figures:
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
     """Raises RuntimeError where a proof fails."""
-    machine = Machine.now()
+    watched = MachineWatch()
     log = await ground.log(partitions=PARTITIONS)
     on_step(f"deciding and projecting {options.commands:,} commands")
     loads = loads_of(partitions=PARTITIONS, chats=options.chats, commands=options.commands)
@@ -83,7 +83,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         baseline_per_s=round(baseline_per_s, 1),
         ratio=round(proofs[0].events_per_s / baseline_per_s, 3),
         proofs=proofs,
-        machine=machine,
+        machine=watched.told(),
     )
 
 
