@@ -18,7 +18,7 @@ import structlog
 from schemas.topics import topic_specs
 from services.projector import metrics
 from services.projector.apply import schema_name
-from services.projector.feed import PartitionFeed, TopicId
+from services.projector.feed import YOUNG_OBJECTS, PartitionFeed, TopicId
 from services.projector.migrations import migrate
 from services.projector.prune import keep_pruning
 from services.projector.registry import Projection, State, list_projections
@@ -169,7 +169,7 @@ async def run(settings: ProjectorSettings, supervisor: Supervisor) -> None:
     announce_build("projector")
     readiness = Readiness()
     readiness.report_trouble("start", "The projector is starting.")
-    with seldom_collected():
+    with seldom_collected(YOUNG_OBJECTS):
         async with (
             OpsServer(settings.http, readiness, service="projector"),
             open_pool(settings.postgres, application_name="gapless-projector", autocommit=True) as pool,

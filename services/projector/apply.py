@@ -7,6 +7,7 @@ partition's position changes those rows, and then the guard finds another positi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -177,6 +178,30 @@ async def _change_rows(connection: Connection, sql: BoundSql, changes: Changes) 
     ]
 
 
-def _columns(fields: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Mapping[str, list[Any]]:
-    """Rows, turned into one array per column."""
-    return {name: list(column) for name, column in zip(fields, zip(*rows, strict=True), strict=True)}
+_PLAIN_TEXT: Final = frozenset({"chat_id", "user_id", "created_by", "role", "kind"})
+"""Columns whose texts need no quotes in an array."""
+
+
+def _columns(fields: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Mapping[str, Any]:
+    """Rows, turned into one array per column: as PostgreSQL spells it, since psycopg looks at each element for what
+    it is and needs several times as long."""
+    return {name: _array(name, column) for name, column in zip(fields, zip(*rows, strict=True), strict=True)}
+
+
+def _array(name: str, column: Sequence[Any]) -> str | list[Any]:
+    some = next((value for value in column if value is not None), None)
+    if some is None:
+        return "{" + ",".join(["NULL"] * len(column)) + "}"
+    if isinstance(some, int):
+        return "{" + ",".join(["NULL" if value is None else str(value) for value in column]) + "}"
+    if isinstance(some, datetime):
+        return "{" + ",".join(["NULL" if value is None else _quoted_time(value) for value in column]) + "}"
+    if name in _PLAIN_TEXT:
+        assert None not in column
+        return "{" + ",".join(column) + "}"
+    return list(column)
+
+
+@lru_cache(maxsize=4_096)
+def _quoted_time(at: datetime) -> str:
+    return f'"{at.isoformat()}"'

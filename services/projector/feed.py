@@ -39,6 +39,9 @@ BATCH_BYTES: Final = 8 * 1024 * 1024
 PIECE_RECORDS: Final = 500
 """Read and decoded in one go, some 3 ms: between two of them Postgres is handed its next bytes."""
 
+YOUNG_OBJECTS: Final = 500_000
+"""See services.runtime.collector. A batch of a partition is some 20 objects a record until it is decoded, then two."""
+
 
 def outcomes_since_ms() -> int:
     """Outcomes before this are no longer kept."""

@@ -20,7 +20,7 @@ import structlog
 from schemas.topics import topic_specs
 from services.projector.apply import schema_name
 from services.projector.errors import LostRace, ProjectionMissing
-from services.projector.feed import PartitionFeed, TopicId
+from services.projector.feed import YOUNG_OBJECTS, PartitionFeed, TopicId
 from services.projector.migrations import create_projection, index_projection, migrate
 from services.projector.registry import REGISTRY, State, get_projection, version_sql
 from services.projector.settings import topic_names
@@ -115,7 +115,7 @@ async def rebuild(
                     f"chat_v{to_version} is what readers see now; rebuild into another version and cut over to it"
                 )
             run = _Rebuild(to_version, pool, kafka, on_progress, partitions_at_once, max_batch_records)
-            with seldom_collected():
+            with seldom_collected(YOUNG_OBJECTS):
                 return await run.run(state)
 
 

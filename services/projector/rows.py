@@ -118,15 +118,16 @@ def _outcome_row(event: Event, partition: int) -> OutcomeRow:
     seq, position = event.seq, event.position
     command_type: str | None = COMMAND_OF.get(event.type)
     reason: str | None = None
-    if isinstance(body, Duplicate):
-        seq, position = body.seq, body.position
-    elif isinstance(body, Rejected):
-        command_type, reason = body.command_type, body.reason.value
-    elif isinstance(body, int):
-        position = body
+    if command_type is None:
+        if isinstance(body, Duplicate):
+            seq, position = body.seq, body.position
+        elif isinstance(body, Rejected):
+            command_type, reason = body.command_type, body.reason.value
+        elif isinstance(body, int):
+            position = body
     return OutcomeRow(
-        partition, event.index, event.command_id, event.sender_id, command_type, event.kind.value, reason, seq,
-        position, instant(event.at_ms),
+        partition, event.index, event.command_id, event.sender_id, command_type, event.kind, reason, seq, position,
+        instant(event.at_ms),
     )  # fmt: skip
 
 
@@ -171,7 +172,7 @@ class _Batch:
         self._members: dict[tuple[ChatId, UserId], _Member] = {}
         self._messages: list[MessageRow] = []
         self._sent: dict[str, MessageRow] = {}
-        """The same by message id."""
+        """The first `len(self._sent)` of the same by message id: as far as a reply has asked."""
         self._replies: dict[tuple[ChatId, int], _Replies] = {}
 
     def add(self, event: Event) -> None:
@@ -223,17 +224,18 @@ class _Batch:
             replies = self._replies.setdefault((chat_id, root_seq), _Replies())
             replies.count += 1
             replies.position = position
-        message_id = MessageId(event.command_id)
-        message = MessageRow(
-            chat_id, seq, message_id, sender_id, body.text, event.client_generated_id, reply_to, root_seq, 0,
-            body.media_urls or [], body.metadata, at,
-            original_instant(body.original_sent_at) if body.original_sent_at else None, position, position,
+        self._messages.append(
+            MessageRow(
+                chat_id, seq, event.command_id, sender_id, body.text, event.client_generated_id, reply_to, root_seq, 0,
+                body.media_urls or [], body.metadata, at,
+                original_instant(body.original_sent_at) if body.original_sent_at else None, position, position,
+            )
         )  # fmt: skip
-        self._sent[message_id] = message
-        self._messages.append(message)
 
     def _root_seq_of(self, message_id: MessageId, chat_id: ChatId) -> int:
         """Of the first message of the thread of the one that is replied to."""
+        for message in self._messages[len(self._sent) :]:
+            self._sent[message.message_id] = message
         sent = self._sent.get(message_id)
         if sent is not None and sent.chat_id == chat_id:
             return sent.root_seq if sent.root_seq is not None else sent.seq

@@ -68,7 +68,8 @@ class ParticipantMoved(NamedTuple):
 class MessageRow(NamedTuple):
     chat_id: ChatId
     seq: int
-    message_id: MessageId
+    message_id: CommandId
+    """Of its send: a message's identity is its idempotency key."""
     sender_id: UserId
     message_text: str
     client_generated_id: str

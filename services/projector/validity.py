@@ -6,15 +6,17 @@ written and the partition stops exactly there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from msgspec import structs
 
 from schemas.encoding import Record, read_outcome
 from schemas.errors import LogCorrupt, SchemaError, UnknownType
 from schemas.events import EventType, decode_term_opened
 from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge, read_stamp
-from services.projector.events import Event, read_event
+from services.projector.events import Event, decode_event, usual_event
 
 _MOST_DIGITS: Final = 18
 """Of a number in a stamp, as `read_stamp` takes it."""
@@ -47,20 +49,26 @@ def judge_records(start: Position, records: Sequence[Record], *, read_up_to: int
     head, next_offset = start.head, start.next_offset
     events: list[Event] = []
     voids = 0
+    at = 0
     try:
-        for record in records:
-            headers = dict(record.headers)
-            follows = _next_after(head, headers)
-            stamp = follows or read_stamp(record.headers)
-            verdict = Verdict.VALID if follows else judge(head, stamp)
+        while True:
+            head, at = _judge_usual(head, records, at, events)
+            if at:
+                next_offset = records[at - 1].offset + 1
+            if at == len(records):
+                break
+            record = records[at]
+            stamp = read_stamp(record.headers)
+            verdict = judge(head, stamp)
             if verdict is Verdict.VOID:
                 voids += 1
             elif verdict is Verdict.OPENS:
                 head = _opened(head, stamp, record)
             else:
-                events.append(read_event(stamp, record, headers))
+                events.append(decode_event(stamp, read_outcome(record)))
                 head = after(head, stamp, record.timestamp)
             next_offset = record.offset + 1
+            at += 1
     except (LogCorrupt, UnknownType) as error:
         end = Position(next_offset=next_offset, head=head)
         return Judged(events=tuple(events), end=end, voids=voids, stop=error)
@@ -68,19 +76,34 @@ def judge_records(start: Position, records: Sequence[Record], *, read_up_to: int
     return Judged(events=tuple(events), end=end, voids=voids)
 
 
-def _next_after(head: Head, headers: Mapping[str, bytes]) -> Stamp | None:
-    """The stamp of an outcome that says it is the next one, in the very bytes that a writer spells it with: nearly
-    every record is that, and `judge` would find it valid. None of any other; the rule decides on those."""
-    command_offset = headers.get("ce_command")
-    if (
-        command_offset is None
-        or headers.get("ce_id") != b"%d/%d" % (head.term, head.index + 1)
-        or not command_offset.isdigit()
-        or len(command_offset) > _MOST_DIGITS
-        or int(command_offset) <= head.command_offset
-    ):
-        return None
-    return Stamp(head.term, head.index + 1, int(command_offset))
+def _judge_usual(head: Head, records: Sequence[Record], at: int, events: list[Event]) -> tuple[Head, int]:
+    """Goes from record `at` past all that say that they are the next outcome in the very bytes a writer spells it
+    with, and are messages or marks: nearly every record. The rule would find them valid; at any other it stops.
+
+    Gives the head after them and the first record that is not among them; appends their events.
+    """
+    term, index, command_offset, timestamp_ms = structs.astuple(head)
+    while at < len(records):
+        record = records[at]
+        headers = dict(record.headers)
+        command = headers.get("ce_command")
+        if (
+            command is None
+            or headers.get("ce_id") != b"%d/%d" % (term, index + 1)
+            or not command.isdigit()
+            or len(command) > _MOST_DIGITS
+            or int(command) <= command_offset
+        ):
+            break
+        event = usual_event(index + 1, record, headers)
+        if event is None:
+            break
+        events.append(event)
+        index += 1
+        command_offset = int(command)
+        timestamp_ms = max(timestamp_ms, event.at_ms)
+        at += 1
+    return Head(term, index, command_offset, timestamp_ms), at
 
 
 def _opened(head: Head, stamp: Stamp, record: Record) -> Head:

@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-THRESHOLDS: Final = (50_000, 20, 100)
+YOUNG_OBJECTS: Final = 50_000
 
 
 @contextmanager
-def seldom_collected() -> Iterator[None]:
-    """Within the block the collector of this process runs less often; reference counts free everything as ever."""
+def seldom_collected(young_objects: int = YOUNG_OBJECTS) -> Iterator[None]:
+    """Within the block the collector of this process runs less often: when so many objects more were made than freed.
+    Reference counts free everything as ever."""
     before = gc.get_threshold()
-    gc.set_threshold(*THRESHOLDS)
+    gc.set_threshold(young_objects, 20, 100)
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -159,16 +160,21 @@ def test_every_spelling_of_a_stamp_is_judged_by_the_rule(
         ({"value": b""}, "body is none"),
         ({"key": b"no chat"}, "without its key"),
         ({"key": None}, "without its key"),
+        ({"headers": {"ce_sender": b"somebody"}}, "sender is no UUID"),
+        ({"headers": {"ce_seq": b"x"}}, "is no outcome"),
     ],
 )
 def test_a_message_that_no_writer_appends_stops_the_partition_on_the_quick_way_too(
-    changed: dict[str, bytes | None], said: str
+    changed: dict[str, Any], said: str
 ) -> None:
     log = ChatLog()
     log.open()
     chat = log.create(ANNA, "ops")
     log.send(chat, ANNA)
-    records = [*log.events[:2], replace(log.events[2], **changed)]  # type: ignore[arg-type]  # fields by name
+    good = log.events[2]
+    if "headers" in changed:
+        changed = {"headers": list((dict(good.headers) | changed["headers"]).items())}
+    records = [*log.events[:2], replace(good, **changed)]
     judged = judge_records(START, records, read_up_to=3)
     assert isinstance(judged.stop, LogCorrupt)
     assert said in str(judged.stop)
