@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Final
 
 import structlog
@@ -31,7 +32,7 @@ from services.ingest.routes import BODY_LIMIT_BYTES_BY_PATH, ingest_router
 from services.ingest.settings import IngestProcessSettings, IngestSettings
 from services.runtime.auth import Authenticator
 from services.runtime.collector import seldom_collected
-from services.runtime.health import Readiness
+from services.runtime.health import OpsServer, Readiness
 from services.runtime.http import build_app
 from services.runtime.kafka.errors import KafkaUnavailable, TopicsWrong
 from services.runtime.kafka.producer import Producer
@@ -62,6 +63,7 @@ class IngestService:
             topic=self._names.replies,
             reply_partitions=kafka.reply_partitions,
             client_id=client_id,
+            partition=settings.reply_partition,
         )
         publisher = Publisher(
             self._producer,
@@ -159,8 +161,9 @@ class IngestService:
         return None
 
 
-def create_app(settings: IngestProcessSettings) -> tuple[FastAPI, IngestService]:
-    """The application of ingest alone, and the service in it, which is to be started before and stopped after it."""
+def create_app(settings: IngestProcessSettings) -> tuple[FastAPI, IngestService, Readiness]:
+    """The application of ingest alone, the service in it, which is to be started before and stopped after it, and
+    what says whether it is ready."""
     readiness = Readiness()
     service = IngestService(settings.ingest, readiness)
     app = build_app(
@@ -172,27 +175,27 @@ def create_app(settings: IngestProcessSettings) -> tuple[FastAPI, IngestService]
         body_limit_bytes_by_path=BODY_LIMIT_BYTES_BY_PATH,
     )
     app.include_router(service.router)
-    return app, service
+    return app, service, readiness
 
 
 async def run(settings: IngestProcessSettings, supervisor: Supervisor) -> None:
     """Serves until the supervisor says stop: what `lifecycle.run_service` runs. Raises SettingsError as start does."""
-    app, service = create_app(settings)
-    server = HttpServer(
-        app,
-        host=settings.http.host,
-        port=settings.http.port,
-        reuse_port=settings.http.reuse_port,
-    )
-    try:
-        await service.start()
-        await server.start()
-        _log.info("listening", url=server.url)
-        supervisor.start("ingest", service.ended())
-        supervisor.start("http server", server.wait_closed())
-        with seldom_collected():
-            await supervisor.stop_requested()
-    finally:
-        # First the requests, then what they wait for: each gets its answer, or 202.
-        await server.stop(timeout_s=settings.process.shutdown_timeout_s / 2)
-        await service.stop()
+    app, service, readiness = create_app(settings)
+    http = settings.http
+    server = HttpServer(app, host=http.host, port=http.port, reuse_port=http.reuse_port)
+    async with AsyncExitStack() as stack:
+        if http.reuse_port:  # whoever asks at the shared port does not choose whom
+            await stack.enter_async_context(OpsServer(http, readiness, service="ingest"))
+        try:
+            await service.start()
+            # Last: with a shared port the kernel sends requests from the moment it listens.
+            await server.start()
+            _log.info("listening", url=server.url)
+            supervisor.start("ingest", service.ended())
+            supervisor.start("http server", server.wait_closed())
+            with seldom_collected():
+                await supervisor.stop_requested()
+        finally:
+            # First the requests, then what they wait for: each gets its answer, or 202.
+            await server.stop(timeout_s=settings.process.shutdown_timeout_s / 2)
+            await service.stop()

@@ -127,13 +127,22 @@ class Waiters:
 class Replies:
     """Listens for ever, from the end of the partition on; after an outage it goes on where it was."""
 
-    def __init__(self, *, bootstrap_servers: str, topic: str, reply_partitions: int, client_id: str) -> None:
+    def __init__(
+        self,
+        *,
+        bootstrap_servers: str,
+        topic: str,
+        reply_partitions: int,
+        client_id: str,
+        partition: int | None = None,
+    ) -> None:
+        """`partition`: the one to listen on; by chance where none is given."""
         self._bootstrap_servers = bootstrap_servers
         self._topic = topic
         self._client_id = client_id
         instance_id = secrets.token_hex(8)
         self._request_ids = (f"{instance_id}-{n}" for n in itertools.count(1))
-        self._partition = ids.partition_of(instance_id, reply_partitions)
+        self._partition = ids.partition_of(instance_id, reply_partitions) if partition is None else partition
         self._waiters: dict[str, Waiter | Waiters] = {}
         self._position: int | None = None
         self._backoff_s = FIRST_BACKOFF_S

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from services.ingest.preferences import LONGEST_WAIT_S
 from services.runtime.settings import (
@@ -24,6 +24,11 @@ class IngestSettings(Settings):
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
 
+    workers: int = Field(default=1, ge=1, le=256)
+    """Processes that share the port, each with a core of its own to use. Health and metrics of the first are at
+    GAPLESS_OPS_PORT, of the next at the port after it, and so on."""
+    reply_partition: int | None = Field(default=None, ge=0)
+    """Partition of chat.replies that this process listens on. Not set: one by chance."""
     default_wait_s: float = Field(default=2.0, ge=0, le=LONGEST_WAIT_S)
     """How long a request waits for its outcome where `Prefer: wait=N` does not say; then 202."""
     append_timeout_s: PositiveSeconds = 5.0
@@ -38,6 +43,15 @@ class IngestSettings(Settings):
     """Requests of one user per second, sustained; not limited if not set. Scope `producer` is never limited."""
     rate_burst: int = Field(default=50, ge=1)
     """Requests that one user may send at once before the rate counts."""
+
+    @model_validator(mode="after")
+    def _reply_partition_exists(self) -> IngestSettings:
+        if self.reply_partition is not None and self.reply_partition >= self.kafka.reply_partitions:
+            raise ValueError(
+                f"GAPLESS_INGEST_REPLY_PARTITION ({self.reply_partition}) is no partition of chat.replies, which has"
+                f" GAPLESS_KAFKA_REPLY_PARTITIONS ({self.kafka.reply_partitions})"
+            )
+        return self
 
 
 class IngestProcessSettings(Settings):

@@ -7,7 +7,7 @@ needs what another service needs.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -21,15 +21,24 @@ SHUTDOWN_TIMEOUT_S = 10.0
 S = TypeVar("S", bound=Settings)
 
 
-def ingest() -> None:
-    """Takes commands in over HTTP and appends them to chat.commands.
+def ingest(worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False) -> None:
+    """Takes commands in over HTTP and appends them to chat.commands; in GAPLESS_INGEST_WORKERS processes.
 
     Exit code, of all services: 0 stopped when asked, 1 crashed, 2 wrong settings, 3 cut off when stopping.
     """
     from services.ingest.app import run
     from services.ingest.settings import IngestProcessSettings
+    from services.ops.workers import run_ingest_workers, stop_at_end_of_input
 
-    _serve("ingest", IngestProcessSettings, run, lambda settings: settings.logs)
+    async def serve(settings: IngestProcessSettings, supervisor: Supervisor) -> None:
+        if worker:
+            supervisor.start("parent", stop_at_end_of_input(supervisor), may_end=True)
+        if settings.ingest.workers > 1:
+            await run_ingest_workers(settings, supervisor)
+        else:
+            await run(settings, supervisor)
+
+    _serve("ingest", IngestProcessSettings, serve, lambda settings: settings.logs)
 
 
 def sequencer() -> None:

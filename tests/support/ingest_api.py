@@ -78,7 +78,7 @@ def kafka_settings(scene: Scene) -> KafkaSettings:
 @asynccontextmanager
 async def ingest_on(kafka: KafkaSettings, **settings: Any) -> AsyncIterator[IngestApi]:
     """Started before its server as `services.ingest.app.run` does; stopped after it."""
-    app, service = create_app(
+    app, service, _ = create_app(
         IngestProcessSettings(
             ingest=IngestSettings(kafka=kafka, **settings), auth=AuthSettings(secret=SECRET), http=HttpSettings()
         )
