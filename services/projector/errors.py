@@ -3,6 +3,7 @@
 ProjectorError
 ├── LostRace            another process moved the partition on: let it go, nothing was written
 ├── PartitionStopped    the log or the tables are not what they must be: this partition waits for a person
+├── LoadEnded           a process that loads for a rebuild ended by itself
 ├── ProjectionMissing   there is no projection of that version, or it is not what was asked for
 └── SwitchFailed        the views still show what they showed; the message says why and what to do
 """
@@ -20,6 +21,10 @@ class LostRace(ProjectorError):
 
 class PartitionStopped(ProjectorError):
     """Going on would build on something broken. The other partitions are not touched by it."""
+
+
+class LoadEnded(ProjectorError):
+    """A process of a rebuild ended by itself: killed, or by a mistake of ours. What is loaded stays."""
 
 
 class ProjectionMissing(ProjectorError):

@@ -1,41 +1,42 @@
 """Folds the log from its beginning into a second schema, beside the one that serves.
 
 Load without secondary indexes, index, catch up, hand over to the running projectors. Where it is stands in the
-tables: killed anywhere, the next run goes on. By the same feed as the live path, so by the same mapping.
+tables: killed anywhere, the next run goes on. By the same feed as the live path, so by the same mapping. A long log is
+loaded by several processes (load_processes.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-import psycopg
 import structlog
 
 from schemas.topics import topic_specs
 from services.projector.apply import schema_name
-from services.projector.errors import LostRace, ProjectionMissing
-from services.projector.feed import YOUNG_OBJECTS, PartitionFeed, TopicId
+from services.projector.errors import ProjectionMissing
+from services.projector.feed import YOUNG_OBJECTS, TopicId
+from services.projector.load import Loaded, Loader
+from services.projector.load_processes import APPLICATION, load_in_processes
 from services.projector.migrations import create_projection, index_projection, migrate
-from services.projector.registry import REGISTRY, State, get_projection, version_sql
+from services.projector.registry import REGISTRY, State, get_projection, positions, version_sql
 from services.projector.settings import topic_names
-from services.runtime.backoff import Backoff
 from services.runtime.collector import seldom_collected
-from services.runtime.kafka.errors import KafkaError, TopicsWrong
+from services.runtime.kafka.errors import TopicsWrong
+from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import check_topics
 from services.runtime.postgres import Connection, PostgresPool, connect, open_pool
 from services.runtime.settings import KafkaSettings, PostgresSettings
 
-APPLICATION: Final = "gapless-rebuild"
-READ_TIMEOUT_S: Final = 2.0
-MOST_FAILURES: Final = 12
-"""In a row, of one partition, before a rebuild gives up: about a minute. What is loaded stays."""
-BACKOFF_MAX_S: Final = 10.0
+WORTH_A_PROCESS_RECORDS: Final = 100_000
+"""With so many to load for each, further processes are worth their start of about a second."""
+MOST_PROCESSES: Final = 4
 NEAR_RECORDS: Final = 1_000
 """Behind by no more than this, the rest is the projectors' daily work."""
 MOST_ROUNDS: Final = 20
@@ -96,11 +97,14 @@ async def rebuild(
     on_progress: OnProgress = _not_shown,
     partitions_at_once: int = 4,
     max_batch_records: int = 20_000,
+    processes: int | None = None,
 ) -> RebuildProgress:
     """Builds chat_v<to_version> from the log, or goes on with it; on return it is on standby and ready for a cutover.
 
+    `processes`: that load side by side; unless told, one for each core, as far as the log is long enough for it.
     Raises ProjectionMissing (it serves, another rebuild is at it, another mapping began it), PartitionStopped,
-    TopicsWrong; KafkaError, psycopg.Error, TimeoutError where a server stayed away. Running it again goes on.
+    LoadEnded, TopicsWrong; KafkaError, psycopg.Error, TimeoutError where a server stayed away. Running it again goes
+    on.
     """
     async with open_pool(postgres, application_name=APPLICATION, autocommit=True) as pool:
         async with pool.connection() as connection:
@@ -114,7 +118,9 @@ async def rebuild(
                 raise ProjectionMissing(
                     f"chat_v{to_version} is what readers see now; rebuild into another version and cut over to it"
                 )
-            run = _Rebuild(to_version, pool, kafka, on_progress, partitions_at_once, max_batch_records)
+            run = _Rebuild(
+                to_version, pool, kafka, postgres, on_progress, partitions_at_once, max_batch_records, processes
+            )
             with seldom_collected(YOUNG_OBJECTS):
                 return await run.run(state)
 
@@ -125,15 +131,19 @@ class _Rebuild:
         version: int,
         pool: PostgresPool,
         kafka: KafkaSettings,
+        postgres: PostgresSettings,
         on_progress: OnProgress,
         partitions_at_once: int,
         max_batch_records: int,
+        processes: int | None,
     ) -> None:
         self._version = version
         self._pool = pool
         self._kafka = kafka
         self._on_progress = on_progress
-        self._limit = asyncio.Semaphore(partitions_at_once)
+        self._postgres = postgres
+        self._at_once = partitions_at_once
+        self._processes = processes
         self._max_batch_records = max_batch_records
         self._topic = TopicId(kafka)
         self._stage = Stage.LOAD
@@ -144,18 +154,18 @@ class _Rebuild:
 
     async def run(self, state: State) -> RebuildProgress:
         if state is State.BUILDING:
-            await self._fold_all()
+            await self._load_all(first=True)
             self._stage = Stage.INDEX
             await self._index()
             self._stage = Stage.CATCH_UP
             for _ in range(MOST_ROUNDS):
-                if await self._fold_all() <= NEAR_RECORDS:
+                if await self._load_all() <= NEAR_RECORDS:
                     break
             # A crash before this line: the next run goes on building. After it: the projectors feed the version.
             async with self._pool.connection() as connection:
                 await connection.execute(REGISTRY["mark_fed"], {"version": self._version})
         self._stage = Stage.CATCH_UP
-        await self._fold_all()
+        await self._load_all(building=False)
         self._stage = Stage.DONE
         progress = self._tell()
         log.info("rebuilt", projection=schema_name(self._version), records=self._done, seconds=progress.seconds)
@@ -171,58 +181,79 @@ class _Rebuild:
             await connection.execute("RESET statement_timeout")
             await connection.execute("RESET maintenance_work_mem")
 
-    async def _fold_all(self) -> int:
+    async def _load_all(self, *, first: bool = False, building: bool = True) -> int:
         """Every partition up to where its log ended when its turn came; how many records that was."""
         done_before = self._done
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for partition in range(self._kafka.partitions):
-                    tasks.create_task(self._fold(partition))
-        except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from None  # the first one ended the others
+        partitions = range(self._kafka.partitions)
+        processes = await self._useful_processes() if first else 1
+        if processes > 1:
+            await load_in_processes(
+                partitions,
+                processes=processes,
+                at_once=max(1, self._at_once // processes),
+                version=self._version,
+                kafka=self._kafka,
+                postgres=self._postgres,
+                max_batch_records=self._max_batch_records,
+                on_loaded=self._loaded,
+            )
+        else:
+            await self._load_here(partitions, building=building)
         return self._done - done_before
 
-    async def _fold(self, partition: int) -> None:
-        backoff = Backoff(BACKOFF_MAX_S)
-        failures = 0
-        async with self._limit:
-            feed = PartitionFeed(
-                version=self._version,
-                partition=partition,
-                pool=self._pool,
-                kafka=self._kafka,
-                topic=self._topic,
-                durable=False,
-            )
-            try:
-                while True:
-                    before = feed.position
-                    try:
-                        await self._fold_to_end(feed)
-                    except LostRace:
-                        return  # a projector feeds it already: the version was handed over
-                    except (KafkaError, psycopg.OperationalError, OSError, TimeoutError) as error:
-                        failures = failures + 1 if feed.position == before else 0
-                        if failures >= MOST_FAILURES:
-                            raise
-                        log.warning("waiting", partition=partition, error=f"{type(error).__name__}: {error}"[:300])
-                        await backoff.pause()
-                    else:
-                        return
-            finally:
-                await feed.close()
+    async def _useful_processes(self) -> int:
+        if self._processes is not None:
+            return self._processes
+        async with self._pool.connection() as connection:
+            there = await positions(connection, self._version)
+        left = 0
+        for partition in range(self._kafka.partitions):
+            left += max(0, await self._end_of(partition) - there.get(partition, 0))
+        return max(1, min(os.cpu_count() or 1, self._kafka.partitions, MOST_PROCESSES, left // WORTH_A_PROCESS_RECORDS))
 
-    async def _fold_to_end(self, feed: PartitionFeed) -> None:
-        position = await feed.open()
-        end = self._ends[feed.partition] = feed.end_offset
-        self._firsts.setdefault(feed.partition, position.next_offset)
-        while feed.position.next_offset < end:
-            step = await feed.step(max_records=self._max_batch_records, timeout_s=READ_TIMEOUT_S)
-            if step is None:
-                await feed.ask_end()  # nothing came though there is something: raises where Kafka is away
-                continue
-            self._done += step.records
-            self._rows += step.rows
+    async def _end_of(self, partition: int) -> int:
+        reader = PartitionReader(
+            bootstrap_servers=self._kafka.bootstrap_servers,
+            topic=topic_names(self._kafka).events,
+            partition=partition,
+            client_id=f"{self._kafka.client_id}-rebuild",
+        )
+        await reader.start(0)
+        try:
+            _, end = await reader.bounds()
+        finally:
+            await reader.close()
+        return end
+
+    async def _load_here(self, partitions: Iterable[int], *, building: bool) -> None:
+        loader = Loader(
+            version=self._version,
+            pool=self._pool,
+            kafka=self._kafka,
+            topic=self._topic,
+            max_batch_records=self._max_batch_records,
+            building=building,
+            on_loaded=self._loaded,
+        )
+        limit = asyncio.Semaphore(self._at_once)
+
+        async def load(partition: int) -> None:
+            async with limit:
+                await loader.load(partition)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for partition in partitions:
+                    tasks.create_task(load(partition))
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None  # the first one ended the others
+
+    def _loaded(self, loaded: Loaded) -> None:
+        self._ends[loaded.partition] = loaded.end_offset
+        self._firsts.setdefault(loaded.partition, loaded.first_offset)
+        self._done += loaded.records
+        self._rows += loaded.rows
+        if loaded.records:
             self._tell()
 
     def _tell_index(self, name: str) -> None:

@@ -16,8 +16,9 @@ import pytest
 from schemas.ids import ChatId
 from services.projector.app import Projector
 from services.projector.cutover import cutover, drop, projections
-from services.projector.errors import ProjectionMissing, SwitchFailed
+from services.projector.errors import LoadEnded, PartitionStopped, ProjectionMissing, SwitchFailed
 from services.projector.feed import PartitionFeed, TopicId
+from services.projector.load_processes import APPLICATION
 from services.projector.migrations import create_projection, migrate
 from services.projector.rebuild import RebuildProgress, Stage, only_one, rebuild
 from services.projector.registry import State
@@ -223,6 +224,82 @@ async def test_a_rebuild_that_is_killed_in_the_middle_goes_on_where_it_was(kafka
         assert 0 < done.records_done <= total - 280
         await w.rebuild(3)
         await w.equal("chat_v2", "chat_v3")
+
+
+async def test_a_rebuild_by_several_processes_gives_the_tables_of_one(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(400)
+        seen: list[RebuildProgress] = []
+        done = await rebuild(
+            2, kafka=w.kafka, postgres=w.postgres, on_progress=seen.append, max_batch_records=50, processes=2
+        )
+        await w.rebuild(3)
+        await w.equal("chat_v2", "chat_v3")
+        assert done.records_done == done.records_total == sum(len(log.events) for log in w.logs)
+        assert [p.records_done for p in seen] == sorted(p.records_done for p in seen)
+
+
+async def test_what_stops_a_partition_in_another_process_is_told_by_the_rebuild(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(10)
+        w.logs[1].index += 5
+        offset = len(w.logs[1].events)
+        await w.talk(1)
+        with pytest.raises(PartitionStopped, match=f"chat_v2/1 stopped at offset {offset}"):
+            await rebuild(2, kafka=w.kafka, postgres=w.postgres, processes=2)
+        assert await w.state(2) is State.BUILDING
+        assert await _clients(w, APPLICATION) == 0
+
+
+REBUILD_BY_PROCESSES = REBUILD_IN_A_PROCESS.replace("max_batch_records=20,", "max_batch_records=20, processes=2,")
+
+
+async def test_the_processes_of_a_rebuild_end_with_it_and_the_next_one_goes_on(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(500)
+        total = sum(len(log.events) for log in w.logs)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", REBUILD_BY_PROCESSES, w.kafka.model_dump_json(), database,
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            async for line in process.stdout:
+                if int(line) >= 300:
+                    os.kill(process.pid, signal.SIGKILL)
+                    break
+            await process.wait()
+
+        async def nobody_is_left() -> bool:
+            return await _clients(w, APPLICATION) == 0
+
+        await until(nobody_is_left, "the connections of the rebuild gone")
+        done = await w.rebuild()
+        assert 0 < done.records_done <= total - 280
+        await w.rebuild(3)
+        await w.equal("chat_v2", "chat_v3")
+
+
+async def test_a_process_that_is_killed_ends_the_rebuild_with_a_word(
+    kafka: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(10)
+        monkeypatch.setenv("GAPLESS_LOG_LEVEL", "no such level")  # it ends before it says anything
+        with pytest.raises(LoadEnded, match="run the rebuild again"):
+            await rebuild(2, kafka=w.kafka, postgres=w.postgres, processes=2)
+
+
+async def _clients(w: World, application_name: str) -> int:
+    async with w.pool.connection() as connection:
+        row = await (
+            await connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s",
+                [application_name],
+            )
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 async def _latest(connection: Connection, chat: ChatId) -> tuple[int, int, int]:
