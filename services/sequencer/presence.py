@@ -17,13 +17,13 @@ SILENT_BEATS: Final = 5
 """Own beats without one of another's: then it is silent. 600 to 750 ms at the default pace."""
 ALLOWED_BEATS: Final = 15
 """So many more after an own beat that came late: the other may meet the same trouble a moment later."""
-MOST_PATIENCE: Final = 40
-"""Beats: longer than the group's session, so that with someone who stalls all the time the group decides."""
+MOST_PATIENCE: Final = 20
+"""Beats: as long as the group's session, so that with someone who stalls all the time the group decides."""
 CALM_BEATS: Final = 400
 """Own beats after which patience with someone who has not stalled since is halved: a minute."""
-GONE_BEATS: Final = 25
-"""Own beats after which a process is gone, not slow: the group has noticed too. It is no longer counted on as a standby
-(before, it is: a stall shall not make others fold), and to have taken it for silent was right."""
+GONE_BEATS: Final = 13
+"""Own beats after which a process was gone, not slow: two seconds. It is no longer counted on as a standby (before, it
+is: a stall shall not make others fold), and to have taken it for silent was right."""
 FORGOTTEN_BEATS: Final = 400
 """Own beats after which a silent process is forgotten: the group has given its partitions away long ago."""
 

@@ -95,6 +95,8 @@ class Nemesis:
             (1, self._kill_all_sequencers),
             (4, self._stall_one_past_its_session),
             (2, self._stall_one_briefly),
+            (2, self._stall_a_sequencer_again_and_again),
+            (2, self._ask_a_sequencer_to_stop),
             (2, self._stall_one_sequencer_and_kill_another),
             (2, self._delete_state),
             (1, self._bring_old_state_back),
@@ -117,6 +119,25 @@ class Nemesis:
         seconds = self._services_rng.uniform(0.1, SESSION_TIMEOUT_S / 2)
         with self._stalled(self._services_rng.choice(self._services), "stall", seconds):
             await self._wait(seconds)
+
+    async def _stall_a_sequencer_again_and_again(self) -> None:
+        """About as long as its standby has patience: slow and alive, so that it is replaced some of the times."""
+        name, rng = self._services_rng.choice(self._sequencers), self._services_rng
+        for _ in range(rng.randint(2, 6)):
+            seconds = rng.uniform(0.4, 1.2)
+            with self._stalled(name, "short_stall", seconds):
+                await self._wait(seconds)
+            await self._wait(rng.uniform(0.1, 1.0))
+
+    async def _ask_a_sequencer_to_stop(self) -> None:
+        """It hands over to whoever stands by; then it is back."""
+        name = self._services_rng.choice(self._sequencers)
+        pid = self._pid(name)
+        if pid is not None:
+            self._note("stop", process=name, pid=pid)
+            _send(pid, signal.SIGTERM)
+            await self._stack.until(lambda: self._pid(name) != pid, f"{name} stops when asked", 30.0)
+        await self._back(name)
 
     async def _stall_one_sequencer_and_kill_another(self) -> None:
         """Nobody is left for a while; then the zombie and a newborn are there at once."""

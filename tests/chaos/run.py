@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +40,14 @@ READERS: Final = 3
 REPEATS_AT_THE_END: Final = 300
 QUIET_TIMEOUT_S: Final = 180.0
 STACK: Final = ("--brokers", "3", "--sequencers", "2", "--projectors", "2", "--ingests", "2")
-ALARMS: Final = ("partition.stopped", "partition_stopped", "term.surprise", "task_crashed", "service_crashed")
+ALARMS: Final = (
+    "partition.stopped",
+    "partition_stopped",
+    "standby.ended",
+    "term.surprise",
+    "task_crashed",
+    "service_crashed",
+)
 """Log events that a run must not have: each is a mistake of ours or a partition that nobody serves any more."""
 
 
@@ -53,6 +61,8 @@ class Result:
     report: Report
     unanswered: list[str] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
+    called: int = 0
+    """Takeovers by standbys, ahead of the group."""
     verified: dict[str, bool] = field(default_factory=dict)
     """What `gapless log verify` and `gapless projection verify` say."""
 
@@ -66,7 +76,8 @@ class Result:
         return [
             f"seed {self.seed}, {self.seconds / 60:.1f} minutes of faults",
             f"faults: {f.total()}: {', '.join(f'{name} {count}' for name, count in sorted(f.items()))}",
-            f"terms opened {r.terms}, void records {r.voids} (of them openings {r.void_openings})",
+            f"terms opened {r.terms}, {self.called} of them by a standby that was called; void records {r.voids}"
+            f" (of them openings {r.void_openings})",
             f"commands {r.commands}: {', '.join(f'{kind} {count}' for kind, count in sorted(r.outcomes.items()))}",
             f"checked: answers {r.answers}, in real time {r.ordered}, reads {r.reads}, log records read along"
             f" {r.tailed}, rows {r.rows}",
@@ -106,7 +117,8 @@ async def run(folder: Path, *, minutes: float, seed: int) -> Result:
         faults=faults,
         report=report,
         unanswered=stage.unanswered,
-        alarms=_alarms(folder),
+        alarms=[f"{name}: {line[:400]}" for name, line in _said(folder, ALARMS)],
+        called=sum(1 for _ in _said(folder, ("standby.called",))),
         verified=verified,
     )
 
@@ -178,15 +190,14 @@ async def _collect(stack: RunningStack, folder: Path, partitions: int) -> None:
     (folder / "tables.json").write_text(json.dumps(await read_tables(stack.document["postgres"])))
 
 
-def _alarms(folder: Path) -> list[str]:
-    found = []
+def _said(folder: Path, events: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Lines of the services' logs that tell of one of these events, with the log's name."""
     for path in [*sorted((folder / "d" / "logs").glob("*.log")), *sorted(folder.glob("guest-*.log"))]:
         if path.name.startswith(("kafka", "postgres")):
             continue
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            if any(f'"{alarm}"' in line for alarm in ALARMS):
-                found.append(f"{path.name}: {line[:400]}")
-    return found
+            if any(f'"{event}"' in line for event in events):
+                yield path.name, line
 
 
 def _arguments() -> Any:

@@ -140,6 +140,27 @@ MUTANTS: Final = (
         check=f"{PROTOCOL}::test_a_state_that_is_not_of_this_log_is_thrown_away[of another history]",
     ),
     Mutant(
+        name="a standby opens for any term whose writer is silent",
+        file="services/sequencer/presence.py",
+        good="if other.beat.serves.get(partition) == term)",
+        bad="if partition in other.beat.serves)",
+        check="tests/unit/test_sequencer_presence.py::test_only_the_writer_of_the_term_in_the_log_counts",
+    ),
+    Mutant(
+        name="after an own pause the others are judged at once",
+        file="services/sequencer/presence.py",
+        good="        if late and not other.silent:\n",
+        bad="        if False:\n",
+        check="tests/unit/test_sequencer_presence.py::test_after_a_late_beat_of_ones_own_the_others_have_longer",
+    ),
+    Mutant(
+        name="who is asked to stop does not wait for its standby",
+        file="services/sequencer/standby.py",
+        good="writer.term is None or presence.relieved(partition, writer.term)",
+        bad="True",
+        check="tests/crash/test_standby.py::test_one_that_is_asked_to_stop_writes_on_until_the_standby_does",
+    ),
+    Mutant(
         name="a discarded producer keeps its connections",
         file="services/runtime/kafka/discard.py",
         good="    client: Any = producer.client\n",

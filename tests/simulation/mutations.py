@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 from services.sequencer import batch, evolve, recovery, term
+from services.sequencer.presence import Presence
 from services.sequencer.state import Overlay, View
 from services.sequencer.term import Term
 from services.sequencer.writer import PartitionWriter
@@ -155,6 +156,13 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "who lost the hint never looks": (
         Change(owner=Term, name="serve", old="and not self._ours():", new="and False:"),
+    ),
+    "no standby is ever called": (Swap(owner=Presence, name="calls", other=lambda *_: False),),
+    "a standby passes over what it has read": (
+        Change(
+            owner=PartitionWriter, name="_may_open", old="fold_read(found, events.position,",
+            new="fold_read([], events.position,",
+        ),
     ),
 }  # fmt: skip
 """What is got wrong → where."""

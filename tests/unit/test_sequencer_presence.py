@@ -112,13 +112,13 @@ def test_after_a_late_beat_of_ones_own_the_others_have_longer() -> None:
 def test_with_one_that_stalls_again_and_again_patience_doubles_and_comes_back() -> None:
     mine = presence()
     mine.heard(owner())
-    for patience in (SILENT_BEATS, 2 * SILENT_BEATS, 4 * SILENT_BEATS, MOST_PATIENCE):
+    for patience in (SILENT_BEATS, 2 * SILENT_BEATS, MOST_PATIENCE):
         own_beats(mine, patience - 1)
         assert not mine.calls(0, TERM), f"patience is {patience} now"
         own_beats(mine, 1)
         assert mine.calls(0, TERM)
         mine.heard(owner())
-    assert mine.false_alarms == 3, "the last silence was longer than a session"
+    assert mine.false_alarms == 2, "the last silence was too long for one who is only slow"
     for _ in range(8 * CALM_BEATS):
         own_beats(mine, 1)
         mine.heard(owner())
@@ -141,7 +141,7 @@ def test_one_that_stalls_every_two_seconds_for_ten_minutes_costs_a_handful_of_ta
     assert 1 <= calls <= 12
 
 
-def test_one_that_was_away_for_longer_than_a_session_was_no_false_alarm() -> None:
+def test_one_that_was_gone_was_no_false_alarm() -> None:
     mine = presence()
     mine.heard(owner())
     own_beats(mine, GONE_BEATS)
