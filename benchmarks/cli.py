@@ -143,6 +143,15 @@ def recovery(
 
 
 @app.command()
+def depth(as_json: JsonOption = False, commands: CommandsOption = 10_000_000) -> None:
+    """A partition of ten million messages: its rate beside that of the beginning, and memory."""
+    from benchmarks import depth as benchmark
+
+    options = benchmark.Options(commands=commands, window=min(benchmark.Options().window, commands // 3))
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
+@app.command()
 def verify(as_json: JsonOption = False, commands: CommandsOption = 200_000, rounds: RoundsOption = 3) -> None:
     """The proofs of the log and of the read model, beside reading the log."""
     from benchmarks import verify as benchmark
@@ -200,6 +209,15 @@ def takeover(
 
     ways = tuple(benchmark.WAYS) if way == "all" else (way,)
     _print(asyncio.run(benchmark.run(rounds=rounds, ways=ways)).document(), as_json=as_json)
+
+
+@app.command()
+def standby(as_json: JsonOption = False, commands: CommandsOption = 200_000, rounds: RoundsOption = 2) -> None:
+    """What standing by costs: two sequencers with standbys and without."""
+    from benchmarks import standby as benchmark
+
+    options = benchmark.Options(commands=commands, rounds=rounds)
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
 
 
 async def _with_defaults(benchmark: Any, rounds: int | None, ground: Ground) -> DataclassInstance:

@@ -6,6 +6,7 @@ Deterministic: the same numbers give the same records, so that two runs measure 
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -82,14 +83,17 @@ def sends(chats: Sequence[Chat], count: int) -> Iterator[Encoded]:
     """`count` sends to the chats in random order. Each repeat is of any send before it, the oldest as likely as the
     last: a key that was just written is cheaper to find again."""
     chance = random.Random(_SEED)
-    said: list[Encoded] = []
+    chosen = array("I")
+    """By the number of a send, its chat. Of millions, so that the records themselves are not kept."""
     for number in range(count):
-        if said and is_repeat(number):
-            yield chance.choice(said)
-        else:
-            record = chance.choice(chats).send(number)
-            said.append(record)
-            yield record
+        said = _no_repeat(chance.randrange(number)) if is_repeat(number) else number
+        chosen.append(chance.randrange(len(chats)))
+        yield chats[chosen[said]].send(said)
+
+
+def _no_repeat(number: int) -> int:
+    """The number itself, or the one before the repeats that it is among."""
+    return min(number, number // 100 * 100 + 99 - REPEATS_PERCENT)
 
 
 def is_repeat(number: int) -> bool:

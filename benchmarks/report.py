@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from benchmarks.svg import Bar, Line, Panel, bars, percentiles
 
-NAMES: Final = ("sequencer", "ingest", "projector", "live", "history", "unread", "recovery", "verify")
+NAMES: Final = ("sequencer", "ingest", "projector", "live", "history", "unread", "recovery", "verify", "depth")
 RESULTS: Final = Path(__file__).with_name("results")
 PAGE: Final = Path(__file__).parents[1] / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -207,6 +207,24 @@ def _verify(found: Document) -> str:
     )
 
 
+def _depth(found: Document) -> str:
+    rows = [
+        [
+            f"after {_n(found[name]['after'])} commands",
+            f"{_n(found[name]['commands_per_s'])}/s",
+            f"{found[name]['cpu_us_per_command']:.1f} µs",
+            f"{_n(found[name]['memory_mb'])} MB",
+        ]
+        for name in ("early", "late")
+    ]
+    return (
+        "### Depth\n\n"
+        + _table(["one partition", "commands", "CPU each", "memory"], rows)
+        + f"\nLate to early: {found['ratio']:.0%}. Memory of the sequencer in the whole pass: at most"
+        f" {_n(found['memory_mb'])} MB.\n"
+    )
+
+
 _SECTIONS: Final = {
     "sequencer": _sequencer,
     "ingest": _ingest,
@@ -216,6 +234,7 @@ _SECTIONS: Final = {
     "unread": _unread,
     "recovery": _recovery,
     "verify": _verify,
+    "depth": _depth,
 }
 
 

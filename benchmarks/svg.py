@@ -76,7 +76,7 @@ def percentiles(title: str, lines: Sequence[Line]) -> str:
     for percentile, name in ((0, "min"), (50, "p50"), (90, "p90"), (99, "p99"), (99.9, "p99.9"), (100, "max")):
         at = x(percentile)
         drawn.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{top}" y2="{bottom}" stroke="#e3e6ea"/>')
-        drawn.append(_text(at, bottom + 20, name, anchor="middle"))
+        drawn.append(_text(at, bottom + 20, name, anchor="end" if percentile == 100 else "middle"))
     for number, line in enumerate(lines):
         colour = LINES[number % len(LINES)]
         path = " ".join(f"{x(p):.1f},{y(ms):.1f}" for p, ms in line.points)
