@@ -1,9 +1,9 @@
 """Processes that load partitions for a rebuild, side by side: one process alone keeps only one core busy.
 
-The one that rebuilds starts them, says on their standard input which partition is next, and reads on their standard
-output how far they are; both are lines of JSON. Each is a Loader and no more: the guard of each batch holds between
-processes as it does between projectors. When the one that rebuilds ends, however it does, their input ends, and so
-do they, at whole batches.
+The one that rebuilds loads as well. It starts the others, says on their standard input which partition is next, and
+reads on their standard output how far they are; both are lines of JSON. Each is a Loader and no more: the guard of
+each batch holds between processes as it does between projectors. When the one that rebuilds ends, however it does,
+their input ends, and so do they, at whole batches.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final, NoReturn
 
@@ -49,7 +48,7 @@ _STOP_TIMEOUT_S: Final = 5.0
 
 
 async def load_in_processes(
-    partitions: Sequence[int],
+    left: deque[int],
     *,
     processes: int,
     at_once: int,
@@ -59,10 +58,11 @@ async def load_in_processes(
     max_batch_records: int,
     on_loaded: OnLoaded,
 ) -> None:
-    """Loads these partitions of a version that is being built, `at_once` at a time in each process.
+    """Loads the partitions that are `left`, `at_once` at a time in each process, of a version that is being built.
+    Whoever takes one out of `left`, these or others, loads it.
 
-    Raises what Loader.load raises, as _KINDS has it; LoadEnded where a process ended by itself. The first failure
-    ends all of them.
+    Raises a group of what Loader.load raises, as _KINDS has it; LoadEnded in it where a process ended by itself. The
+    first failure ends all of them.
     """
     assert processes > 0
     assert at_once > 0
@@ -72,13 +72,9 @@ async def load_in_processes(
         "postgres": postgres.model_dump(mode="json") | {"dsn": postgres.dsn.get_secret_value()},
         "max_batch_records": max_batch_records,
     }
-    left = deque(partitions)
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(processes):
-                group.create_task(_one_process(task, left, at_once, on_loaded))
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None  # the first one ended the others
+    async with asyncio.TaskGroup() as group:
+        for _ in range(processes):
+            group.create_task(_one_process(task, left, at_once, on_loaded))
 
 
 async def _one_process(task: dict[str, Any], left: deque[int], at_once: int, on_loaded: OnLoaded) -> None:
@@ -91,6 +87,9 @@ async def _one_process(task: dict[str, Any], left: deque[int], at_once: int, on_
     under_way = 0
     try:
         _say(process.stdin, task)
+        ready = await process.stdout.readline()  # no partition waits for a process that is still starting
+        if not ready:
+            raise await _ended(process)
         while True:
             while left and under_way < at_once:
                 _say(process.stdin, left.popleft())
@@ -102,10 +101,7 @@ async def _one_process(task: dict[str, Any], left: deque[int], at_once: int, on_
                 return
             line = await process.stdout.readline()
             if not line:
-                raise LoadEnded(
-                    f"a process that loaded v{task['version']} ended with {await process.wait()}; its log is above;"
-                    " what is loaded stays, run the rebuild again"
-                )
+                raise await _ended(process)
             said = json.loads(line)
             if "raised" in said:
                 raise _RAISED[said["raised"]](said["text"])
@@ -118,6 +114,13 @@ async def _one_process(task: dict[str, Any], left: deque[int], at_once: int, on_
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+async def _ended(process: asyncio.subprocess.Process) -> LoadEnded:
+    return LoadEnded(
+        f"a process that loads for this rebuild ended with {await process.wait()}; its own words are above; what is"
+        " loaded stays, run the rebuild again"
+    )
 
 
 def _say(pipe: asyncio.StreamWriter, message: object) -> None:
@@ -150,6 +153,7 @@ async def _serve() -> None:
             building=True,
             on_loaded=lambda loaded: _tell({"loaded": asdict(loaded)}),
         )
+        _tell("ready")
         loads: set[asyncio.Task[None]] = set()
         while line := await lines.readline():
             loads.add(asyncio.create_task(_load(loader, json.loads(line))))

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -101,7 +102,8 @@ async def rebuild(
 ) -> RebuildProgress:
     """Builds chat_v<to_version> from the log, or goes on with it; on return it is on standby and ready for a cutover.
 
-    `processes`: that load side by side; unless told, one for each core, as far as the log is long enough for it.
+    `processes`: that load side by side, with this one; unless told, one for each core, as far as the log is long
+    enough for it.
     Raises ProjectionMissing (it serves, another rebuild is at it, another mapping began it), PartitionStopped,
     LoadEnded, TopicsWrong; KafkaError, psycopg.Error, TimeoutError where a server stayed away. Running it again goes
     on.
@@ -184,21 +186,17 @@ class _Rebuild:
     async def _load_all(self, *, first: bool = False, building: bool = True) -> int:
         """Every partition up to where its log ended when its turn came; how many records that was."""
         done_before = self._done
-        partitions = range(self._kafka.partitions)
+        left = deque(range(self._kafka.partitions))
         processes = await self._useful_processes() if first else 1
-        if processes > 1:
-            await load_in_processes(
-                partitions,
-                processes=processes,
-                at_once=max(1, self._at_once // processes),
-                version=self._version,
-                kafka=self._kafka,
-                postgres=self._postgres,
-                max_batch_records=self._max_batch_records,
-                on_loaded=self._loaded,
-            )
-        else:
-            await self._load_here(partitions, building=building)
+        at_once = max(1, min(self._at_once, self._kafka.partitions) // processes)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(at_once):
+                    tasks.create_task(self._load_here(left, building=building))
+                if processes > 1:
+                    tasks.create_task(self._load_beside(left, processes - 1, at_once))
+        except BaseExceptionGroup as failed:
+            raise _first_of(failed) from None  # it ended the others
         return self._done - done_before
 
     async def _useful_processes(self) -> int:
@@ -225,7 +223,7 @@ class _Rebuild:
             await reader.close()
         return end
 
-    async def _load_here(self, partitions: Iterable[int], *, building: bool) -> None:
+    async def _load_here(self, left: deque[int], *, building: bool) -> None:
         loader = Loader(
             version=self._version,
             pool=self._pool,
@@ -235,18 +233,20 @@ class _Rebuild:
             building=building,
             on_loaded=self._loaded,
         )
-        limit = asyncio.Semaphore(self._at_once)
+        while left:
+            await loader.load(left.popleft())
 
-        async def load(partition: int) -> None:
-            async with limit:
-                await loader.load(partition)
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for partition in partitions:
-                    tasks.create_task(load(partition))
-        except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from None  # the first one ended the others
+    async def _load_beside(self, left: deque[int], processes: int, at_once: int) -> None:
+        await load_in_processes(
+            left,
+            processes=processes,
+            at_once=at_once,
+            version=self._version,
+            kafka=self._kafka,
+            postgres=self._postgres,
+            max_batch_records=self._max_batch_records,
+            on_loaded=self._loaded,
+        )
 
     def _loaded(self, loaded: Loaded) -> None:
         self._ends[loaded.partition] = loaded.end_offset
@@ -270,6 +270,11 @@ class _Rebuild:
         )
         self._on_progress(progress)
         return progress
+
+
+def _first_of(failed: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = failed.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 @asynccontextmanager
