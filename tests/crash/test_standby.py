@@ -122,6 +122,8 @@ def test_a_standby_takes_over_from_one_that_fell_silent_though_the_group_says_no
 
 
 def test_one_that_is_asked_to_stop_writes_on_until_the_standby_does(kafka: str, tmp_path: Path) -> None:
+    """The standby stands still for half a second, less than makes it silent: meanwhile the old owner decides."""
+
     async def main() -> None:
         async with Scene.on(kafka, partitions=2) as scene:
             chat = await scene.create("hand-over")
@@ -130,12 +132,18 @@ def test_one_that_is_asked_to_stop_writes_on_until_the_standby_does(kafka: str, 
                     while len(sent) < 5:
                         await asyncio.sleep(0.05)
                     before = await terms(scene, chat.partition)
+                    standby.process.send_signal(signal.SIGSTOP)
                     owner.process.terminate()
+                    asked = len(sent) + 1  # one may be on its way
+                    await asyncio.sleep(0.5)  # the standstill itself
+                    standby.process.send_signal(signal.SIGCONT)
                     assert await asyncio.wait_for(owner.process.wait(), DEADLINE_S) == 0
                     assert await serves(standby, chat.partition), "it did not leave before it was relieved"
                     assert await called(standby, chat.partition) == 1, "by the beats; the group's word came later"
                     assert await terms(scene, chat.partition) == before + 1
-                await each_has_one_outcome(scene, chat, sent)
+                valid = await each_has_one_outcome(scene, chat, sent)
+                by_the_old = {e.stamp.command_offset for e in valid if e.stamp.term == before}
+                assert sent[asked] in by_the_old, "it went on deciding after it was asked to stop"
 
     asyncio.run(main())
 
