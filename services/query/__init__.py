@@ -6,7 +6,7 @@ belong to the same moment, and a reader never steps back over a switch. Membersh
 never was a member gets the answer of a chat that does not exist. `Gapless-At-Least` waits, bounded, until the
 snapshot itself holds the asked outcome. A crash at any line loses nothing: whoever asks again is answered.
 
-Read in this order: routes and parameters (what can be asked), reads (which statements answer it), sql/, snapshot
-(how they are run), at_least (waiting), windows and cursors (paging, pure), ticks and shapes (rows to JSON, pure),
-errors and refusals, app (life).
+Read in this order: routes, parameters and plain_requests (what can be asked), reads (which statements answer it),
+sql/, snapshot (how they are run), at_least (waiting), windows and cursors (paging, pure), ticks and shapes (rows to
+JSON, pure), errors and refusals, app (life).
 """

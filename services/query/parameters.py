@@ -16,6 +16,7 @@ from services.query.windows import MAX_SEQ, Window
 
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
+AT_LEAST_CHARACTERS = 64
 
 
 def _wire_uuid(text: str) -> str:
@@ -34,7 +35,7 @@ AtLeastHeader = Annotated[
     str | None,
     Header(
         alias=HEADER,
-        max_length=64,
+        max_length=AT_LEAST_CHARACTERS,
         description="A token `P:index`, as a command's answer gives it: the answer is from a snapshot that holds it.",
     ),
 ]

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from json.encoder import encode_basestring as quoted
 from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from msgspec.json import encode
 
 from services.query.ticks import Ticks, tick
 from services.query.windows import Page
@@ -22,13 +24,23 @@ MESSAGE_COLUMNS: Final = 14
 """seq, message_id, sender_id, message_text, client_generated_id, reply_to_message_id, reply_count, media_urls,
 metadata (as JSON text), sent_at, edited_at, deleted_at, position, changed_position."""
 
+_UTC_ZONES: Final = frozenset({UTC, ZoneInfo("UTC"), ZoneInfo("Etc/UTC")})
+"""What psycopg gives where the server's time zone is UTC."""
+
 SEQ: Final = 0
 SENDER_ID: Final = 2
 
 
 def instant(at: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    """RFC 3339 in UTC with milliseconds. A page has a hundred of them: what is UTC already is not converted again."""
+    if at.tzinfo not in _UTC_ZONES:
+        at = at.astimezone(UTC)
+    return at.replace(tzinfo=None).isoformat("T", "milliseconds") + "Z"
+
+
+def quoted(text: str) -> str:
+    """A JSON string; msgspec writes it as `json` does, in a third of the time."""
+    return encode(text).decode()
 
 
 def message(chat_id: str, row: Row, status: str) -> str:

@@ -90,11 +90,16 @@ class DirectAnswer(NamedTuple):
     body: bytes
 
 
+class NotDirect(Exception):
+    """Raised by `respond` for a request that FastAPI is to answer in its own way: one with something wrong in it, say,
+    that FastAPI describes well. Only before the body is read."""
+
+
 class DirectRoute(APIRoute):
     """Subclasses say how a request is answered; the endpoint's signature says it to OpenAPI."""
 
     async def respond(self, request: DirectRequest) -> DirectAnswer:
-        """Raises Problem, which is answered as it says."""
+        """Raises Problem, which is answered as it says, or NotDirect (then `get_route_handler` is to be FastAPI's)."""
         raise NotImplementedError
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -132,7 +137,10 @@ class DirectRoutes:
             match = pattern.match(path)
             if match is not None:
                 scope["route"] = route
-                await _answer(route, DirectRequest(scope, receive, match.groupdict()), send)
+                try:
+                    await _answer(route, DirectRequest(scope, receive, match.groupdict()), send)
+                except NotDirect:
+                    break
                 return
         await self._app(scope, receive, send)
 

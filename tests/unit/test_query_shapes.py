@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -158,3 +159,16 @@ def test_a_status_never_hides_that_the_id_was_accepted(
 
 def test_a_command_without_any_outcome_has_no_status() -> None:
     assert shapes.command_status(None, None) is None
+
+
+def test_every_character_is_quoted_as_json_does() -> None:
+    for first in range(0, 0x110000, 256):
+        if not 0xD800 <= first < 0xE000:
+            text = "".join(chr(code) for code in range(first, first + 256))
+            assert shapes.quoted(text) == json.dumps(text, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("zone", [UTC, ZoneInfo("UTC"), ZoneInfo("Europe/Berlin"), timezone(timedelta(hours=-7))])
+def test_a_time_is_told_in_utc_whatever_zone_it_is_in(zone: tzinfo) -> None:
+    at = datetime(2026, 1, 31, 12, 0, 0, 45_999, tzinfo=UTC).astimezone(zone)
+    assert shapes.instant(at) == "2026-01-31T12:00:00.045Z"
