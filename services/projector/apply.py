@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import psycopg
@@ -172,7 +173,7 @@ async def _change_rows(connection: Connection, sql: BoundSql, changes: Changes) 
         ("roots_replied", RootReplied._fields, changes.roots_replied),
     )
     return [
-        _Answer(block, len(rows), await connection.execute(sql[block], _columns(fields, rows)))
+        _Answer(block, len(rows), await connection.execute(sql[block], _columns(fields, sorted(rows, key=_in_table))))
         for block, fields, rows in parts
         if rows
     ]
@@ -180,6 +181,10 @@ async def _change_rows(connection: Connection, sql: BoundSql, changes: Changes) 
 
 _PLAIN_TEXT: Final = frozenset({"chat_id", "user_id", "created_by", "role", "kind"})
 """Columns whose texts need no quotes in an array."""
+
+
+_in_table: Final = itemgetter(0, 1)
+"""In the order of the primary keys: neighbours lie in one page of their index."""
 
 
 def _columns(fields: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Mapping[str, Any]:
