@@ -21,6 +21,8 @@ class Beat(Struct, frozen=True, kw_only=True):
     """Of one life of a process: never used again."""
     name: str
     """Of the place it runs at, the same after a restart there."""
+    number: int
+    """1, 2, 3 … in the order this process sent them: one that lands after a later one is of the past."""
     serves: Mapping[int, int]
     """Partition → the term it writes in there."""
     stands_by: Set[int]
@@ -38,6 +40,7 @@ def encode_beat(beat: Beat) -> bytes:
     document: dict[str, object] = {
         "process": beat.process,
         "name": beat.name,
+        "number": beat.number,
         "serves": {str(partition): term for partition, term in sorted(beat.serves.items())},
         "stands_by": sorted(beat.stands_by),
     }
@@ -52,6 +55,7 @@ def decode_beat(raw: bytes) -> Beat:
         return Beat(
             process=str(document["process"]),
             name=str(document["name"]),
+            number=int(document["number"]),
             serves={int(partition): int(term) for partition, term in document["serves"].items()},
             stands_by=frozenset(int(partition) for partition in document["stands_by"]),
             leaving=document.get("leaving") is True,

@@ -60,6 +60,7 @@ class Beats:
         self._on_news = on_news
         self._every_s = every_s
         self._leaving = False
+        self._number = 0
         self._news = asyncio.Event()
 
     async def run(self) -> None:
@@ -92,9 +93,11 @@ class Beats:
             if not extra:
                 regular_s = now_s
             serves, stands_by = self._state()
+            self._number += 1
             beat = Beat(
                 process=self._process,
                 name=self._name,
+                number=self._number,
                 serves=serves,
                 stands_by=stands_by,
                 leaving=self._leaving,

@@ -58,6 +58,8 @@ class Presence:
         self._name = name
         self._standbys = standbys
         self._others: dict[str, _Other] = {}
+        self._own_number = 0
+        """Of the last of our own beats that we heard."""
         self.version = 0
         """Grows whenever an answer may have changed."""
         self.false_alarms = 0
@@ -69,18 +71,22 @@ class Presence:
         return sum(1 for other in self._others.values() if not other.silent)
 
     def heard(self, beat: Beat) -> None:
-        """The next beat of the topic."""
+        """The next beat of the topic. One that an append left behind and that lands late says nothing."""
         if beat.process != self._process:
             self._heard_other(beat)
-        elif not beat.extra:
-            for other in list(self._others.values()):
-                self._missed(other, late=beat.late)
+        elif beat.number > self._own_number:
+            self._own_number = beat.number
+            if not beat.extra:
+                for other in list(self._others.values()):
+                    self._missed(other, late=beat.late)
 
     def _heard_other(self, beat: Beat) -> None:
         other = self._others.get(beat.process)
         if other is None:
             self._others[beat.process] = _Other(beat)
             self.version += 1
+            return
+        if beat.number <= other.beat.number:
             return
         news = other.missed >= GONE_BEATS or _says(beat) != _says(other.beat)
         if other.silent and other.missed < GONE_BEATS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Final
 
 import pytest
@@ -22,6 +23,7 @@ from services.sequencer.presence import (
 
 PARTITIONS: Final = range(64)
 TERM: Final = 7
+NUMBERS: Final = count(1)
 
 
 def beat(
@@ -36,6 +38,7 @@ def beat(
     return Beat(
         process=f"p-{name}",
         name=name,
+        number=next(NUMBERS),
         serves=serves or {},
         stands_by=stands_by,
         leaving=leaving,
@@ -52,8 +55,8 @@ def owner(*, leaving: bool = False) -> Beat:
     return beat("owner", {0: TERM}, leaving=leaving)
 
 
-def own_beats(mine: Presence, count: int, name: str = "me") -> None:
-    for _ in range(count):
+def own_beats(mine: Presence, times: int, name: str = "me") -> None:
+    for _ in range(times):
         mine.heard(beat(name))
 
 
@@ -164,11 +167,24 @@ def test_one_that_speaks_at_least_now_and_then_is_never_taken_for_silent(runs: l
     """Any interleaving with fewer own beats between two of the other's than make silence."""
     mine = presence()
     mine.heard(owner())
-    for late, count in runs:
-        own_beats(mine, count - 1)
+    for late, times in runs:
+        own_beats(mine, times - 1)
         mine.heard(beat("me", late=late))
         assert not mine.calls(0, TERM)
         mine.heard(owner())
+
+
+def test_a_beat_that_lands_late_is_no_sign_of_life_and_no_time() -> None:
+    mine = presence()
+    former, stray = beat("owner", {0: TERM - 1}), beat("me")
+    mine.heard(owner())
+    own_beats(mine, SILENT_BEATS - 1)
+    mine.heard(stray)
+    assert not mine.calls(0, TERM)
+    own_beats(mine, 1)
+    mine.heard(former)
+    assert mine.calls(0, TERM)
+    assert not mine.calls(0, TERM - 1)
 
 
 # --- calls ----------------------------------------------------------------------------------------------------------
@@ -340,8 +356,8 @@ def test_a_beat_is_read_as_it_was_written(
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"{}", b"[]", b"null", b'"x"', b"\xff", b'{"process":"a","name":"b","serves":[],"stands_by":[]}',
-     b'{"process":"a","name":"b","serves":{"x":1},"stands_by":[]}', b"[" * 100_000],
+    [b"", b"{}", b"[]", b"null", b'"x"', b"\xff", b'{"process":"a","name":"b","number":1,"serves":[],"stands_by":[]}',
+     b'{"process":"a","name":"b","number":1,"serves":{"x":1},"stands_by":[]}', b"[" * 100_000],
 )  # fmt: skip
 def test_what_is_no_beat_is_told_by_one_error(raw: bytes) -> None:
     with pytest.raises(ValueError):
