@@ -19,7 +19,6 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 import structlog
-from psycopg import AsyncConnection
 from psycopg_pool import PoolTimeout
 
 from services.query.at_least import HeadWatch, Token
@@ -33,6 +32,7 @@ from services.query.metrics import (
     SNAPSHOT_SECONDS,
     SNAPSHOT_WAIT_SECONDS,
 )
+from services.query.pipeline import Pipelines
 from services.query.settings import QuerySettings
 from services.runtime.postgres import PostgresPool, open_pool
 from services.runtime.sql import load_sql
@@ -56,6 +56,11 @@ class Ask(NamedTuple):
     parameters: Mapping[str, object]
 
 
+_BEGIN: Final = Ask("begin", {})
+_LOCK: Final = Ask("lock_projection", {})
+_COMMIT: Final = Ask("commit", {})
+
+
 class Snapshots:
     """Runs reads on a pool of connections. Shared by all requests of a process."""
 
@@ -66,8 +71,8 @@ class Snapshots:
         self._pool: PostgresPool | None = None
         self._away = False
         self._ending: set[asyncio.Task[list[list[Row]]]] = set()
-        # As text, made once: psycopg keeps what it parsed of a query by its text.
-        self._sql = {name: block.as_string(None) for name, block in load_sql("services.query.sql").bind().items()}
+        blocks = load_sql("services.query.sql").bind()
+        self._pipelines = Pipelines({name: block.as_string(None) for name, block in blocks.items()})
 
     async def open(self) -> None:
         """Open the pool; connections are made behind it, even while Postgres is away."""
@@ -186,17 +191,8 @@ class Snapshots:
         async with self._pool.connection() as connection:
             began_at_s = time.perf_counter()
             SNAPSHOT_WAIT_SECONDS.observe(began_at_s - wanted_at_s)
-            answers = await self._pipelined(connection, asks)
+            answers = (await self._pipelines.run(connection, (_BEGIN, _LOCK, *asks, _COMMIT)))[2:-1]
             SNAPSHOT_SECONDS.observe(time.perf_counter() - began_at_s)
         for ask, rows in zip(asks, answers, strict=True):
             ROWS_RETURNED.labels(statement=ask.statement).inc(len(rows))
         return answers
-
-    async def _pipelined(self, connection: AsyncConnection[Row], asks: Sequence[Ask]) -> list[list[Row]]:
-        sql = self._sql
-        async with connection.pipeline():
-            await connection.execute(sql["begin"], prepare=True)
-            await connection.execute(sql["lock_projection"], prepare=True)
-            cursors = [await connection.execute(sql[name], parameters, prepare=True) for name, parameters in asks]
-            await connection.execute(sql["commit"], prepare=True)
-        return [await cursor.fetchall() for cursor in cursors]

@@ -1,0 +1,137 @@
+"""Prepared statements sent to Postgres together, and their rows: on psycopg's own ground, without its cursors.
+
+psycopg's pipeline makes a cursor, a converted query and several waits for each statement; for six statements of which
+three only frame the others, that is half the time of a page. Here they are one write and one wait, on the libpq
+interface that psycopg offers (`psycopg.pq`), and rows are made by its own loaders.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+import psycopg
+from psycopg import AsyncConnection, abc, errors, pq
+from psycopg.adapt import Transformer
+from psycopg.types.numeric import Int8
+from psycopg.waiting import Ready, Wait
+
+Row = tuple[Any, ...]
+
+INT8_OID: Final = 20
+FROM_CONTEXT: Final = 0
+"""The server finds the type, as it does for a literal in quotes."""
+
+_PLACEHOLDER: Final = re.compile(r"%\((\w+)\)s")
+
+
+class Statement(NamedTuple):
+    """A statement as the server takes it: `$1`, `$2` … for the parameters named here."""
+
+    text: bytes
+    parameters: tuple[str, ...]
+
+
+def statement_of(text: str) -> Statement:
+    """From a block with `%(name)s`; a name that comes twice is one parameter."""
+    names: list[str] = []
+
+    def numbered(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            names.append(match[1])
+        return f"${names.index(match[1]) + 1}"
+
+    return Statement(_PLACEHOLDER.sub(numbered, text).encode(), tuple(names))
+
+
+class Pipelines:
+    """Runs lists of statements, and knows what each connection has prepared."""
+
+    def __init__(self, statements: Mapping[str, str]) -> None:
+        self._statements = {name: statement_of(text) for name, text in statements.items()}
+        self._prepared: WeakKeyDictionary[AsyncConnection[Row], dict[str, bytes]] = WeakKeyDictionary()
+        self._names = 0
+
+    async def run(
+        self, connection: AsyncConnection[Row], asks: Sequence[tuple[str, Mapping[str, object]]]
+    ) -> list[list[Row]]:
+        """The rows of each statement, in order.
+
+        Raises psycopg.Error as a cursor would, for the first statement that failed; a transaction that was open is
+        then to be rolled back.
+        """
+        async with connection.lock:
+            results = await connection.wait(self._communicate(connection, asks))
+        transformer = Transformer(connection)
+        return [_rows(transformer, result) for result in results]
+
+    def _communicate(
+        self, connection: AsyncConnection[Row], asks: Sequence[tuple[str, Mapping[str, object]]]
+    ) -> Generator[Wait, Ready | int, list[pq.abc.PGresult]]:
+        """psycopg's protocol between what talks to libpq and what waits: yields what to wait for."""
+        pgconn = connection.pgconn
+        prepared = self._prepared.setdefault(connection, {})
+        fresh: dict[str, bytes] = {}
+        expected: list[bool] = []
+        """Of each answer to come, whether its rows are wanted."""
+        # Before anything is sent: a value that cannot be written must not leave half a pipeline behind.
+        bound = [[str(values[key]).encode() for key in self._statements[name].parameters] for name, values in asks]
+        pgconn.enter_pipeline_mode()
+        for (name, values), written in zip(asks, bound, strict=True):
+            statement = self._statements[name]
+            place = prepared.get(name) or fresh.get(name)
+            if place is None:
+                # Kept only if all goes well: a name that may or may not be taken is never used again.
+                self._names += 1
+                place = fresh[name] = b"gapless%d" % self._names
+                types = [INT8_OID if isinstance(values[key], Int8) else FROM_CONTEXT for key in statement.parameters]
+                pgconn.send_prepare(place, statement.text, types)
+                expected.append(False)
+            pgconn.send_query_prepared(place, written)
+            expected.append(True)
+        pgconn.pipeline_sync()
+        while pgconn.flush():
+            if (yield Wait.RW) & Ready.R:
+                pgconn.consume_input()
+        results: list[pq.abc.PGresult] = []
+        failed: pq.abc.PGresult | None = None
+        for wanted in expected:
+            result = yield from _next_result(pgconn)
+            if failed is None and result.status not in _GOOD:
+                failed = result
+            if wanted:
+                results.append(result)
+        yield from _next_result(pgconn)  # the end of the pipeline
+        pgconn.exit_pipeline_mode()
+        if failed is not None:
+            raise errors.error_from_result(failed, encoding="utf-8")
+        prepared.update(fresh)
+        return results
+
+
+_GOOD: Final = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
+
+
+def _next_result(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready | int, pq.abc.PGresult]:
+    """The answer to one command, or the end of the pipeline. Raises psycopg.OperationalError where there is no more
+    connection."""
+    while True:
+        while pgconn.is_busy():
+            yield Wait.R
+            pgconn.consume_input()
+        result = pgconn.get_result()
+        if result is not None:
+            return result
+        # Nothing stands between the answers of two commands; of a connection that broke, nothing comes for ever.
+        if pgconn.status == pq.ConnStatus.BAD:
+            raise psycopg.OperationalError("the connection broke")
+
+
+def _rows(transformer: abc.Transformer, result: pq.abc.PGresult) -> list[Row]:
+    if not result.nfields:
+        return []
+    transformer.set_pgresult(result)
+    rows: list[Row] = transformer.load_rows(0, result.ntuples, tuple)
+    return rows
