@@ -33,7 +33,7 @@ class IngestSettings(Settings):
     """How long a request waits for its outcome where `Prefer: wait=N` does not say; then 202."""
     append_timeout_s: PositiveSeconds = 5.0
     """How long Kafka may take to acknowledge a command; longer means unknown, and 503."""
-    max_appends: int = Field(default=5_000, ge=1)
+    max_appends: int = Field(default=20_000, ge=1)
     """Commands on their way to Kafka at once; one more is answered 503."""
     max_append_bytes: int = Field(default=64 * 1024 * 1024, ge=512 * 1024)
     """The same in bytes of their bodies."""
