@@ -143,6 +143,20 @@ def recovery(
 
 
 @app.command()
+def receipts(
+    as_json: JsonOption = False,
+    members: Annotated[int, typer.Option(min=10, help="Of the one chat.")] = 10_000,
+    marks: Annotated[int, typer.Option(min=1, help="So many a second, by the members in turn.")] = 2_000,
+    seconds: Annotated[int, typer.Option(min=3, help="Of each part: without marks, and with them.")] = 30,
+) -> None:
+    """Ten messages a second in a chat of ten thousand, without marks and with everybody marking."""
+    from benchmarks import receipts as benchmark
+
+    options = benchmark.Options(members=members, marks_per_s=marks, seconds=seconds)
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
+@app.command()
 def depth(as_json: JsonOption = False, commands: CommandsOption = 10_000_000) -> None:
     """A partition of ten million messages: its rate beside that of the beginning, and memory."""
     from benchmarks import depth as benchmark

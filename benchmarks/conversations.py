@@ -9,13 +9,14 @@ import random
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha1
 from itertools import chain
 from typing import Final
 from uuid import UUID
 
 from benchmarks.filling import Load, built
 from schemas import ids
-from schemas.bodies import ChatCreate, CommandType, MessageSend, canonical_body
+from schemas.bodies import Body, ChatCreate, CommandType, MemberAdd, MessageSend, canonical_body
 from schemas.encoding import Command, Encoded, encode_command
 from schemas.ids import ChatId, UserId
 
@@ -121,18 +122,30 @@ def chats_in(partitions: int, chats: int, partition: int) -> int:
     return chats // partitions + (partition < chats % partitions)
 
 
+def add_member(chat: Chat, user_id: UserId) -> Encoded:
+    """The command by which the chat's owner adds somebody."""
+    return _command(chat.chat_id, chat.members[0], CommandType.MEMBER_ADD, MemberAdd(user_id=user_id, role="member"))
+
+
 def _chat(chat_id: ChatId, members: Sequence[UserId]) -> Chat:
     body = ChatCreate(kind="group", name="bench", members=list(members[1:]))
-    creation = encode_command(
+    creation = _command(chat_id, members[0], CommandType.CHAT_CREATE, body)
+    return Chat(chat_id=chat_id, members=members, creation=creation)
+
+
+def _command(chat_id: ChatId, sender_id: UserId, command_type: CommandType, body: Body) -> Encoded:
+    """Under a key that follows from what it says."""
+    raw = canonical_body(body)
+    key = sha1(raw, usedforsecurity=False).hexdigest()
+    return encode_command(
         Command(
             offset=-1,
-            type=CommandType.CHAT_CREATE.value,
-            body=canonical_body(body),
+            type=command_type.value,
+            body=raw,
             chat_id=chat_id,
-            sender_id=members[0],
-            client_generated_id="create",
-            command_id=ids.command_id(chat_id, members[0], "create"),
+            sender_id=sender_id,
+            client_generated_id=key,
+            command_id=ids.command_id(chat_id, sender_id, key),
         ),
         SOURCE,
     )
-    return Chat(chat_id=chat_id, members=members, creation=creation)

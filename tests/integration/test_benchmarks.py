@@ -15,7 +15,20 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import depth, history, ingest, live, projector, recovery, report, sequencer, svg, unread, verify
+from benchmarks import (
+    depth,
+    history,
+    ingest,
+    live,
+    projector,
+    receipts,
+    recovery,
+    report,
+    sequencer,
+    svg,
+    unread,
+    verify,
+)
 from benchmarks.conversations import chats_of, is_repeat, message_body, repeats_among, sends
 from benchmarks.ground import Ground
 from benchmarks.http_load import Generator, get, host_of
@@ -36,6 +49,7 @@ RUNS: Mapping[str, Callable[[Ground], Awaitable[Any]]] = {
     ),
     "unread": lambda ground: unread.run(unread.Options(unread=100, requests=20, rounds=1, baseline_s=1), ground),
     "recovery": lambda ground: recovery.run(recovery.Options(commands=400, chats=8, rounds=1), ground),
+    "receipts": lambda ground: receipts.run(receipts.Options(members=20, marks_per_s=10, seconds=3), ground),
     "depth": lambda ground: depth.run(depth.Options(commands=900, chats=8, early_after=100, window=300), ground),
     "verify": lambda ground: verify.run(verify.Options(commands=400, chats=8, rounds=1), ground),
 }
@@ -49,6 +63,7 @@ PARTS: Mapping[str, set[str]] = {
     "unread": {"requests_per_s", "cpu_us_per_request", "p50_ms", "p99_ms"},
     "recovery": {"events_per_s", "cpu_us_per_event"},
     "verify": {"events_per_s", "cpu_us_per_event"},
+    "receipts": {"p50_ms", "p99_ms", "undecided", "unprojected"},
     "depth": {"commands_per_s", "cpu_us_per_command", "memory_mb"},
 }
 
