@@ -74,8 +74,8 @@ class Pipelines:
         pgconn = connection.pgconn
         prepared = self._prepared.setdefault(connection, {})
         fresh: dict[str, bytes] = {}
-        expected: list[bool] = []
-        """Of each answer to come, whether its rows are wanted."""
+        expected: list[str | None] = []
+        """Of each answer to come: the statement that it says is prepared, or None where it has rows."""
         # Before anything is sent: a value that cannot be written must not leave half a pipeline behind.
         bound = [[str(values[key]).encode() for key in self._statements[name].parameters] for name, values in asks]
         pgconn.enter_pipeline_mode()
@@ -83,31 +83,32 @@ class Pipelines:
             statement = self._statements[name]
             place = prepared.get(name) or fresh.get(name)
             if place is None:
-                # Kept only if all goes well: a name that may or may not be taken is never used again.
+                # Kept when the server says so: a name that may or may not be taken is never used again.
                 self._names += 1
                 place = fresh[name] = b"gapless%d" % self._names
                 types = [INT8_OID if isinstance(values[key], Int8) else FROM_CONTEXT for key in statement.parameters]
                 pgconn.send_prepare(place, statement.text, types)
-                expected.append(False)
+                expected.append(name)
             pgconn.send_query_prepared(place, written)
-            expected.append(True)
+            expected.append(None)
         pgconn.pipeline_sync()
         while pgconn.flush():
             if (yield Wait.RW) & Ready.R:
                 pgconn.consume_input()
         results: list[pq.abc.PGresult] = []
         failed: pq.abc.PGresult | None = None
-        for wanted in expected:
+        for preparing in expected:
             result = yield from _next_result(pgconn)
-            if failed is None and result.status not in _GOOD:
-                failed = result
-            if wanted:
+            if result.status not in _GOOD:
+                failed = result if failed is None else failed
+            elif preparing is not None:
+                prepared[preparing] = fresh[preparing]  # for the life of the connection, also past a rollback
+            if preparing is None:
                 results.append(result)
         yield from _next_result(pgconn)  # the end of the pipeline
         pgconn.exit_pipeline_mode()
         if failed is not None:
             raise errors.error_from_result(failed, encoding="utf-8")
-        prepared.update(fresh)
         return results
 
 

@@ -110,15 +110,19 @@ class Producer:
     async def stop(self) -> None:
         """Leaves in bounded time; whoever still waits is told what became of it."""
         self._stopped = True
+        await self._close_current()
+        tasks = {line.task for line in self._lines.values() if line.task is not None} | self._discards
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._close_current()  # one that a line was opening meanwhile
+
+    async def _close_current(self) -> None:
         producer, self._current = self._current, None
         if producer is not None:
             try:
                 await within(STOP_TIMEOUT_S, "close a producer", producer.stop())
             except KafkaUnavailable:
                 await discard(producer)
-        tasks = {line.task for line in self._lines.values() if line.task is not None} | self._discards
-        if tasks:
-            await asyncio.wait(tasks)
 
     async def _drain(self, line: _Line) -> None:
         """One batch after the other until nothing waits: only the acknowledged one makes room for the next."""
