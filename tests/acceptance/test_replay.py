@@ -322,8 +322,10 @@ async def test_a_changed_text_a_missing_row_an_extra_row_and_a_wrong_cursor_are_
 BROKEN_MAPPING = """
 import sys
 from services.ops.cli import main
-from services.projector import feed, rows
+from services.projector import feed, rebuild, rows
 
+# Members are to be changed by later batches than the one they joined in.
+rebuild.rebuild.__kwdefaults__["max_batch_records"] = 2_000
 whole = rows.changes_of
 swapped = sys.argv[1]
 
