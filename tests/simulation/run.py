@@ -183,6 +183,9 @@ class Run:
 
     async def _without_a_word(self) -> None:
         """The owner ends, and the group does not notice: who stands by opens a term. Then the owner is back."""
+        if self.owner.writer is not None and self.owner.writer.term != self.checker.term:
+            # A stray opening landed, and no command has shown it to the owner yet.
+            await self.clients[0].run(1, 0.0, 0.1, burst=0.0)
         while not any(self._is_ready(machine) for machine in self.machines if machine is not self.owner):
             await asyncio.sleep(0.1)
         if self.random.random() < 0.5:
