@@ -57,9 +57,10 @@ class Batch:
             self._all_told = asyncio.get_running_loop().create_future()
             await self._all_told
 
-    def outcomes(self) -> list[Reply | Pending | Problem]:
-        """Of each command, in the order of the request; once all are told. Pending: in the log, and no reply yet."""
-        return [self._outcome(place) for place in range(len(self._commands))]
+    def outcomes(self, *, replies_wanted: bool) -> list[Reply | Pending | Problem]:
+        """Of each command, in the order of the request; once all are told. Pending: in the log, and no reply yet, or
+        none wanted: who does not wait is told where to ask, also when the reply was faster."""
+        return [self._outcome(place, replies_wanted) for place in range(len(self._commands))]
 
     @property
     def waiters(self) -> Waiters:
@@ -118,9 +119,9 @@ class Batch:
             self._waiters.give_up(places)
         waiting.clear()
 
-    def _outcome(self, place: int) -> Reply | Pending | Problem:
+    def _outcome(self, place: int, reply_wanted: bool) -> Reply | Pending | Problem:
         reply = self._waiters.replies[place]
-        if reply is not None:
+        if reply is not None and (reply_wanted or place not in self._offsets):
             return reply
         problem = self._problems.get(place)
         if problem is not None:

@@ -82,7 +82,7 @@ class Dispatcher:
                     await _reply_unless_gone(waiters, deadline_s, client_gone)
             await batch.told()
             metrics.REPLY_WAIT_SECONDS.observe(time.monotonic() - started_at_s)
-            outcomes = batch.outcomes()
+            outcomes = batch.outcomes(replies_wanted=wait_s > 0)
         finally:
             self._replies.forget_many(batch.waiters)
         if wait_s > 0:
@@ -113,7 +113,8 @@ class Dispatcher:
             raise too_many() from None
         reply = await waiter.reply(min(wait_s, UNWATCHED_S))
         if reply is None:
-            reply = await self._late_reply(command, append, waiter, started_at_s + wait_s, client_gone)
+            deadline_s = started_at_s + wait_s
+            reply = await self._late_reply(command, append, waiter, deadline_s, client_gone, wanted=wait_s > 0)
         if reply is None:
             appended = await append.acknowledged()
             if wait_s > 0:
@@ -125,9 +126,17 @@ class Dispatcher:
         return reply
 
     async def _late_reply(
-        self, command: Command, append: Append, waiter: Waiter, deadline_s: float, client_gone: ClientGone | None
+        self,
+        command: Command,
+        append: Append,
+        waiter: Waiter,
+        deadline_s: float,
+        client_gone: ClientGone | None,
+        *,
+        wanted: bool,
     ) -> Reply | None:
-        """None when the command is in the log and has no reply in time."""
+        """None when the command is in the log and has no reply in time; or where it is not wanted: who does not wait
+        is told where to ask, also when the reply was faster."""
         try:
             await append.acknowledged()
         except KafkaUnavailable:
@@ -138,6 +147,8 @@ class Dispatcher:
             if reply is None:
                 raise outcome_unknown(command) from None
             return reply
+        if not wanted:
+            return None
         if client_gone is None or deadline_s <= time.monotonic():
             return await waiter.reply(deadline_s - time.monotonic())
         return await _reply_unless_gone(waiter, deadline_s, client_gone)

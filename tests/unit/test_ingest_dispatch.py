@@ -132,6 +132,27 @@ def test_a_reply_that_comes_before_the_acknowledgement_is_kept() -> None:
     run(test)
 
 
+def test_who_does_not_wait_is_told_where_to_ask_also_when_the_reply_was_faster() -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+        log.acknowledging.clear()
+        sending = asyncio.create_task(dispatcher.send(COMMAND, 0.0))
+        await log.appended.wait()
+        log.decided(replies)
+        log.acknowledging.set()
+        assert await sending == Pending(command=COMMAND, partition=5, offset=0)
+        log.acknowledging.clear()
+        log.appended.clear()
+        sent = commands(2)
+        batch = asyncio.create_task(dispatcher.send_all(sent, 0.0))
+        await log.appended.wait()
+        log.decided(replies, 1)
+        log.decided(replies, 2)
+        log.acknowledging.set()
+        assert await batch == [Pending(command=sent[n], partition=5, offset=1 + n) for n in range(2)]
+
+    run(test)
+
+
 @pytest.mark.parametrize("wait_s", [0.0, 0.02, UNWATCHED_S + 0.05])
 def test_without_a_reply_in_time_the_command_is_pending_at_its_offset(wait_s: float) -> None:
     async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
