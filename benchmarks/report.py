@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,7 +62,7 @@ def update(page: str, documents: Mapping[str, Document]) -> str:
 
 def tables(documents: Mapping[str, Document]) -> str:
     """Markdown: a section for each benchmark."""
-    sections = [_SECTIONS[name](documents[name]) + _ran(documents[name]) for name in NAMES if name in documents]
+    sections = [_SECTIONS[name](documents[name]) + _ran(name, documents[name]) for name in NAMES if name in documents]
     return "\n".join(sections)
 
 
@@ -266,9 +266,23 @@ _SECTIONS: Final = {
 }
 
 
-def _ran(found: Document) -> str:
+_ROUNDS: Final[Mapping[str, Callable[[Document], int]]] = {
+    "sequencer": lambda found: len(next(iter(found["throughput"]), {"runs": ()})["runs"]),
+    "ingest": lambda found: len(found["single"]),
+    "projector": lambda found: len(found["live"]),
+    "history": lambda found: len(found["runs"]),
+    "recovery": lambda found: len(found["cold"]),
+    "verify": lambda found: len(found["proofs"][0]["seconds"]),
+}
+"""Of those that run in rounds and keep each."""
+
+
+def _ran(name: str, found: Document) -> str:
     machine = found["machine"]
     said = f"{machine['started_at']} UTC, {machine['cores']} cores, Python {machine['python']}"
+    if name in _ROUNDS:
+        rounds = _ROUNDS[name](found)
+        said += f", median of {rounds} rounds" if rounds > 1 else ", one round"
     if machine["quiet"]:
         return f"\n<sub>{said}.</sub>\n"
     return f"\n<sub>**Preliminary**: others used {machine['others_cores']:.1f} of the cores meanwhile. {said}.</sub>\n"
