@@ -94,6 +94,27 @@ def test_a_waiting_reader_is_served_as_soon_as_something_lands(holds: Holds) -> 
     holds(check)
 
 
+def test_a_read_that_is_cut_off_at_any_moment_loses_nothing_once_the_reader_is_sought_back(holds: Holds) -> None:
+    """A standby that is called cuts its read off, and folds on with the same reader."""
+
+    async def check(log: Backend) -> None:
+        appender, reader = await log.appender(), await log.reader(0)
+        found: list[int] = []
+        for n in range(40):
+            reading = asyncio.create_task(reader.read(max_records=10, timeout_s=5))
+            appending = asyncio.create_task(appender.append(_batch(f"{n}", 1), 10))
+            await asyncio.sleep(n * 0.0002)  # from the moment of asking to well after the answer
+            reading.cancel()
+            await asyncio.wait({reading, appending})
+            if not reading.cancelled():
+                found += [r.offset for r in reading.result()]
+            await reader.seek(len(found))
+        found += [r.offset for r in await _exactly(reader, 40 - len(found))]
+        assert found == list(range(40))
+
+    holds(check)
+
+
 def test_a_read_gives_no_more_than_asked_for_and_the_next_goes_on(holds: Holds) -> None:
     async def check(log: Backend) -> None:
         appender, reader = await log.appender(), await log.reader(0)

@@ -141,7 +141,8 @@ class PartitionReader:
 
     async def read(self, *, max_records: int, timeout_s: float) -> list[Record]:
         """What is there from `position` on, in order: at least one record as soon as there is one, `[]` when none
-        came in time. Among the records may be an `Undecodable`.
+        came in time. Among the records may be an `Undecodable`. Cancelled, it may have taken records with it: `seek`
+        before the next.
 
         Raises OffsetMissing where the log does not hold `position`, KafkaUnavailable where asking again is no use. A
         broker that is away is waited for: then, too, nothing comes in time.
