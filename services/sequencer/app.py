@@ -21,6 +21,8 @@ from services.runtime.settings import SettingsError
 from services.sequencer.assignment import Assignment, wall_clock_ms
 from services.sequencer.kafka_ports import KafkaReplies
 from services.sequencer.settings import SequencerSettings
+from services.sequencer.snapshot_shop import SnapshotShop
+from services.sequencer.snapshot_taking import SnapshotTaker
 from services.sequencer.state_slot import StateSlot
 from services.sequencer.trimming import Trimmer
 
@@ -33,7 +35,7 @@ async def run(settings: SequencerSettings, supervisor: Supervisor) -> None:
     """Serves until the supervisor says stop: what `lifecycle.run_service` runs. Then every writer finishes what it
     decided, and the group is left at once. A Kafka that does not answer is waited for.
 
-    Raises SettingsError where the topics are not as the protocol needs them.
+    Raises SettingsError where the topics are not as the protocol needs them, or the store of snapshots is none.
     """
     kafka = settings.kafka
     names = TopicNames.prefixed(kafka.topic_prefix)
@@ -45,9 +47,10 @@ async def run(settings: SequencerSettings, supervisor: Supervisor) -> None:
         min_insync_replicas=kafka.min_insync_replicas,
     )
     readiness = Readiness()
+    shop = SnapshotShop(settings.snapshots) if settings.snapshots else None
     readiness.report_trouble("group", "The consumer group has not spoken yet.")
     with seldom_collected():
-        await _serve(settings, supervisor, names, specs, readiness)
+        await _serve(settings, supervisor, names, specs, readiness, shop)
 
 
 async def _serve(
@@ -56,6 +59,7 @@ async def _serve(
     names: TopicNames,
     specs: Sequence[TopicSpec],
     readiness: Readiness,
+    shop: SnapshotShop | None,
 ) -> None:
     kafka = settings.kafka
     async with OpsServer(settings.http, readiness, service="sequencer"):
@@ -65,7 +69,7 @@ async def _serve(
         # Not started here: it connects when there is something to tell, and a Kafka that is away then costs replies.
         producer = Producer(bootstrap_servers=kafka.bootstrap_servers, client_id=f"{kafka.client_id}-replies")
         replies = KafkaReplies(producer, topic=names.replies, partitions=kafka.reply_partitions)
-        assignment = Assignment(supervisor, settings, names, slot, replies, readiness)
+        assignment = Assignment(supervisor, settings, names, slot, replies, readiness, shop)
         trimmer = Trimmer(
             lambda: sorted(assignment.writers.items()),
             bootstrap_servers=kafka.bootstrap_servers,
@@ -74,12 +78,23 @@ async def _serve(
             now_ms=wall_clock_ms,
             every_s=settings.trim_every_s,
         )
-        trimming = supervisor.start("trimming", trimmer.run())
+        beside = [supervisor.start("trimming", trimmer.run())]
+        if shop is not None:
+            taker = SnapshotTaker(
+                shop,
+                assignment.served,
+                partitions=kafka.partitions,
+                folder=slot.snapshots,
+                every=settings.snapshot_every,
+                every_s=settings.snapshot_every_s,
+            )
+            beside.append(supervisor.start("snapshots", taker.run()))
         try:
             assignment.start()
             await supervisor.stop_requested()
         finally:
-            trimming.cancel()
+            for task in beside:
+                task.cancel()
             await assignment.stop()
             await replies.drain()
             await producer.stop()

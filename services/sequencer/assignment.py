@@ -7,6 +7,7 @@ import asyncio
 import socket
 import time
 import uuid
+from functools import partial
 from typing import Final
 
 from schemas.topics import TopicNames, beats_spec
@@ -19,6 +20,8 @@ from services.sequencer.hint import Hint
 from services.sequencer.kafka_ports import KafkaBeatLog, KafkaLogs, KafkaReplies
 from services.sequencer.presence import Presence
 from services.sequencer.settings import SequencerSettings
+from services.sequencer.snapshot_restoring import SnapshotRestorer
+from services.sequencer.snapshot_shop import SnapshotShop
 from services.sequencer.standby import hand_over, state_of
 from services.sequencer.state_slot import StateSlot
 from services.sequencer.store import RocksStore
@@ -46,13 +49,17 @@ class Assignment:
         slot: StateSlot,
         replies: KafkaReplies,
         readiness: Readiness,
+        shop: SnapshotShop | None = None,
     ) -> None:
+        """`shop`: where snapshots are, if anywhere."""
         self._supervisor = supervisor
         self._settings = settings
         self._names = names
         self._slot = slot
         self._replies = replies
         self._readiness = readiness
+        self._shop = shop
+        self._stores: dict[int, RocksStore] = {}
         self.writers: dict[int, PartitionWriter] = {}
         self._hints: dict[int, Hint] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -158,14 +165,34 @@ class Assignment:
                 partition=partition,
                 client_id=f"{kafka.client_id}-sequencer-{partition}",
             ),
-            open_store=lambda topic_id: RocksStore(self._slot.folder / str(partition), topic_id),
+            open_store=partial(self._open_store, partition),
             replies=self._replies,
             now_ms=wall_clock_ms,
+            snapshots=self._snapshots_of(partition),
             on_status=self._on_status,
         )
         self._hints[partition] = hint
         self.writers[partition] = writer
         self._tasks.append(self._supervisor.start(f"writer-{partition}", writer.run(), may_end=True))
+
+    def _open_store(self, partition: int, topic_id: str) -> RocksStore:
+        store = self._stores[partition] = RocksStore(self._slot.folder / str(partition), topic_id)
+        return store
+
+    def _snapshots_of(self, partition: int) -> SnapshotRestorer | None:
+        if self._shop is None:
+            return None
+        return SnapshotRestorer(
+            self._shop,
+            self._slot.snapshots / f"{partition}-fetched",
+            partition=partition,
+            partitions=self._settings.kafka.partitions,
+            ahead=self._settings.snapshot_ahead,
+        )
+
+    def served(self) -> dict[int, RocksStore]:
+        """The states of the partitions that this process serves."""
+        return {p: self._stores[p] for p, writer in self.writers.items() if writer.status is Status.SERVING}
 
     async def _troubles(self) -> str | None:
         """What keeps a partition of ours from being served."""

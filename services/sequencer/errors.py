@@ -3,6 +3,7 @@
     SequencerError
     ├── Superseded          another's later term stands in the log: its records count, ours no longer do
     ├── StoreBroken         the local state folder is of no use: wipe it and fold the log again
+    ├── FilesMoved          the state went on in other files while a snapshot of it was being made: make another
     └── PartitionStopped    nothing may go on in this partition until an operator has decided; the message says what
 
 What else ends a term is the world's: KafkaUnavailable and AppendUnknown (begin again after a pause), LogCorrupt and
@@ -22,6 +23,10 @@ class Superseded(SequencerError):
 
 class StoreBroken(SequencerError):
     """RocksDB refused a read or a write."""
+
+
+class FilesMoved(SequencerError):
+    """The files of the state are no longer those of the moment that a snapshot was to show."""
 
 
 class PartitionStopped(SequencerError):

@@ -59,3 +59,29 @@ REPLIES_LOST: Final = Counter(
 TRIMMED_TO: Final = Gauge(
     "gapless_sequencer_commands_trimmed_offset", "chat.commands was trimmed up to here.", ["partition"]
 )
+SNAPSHOT_TAKEN_AT: Final = Gauge(
+    "gapless_sequencer_snapshot_taken_timestamp_seconds", "When this process last took a snapshot, in Unix time.",
+    ["partition"],
+)  # fmt: skip
+SNAPSHOT_OFFSET: Final = Gauge(
+    "gapless_sequencer_snapshot_offset", "Where it stands in the event log: the offset it is folded on from.",
+    ["partition"],
+)  # fmt: skip
+SNAPSHOT_BYTES: Final = Gauge("gapless_sequencer_snapshot_bytes", "How large it is, all its files.", ["partition"])
+SNAPSHOT_UPLOADED: Final = Counter(
+    "gapless_sequencer_snapshot_uploaded_bytes_total", "Bytes of files that were not in the store already.",
+    ["partition"],
+)  # fmt: skip
+SNAPSHOTS_FAILED: Final = Counter(
+    "gapless_sequencer_snapshots_failed_total", "Snapshots that could not be taken or put into the store.",
+    ["partition"],
+)  # fmt: skip
+SNAPSHOT_INSTALL_SECONDS: Final = Histogram(
+    "gapless_sequencer_snapshot_install_seconds", "From looking for a snapshot until it was the state.",
+    buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60),
+)  # fmt: skip
+SNAPSHOTS_REFUSED: Final = Counter(
+    "gapless_sequencer_snapshots_refused_total",
+    "Snapshots that were of no use, by reason: torn, format, foreign, stale, missing, digest, state, used.",
+    ["partition", "reason"],
+)  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
@@ -84,4 +85,40 @@ class Store(Protocol):
         """Back to the empty state, before offset 0."""
         ...
 
+    def replace(self, folder: Path, position: LogPosition) -> bool:
+        """Puts a state from elsewhere in the place of this one; False where it is not at that position of this topic,
+        and then this one stays."""
+        ...
+
     def close(self) -> None: ...
+
+
+class Fetched(Struct, frozen=True, kw_only=True):
+    """A snapshot whose files are all here, and what they should be."""
+
+    name: str
+    folder: Path
+    position: LogPosition
+
+
+class Snapshots(Protocol):
+    """Snapshots of one partition that were put somewhere, by whatever process."""
+
+    @property
+    def ahead(self) -> int:
+        """Records that a snapshot has to be further than a state to be worth a look."""
+        ...
+
+    async def fetch(
+        self, topic_id: str, position: LogPosition, end: int, in_log: Callable[[LogPosition], Awaitable[bool]]
+    ) -> Fetched | None:
+        """The furthest snapshot of this log between `position` and `end`, each file verified. None where there is none
+        of use; never raises. `in_log` tells whether the log has the record that a position ended with; it raises
+        KafkaUnavailable."""
+        ...
+
+    def installed(self, fetched: Fetched) -> None: ...
+
+    def refuse(self, fetched: Fetched) -> None:
+        """It made no state."""
+        ...

@@ -48,7 +48,7 @@ async def check_stored_position(reader: LogReader, store: Store) -> None:
     position = store.position
     if position.next_offset == 0:
         return
-    if position.next_offset > end or not await _same_record(reader, position):
+    if position.next_offset > end or not await is_in_log(reader, position):
         # Truncated, or another log under the same id. Ours is the copy, so ours is thrown away.
         store.wipe()
 
@@ -58,7 +58,8 @@ def _now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def _same_record(reader: LogReader, position: LogPosition) -> bool:
+async def is_in_log(reader: LogReader, position: LogPosition) -> bool:
+    """Whether the log has the record that a position ended with. Raises KafkaUnavailable."""
     await reader.seek(position.next_offset - 1)
     deadline = _now_s() + NO_PROGRESS_S
     while not (records := await reader.read(max_records=1, timeout_s=READ_TIMEOUT_S)):

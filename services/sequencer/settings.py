@@ -30,3 +30,12 @@ class SequencerSettings(Settings):
     beat_s: float = Field(default=0.15, ge=0.05, le=2.0)
     """Between two beats. Five of them without a sign of a process make it silent."""
     trim_every_s: PositiveSeconds = 600.0
+    snapshots: str | None = None
+    """URL of the store that snapshots of the states are put into and installed from; none: no snapshots."""
+    snapshot_every: int = Field(default=250_000, ge=1)
+    """Records of its log from one snapshot of a partition to the next."""
+    snapshot_every_s: PositiveSeconds = 900.0
+    """Or this long, where there was any outcome."""
+    snapshot_ahead: int = Field(default=200_000, ge=1)
+    """A snapshot is installed where it is this many records further than the state that is there: folding as many
+    takes about as long."""

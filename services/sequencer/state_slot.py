@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -34,10 +35,17 @@ class StateSlot:
                 continue
             folder = root / f"slot-{number}"
             folder.mkdir(exist_ok=True)
-            return cls(folder, lock)
+            slot = cls(folder, lock)
+            shutil.rmtree(slot.snapshots, ignore_errors=True)  # of one that was interrupted
+            return slot
         raise OSError(
             f"all {_MOST_SLOTS} state slots in {root} are held; set GAPLESS_SEQUENCER_STATE_DIR to another folder"
         )
+
+    @property
+    def snapshots(self) -> Path:
+        """For snapshots on their way in or out: on the disk of the states, and empty when the process starts."""
+        return self.folder / "snapshots"
 
     def release(self) -> None:
         os.close(self._lock)

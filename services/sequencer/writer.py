@@ -20,8 +20,9 @@ from services.runtime.kafka.errors import AppendUnknown, KafkaError, OffsetMissi
 from services.sequencer import metrics
 from services.sequencer.errors import PartitionStopped, StoreBroken, Superseded
 from services.sequencer.hint import Hint
-from services.sequencer.ports import LogAppender, LogReader, Logs, Replies, Store
-from services.sequencer.recovery import Folded, check_stored_position, fold, fold_read
+from services.sequencer.ports import LogAppender, LogReader, Logs, Replies, Snapshots, Store
+from services.sequencer.recovery import Folded, check_stored_position, fold_read
+from services.sequencer.snapshot_restoring import catch_up
 from services.sequencer.term import Term, TermSettings
 
 WORD_TIMEOUT_S: Final = 10.0
@@ -73,6 +74,7 @@ class PartitionWriter:
         open_store: Callable[[str], Store],
         replies: Replies,
         now_ms: Callable[[], int],
+        snapshots: Snapshots | None = None,
         word_timeout_s: float = WORD_TIMEOUT_S,
         on_status: Callable[[], None] = lambda: None,
     ) -> None:
@@ -83,6 +85,7 @@ class PartitionWriter:
         self._open_store = open_store
         self._replies = replies
         self._now_ms = now_ms
+        self._snapshots = snapshots
         self._word_timeout_s = word_timeout_s
         self._on_status = on_status
         self._backoff = Backoff(LONGEST_PAUSE_S)
@@ -236,7 +239,16 @@ class PartitionWriter:
         """Step 2."""
         await check_stored_position(events, store)
         _, end = await events.bounds()
-        self._count(await fold(events, store, end=end, partitions=self._settings.partitions))
+        met = await catch_up(
+            events,
+            store,
+            end=end,
+            partitions=self._settings.partitions,
+            snapshots=self._snapshots,
+            logs=self._logs,
+            topic_id=self._topic_id,
+        )
+        self._count(met)
 
     async def _may_open(self, events: LogReader, store: Store) -> bool:
         """At once where the partition is ours. Else we stand by: fold on behind the one who serves, until the group

@@ -34,7 +34,7 @@ from services.runtime.kafka.topics import create_topics
 from services.sequencer.assignment import wall_clock_ms
 from services.sequencer.hint import Hint
 from services.sequencer.kafka_ports import KafkaLogs, KafkaReplies
-from services.sequencer.ports import Logs
+from services.sequencer.ports import Logs, Snapshots
 from services.sequencer.store import RocksStore
 from services.sequencer.term import TermSettings
 from services.sequencer.writer import PartitionWriter, Status
@@ -68,6 +68,8 @@ class Running:
     hint: Hint
     task: asyncio.Task[None]
     state_dir: Path
+    stores: list[RocksStore]
+    """As the writer opened them."""
 
     async def until(self, *statuses: Status) -> None:
         await until(lambda: self.writer.status in statuses, f"the writer is {statuses}")
@@ -239,11 +241,18 @@ class Scene:
         logs: Callable[[Logs], Logs] = lambda logs: logs,
         word_timeout_s: float = 1.0,
         partitions: int | None = None,
+        snapshots: Snapshots | None = None,
     ) -> AsyncIterator[Running]:
         """A writer that believes the partition is its own, until the test says otherwise. Stopped at the end."""
         with tempfile.TemporaryDirectory(prefix="state-") as fresh:
             folder = state_dir if state_dir is not None else Path(fresh)
             hint = Hint(still_ours=lambda: True)
+            stores: list[RocksStore] = []
+
+            def open_store(topic_id: str) -> RocksStore:
+                stores.append(RocksStore(folder / str(partition), topic_id))
+                return stores[-1]
+
             replies = KafkaReplies(self.producer, topic=self.names.replies, partitions=self.reply_partitions)
             writer = PartitionWriter(
                 TermSettings(partition=partition, partitions=partitions or self.partitions, host="test"),
@@ -253,14 +262,15 @@ class Scene:
                         bootstrap_servers=self.kafka, names=self.names, partition=partition, client_id="test-writer"
                     )
                 ),
-                open_store=lambda topic_id: RocksStore(folder / str(partition), topic_id),
+                open_store=open_store,
+                snapshots=snapshots,
                 replies=replies,
                 now_ms=wall_clock_ms,
                 word_timeout_s=word_timeout_s,
             )
             hint.say(ours=True)
             task = asyncio.create_task(writer.run())
-            running = Running(writer, hint, task, folder)
+            running = Running(writer, hint, task, folder, stores)
             try:
                 yield running
             finally:

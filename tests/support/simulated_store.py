@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from random import Random
 from typing import Protocol
 
@@ -83,6 +84,8 @@ class MemoryDisk:
         self._random = random
         self._older: list[Image] = []
         self.image = Image()
+        self.shelf: dict[Path, Image] = {}
+        """Folders that a snapshot was fetched into."""
 
     def open(self, topic_id: str) -> SimulatedStore:
         if self.image.topic_id != topic_id:
@@ -138,6 +141,14 @@ class SimulatedStore:
     def wipe(self) -> None:
         self.image = self._disk.image = Image(self.image.topic_id)
         self._open = True
+
+    def replace(self, folder: Path, position: LogPosition) -> bool:
+        image = self._disk.shelf.get(folder)
+        if image is None or (image.topic_id, image.position) != (self.image.topic_id, position):
+            return False
+        self.image = self._disk.image = image.copy()
+        self._open = True
+        return True
 
     def close(self) -> None:
         self._open = False
@@ -208,6 +219,15 @@ class WatchedStore:
 
     def wipe(self) -> None:
         self._inner.wipe()
+
+    def replace(self, folder: Path, position: LogPosition) -> bool:
+        self._may_break()
+        self._seam()
+        replaced = self._inner.replace(folder, position)
+        if replaced:
+            self._moved(position)
+        self._seam()
+        return replaced
 
     def close(self) -> None:
         self._inner.close()

@@ -1,0 +1,41 @@
+"""Blocking work beside the event loop, in threads that the end of the process does not wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def aside(call: Callable[[], T]) -> T:
+    """The result of a call in a thread of its own. Cancelled, it leaves the thread to end by itself.
+
+    Not asyncio.to_thread: an object store that hangs must not keep a process that was asked to stop.
+    """
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[T] = loop.create_future()
+
+    def tell(result: T | None, error: BaseException | None) -> None:
+        if told.done():
+            return
+        if error is not None:
+            told.set_exception(error)
+        else:
+            told.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result: T | None = None
+        failed: BaseException | None = None
+        try:
+            result = call()
+        except BaseException as error:  # noqa: BLE001  (whatever it is, it is told where it is awaited)
+            failed = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, result, failed)
+
+    threading.Thread(target=run, name="aside", daemon=True).start()
+    return await told
