@@ -37,7 +37,7 @@ class _Other:
     """Own beats since; below zero where it is allowed to be late."""
     patience: int = SILENT_BEATS
     calm: int = 0
-    """Own beats since it was last taken for silent and was only slow, or since it came."""
+    """Own beats since it came, or since a silence for which half the patience would have been too little."""
     silent: bool = False
 
     @property
@@ -89,9 +89,10 @@ class Presence:
         if beat.number <= other.beat.number:
             return
         news = other.missed >= GONE_BEATS or _says(beat) != _says(other.beat)
+        if other.missed >= other.patience // 2:
+            other.calm = 0  # with half the patience it would have been silent
         if other.silent and other.missed < GONE_BEATS:
             self.false_alarms += 1
-            other.calm = 0
             other.patience = min(2 * other.patience, MOST_PATIENCE)
         news = news or other.silent
         other.silent = False
