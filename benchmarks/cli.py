@@ -166,6 +166,19 @@ def depth(as_json: JsonOption = False, commands: CommandsOption = 10_000_000) ->
 
 
 @app.command()
+def snapshot(
+    as_json: JsonOption = False,
+    commands: CommandsOption = 1_000_000,
+    rounds: RoundsOption = 3,
+) -> None:
+    """A sequencer without a state that finds a long log and a snapshot, beside the fold; and what taking one costs."""
+    from benchmarks import snapshot as benchmark
+
+    options = benchmark.Options(commands=commands, tail=min(100_000, commands // 10), rounds=rounds)
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
+@app.command()
 def verify(as_json: JsonOption = False, commands: CommandsOption = 200_000, rounds: RoundsOption = 3) -> None:
     """The proofs of the log and of the read model, beside reading the log."""
     from benchmarks import verify as benchmark

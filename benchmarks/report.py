@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ NAMES: Final = (
     "history",
     "unread",
     "recovery",
+    "snapshot",
     "verify",
     "receipts",
     "depth",
@@ -201,6 +203,29 @@ def _recovery(found: Document) -> str:
     )
 
 
+def _snapshot(found: Document) -> str:
+    rows = [
+        ["from the start of the process", f"{found['from_start_s']:.1f} s", f"{found['baseline_s']:.1f} s"],
+        ["from the group's word", f"{found['from_word_s']:.1f} s", f"{_folded_from_word_s(found):.1f} s"],
+    ]
+    pauses = found["pauses"]
+    head = [f"{_n(found['outcomes'])} outcomes, no state: the next outcome", "a snapshot", "folded from 0"]
+    return (
+        "### Snapshot\n\n"
+        + _table(head, rows)
+        + f"\n{_n(found['snapshot_mb'])} MB in {found['snapshot_files']} files: {found['installed_s']:.1f} s to look"
+        f" for, fetch, verify and open; {_n(found['tail'])} records came after it. Taking one of"
+        f" {_n(pauses['entries'])} entries held the loop of a writer for {pauses['snapshot_calls_ms']:.1f} ms at most;"
+        f" the longest pause of the loop with whatever else ran {pauses['snapshot_ms']:.1f} ms, without a snapshot"
+        f" {pauses['idle_ms']:.1f} ms, while RocksDB's own checkpoint was made in a thread"
+        f" {pauses['checkpoint_ms']:.1f} ms.\n"
+    )
+
+
+def _folded_from_word_s(found: Document) -> float:
+    return statistics.median(float(start["from_word_s"]) for start in found["folded"])
+
+
 def _verify(found: Document) -> str:
     rows = [
         [
@@ -260,6 +285,7 @@ _SECTIONS: Final = {
     "history": _history,
     "unread": _unread,
     "recovery": _recovery,
+    "snapshot": _snapshot,
     "verify": _verify,
     "receipts": _receipts,
     "depth": _depth,
@@ -272,6 +298,7 @@ _ROUNDS: Final[Mapping[str, Callable[[Document], int]]] = {
     "projector": lambda found: len(found["live"]),
     "history": lambda found: len(found["runs"]),
     "recovery": lambda found: len(found["cold"]),
+    "snapshot": lambda found: len(found["with_snapshot"]),
     "verify": lambda found: len(found["proofs"][0]["seconds"]),
 }
 """Of those that run in rounds and keep each."""

@@ -25,6 +25,7 @@ from benchmarks import (
     recovery,
     report,
     sequencer,
+    snapshot,
     svg,
     unread,
     verify,
@@ -49,6 +50,9 @@ RUNS: Mapping[str, Callable[[Ground], Awaitable[Any]]] = {
     ),
     "unread": lambda ground: unread.run(unread.Options(unread=100, requests=20, rounds=1, baseline_s=1), ground),
     "recovery": lambda ground: recovery.run(recovery.Options(commands=400, chats=8, rounds=1), ground),
+    "snapshot": lambda ground: snapshot.run(
+        snapshot.Options(commands=400, tail=40, chats=8, rounds=1, state=2_000), ground
+    ),
     "receipts": lambda ground: receipts.run(receipts.Options(members=20, marks_per_s=10, seconds=3), ground),
     "depth": lambda ground: depth.run(depth.Options(commands=900, chats=8, early_after=100, window=300), ground),
     "verify": lambda ground: verify.run(verify.Options(commands=400, chats=8, rounds=1), ground),
@@ -63,6 +67,7 @@ PARTS: Mapping[str, set[str]] = {
     "unread": {"requests_per_s", "cpu_us_per_request", "p50_ms", "p99_ms"},
     "recovery": {"events_per_s", "cpu_us_per_event"},
     "verify": {"events_per_s", "cpu_us_per_event"},
+    "snapshot": {"from_start_s", "from_word_s", "installed_s", "snapshot_mb", "pauses"},
     "receipts": {"p50_ms", "p99_ms", "undecided", "unprojected"},
     "depth": {"commands_per_s", "cpu_us_per_command", "memory_mb"},
 }
