@@ -23,6 +23,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 TIMEOUT_S: Final = 240
 PROTOCOL: Final = "tests/integration/test_sequencer_protocol.py"
 CRASH: Final = "tests/crash/test_sequencer_processes.py"
+SNAPSHOTS: Final = "tests/integration/test_sequencer_snapshots.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,27 @@ class Mutant:
 
 
 MUTANTS: Final = (
+    Mutant(
+        name="a snapshot's digests are not looked at",
+        file="services/sequencer/snapshot_shop.py",
+        good="        if (count, digest.hexdigest()) != (file.bytes, file.digest):\n",
+        bad="        if count != file.bytes:\n",
+        check=f"{SNAPSHOTS}::test_a_snapshot_that_is_not_what_it_should_be_is_refused_and_the_log_is_folded",
+    ),
+    Mutant(
+        name="a snapshot of a log that was truncated is installed",
+        file="services/sequencer/snapshot_restoring.py",
+        good="if manifest.position.next_offset > end or not await in_log(manifest.position):",
+        bad="if manifest.position.next_offset > end:",
+        check=f"{SNAPSHOTS}::test_a_snapshot_that_is_not_what_it_should_be_is_refused_and_the_log_is_folded",
+    ),
+    Mutant(
+        name="a snapshot is of a later moment than it tells",
+        file="services/sequencer/store.py",
+        good='return max((entry.name for entry in os.scandir(folder) if entry.name.endswith(".log")), default="")',
+        bad='return ""',
+        check="tests/unit/test_sequencer_snapshots.py::test_a_state_that_was_written_out_again_is_not_that_of_its_moment",
+    ),
     Mutant(
         name="reply before the acknowledgement",
         file="services/sequencer/term.py",

@@ -21,6 +21,7 @@ from tests.simulation.clients import PARTITION, PARTITIONS
 from tests.simulation.plan import Plan
 from tests.support.simulated_log import Network, SimulatedAppender, SimulatedLog, SimulatedReader
 from tests.support.simulated_loop import Process, SimulatedLoop, this_process
+from tests.support.simulated_snapshots import Shelf, SimulatedSnapshots
 from tests.support.simulated_store import Damage, Disk, WatchedStore
 
 TOPIC_ID: Final = "the one"
@@ -36,12 +37,14 @@ class World(Protocol):
     events: SimulatedLog
     commands: SimulatedLog
     beats: SimulatedLog
+    shelf: Shelf
 
     def land(self, records: Sequence[Encoded]) -> int: ...
     def tell(self, partition: int, reply: Reply) -> None: ...
     def moved(self, machine: str, position: LogPosition) -> None: ...
     def say(self, who: str, what: str) -> None: ...
     def ended(self, who: str, task: asyncio.Task[None]) -> None: ...
+    def count(self, what: str) -> None: ...
 
 
 class Machine:
@@ -103,6 +106,9 @@ class Machine:
             open_store=functools.partial(self._open_store, process),
             replies=_Replies(world, process),
             now_ms=self._now_ms,
+            snapshots=SimulatedSnapshots(world.shelf, world.network, world.random, world.count)
+            if world.plan.snapshots_per_s
+            else None,
             word_timeout_s=world.plan.word_timeout_s,
             on_status=self._on_status,
         )
@@ -170,6 +176,10 @@ class Machine:
             self._world.say(self.process.name, f"hears from the group: {'yours' if ours else 'not yours'}")
             self._granted = ours
             self.hint.say(ours)
+
+    def take_snapshot(self) -> None:
+        """Of what its disk holds, for all machines."""
+        self.disk.take_snapshot()
 
     def back_up(self) -> None:
         """A copy of the disk that may come back later."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from services.sequencer import batch, evolve, recovery, term
+from services.sequencer import batch, evolve, recovery, snapshot_restoring, term
 from services.sequencer.presence import Presence
 from services.sequencer.state import Overlay, View
 from services.sequencer.term import Term
@@ -58,6 +58,12 @@ Mutation = tuple[Change | Swap, ...]
 _ACKNOWLEDGED = "        base = append.acknowledged.result()\n"
 
 MUTATIONS: dict[str, Mutation] = {
+    "the fold goes on where it was, not where the snapshot ends": (
+        Change(
+            owner=snapshot_restoring, name="fold",
+            old="    if reader.position != store.position.next_offset:\n", new="    if False:\n",
+        ),
+    ),
     "reply before acknowledgement": (
         Change(
             owner=Term, name="_send", old="    crash_point(CRASH_BEFORE_APPEND)\n",

@@ -50,6 +50,7 @@ class Nemesis:
             (plan.restarts_per_s, self._restart),
             (plan.trims_per_s, self._trim),
             (plan.damage and 0.3, self._back_up),
+            (plan.snapshots_per_s, self._take_snapshot),
         ]
         await self._rebalance()
         tasks = [asyncio.create_task(self._again(rate, what)) for rate, what in kinds if rate]
@@ -104,7 +105,8 @@ class Nemesis:
 
     def _damage(self) -> Damage:
         if self._random.random() < self._world.plan.damage:
-            return self._random.choice(tuple(Damage))
+            kinds = [kind for kind in Damage if kind is not Damage.SNAPSHOT or self._world.plan.snapshots_per_s]
+            return self._random.choice(kinds)
         return Damage.NONE
 
     async def _revive(self) -> None:
@@ -140,6 +142,10 @@ class Nemesis:
                 await asyncio.sleep(self._random.random())
                 self._world.say("world", f"commands are trimmed up to {decided}")
                 self._world.commands.trim(decided + 1)
+
+    async def _take_snapshot(self) -> None:
+        self._count("snapshots")
+        self._random.choice(self._world.machines).take_snapshot()
 
     async def _back_up(self) -> None:
         self._random.choice(self._world.machines).back_up()

@@ -65,6 +65,8 @@ class Plan:
     standbys: int
     """That stand by for the partition; 0: there are no beats, and the group hints alone."""
     beat_s: float
+    snapshots_per_s: float
+    """Of one machine's disk, for all to install; 0: nobody looks for any."""
 
     @classmethod
     def calm(cls) -> Plan:
@@ -105,6 +107,7 @@ class Plan:
             commands_per_read=1_000,
             standbys=0,
             beat_s=0.15,
+            snapshots_per_s=0.0,
         )
 
     @classmethod
@@ -151,6 +154,7 @@ class Plan:
             commands_per_read=random.choice((1_000, 3)),
             standbys=random.choice((0, 0, 1, 2)),
             beat_s=random.choice((0.05, 0.15, 0.15)),
+            snapshots_per_s=random.choice((0.0, 0.0, 0.5)),
         )
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ import structlog
 from schemas.encoding import Command
 from services.runtime.backoff import Backoff
 from services.sequencer import batch as batch_module
-from services.sequencer import beats, term, writer
+from services.sequencer import beats, snapshot_restoring, term, writer
 from services.sequencer.decide import Decision
 from services.sequencer.state import View
 from tests.simulation.machines import die_here
@@ -48,6 +48,9 @@ def production_in(world: World, seed: int) -> Iterator[None]:
         mock.patch.object(beats, "Backoff", partial(Backoff, uniform=chance.uniform)),
         mock.patch.object(term, "uuid", owners),
         mock.patch.object(term, "crash_point", die_here),
+        # A fold here is of some dozen records, and takes no time: as if it were of millions.
+        mock.patch.object(snapshot_restoring, "FOLDED_PER_S", 20),
+        mock.patch.object(snapshot_restoring, "SLICE", 2),
         mock.patch.object(term, "COMMANDS_PER_READ", world.plan.commands_per_read),
         mock.patch.object(batch_module, "APPEND_BYTES", world.plan.append_bytes),
         mock.patch.object(batch_module, "decide", world.decide),

@@ -34,6 +34,7 @@ from tests.simulation.plan import Plan
 from tests.simulation.production import production_in
 from tests.support.simulated_log import Network, SimulatedLog, SimulatedReader
 from tests.support.simulated_loop import Killed, SimulatedLoop, Stuck, this_process
+from tests.support.simulated_snapshots import Shelf
 from tests.support.simulated_store import Disk, MemoryDisk
 
 SHORT_TEXT: Final = 100
@@ -84,18 +85,21 @@ class Failed(Exception):
 class Run:
     """See the module; it is the `World` of tests/simulation/machines.py."""
 
-    def __init__(self, seed: int, loop: SimulatedLoop, report: Report, disk: Callable[[int], Disk] | None) -> None:
+    def __init__(
+        self, seed: int, loop: SimulatedLoop, report: Report, disk: Callable[[int, Shelf], Disk] | None
+    ) -> None:
         self.loop = loop
         self.report = report
         self.plan = report.plan
         self.random = Random(f"world {seed}")
         self.network = _network(self.plan, self.random)
-        disk = disk if disk is not None else lambda _: MemoryDisk(self.random)
+        self.shelf: Shelf = {}
+        disk = disk if disk is not None else lambda _, shelf: MemoryDisk(self.random, shelf)
         self.events = SimulatedLog()
         self.commands = SimulatedLog()
         self.beats = SimulatedLog()
         self.checker = Checker(self.commands, partition=PARTITION, partitions=PARTITIONS, version_of=self._version_of)
-        self.machines = [Machine(self, f"writer-{'abc'[n]}-", disk(n)) for n in range(self.plan.writers)]
+        self.machines = [Machine(self, f"writer-{'abc'[n]}-", disk(n, self.shelf)) for n in range(self.plan.writers)]
         founded = asyncio.Event()
         self.clients = [
             Client(n, Random(f"client {n} {seed}"), self._put, self._put_rubbish, founded)
@@ -341,11 +345,12 @@ _WORLD: Final = Context()
 def run(
     seed: int,
     *,
-    disk: Callable[[int], Disk] | None = None,
+    disk: Callable[[int, Shelf], Disk] | None = None,
     plan: Plan | None = None,
     story: Callable[[Run], Coroutine[Any, Any, None]] = Run.tell_story,
 ) -> Report:
-    """One whole run, on disks in memory or on those that `disk` makes for a machine's number. Raises Failed.
+    """One whole run, on disks in memory or on those that `disk` makes for a machine's number and the
+    snapshots of all. Raises Failed.
 
     `plan` and `story` are for a test that tells its own.
     """

@@ -19,6 +19,7 @@ import pytest
 from tests.simulation.mutations import MUTATIONS, seeded
 from tests.simulation.run import Failed, Report, run
 from tests.support.simulated_rocks import RocksDisk
+from tests.support.simulated_snapshots import Shelf
 
 SEEDS_PER_MUTATION = 500
 SEEDS_ON_ROCKSDB = 25
@@ -84,8 +85,8 @@ def test_states_on_rocksdb_survive_what_machines_do_to_them(tmp_path: Path) -> N
     figures: Counter[str] = Counter()
     for seed in range(SEEDS_ON_ROCKSDB):
 
-        def disk(number: int, seed: int = seed) -> RocksDisk:
-            return RocksDisk(Random(f"disk {number} {seed}"), tmp_path / f"{seed}-{number}")
+        def disk(number: int, shelf: Shelf, seed: int = seed) -> RocksDisk:
+            return RocksDisk(Random(f"disk {number} {seed}"), tmp_path / f"{seed}-{number}", shelf)
 
         try:
             figures.update(run(seed, disk=disk).figures)
@@ -93,6 +94,7 @@ def test_states_on_rocksdb_survive_what_machines_do_to_them(tmp_path: Path) -> N
             pytest.fail(f"on RocksDB, {failed.story()}", pytrace=False)
     assert figures["kills"]
     assert figures["states compared"]
+    assert figures["snapshots installed"]
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from pathlib import Path
 from random import Random
 
+from services.sequencer.errors import StoreBroken
 from services.sequencer.ports import Store
 from services.sequencer.store import RocksStore
-from tests.support.simulated_store import Damage
+from tests.support.simulated_snapshots import Shelf
+from tests.support.simulated_store import Damage, Image
 
 
 class RocksDisk:
     """See tests/support/simulated_store.py. The killed process's RocksDB stays open in this one, so each life of the
     folder goes on in a copy of it: the files as the operating system has them, the write-ahead log with them."""
 
-    def __init__(self, random: Random, root: Path) -> None:
+    def __init__(self, random: Random, root: Path, shelf: Shelf) -> None:
         self._random = random
         self._root = root
+        self._shelf = shelf
         self._folder = root / "0"
         self._copies: list[Path] = []
         self._opened: list[RocksStore] = []
@@ -36,8 +40,20 @@ class RocksDisk:
             _copied(self._folder, copy)
             self._copies.append(copy)
 
+    def take_snapshot(self) -> None:
+        if not self._opened:
+            return
+        store, folder = self._opened[-1], self._root / f"snapshot-{len(self._shelf)}"
+        with contextlib.suppress(StoreBroken):  # wiped, and not opened again
+            frozen = store.freeze()
+            while not store.link(frozen, folder):
+                time.sleep(0.001)
+            self._shelf[folder] = Image(store.topic_id, frozen.position)
+
     def damage(self, damage: Damage) -> None:
         match damage:
+            case Damage.SNAPSHOT if self._shelf:
+                self._move_on(self._random.choice(list(self._shelf)))
             case Damage.OLDER if self._copies:
                 self._move_on(self._random.choice(self._copies))
             case Damage.WIPED:

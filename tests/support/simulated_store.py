@@ -27,6 +27,7 @@ class Damage(StrEnum):
     OLDER = "an older copy"
     WIPED = "empty"
     FOREIGN = "of another topic"
+    SNAPSHOT = "a snapshot of another machine's"
     TORN = "torn in the middle of a write"
     """In memory a write is whole or not there, so there it is the same as NONE."""
 
@@ -40,6 +41,10 @@ class Disk(Protocol):
 
     def keep_copy(self) -> None:
         """A backup that may come back some day."""
+        ...
+
+    def take_snapshot(self) -> None:
+        """For all machines to install."""
         ...
 
     def damage(self, damage: Damage) -> None: ...
@@ -80,12 +85,12 @@ class Image:
 class MemoryDisk:
     """A disk whose folder is an image in memory."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, shelf: dict[Path, Image] | None = None) -> None:
+        """`shelf`: the snapshots of all machines, by the folder that each is fetched into."""
         self._random = random
         self._older: list[Image] = []
         self.image = Image()
-        self.shelf: dict[Path, Image] = {}
-        """Folders that a snapshot was fetched into."""
+        self.shelf = shelf if shelf is not None else {}
 
     def open(self, topic_id: str) -> SimulatedStore:
         if self.image.topic_id != topic_id:
@@ -95,11 +100,17 @@ class MemoryDisk:
     def keep_copy(self) -> None:
         self._older.append(self.image.copy())
 
+    def take_snapshot(self) -> None:
+        """What is stored last is looked at first, whatever its position."""
+        self.shelf[Path(f"snapshot-{len(self.shelf)}")] = self.image.copy()
+
     def damage(self, damage: Damage) -> None:
         if damage is Damage.OLDER and self._older:
             self.image = self._random.choice(self._older).copy()
         elif damage is Damage.WIPED:
             self.image = Image()
+        elif damage is Damage.SNAPSHOT and self.shelf:
+            self.image = self._random.choice(list(self.shelf.values())).copy()
         elif damage is Damage.FOREIGN:
             self.image = self.image.copy()
             self.image.topic_id = "another"

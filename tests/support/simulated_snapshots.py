@@ -1,0 +1,70 @@
+"""Snapshots in a simulated world: a shelf that all machines share, behind a network that is slow or away.
+
+What is on the shelf is what a machine's disk held at some moment: any prefix of the fold. A snapshot that is fetched
+may be another than its manifest tells: the state must refuse it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+
+from msgspec.structs import replace
+
+from services.runtime.kafka.errors import KafkaError
+from services.sequencer.ports import Fetched, LogPosition
+from tests.support.simulated_log import Network
+from tests.support.simulated_store import Image
+
+Shelf = dict[Path, Image]
+"""By the folder that a snapshot is fetched into."""
+
+
+class SimulatedSnapshots:
+    """As services.sequencer.snapshot_restoring.SnapshotRestorer, of one process."""
+
+    ahead = 1
+
+    def __init__(self, shelf: Shelf, network: Network, random: Random, count: Callable[[str], None]) -> None:
+        self._shelf = shelf
+        self._network = network
+        self._random = random
+        self._count = count
+        self._used: set[Path] = set()
+        self._copies = 0
+
+    async def fetch(
+        self, topic_id: str, position: LogPosition, end: int, in_log: Callable[[LogPosition], Awaitable[bool]]
+    ) -> Fetched | None:
+        try:
+            await self._network.pass_by()
+            for folder, image in reversed(self._shelf.items()):
+                told = image.position
+                if folder in self._used or not position.next_offset < told.next_offset <= end:
+                    continue
+                if self._random.random() < 0.2:  # its manifest lies
+                    told = replace(told, head=replace(told.head, command_offset=told.head.command_offset + 1))
+                if await in_log(told):
+                    await self._network.pass_by()
+                    return Fetched(name=str(folder), folder=self._fetched(folder), position=told)
+                self._count("snapshots not of the log")
+        except KafkaError:
+            self._count("snapshots away")
+        return None
+
+    def _fetched(self, folder: Path) -> Path:
+        """On real RocksDB a copy, since a state uses it up."""
+        if not folder.exists():
+            return folder
+        self._copies += 1
+        return Path(shutil.copytree(folder, folder.with_name(f"{folder.name}-{id(self):x}-{self._copies}")))
+
+    def installed(self, fetched: Fetched) -> None:
+        self._used.add(Path(fetched.name))
+        self._count("snapshots installed")
+
+    def refuse(self, fetched: Fetched) -> None:
+        self._used.add(Path(fetched.name))
+        self._count("snapshots refused")
