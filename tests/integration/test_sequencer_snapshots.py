@@ -34,7 +34,7 @@ MESSAGES = 40
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forty messages are folded before anybody could look for a snapshot; here a fold waits as for a long one."""
-    monkeypatch.setattr(snapshot_restoring, "FOLDED_PER_S", 1)
+    monkeypatch.setattr(snapshot_restoring, "FOLDED_PER_S", 10)
 
 
 class Place:
