@@ -200,7 +200,7 @@ async def _start(ground: Ground, log: Log, chat: Chat, number: int, store: Path 
         before = await ends.total()
         began_s = time.time()
         async with ground.service("sequencer", log, settings=_settings(store)) as sequencer:
-            deadline = time.monotonic() + DEADLINE_S
+            deadline = time.monotonic() + DEADLINE_S + before / 5_000
             while await ends.total() < before + 2:  # an opening, and the outcome
                 sequencer.refuse_to_wait(deadline, "the next outcome")
                 await asyncio.sleep(LOOK_EVERY_S)
