@@ -30,6 +30,7 @@ HAPPENS = (
     "term.ended", "folds through", "folds through, and goes on", "looks for a later term",
     "looks for a later term, and goes on", "states compared",
     "standby.began", "standby.called", "takeovers without a word",
+    "snapshots installed", "snapshots refused", "snapshots away",
 )  # fmt: skip
 """What must have happened in a thousand runs, or they show less than they seem to."""
 
