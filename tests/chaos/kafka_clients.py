@@ -39,6 +39,8 @@ async def in_time(timeout_s: float, work: Any) -> Any:
         task.cancel()
         task.add_done_callback(lambda t: t.cancelled() or t.exception())
         raise TimeoutError
+    if task.cancelled():
+        raise TimeoutError("the client cancelled its own work")  # seen: a consumer that stops while a broker is away
     return task.result()
 
 

@@ -143,7 +143,8 @@ async def _act(
     breaking = asyncio.create_task(nemesis.run())
     everybody = {breaking, *clients, *listening}
     try:
-        done, _ = await asyncio.wait(everybody, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+        # Nobody ends before the run does, also not by a cancellation: FIRST_EXCEPTION would not tell of that.
+        done, _ = await asyncio.wait(everybody, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
             raise AssertionError(f"{task} ended before the run did")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.run import run
 
-MINUTES = 1.5
+MINUTES = 3.0
 SEED = 4
 
 
