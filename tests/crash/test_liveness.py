@@ -102,9 +102,9 @@ OUTAGE_S = 30.0
 OPENINGS_PER_PARTITION = 8
 """Bound for the outage and what follows: an attempt takes the append's deadline of 5 s, and a pause that doubles."""
 RECOVERY_S = 30.0
-SPARE_CONNECTIONS = 6
-"""A client that knew one broker before the outage may know all three after it; an abandoned producer for each
-attempt in each of eight partitions would be dozens."""
+SPARE_CONNECTIONS = 16
+"""A reader that goes on with another leader keeps its connection to the former one, and each of eight partitions has two
+readers; an abandoned producer for each attempt in each of them would be dozens more."""
 
 
 @pytest.mark.timeout(400)
@@ -337,12 +337,14 @@ def test_an_append_that_is_refused_each_time_is_tried_at_growing_intervals(kafka
             refused = await _pauses(scene)
             lasted_s = time.monotonic() - began_s
             print(f"openings in {lasted_s:.0f} s: {len(refused) + 1}, seconds between them: {refused}")
-            assert 4 <= len(refused) <= 10, "no storm"
+            assert 4 <= len(refused) <= 16, "no storm"
             assert refused[-1] > 4 * refused[0], "each pause is about twice the one before"
             assert refused[-1] > 2.5
-            assert [
-                t for t in await sequencer.troubles() or [] if "backing_off" in t or "opening" in t or "folding" in t
-            ]
+            # Between an opening and its refusal it serves, for a moment; in the pause after it, it says what it is at.
+            states = ("backing_off", "opening", "folding")
+            await sequencer.until_troubles(
+                lambda troubles: any(state in each for each in troubles for state in states), "it says so"
+            )
 
             await alter(kafka, events)
             deadline = time.monotonic() + 60  # the pause that is under way, at most 30 s
