@@ -103,8 +103,8 @@ OPENINGS_PER_PARTITION = 8
 """Bound for the outage and what follows: an attempt takes the append's deadline of 5 s, and a pause that doubles."""
 RECOVERY_S = 30.0
 SPARE_CONNECTIONS = 16
-"""A reader that goes on with another leader keeps its connection to the former one, and each of eight partitions has two
-readers; an abandoned producer for each attempt in each of them would be dozens more."""
+"""A reader that goes on with another leader keeps its connection to the former one, and each of eight partitions has
+two readers; an abandoned producer for each attempt in each of them would be dozens more."""
 
 
 @pytest.mark.timeout(400)
