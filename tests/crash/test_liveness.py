@@ -98,13 +98,13 @@ def test_a_sequencer_that_starts_while_kafka_is_away_serves_as_soon_as_it_is_the
 
 # --- an outage of the in-sync replicas ----------------------------------------------------------------------------
 
-OUTAGE_S = 30.0
+OUTAGE_S = 60.0
 OPENINGS_PER_PARTITION = 8
 """Bound for the outage and what follows: an attempt takes the append's deadline of 5 s, and a pause that doubles."""
 RECOVERY_S = 30.0
-SPARE_CONNECTIONS = 16
-"""A reader that goes on with another leader keeps its connection to the former one, and each of eight partitions has
-two readers; an abandoned producer for each attempt in each of them would be dozens more."""
+SPARE_CONNECTIONS = 24
+"""A client that goes on with another leader keeps its connection to the former one, and each of eight partitions has
+two readers and a producer; an abandoned producer for each attempt in each of them would be dozens more."""
 
 
 @pytest.mark.timeout(400)
