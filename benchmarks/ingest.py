@@ -26,7 +26,7 @@ from benchmarks.ground import SECRET, Ground, Log
 from benchmarks.http_load import Answers, Generator, host_of, post
 from benchmarks.machine import Machine, MachineWatch
 from benchmarks.open_loop import Latencies
-from benchmarks.processes import Mark, Service, uvicorn
+from benchmarks.processes import Mark, Service, cpu_between, uvicorn
 from services.runtime.auth import mint_token
 
 PARTITIONS: Final = 8
@@ -236,7 +236,7 @@ async def made_chats(ground: Ground, log: Log, count: int) -> list[Chat]:
 
 
 def _run(answers: Answers, messages: int, before: Sequence[Mark], after: Sequence[Mark]) -> Run:
-    cpu_s, sequencer_s = (b.cpu_s - a.cpu_s for a, b in zip(before, after, strict=True))
+    cpu_s, sequencer_s = (cpu_between(a, b) for a, b in zip(before, after, strict=True))
     latencies = Latencies.of(answers.waits_s, 0)
     return Run(
         per_s=round(messages / answers.seconds, 1),

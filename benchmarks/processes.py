@@ -47,6 +47,11 @@ def mark(pid: int, *, workers: bool = False) -> Mark:
     return Mark(at_s=time.monotonic(), cpu_s=cpu_s, memory_mb=memory_mb)
 
 
+def cpu_between(before: Mark, after: Mark) -> float:
+    """Seconds; never 0. The system counts in ticks of 10 ms: of a process that ran, less than one is half of one."""
+    return max(after.cpu_s - before.cpu_s, 0.005)
+
+
 class Service:
     """A running `gapless <service>`."""
 

@@ -23,7 +23,7 @@ from benchmarks.conversations import loads_of
 from benchmarks.filling import Load, fill
 from benchmarks.ground import Ground, Log
 from benchmarks.machine import Machine, MachineWatch
-from benchmarks.processes import DEADLINE_S, Service
+from benchmarks.processes import DEADLINE_S, Service, cpu_between
 
 PROCESSES: Final = 2
 LOOK_EVERY_S: Final = 0.1
@@ -122,7 +122,7 @@ async def _pass(options: Options, ground: Ground, loads: Sequence[Load], standby
         after = [service.mark() for service in services]
     return Pass(
         standby=standby,
-        cpu_us_per_command=1e6 * sum(b.cpu_s - a.cpu_s for a, b in zip(idle, after, strict=True)) / commands,
+        cpu_us_per_command=1e6 * sum(cpu_between(a, b) for a, b in zip(idle, after, strict=True)) / commands,
         commands_per_s=commands / (decided_s - idle[0].at_s),
         idle_cpu_percent=100
         * statistics.mean((b.cpu_s - a.cpu_s) / (b.at_s - a.at_s) for a, b in zip(before, idle, strict=True)),

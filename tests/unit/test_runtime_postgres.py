@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import tempfile
 import time
@@ -104,6 +105,10 @@ async def test_connections_that_died_are_not_felt_by_the_next_requests(postgres:
         async with killer:
             sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'victim'"
             assert await (await killer.execute(sql)).fetchone() == (postgres.pool_min_size,)
+            left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'victim'"
+            async with asyncio.timeout(10):  # they were told to end, and end in their own time
+                while await (await killer.execute(left)).fetchone() != (0,):
+                    await asyncio.sleep(0.01)
         started_at_s = time.monotonic()
         for _ in range(2 * postgres.pool_min_size):
             async with pool.connection() as connection:
