@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import random
 import secrets
 import time
 from collections.abc import Sequence
@@ -21,11 +20,11 @@ from schemas import ids
 from schemas.encoding import Record, ReplyTo
 from schemas.replies import Reply, decode_replies
 from services.ingest import metrics
+from services.runtime.backoff import Backoff
 from services.runtime.kafka.errors import KafkaError, KafkaUnavailable, OffsetMissing
 from services.runtime.kafka.reader import PartitionReader
 
-FIRST_BACKOFF_S: Final = 0.1
-LONGEST_BACKOFF_S: Final = 5.0
+LONGEST_PAUSE_S: Final = 5.0
 MAX_RECORDS: Final = 500
 READ_TIMEOUT_S: Final = 1.0
 PROBE_TIMEOUT_S: Final = 3.0
@@ -145,7 +144,7 @@ class Replies:
         self._partition = ids.partition_of(instance_id, reply_partitions) if partition is None else partition
         self._waiters: dict[str, Waiter | Waiters] = {}
         self._position: int | None = None
-        self._backoff_s = FIRST_BACKOFF_S
+        self._backoff = Backoff(LONGEST_PAUSE_S)
         self._listening = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -227,8 +226,7 @@ class Replies:
             finally:
                 self._listening.clear()
             metrics.REPLY_LISTENER_RESTARTS.inc()
-            await asyncio.sleep(self._backoff_s * random.uniform(0.5, 1.0))  # noqa: S311  (jitter, no secret)
-            self._backoff_s = min(self._backoff_s * 2, LONGEST_BACKOFF_S)
+            await self._backoff.pause()
 
     async def _listen(self) -> None:
         """Until trouble: raises KafkaError."""
@@ -252,7 +250,7 @@ class Replies:
                     self._take(record)
                 self._position = reader.position
                 if records:
-                    self._backoff_s = FIRST_BACKOFF_S
+                    self._backoff.reset()
                     probe_at_s = time.monotonic() + PROBE_INTERVAL_S
                 elif time.monotonic() > probe_at_s:
                     await self._probe(reader)
@@ -269,7 +267,7 @@ class Replies:
             raise KafkaUnavailable(f"the broker is silent for {PROBE_TIMEOUT_S:g} s") from None
         if reader.position > end:
             raise OffsetMissing(f"{self._topic}-{self._partition} ends before offset {reader.position}")
-        self._backoff_s = FIRST_BACKOFF_S
+        self._backoff.reset()
 
     def _take(self, record: Record) -> None:
         try:

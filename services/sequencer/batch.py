@@ -84,7 +84,11 @@ def _keys(commands: deque[Command]) -> tuple[list[ChatId], list[MemberKey], list
     chats: dict[ChatId, None] = {}
     members: dict[MemberKey, None] = {}
     remembered: list[CommandKey] = []
+    room = APPEND_BYTES
     for command in commands:
+        room -= len(command.body)
+        if room < 0:
+            break  # most likely of a later append; if not, it is read when it is asked for
         if command.fault is not None or command.chat_id is None or command.sender_id is None:
             continue
         chats[command.chat_id] = None
