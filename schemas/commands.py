@@ -8,8 +8,10 @@ limits (`too_large`, `invalid`). Ingest runs the same functions to answer early;
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Final
+from typing import ClassVar, Final
 
+from msgspec import Struct
+from msgspec.json import Decoder
 from pydantic import ValidationError
 
 from schemas import limits
@@ -43,6 +45,28 @@ def parse_body(command_type: str, raw: bytes) -> Body:
         raise Refused(Reason.MALFORMED, "the body is not JSON that can be read") from error
     check_limits(body)
     return body
+
+
+class PlainSend(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """The body of most sends: a text, and nothing beside it."""
+
+    text: str
+    reply_to_message_id: ClassVar[None] = None
+
+
+_PLAIN_SEND: Final = Decoder(PlainSend)
+
+
+def plain_send(raw: bytes) -> PlainSend | None:
+    """A body that is a text of ASCII within the limits, at a fifth of the cost of `parse_body`, which accepts it too.
+    None for any other: that tells what it is. It needs no guard, since it stops where anything is nested or a number.
+    """
+    try:
+        body = _PLAIN_SEND.decode(raw)
+    except ValueError:  # msgspec's errors, and UnicodeDecodeError
+        return None
+    text = body.text
+    return body if 0 < len(text) <= limits.TEXT_CHARACTERS and text.isascii() and "\0" not in text else None
 
 
 def _malformed(error: ValidationError) -> Refused:

@@ -38,7 +38,7 @@ class Record(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
-class Encoded(Struct, frozen=True):
+class Encoded(Struct, frozen=True, gc=False):
     """A record ready to be appended."""
 
     key: bytes | None
@@ -113,54 +113,97 @@ def encode_command(command: Command, source: str) -> Encoded:
     return Encoded(command.chat_id.encode(), command.body, headers)
 
 
-def read_command(record: Record, partition: int, partitions: int) -> Command:
-    """The command in a record of `chat.commands`. Never raises for what a record may hold."""
-    given = dict(record.headers)  # of a header that is there twice the last counts
-    key = record.key
-    chat_id = _uuid(key)
-    sender_id = _uuid(given.get("ce_sender"))
-    client_generated_id = _client_generated_id(given.get("ce_clientid"))
-    command_type = _type(given)
-    mark = command_type in MARKS
-    fault: Refused | None = None
-    command_id: str | None = None
-    if chat_id is not None and ids.partition_of(chat_id, partitions) != partition:
-        fault = Refused(
-            Reason.WRONG_PARTITION,
-            f"this chat lives in partition {ids.partition_of(chat_id, partitions)} of {partitions}",
+class CommandReader:
+    """Reads the commands of one partition, and remembers the chats and senders that it has met: they repeat."""
+
+    def __init__(self, partition: int, partitions: int) -> None:
+        self._partition = partition
+        self._partitions = partitions
+        self._chats: dict[bytes, tuple[ChatId, bytes]] = {}
+        """By key: those of this partition, with the bytes of their id."""
+        self._senders: dict[bytes, UserId] = {}
+
+    def read(self, record: Record) -> Command:
+        """The command in a record of `chat.commands`. Never raises for what a record may hold."""
+        given = dict(record.headers)  # of a header that is there twice the last counts
+        key = record.key
+        chat = self._chats.get(key) or self._chat(key) if key is not None else None
+        sender = given.get("ce_sender")
+        sender_id = self._senders.get(sender) or self._sender(sender) if sender is not None else None
+        clientid = given.get("ce_clientid")
+        if clientid is not None and _CLIENT_GENERATED_ID.fullmatch(clientid) is None:
+            clientid = None
+        command_type = _type(given)
+        mark = command_type in MARKS
+        fault: Refused | None = None
+        command_id: str | None = None
+        if chat is None:
+            fault = self._no_chat_of_ours(key)
+        elif not command_type:
+            fault = Refused(Reason.MALFORMED, "ce_type is missing or not 1 to 128 visible ASCII characters")
+        elif sender_id is None or sender is None:
+            fault = Refused(Reason.MALFORMED, "ce_sender is not a user_id")
+        elif given.get("ce_specversion") != b"1.0" and (_text(given, "ce_specversion") or "1.0") != "1.0":
+            fault = Refused(Reason.MALFORMED, "ce_specversion is not 1.0")
+        elif mark:
+            command_id = _uuid(given.get("ce_id"))
+        elif clientid is None:
+            fault = Refused(Reason.MALFORMED, "ce_clientid is missing or not 1 to 128 visible ASCII characters")
+        else:
+            command_id = ids.command_id_of(chat[1], sender, clientid)
+            if command_id.encode() != given.get("ce_id"):
+                command_id = None
+                fault = Refused(Reason.MALFORMED, "ce_id is not the id of this chat, sender and ce_clientid")
+        traceparent = _text(given, "traceparent") if "traceparent" in given else None
+        return Command(
+            offset=record.offset,
+            type=command_type,
+            body=record.value or b"",
+            key=key if key is not None and len(key) <= limits.OUTCOME_KEY_BYTES else None,
+            chat_id=chat[0] if chat is not None else _chat_id(key),
+            sender_id=sender_id,
+            # A mark's ce_id is not checked: with a key beside it, it would be remembered as somebody else's command.
+            client_generated_id=None if mark or clientid is None else clientid.decode(),
+            command_id=CommandId(command_id) if command_id is not None else None,
+            reply_to=_reply_to(_text(given, "ce_replyto")) if "ce_replyto" in given else None,
+            traceparent=traceparent if traceparent is not None and is_traceparent(traceparent) else None,
+            fault=fault,
         )
-    elif chat_id is None:
-        fault = Refused(Reason.MALFORMED, "the record's key is not a chat_id")
-    elif not command_type:
-        fault = Refused(Reason.MALFORMED, "ce_type is missing or not 1 to 128 visible ASCII characters")
-    elif sender_id is None:
-        fault = Refused(Reason.MALFORMED, "ce_sender is not a user_id")
-    elif given.get("ce_specversion") != b"1.0" and (_text(given, "ce_specversion") or "1.0") != "1.0":
-        fault = Refused(Reason.MALFORMED, "ce_specversion is not 1.0")
-    elif mark:
-        command_id = _uuid(given.get("ce_id"))
-    elif client_generated_id is None:
-        fault = Refused(Reason.MALFORMED, "ce_clientid is missing or not 1 to 128 visible ASCII characters")
-    else:
-        command_id = ids.command_id(ChatId(chat_id), UserId(sender_id), client_generated_id)
-        if command_id.encode() != given.get("ce_id"):
-            command_id = None
-            fault = Refused(Reason.MALFORMED, "ce_id is not the id of this chat, sender and ce_clientid")
-    traceparent = _text(given, "traceparent") if "traceparent" in given else None
-    return Command(
-        offset=record.offset,
-        type=command_type,
-        body=record.value or b"",
-        key=key if key is not None and len(key) <= limits.OUTCOME_KEY_BYTES else None,
-        chat_id=ChatId(chat_id) if chat_id is not None else None,
-        sender_id=UserId(sender_id) if sender_id is not None else None,
-        # A mark's ce_id is not checked: with a key beside it, it would be remembered as somebody else's command.
-        client_generated_id=None if mark else client_generated_id,
-        command_id=CommandId(command_id) if command_id is not None else None,
-        reply_to=_reply_to(_text(given, "ce_replyto")) if "ce_replyto" in given else None,
-        traceparent=traceparent if traceparent is not None and is_traceparent(traceparent) else None,
-        fault=fault,
-    )
+
+    def _chat(self, key: bytes) -> tuple[ChatId, bytes] | None:
+        chat_id = _chat_id(key)
+        if chat_id is None or ids.partition_of(chat_id, self._partitions) != self._partition:
+            return None
+        if len(self._chats) >= _MET:
+            self._chats.clear()
+        chat = self._chats[key] = (chat_id, ids.uuid_bytes(chat_id))
+        return chat
+
+    def _sender(self, sender: bytes) -> UserId | None:
+        text = _uuid(sender)
+        if text is None:
+            return None
+        if len(self._senders) >= _MET:
+            self._senders.clear()
+        sender_id = self._senders[sender] = UserId(text)
+        return sender_id
+
+    def _no_chat_of_ours(self, key: bytes | None) -> Refused:
+        chat_id = _chat_id(key)
+        if chat_id is None:
+            return Refused(Reason.MALFORMED, "the record's key is not a chat_id")
+        return Refused(
+            Reason.WRONG_PARTITION,
+            f"this chat lives in partition {ids.partition_of(chat_id, self._partitions)} of {self._partitions}",
+        )
+
+
+_MET: Final = 65_536
+
+
+def read_command(record: Record, partition: int, partitions: int) -> Command:
+    """What a CommandReader reads, for who has one record."""
+    return CommandReader(partition, partitions).read(record)
 
 
 def undecodable_command(offset: int) -> Command:
@@ -205,7 +248,7 @@ def _type_header(outcome_type: str) -> tuple[str, bytes]:
     return "ce_type", outcome_type.encode()
 
 
-_OUTCOME_BYTES: Final = 480
+_OUTCOME_BYTES: Final = 540
 """Of an outcome's record in a batch, from above, without the parts that `outcome_size` adds: 32 for the record, and
 for each header its name, its longest value and their lengths."""
 
@@ -262,10 +305,6 @@ def _text(headers: Mapping[str, bytes | None], name: str) -> str | None:
     return value.decode() if value is not None and len(value) <= 256 and value.isascii() else None
 
 
-def _client_generated_id(raw: bytes | None) -> str | None:
-    return raw.decode() if raw is not None and _CLIENT_GENERATED_ID.fullmatch(raw) is not None else None
-
-
 _KNOWN_TYPES: Final = {each.value.encode(): each.value for each in CommandType}
 
 
@@ -289,6 +328,11 @@ def _uuid_of(raw: bytes) -> str | None:
     """Cached: chats and senders repeat."""
     text = raw.decode("ascii", "replace")
     return text if ids.is_uuid(text) else None
+
+
+def _chat_id(key: bytes | None) -> ChatId | None:
+    text = _uuid(key)
+    return ChatId(text) if text is not None else None
 
 
 def _reply_to(text: str | None) -> ReplyTo | None:

@@ -48,7 +48,11 @@ _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abc
 
 def uuid5(namespace: str, name: str) -> str:
     """RFC 9562 version 5 in wire form: what `uuid.uuid5` gives, without building UUID objects (a third of the time)."""
-    h = sha1(uuid_bytes(namespace) + name.encode(), usedforsecurity=False).hexdigest()
+    return _uuid5(uuid_bytes(namespace) + name.encode())
+
+
+def _uuid5(named: bytes) -> str:
+    h = sha1(named, usedforsecurity=False).hexdigest()
     return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
 
 
@@ -76,6 +80,11 @@ def direct_chat_id(a: UserId, b: UserId) -> ChatId:
 def command_id(chat_id: ChatId, sender_id: UserId, client_generated_id: str) -> CommandId:
     """Unique per (chat, sender, client_generated_id) for ever."""
     return CommandId(uuid5(chat_id, f"{sender_id}/{client_generated_id}"))
+
+
+def command_id_of(chat: bytes, sender_id: bytes, client_generated_id: bytes) -> CommandId:
+    """The same of what a reader has in hand: the 16 bytes of the chat's id, and the other two as on the wire."""
+    return CommandId(_uuid5(b"%b%b/%b" % (chat, sender_id, client_generated_id)))
 
 
 def murmur2(data: bytes) -> int:

@@ -26,7 +26,7 @@ from msgspec import Struct
 from schemas.errors import LogCorrupt
 
 
-class Head(Struct, frozen=True):
+class Head(Struct, frozen=True, gc=False):
     """Where a reader stands after the last valid record. With the log offset it is all that is needed to go on."""
 
     term: int = 0
@@ -41,7 +41,7 @@ EMPTY: Final = Head()
 """Before the first record of a partition."""
 
 
-class Stamp(Struct, frozen=True):
+class Stamp(Struct, frozen=True, gc=False):
     """A record's claimed place, from its headers. An opening has index 0 and command_offset −1."""
 
     term: int

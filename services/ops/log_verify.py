@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
-from schemas.encoding import Command, Record, read_command, undecodable_command
+from schemas.encoding import Command, CommandReader, Record, undecodable_command
 from schemas.topics import TopicNames
 from services.ops.command_checks import against_command
 from services.ops.log_checks import Counts, Decided, Fault, PartitionChecks, Stopped
@@ -127,7 +127,7 @@ class _Commands:
         self.faults: list[Fault] = []
         self.fault_count = 0
         self._reader = reader
-        self._partitions = partitions
+        self._command_reader = CommandReader(reader.partition, partitions)
         self._limit = limit
         self._first = 0
         self._end = 0
@@ -159,7 +159,7 @@ class _Commands:
     def _read(self, record: Record) -> Command:
         if isinstance(record, Undecodable):
             return undecodable_command(record.offset)
-        return read_command(record, self._reader.partition, self._partitions)
+        return self._command_reader.read(record)
 
     def _fault(self, decided: Decided, rule: str, detail: str) -> None:
         self.fault_count += 1

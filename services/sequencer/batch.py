@@ -13,7 +13,7 @@ from schemas.log import Head, Stamp, after
 from schemas.replies import Reply
 from services.sequencer.decide import Decision, decide
 from services.sequencer.evolve import evolve
-from services.sequencer.ports import Store
+from services.sequencer.ports import RecordBatch, Store
 from services.sequencer.state import Changes, CommandKey, MemberKey, Overlay
 
 APPEND_BYTES: Final = 900_000
@@ -28,7 +28,13 @@ class Batch:
     """After the last outcome."""
     view: Overlay
     """The state after it; its changes are what is applied."""
-    records: list[Encoded] = field(default_factory=list)
+    records: RecordBatch
+    last: Encoded | None = None
+    """Of the records, by which the log is known again."""
+    size: int = 0
+    """Bytes, estimated from above."""
+    full: bool = False
+    """The next command would make it longer than an append may be."""
     replies: list[tuple[int, Reply]] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     """Their types, for the metrics."""
@@ -38,53 +44,65 @@ class Batch:
         return self.view.changes
 
 
-def decide_batch(
+def new_batch(records: RecordBatch, *, store: Store, before: Batch | None) -> Batch:
+    """An empty one. `before` is the batch that is being appended now, if there is one: what is decided into this one is
+    decided on top of it, and worth nothing if it fails."""
+    # The store may take over what is in flight at any moment; the values are the same, so nothing is seen to change.
+    view = Overlay(store.load([], [], []), before.changes if before is not None else None)
+    head = before.head if before is not None else store.position.head
+    return Batch(head=head, view=view, records=records)
+
+
+def decide_into(
+    batch: Batch,
     commands: deque[Command],
     *,
     store: Store,
-    before: Batch | None,
-    head: Head,
     partition: int,
     source: bytes,
     now_ms: Callable[[], int],
-) -> Batch:
-    """Takes commands from the left, as many as one append holds, and decides them.
+) -> None:
+    """Takes commands from the left, as many as the append has room for, decides them on top of what the batch has, and
+    adds their outcomes.
 
-    `before` is the batch that is being appended now, if there is one; this one is decided on top of it and is worth
-    nothing if it fails. `head` is the one after `before`, or the store's.
+    Each outcome goes all its way, to the bytes of its record, before the next command is looked at: what it was made
+    of is freed while the processor still has it at hand (measured: a fifth of the time of a batch).
     """
-    # The store may take over what is in flight at any moment; the values are the same, so nothing is seen to change.
-    view = Overlay(store.load(*_keys(commands)), before.changes if before is not None else None)
-    batch = Batch(head=head, view=view)
-    size = 0
+    view = batch.view
+    view.below = store.load(*_keys(commands, APPEND_BYTES - batch.size))
+    head = batch.head
     at_ms = max(now_ms(), head.last_timestamp_ms)
-    stamp = Stamp(head.term, head.index, head.command_offset)
+    term, index, command_offset = head.term, head.index, head.command_offset
+    changes, records, outcomes = view.changes, batch.records, batch.outcomes
+    record = batch.last
     while commands:
         command = commands[0]
         decision = decide(view, command, at_ms)
         outcome = decision.outcome
-        size += outcome_size(outcome)
-        if size > APPEND_BYTES and batch.records:
+        size = batch.size + outcome_size(outcome)
+        if size > APPEND_BYTES and record is not None:
+            batch.full = True
             break
         commands.popleft()
-        evolve(view, outcome, view.changes)
-        stamp = Stamp(head.term, stamp.index + 1, command.offset)
-        batch.records.append(encode_outcome(outcome, stamp, source))
-        batch.outcomes.append(outcome.type)
+        batch.size = size
+        evolve(view, outcome, changes)
+        index, command_offset = index + 1, command.offset
+        record = encode_outcome(outcome, Stamp(term, index, command_offset), source)
+        records.add(record)
+        outcomes.append(outcome.type)
         if command.reply_to is not None:
-            batch.replies.append(
-                (command.reply_to.partition, _reply(command.reply_to.request_id, decision, stamp, partition))
-            )
-    batch.head = after(head, stamp, at_ms)
-    return batch
+            place = (partition, index, command_offset)
+            batch.replies.append((command.reply_to.partition, _reply(command.reply_to.request_id, decision, place)))
+    if record is not batch.last:  # else there was room for none, and the head's time is still that of the last one
+        batch.last = record
+        batch.head = after(head, Stamp(term, index, command_offset), at_ms)
 
 
-def _keys(commands: deque[Command]) -> tuple[list[ChatId], list[MemberKey], list[CommandKey]]:
+def _keys(commands: deque[Command], room: int) -> tuple[list[ChatId], list[MemberKey], list[CommandKey]]:
     """What deciding will ask for, as far as headers tell; a body's references are read when they are met."""
     chats: dict[ChatId, None] = {}
     members: dict[MemberKey, None] = {}
     remembered: list[CommandKey] = []
-    room = APPEND_BYTES
     for command in commands:
         room -= len(command.body)
         if room < 0:
@@ -98,8 +116,9 @@ def _keys(commands: deque[Command]) -> tuple[list[ChatId], list[MemberKey], list
     return list(chats), list(members), remembered
 
 
-def _reply(request_id: str, decision: Decision, stamp: Stamp, partition: int) -> Reply:
+def _reply(request_id: str, decision: Decision, place: tuple[int, int, int]) -> Reply:
     outcome = decision.outcome
+    partition, index, command_offset = place
     return Reply(
         request_id=request_id,
         command_id=outcome.command_id,
@@ -112,6 +131,6 @@ def _reply(request_id: str, decision: Decision, stamp: Stamp, partition: int) ->
         updated_count=decision.updated_count,
         read_seq=decision.read_seq,
         partition=partition,
-        index=stamp.index,
-        command_offset=stamp.command_offset,
+        index=index,
+        command_offset=command_offset,
     )

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from schemas import ids
 from schemas.bodies import Body, ChatCreate, CommandType, Mark, MemberAdd, MemberRemove, MessageSend
-from schemas.commands import digest, parse_body
+from schemas.commands import PlainSend, digest, parse_body, plain_send
 from schemas.encoding import Command
 from schemas.errors import Reason, Refused
 from schemas.events import (
@@ -33,7 +33,7 @@ from schemas.ids import CommandId, UserId
 from services.sequencer.state import Chat, Member, View
 
 
-class Decision(Struct, frozen=True, kw_only=True):
+class Decision(Struct, frozen=True, kw_only=True, gc=False):
     """The outcome, and what its sender is told beside it."""
 
     outcome: Outcome
@@ -56,7 +56,7 @@ class _Unchanged(Exception):
         self.read_seq = read_seq
 
 
-class _Accepted(Struct, frozen=True, kw_only=True):
+class _Accepted(Struct, frozen=True, kw_only=True, gc=False):
     position: int
     seq: int | None = None
     updated_count: int | None = None
@@ -74,7 +74,7 @@ def decide(view: View, command: Command, at_ms: int) -> Decision:
         decide_body = _DECIDERS.get(command.type)
         if decide_body is None:
             raise Refused(Reason.UNKNOWN_TYPE, "no such command type, or none that is decided yet")
-        accepted = decide_body(view, command, parse_body(command.type, command.body))
+        accepted = decide_body(view, command, _body(command))
     except Refused as refused:
         return _rejected(command, refused, at_ms)
     except _Unchanged as unchanged:
@@ -100,6 +100,14 @@ def decide(view: View, command: Command, at_ms: int) -> Decision:
         updated_count=accepted.updated_count,
         read_seq=accepted.read_seq,
     )
+
+
+def _body(command: Command) -> Body | PlainSend:
+    plain = plain_send(command.body) if command.type == _SEND else None
+    return plain if plain is not None else parse_body(command.type, command.body)
+
+
+_SEND: Final = CommandType.MESSAGE_SEND.value
 
 
 # --- the three ways to end without an effect ------------------------------------------------------------------
@@ -159,7 +167,7 @@ def _without_effect(event: EventType, command: Command, body: bytes, at_ms: int)
 # --- by type --------------------------------------------------------------------------------------------------
 
 
-def _chat_create(view: View, command: Command, body: Body) -> _Accepted:
+def _chat_create(view: View, command: Command, body: Body | PlainSend) -> _Accepted:
     assert isinstance(body, ChatCreate)
     sender = _sender(command)
     if body.kind == "group":
@@ -179,7 +187,7 @@ def _chat_create(view: View, command: Command, body: Body) -> _Accepted:
     raise Refused(Reason.CHAT_EXISTS, "you have made a group of this name before")
 
 
-def _member_add(view: View, command: Command, body: Body) -> _Accepted:
+def _member_add(view: View, command: Command, body: Body | PlainSend) -> _Accepted:
     assert isinstance(body, MemberAdd)
     chat, sender = _as_member(view, command)
     if chat.kind == "direct":
@@ -194,7 +202,7 @@ def _member_add(view: View, command: Command, body: Body) -> _Accepted:
     return _Accepted(position=chat.last_position + 1)
 
 
-def _member_remove(view: View, command: Command, body: Body) -> _Accepted:
+def _member_remove(view: View, command: Command, body: Body | PlainSend) -> _Accepted:
     assert isinstance(body, MemberRemove)
     chat, sender = _as_member(view, command)
     if chat.kind == "direct":
@@ -213,8 +221,8 @@ def _member_remove(view: View, command: Command, body: Body) -> _Accepted:
     return _Accepted(position=chat.last_position + 1)
 
 
-def _message_send(view: View, command: Command, body: Body) -> _Accepted:
-    assert isinstance(body, MessageSend)
+def _message_send(view: View, command: Command, body: Body | PlainSend) -> _Accepted:
+    assert isinstance(body, (PlainSend, MessageSend))
     chat, _ = _as_member(view, command)
     if body.reply_to_message_id is not None:
         assert command.chat_id is not None
@@ -225,7 +233,7 @@ def _message_send(view: View, command: Command, body: Body) -> _Accepted:
     return _Accepted(position=chat.last_position + 1, seq=chat.last_seq + 1)
 
 
-def _read_mark(view: View, command: Command, body: Body) -> _Accepted:
+def _read_mark(view: View, command: Command, body: Body | PlainSend) -> _Accepted:
     assert isinstance(body, Mark)
     chat, member = _as_member(view, command)
     _within(chat, body)
@@ -238,7 +246,7 @@ def _read_mark(view: View, command: Command, body: Body) -> _Accepted:
     )
 
 
-def _delivered_mark(view: View, command: Command, body: Body) -> _Accepted:
+def _delivered_mark(view: View, command: Command, body: Body | PlainSend) -> _Accepted:
     assert isinstance(body, Mark)
     chat, member = _as_member(view, command)
     _within(chat, body)
@@ -251,7 +259,7 @@ def _delivered_mark(view: View, command: Command, body: Body) -> _Accepted:
     )
 
 
-_DECIDERS: Final[dict[str, Callable[[View, Command, Body], _Accepted]]] = {
+_DECIDERS: Final[dict[str, Callable[[View, Command, Body | PlainSend], _Accepted]]] = {
     CommandType.CHAT_CREATE: _chat_create,
     CommandType.MEMBER_ADD: _member_add,
     CommandType.MEMBER_REMOVE: _member_remove,

@@ -30,10 +30,22 @@ class LogReader(Protocol):
     async def close(self) -> None: ...
 
 
+class RecordBatch(Protocol):
+    """Records for one append, each taken over as it is made: what it was made of need not be kept."""
+
+    def add(self, record: Encoded) -> None: ...
+
+    def __len__(self) -> int: ...
+
+
 class LogAppender(Protocol):
     """A producer for one partition of the event log (services/runtime/kafka/appender.py)."""
 
-    async def append(self, records: Sequence[Encoded], timeout_s: float) -> int: ...
+    def new_batch(self) -> RecordBatch: ...
+
+    async def append(self, batch: RecordBatch, timeout_s: float) -> int:
+        """`batch` is one that `new_batch` gave."""
+        ...
 
     async def discard(self) -> bool: ...
 
@@ -78,7 +90,12 @@ class Store(Protocol):
         ...
 
     def apply(self, changes: Changes, position: LogPosition) -> None:
-        """All or nothing: after a crash the position is never ahead of the rest."""
+        """All or nothing: after a crash the position is never ahead of the rest. It may be behind: the store gathers
+        what changes, and writes it when it is much, when it is told to, and when it is closed."""
+        ...
+
+    def write_out(self) -> None:
+        """Writes what was gathered, where there is time for it."""
         ...
 
     def wipe(self) -> None:

@@ -18,7 +18,8 @@ from services.sequencer.evolve import evolve
 from services.sequencer.ports import LogPosition, LogReader, Store
 from services.sequencer.state import Overlay
 
-RECORDS_PER_BATCH: Final = 5_000
+RECORDS_PER_BATCH: Final = 500
+"""Folded in one go: few enough to stay in the processor's caches, and for the loop to do something else."""
 READ_TIMEOUT_S: Final = 1.0
 NO_PROGRESS_S: Final = 15.0
 

@@ -15,7 +15,7 @@ from schemas.bodies import ChatKind, Role
 from schemas.ids import ChatId, CommandId, UserId
 
 
-class Chat(Struct, frozen=True, kw_only=True):
+class Chat(Struct, frozen=True, kw_only=True, gc=False):
     """The head of a chat."""
 
     kind: ChatKind
@@ -27,7 +27,7 @@ class Chat(Struct, frozen=True, kw_only=True):
     """Present ones; a group that has members has one."""
 
 
-class Member(Struct, frozen=True, kw_only=True):
+class Member(Struct, frozen=True, kw_only=True, gc=False):
     """Somebody who is, or was, in a chat."""
 
     role: Role
@@ -37,7 +37,7 @@ class Member(Struct, frozen=True, kw_only=True):
     delivered_seq: int
 
 
-class Remembered(Struct, frozen=True, kw_only=True):
+class Remembered(Struct, frozen=True, kw_only=True, gc=False):
     """What an accepted command left under its key, for ever: by it a repeat is known and answered."""
 
     digest: bytes
@@ -73,21 +73,22 @@ class View(Protocol):
 class Overlay:
     """A view with a batch's changes laid over it, and under them those of the batch that is in flight, if one is."""
 
-    __slots__ = ("_below", "_in_flight", "changes")
+    __slots__ = ("_in_flight", "below", "changes")
 
     def __init__(self, below: View, in_flight: Changes | None = None) -> None:
-        self._below = below
+        self.below = below
+        """May be put in the place of another, where it shows the same state."""
         self._in_flight = in_flight if in_flight is not None else _NONE
         self.changes = Changes()
 
     def chat(self, chat_id: ChatId) -> Chat | None:
-        return self.changes.chats.get(chat_id) or self._in_flight.chats.get(chat_id) or self._below.chat(chat_id)
+        return self.changes.chats.get(chat_id) or self._in_flight.chats.get(chat_id) or self.below.chat(chat_id)
 
     def member(self, key: MemberKey) -> Member | None:
-        return self.changes.members.get(key) or self._in_flight.members.get(key) or self._below.member(key)
+        return self.changes.members.get(key) or self._in_flight.members.get(key) or self.below.member(key)
 
     def remembered(self, key: CommandKey) -> Remembered | None:
-        return self.changes.remembered.get(key) or self._in_flight.remembered.get(key) or self._below.remembered(key)
+        return self.changes.remembered.get(key) or self._in_flight.remembered.get(key) or self.below.remembered(key)
 
 
 _NONE: Final = Changes()

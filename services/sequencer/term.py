@@ -1,7 +1,8 @@
 """One term of one writer: steps 3 to 6 of the protocol, from the opening to whatever ends it.
 
 The loop overlaps three things: reading commands, deciding the next batch, and the append that is in flight. One
-append is in flight at a time, and the next is decided on top of it but sent only when it is known to be valid.
+append is in flight at a time; meanwhile the next is decided on top of it, some commands at a time, and sent only when
+the one before is known to be valid.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import Final
 
 from schemas.encoding import (
     Command,
+    CommandReader,
     Record,
     encode_outcome,
     event_source,
     opening_outcome,
-    read_command,
     undecodable_command,
 )
 from schemas.events import TermOpened, encode_term_opened
@@ -29,12 +30,15 @@ from services.runtime.crashpoints import crash_point, declare_crash_point
 from services.runtime.kafka.errors import AppendUnknown, OffsetMissing
 from services.runtime.kafka.reader import Undecodable
 from services.sequencer import metrics
-from services.sequencer.batch import Batch, decide_batch
+from services.sequencer.batch import Batch, decide_into, new_batch
 from services.sequencer.errors import PartitionStopped, Superseded
 from services.sequencer.ports import LogAppender, LogPosition, LogReader, Logs, Replies, Store
 from services.sequencer.recovery import Folded, fold, record_digest
 
-COMMANDS_PER_READ: Final = 1_000
+COMMANDS_PER_READ: Final = 250
+"""Read and decided in one go: few enough to stay in the processor's caches, and for the loop to do something else."""
+COMMANDS_PER_APPEND: Final = 1_000
+"""Decided into one append where so many wait: below, an append costs more than what is in it."""
 READ_TIMEOUT_S: Final = 1.0
 
 CRASH_OPENED: Final = declare_crash_point(
@@ -47,7 +51,8 @@ CRASH_AFTER_APPEND: Final = declare_crash_point(
     "sequencer.after_append", "The batch is in the log, nobody was told; the client's retry gets the original."
 )
 CRASH_AFTER_APPLY: Final = declare_crash_point(
-    "sequencer.after_apply", "The batch is in the log and in the state, nobody was told; the retry gets the original."
+    "sequencer.after_apply",
+    "The batch is in the log and, in memory, in the state; nobody was told, and the retry gets the original.",
 )
 CRASH_AFTER_REPLY: Final = declare_crash_point(
     "sequencer.after_reply", "All is done; the next writer goes on with the next command."
@@ -95,6 +100,7 @@ class Term:
         self._ours = ours
         self._on_acknowledged = on_acknowledged
         self._source = event_source(settings.partition)
+        self._read = CommandReader(settings.partition, settings.partitions).read
         self._waiting: deque[Command] = deque()
         self._term = 0
 
@@ -107,8 +113,9 @@ class Term:
         head = self._store.position.head
         opened = TermOpened(owner=owner, host=self._settings.host, partitions=self._settings.partitions)
         outcome = opening_outcome(encode_term_opened(opened), max(self._now_ms(), head.last_timestamp_ms))
-        record = encode_outcome(outcome, Stamp(head.term + 1, 0, -1), self._source)
-        offset = await self._appender.append([record], self._settings.append_timeout_s)
+        batch = self._appender.new_batch()
+        batch.add(encode_outcome(outcome, Stamp(head.term + 1, 0, -1), self._source))
+        offset = await self._appender.append(batch, self._settings.append_timeout_s)
         crash_point(CRASH_OPENED)
         met = await self._fold(events, offset + 1, watch_from=offset)
         ours = met.openings.get(offset)
@@ -131,31 +138,35 @@ class Term:
             await self._check_commands(commands, resume)
             decided: Batch | None = None
             while True:
-                if decided is None and self._waiting:
-                    decided = self._decide(append.batch if append is not None else None)
-                if decided is not None and append is None:
-                    append, decided = self._send(decided), None
-                    continue
-                if stopping.is_set() and append is None and decided is None:
-                    return
-                if reading is None and not stopping.is_set() and len(self._waiting) < COMMANDS_PER_READ:
-                    reading = asyncio.create_task(
-                        commands.read(max_records=COMMANDS_PER_READ, timeout_s=READ_TIMEOUT_S)
-                    )
-                awaited: set[asyncio.Task[object]] = {
-                    task for task in (reading, append.acknowledged if append is not None else None) if task is not None
-                }
-                if not stopping.is_set():
-                    awaited.add(asked_to_stop)
-                await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
                 if append is not None and append.acknowledged.done():
                     await self._settle(append)
                     append = None
                 if reading is not None and reading.done():
                     found = await self._took(reading)
                     reading = None
-                    if not found and append is None and not self._ours():
-                        await self._check_still_ours()
+                    if not found and append is None:
+                        await self._nothing_came()
+                room = decided is None or not (decided.full or len(decided.records) >= COMMANDS_PER_APPEND)
+                if self._waiting and room:
+                    decided = self._decide(decided, append.batch if append is not None else None)
+                    continue
+                if reading is None and room and not stopping.is_set():
+                    reading = asyncio.create_task(
+                        commands.read(max_records=COMMANDS_PER_READ, timeout_s=READ_TIMEOUT_S)
+                    )
+                    await asyncio.sleep(0)  # what was fetched before is there now, and joins the batch
+                    continue
+                if decided is not None and append is None:
+                    append, decided = self._send(decided), None
+                    continue
+                if stopping.is_set() and append is None and decided is None:
+                    return
+                awaited: set[asyncio.Task[object]] = {
+                    task for task in (reading, append.acknowledged if append is not None else None) if task is not None
+                }
+                if not stopping.is_set():
+                    awaited.add(asked_to_stop)
+                await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         finally:
             # A crash, an error or a stop here: undecided and unsent work is dropped; it is still in chat.commands.
             asked_to_stop.cancel()
@@ -189,22 +200,28 @@ class Term:
             raise PartitionStopped(f"{error}: commands were deleted before they were decided") from error
         for record in records:
             self._waiting.append(
-                undecodable_command(record.offset)
-                if isinstance(record, Undecodable)
-                else read_command(record, self._settings.partition, self._settings.partitions)
+                undecodable_command(record.offset) if isinstance(record, Undecodable) else self._read(record)
             )
         return bool(records)
 
-    def _decide(self, before: Batch | None) -> Batch:
-        return decide_batch(
+    async def _nothing_came(self) -> None:
+        """For a second: time to put things in order, and to ask whether the partition is still ours."""
+        self._store.write_out()
+        if not self._ours():
+            await self._check_still_ours()
+
+    def _decide(self, batch: Batch | None, before: Batch | None) -> Batch:
+        if batch is None:
+            batch = new_batch(self._appender.new_batch(), store=self._store, before=before)
+        decide_into(
+            batch,
             self._waiting,
             store=self._store,
-            before=before,
-            head=before.head if before is not None else self._store.position.head,
             partition=self._settings.partition,
             source=self._source,
             now_ms=self._now_ms,
         )
+        return batch
 
     def _send(self, batch: Batch) -> _Append:
         crash_point(CRASH_BEFORE_APPEND)
@@ -282,7 +299,8 @@ class _AsRecord:
     """The last record of a batch as a reader will see it."""
 
     def __init__(self, batch: Batch) -> None:
-        last = batch.records[-1]
+        last = batch.last
+        assert last is not None, "an append has a record"
         self.offset = -1
         self.timestamp = last.timestamp_ms or 0
         self.key = last.key

@@ -276,6 +276,8 @@ class PartitionWriter:
                     reading = None
                     self._backoff.reset()
                     self._count(fold_read(found, events.position, store, self._settings.partitions))
+                    if not found:
+                        store.write_out()
                     if len(found) < STANDBY_RECORDS:
                         await self._pause(self._hint.next_news(STANDBY_PAUSE_S))
             return False

@@ -20,6 +20,7 @@ from services.runtime.kafka.group import GroupHint
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import check_topics, create_topics, topic_id
+from tests.support.log_backends import append
 from tests.support.sequencing import Scene, until
 
 RECORD = Encoded(b"k", b"v", [])
@@ -33,12 +34,12 @@ def test_a_discarded_producer_writes_nothing_when_the_broker_returns(tmp_path: P
             abandoned = await _appender(cluster, names)
             discarded = await _appender(cluster, names)
             for appender in (abandoned, discarded):
-                await appender.append([RECORD], 5.0)
+                await append(appender, [RECORD], 5.0)
             await cluster.brokers[0].kill()
             began = time.monotonic()
             for appender, value in ((abandoned, b"abandoned"), (discarded, b"discarded")):
                 with pytest.raises(AppendUnknown):
-                    await appender.append([Encoded(b"k", value, [])], 0.5)
+                    await append(appender, [Encoded(b"k", value, [])], 0.5)
             assert await discarded.discard()
             assert time.monotonic() - began < 8, "a dead broker does not hold us up"
             await cluster.brokers[0].start()

@@ -16,7 +16,7 @@ from schemas.encoding import Encoded, Record
 from services.runtime.kafka.errors import AppendUnknown, OffsetMissing
 from services.runtime.kafka.reader import Undecodable
 from services.sequencer.ports import LogReader
-from tests.support.log_backends import Backend, Check, on_kafka, on_simulated
+from tests.support.log_backends import Backend, Check, append, on_kafka, on_simulated
 
 Holds = Callable[[Check], None]
 
@@ -33,7 +33,7 @@ def holds(request: pytest.FixtureRequest) -> Holds:
 def test_an_append_is_acknowledged_where_its_first_record_stands(holds: Holds) -> None:
     async def check(log: Backend) -> None:
         appender = await log.appender()
-        assert [await appender.append(_batch(f"{n}", n), 10) for n in (1, 3, 2, 1)] == [0, 1, 4, 6]
+        assert [await append(appender, _batch(f"{n}", n), 10) for n in (1, 3, 2, 1)] == [0, 1, 4, 6]
 
     holds(check)
 
@@ -43,7 +43,7 @@ def test_what_is_acknowledged_is_inside_the_bounds_and_readable_at_once(holds: H
         appender, reader = await log.appender(), await log.reader(0)
         assert await reader.bounds() == (0, 0)
         for n in range(5):
-            base = await appender.append(_batch(f"{n}", 2), 10)
+            base = await append(appender, _batch(f"{n}", 2), 10)
             assert await reader.bounds() == (0, base + 2)
             assert [r.offset for r in await _exactly(reader, 2)] == [base, base + 1]
 
@@ -58,8 +58,8 @@ def test_a_reader_gets_every_record_as_it_was_appended_in_order(holds: Holds) ->
             Encoded(b"key", b"value", [("a", b"1"), ("b", b""), ("a", b"2")], 1_700_000_000_005),
             Encoded(b"", b"\x00\xff", [], 1_600_000_000_000),
         ]
-        await appender.append(sent[:2], 10)
-        await appender.append(sent[2:], 10)
+        await append(appender, sent[:2], 10)
+        await append(appender, sent[2:], 10)
         found = await _exactly(await log.reader(0), 3)
         assert [r.offset for r in found] == [0, 1, 2]
         assert [Encoded(r.key, r.value or b"", list(r.headers), r.timestamp) for r in found] == sent
@@ -70,7 +70,7 @@ def test_a_reader_gets_every_record_as_it_was_appended_in_order(holds: Holds) ->
 def test_a_reader_at_the_end_waits_and_gets_nothing_in_vain(holds: Holds) -> None:
     async def check(log: Backend) -> None:
         appender, reader = await log.appender(), await log.reader(0)
-        await appender.append(_batch("x", 2), 10)
+        await append(appender, _batch("x", 2), 10)
         await _exactly(reader, 2)
         began_s = _now_s()
         assert await reader.read(max_records=10, timeout_s=0.5) == []
@@ -87,7 +87,7 @@ def test_a_waiting_reader_is_served_as_soon_as_something_lands(holds: Holds) -> 
         await asyncio.sleep(0.3)
         assert not waiting.done()
         began_s = _now_s()
-        await appender.append(_batch("x", 1), 10)
+        await append(appender, _batch("x", 1), 10)
         assert [r.offset for r in await waiting] == [0]
         assert _now_s() - began_s < 5
 
@@ -102,7 +102,7 @@ def test_a_read_that_is_cut_off_at_any_moment_loses_nothing_once_the_reader_is_s
         found: list[int] = []
         for n in range(40):
             reading = asyncio.create_task(reader.read(max_records=10, timeout_s=5))
-            appending = asyncio.create_task(appender.append(_batch(f"{n}", 1), 10))
+            appending = asyncio.create_task(append(appender, _batch(f"{n}", 1), 10))
             await asyncio.sleep(n * 0.0002)  # from the moment of asking to well after the answer
             reading.cancel()
             await asyncio.wait({reading, appending})
@@ -118,7 +118,7 @@ def test_a_read_that_is_cut_off_at_any_moment_loses_nothing_once_the_reader_is_s
 def test_a_read_gives_no_more_than_asked_for_and_the_next_goes_on(holds: Holds) -> None:
     async def check(log: Backend) -> None:
         appender, reader = await log.appender(), await log.reader(0)
-        await appender.append(_batch("x", 7), 10)
+        await append(appender, _batch("x", 7), 10)
         found: list[int] = []
         while len(found) < 7:
             records = await reader.read(max_records=3, timeout_s=1)
@@ -133,7 +133,7 @@ def test_a_read_gives_no_more_than_asked_for_and_the_next_goes_on(holds: Holds) 
 def test_a_reader_may_begin_anywhere_and_seek_anywhere(holds: Holds) -> None:
     async def check(log: Backend) -> None:
         appender = await log.appender()
-        await appender.append(_batch("x", 6), 10)
+        await append(appender, _batch("x", 6), 10)
         reader = await log.reader(4)
         assert [r.offset for r in await _exactly(reader, 2)] == [4, 5]
         for offset in (0, 3, 5, 1):
@@ -142,7 +142,7 @@ def test_a_reader_may_begin_anywhere_and_seek_anywhere(holds: Holds) -> None:
             assert [r.offset for r in await _exactly(reader, 6 - offset)] == list(range(offset, 6))
         await reader.seek(6)
         assert await reader.read(max_records=10, timeout_s=0.3) == []
-        await appender.append(_batch("y", 1), 10)
+        await append(appender, _batch("y", 1), 10)
         assert [r.offset for r in await _exactly(reader, 1)] == [6]
 
     holds(check)
@@ -152,7 +152,7 @@ def test_a_reader_may_begin_anywhere_and_seek_anywhere(holds: Holds) -> None:
 def test_an_offset_that_the_log_does_not_hold_is_missing_and_a_seek_mends_it(holds: Holds, where: str) -> None:
     async def check(log: Backend) -> None:
         appender = await log.appender()
-        await appender.append(_batch("x", 6), 10)
+        await append(appender, _batch("x", 6), 10)
         await log.trim(3)
         reader = await log.reader(1 if where.startswith("before") else 9)
         assert await reader.bounds() == (3, 6)
@@ -167,11 +167,11 @@ def test_an_offset_that_the_log_does_not_hold_is_missing_and_a_seek_mends_it(hol
 def test_trimming_leaves_the_end_and_the_offsets_as_they_are(holds: Holds) -> None:
     async def check(log: Backend) -> None:
         appender = await log.appender()
-        await appender.append(_batch("x", 4), 10)
+        await append(appender, _batch("x", 4), 10)
         await log.trim(4)
         reader = await log.reader(4)
         assert await reader.bounds() == (4, 4)
-        assert await appender.append(_batch("y", 1), 10) == 4
+        assert await append(appender, _batch("y", 1), 10) == 4
         assert [r.offset for r in await _exactly(reader, 1)] == [4]
 
     holds(check)
@@ -183,7 +183,7 @@ def test_appenders_interleave_by_whole_batches_and_each_keeps_its_order(holds: H
 
         async def write(name: str) -> None:
             appender = await log.appender()
-            bases[name] = [await appender.append(_batch(f"{name}{n}", 3), 10) for n in range(8)]
+            bases[name] = [await append(appender, _batch(f"{name}{n}", 3), 10) for n in range(8)]
 
         await asyncio.gather(*(write(name) for name in "abc"))
         found = await _exactly(await log.reader(0), 3 * 8 * 3)
@@ -200,15 +200,15 @@ def test_appenders_interleave_by_whole_batches_and_each_keeps_its_order(holds: H
 def test_an_appender_that_ended_appends_no_more_and_keeps_what_it_had(holds: Holds, end: str) -> None:
     async def check(log: Backend) -> None:
         appender = await log.appender()
-        await appender.append(_batch("x", 2), 10)
+        await append(appender, _batch("x", 2), 10)
         if end == "stop":
             await appender.stop()
         else:
             assert await appender.discard()
         with pytest.raises(AppendUnknown):
-            await appender.append(_batch("y", 1), 3)
+            await append(appender, _batch("y", 1), 3)
         other = await log.appender()
-        assert await other.append(_batch("z", 1), 10) == 2
+        assert await append(other, _batch("z", 1), 10) == 2
         assert [r.value for r in await _exactly(await log.reader(0), 3)] == [b"x.0", b"x.1", b"z.0"]
 
     holds(check)
@@ -218,12 +218,12 @@ def test_an_append_that_nobody_waits_for_any_more_is_there_whole_or_not_at_all(h
     async def check(log: Backend) -> None:
         for n in range(6):
             abandoned = await log.appender()
-            appending = asyncio.create_task(abandoned.append(_batch(f"abandoned {n}", 4), 10))
+            appending = asyncio.create_task(append(abandoned, _batch(f"abandoned {n}", 4), 10))
             await asyncio.sleep(0.0005 * n)
             appending.cancel()
             await asyncio.wait({appending})
             await abandoned.discard()
-        last = await (await log.appender()).append(_batch("last", 1), 10)
+        last = await append(await log.appender(), _batch("last", 1), 10)
         reader = await log.reader(0)
         values = [r.value or b"" for r in await _exactly(reader, last + 1)]
         for n in range(6):
@@ -239,7 +239,7 @@ def test_an_offset_without_a_record_is_passed(holds: Holds) -> None:
     async def check(log: Backend) -> None:
         assert await log.append_in_a_transaction(_batch("t", 1)[0]) == 0
         appender, reader = await log.appender(), await log.reader(0)
-        assert await appender.append(_batch("x", 1), 10) == 2
+        assert await append(appender, _batch("x", 1), 10) == 2
         assert [r.offset for r in await _exactly(reader, 2)] == [0, 2]
         assert await log.append_in_a_transaction(_batch("t", 1)[0]) == 3
         assert [r.offset for r in await _exactly(reader, 1)] == [3]
@@ -252,9 +252,9 @@ def test_an_offset_without_a_record_is_passed(holds: Holds) -> None:
 def test_a_record_that_cannot_be_decoded_stands_in_its_place(holds: Holds) -> None:
     async def check(log: Backend) -> None:
         appender = await log.appender()
-        await appender.append(_batch("x", 2), 10)
+        await append(appender, _batch("x", 2), 10)
         assert await log.append_undecodable() == 2
-        await appender.append(_batch("y", 2), 10)
+        await append(appender, _batch("y", 2), 10)
         found = await _exactly(await log.reader(0), 5)
         assert [r.offset for r in found] == [0, 1, 2, 3, 4]
         assert [isinstance(r, Undecodable) for r in found] == [False, False, True, False, False]

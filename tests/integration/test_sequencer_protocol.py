@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,13 +12,13 @@ from msgspec.structs import replace
 
 from schemas import ids
 from schemas.bodies import Mark, MemberAdd, MemberRemove, MessageSend
-from schemas.encoding import Encoded, ReplyTo, encode_outcome, event_source, opening_outcome
+from schemas.encoding import ReplyTo, encode_outcome, event_source, opening_outcome
 from schemas.events import Outcome, TermOpened, encode_term_opened
 from schemas.ids import CommandId, UserId
 from schemas.log import Stamp, Verdict
 from services.runtime.kafka.errors import AppendUnknown
 from services.runtime.kafka.topics import delete_records, topic_id
-from services.sequencer.ports import LogAppender, LogReader, Logs
+from services.sequencer.ports import LogAppender, LogReader, Logs, RecordBatch
 from services.sequencer.state import Changes
 from services.sequencer.state import Chat as ChatHead
 from services.sequencer.store import RocksStore
@@ -55,18 +54,23 @@ class _TroubledAppender:
     def __init__(self, troubles: Troubled, inner: LogAppender) -> None:
         self._troubles = troubles
         self._inner = inner
+        self._opened = False
 
-    async def append(self, records: Sequence[Encoded], timeout_s: float) -> int:
+    def new_batch(self) -> RecordBatch:
+        return self._inner.new_batch()
+
+    async def append(self, batch: RecordBatch, timeout_s: float) -> int:
         troubles = self._troubles
-        if records[0].headers[1][1].endswith(b"/0"):  # an opening
-            return await self._inner.append(records, timeout_s)
+        if not self._opened:  # a term's first is its opening
+            self._opened = True
+            return await self._inner.append(batch, timeout_s)
         if troubles.hold is not None:
             troubles.holding.set()
             await troubles.hold.wait()
         if troubles.never_send:
             troubles.never_send = False
             raise AppendUnknown("by the test, not sent")
-        offset = await self._inner.append(records, timeout_s)
+        offset = await self._inner.append(batch, timeout_s)
         if troubles.lose_acknowledgement:
             troubles.lose_acknowledgement = False
             raise AppendUnknown("by the test, sent")

@@ -150,8 +150,8 @@ MUTANTS: Final = (
     Mutant(
         name="the position is not stored with the changes",
         file="services/sequencer/store.py",
-        good="        put(_META, _pack_meta(self._topic_id, position))\n",
-        bad="        if not changes.remembered:\n            put(_META, _pack_meta(self._topic_id, position))\n",
+        good="        put(_META, _pack_meta(self._topic_id, self._position))\n",
+        bad="        if not gathered.remembered:\n            put(_META, _pack_meta(self._topic_id, self._position))\n",
         check=f"{CRASH}::test_a_sequencer_killed_at_a_seam_answers_each_command_once[sequencer.after_reply]",
     ),
     Mutant(

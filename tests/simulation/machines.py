@@ -19,7 +19,7 @@ from services.sequencer.term import TermSettings
 from services.sequencer.writer import PartitionWriter, Status
 from tests.simulation.clients import PARTITION, PARTITIONS
 from tests.simulation.plan import Plan
-from tests.support.simulated_log import Network, SimulatedAppender, SimulatedLog, SimulatedReader
+from tests.support.simulated_log import Network, RecordList, SimulatedAppender, SimulatedLog, SimulatedReader
 from tests.support.simulated_loop import Process, SimulatedLoop, this_process
 from tests.support.simulated_snapshots import Shelf, SimulatedSnapshots
 from tests.support.simulated_store import Damage, Disk, WatchedStore
@@ -230,7 +230,7 @@ class _BeatLog:
         self._appender = SimulatedAppender(world.beats, world.network)
 
     async def append(self, record: Encoded, timeout_s: float) -> None:
-        await self._appender.append([record], timeout_s)
+        await self._appender.append(RecordList([record]), timeout_s)
 
     async def read_from_end(self) -> LogReader:
         await self._world.network.pass_by()

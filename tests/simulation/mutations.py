@@ -135,8 +135,8 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "the head of the batch in flight is not looked at": (
         Change(
-            owner=Term, name="_decide", old="before.head if before is not None else self._store.position.head",
-            new="self._store.position.head",
+            owner=batch, name="new_batch", old="before.head if before is not None else store.position.head",
+            new="store.position.head",
         ),
     ),
     "what was accepted is not remembered": (
@@ -145,7 +145,7 @@ MUTATIONS: dict[str, Mutation] = {
         ),
     ),
     "time may fall": (
-        Change(owner=batch, name="decide_batch", old="max(now_ms(), head.last_timestamp_ms)", new="now_ms()"),
+        Change(owner=batch, name="decide_into", old="max(now_ms(), head.last_timestamp_ms)", new="now_ms()"),
     ),
     "the rule: no terms": (Swap(owner=recovery, name="judge", other=judge_without_terms),),
     "the rule: no row for the fenced": (Swap(owner=recovery, name="judge", other=judge_without_fencing),),
@@ -161,7 +161,7 @@ MUTATIONS: dict[str, Mutation] = {
         ),
     ),
     "who lost the hint never looks": (
-        Change(owner=Term, name="serve", old="and not self._ours():", new="and False:"),
+        Change(owner=Term, name="_nothing_came", old="if not self._ours():", new="if False:"),
     ),
     "no standby is ever called": (Swap(owner=Presence, name="calls", other=lambda *_: False),),
     "a standby passes over what it has read": (
@@ -190,4 +190,4 @@ def seeded(mutation: Mutation) -> Iterator[None]:
         yield
 
 
-_IMPORTERS: dict[str, tuple[Any, ...]] = {"evolve": (batch, recovery), "decide_batch": (term,)}
+_IMPORTERS: dict[str, tuple[Any, ...]] = {"evolve": (batch, recovery), "decide_into": (term,), "new_batch": (term,)}

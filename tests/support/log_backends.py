@@ -7,7 +7,7 @@ SimulatedBackend    SimulatedReader and SimulatedAppender on a simulated log on 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any, Protocol
@@ -120,6 +120,14 @@ class KafkaBackend:
 
     async def append_undecodable(self) -> int:
         return await put_undecodable(self._scene.kafka, self._topic, PARTITION)
+
+
+async def append(appender: LogAppender, records: Sequence[Encoded], timeout_s: float) -> int:
+    """The records as one batch; the offset it is acknowledged at."""
+    batch = appender.new_batch()
+    for record in records:
+        batch.add(record)
+    return await appender.append(batch, timeout_s)
 
 
 def on_simulated(check: Check) -> None:

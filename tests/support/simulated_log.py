@@ -204,6 +204,13 @@ class SimulatedReader:
         await _sleep(0.0)
 
 
+class RecordList(list[Encoded]):
+    """As services.runtime.kafka.appender.RecordBatch."""
+
+    def add(self, record: Encoded) -> None:
+        self.append(record)
+
+
 class SimulatedAppender:
     """As services.runtime.kafka.appender.PartitionAppender: one append in flight, of no use after an error."""
 
@@ -223,13 +230,17 @@ class SimulatedAppender:
         # What has left the process goes its way, whatever becomes of the process.
         self._world = contextvars.Context()
 
-    async def append(self, records: Sequence[Encoded], timeout_s: float) -> int:
+    def new_batch(self) -> RecordList:
+        return RecordList()
+
+    async def append(self, batch: object, timeout_s: float) -> int:
+        assert isinstance(batch, RecordList)
         if self._closed:
             raise AppendUnknown("the producer is closed")
         network, random = self._network, self._network.random
         loop = asyncio.get_running_loop()
         acknowledged: asyncio.Future[int] = loop.create_future()
-        append = list(records)
+        append = list(batch)
         if network.happens("refused", network.refused):
             if random.random() < 0.5:
                 self._later(random.random() * network.late_s, lambda: self._land(append))

@@ -30,14 +30,14 @@ class RocksDisk:
 
     def open(self, topic_id: str) -> Store:
         self._move_on(self._folder)
-        store = RocksStore(self._folder, topic_id)
+        store = RocksStore(self._folder, topic_id, records_per_write=self._random.choice((1, 5, 50)))
         self._opened.append(store)
         return store
 
     def keep_copy(self) -> None:
         if self._folder.exists():
             copy = self._root / f"copy-{len(self._copies)}"
-            _copied(self._folder, copy)
+            copied(self._folder, copy)
             self._copies.append(copy)
 
     def take_snapshot(self) -> None:
@@ -81,11 +81,11 @@ class RocksDisk:
         self._lives += 1
         folder = self._root / str(self._lives)
         if source is not None and source.exists():
-            _copied(source, folder)
+            copied(source, folder)
         self._folder = folder
 
 
-def _copied(source: Path, target: Path) -> None:
+def copied(source: Path, target: Path) -> None:
     """The folder at one moment. RocksDB's threads go on tidying it, in the killed process's too: what changed while it
     was copied is copied again."""
     while True:

@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 from schemas.ids import ChatId
 from services.sequencer.errors import StoreBroken
 from services.sequencer.ports import LogPosition, Store
 from services.sequencer.state import Changes, Chat, CommandKey, Member, MemberKey, Remembered, View
+
+WRITTEN_AT_ONCE: Final = 0.4
+"""How often a write to memory is one to the disk too."""
 
 
 class Damage(StrEnum):
@@ -67,6 +70,12 @@ class Image:
     def copy(self) -> Image:
         return Image(self.topic_id, self.position, dict(self.chats), dict(self.members), dict(self.remembered))
 
+    def move(self, changes: Changes, position: LogPosition) -> None:
+        self.chats.update(changes.chats)
+        self.members.update(changes.members)
+        self.remembered.update(changes.remembered)
+        self.position = position
+
     def differs_from(self, store: Store) -> str | None:
         """The first value that a store has otherwise."""
         view = store.load([], [], [])
@@ -89,7 +98,9 @@ class MemoryDisk:
         """`shelf`: the snapshots of all machines, by the folder that each is fetched into."""
         self._random = random
         self._older: list[Image] = []
+        self.writes = Random(1)
         self.image = Image()
+        """What has been written: of what a store has gathered beyond it, a crash leaves nothing."""
         self.shelf = shelf if shelf is not None else {}
 
     def open(self, topic_id: str) -> SimulatedStore:
@@ -120,11 +131,12 @@ class MemoryDisk:
 
 
 class SimulatedStore:
-    """As RocksStore: a view that can be asked in bulk, and moved forward whole."""
+    """As RocksStore: a view that can be asked in bulk, and moved forward whole; written out now and then."""
 
     def __init__(self, disk: MemoryDisk) -> None:
         self._disk = disk
-        self.image = disk.image
+        self.image = disk.image.copy()
+        self._gathered: list[tuple[Changes, LogPosition]] = []
         self._open = True
 
     @property
@@ -144,25 +156,36 @@ class SimulatedStore:
 
     def apply(self, changes: Changes, position: LogPosition) -> None:
         self._check_open()
-        self.image.chats.update(changes.chats)
-        self.image.members.update(changes.members)
-        self.image.remembered.update(changes.remembered)
-        self.image.position = position
+        self.image.move(changes, position)
+        self._gathered.append((changes, position))
+        if self._disk.writes.random() < WRITTEN_AT_ONCE:
+            self.write_out()
+
+    def write_out(self) -> None:
+        self._check_open()
+        for changes, position in self._gathered:
+            self._disk.image.move(changes, position)
+        self._gathered.clear()
 
     def wipe(self) -> None:
-        self.image = self._disk.image = Image(self.image.topic_id)
-        self._open = True
+        self._put(Image(self.image.topic_id))
 
     def replace(self, folder: Path, position: LogPosition) -> bool:
         image = self._disk.shelf.get(folder)
         if image is None or (image.topic_id, image.position) != (self.image.topic_id, position):
             return False
-        self.image = self._disk.image = image.copy()
-        self._open = True
+        self._put(image)
         return True
 
     def close(self) -> None:
+        if self._open:
+            self.write_out()
         self._open = False
+
+    def _put(self, image: Image) -> None:
+        self.image, self._disk.image = image.copy(), image.copy()
+        self._gathered.clear()
+        self._open = True
 
     def _check_open(self) -> None:
         if not self._open:
@@ -226,6 +249,12 @@ class WatchedStore:
         self._seam()
         self._inner.apply(changes, position)
         self._moved(position)
+        self._seam()
+
+    def write_out(self) -> None:
+        self._may_break()
+        self._seam()
+        self._inner.write_out()
         self._seam()
 
     def wipe(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -240,8 +240,23 @@ def test_any_record_is_an_outcome_or_corruption(headers: Any, key: bytes | None,
 # --- sizes ------------------------------------------------------------------------------------------------------
 
 
+_ANY = "e3e70682-c209-4cac-829f-6fbed82c07cd"
+_LONGEST = Outcome(
+    type=EventType.MEMBER_ROLE_CHANGED.value,
+    at_ms=10**15,
+    body=b"",
+    command_id=CommandId(_ANY),
+    client_generated_id="k" * 128,
+    sender_id=UserId(_ANY),
+    position=10**18 - 1,
+    seq=10**18 - 1,
+    traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+)
+
+
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.tuples(outcomes(), stamps), min_size=1, max_size=5), st.integers(0, 300_000))
+@example([(_LONGEST, Stamp(10**18 - 1, 10**18 - 1, 10**18 - 1))], 0)
 def test_the_size_of_a_record_is_never_underestimated(parts: list[tuple[Outcome, Stamp]], longest: int) -> None:
     """Appends are closed by it: one that came out larger than the broker takes would stop its partition."""
     first, stamp = parts[0]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas import limits
-from schemas.bodies import BODY_OF, CommandType, canonical_body
+from schemas.bodies import BODY_OF, CommandType, MessageSend, canonical_body
 from schemas.checks import guard_before_parsing
-from schemas.commands import parse_body
+from schemas.commands import parse_body, plain_send
 from schemas.errors import Reason, Refused
 from schemas.topics import COMMAND_RECORD_BYTES
 from tests.support.limit_cases import CASES, Case
@@ -110,6 +110,30 @@ def test_of_repeated_keys_the_last_counts(raw: bytes, expected: dict[str, object
 @pytest.mark.parametrize("raw", [b'{"text":"x","text":7}', b'{"text":"x","text":"\\u0000"}'])
 def test_of_repeated_keys_a_wrong_last_one_is_refused(raw: bytes) -> None:
     assert _reason(CommandType.MESSAGE_SEND, raw) is not None
+
+
+_NEAR_PLAIN = st.one_of(
+    st.text(st.characters(max_codepoint=0x7F), max_size=40).map(lambda text: json.dumps({"text": text}).encode()),
+    st.text(max_size=40).map(lambda text: json.dumps({"text": text}, ensure_ascii=False).encode("utf-8", "replace")),
+    st.binary(max_size=12).map(lambda raw: b'{"text":"%b"}' % raw),
+    st.binary(max_size=6).map(lambda raw: b'{"text":"x"%b}' % raw),
+    st.integers(limits.TEXT_CHARACTERS - 1, limits.TEXT_CHARACTERS + 1).map(lambda n: b'{"text":"%b"}' % (b"x" * n)),
+    bodies().map(lambda drawn: canonical_body(drawn[1])),
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.one_of(_NEAR_PLAIN, _NEAR_PLAIN.flatmap(mangled)))
+def test_the_short_way_takes_no_body_that_the_long_one_would_not(raw: bytes) -> None:
+    plain = plain_send(raw)
+    if plain is not None:
+        assert parse_body(CommandType.MESSAGE_SEND, raw) == MessageSend(text=plain.text)
+
+
+def test_the_short_way_is_the_one_of_most_sends() -> None:
+    assert plain_send(canonical_body(MessageSend(text="hello, world!"))) is not None
+    assert plain_send(canonical_body(MessageSend(text="x", media_urls=["https://a"]))) is None
+    assert plain_send('{"text":"ä"}'.encode()) is None
 
 
 @pytest.mark.parametrize(

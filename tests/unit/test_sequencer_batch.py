@@ -6,6 +6,7 @@ import tempfile
 from collections import deque
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -15,10 +16,12 @@ from schemas.bodies import Body, ChatCreate, Mark, MemberAdd, MemberRemove, Mess
 from schemas.encoding import Command, ReplyTo
 from schemas.ids import UserId
 from schemas.log import Head
-from services.sequencer.batch import APPEND_BYTES, Batch, decide_batch
+from services.sequencer import batch as batch_module
+from services.sequencer.batch import APPEND_BYTES, Batch, decide_into, new_batch
 from services.sequencer.ports import LogPosition
 from services.sequencer.state import Changes
 from services.sequencer.store import RocksStore
+from tests.support.simulated_log import RecordList
 
 USERS = [UserId(f"{n}1111111-1111-4111-8111-111111111111") for n in "abc"]
 CHATS = [ids.group_chat_id(USERS[0], name) for name in ("one", "two")]
@@ -85,23 +88,23 @@ def _run(commands: list[Command], cuts: list[int], *, overlap: bool) -> list[obj
                 if not overlap and before is not None:
                     _apply(store, before)
                     before = None
-                batch = decide_batch(
-                    taken,
-                    store=store,
-                    before=before,
-                    head=before.head if before is not None else store.position.head,
-                    partition=0,
-                    source=b"/t",
-                    now_ms=lambda: 1_000,
-                )
-                assert not taken
-                records += batch.records
+                made = RecordList()
+                batch = new_batch(made, store=store, before=before)
+                while taken:  # some at a time, as they are read
+                    some = deque(taken.popleft() for _ in range(min(size, 2, len(taken))))
+                    _decide(batch, some, store, 1_000)
+                    assert not some
+                records += made
                 replies += batch.replies
             if before is not None:
                 _apply(store, before)
             before = batch
         store.close()
     return records + replies
+
+
+def _decide(batch: Batch, commands: deque[Command], store: RocksStore, now_ms: int) -> None:
+    decide_into(batch, commands, store=store, partition=0, source=b"/t", now_ms=lambda: now_ms)
 
 
 def _apply(store: RocksStore, batch: Batch) -> None:
@@ -122,31 +125,47 @@ def test_any_cut_into_batches_and_any_overlap_gives_the_same_outcomes(
 
 def test_an_append_is_closed_before_it_outgrows_a_record_batch(tmp_path: Path) -> None:
     store = RocksStore(tmp_path / "s", "topic")
+    store.apply(Changes(), OPEN)
     drawn = [("message.send.v1", MessageSend(text="x" * 16_000), 0, 0, f"big-{i}") for i in range(100)]
     waiting = deque(_commands(drawn))  # type: ignore[arg-type]
-    sizes = []
-    head, count = Head(term=1), len(waiting)
+    batches: list[RecordList] = []
+    count = len(waiting)
     while waiting:
-        batch = decide_batch(waiting, store=store, before=None, head=head, partition=0, source=b"/t", now_ms=lambda: 1)
-        sizes.append(sum(record.size for record in batch.records))
-        store.apply(batch.changes, LogPosition(next_offset=1, head=batch.head))
-        head = batch.head
-    assert head.index == count
+        batches.append(RecordList())
+        batch = new_batch(batches[-1], store=store, before=None)
+        while waiting and not batch.full:
+            some = deque(waiting.popleft() for _ in range(min(7, len(waiting))))
+            _decide(batch, some, store, 1)
+            waiting.extendleft(reversed(some))  # for which there was no room
+        _apply(store, batch)
+    assert store.position.head.index == count
+    sizes = [sum(record.size for record in records) for records in batches]
     assert len(sizes) == 2
     assert max(sizes) <= APPEND_BYTES
     store.close()
 
 
+def test_a_command_that_is_larger_than_an_append_goes_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RocksStore(tmp_path / "s", "topic")
+    store.apply(Changes(), OPEN)
+    monkeypatch.setattr(batch_module, "APPEND_BYTES", 10)
+    waiting = deque(_commands([]))
+    for left in (1, 0):
+        records = RecordList()
+        batch = new_batch(records, store=store, before=None)
+        _decide(batch, waiting, store, 1)
+        assert (len(records), len(waiting), batch.full) == (1, left, bool(left))
+        decided = batch.head
+        _decide(batch, waiting, store, 2)
+        assert batch.head == decided, "a later look at a full batch leaves it as it is, its time too"
+        _apply(store, batch)
+    store.close()
+
+
 def test_timestamps_never_fall_when_the_clock_does(tmp_path: Path) -> None:
     store = RocksStore(tmp_path / "s", "topic")
-    batch = decide_batch(
-        deque(_commands([])),
-        store=store,
-        before=None,
-        head=Head(term=1, last_timestamp_ms=5_000),
-        partition=0,
-        source=b"/t",
-        now_ms=lambda: 4_000,
-    )
-    assert {record.timestamp_ms for record in batch.records} == {5_000}
+    store.apply(Changes(), LogPosition(next_offset=1, head=Head(term=1, last_timestamp_ms=5_000)))
+    records = RecordList()
+    _decide(new_batch(records, store=store, before=None), deque(_commands([])), store, 4_000)
+    assert {record.timestamp_ms for record in records} == {5_000}
     store.close()

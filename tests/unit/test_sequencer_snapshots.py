@@ -174,6 +174,7 @@ def test_a_frozen_state_is_that_of_its_moment_whatever_is_written_meanwhile(tmp_
     while taken < 12:
         assert time.monotonic() < deadline, f"{taken} snapshots after {writes.count} writes"
         writes.write()
+        store.write_out()
         if frozen is None:
             frozen = store.freeze()
         try:
@@ -196,6 +197,7 @@ def test_a_state_that_was_written_out_again_is_not_that_of_its_moment(tmp_path: 
     frozen = store.freeze()
     for _ in range(250):  # more than RocksDB keeps in memory
         writes.write()
+        store.write_out()
     with pytest.raises(FilesMoved):
         _at_rest(store, frozen, tmp_path)
     store.close()

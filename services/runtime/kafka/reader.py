@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, Final
 
 import structlog
@@ -65,6 +66,15 @@ class _Fetched:
     """The first that is not in them."""
 
 
+@dataclass(slots=True)
+class _Opened:
+    """A record batch that is being taken apart: a record exists when it is read and not before, so that a reader of
+    few at a time has few in memory, and those in the processor's caches."""
+
+    batch: Any
+    records: Iterator[Record]
+
+
 class PartitionReader:
     """Reads one partition in order. Not for use by two tasks at once."""
 
@@ -86,8 +96,7 @@ class PartitionReader:
         self._fetch_max_bytes = fetch_max_bytes
         self._client: AIOKafkaClient | None = None
         self._position = 0
-        self._ready: list[Record] = []
-        """Taken apart and not read yet."""
+        self._opened: _Opened | None = None
         self._fetched: _Fetched | None = None
         self._fetching: asyncio.Task[_Fetched] | None = None
         self._suspect_offset = -1
@@ -129,11 +138,11 @@ class PartitionReader:
         """Goes on at `offset`; what was fetched ahead of another position is dropped."""
         if offset != self._position:
             self._position = offset
-            self._ready = []
             self._drop_fetched()
 
     def _drop_fetched(self) -> None:
         self._fetched = None
+        self._opened = None
         if self._fetching is not None:
             self._fetching.cancel()
             self._fetching.add_done_callback(_nobody_asks)
@@ -148,16 +157,11 @@ class PartitionReader:
         broker that is away is waited for: then, too, nothing comes in time.
         """
         deadline_s = asyncio.get_running_loop().time() + timeout_s
-        while True:
-            while self._fetched is not None and self._fetched.batches and len(self._ready) < max_records:
-                self._take_apart(self._fetched)
-            if self._ready:
-                break
+        while not (found := self._taken(max_records)):
             if not await self._next_fetched(deadline_s):
                 return []
-        found, self._ready = self._ready[:max_records], self._ready[max_records:]
         self._position = found[-1].offset + 1
-        if not self._ready and self._fetched is not None and not self._fetched.batches:
+        if self._opened is None and self._fetched is not None and not self._fetched.batches:
             self._position = self._fetched.next_offset  # behind the last record there may be what is none
         return found
 
@@ -233,34 +237,49 @@ class PartitionReader:
         self._open_client.force_metadata_update()
         await asyncio.sleep(_PAUSE_S)
 
-    def _take_apart(self, fetched: _Fetched) -> None:
-        """Makes the records of the next batch ready, without those before our position."""
-        batch = fetched.batches.popleft()
-        if batch.is_control_batch:
-            return
-        records: list[Any] = []
-        error: Exception | None = None
-        try:
-            if batch.validate_crc():
-                records.extend(batch)
+    def _taken(self, most: int) -> list[Record]:
+        """The next records of what was fetched, without those before our position."""
+        found: list[Record] = []
+        while len(found) < most:
+            opened = self._opened or self._open_next()
+            if opened is None:
+                break
+            wanted, before = most - len(found), len(found)
+            try:
+                found.extend(islice(opened.records, wanted))
+            except (ValueError, IndexError, kafka_errors.KafkaError) as error:
+                # The codec's: UnicodeDecodeError of a header key, a length beyond the batch, a codec that is not there.
+                self._spoilt(opened, found[-1].offset + 1 if len(found) > before else opened.batch.base_offset, error)
             else:
-                error = kafka_errors.CorruptRecordException("its checksum is wrong")
-        except (ValueError, IndexError, kafka_errors.KafkaError) as raised:
-            # The codec's: UnicodeDecodeError of a header key, a length beyond the batch, a codec that is not there.
-            error = raised
-        if error is not None:
-            suspect = max(self._position, batch.base_offset)
-            if self._suspect_offset != suspect:
-                # It may have been spoilt on its way: all from here on is fetched once more.
-                self._suspect_offset = suspect
-                self._drop_fetched()
-                return
-            first = records[-1].offset + 1 if records else batch.base_offset
-            after = min(max(first + 1, batch.next_offset), first + _MOST_IN_A_BATCH)
-            records += [Undecodable(offset, repr(error)[:200]) for offset in range(first, after)]
-        if records and records[0].offset < self._position:
-            records = [record for record in records if record.offset >= self._position]
-        self._ready += records
+                if len(found) - before < wanted or found[-1].offset + 1 >= opened.batch.next_offset:
+                    self._opened = None
+            if len(found) > before and found[before].offset < self._position:
+                found = [record for record in found if record.offset >= self._position]
+        return found
+
+    def _open_next(self) -> _Opened | None:
+        while self._fetched is not None and self._fetched.batches:
+            batch = self._fetched.batches.popleft()
+            if batch.is_control_batch:
+                continue
+            self._opened = _Opened(batch, chain(batch))  # a batch itself can be iterated only once
+            if not batch.validate_crc():
+                self._spoilt(
+                    self._opened, batch.base_offset, kafka_errors.CorruptRecordException("its checksum is wrong")
+                )
+            return self._opened
+        return None
+
+    def _spoilt(self, opened: _Opened, first: int, error: Exception) -> None:
+        """The batch cannot be taken apart from the record `first` on."""
+        suspect = max(self._position, first)
+        if self._suspect_offset != suspect:
+            # It may have been spoilt on its way: all from here on is fetched once more.
+            self._suspect_offset = suspect
+            self._drop_fetched()
+            return
+        after = min(max(first + 1, opened.batch.next_offset), first + _MOST_IN_A_BATCH)
+        opened.records = (Undecodable(offset, repr(error)[:200]) for offset in range(first, after))
 
     async def bounds(self) -> tuple[int, int]:
         """`(first offset that is there, end offset)`; the end is the high watermark. Raises KafkaUnavailable."""

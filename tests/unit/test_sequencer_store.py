@@ -1,0 +1,109 @@
+"""The state on RocksDB gathers what changes before it writes: what a crash leaves is behind, and never in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.ids import ChatId, CommandId, UserId
+from schemas.log import Head
+from services.sequencer import store as store_module
+from services.sequencer.ports import LogPosition
+from services.sequencer.state import Changes, Chat, Member, Remembered
+from services.sequencer.store import RocksStore
+from tests.support.simulated_rocks import copied
+
+TOPIC = "topic"
+CHAT = ChatId("f89e858f-5f2e-5152-b188-6a52cbec990b")
+USER = UserId("11111111-1111-4111-8111-111111111111")
+
+
+def _id(number: int) -> str:
+    return f"00000000-0000-5000-8000-{number:012x}"
+
+
+def _change(number: int, chat: ChatId = CHAT) -> Changes:
+    """As the chat's message of that number makes it."""
+    return Changes(
+        chats={chat: Chat(kind="group", last_seq=number, last_position=number, members=1, owners=1)},
+        members={(chat, USER): Member(role="owner", present=True, joined_seq=0, read_seq=number, delivered_seq=0)},
+        remembered={
+            (chat, CommandId(_id(number))): Remembered(digest=bytes(16), seq=number, position=number, sent_at_ms=1)
+        },
+    )
+
+
+def _position(number: int) -> LogPosition:
+    return LogPosition(next_offset=number, head=Head(1, number, number, 1), last_record=b"%d" % number)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RocksStore]:
+    opened = RocksStore(tmp_path / "s", TOPIC, records_per_write=10)
+    yield opened
+    opened.close()
+
+
+def _after_a_crash(tmp_path: Path, copies: int) -> RocksStore:
+    """The folder as a SIGKILL at this moment would leave it."""
+    folder = tmp_path / f"copy-{copies}"
+    copied(tmp_path / "s", folder)
+    return RocksStore(folder, TOPIC)
+
+
+def _assert_stands_at(store: RocksStore, number: int, last: int) -> None:
+    view = store.load([], [], [])
+    assert store.position == (_position(number) if number else LogPosition())
+    chat, member = view.chat(CHAT), view.member((CHAT, USER))
+    assert (chat.last_seq if chat else 0, member.read_seq if member else 0) == (number, number)
+    kept = [n for n in range(1, last + 1) if view.remembered((CHAT, CommandId(_id(n)))) is not None]
+    assert kept == list(range(1, number + 1))
+
+
+def test_a_crash_leaves_the_state_of_the_last_write_whole(tmp_path: Path, store: RocksStore) -> None:
+    for number in range(1, 26):
+        store.apply(_change(number), _position(number))
+        _assert_stands_at(store, number, 26)
+        left = _after_a_crash(tmp_path, number)
+        _assert_stands_at(left, number // 10 * 10, 26)
+        left.close()
+
+
+@pytest.mark.parametrize("by", ["write_out", "freeze", "close"])
+def test_who_has_time_writes_all_of_it(tmp_path: Path, store: RocksStore, by: str) -> None:
+    for number in range(1, 4):
+        store.apply(_change(number), _position(number))
+    getattr(store, by)()
+    left = _after_a_crash(tmp_path, 0)
+    _assert_stands_at(left, 3, 4)
+    left.close()
+
+
+def test_what_is_gathered_is_gone_with_a_wipe(store: RocksStore) -> None:
+    store.apply(_change(1), _position(1))
+    store.wipe()
+    _assert_stands_at(store, 0, 2)
+    store.write_out()
+    _assert_stands_at(store, 0, 2)
+
+
+def test_what_is_not_written_is_seen_though_memory_forgot_it(
+    store: RocksStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of chats and members only the last are kept at hand; what is gathered is not in RocksDB, and must be found."""
+    monkeypatch.setattr(store_module, "KEPT_IN_MEMORY", 2)
+    chats = [ChatId(_id(100 + number)) for number in range(8)]
+    for number, chat in enumerate(chats, 1):
+        store.apply(_change(number, chat), _position(number))
+    for written in (False, False, True):
+        if written:
+            store.write_out()
+        view = store.load(chats[:5], [(chat, USER) for chat in chats[:5]], [(chats[0], CommandId(_id(1)))])
+        for number, chat in enumerate(chats, 1):
+            found, member = view.chat(chat), view.member((chat, USER))
+            assert found is not None
+            assert member is not None
+            assert (found.last_seq, member.read_seq) == (number, number)
+            assert view.remembered((chat, CommandId(_id(number)))) is not None
