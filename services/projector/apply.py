@@ -112,6 +112,7 @@ async def write_batch(
             async with connection.pipeline():
                 if not durable:
                     await connection.execute(sql["commit_without_waiting"])
+                await connection.execute(sql["by_key"])
                 await guard.execute(sql["advance"], _position_values(partition, topic_id, start, end))
                 answers = await _change_rows(connection, sql, changes)
                 if not by_copy:

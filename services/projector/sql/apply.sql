@@ -22,6 +22,12 @@ WHERE partition = %(partition)s AND next_offset = %(from_offset)s AND topic_id =
 -- Of a rebuild: nobody reads the tables yet, and what a crash of the server takes is folded again.
 SET LOCAL synchronous_commit = off;
 
+-- name: by_key
+-- Each row that changes is looked up by its key, whatever the planner believes of the tables: it plans once for many
+-- batches, maybe when the tables were empty, and what it takes for cheap then walks a chat's members for each mark.
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+    set_config('enable_mergejoin', 'off', true);
+
 -- name: roots
 SELECT message_id, chat_id, seq, root_seq FROM {schema}.chat_messages WHERE message_id = ANY(%(message_ids)s::uuid[]);
 
@@ -54,6 +60,8 @@ ON CONFLICT (chat_id, user_id) DO UPDATE SET
 -- Runs before the batch's messages and before chats_moved, so that what it counts, and c.last_seq, is the state
 -- before the batch; own_in_batch is what the batch adds above the new cursor. Of the messages before the batch it
 -- counts the fewer: those that the mark passes, or those that it leaves above.
+-- OFFSET 0 keeps the look-up of a row whole, by all columns of its key. Nobody else changes the rows of this partition
+-- (the guard), so a row is still where it was found.
 UPDATE {schema}.chat_participants p
 SET read_seq = coalesce(m.read_seq, p.read_seq),
     last_read_at = coalesce(m.last_read_at, p.last_read_at),
@@ -77,8 +85,11 @@ FROM unnest(
         %(delivered_seq)s::bigint[], %(left_at)s::timestamptz[], %(own_in_batch)s::bigint[],
         %(changed_position)s::bigint[])
         AS m (chat_id, user_id, read_seq, last_read_at, delivered_seq, left_at, own_in_batch, changed_position)
-    JOIN {schema}.chats c ON c.chat_id = m.chat_id
-WHERE p.chat_id = m.chat_id AND p.user_id = m.user_id;
+    CROSS JOIN LATERAL (SELECT last_seq FROM {schema}.chats WHERE chat_id = m.chat_id OFFSET 0) AS c
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM {schema}.chat_participants WHERE chat_id = m.chat_id AND user_id = m.user_id OFFSET 0
+    ) AS found
+WHERE p.ctid = found.ctid;
 
 -- name: chats_moved
 UPDATE {schema}.chats c
@@ -95,7 +106,10 @@ UPDATE {schema}.chat_messages c
 SET reply_count = c.reply_count + m.replies, changed_position = m.changed_position
 FROM unnest(%(chat_id)s::uuid[], %(seq)s::bigint[], %(replies)s::bigint[], %(changed_position)s::bigint[])
         AS m (chat_id, seq, replies, changed_position)
-WHERE c.chat_id = m.chat_id AND c.seq = m.seq;
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM {schema}.chat_messages WHERE chat_id = m.chat_id AND seq = m.seq OFFSET 0
+    ) AS found
+WHERE c.ctid = found.ctid;
 
 -- name: copy_messages
 COPY {schema}.chat_messages
