@@ -124,3 +124,46 @@ async def test_a_projection_has_the_indexes_of_the_read_model_and_no_others(data
             "(partition)",
         ]
     )
+
+
+async def test_a_mark_and_a_reply_cost_the_same_in_a_large_chat(database: str) -> None:
+    """The statements are planned while the tables are nearly empty, and no statistics come to help."""
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops", [BEN])
+    async with tables(database) as connection:
+
+        async def written() -> None:
+            await write_records(connection, 1, log.events[done:])
+
+        async def rows_read() -> int:
+            await connection.execute("SELECT pg_stat_force_next_flush()")
+            row = await (
+                await connection.execute(
+                    "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables"
+                    " WHERE relname IN ('chat_participants', 'chat_messages') AND schemaname = 'chat_v1'"
+                )
+            ).fetchone()
+            assert row is not None
+            return int(row[0])
+
+        done = 0
+        for n in range(1, 13):  # psycopg prepares at the fifth, Postgres plans for good five later
+            first = log.send(chat, ANNA, f"text {n}")
+            log.send(chat, BEN, "a reply", reply_to_message_id=first.id)
+            log.read(chat, BEN, 2 * n)
+            await written()
+            done = len(log.events)
+        for n in range(1_000):
+            log.add(chat, ANNA, UserId(f"00000000-0000-4000-8000-{n:012x}"))
+            log.send(chat, ANNA, f"more {n}")
+        await written()
+        done = len(log.events)
+        before = await rows_read()
+        for n in range(20):
+            root = log.send(chat, ANNA, f"last {n}")
+            log.send(chat, BEN, "a reply", reply_to_message_id=root.id)
+            log.read(chat, UserId(f"00000000-0000-4000-8000-{n:012x}"), 1_000)
+            await written()
+            done = len(log.events)
+        assert await rows_read() - before < 20 * 20, "each of sixty changes looks at a handful of rows"
