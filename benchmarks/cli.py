@@ -83,6 +83,15 @@ def sequencer(
 
 
 @app.command()
+def stages(as_json: JsonOption = False, commands: CommandsOption = 200_000, rounds: RoundsOption = 3) -> None:
+    """Where a command's time goes in the sequencer, stage by stage, beside the codec alone."""
+    from benchmarks import stages as benchmark
+
+    options = benchmark.Options(commands=commands, rounds=rounds)
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
+@app.command()
 def ingest(
     as_json: JsonOption = False,
     sends: Annotated[int, typer.Option(min=100, help="Of each round, as fast as they are answered.")] = 40_000,

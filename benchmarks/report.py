@@ -12,6 +12,7 @@ from benchmarks.svg import Bar, Line, Panel, bars, percentiles
 
 NAMES: Final = (
     "sequencer",
+    "stages",
     "ingest",
     "projector",
     "live",
@@ -89,6 +90,18 @@ def _sequencer(found: Document) -> str:
         + _table(["", "commands", "CPU each", "broker's", "memory", "trigger", "ratio"], rows)
         + f"\nBaseline: {found['baseline']}. Durability: {found['durability']}.\n\n"
         + _latency_table(latencies)
+    )
+
+
+def _stages(found: Document) -> str:
+    rows = [[part["name"], f"{part['us']:.2f} µs"] for part in found["parts"]]
+    rows.append(["all of it", f"{found['cpu_us_per_command']:.2f} µs"])
+    return (
+        "### Where a command's time goes\n\n"
+        + _table(["stage of the sequencer, one after the other in one thread", "CPU each"], rows)
+        + f"\nBaseline: {found['baseline']}, {found['baseline_us']:.2f} µs; all of it takes"
+        f" {found['ratio']:.1f} × as much. What the process takes beyond the sum is sockets, the producer, the event"
+        " loop, and caches that others empty.\n"
     )
 
 
@@ -279,6 +292,7 @@ def _receipts(found: Document) -> str:
 
 _SECTIONS: Final = {
     "sequencer": _sequencer,
+    "stages": _stages,
     "ingest": _ingest,
     "projector": _projector,
     "live": _live,
@@ -294,6 +308,7 @@ _SECTIONS: Final = {
 
 _ROUNDS: Final[Mapping[str, Callable[[Document], int]]] = {
     "sequencer": lambda found: len(next(iter(found["throughput"]), {"runs": ()})["runs"]),
+    "stages": lambda found: int(found["rounds"]),
     "ingest": lambda found: len(found["single"]),
     "projector": lambda found: len(found["live"]),
     "history": lambda found: len(found["runs"]),

@@ -69,7 +69,7 @@ def decide_into(
     of is freed while the processor still has it at hand (measured: a fifth of the time of a batch).
     """
     view = batch.view
-    view.below = store.load(*_keys(commands, APPEND_BYTES - batch.size))
+    view.below = store.load(*keys_of(commands, APPEND_BYTES - batch.size))
     head = batch.head
     at_ms = max(now_ms(), head.last_timestamp_ms)
     term, index, command_offset = head.term, head.index, head.command_offset
@@ -98,7 +98,7 @@ def decide_into(
         batch.head = after(head, Stamp(term, index, command_offset), at_ms)
 
 
-def _keys(commands: deque[Command], room: int) -> tuple[list[ChatId], list[MemberKey], list[CommandKey]]:
+def keys_of(commands: deque[Command], room: int) -> tuple[list[ChatId], list[MemberKey], list[CommandKey]]:
     """What deciding will ask for, as far as headers tell; a body's references are read when they are met."""
     chats: dict[ChatId, None] = {}
     members: dict[MemberKey, None] = {}

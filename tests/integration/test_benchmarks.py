@@ -26,6 +26,7 @@ from benchmarks import (
     report,
     sequencer,
     snapshot,
+    stages,
     svg,
     unread,
     verify,
@@ -40,6 +41,7 @@ RUNS: Mapping[str, Callable[[Ground], Awaitable[Any]]] = {
     "sequencer": lambda ground: sequencer.run(
         sequencer.Options(commands=400, chats=8, rounds=1, baseline_stored=100, baseline_s=1, latency_s=1), ground
     ),
+    "stages": lambda ground: stages.run(stages.Options(commands=400, chats=8, rounds=1), ground),
     "ingest": lambda ground: ingest.run(
         ingest.Options(sends=100, chats=8, connections=4, rounds=1, latency_per_s=50, latency_s=1, batches=1), ground
     ),
@@ -60,6 +62,7 @@ RUNS: Mapping[str, Callable[[Ground], Awaitable[Any]]] = {
 EACH = {"baseline", "ratio", "machine"}
 PARTS: Mapping[str, set[str]] = {
     "sequencer": {"commands_per_s", "cpu_us_per_command", "p50_ms", "p99_ms"},
+    "stages": {"parts", "cpu_us_per_command"},
     "ingest": {"commands_per_s", "cpu_us_per_command", "p50_ms", "p99_ms"},
     "projector": {"events_per_s", "cpu_us_per_event"},
     "live": {"p50_ms", "p99_ms"},

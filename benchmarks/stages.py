@@ -1,0 +1,179 @@
+"""Where a command's time goes in the sequencer: its stages one by one, in this process, without Kafka and asyncio.
+
+    gapless bench stages
+
+The log is in memory as record batches. Some commands at a time go through the stages as they do in a term
+(services/sequencer/term.py), each stage for all of them before the next begins, so that its time can be told. CPU of
+the thread that does the work; what RocksDB's own threads take beside it is a line of its own. What `gapless bench
+sequencer` finds beyond the sum is the rest of the process: sockets, the producer, the loop, and emptied caches.
+
+The baseline is the codec: no sequencer on Kafka can do without taking a record apart and building another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import struct
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from aiokafka.record.memory_records import MemoryRecords
+
+from benchmarks.conversations import loads_of, repeats_among
+from benchmarks.ground import Ground
+from benchmarks.machine import Machine, MachineWatch
+from schemas.encoding import CommandReader, encode_outcome, event_source
+from schemas.events import Outcome
+from schemas.log import Head, Stamp, after
+from services.runtime.collector import seldom_collected
+from services.runtime.kafka.appender import RecordBatch
+from services.sequencer.batch import keys_of
+from services.sequencer.decide import decide
+from services.sequencer.evolve import evolve
+from services.sequencer.ports import LogPosition
+from services.sequencer.state import Overlay
+from services.sequencer.store import RocksStore
+from services.sequencer.term import COMMANDS_PER_READ
+
+BASELINE: Final = "the codec alone: aiokafka's, taking a command apart and building the record of an outcome"
+ROCKSDB_THREADS: Final = "RocksDB's threads"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    commands: int = 200_000
+    chats: int = 1_000
+    rounds: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One stage; `us` of CPU for a command."""
+
+    name: str
+    us: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Medians over the rounds."""
+
+    commands: int
+    rounds: int
+    parts: Sequence[Part]
+    cpu_us_per_command: float
+    """All of it."""
+    baseline: str
+    baseline_us: float
+    ratio: float
+    """Of the whole to the codec."""
+    machine: Machine
+
+
+async def run(options: Options, _ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
+    """Raises RuntimeError where the outcomes are not the ones that the commands must have. Uses no server."""
+    watched = MachineWatch()
+    (load,) = loads_of(partitions=1, chats=options.chats, commands=options.commands)
+    log = _log(load.batches)
+    rounds = []
+    for number in range(1, options.rounds + 1):
+        rounds.append(await asyncio.to_thread(_pass, log, load.records, repeats_among(load.records - options.chats)))
+        on_step(f"round {number}: {sum(rounds[-1].values()):.2f} µs")
+    parts = [Part(name=name, us=round(statistics.median(r[name] for r in rounds), 2)) for name in rounds[0]]
+    by_name = {part.name: part.us for part in parts}
+    whole = round(statistics.median(sum(r.values()) for r in rounds), 2)
+    codec = round(by_name["take apart"] + by_name["build"], 2)
+    return Figures(
+        commands=load.records,
+        rounds=options.rounds,
+        parts=parts,
+        cpu_us_per_command=whole,
+        baseline=BASELINE,
+        baseline_us=codec,
+        ratio=round(whole / codec, 2),
+        machine=watched.told(),
+    )
+
+
+def _log(batches: Sequence[Any]) -> list[bytes]:
+    """Record batches as a broker has them: with the offsets that they got."""
+    log, offset = [], 0
+    for batch in batches:
+        log.append(struct.pack(">q", offset) + bytes(batch._build())[8:])
+        offset += batch.record_count()
+    return log
+
+
+def _records(log: Sequence[bytes]) -> Iterator[Any]:
+    for raw in log:
+        found = MemoryRecords(raw)
+        while found.has_next():
+            batch = found.next_batch()
+            batch.validate_crc()
+            yield from batch
+
+
+def _pass(log: Sequence[bytes], commands: int, repeats: int) -> dict[str, float]:
+    """All commands through all stages; CPU µs for a command, by stage."""
+    spent: dict[str, int] = {}
+    last_ns = 0
+
+    def done(stage: str) -> None:
+        nonlocal last_ns
+        now_ns = time.thread_time_ns()
+        spent[stage] = spent.get(stage, 0) + now_ns - last_ns
+        last_ns = now_ns
+
+    with tempfile.TemporaryDirectory() as folder, seldom_collected():
+        store = RocksStore(Path(folder) / "state", "topic")
+        store.apply(Overlay(store).changes, LogPosition(next_offset=1, head=Head(term=1)))
+        read, source, waiting = CommandReader(0, 1).read, event_source(0), _records(log)
+        duplicates = decided = 0
+        process_ns, last_ns = time.process_time_ns(), time.thread_time_ns()
+        began_ns = last_ns
+        while True:
+            records = list(islice(waiting, COMMANDS_PER_READ))
+            done("take apart")
+            if not records:
+                break
+            batch = [read(record) for record in records]
+            done("read")
+            position = store.position
+            head, at_ms = position.head, max(position.head.last_timestamp_ms, time.time_ns() // 1_000_000)
+            view = Overlay(store.load(*keys_of(deque(batch), 1 << 30)))
+            done("look up")
+            outcomes: list[Outcome] = []
+            for command in batch:
+                outcome = decide(view, command, at_ms).outcome
+                evolve(view, outcome, view.changes)
+                outcomes.append(outcome)
+            done("decide and evolve")
+            stamps = [Stamp(1, head.index + n, command.offset) for n, command in enumerate(batch, 1)]
+            encoded = [encode_outcome(*each, source) for each in zip(outcomes, stamps, strict=True)]
+            done("encode")
+            made = RecordBatch()
+            for record in encoded:
+                made.add(record)
+            made._build()
+            done("build")
+            next_offset = position.next_offset + len(batch)
+            store.apply(view.changes, LogPosition(next_offset=next_offset, head=after(head, stamps[-1], at_ms)))
+            done("write")
+            duplicates += sum([outcome.type == "command.duplicate.v1" for outcome in outcomes])
+            decided += len(batch)
+            last_ns = time.thread_time_ns()
+        store.close()
+        done("write")
+        beside_ns = time.process_time_ns() - process_ns - (time.thread_time_ns() - began_ns)
+    if (decided, duplicates) != (commands, repeats):
+        raise RuntimeError(f"{decided} commands, {duplicates} of them repeats; wanted are {commands} and {repeats}")
+    return {name: ns / 1_000 / commands for name, ns in spent.items()} | {
+        ROCKSDB_THREADS: max(0, beside_ns) / 1_000 / commands
+    }
