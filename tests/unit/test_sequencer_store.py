@@ -71,6 +71,17 @@ def test_a_crash_leaves_the_state_of_the_last_write_whole(tmp_path: Path, store:
         left.close()
 
 
+def test_a_record_that_changes_much_is_not_kept_for_more_to_come(tmp_path: Path, store: RocksStore) -> None:
+    """A writer stands still while it writes: what is gathered is bounded by its entries too."""
+    change = _change(1)
+    for n in range(20):
+        change.members[CHAT, UserId(_id(n))] = change.members[CHAT, USER]
+    store.apply(change, _position(1))
+    left = _after_a_crash(tmp_path, 0)
+    _assert_stands_at(left, 1, 2)
+    left.close()
+
+
 @pytest.mark.parametrize("by", ["write_out", "freeze", "close"])
 def test_who_has_time_writes_all_of_it(tmp_path: Path, store: RocksStore, by: str) -> None:
     for number in range(1, 4):
