@@ -22,7 +22,6 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 TIMEOUT_S: Final = 240
 PROTOCOL: Final = "tests/integration/test_sequencer_protocol.py"
-CRASH: Final = "tests/crash/test_sequencer_processes.py"
 SNAPSHOTS: Final = "tests/integration/test_sequencer_snapshots.py"
 
 
@@ -152,7 +151,7 @@ MUTANTS: Final = (
         file="services/sequencer/store.py",
         good="        put(_META, _pack_meta(self._topic_id, self._position))\n",
         bad="        if not gathered.remembered:\n            put(_META, _pack_meta(self._topic_id, self._position))\n",
-        check=f"{CRASH}::test_a_sequencer_killed_at_a_seam_answers_each_command_once[sequencer.after_reply]",
+        check="tests/unit/test_sequencer_store.py::test_a_crash_leaves_the_state_of_the_last_write_whole",
     ),
     Mutant(
         name="a state of another log is believed",
