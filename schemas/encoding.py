@@ -1,7 +1,7 @@
 """Records: commands and outcomes to and from key, headers and value (CloudEvents 1.0, Kafka binary mode).
 
 Writing a command is for producers and trusts its arguments. Reading one is for the writer and trusts nothing:
-whatever came, `read_command` returns, with the parts that are usable and, where there is one, the fault.
+whatever came, `CommandReader.read` returns, with the parts that are usable and, where there is one, the fault.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def direct_chat_id(a: UserId, b: UserId) -> ChatId:
 
 def command_id(chat_id: ChatId, sender_id: UserId, client_generated_id: str) -> CommandId:
     """Unique per (chat, sender, client_generated_id) for ever."""
-    return CommandId(uuid5(chat_id, f"{sender_id}/{client_generated_id}"))
+    return command_id_of(uuid_bytes(chat_id), sender_id.encode(), client_generated_id.encode())
 
 
 def command_id_of(chat: bytes, sender_id: bytes, client_generated_id: bytes) -> CommandId:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from schemas import ids, limits
+from schemas import encoding, ids, limits
 from schemas.bodies import MARKS, Body, CommandType, canonical_body
 from schemas.commands import parse_body
 from schemas.encoding import (
     Command,
+    CommandReader,
     Encoded,
     ReplyTo,
     encode_command,
@@ -384,3 +386,27 @@ def test_a_good_command_with_anything_in_some_headers_is_read(data: st.DataObjec
     ]
     record = LogRecord(offset=42, timestamp=0, key=encoded.key, value=encoded.value, headers=headers)
     _assert_sound(read_command(record, HERE, PARTITIONS), HERE)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(any_headers, any_keys), max_size=6), st.integers(1, 3))
+def test_what_a_reader_has_met_changes_nothing(
+    drawn: list[tuple[Sequence[tuple[str, bytes]], bytes | None]], met: int
+) -> None:
+    """One reader for many commands, good ones among them, reads each as one that has read nothing before."""
+    records = [LogRecord(offset=42, timestamp=0, key=key, value=b"{}", headers=headers) for headers, key in drawn]
+    other = ids.group_chat_id(SENDER, "another")
+    for key in ("k-1", "k-2"):
+        good = encode_command(_send(key), "/test")
+        records += [
+            _record(good),
+            _record(good, key=other.encode()),
+            _record(good, ce_sender="22222222-2222-4222-8222-222222222222"),
+            _record(good, ce_sender=SENDER.upper()),
+        ]
+    with mock.patch.object(encoding, "_MET", met):
+        for partition in range(PARTITIONS):
+            reader = CommandReader(partition, PARTITIONS)
+            for record in records * 2:
+                found, alone = reader.read(record), read_command(record, partition, PARTITIONS)
+                assert repr(found) == repr(alone)
