@@ -179,7 +179,7 @@ MUTANTS: Final = (
         file="services/sequencer/standby.py",
         good="writer.term is None or presence.relieved(partition, writer.term)",
         bad="True",
-        check="tests/crash/test_standby.py::test_one_that_is_asked_to_stop_writes_on_until_the_standby_does",
+        check="tests/crash/test_standby.py::test_one_that_is_asked_to_stop_writes_on_until_another_does",
     ),
     Mutant(
         name="a discarded producer keeps its connections",
