@@ -62,7 +62,7 @@ class ReplyTo(NamedTuple):
     request_id: str
 
 
-class Command(Struct, frozen=True, kw_only=True):
+class Command(Struct, frozen=True):
     """A command as read from the topic. With a `fault` nothing else can be relied on but offset and reply_to."""
 
     offset: int
@@ -119,17 +119,18 @@ class CommandReader:
     def __init__(self, partition: int, partitions: int) -> None:
         self._partition = partition
         self._partitions = partitions
-        self._chats: dict[bytes, tuple[ChatId, bytes]] = {}
+        self.chats: dict[bytes, tuple[ChatId, bytes]] = {}
         """By key: those of this partition, with the bytes of their id."""
-        self._senders: dict[bytes, UserId] = {}
+        self.senders: dict[bytes, UserId] = {}
+        """By the value of ce_sender."""
 
     def read(self, record: Record) -> Command:
         """The command in a record of `chat.commands`. Never raises for what a record may hold."""
         given = dict(record.headers)  # of a header that is there twice the last counts
         key = record.key
-        chat = self._chats.get(key) or self._chat(key) if key is not None else None
+        chat = self.chats.get(key) or self._chat(key) if key is not None else None
         sender = given.get("ce_sender")
-        sender_id = self._senders.get(sender) or self._sender(sender) if sender is not None else None
+        sender_id = self.senders.get(sender) or self._sender(sender) if sender is not None else None
         clientid = given.get("ce_clientid")
         if clientid is not None and _CLIENT_GENERATED_ID.fullmatch(clientid) is None:
             clientid = None
@@ -174,18 +175,18 @@ class CommandReader:
         chat_id = _chat_id(key)
         if chat_id is None or ids.partition_of(chat_id, self._partitions) != self._partition:
             return None
-        if len(self._chats) >= _MET:
-            self._chats.clear()
-        chat = self._chats[key] = (chat_id, ids.uuid_bytes(chat_id))
+        if len(self.chats) >= _MET:
+            self.chats.clear()
+        chat = self.chats[key] = (chat_id, ids.uuid_bytes(chat_id))
         return chat
 
     def _sender(self, sender: bytes) -> UserId | None:
         text = _uuid(sender)
         if text is None:
             return None
-        if len(self._senders) >= _MET:
-            self._senders.clear()
-        sender_id = self._senders[sender] = UserId(text)
+        if len(self.senders) >= _MET:
+            self.senders.clear()
+        sender_id = self.senders[sender] = UserId(text)
         return sender_id
 
     def _no_chat_of_ours(self, key: bytes | None) -> Refused:

@@ -72,7 +72,7 @@ _KIND_OF: Final = {
 }
 
 
-class Outcome(Struct, frozen=True, kw_only=True, gc=False):
+class Outcome(Struct, frozen=True, gc=False):
     """The one record that answers one command, without its place in the log (that is its `log.Stamp`).
 
     Only `type`, `at_ms` and `body` are always there: a command may have been anything.

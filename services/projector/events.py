@@ -6,16 +6,15 @@ built is `UnknownType`. Both stop the partition before anything of the record is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from msgspec import Struct, json
 
 from schemas.bodies import Body, Mark, MessageSend
 from schemas.checks import parse_instant
-from schemas.encoding import Record
 from schemas.errors import LogCorrupt, Refused, UnknownType
 from schemas.events import (
     Duplicate,
@@ -97,14 +96,21 @@ def decode_event(stamp: Stamp, outcome: Outcome) -> Event:
     raise UnknownType(f"{outcome.type} is no event this projector knows; deploy a projector that does")
 
 
-def usual_event(index: int, record: Record, headers: Mapping[str, bytes]) -> Event | None:
-    """What `decode_event` gives for the outcome `index`, a record with these headers, in a third of the time where
-    it is a message or a mark as a writer appends it; None where it is not, or something is wrong with it."""
-    try:
-        decode = _USUAL.get(headers["ce_type"])
-        return decode(index, record, headers) if decode is not None else None
-    except (KeyError, ValueError, TypeError, AttributeError):
+def usual_event(stamp: Stamp, outcome: Outcome) -> Event | None:
+    """What `decode_event` gives, in a third of the time, for a message or a mark as a writer appends it; None where it
+    is not, or something is wrong with it."""
+    decode = _USUAL.get(outcome.type)
+    if decode is None:
         return None
+    try:
+        body = decode(outcome.body)
+        _require_parts(outcome)
+    except (LogCorrupt, ValueError):
+        return None
+    return Event(
+        stamp.index, outcome.type, _ACCEPTED, outcome.at_ms, outcome.chat_id, outcome.command_id,
+        outcome.client_generated_id, outcome.sender_id, outcome.position, outcome.seq, body,
+    )  # fmt: skip
 
 
 class _SentWithoutMetadata(Sent, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -114,61 +120,22 @@ class _SentWithoutMetadata(Sent, frozen=True, gc=False, forbid_unknown_fields=Tr
 
 
 _decode_sent: Final = json.Decoder(_SentWithoutMetadata).decode
-_decode_marked: Final = json.Decoder(Marked).decode
-_command_id: Final = cast("Callable[[bytes], CommandId]", bytes.decode)
-_SENT: Final = EventType.MESSAGE_SENT.value
 _ACCEPTED: Final = OutcomeKind.ACCEPTED.value
+_decode_marked: Final = json.Decoder(Marked).decode
 
 
-def _usual_sent(index: int, record: Record, headers: Mapping[str, bytes]) -> Event:
-    body = _decode_sent(record.value or b"")
+def _usual_sent(raw: bytes) -> Sent:
+    body = _decode_sent(raw)
     if body.reply_to_message_id is not None and not is_uuid(body.reply_to_message_id):
         raise ValueError
-    return Event(
-        index, _SENT, _ACCEPTED, record.timestamp, _chat_id(record.key), _command_id(headers["ce_commandid"]),
-        headers["ce_clientid"].decode(), _user_id(headers["ce_sender"]), int(headers["ce_position"]),
-        int(headers["ce_seq"]), body,
-    )  # fmt: skip
+    return body
 
 
-def _usual_mark(index: int, record: Record, headers: Mapping[str, bytes]) -> Event | None:
-    if "ce_seq" in headers or "ce_clientid" in headers:
-        return None
-    return Event(
-        index, _type(headers["ce_type"]), _ACCEPTED, record.timestamp, _chat_id(record.key),
-        _command_id(headers["ce_commandid"]), None, _user_id(headers["ce_sender"]), int(headers["ce_position"]), None,
-        _decode_marked(record.value or b""),
-    )  # fmt: skip
-
-
-_USUAL: Final[dict[bytes, Callable[[int, Record, Mapping[str, bytes]], Event | None]]] = {
-    EventType.MESSAGE_SENT.value.encode(): _usual_sent,
-    EventType.READ_ADVANCED.value.encode(): _usual_mark,
-    EventType.DELIVERED_ADVANCED.value.encode(): _usual_mark,
+_USUAL: Final[dict[str, Callable[[bytes], Sent | Marked]]] = {
+    EventType.MESSAGE_SENT.value: _usual_sent,
+    EventType.READ_ADVANCED.value: _decode_marked,
+    EventType.DELIVERED_ADVANCED.value: _decode_marked,
 }
-
-
-# Chats, users and types repeat: one string for each of them, checked once, makes the look-ups after it cheap.
-@lru_cache(maxsize=65_536)
-def _chat_id(raw: bytes | None) -> ChatId:
-    return ChatId(_checked_id(raw or b""))
-
-
-@lru_cache(maxsize=65_536)
-def _user_id(raw: bytes) -> UserId:
-    return UserId(_checked_id(raw))
-
-
-@lru_cache(maxsize=64)
-def _type(raw: bytes) -> str:
-    return raw.decode()
-
-
-def _checked_id(raw: bytes) -> str:
-    text = raw.decode()
-    if not is_uuid(text):
-        raise ValueError
-    return text
 
 
 def _event(stamp: Stamp, outcome: Outcome, body: Body | Sent | Marked | Duplicate | Rejected | int | None) -> Event:

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from msgspec import structs
 
-from schemas.encoding import Record, read_outcome
+from schemas.encoding import Record
 from schemas.errors import LogCorrupt, SchemaError, UnknownType
 from schemas.events import EventType, decode_term_opened
-from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge, read_stamp
+from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge
+from schemas.records import outcome_of, stamp_of
 from services.projector.events import Event, decode_event, usual_event
-
-_MOST_DIGITS: Final = 18
-"""Of a number in a stamp, as `read_stamp` takes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +55,14 @@ def judge_records(start: Position, records: Sequence[Record], *, read_up_to: int
             if at == len(records):
                 break
             record = records[at]
-            stamp = read_stamp(record.headers)
+            stamp = stamp_of(record)
             verdict = judge(head, stamp)
             if verdict is Verdict.VOID:
                 voids += 1
             elif verdict is Verdict.OPENS:
                 head = _opened(head, stamp, record)
             else:
-                events.append(decode_event(stamp, read_outcome(record)))
+                events.append(decode_event(stamp, outcome_of(record)))
                 head = after(head, stamp, record.timestamp)
             next_offset = record.offset + 1
             at += 1
@@ -77,37 +74,33 @@ def judge_records(start: Position, records: Sequence[Record], *, read_up_to: int
 
 
 def _judge_usual(head: Head, records: Sequence[Record], at: int, events: list[Event]) -> tuple[Head, int]:
-    """Goes from record `at` past all that say that they are the next outcome in the very bytes a writer spells it
-    with, and are messages or marks: nearly every record. The rule would find them valid; at any other it stops.
+    """Goes from record `at` past all that are the next outcome and a message or a mark: nearly every record. The rule
+    would find them valid; at any other it stops.
 
     Gives the head after them and the first record that is not among them; appends their events.
     """
     term, index, command_offset, timestamp_ms = structs.astuple(head)
     while at < len(records):
         record = records[at]
-        headers = dict(record.headers)
-        command = headers.get("ce_command")
-        if (
-            command is None
-            or headers.get("ce_id") != b"%d/%d" % (term, index + 1)
-            or not command.isdigit()
-            or len(command) > _MOST_DIGITS
-            or int(command) <= command_offset
-        ):
-            break
-        event = usual_event(index + 1, record, headers)
+        try:
+            stamp = stamp_of(record)
+            if stamp.term != term or stamp.index != index + 1 or stamp.command_offset <= command_offset:
+                break
+            event = usual_event(stamp, outcome_of(record))
+        except LogCorrupt:
+            break  # the rule says first whether it counts
         if event is None:
             break
         events.append(event)
         index += 1
-        command_offset = int(command)
+        command_offset = stamp.command_offset
         timestamp_ms = max(timestamp_ms, event.at_ms)
         at += 1
     return Head(term, index, command_offset, timestamp_ms), at
 
 
 def _opened(head: Head, stamp: Stamp, record: Record) -> Head:
-    outcome = read_outcome(record)
+    outcome = outcome_of(record)
     if outcome.type != EventType.TERM_OPENED:
         raise UnknownType(f"{outcome.type} opens a term; deploy a projector that knows it")
     return after(head, stamp, record.timestamp, decode_term_opened(outcome.body).commands_from)
@@ -119,7 +112,7 @@ def belongs_before(start: Position, record: Record) -> bool:
     Seen from a head, everything at or before it is void; anything else shows that the head is of another log.
     """
     try:
-        stamp = read_stamp(record.headers)
+        stamp = stamp_of(record)
         if judge(start.head, stamp) is not Verdict.VOID:
             return False
     except LogCorrupt:

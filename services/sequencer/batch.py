@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from schemas.encoding import Command, Encoded, encode_outcome, outcome_size
+from schemas.events import Outcome
 from schemas.ids import ChatId
 from schemas.log import Head, Stamp, after
 from schemas.replies import Reply
 from services.sequencer.decide import Decision, decide
 from services.sequencer.evolve import evolve
-from services.sequencer.ports import RecordBatch, Store
+from services.sequencer.ports import OutcomeBatch, Store
 from services.sequencer.state import Changes, CommandKey, MemberKey, Overlay
 
 APPEND_BYTES: Final = 900_000
@@ -28,7 +29,7 @@ class Batch:
     """After the last outcome."""
     view: Overlay
     """The state after it; its changes are what is applied."""
-    records: RecordBatch
+    records: OutcomeBatch
     last: Encoded | None = None
     """Of the records, by which the log is known again."""
     size: int = 0
@@ -44,7 +45,7 @@ class Batch:
         return self.view.changes
 
 
-def new_batch(records: RecordBatch, *, store: Store, before: Batch | None) -> Batch:
+def new_batch(records: OutcomeBatch, *, store: Store, before: Batch | None) -> Batch:
     """An empty one. `before` is the batch that is being appended now, if there is one: what is decided into this one is
     decided on top of it, and worth nothing if it fails."""
     # The store may take over what is in flight at any moment; the values are the same, so nothing is seen to change.
@@ -74,28 +75,28 @@ def decide_into(
     at_ms = max(now_ms(), head.last_timestamp_ms)
     term, index, command_offset = head.term, head.index, head.command_offset
     changes, records, outcomes = view.changes, batch.records, batch.outcomes
-    record = batch.last
+    added: tuple[Outcome, Stamp] | None = None
     while commands:
         command = commands[0]
         decision = decide(view, command, at_ms)
         outcome = decision.outcome
         size = batch.size + outcome_size(outcome)
-        if size > APPEND_BYTES and record is not None:
+        if size > APPEND_BYTES and batch.size:
             batch.full = True
             break
         commands.popleft()
         batch.size = size
         evolve(view, outcome, changes)
         index, command_offset = index + 1, command.offset
-        record = encode_outcome(outcome, Stamp(term, index, command_offset), source)
-        records.add(record)
+        added = outcome, Stamp(term, index, command_offset)
+        records.add(*added, source)
         outcomes.append(outcome.type)
         if command.reply_to is not None:
             place = (partition, index, command_offset)
             batch.replies.append((command.reply_to.partition, _reply(command.reply_to.request_id, decision, place)))
-    if record is not batch.last:  # else there was room for none, and the head's time is still that of the last one
-        batch.last = record
-        batch.head = after(head, Stamp(term, index, command_offset), at_ms)
+    if added is not None:  # else there was room for none, and the head's time is still that of the last one
+        batch.last = encode_outcome(*added, source)
+        batch.head = after(head, added[1], at_ms)
 
 
 def keys_of(commands: deque[Command], room: int) -> tuple[list[ChatId], list[MemberKey], list[CommandKey]]:

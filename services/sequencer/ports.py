@@ -8,9 +8,10 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from schemas.encoding import Encoded, Record
+from schemas.encoding import Record
+from schemas.events import Outcome
 from schemas.ids import ChatId
-from schemas.log import EMPTY, Head
+from schemas.log import EMPTY, Head, Stamp
 from schemas.replies import Reply
 from services.sequencer.state import Changes, CommandKey, MemberKey, View
 
@@ -30,10 +31,12 @@ class LogReader(Protocol):
     async def close(self) -> None: ...
 
 
-class RecordBatch(Protocol):
-    """Records for one append, each taken over as it is made: what it was made of need not be kept."""
+class OutcomeBatch(Protocol):
+    """The records of one append, each made when its outcome is added: what it was made of need not be kept."""
 
-    def add(self, record: Encoded) -> None: ...
+    def add(self, outcome: Outcome, stamp: Stamp, source: bytes) -> None:
+        """`source` is `encoding.event_source` of the partition."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -41,9 +44,9 @@ class RecordBatch(Protocol):
 class LogAppender(Protocol):
     """A producer for one partition of the event log (services/runtime/kafka/appender.py)."""
 
-    def new_batch(self) -> RecordBatch: ...
+    def new_batch(self) -> OutcomeBatch: ...
 
-    async def append(self, batch: RecordBatch, timeout_s: float) -> int:
+    async def append(self, batch: OutcomeBatch, timeout_s: float) -> int:
         """`batch` is one that `new_batch` gave."""
         ...
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
 
-from schemas.encoding import Record, read_outcome
+from schemas.encoding import Record
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import EventType, TermOpened, decode_term_opened
-from schemas.log import Verdict, after, judge, read_stamp
+from schemas.log import Verdict, after, judge
+from schemas.records import outcome_of, stamp_of
 from services.runtime.kafka.errors import KafkaUnavailable
 from services.runtime.kafka.reader import Undecodable
 from services.sequencer.errors import PartitionStopped
@@ -109,7 +110,7 @@ def _fold_batch(
         try:
             if isinstance(record, Undecodable):
                 raise LogCorrupt(f"a record that cannot be decoded: {record.error}")
-            stamp = read_stamp(record.headers)
+            stamp = stamp_of(record)
             verdict = judge(head, stamp)
             commands_from = None
             if verdict is Verdict.OPENS:
@@ -118,7 +119,7 @@ def _fold_batch(
                 if watch_from is not None and record.offset >= watch_from:
                     met.openings[record.offset] = opened
             elif verdict is Verdict.VALID:
-                evolve(view, read_outcome(record), view.changes)
+                evolve(view, outcome_of(record), view.changes)
         except (LogCorrupt, UnknownType) as error:
             raise type(error)(f"offset {record.offset}: {error}") from error
         met.records += 1
@@ -134,7 +135,7 @@ def _fold_batch(
 
 
 def _read_opening(record: Record, partitions: int) -> TermOpened:
-    outcome = read_outcome(record)
+    outcome = outcome_of(record)
     if outcome.type != EventType.TERM_OPENED:
         raise LogCorrupt(f"a {outcome.type!r:.100} with the stamp of an opening")
     opened = decode_term_opened(outcome.body)

@@ -17,15 +17,14 @@ from typing import Final
 
 from schemas.encoding import (
     Command,
-    CommandReader,
     Record,
-    encode_outcome,
     event_source,
     opening_outcome,
     undecodable_command,
 )
 from schemas.events import TermOpened, encode_term_opened
 from schemas.log import Stamp, Verdict
+from schemas.records import command_reader
 from services.runtime.crashpoints import crash_point, declare_crash_point
 from services.runtime.kafka.errors import AppendUnknown, OffsetMissing
 from services.runtime.kafka.reader import Undecodable
@@ -100,7 +99,7 @@ class Term:
         self._ours = ours
         self._on_acknowledged = on_acknowledged
         self._source = event_source(settings.partition)
-        self._read = CommandReader(settings.partition, settings.partitions).read
+        self._read = command_reader(settings.partition, settings.partitions)
         self._waiting: deque[Command] = deque()
         self._term = 0
 
@@ -114,7 +113,7 @@ class Term:
         opened = TermOpened(owner=owner, host=self._settings.host, partitions=self._settings.partitions)
         outcome = opening_outcome(encode_term_opened(opened), max(self._now_ms(), head.last_timestamp_ms))
         batch = self._appender.new_batch()
-        batch.add(encode_outcome(outcome, Stamp(head.term + 1, 0, -1), self._source))
+        batch.add(outcome, Stamp(head.term + 1, 0, -1), self._source)
         offset = await self._appender.append(batch, self._settings.append_timeout_s)
         crash_point(CRASH_OPENED)
         met = await self._fold(events, offset + 1, watch_from=offset)

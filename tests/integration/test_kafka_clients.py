@@ -13,6 +13,8 @@ import pytest
 
 from devstack.kafka import KafkaCluster
 from schemas.encoding import Encoded
+from schemas.events import Outcome
+from schemas.log import Stamp
 from schemas.topics import TopicNames, topic_specs
 from services.runtime.kafka.appender import PartitionAppender
 from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable, OffsetMissing, TopicsWrong
@@ -20,7 +22,7 @@ from services.runtime.kafka.group import GroupHint
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import check_topics, create_topics, topic_id
-from tests.support.log_backends import append
+from tests.support.log_backends import Stamped, append
 from tests.support.sequencing import Scene, until
 
 RECORD = Encoded(b"k", b"v", [])
@@ -34,12 +36,12 @@ def test_a_discarded_producer_writes_nothing_when_the_broker_returns(tmp_path: P
             abandoned = await _appender(cluster, names)
             discarded = await _appender(cluster, names)
             for appender in (abandoned, discarded):
-                await append(appender, [RECORD], 5.0)
+                await append(appender, [_outcome(b"first")], 5.0)
             await cluster.brokers[0].kill()
             began = time.monotonic()
             for appender, value in ((abandoned, b"abandoned"), (discarded, b"discarded")):
                 with pytest.raises(AppendUnknown):
-                    await append(appender, [Encoded(b"k", value, [])], 0.5)
+                    await append(appender, [_outcome(value)], 0.5)
             assert await discarded.discard()
             assert time.monotonic() - began < 8, "a dead broker does not hold us up"
             await cluster.brokers[0].start()
@@ -183,6 +185,10 @@ def test_a_session_that_the_brokers_refuse_is_made_longer_and_said_so(
     assert len(advice) == 1, "it is told once"
     assert "group.min.session.timeout.ms" in advice[0]
     assert "GAPLESS_KAFKA_SESSION_TIMEOUT_S" in advice[0]
+
+
+def _outcome(body: bytes) -> Stamped:
+    return Outcome("message.sent.v1", 1_700_000_000_000, body, b"k"), Stamp(1, 1, 1)
 
 
 @asynccontextmanager

@@ -12,20 +12,25 @@ from itertools import pairwise
 
 import pytest
 
-from schemas.encoding import Encoded, Record
+from schemas.encoding import Encoded, Record, encode_outcome
+from schemas.events import Outcome
+from schemas.log import Stamp
+from services.runtime.kafka import batches
 from services.runtime.kafka.errors import AppendUnknown, OffsetMissing
 from services.runtime.kafka.reader import Undecodable
 from services.sequencer.ports import LogReader
-from tests.support.log_backends import Backend, Check, append, on_kafka, on_simulated
+from tests.support.log_backends import SOURCE, Backend, Check, Stamped, append, on_kafka, on_simulated
 
 Holds = Callable[[Check], None]
 
 
-@pytest.fixture(params=["simulated", "kafka"])
-def holds(request: pytest.FixtureRequest) -> Holds:
-    """Runs a check on one of the two."""
+@pytest.fixture(params=["simulated", "kafka", "kafka, by its client's codec"])
+def holds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Holds:
+    """Runs a check on one of them."""
     if request.param == "simulated":
         return on_simulated
+    if request.param != "kafka":
+        monkeypatch.setattr(batches, "COMPILED", False)
     kafka: str = request.getfixturevalue("kafka")
     return lambda check: on_kafka(kafka, check)
 
@@ -54,15 +59,16 @@ def test_a_reader_gets_every_record_as_it_was_appended_in_order(holds: Holds) ->
     async def check(log: Backend) -> None:
         appender = await log.appender()
         sent = [
-            Encoded(None, b"", [("ce_id", b"1/0")], 1_700_000_000_000),
-            Encoded(b"key", b"value", [("a", b"1"), ("b", b""), ("a", b"2")], 1_700_000_000_005),
-            Encoded(b"", b"\x00\xff", [], 1_600_000_000_000),
+            (Outcome("term.opened.v1", 1_700_000_000_000, b""), Stamp(1, 0, -1)),
+            (_text("é"), Stamp(1, 1, 7)),
+            (Outcome("x.v1", 1_600_000_000_000, b"\x00\xff", b""), Stamp(1, 2, 1 << 40)),
         ]
         await append(appender, sent[:2], 10)
         await append(appender, sent[2:], 10)
         found = await _exactly(await log.reader(0), 3)
         assert [r.offset for r in found] == [0, 1, 2]
-        assert [Encoded(r.key, r.value or b"", list(r.headers), r.timestamp) for r in found] == sent
+        told = [Encoded(r.key, r.value or b"", list(r.headers), r.timestamp) for r in found]
+        assert told == [encode_outcome(*each, SOURCE) for each in sent]
 
     holds(check)
 
@@ -237,11 +243,11 @@ def test_an_offset_without_a_record_is_passed(holds: Holds) -> None:
     """A transaction's marker takes one: positions go past it, and a reader at the end stands behind it."""
 
     async def check(log: Backend) -> None:
-        assert await log.append_in_a_transaction(_batch("t", 1)[0]) == 0
+        assert await log.append_in_a_transaction(encode_outcome(*_batch("t", 1)[0], SOURCE)) == 0
         appender, reader = await log.appender(), await log.reader(0)
         assert await append(appender, _batch("x", 1), 10) == 2
         assert [r.offset for r in await _exactly(reader, 2)] == [0, 2]
-        assert await log.append_in_a_transaction(_batch("t", 1)[0]) == 3
+        assert await log.append_in_a_transaction(encode_outcome(*_batch("t", 1)[0], SOURCE)) == 3
         assert [r.offset for r in await _exactly(reader, 1)] == [3]
         await _until_position(reader, 5)
         assert await reader.bounds() == (0, 5)
@@ -262,10 +268,12 @@ def test_a_record_that_cannot_be_decoded_stands_in_its_place(holds: Holds) -> No
     holds(check)
 
 
-def _batch(name: str, records: int) -> list[Encoded]:
-    return [
-        Encoded(b"k", f"{name}.{n}".encode(), [("ce_id", b"1/%d" % n)], 1_700_000_000_000 + n) for n in range(records)
-    ]
+def _batch(name: str, records: int) -> list[Stamped]:
+    return [(_text(f"{name}.{n}", n), Stamp(1, n + 1, n)) for n in range(records)]
+
+
+def _text(body: str, n: int = 0) -> Outcome:
+    return Outcome("message.sent.v1", 1_700_000_000_000 + n, body.encode(), b"k", seq=n)
 
 
 async def _exactly(reader: LogReader, count: int) -> list[Record]:

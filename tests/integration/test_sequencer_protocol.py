@@ -18,7 +18,7 @@ from schemas.ids import CommandId, UserId
 from schemas.log import Stamp, Verdict
 from services.runtime.kafka.errors import AppendUnknown
 from services.runtime.kafka.topics import delete_records, topic_id
-from services.sequencer.ports import LogAppender, LogReader, Logs, RecordBatch
+from services.sequencer.ports import LogAppender, LogReader, Logs, OutcomeBatch
 from services.sequencer.state import Changes
 from services.sequencer.state import Chat as ChatHead
 from services.sequencer.store import RocksStore
@@ -56,10 +56,10 @@ class _TroubledAppender:
         self._inner = inner
         self._opened = False
 
-    def new_batch(self) -> RecordBatch:
+    def new_batch(self) -> OutcomeBatch:
         return self._inner.new_batch()
 
-    async def append(self, batch: RecordBatch, timeout_s: float) -> int:
+    async def append(self, batch: OutcomeBatch, timeout_s: float) -> int:
         troubles = self._troubles
         if not self._opened:  # a term's first is its opening
             self._opened = True

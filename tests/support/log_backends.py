@@ -13,7 +13,9 @@ from random import Random
 from typing import Any, Protocol
 from uuid import uuid4
 
-from schemas.encoding import Encoded
+from schemas.encoding import Encoded, event_source
+from schemas.events import Outcome
+from schemas.log import Stamp
 from services.runtime.kafka.appender import PartitionAppender
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import delete_records
@@ -24,6 +26,8 @@ from tests.support.simulated_log import Network, SimulatedAppender, SimulatedLog
 from tests.support.simulated_loop import run_simulated
 
 PARTITION = 0
+SOURCE = event_source(PARTITION)
+Stamped = tuple[Outcome, Stamp]
 
 
 class Backend(Protocol):
@@ -122,11 +126,11 @@ class KafkaBackend:
         return await put_undecodable(self._scene.kafka, self._topic, PARTITION)
 
 
-async def append(appender: LogAppender, records: Sequence[Encoded], timeout_s: float) -> int:
-    """The records as one batch; the offset it is acknowledged at."""
+async def append(appender: LogAppender, outcomes: Sequence[Stamped], timeout_s: float) -> int:
+    """The outcomes as one batch; the offset it is acknowledged at."""
     batch = appender.new_batch()
-    for record in records:
-        batch.add(record)
+    for outcome, stamp in outcomes:
+        batch.add(outcome, stamp, SOURCE)
     return await appender.append(batch, timeout_s)
 
 

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from schemas.encoding import Encoded, Record
+from schemas.encoding import Encoded, Record, encode_outcome
+from schemas.events import Outcome
+from schemas.log import Stamp
 from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable, OffsetMissing
 from services.runtime.kafka.reader import Undecodable
 
@@ -205,10 +207,10 @@ class SimulatedReader:
 
 
 class RecordList(list[Encoded]):
-    """As services.runtime.kafka.appender.RecordBatch."""
+    """As services.runtime.kafka.batches.OutcomeBatch."""
 
-    def add(self, record: Encoded) -> None:
-        self.append(record)
+    def add(self, outcome: Outcome, stamp: Stamp, source: bytes) -> None:
+        self.append(encode_outcome(outcome, stamp, source))
 
 
 class SimulatedAppender:

@@ -30,15 +30,13 @@ from schemas.errors import Reason, Refused
 from schemas.events import EVENT_OF, EventType, Outcome, Rejected, decode_rejected, encode_rejected
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Stamp, read_stamp
+from tests.support.any_records import CHAT, KNOWN_HEADERS, SENDER, TRACEPARENT, WORDS, any_headers, any_keys, any_values
 from tests.support.chat_log import LogRecord
 from tests.support.wire_strategies import bodies, uuids
 
 PARTITIONS = 8
-CHAT = ChatId("f89e858f-5f2e-5152-b188-6a52cbec990b")
 HERE = 5
-SENDER = UserId("11111111-1111-4111-8111-111111111111")
 FAR = Stamp(10**18 - 1, 10**18 - 1, 10**18 - 1)
-TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def _record(encoded: Encoded, **changed: str | bytes | None) -> LogRecord:
@@ -329,31 +327,6 @@ def test_what_cannot_be_taken_apart_is_answered_all_the_same() -> None:
 
 
 # --- anything -------------------------------------------------------------------------------------------------
-
-KNOWN_HEADERS = [
-    "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_sender", "ce_clientid", "content-type", "ce_replyto",
-    "traceparent", "ce_command", "ce_position", "ce_seq", "ce_commandid",
-]  # fmt: skip
-WORDS = [
-    b"", b"1.0", CHAT.encode(), SENDER.encode(), ids.command_id(CHAT, SENDER, "k-1").encode(), b"k-1",
-    b"message.send.v1", b"read.mark.v1", b"chat.pin.v9", b"3/r1", TRACEPARENT.encode(), b"\0", b"\xff\xfe", b"x" * 256,
-    b"x" * 257, b"y" * 100_000, "é".encode(),
-]  # fmt: skip
-any_headers = st.lists(
-    st.tuples(
-        st.sampled_from(KNOWN_HEADERS) | st.text(max_size=5),
-        st.none() | st.sampled_from(WORDS) | st.binary(max_size=40),
-    ),
-    max_size=14,
-)
-any_keys = (
-    st.none() | st.sampled_from([CHAT.encode(), b"", b"\xff" * 36, b"k" * 128, b"k" * 129]) | st.binary(max_size=40)
-)
-any_values = (
-    st.none()
-    | st.sampled_from([b'{"text":"hello"}', b'{"up_to_seq":1}', b"[" * 300_000, b'{"text":"' + b"x" * 262_000 + b'"}'])
-    | st.binary(max_size=40)
-)
 
 
 @settings(deadline=None, max_examples=1_000)

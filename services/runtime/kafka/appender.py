@@ -11,36 +11,13 @@ from typing import Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka_errors
-from aiokafka.producer.message_accumulator import BatchBuilder
 
-from schemas.encoding import Encoded
+from services.runtime.kafka.batches import BATCH_BYTES, OutcomeBatch, new_outcome_batch
 from services.runtime.kafka.deadline import within
 from services.runtime.kafka.discard import discard
 from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable
 
-BATCH_BYTES: Final = 1_000_000
-"""What the client accepts in one batch: under Kafka's default of 1,048,588, above what the writer closes at."""
 START_TIMEOUT_S: Final = 15.0
-
-
-class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka's is untyped
-    """One record batch in the making: bytes, as soon as a record is added."""
-
-    _relative_offset: int
-
-    def __init__(self) -> None:
-        super().__init__(BATCH_BYTES, 0)
-
-    def add(self, record: Encoded) -> None:
-        # As BatchBuilder.append, which spends as long on serializers that are not there as the codec on the record.
-        number = self._relative_offset
-        added = self._builder.append(number, record.timestamp_ms, record.key, record.value, record.headers)
-        if added is None:
-            raise AssertionError("an append is closed by bytes before it outgrows a record batch")
-        self._relative_offset = number + 1
-
-    def __len__(self) -> int:
-        return self._relative_offset
 
 
 class PartitionAppender:
@@ -68,8 +45,8 @@ class PartitionAppender:
             await discard(self._producer)
             raise
 
-    def new_batch(self) -> RecordBatch:
-        return RecordBatch()
+    def new_batch(self) -> OutcomeBatch:
+        return new_outcome_batch()
 
     async def append(self, batch: object, timeout_s: float) -> int:
         """Appends a batch of `new_batch` as ONE record batch with acks=all; the base offset it was acknowledged at.
@@ -77,7 +54,7 @@ class PartitionAppender:
         Raises AppendUnknown for anything else: a miss of the deadline, an error, an acknowledgement that does not
         say where (−1). The batch may land later.
         """
-        assert isinstance(batch, RecordBatch)
+        assert isinstance(batch, OutcomeBatch)
         batch.close()
         try:
             async with asyncio.timeout(timeout_s):

@@ -24,9 +24,9 @@ from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
-from aiokafka.record.memory_records import MemoryRecords
 
 from schemas.encoding import Record
+from services.runtime.kafka.batches import Batch, batches_in
 from services.runtime.kafka.deadline import within
 from services.runtime.kafka.errors import KafkaUnavailable, OffsetMissing
 
@@ -61,7 +61,7 @@ class Undecodable:
 class _Fetched:
     """What one answer of the broker holds: record batches as they are in the log."""
 
-    batches: deque[Any]
+    batches: deque[Batch]
     next_offset: int
     """The first that is not in them."""
 
@@ -71,7 +71,7 @@ class _Opened:
     """A record batch that is being taken apart: a record exists when it is read and not before, so that a reader of
     few at a time has few in memory, and those in the processor's caches."""
 
-    batch: Any
+    batch: Batch
     records: Iterator[Record]
 
 
@@ -197,10 +197,7 @@ class PartitionReader:
         )
         while True:
             *_, raw = await self._ask(request, ConnectionGroup.DEFAULT)
-            in_answer = MemoryRecords(raw or b"")
-            batches: deque[Any] = deque()
-            while in_answer.has_next():
-                batches.append(in_answer.next_batch())
+            batches = batches_in(raw or b"")
             if batches:
                 return _Fetched(batches, max(offset, batches[-1].next_offset))
             if raw:

@@ -1,0 +1,54 @@
+"""The compiled half of records.py: see _records.pyx."""
+
+from collections.abc import Container, Iterator, Mapping
+
+from schemas.encoding import Command
+from schemas.events import Outcome
+from schemas.ids import ChatId, UserId
+from schemas.log import Stamp
+
+class Record:
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    @property
+    def headers(self) -> list[tuple[str, bytes]]: ...
+
+class Records:
+    def __init__(
+        self,
+        batch: bytes,
+        start: int,
+        end: int,
+        *,
+        count: int,
+        base_offset: int,
+        base_timestamp: int,
+        appended_at: int,
+    ) -> None: ...
+    def __iter__(self) -> Iterator[Record]: ...
+    def __next__(self) -> Record: ...
+
+class CommandScanner:
+    def __init__(
+        self,
+        chats: Mapping[bytes, tuple[ChatId, bytes]],
+        senders: Mapping[bytes, UserId],
+        types: Mapping[bytes, str],
+        marks: Container[str],
+    ) -> None: ...
+    def scan(self, any_record: object) -> Command | None: ...
+
+class OutcomeScanner:
+    def stamp(self, any_record: object) -> Stamp | None: ...
+    def outcome(self, any_record: object) -> Outcome | None: ...
+
+class OutcomeWriter:
+    def __len__(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def timestamps(self) -> tuple[int, int]: ...
+    def written_bytes(self) -> bytes: ...
+    def add(self, outcome: Outcome, stamp: Stamp, source: bytes) -> None: ...

@@ -1,0 +1,752 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""The way between a record's bytes and what encoding.py reads and writes, without an object for each header. Compiled.
+
+Nothing is decided here. A record that is not spelt as our own code spells it gives None, and encoding.py says what it
+is; so each answer of this file is one that encoding.py gives too (tests/unit/test_schemas_records.py).
+
+The bytes are those of a record batch of Kafka's format v2, after its header and uncompressed:
+
+    record: length, attributes (1 byte), timestamp − the batch's, offset − the batch's, key, value, headers
+    numbers are zigzag varints; key and value have a length before them, −1 for null; headers have a count before them
+"""
+
+from hashlib import sha1
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+cimport cython
+
+from schemas import limits
+from schemas.encoding import Command, ReplyTo
+from schemas.events import Outcome
+from schemas.log import Stamp
+
+cdef extern from "Python.h":
+    object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
+    void* PyUnicode_DATA(object text)
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+
+cdef enum:
+    UUID_CHARACTERS = 36
+    DIGITS = 18  # at most, of a number, as in schemas/log.py; it is below 2^63
+    TEXT_CHARACTERS = 256  # at most, of a type or a traceparent
+    MET = 65_536  # chats, senders and types: then those that were met are forgotten
+
+
+cdef Py_ssize_t KEY_CHARACTERS = limits.CLIENT_GENERATED_ID_CHARACTERS
+cdef Py_ssize_t REQUEST_ID_CHARACTERS = limits.REQUEST_ID_CHARACTERS
+
+
+# --- varints ------------------------------------------------------------------------------------------------------
+
+
+cdef inline int64_t _varint(const uint8_t* b, Py_ssize_t* at, Py_ssize_t end) except? -4_611_686_018_427_387_904:
+    """The number at `at`, which is moved behind it. Raises ValueError where it does not end before `end`."""
+    cdef uint64_t value = 0
+    cdef int shift = 0
+    cdef Py_ssize_t i = at[0]
+    while True:
+        if i >= end or shift > 63:
+            raise ValueError("a number in a record has no end")
+        value |= (<uint64_t>(b[i] & 0x7F)) << shift
+        i += 1
+        if b[i - 1] < 0x80:
+            break
+        shift += 7
+    at[0] = i
+    return <int64_t>(value >> 1) ^ -<int64_t>(value & 1)
+
+
+cdef inline Py_ssize_t _varint_size(int64_t number) noexcept:
+    cdef uint64_t left = (<uint64_t>number << 1) ^ <uint64_t>(number >> 63)
+    cdef Py_ssize_t size = 1
+    while left >= 0x80:
+        left >>= 7
+        size += 1
+    return size
+
+
+cdef inline uint8_t* _put_varint(uint8_t* to, int64_t number) noexcept:
+    cdef uint64_t left = (<uint64_t>number << 1) ^ <uint64_t>(number >> 63)
+    while left >= 0x80:
+        to[0] = <uint8_t>(left & 0x7F) | 0x80
+        to += 1
+        left >>= 7
+    to[0] = <uint8_t>left
+    return to + 1
+
+
+# --- taking records apart -----------------------------------------------------------------------------------------
+
+
+@cython.final
+@cython.freelist(1024)
+cdef class Record:
+    """A record as a broker sent it: encoding.Record, whose headers become objects only for who asks for them."""
+
+    cdef readonly int64_t offset
+    cdef readonly int64_t timestamp
+    cdef readonly bytes key
+    cdef readonly bytes value
+    cdef bytes batch
+    cdef Py_ssize_t first_header
+    cdef Py_ssize_t end
+    cdef Py_ssize_t header_count
+
+    @property
+    def headers(self) -> list:
+        cdef const uint8_t* b = <const uint8_t*>PyBytes_AS_STRING(self.batch)
+        cdef Py_ssize_t at = self.first_header
+        cdef Py_ssize_t size
+        headers = []
+        for _ in range(self.header_count):
+            size = _varint(b, &at, self.end)
+            name = PyUnicode_DecodeUTF8(<const char*>b + at, size, NULL)
+            at += size
+            size = _varint(b, &at, self.end)
+            if size < 0:
+                headers.append((name, None))
+            else:
+                headers.append((name, PyBytes_FromStringAndSize(<const char*>b + at, size)))
+                at += size
+        return headers
+
+
+@cython.final
+cdef class Records:
+    """The records of one batch, each made when it is asked for. Raises ValueError at one that is not whole."""
+
+    cdef bytes batch
+    cdef Py_ssize_t at
+    cdef Py_ssize_t end
+    cdef Py_ssize_t left
+    cdef int64_t base_offset
+    cdef int64_t base_timestamp
+    cdef int64_t appended_at
+
+    def __init__(self, bytes batch, Py_ssize_t start, Py_ssize_t end, *, Py_ssize_t count, int64_t base_offset,
+                 int64_t base_timestamp, int64_t appended_at):
+        """`batch[start:end]` is what follows the batch's header; `appended_at` is the time of all, −1 where each has
+        its own."""
+        if not 0 <= start <= end <= PyBytes_GET_SIZE(batch):
+            raise ValueError("a batch ends behind its bytes")
+        self.batch = batch
+        self.at = start
+        self.end = end
+        self.left = count
+        self.base_offset = base_offset
+        self.base_timestamp = base_timestamp
+        self.appended_at = appended_at
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.left <= 0:
+            if self.at != self.end:
+                raise ValueError("a batch has more bytes than records")
+            raise StopIteration
+        record = self._next()
+        self.left -= 1
+        return record
+
+    cdef Record _next(self):
+        cdef const uint8_t* b = <const uint8_t*>PyBytes_AS_STRING(self.batch)
+        cdef Py_ssize_t at = self.at
+        cdef Py_ssize_t size = _varint(b, &at, self.end)
+        if size < 1 or size > self.end - at:
+            raise ValueError("a record ends behind its batch")
+        cdef Py_ssize_t end = at + size
+        cdef Record record = Record.__new__(Record)
+        at += 1  # attributes: none are in use
+        record.timestamp = self.base_timestamp + _varint(b, &at, end)
+        if self.appended_at >= 0:
+            record.timestamp = self.appended_at
+        record.offset = self.base_offset + _varint(b, &at, end)
+        record.key = _nullable(b, &at, end)
+        record.value = _nullable(b, &at, end)
+        record.header_count = _varint(b, &at, end)
+        if record.header_count < 0:
+            raise ValueError("a record has less than no headers")
+        record.batch = self.batch
+        record.first_header = at
+        record.end = end
+        for _ in range(record.header_count):
+            size = _varint(b, &at, end)
+            if size < 0 or size > end - at:
+                raise ValueError("a header ends behind its record")
+            if not _is_ascii(b + at, size):
+                PyUnicode_DecodeUTF8(<const char*>b + at, size, NULL)  # UnicodeDecodeError is a ValueError
+            at += size
+            size = _varint(b, &at, end)
+            if size > end - at:
+                raise ValueError("a header ends behind its record")
+            if size > 0:
+                at += size
+        if at != end:
+            raise ValueError("a record has more bytes than headers")
+        self.at = end
+        return record
+
+
+cdef inline bytes _nullable(const uint8_t* b, Py_ssize_t* at, Py_ssize_t end):
+    cdef Py_ssize_t size = _varint(b, at, end)
+    if size < 0:
+        return None
+    if size > end - at[0]:
+        raise ValueError("a record ends before its key or value")
+    at[0] += size
+    return PyBytes_FromStringAndSize(<const char*>b + at[0] - size, size)
+
+
+# --- headers ------------------------------------------------------------------------------------------------------
+
+
+cdef struct Span:
+    # The value of a header; `at` is NULL where there is none.
+    const uint8_t* at
+    Py_ssize_t size
+
+
+cdef struct Headers:
+    Span specversion
+    Span id
+    Span type
+    Span sender
+    Span clientid
+    Span replyto
+    Span traceparent
+    Span command
+    Span commandid
+    Span position
+    Span seq
+
+
+cdef bint _find(Record record, Headers* found) except -1:
+    """Of a header that is there twice the last counts. False where one of them is null."""
+    cdef const uint8_t* b = <const uint8_t*>PyBytes_AS_STRING(record.batch)
+    cdef Py_ssize_t at = record.first_header
+    cdef const uint8_t* name
+    cdef Py_ssize_t size
+    cdef Span value
+    cdef Span* place
+    memset(found, 0, sizeof(Headers))
+    for _ in range(record.header_count):
+        size = _varint(b, &at, record.end)
+        name = b + at
+        at += size
+        place = _place(found, name, size)
+        value.size = _varint(b, &at, record.end)
+        value.at = b + at
+        if value.size > 0:
+            at += value.size
+        if place != NULL:
+            if value.size < 0:
+                return False
+            place[0] = value
+    return True
+
+
+cdef inline Span* _place(Headers* found, const uint8_t* name, Py_ssize_t size) noexcept:
+    if size == 5:
+        return &found.id if memcmp(name, b"ce_id", 5) == 0 else NULL
+    if size == 6:
+        return &found.seq if memcmp(name, b"ce_seq", 6) == 0 else NULL
+    if size == 7:
+        return &found.type if memcmp(name, b"ce_type", 7) == 0 else NULL
+    if size == 9:
+        return &found.sender if memcmp(name, b"ce_sender", 9) == 0 else NULL
+    if size == 10:
+        if memcmp(name, b"ce_command", 10) == 0:
+            return &found.command
+        return &found.replyto if memcmp(name, b"ce_replyto", 10) == 0 else NULL
+    if size == 11:
+        if memcmp(name, b"ce_clientid", 11) == 0:
+            return &found.clientid
+        if memcmp(name, b"ce_position", 11) == 0:
+            return &found.position
+        return &found.traceparent if memcmp(name, b"traceparent", 11) == 0 else NULL
+    if size == 12:
+        return &found.commandid if memcmp(name, b"ce_commandid", 12) == 0 else NULL
+    if size == 14:
+        return &found.specversion if memcmp(name, b"ce_specversion", 14) == 0 else NULL
+    return NULL
+
+
+cdef inline bint _is_ascii(const uint8_t* b, Py_ssize_t size) noexcept:
+    for i in range(size):
+        if b[i] > 0x7F:
+            return False
+    return True
+
+
+cdef inline bint _is_visible(Span text, Py_ssize_t most) noexcept:
+    """1 to `most` characters that are ASCII and no white space."""
+    if not 0 < text.size <= most:
+        return False
+    for i in range(text.size):
+        if not 0x21 <= text.at[i] <= 0x7E:
+            return False
+    return True
+
+
+cdef inline bint _is_hex(const uint8_t* b, Py_ssize_t size) noexcept:
+    """Lower-case."""
+    for i in range(size):
+        if not (48 <= b[i] <= 57 or 97 <= b[i] <= 102):
+            return False
+    return True
+
+
+cdef inline bint _is_uuid(Span text) noexcept:
+    """As ids.is_uuid."""
+    cdef const uint8_t* b = text.at
+    return (
+        text.size == UUID_CHARACTERS
+        and b[8] == b[13] == b[18] == b[23] == 45
+        and _is_hex(b, 8) and _is_hex(b + 9, 4) and _is_hex(b + 14, 4) and _is_hex(b + 19, 4) and _is_hex(b + 24, 12)
+    )
+
+
+cdef inline bint _is_traceparent(Span text) noexcept:
+    """As encoding.is_traceparent: version-trace-parent-flags in lower-case hex, no version ff, nothing all zeros."""
+    cdef const uint8_t* b = text.at
+    return (
+        text.size == 55
+        and b[2] == b[35] == b[52] == 45
+        and _is_hex(b, 2) and _is_hex(b + 3, 32) and _is_hex(b + 36, 16) and _is_hex(b + 53, 2)
+        and memcmp(b, b"ff", 2) != 0
+        and memcmp(b + 3, b"00000000000000000000000000000000", 32) != 0
+        and memcmp(b + 36, b"0000000000000000", 16) != 0
+    )
+
+
+cdef inline int64_t _number(const uint8_t* b, Py_ssize_t size) noexcept:
+    """Of 1 to 18 ASCII digits; −1 of anything else."""
+    if not 0 < size <= DIGITS:
+        return -1
+    cdef int64_t number = 0
+    for i in range(size):
+        if not 48 <= b[i] <= 57:
+            return -1
+        number = 10 * number + (b[i] - 48)
+    return number
+
+
+cdef inline str _ascii(Span text):
+    """Of bytes that are known to be ASCII."""
+    made = PyUnicode_New(text.size, 0x7F)
+    memcpy(PyUnicode_DATA(made), text.at, text.size)
+    return made
+
+
+cdef inline bytes _bytes(Span text):
+    return PyBytes_FromStringAndSize(<const char*>text.at, text.size)
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+
+
+@cython.final
+cdef class CommandScanner:
+    """Reads the commands whose chat and sender an encoding.CommandReader has met; None of any other."""
+
+    cdef dict chats
+    cdef dict senders
+    cdef dict types
+    cdef object marks
+
+    def __init__(self, dict chats, dict senders, dict types, marks):
+        """`chats`: key → (chat_id, its 16 bytes); `senders`: value of ce_sender → user_id, both a CommandReader's own.
+        `types`: value of ce_type → type; `marks`: those of them that have no client_generated_id."""
+        self.chats = chats
+        self.senders = senders
+        self.types = types
+        self.marks = marks
+
+    def scan(self, object any_record):
+        cdef Headers given
+        if type(any_record) is not Record:
+            return None
+        cdef Record record = <Record>any_record
+        cdef tuple chat = self.chats.get(record.key)
+        if chat is None or not _find(record, &given):
+            return None
+        if given.type.at == NULL or given.sender.at == NULL:
+            return None
+        command_type = self.types.get(_bytes(given.type))
+        if command_type is None:
+            return None
+        cdef bytes sender = _bytes(given.sender)
+        sender_id = self.senders.get(sender)
+        if sender_id is None or given.specversion.size != 3 or memcmp(given.specversion.at, b"1.0", 3) != 0:
+            return None
+        client_generated_id = None
+        if command_type in self.marks:
+            if not _is_uuid(given.id):
+                return None
+        elif _is_visible(given.clientid, KEY_CHARACTERS) and _is_command_id(given, <bytes>chat[1], sender):
+            client_generated_id = _ascii(given.clientid)
+        else:
+            return None
+        reply_to = None
+        if given.replyto.at != NULL:
+            reply_to = _reply_to(given.replyto)
+            if reply_to is None:
+                return None
+        if given.traceparent.at != NULL and not _is_traceparent(given.traceparent):
+            return None
+        return Command(
+            record.offset,
+            command_type,
+            record.value if record.value is not None else b"",
+            record.key,
+            chat[0],
+            sender_id,
+            client_generated_id,
+            _ascii(given.id),
+            reply_to,
+            _ascii(given.traceparent) if given.traceparent.at != NULL else None,
+        )
+
+
+cdef bint _is_command_id(Headers given, bytes chat, bytes sender) except -1:
+    """Whether ce_id is ids.command_id_of this chat, sender and ce_clientid: a UUID of version 5."""
+    if given.id.size != UUID_CHARACTERS:
+        return False
+    cdef bytes named = PyBytes_FromStringAndSize(NULL, 16 + PyBytes_GET_SIZE(sender) + 1 + given.clientid.size)
+    cdef char* to = PyBytes_AS_STRING(named)
+    memcpy(to, PyBytes_AS_STRING(chat), 16)
+    to += 16
+    memcpy(to, PyBytes_AS_STRING(sender), PyBytes_GET_SIZE(sender))
+    to += PyBytes_GET_SIZE(sender)
+    to[0] = b"/"
+    memcpy(to + 1, given.clientid.at, given.clientid.size)
+    cdef bytes digest = sha1(named, usedforsecurity=False).digest()
+    cdef const uint8_t* d = <const uint8_t*>PyBytes_AS_STRING(digest)
+    cdef const char* hexadecimal = "0123456789abcdef"
+    cdef const uint8_t* told = given.id.at
+    cdef uint8_t byte
+    for i in range(16):
+        byte = d[i]
+        if i == 6:
+            byte = (byte & 0x0F) | 0x50
+        elif i == 8:
+            byte = (byte & 0x3F) | 0x80
+        if i == 4 or i == 6 or i == 8 or i == 10:
+            if told[0] != 45:
+                return False
+            told += 1
+        if told[0] != <uint8_t>hexadecimal[byte >> 4] or told[1] != <uint8_t>hexadecimal[byte & 15]:
+            return False
+        told += 2
+    return True
+
+
+cdef object _reply_to(Span text):
+    """partition/request id; None where it is not."""
+    cdef Span request = text
+    cdef int64_t partition
+    for i in range(min(text.size, 6)):
+        if text.at[i] == 47:
+            partition = _number(text.at, i)
+            request.at += i + 1
+            request.size -= i + 1
+            if partition < 0 or not _is_visible(request, REQUEST_ID_CHARACTERS):
+                return None
+            return ReplyTo(partition, _ascii(request))
+    return None
+
+
+# --- outcomes -----------------------------------------------------------------------------------------------------
+
+
+@cython.final
+cdef class OutcomeScanner:
+    """Reads what a writer appended, and remembers the chats, senders and types that it has met: they repeat."""
+
+    cdef dict uuids
+    cdef dict types
+
+    def __init__(self):
+        self.uuids = {}
+        self.types = {}
+
+    def stamp(self, object any_record):
+        """As log.read_stamp; None where that has to say it."""
+        cdef Headers given
+        if type(any_record) is not Record or not _find(<Record>any_record, &given):
+            return None
+        cdef Py_ssize_t slash = 0
+        while slash < given.id.size and given.id.at[slash] != 47:
+            slash += 1
+        cdef int64_t term = _number(given.id.at, slash)
+        cdef int64_t index = _number(given.id.at + slash + 1, given.id.size - slash - 1)
+        cdef int64_t command_offset = -1
+        if term < 0 or index < 0:
+            return None
+        if index > 0:
+            command_offset = _number(given.command.at, given.command.size)
+            if command_offset < 0:
+                return None
+        return Stamp(term, index, command_offset)
+
+    def outcome(self, object any_record):
+        """As encoding.read_outcome; None where that has to say it."""
+        cdef Headers given
+        if type(any_record) is not Record or not _find(<Record>any_record, &given):
+            return None
+        cdef Record record = <Record>any_record
+        outcome_type = self._type(given.type)
+        if outcome_type is None:
+            return None
+        chat_id = sender_id = command_id = client_generated_id = position = seq = traceparent = None
+        if record.key is not None:
+            chat_id = self._uuid(record.key)
+            if chat_id is None:
+                return None
+        if given.sender.at != NULL:
+            sender_id = self._uuid(_bytes(given.sender))
+            if sender_id is None:
+                return None
+        if given.commandid.at != NULL:
+            if not _is_uuid(given.commandid):
+                return None
+            command_id = _ascii(given.commandid)
+        if given.clientid.at != NULL:
+            if not _is_visible(given.clientid, KEY_CHARACTERS):
+                return None
+            client_generated_id = _ascii(given.clientid)
+        cdef int64_t number
+        if given.position.at != NULL:
+            number = _number(given.position.at, given.position.size)
+            if number < 0:
+                return None
+            position = number
+        if given.seq.at != NULL:
+            number = _number(given.seq.at, given.seq.size)
+            if number < 0:
+                return None
+            seq = number
+        if given.traceparent.at != NULL:
+            if not _is_visible(given.traceparent, TEXT_CHARACTERS):
+                return None
+            traceparent = _ascii(given.traceparent)
+        return Outcome(
+            outcome_type,
+            record.timestamp,
+            record.value if record.value is not None else b"",
+            record.key,
+            chat_id,
+            command_id,
+            client_generated_id,
+            sender_id,
+            position,
+            seq,
+            traceparent,
+        )
+
+    cdef str _uuid(self, bytes raw):
+        known = self.uuids.get(raw)
+        if known is not None:
+            return known
+        cdef Span text
+        text.at = <const uint8_t*>PyBytes_AS_STRING(raw)
+        text.size = PyBytes_GET_SIZE(raw)
+        if not _is_uuid(text):
+            return None
+        if len(self.uuids) >= MET:
+            self.uuids.clear()
+        made = self.uuids[raw] = _ascii(text)
+        return made
+
+    cdef str _type(self, Span text):
+        if not _is_visible(text, TEXT_CHARACTERS):
+            return None
+        raw = _bytes(text)
+        known = self.types.get(raw)
+        if known is not None:
+            return known
+        if len(self.types) >= MET:
+            self.types.clear()
+        made = self.types[raw] = _ascii(text)
+        return made
+
+
+# --- putting outcomes together --------------------------------------------------------------------------------------
+
+
+@cython.final
+cdef class OutcomeWriter:
+    """The records of outcomes, one behind the other, as encoding.encode_outcome and Kafka's format spell them."""
+
+    cdef bytearray written
+    cdef Py_ssize_t used
+    cdef bytearray block
+    cdef Py_ssize_t count
+    cdef int64_t first_timestamp
+    cdef int64_t last_timestamp
+
+    def __init__(self):
+        self.written = bytearray(65_536)
+        self.block = bytearray(2_048)
+
+    def __len__(self):
+        return self.count
+
+    @property
+    def size(self):
+        """Bytes so far."""
+        return self.used
+
+    @property
+    def timestamps(self):
+        """Of the first record, and the greatest: ms since 1970."""
+        return self.first_timestamp, self.last_timestamp
+
+    def written_bytes(self):
+        return bytes(memoryview(self.written)[: self.used])
+
+    def add(self, outcome, stamp, bytes source):
+        cdef Text outcome_type = _text(outcome.type)
+        cdef Text command_id = _text(outcome.command_id)
+        cdef Text client_generated_id = _text(outcome.client_generated_id)
+        cdef Text sender_id = _text(outcome.sender_id)
+        cdef Text traceparent = _text(outcome.traceparent)
+        cdef bytes key = outcome.key
+        cdef bytes body = outcome.body
+        cdef Py_ssize_t key_size = -1 if key is None else PyBytes_GET_SIZE(key)
+        cdef int64_t at_ms = outcome.at_ms
+        cdef int64_t index = stamp.index
+        if self.count == 0:
+            self.first_timestamp = self.last_timestamp = at_ms
+
+        cdef Py_ssize_t most = (
+            512  # our names, our numbers, all lengths
+            + PyBytes_GET_SIZE(source) + outcome_type.size + command_id.size + client_generated_id.size
+            + sender_id.size + traceparent.size
+        )
+        if len(self.block) < most:
+            self.block = bytearray(2 * most)
+        cdef uint8_t* block = <uint8_t*><char*>self.block
+        cdef uint8_t* to = block
+        cdef Py_ssize_t headers = 5
+        to = _put_header(to, "ce_specversion", 14, "1.0", 3)
+        to = _put_number_pair(to, "ce_id", 5, stamp.term, index)
+        to = _put_header(to, "ce_source", 9, PyBytes_AS_STRING(source), PyBytes_GET_SIZE(source))
+        to = _put_header(to, "ce_type", 7, outcome_type.at, outcome_type.size)
+        if index:
+            to = _put_number(to, "ce_command", 10, stamp.command_offset)
+            headers += 1
+        if command_id.at != NULL:
+            to = _put_header(to, "ce_commandid", 12, command_id.at, command_id.size)
+            headers += 1
+        if client_generated_id.at != NULL:
+            to = _put_header(to, "ce_clientid", 11, client_generated_id.at, client_generated_id.size)
+            headers += 1
+        if sender_id.at != NULL:
+            to = _put_header(to, "ce_sender", 9, sender_id.at, sender_id.size)
+            headers += 1
+        number = outcome.position
+        if number is not None:
+            to = _put_number(to, "ce_position", 11, number)
+            headers += 1
+        number = outcome.seq
+        if number is not None:
+            to = _put_number(to, "ce_seq", 6, number)
+            headers += 1
+        if traceparent.at != NULL:
+            to = _put_header(to, "traceparent", 11, traceparent.at, traceparent.size)
+            headers += 1
+        to = _put_header(to, "content-type", 12, "application/json", 16)
+        cdef Py_ssize_t block_size = to - block
+
+        cdef Py_ssize_t size = (
+            1
+            + _varint_size(at_ms - self.first_timestamp)
+            + _varint_size(self.count)
+            + _varint_size(key_size) + max(key_size, 0)
+            + _varint_size(PyBytes_GET_SIZE(body)) + PyBytes_GET_SIZE(body)
+            + _varint_size(headers) + block_size
+        )
+        self._make_room(size + 10)
+        cdef uint8_t* begin = <uint8_t*><char*>self.written + self.used
+        to = _put_varint(begin, size)
+        to[0] = 0
+        to = _put_varint(to + 1, at_ms - self.first_timestamp)
+        to = _put_varint(to, self.count)
+        to = _put_varint(to, key_size)
+        if key_size > 0:
+            to = _put(to, PyBytes_AS_STRING(key), key_size)
+        to = _put_varint(to, PyBytes_GET_SIZE(body))
+        to = _put(to, PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
+        to = _put_varint(to, headers)
+        to = _put(to, <const char*>block, block_size)
+        self.used += to - begin
+        self.count += 1
+        self.last_timestamp = max(self.last_timestamp, at_ms)
+
+    cdef int _make_room(self, Py_ssize_t size) except -1:
+        if self.used + size > len(self.written):
+            self.written.extend(bytes(max(size, len(self.written))))
+        return 0
+
+
+cdef struct Text:
+    # UTF-8 of a str that outlives it; NULL of None.
+    const char* at
+    Py_ssize_t size
+
+
+cdef inline Text _text(object text) except *:
+    cdef Text made
+    made.at = NULL
+    made.size = 0
+    if text is not None:
+        made.at = PyUnicode_AsUTF8AndSize(text, &made.size)
+    return made
+
+
+cdef inline uint8_t* _put(uint8_t* to, const char* what, Py_ssize_t size) noexcept:
+    memcpy(to, what, size)
+    return to + size
+
+
+cdef inline uint8_t* _put_header(uint8_t* to, const char* name, Py_ssize_t name_size, const char* value, Py_ssize_t size) noexcept:
+    to = _put(_put_varint(to, name_size), name, name_size)
+    return _put(_put_varint(to, size), value, size)
+
+
+cdef inline uint8_t* _put_number(uint8_t* to, const char* name, Py_ssize_t name_size, int64_t number) noexcept:
+    cdef char text[24]
+    return _put_header(to, name, name_size, text, _decimal(text, number))
+
+
+cdef inline uint8_t* _put_number_pair(uint8_t* to, const char* name, Py_ssize_t name_size, int64_t first, int64_t second) noexcept:
+    """Two numbers with a slash between them."""
+    cdef char text[48]
+    cdef Py_ssize_t size = _decimal(text, first)
+    text[size] = 47
+    size += 1
+    size += _decimal(text + size, second)
+    return _put_header(to, name, name_size, text, size)
+
+
+cdef inline Py_ssize_t _decimal(char* to, int64_t number) noexcept:
+    cdef char text[24]
+    cdef int at = 24
+    cdef uint64_t left = <uint64_t>number if number >= 0 else 0 - <uint64_t>number
+    while True:
+        at -= 1
+        text[at] = <char>(48 + left % 10)
+        left //= 10
+        if left == 0:
+            break
+    if number < 0:
+        at -= 1
+        text[at] = 45
+    memcpy(to, &text[at], 24 - at)
+    return 24 - at

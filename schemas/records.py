@@ -1,0 +1,57 @@
+"""Commands and outcomes in a record's bytes: what encoding.py says of them, by the shorter way where it is there.
+
+The shorter way is `_records.pyx`, compiled when the project is installed on a machine with a C compiler; without one
+everything goes the longer way, by encoding.py, with the same answers at half the pace. It takes records as our own
+code spells them; whatever else a record may be is left to encoding.py, which alone says what is wrong with it.
+
+Whoever proves something (services/ops: the verifiers) reads by encoding.py, and so shares nothing compiled with what
+it checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from schemas.bodies import MARKS, CommandType
+from schemas.encoding import Command, CommandReader, Record, read_outcome
+from schemas.events import Outcome
+from schemas.log import Stamp, read_stamp
+
+try:
+    from schemas._records import CommandScanner, OutcomeScanner
+except ImportError:
+    COMPILED = False
+else:
+    COMPILED = True
+
+_TYPES: Final = {each.value.encode(): each.value for each in CommandType}
+
+
+def command_reader(partition: int, partitions: int) -> Callable[[Record], Command]:
+    """What encoding.CommandReader's `read` does, for the commands of one partition."""
+    reader = CommandReader(partition, partitions)
+    if not COMPILED:
+        return reader.read
+    scan = CommandScanner(reader.chats, reader.senders, _TYPES, MARKS).scan
+
+    def read(record: Record) -> Command:
+        command = scan(record)
+        return command if command is not None else reader.read(record)
+
+    return read
+
+
+_scanner: Final = OutcomeScanner() if COMPILED else None
+
+
+def stamp_of(record: Record) -> Stamp:
+    """As log.read_stamp of its headers. Raises LogCorrupt."""
+    stamp = _scanner.stamp(record) if _scanner is not None else None
+    return stamp if stamp is not None else read_stamp(record.headers)
+
+
+def outcome_of(record: Record) -> Outcome:
+    """As encoding.read_outcome. Raises LogCorrupt."""
+    outcome = _scanner.outcome(record) if _scanner is not None else None
+    return outcome if outcome is not None else read_outcome(record)
