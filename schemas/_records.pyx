@@ -347,6 +347,36 @@ cdef inline bytes _bytes(Span text):
     return PyBytes_FromStringAndSize(<const char*>text.at, text.size)
 
 
+# --- UUIDs ---------------------------------------------------------------------------------------------------------
+
+
+def uuid_pair(str first, str second):
+    """As ids.uuid_bytes of both, one behind the other. Raises ValueError."""
+    cdef bytes pair = PyBytes_FromStringAndSize(NULL, 32)
+    cdef uint8_t* to = <uint8_t*>PyBytes_AS_STRING(pair)
+    _put_uuid(to, first)
+    _put_uuid(to + 16, second)
+    return pair
+
+
+cdef int _put_uuid(uint8_t* to, str uuid) except -1:
+    cdef Span text
+    text.at = <const uint8_t*>PyUnicode_AsUTF8AndSize(uuid, &text.size)
+    if not _is_uuid(text):
+        raise ValueError("no UUID in wire form")
+    cdef const uint8_t* b = text.at
+    for i in range(16):
+        if i == 4 or i == 6 or i == 8 or i == 10:
+            b += 1
+        to[i] = _digit(b[0]) << 4 | _digit(b[1])
+        b += 2
+    return 0
+
+
+cdef inline uint8_t _digit(uint8_t character) noexcept:
+    return character - 48 if character <= 57 else character - 87
+
+
 # --- commands -----------------------------------------------------------------------------------------------------
 
 

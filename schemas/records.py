@@ -16,10 +16,11 @@ from typing import Final
 from schemas.bodies import MARKS, CommandType
 from schemas.encoding import Command, CommandReader, Record, read_outcome
 from schemas.events import Outcome
+from schemas.ids import uuid_bytes
 from schemas.log import Stamp, read_stamp
 
 try:
-    from schemas._records import CommandScanner, OutcomeScanner
+    from schemas import _records
 except ImportError:
     COMPILED = False
 else:
@@ -33,7 +34,7 @@ def command_reader(partition: int, partitions: int) -> Callable[[Record], Comman
     reader = CommandReader(partition, partitions)
     if not COMPILED:
         return reader.read
-    scan = CommandScanner(reader.chats, reader.senders, _TYPES, MARKS).scan
+    scan = _records.CommandScanner(reader.chats, reader.senders, _TYPES, MARKS).scan
 
     def read(record: Record) -> Command:
         command = scan(record)
@@ -42,7 +43,7 @@ def command_reader(partition: int, partitions: int) -> Callable[[Record], Comman
     return read
 
 
-_scanner: Final = OutcomeScanner() if COMPILED else None
+_scanner: Final = _records.OutcomeScanner() if COMPILED else None
 
 
 def stamp_of(record: Record) -> Stamp:
@@ -55,3 +56,11 @@ def outcome_of(record: Record) -> Outcome:
     """As encoding.read_outcome. Raises LogCorrupt."""
     outcome = _scanner.outcome(record) if _scanner is not None else None
     return outcome if outcome is not None else read_outcome(record)
+
+
+def _uuid_pair(first: str, second: str) -> bytes:
+    return uuid_bytes(first) + bytes.fromhex(second.replace("-", ""))
+
+
+uuid_pair: Final[Callable[[str, str], bytes]] = _records.uuid_pair if COMPILED else _uuid_pair
+"""The 16 bytes of each of two UUIDs in wire form. The first is one that repeats."""

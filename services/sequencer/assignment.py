@@ -150,6 +150,7 @@ class Assignment:
             still_ours=lambda: partition in self._group.partitions,
             called=lambda term: not self._stopping and self._presence.calls(partition, term),
             stands_by=lambda: not self._stopping and self._presence.stands_by(partition),
+            announced=lambda: self._presence.announced(partition),
         )
         writer = PartitionWriter(
             TermSettings(

@@ -19,13 +19,16 @@ class Hint:
         *,
         called: Callable[[int], bool] = lambda _term: False,
         stands_by: Callable[[], bool] = lambda: False,
+        announced: Callable[[], int] = lambda: 0,
     ) -> None:
         """`still_ours` tells whether the group says so right now: between two words nothing is ours. `called` tells
         whether we are to take over from the writer of a term, though the group has not spoken; `stands_by` whether
-        we are to be ready for that. By default nobody is."""
+        we are to be ready for that, `announced` the latest term that another says it serves. By default nobody is
+        there."""
         self._still_ours = still_ours
         self._called = called
         self._stands_by = stands_by
+        self._announced = announced
         self._ours = False
         self.words = 0
         self._spoke = asyncio.Event()
@@ -34,6 +37,10 @@ class Hint:
     @property
     def ours(self) -> bool:
         return self._ours and self._still_ours()
+
+    def undisputed(self, term: int) -> bool:
+        """Whether the group says that the partition is ours, and nobody says that he serves it in a later term."""
+        return self.ours and self._announced() <= term
 
     @property
     def stands_by(self) -> bool:

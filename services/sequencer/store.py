@@ -23,6 +23,7 @@ from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdic
 from schemas.bodies import ChatKind, Role
 from schemas.ids import ChatId, uuid_bytes
 from schemas.log import Head
+from schemas.records import uuid_pair
 from services.sequencer.errors import FilesMoved, StoreBroken
 from services.sequencer.ports import LogPosition
 from services.sequencer.state import Changes, Chat, CommandKey, Member, MemberKey, Remembered, View
@@ -403,11 +404,11 @@ def _chat_key(chat_id: str) -> bytes:
 
 
 def _member_key(key: MemberKey) -> bytes:
-    return b"m" + uuid_bytes(key[0]) + uuid_bytes(key[1])
+    return b"m" + uuid_pair(*key)
 
 
 def _remembered_key(key: CommandKey) -> bytes:
-    return b"r" + uuid_bytes(key[0]) + bytes.fromhex(key[1].replace("-", ""))
+    return b"r" + uuid_pair(*key)
 
 
 def _pack_chat(chat: Chat) -> bytes:

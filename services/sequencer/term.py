@@ -87,7 +87,7 @@ class Term:
         replies: Replies,
         appender: LogAppender,
         now_ms: Callable[[], int],
-        ours: Callable[[], bool],
+        undisputed: Callable[[int], bool],
         on_acknowledged: Callable[[], None],
     ) -> None:
         self._settings = settings
@@ -96,7 +96,7 @@ class Term:
         self._replies = replies
         self._appender = appender
         self._now_ms = now_ms
-        self._ours = ours
+        self._undisputed = undisputed
         self._on_acknowledged = on_acknowledged
         self._source = event_source(settings.partition)
         self._read = command_reader(settings.partition, settings.partitions)
@@ -204,9 +204,10 @@ class Term:
         return bool(records)
 
     async def _nothing_came(self) -> None:
-        """For a second: time to put things in order, and to ask whether the partition is still ours."""
+        """For a second: time to put things in order, and to ask the log whether the partition is still ours where that
+        is in doubt: where the group has given it away, or another was quicker and the group never knew."""
         self._store.write_out()
-        if not self._ours():
+        if not self._undisputed(self._term):
             await self._check_still_ours()
 
     def _decide(self, batch: Batch | None, before: Batch | None) -> Batch:

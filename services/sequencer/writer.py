@@ -205,7 +205,7 @@ class PartitionWriter:
                 replies=self._replies,
                 appender=appender,
                 now_ms=self._now_ms,
-                ours=lambda: self._hint.ours,
+                undisputed=self._hint.undisputed,
                 on_acknowledged=self._acknowledged,
             )
             await term.open(events)

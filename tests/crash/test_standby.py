@@ -44,7 +44,12 @@ async def owner_and_standby(
 
 
 async def serves(process: SequencerProcess, partition: int) -> bool:
-    return await process.metric(f'gapless_sequencer_term{{partition="{partition}"}}') > 0
+    return await term_of(process, partition) > 0
+
+
+async def term_of(process: SequencerProcess, partition: int) -> float:
+    """In which it says that it serves; 0 where it does not."""
+    return await process.metric(f'gapless_sequencer_term{{partition="{partition}"}}')
 
 
 async def until_it_serves(process: SequencerProcess, partition: int) -> None:
@@ -121,6 +126,27 @@ def test_a_standby_takes_over_from_one_that_fell_silent_though_the_group_says_no
                 assert await terms(scene, chat.partition) == before + 1, "one opening, and no duel"
             valid = [e for e in await scene.log(chat.partition) if e.verdict is Verdict.VALID]
             assert [e.stamp.index for e in valid] == list(range(1, len(valid) + 1))
+
+    asyncio.run(main())
+
+
+def test_one_that_was_relieved_while_it_stood_still_finds_out_though_nothing_comes_in(
+    kafka: str, tmp_path: Path
+) -> None:
+    """The group never noticed and goes on saying that the partition is its own; no append comes to be void."""
+
+    async def main() -> None:
+        async with Scene.on(kafka, partitions=2) as scene:
+            chat = await scene.create("idle")
+            async with owner_and_standby(scene, tmp_path, chat.partition) as (owner, standby):
+                before = await terms(scene, chat.partition)
+                owner.process.send_signal(signal.SIGSTOP)
+                await until_it_serves(standby, chat.partition)
+                owner.process.send_signal(signal.SIGCONT)
+                deadline = time.monotonic() + DEADLINE_S
+                while await term_of(owner, chat.partition) == before:
+                    assert time.monotonic() < deadline, "it still says that it serves, in a term that is over"
+                    await asyncio.sleep(0.05)
 
     asyncio.run(main())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import time
@@ -17,7 +18,8 @@ from tests.support.running_stack import READY_TIMEOUT_S, STOP_TIMEOUT_S, Running
 
 COMMAND_TIMEOUT_S = 120.0
 GAPLESS = Path(sys.prefix) / "bin" / "gapless"
-READY = "Gapless is ready"
+READY = re.compile(r"^Gapless is ready(?s:.*)^A first chat:\n(?:  .*\n)+\n", re.MULTILINE)
+"""All that `up` says when it is ready: who reads on may run what it says."""
 
 
 class Ran(NamedTuple):
@@ -72,7 +74,7 @@ class Newcomer:
             )  # fmt: skip
         try:
             deadline_s = time.monotonic() + READY_TIMEOUT_S
-            while READY not in said.read_text():
+            while READY.search(said.read_text()) is None:
                 assert process.returncode is None, said.read_text()
                 assert time.monotonic() < deadline_s, said.read_text()
                 await asyncio.sleep(0.1)

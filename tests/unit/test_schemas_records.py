@@ -9,6 +9,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 from unittest import mock
+from uuid import UUID
 
 import pytest
 from aiokafka.errors import KafkaError
@@ -340,3 +341,15 @@ def test_the_compiled_way_reads_what_a_writer_appends() -> None:
         assert [(outcome_of(record), stamp_of(record)) for record in compiled(raw)] == [EVERYTHING, opening]
     (record,) = compiled(batch_of([encode_outcome(*refused, event_source(3))]))
     assert outcome_of(record) == refused[0], "its key is nobody's id: the plain way says so"
+
+
+@given(uuids, uuids)
+def test_a_pair_of_uuids_is_their_bytes(first: str, second: str) -> None:
+    assert records.uuid_pair(first, second) == UUID(first).bytes + UUID(second).bytes
+    assert records._uuid_pair(first, second) == UUID(first).bytes + UUID(second).bytes
+
+
+@pytest.mark.parametrize("text", ["", "x" * 36, SENDER.upper().replace("1", "A"), SENDER[:-1], SENDER + "1"])
+def test_what_is_no_uuid_has_no_bytes(text: str) -> None:
+    with pytest.raises(ValueError, match="UUID"):
+        records.uuid_pair(SENDER, text)
