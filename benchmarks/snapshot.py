@@ -34,13 +34,12 @@ from benchmarks.ground import LOOK_EVERY_S, Ends, Ground, Log
 from benchmarks.machine import Machine, MachineWatch
 from benchmarks.processes import DEADLINE_S
 from schemas.encoding import Encoded
-from schemas.ids import ChatId, CommandId
 from schemas.log import Head
 from services.sequencer.ports import LogPosition
 from services.sequencer.snapshot_shop import SnapshotShop
 from services.sequencer.snapshot_taking import SnapshotTaker
 from services.sequencer.snapshots import decode_manifest
-from services.sequencer.state import Changes, Remembered
+from services.sequencer.state import Changes, CommandKey, Remembered
 from services.sequencer.store import Frozen, RocksStore
 
 BASELINE: Final = "folding the same log from offset 0, without a snapshot"
@@ -228,7 +227,7 @@ async def _pauses(folder: Path, entries: int) -> Pauses:
         count += 1
         changes = Changes()
         for _ in range(commands):
-            key = (_CHAT, CommandId(f"{chance.getrandbits(128):032x}"))
+            key = CommandKey(_CHAT + chance.randbytes(16))
             changes.remembered[key] = Remembered(digest=b"x" * 16, seq=count, position=count, sent_at_ms=count)
         store.apply(changes, LogPosition(next_offset=count, head=Head(1, count, count, 0), last_record=b"x"))
 
@@ -278,7 +277,7 @@ async def _pauses(folder: Path, entries: int) -> Pauses:
     )
 
 
-_CHAT: Final = ChatId("c1111111-1111-4111-8111-111111111111")
+_CHAT: Final = bytes.fromhex("c1111111111141118111111111111111")
 
 
 class _Timed(RocksStore):

@@ -359,22 +359,29 @@ def uuid_pair(str first, str second):
     return pair
 
 
+cdef uint8_t[256] DIGIT  # of a lower-case hexadecimal character; 255 of any other
+memset(DIGIT, 255, sizeof(DIGIT))
+cdef const char* HEXADECIMAL = "0123456789abcdef"
+cdef int _digit
+for _digit in range(16):
+    DIGIT[<uint8_t>HEXADECIMAL[_digit]] = _digit
+
+
 cdef int _put_uuid(uint8_t* to, str uuid) except -1:
-    cdef Span text
-    text.at = <const uint8_t*>PyUnicode_AsUTF8AndSize(uuid, &text.size)
-    if not _is_uuid(text):
+    cdef Py_ssize_t size
+    cdef const uint8_t* b = <const uint8_t*>PyUnicode_AsUTF8AndSize(uuid, &size)
+    cdef uint8_t wrong = size != UUID_CHARACTERS
+    if not wrong:
+        wrong = (b[8] ^ 45) | (b[13] ^ 45) | (b[18] ^ 45) | (b[23] ^ 45)
+        for i in range(16):
+            if i == 4 or i == 6 or i == 8 or i == 10:
+                b += 1
+            wrong |= (DIGIT[b[0]] | DIGIT[b[1]]) & 0xF0
+            to[i] = DIGIT[b[0]] << 4 | DIGIT[b[1]]
+            b += 2
+    if wrong:
         raise ValueError("no UUID in wire form")
-    cdef const uint8_t* b = text.at
-    for i in range(16):
-        if i == 4 or i == 6 or i == 8 or i == 10:
-            b += 1
-        to[i] = _digit(b[0]) << 4 | _digit(b[1])
-        b += 2
     return 0
-
-
-cdef inline uint8_t _digit(uint8_t character) noexcept:
-    return character - 48 if character <= 57 else character - 87
 
 
 # --- commands -----------------------------------------------------------------------------------------------------
@@ -457,7 +464,6 @@ cdef bint _is_command_id(Headers given, bytes chat, bytes sender) except -1:
     memcpy(to + 1, given.clientid.at, given.clientid.size)
     cdef bytes digest = sha1(named, usedforsecurity=False).digest()
     cdef const uint8_t* d = <const uint8_t*>PyBytes_AS_STRING(digest)
-    cdef const char* hexadecimal = "0123456789abcdef"
     cdef const uint8_t* told = given.id.at
     cdef uint8_t byte
     for i in range(16):
@@ -470,7 +476,7 @@ cdef bint _is_command_id(Headers given, bytes chat, bytes sender) except -1:
             if told[0] != 45:
                 return False
             told += 1
-        if told[0] != <uint8_t>hexadecimal[byte >> 4] or told[1] != <uint8_t>hexadecimal[byte & 15]:
+        if told[0] != <uint8_t>HEXADECIMAL[byte >> 4] or told[1] != <uint8_t>HEXADECIMAL[byte & 15]:
             return False
         told += 2
     return True

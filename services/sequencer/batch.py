@@ -15,7 +15,7 @@ from schemas.replies import Reply
 from services.sequencer.decide import Decision, decide
 from services.sequencer.evolve import evolve
 from services.sequencer.ports import OutcomeBatch, Store
-from services.sequencer.state import Changes, CommandKey, MemberKey, Overlay
+from services.sequencer.state import Changes, CommandKey, MemberKey, Overlay, command_key
 
 APPEND_BYTES: Final = 900_000
 """An append is closed here, under Kafka's 1,048,588 for a record batch; one outcome is at most 256 KiB and headers."""
@@ -113,7 +113,7 @@ def keys_of(commands: deque[Command], room: int) -> tuple[list[ChatId], list[Mem
         chats[command.chat_id] = None
         members[command.chat_id, command.sender_id] = None
         if command.client_generated_id is not None and command.command_id is not None:
-            remembered.append((command.chat_id, command.command_id))
+            remembered.append(command_key(command.chat_id, command.command_id))
     return list(chats), list(members), remembered
 
 

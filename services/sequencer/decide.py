@@ -30,7 +30,7 @@ from schemas.events import (
     encode_unchanged,
 )
 from schemas.ids import CommandId, UserId
-from services.sequencer.state import Chat, Member, View
+from services.sequencer.state import Chat, Member, View, command_key
 
 
 class Decision(Struct, frozen=True, kw_only=True, gc=False):
@@ -80,7 +80,7 @@ def decide(view: View, command: Command, at_ms: int) -> Decision:
     except _Unchanged as unchanged:
         return _unchanged(command, unchanged, at_ms)
     outcome = Outcome(
-        type=EVENT_OF[command.type].value,
+        type=_EVENT_OF[command.type],
         at_ms=at_ms,
         body=command.body,
         key=command.key,
@@ -108,6 +108,7 @@ def _body(command: Command) -> Body | PlainSend:
 
 
 _SEND: Final = CommandType.MESSAGE_SEND.value
+_EVENT_OF: Final = {command: event.value for command, event in EVENT_OF.items()}
 
 
 # --- the three ways to end without an effect ------------------------------------------------------------------
@@ -117,7 +118,7 @@ def _repeat(view: View, command: Command, at_ms: int) -> Decision | None:
     """Whether this key was used up by an accepted command. Marks have none."""
     if command.client_generated_id is None or command.chat_id is None or command.command_id is None:
         return None
-    original = view.remembered((command.chat_id, command.command_id))
+    original = view.remembered(command_key(command.chat_id, command.command_id))
     if original is None:
         return None
     if original.digest != digest(command.type, command.body):
@@ -227,7 +228,7 @@ def _message_send(view: View, command: Command, body: Body | PlainSend) -> _Acce
     if body.reply_to_message_id is not None:
         assert command.chat_id is not None
         # Keyed by chat, so that a message of another chat is as unknown as one that never was.
-        replied = view.remembered((command.chat_id, CommandId(body.reply_to_message_id)))
+        replied = view.remembered(command_key(command.chat_id, CommandId(body.reply_to_message_id)))
         if replied is None or replied.seq is None:
             raise Refused(Reason.UNKNOWN_MESSAGE, "no such message in this chat", "/reply_to_message_id")
     return _Accepted(position=chat.last_position + 1, seq=chat.last_seq + 1)

@@ -14,8 +14,9 @@ from schemas.commands import digest
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import COMMAND_OF, EventType, Outcome, decode_accepted
 from schemas.ids import UserId
-from services.sequencer.state import Changes, Chat, Member, Remembered, View
+from services.sequencer.state import Changes, Chat, Member, Remembered, View, command_key
 
+_COMMAND_OF: Final = {event: command.value for event, command in COMMAND_OF.items()}
 _NO_EFFECT: Final = frozenset({EventType.DUPLICATE.value, EventType.UNCHANGED.value, EventType.REJECTED.value})
 
 
@@ -33,12 +34,18 @@ def evolve(view: View, outcome: Outcome, changes: Changes) -> None:
             f"outcome type {outcome.type!r:.100}: deploy the newer sequencer before its commands are sent"
         )
     evolve_accepted(view, outcome, changes)
-    command_type = COMMAND_OF[outcome.type].value
+    command_type = _COMMAND_OF[outcome.type]
     # A mark has no key: whatever its record says, its ce_id was never checked and is nobody's to use up.
     if outcome.client_generated_id is not None and command_type not in MARKS:
         if outcome.chat_id is None or outcome.command_id is None or outcome.position is None:
             raise LogCorrupt(f"an accepted {outcome.type} without chat, command_id or position")
-        changes.remembered[outcome.chat_id, outcome.command_id] = Remembered(
+        try:
+            key = command_key(outcome.chat_id, outcome.command_id)
+        except ValueError:
+            raise LogCorrupt(
+                f"an accepted {outcome.type} of command {outcome.command_id!r:.80}, which is no id"
+            ) from None
+        changes.remembered[key] = Remembered(
             digest=digest(command_type, outcome.body),
             seq=outcome.seq,
             position=outcome.position,

@@ -6,13 +6,15 @@ batch that is not yet in the log over what is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NewType, Protocol, cast
 
 from msgspec import Struct
 
 from schemas.bodies import ChatKind, Role
 from schemas.ids import ChatId, CommandId, UserId
+from schemas.records import uuid_pair
 
 
 class Chat(Struct, frozen=True, kw_only=True, gc=False):
@@ -48,7 +50,11 @@ class Remembered(Struct, frozen=True, kw_only=True, gc=False):
 
 
 MemberKey = tuple[ChatId, UserId]
-CommandKey = tuple[ChatId, CommandId]
+CommandKey = NewType("CommandKey", bytes)
+"""The ids of a chat and of a command in it, 16 bytes each: hashed once, however often it is looked up."""
+
+command_key: Final = cast("Callable[[ChatId, CommandId], CommandKey]", uuid_pair)
+"""Of the two ids. Raises ValueError where they are no UUIDs."""
 
 
 @dataclass(slots=True)

@@ -32,7 +32,7 @@ FORMAT: Final = 1
 """Of keys, values and of what `evolve` keeps. Another number in a folder means: wipe it and fold again."""
 
 KEPT_IN_MEMORY: Final = 20_000
-"""Chats, members, and keys of commands being decided, of one partition: each about 5 MB."""
+"""Chats, and members, of one partition: each about 5 MB."""
 
 RECORDS_PER_WRITE: Final = 5_000
 """Of the log, whose changes are gathered before RocksDB is written: what a SIGKILL leaves to be folded again, a tenth
@@ -104,8 +104,6 @@ class RocksStore:
         # that is found costs RocksDB five times one that is not (measured: 5 and 1 µs).
         self._chats: dict[ChatId, Chat | None] = {}
         self._members: dict[MemberKey, Member | None] = {}
-        # Of commands that were looked up and not yet applied: each key is built once.
-        self._command_keys: dict[CommandKey, bytes] = {}
         try:
             self._put_back()
             self._open()
@@ -131,23 +129,19 @@ class RocksStore:
         db, gathered = self._open_db, self._gathered
         new_chats = [c for c in chats if c not in self._chats and c not in gathered.chats]
         new_members = [m for m in members if m not in self._members and m not in gathered.members]
-        new_commands = [r for r in remembered if r not in gathered.remembered]
-        command_keys = [_remembered_key(r) for r in new_commands]
         keys: list[Any] = [_chat_key(c) for c in new_chats]
         keys += [_member_key(m) for m in new_members]
-        keys += command_keys
-        commands: dict[CommandKey, Remembered | None] = {}
+        keys += [b"r" + key for key in remembered]
+        commands: dict[CommandKey, bytes | None] = {}
         if keys:
             values = iter(cast("list[bytes | None]", _sound(db.get, keys)))
-            # In the order of the keys; each value is taken apart once, however often it is asked for.
+            # In the order of the keys.
             self._chats.update((c, _chat(raw)) for c, raw in zip(new_chats, values, strict=False))
             self._members.update((m, _member(raw)) for m, raw in zip(new_members, values, strict=False))
-            commands = {r: _remembered(raw) for r, raw in zip(new_commands, values, strict=False)}
-            self._command_keys.update(zip(new_commands, command_keys, strict=True))
+            commands = dict(zip(remembered, values, strict=True))
         _forget_older(self._chats)
         _forget_older(self._members)
-        _forget_older(self._command_keys)
-        return _Loaded(self, commands)
+        return _Loaded(self, gathered.remembered, commands)
 
     def apply(self, changes: Changes, position: LogPosition) -> None:
         gathered = self._gathered
@@ -173,7 +167,7 @@ class RocksStore:
         return self._members[key]
 
     def remembered(self, key: CommandKey) -> Remembered | None:
-        return self._gathered.remembered.get(key) or _remembered(self._get(_remembered_key(key)))
+        return self._gathered.remembered.get(key) or _remembered(self._get(b"r" + key))
 
     def write_out(self) -> None:
         """Puts what was gathered into RocksDB. `apply` sees to it where much comes in; whoever is idle may."""
@@ -187,8 +181,7 @@ class RocksStore:
         for member_key, member in gathered.members.items():
             put(_member_key(member_key), _pack_member(member))
         for command_key, remembered in gathered.remembered.items():
-            key = self._command_keys.pop(command_key, None)
-            put(key or _remembered_key(command_key), _pack_remembered(remembered))
+            put(b"r" + command_key, _pack_remembered(remembered))
         put(_META, _pack_meta(self._topic_id, self._position))
         # A crash before this line: the log has what was gathered and RocksDB does not; it is folded again. After it:
         # both agree.
@@ -308,7 +301,6 @@ class RocksStore:
     def _forget(self) -> None:
         self._chats.clear()
         self._members.clear()
-        self._command_keys.clear()
 
     def _put_back(self) -> None:
         """What `replace` had moved aside when it was interrupted."""
@@ -348,25 +340,33 @@ def _forget_older(values: dict[Any, Any]) -> None:
 class _Loaded:
     """The state as it is now, with commands that were looked up in bulk; what was not asked for then is read now."""
 
-    __slots__ = ("_chats", "_commands", "_members", "_store")
+    __slots__ = ("_chats", "_commands", "_gathered", "_members", "_store")
 
-    def __init__(self, store: RocksStore, commands: dict[CommandKey, Remembered | None]) -> None:
+    def __init__(
+        self,
+        store: RocksStore,
+        gathered: dict[CommandKey, Remembered],
+        commands: dict[CommandKey, bytes | None],
+    ) -> None:
+        """`gathered`: what the store had gathered when the commands were looked up in RocksDB. Written out since, it is
+        still there."""
         self._store = store
         self._chats = store._chats
         self._members = store._members
+        self._gathered = gathered
         self._commands = commands
 
     def chat(self, chat_id: ChatId) -> Chat | None:
-        return self._chats[chat_id] if chat_id in self._chats else self._store.chat(chat_id)
+        return self._chats.get(chat_id) or self._store.chat(chat_id)
 
     def member(self, key: MemberKey) -> Member | None:
-        return self._members[key] if key in self._members else self._store.member(key)
+        return self._members.get(key) or self._store.member(key)
 
     def remembered(self, key: CommandKey) -> Remembered | None:
-        commands = self._commands
-        if key not in commands:
-            commands[key] = self._store.remembered(key)
-        return commands[key]
+        gathered = self._gathered.get(key)
+        if gathered is not None:
+            return gathered
+        return _remembered(self._commands[key]) if key in self._commands else self._store.remembered(key)
 
 
 def _chat(raw: bytes | None) -> Chat | None:
@@ -396,7 +396,8 @@ def _remembered(raw: bytes | None) -> Remembered | None:
     return Remembered(digest=digest, seq=seq or None, position=position, sent_at_ms=sent_at_ms)
 
 
-# Keys begin with the chat, so that a chat's entries lie together: RocksDB stores shared beginnings once.
+# Keys begin with the chat, so that a chat's entries lie together: RocksDB stores shared beginnings once. That of a
+# command is b"r" and its CommandKey.
 
 
 def _chat_key(chat_id: str) -> bytes:
@@ -405,10 +406,6 @@ def _chat_key(chat_id: str) -> bytes:
 
 def _member_key(key: MemberKey) -> bytes:
     return b"m" + uuid_pair(*key)
-
-
-def _remembered_key(key: CommandKey) -> bytes:
-    return b"r" + uuid_pair(*key)
 
 
 def _pack_chat(chat: Chat) -> bytes:

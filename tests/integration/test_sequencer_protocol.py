@@ -19,7 +19,7 @@ from schemas.log import Stamp, Verdict
 from services.runtime.kafka.errors import AppendUnknown
 from services.runtime.kafka.topics import delete_records, topic_id
 from services.sequencer.ports import LogAppender, LogReader, Logs, OutcomeBatch
-from services.sequencer.state import Changes
+from services.sequencer.state import Changes, command_key
 from services.sequencer.state import Chat as ChatHead
 from services.sequencer.store import RocksStore
 from services.sequencer.trimming import Trimmer
@@ -252,7 +252,7 @@ def test_a_fresh_fold_gives_the_state_of_the_live_path(kafka: str, tmp_path: Pat
                     (
                         view.chat(chat.chat_id),
                         [view.member((chat.chat_id, u)) for u in (ANNA, BEN, carl)],
-                        [view.remembered((chat.chat_id, k)) for k in keys],
+                        [view.remembered(command_key(chat.chat_id, k)) for k in keys],
                     )
                 )
                 store.close()

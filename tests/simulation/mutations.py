@@ -161,7 +161,7 @@ MUTATIONS: dict[str, Mutation] = {
         ),
     ),
     "who lost the hint never looks": (
-        Change(owner=Term, name="_nothing_came", old="if not self._ours():", new="if False:"),
+        Change(owner=Term, name="_nothing_came", old="if not self._undisputed(self._term):", new="if False:"),
     ),
     "no standby is ever called": (Swap(owner=Presence, name="calls", other=lambda *_: False),),
     "a standby passes over what it has read": (

@@ -16,7 +16,7 @@ from schemas.log import Head
 from services.sequencer import store as store_module
 from services.sequencer.errors import StoreBroken
 from services.sequencer.ports import LogPosition, Store
-from services.sequencer.state import Changes, Chat, Member, Remembered, View
+from services.sequencer.state import Changes, Chat, Member, Remembered, View, command_key
 from services.sequencer.store import RocksStore
 from tests.support.simulated_store import MemoryDisk
 
@@ -42,7 +42,7 @@ changes = st.builds(
         ),
     ),
     remembered=st.dictionaries(
-        st.tuples(st.sampled_from(CHATS), st.sampled_from(KEYS)),
+        st.builds(command_key, st.sampled_from(CHATS), st.sampled_from(KEYS)),
         st.builds(
             Remembered, digest=st.binary(min_size=16, max_size=16), seq=st.one_of(st.none(), st.integers(1, 9)),
             position=small, sent_at_ms=small,
@@ -118,5 +118,5 @@ def _seen(view: View) -> list[object]:
     return [
         [view.chat(chat) for chat in CHATS],
         [view.member((chat, user)) for chat in CHATS for user in USERS],
-        [view.remembered((chat, key)) for chat in CHATS for key in KEYS],
+        [view.remembered(command_key(chat, key)) for chat in CHATS for key in KEYS],
     ]

@@ -87,7 +87,7 @@ class Image:
                 return f"member {member_key} is {view.member(member_key)}, not {member}"
         for command_key, remembered in self.remembered.items():
             if view.remembered(command_key) != remembered:
-                return f"command {command_key} is {view.remembered(command_key)}, not {remembered}"
+                return f"command {command_key.hex()} is {view.remembered(command_key)}, not {remembered}"
         return None
 
 

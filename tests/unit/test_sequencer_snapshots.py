@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import ids
-from schemas.ids import CommandId, UserId
+from schemas.ids import UserId
 from schemas.log import Head
 from services.sequencer.errors import FilesMoved, StoreBroken
 from services.sequencer.ports import LogPosition
@@ -35,7 +35,7 @@ from services.sequencer.snapshots import (
     manifests_to_keep,
     to_upload,
 )
-from services.sequencer.state import Changes, Remembered
+from services.sequencer.state import Changes, CommandKey, Remembered
 from services.sequencer.store import FORMAT, Frozen, RocksStore
 
 CHAT = ids.group_chat_id(UserId("a1111111-1111-4111-8111-111111111111"), "a")
@@ -242,9 +242,9 @@ class _Writes:
     def write(self) -> None:
         self.count += 1
         random = self._random
-        keys = [CommandId(f"{random.getrandbits(128):032x}") for _ in range(2_000)]
-        changes = Changes(remembered={(CHAT, key): _remembered(1, random.randbytes(16)) for key in keys})
-        changes.remembered[CHAT, LAST] = _remembered(self.count)
+        keys = [CommandKey(ids.uuid_bytes(CHAT) + random.randbytes(16)) for _ in range(2_000)]
+        changes = Changes(remembered={key: _remembered(1, random.randbytes(16)) for key in keys})
+        changes.remembered[LAST] = _remembered(self.count)
         self._store.apply(changes, _position(self.count))
 
 
@@ -260,14 +260,14 @@ def _opened(tmp_path: Path, position: LogPosition) -> int | None:
     other = RocksStore(tmp_path / "other", TOPIC)
     try:
         assert other.replace(tmp_path / "copied", position), "the state is at that position"
-        remembered = other.load([], [], []).remembered((CHAT, LAST))
+        remembered = other.load([], [], []).remembered(LAST)
         return None if remembered is None else remembered.seq
     finally:
         other.wipe()
         other.close()
 
 
-LAST = CommandId("f" * 32)
+LAST = CommandKey(b"\xff" * 32)
 
 
 def test_what_was_thrown_away_meanwhile_is_not_linked(tmp_path: Path) -> None:
@@ -285,8 +285,7 @@ def test_what_was_thrown_away_meanwhile_is_not_linked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["another position", "another topic", "no state", "nothing", "torn", "empty"])
 def test_a_folder_that_is_not_what_it_should_be_leaves_the_state_as_it_was(tmp_path: Path, what: str) -> None:
     store = RocksStore(tmp_path / "s", TOPIC)
-    key = (CHAT, LAST)
-    store.apply(Changes(remembered={key: _remembered(5)}), _position(5))
+    store.apply(Changes(remembered={LAST: _remembered(5)}), _position(5))
     other = tmp_path / "other"
     if what in ("another position", "another topic", "torn"):
         made = RocksStore(other, "another" if what == "another topic" else TOPIC)
@@ -301,7 +300,7 @@ def test_a_folder_that_is_not_what_it_should_be_leaves_the_state_as_it_was(tmp_p
         other.mkdir()
     assert not store.replace(other, _position(9))
     assert store.position == _position(5)
-    found = store.load([], [], [key]).remembered(key)
+    found = store.load([], [], [LAST]).remembered(LAST)
     assert found is not None
     assert found.seq == 5
     store.apply(Changes(), _position(6))

@@ -11,7 +11,7 @@ from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Head
 from services.sequencer import store as store_module
 from services.sequencer.ports import LogPosition
-from services.sequencer.state import Changes, Chat, Member, Remembered
+from services.sequencer.state import Changes, Chat, Member, Remembered, command_key
 from services.sequencer.store import RocksStore
 from tests.support.simulated_rocks import copied
 
@@ -30,7 +30,9 @@ def _change(number: int, chat: ChatId = CHAT) -> Changes:
         chats={chat: Chat(kind="group", last_seq=number, last_position=number, members=1, owners=1)},
         members={(chat, USER): Member(role="owner", present=True, joined_seq=0, read_seq=number, delivered_seq=0)},
         remembered={
-            (chat, CommandId(_id(number))): Remembered(digest=bytes(16), seq=number, position=number, sent_at_ms=1)
+            command_key(chat, CommandId(_id(number))): Remembered(
+                digest=bytes(16), seq=number, position=number, sent_at_ms=1
+            )
         },
     )
 
@@ -58,7 +60,7 @@ def _assert_stands_at(store: RocksStore, number: int, last: int) -> None:
     assert store.position == (_position(number) if number else LogPosition())
     chat, member = view.chat(CHAT), view.member((CHAT, USER))
     assert (chat.last_seq if chat else 0, member.read_seq if member else 0) == (number, number)
-    kept = [n for n in range(1, last + 1) if view.remembered((CHAT, CommandId(_id(n)))) is not None]
+    kept = [n for n in range(1, last + 1) if view.remembered(command_key(CHAT, CommandId(_id(n)))) is not None]
     assert kept == list(range(1, number + 1))
 
 
@@ -111,10 +113,10 @@ def test_what_is_not_written_is_seen_though_memory_forgot_it(
     for written in (False, False, True):
         if written:
             store.write_out()
-        view = store.load(chats[:5], [(chat, USER) for chat in chats[:5]], [(chats[0], CommandId(_id(1)))])
+        view = store.load(chats[:5], [(chat, USER) for chat in chats[:5]], [command_key(chats[0], CommandId(_id(1)))])
         for number, chat in enumerate(chats, 1):
             found, member = view.chat(chat), view.member((chat, USER))
             assert found is not None
             assert member is not None
             assert (found.last_seq, member.read_seq) == (number, number)
-            assert view.remembered((chat, CommandId(_id(number)))) is not None
+            assert view.remembered(command_key(chat, CommandId(_id(number)))) is not None
