@@ -72,6 +72,7 @@ class Snapshots:
         self._away = False
         self._ending: set[asyncio.Task[list[list[Row]]]] = set()
         blocks = load_sql("services.query.sql").bind()
+        self._rows_returned = {name: ROWS_RETURNED.labels(statement=name) for name in blocks}
         self._pipelines = Pipelines({name: block.as_string(None) for name, block in blocks.items()})
 
     async def open(self) -> None:
@@ -194,5 +195,5 @@ class Snapshots:
             answers = (await self._pipelines.run(connection, (_BEGIN, _LOCK, *asks, _COMMIT)))[2:-1]
             SNAPSHOT_SECONDS.observe(time.perf_counter() - began_at_s)
         for ask, rows in zip(asks, answers, strict=True):
-            ROWS_RETURNED.labels(statement=ask.statement).inc(len(rows))
+            self._rows_returned[ask.statement].inc(len(rows))
         return answers

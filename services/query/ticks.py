@@ -9,7 +9,7 @@ each kind, read by index, serve a whole page, whatever the number of members.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schemas.ids import UserId
 
@@ -22,9 +22,15 @@ class Ticks:
     delivered: Sequence[tuple[UserId, int]]
     """Of GREATEST(read_seq, delivered_seq)."""
 
+    _of_sender: dict[UserId, tuple[int | None, int | None]] = field(default_factory=dict, init=False, compare=False)
+
     def status(self, sender_id: UserId, seq: int) -> str:
         """`read`, `delivered` or `sent`; alone in a chat nobody else can have read anything: `sent`."""
-        return tick(_lowest_of_others(self.read, sender_id), _lowest_of_others(self.delivered, sender_id), seq)
+        lowest = self._of_sender.get(sender_id)
+        if lowest is None:  # once for each sender of a page
+            lowest = _lowest_of_others(self.read, sender_id), _lowest_of_others(self.delivered, sender_id)
+            self._of_sender[sender_id] = lowest
+        return tick(*lowest, seq)
 
 
 def tick(read_by_all: int | None, delivered_to_all: int | None, seq: int) -> str:

@@ -21,6 +21,7 @@ ANNA = "11111111-1111-4111-8111-111111111111"
 BEN = "22222222-2222-4222-8222-222222222222"
 MESSAGE = "c6e6b694-c64b-5364-9024-70428ec7b06e"
 AT = datetime(2026, 3, 4, 5, 6, 7, 89_000, tzinfo=UTC)
+AT_MS = 1_772_600_767_089
 ORDER = [
     "message_id", "chat_id", "seq", "position", "changed_position", "sender_id", "client_generated_id", "text",
     "reply_to_message_id", "media_urls", "metadata", "sent_at", "edited_at", "deleted_at", "status", "reactions",
@@ -32,7 +33,7 @@ def row(**changes: Any) -> shapes.Row:
     """A row of chat_messages in the order of its columns."""
     columns: dict[str, Any] = {
         "seq": 7, "message_id": MESSAGE, "sender_id": ANNA, "message_text": "hello", "client_generated_id": "k-1",
-        "reply_to_message_id": None, "reply_count": 0, "media_urls": [], "metadata": None, "sent_at": AT,
+        "reply_to_message_id": None, "reply_count": 0, "media_urls": [], "metadata": None, "sent_at": AT_MS,
         "edited_at": None, "deleted_at": None, "position": 9, "changed_position": 11,
     }  # fmt: skip
     assert changes.keys() <= columns.keys()
@@ -89,7 +90,7 @@ def test_whatever_a_message_holds_its_json_gives_it_back(
 
 
 def test_of_a_deleted_message_only_ids_and_figures_are_left() -> None:
-    gone = row(media_urls=["https://a.example/1"], metadata='{"a":1}', deleted_at=AT, edited_at=AT, reply_count=3)
+    gone = row(media_urls=["https://a.example/1"], metadata='{"a":1}', deleted_at=AT_MS, edited_at=AT_MS, reply_count=3)
     message = json.loads(shapes.message(CHAT, gone, "delivered"))
     assert (message["text"], message["media_urls"], message["metadata"]) == (None, [], None)
     assert (message["seq"], message["message_id"], message["reply_count"]) == (7, MESSAGE, 3)
@@ -172,3 +173,9 @@ def test_every_character_is_quoted_as_json_does() -> None:
 def test_a_time_is_told_in_utc_whatever_zone_it_is_in(zone: tzinfo) -> None:
     at = datetime(2026, 1, 31, 12, 0, 0, 45_999, tzinfo=UTC).astimezone(zone)
     assert shapes.instant(at) == "2026-01-31T12:00:00.045Z"
+
+
+@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
+def test_an_instant_is_the_same_from_milliseconds(at: datetime) -> None:
+    ms = (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    assert shapes.instant_of(ms) == shapes.instant(at)

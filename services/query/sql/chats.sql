@@ -43,7 +43,8 @@ SELECT f.chat_id::text, f.kind, f.name, f.created_by::text, f.created_at, f.last
         LIMIT 1),
        m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
        m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
-       m.sent_at, m.edited_at, m.deleted_at, m.position, m.changed_position
+       (date_part('epoch', m.sent_at) * 1000)::bigint, (date_part('epoch', m.edited_at) * 1000)::bigint,
+       (date_part('epoch', m.deleted_at) * 1000)::bigint, m.position, m.changed_position
 FROM (
     SELECT c.chat_id, c.kind, c.name, c.created_by, c.created_at, c.last_seq, c.last_position, c.deleted_total,
            COALESCE(c.last_message_at, c.created_at) AS active_at,
@@ -78,7 +79,8 @@ SELECT c.chat_id::text, c.kind, c.name, c.created_by::text, c.created_at, c.last
         LIMIT 1),
        m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
        m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
-       m.sent_at, m.edited_at, m.deleted_at, m.position, m.changed_position
+       (date_part('epoch', m.sent_at) * 1000)::bigint, (date_part('epoch', m.edited_at) * 1000)::bigint,
+       (date_part('epoch', m.deleted_at) * 1000)::bigint, m.position, m.changed_position
 FROM chat.chat_participants AS p
 JOIN chat.chats AS c ON c.chat_id = p.chat_id
 LEFT JOIN chat.chat_messages AS m ON m.chat_id = c.chat_id AND m.seq = c.last_seq

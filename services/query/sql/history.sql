@@ -22,7 +22,8 @@ UNION ALL
 -- Both sides of a split, each from the primary key outward; see windows.py.
 (SELECT m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
         m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
-        m.sent_at, m.edited_at, m.deleted_at, m.position, m.changed_position
+        (date_part('epoch', m.sent_at) * 1000)::bigint, (date_part('epoch', m.edited_at) * 1000)::bigint,
+        (date_part('epoch', m.deleted_at) * 1000)::bigint, m.position, m.changed_position
  FROM chat.chat_messages AS m
  WHERE m.chat_id = %(chat_id)s AND m.seq < %(split)s
  ORDER BY m.seq DESC
@@ -30,7 +31,8 @@ UNION ALL
 UNION ALL
 (SELECT m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
         m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
-        m.sent_at, m.edited_at, m.deleted_at, m.position, m.changed_position
+        (date_part('epoch', m.sent_at) * 1000)::bigint, (date_part('epoch', m.edited_at) * 1000)::bigint,
+        (date_part('epoch', m.deleted_at) * 1000)::bigint, m.position, m.changed_position
  FROM chat.chat_messages AS m
  WHERE m.chat_id = %(chat_id)s AND m.seq >= %(split)s
  ORDER BY m.seq
@@ -41,7 +43,8 @@ UNION ALL
 -- never has to serve both.
 (SELECT m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
         m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
-        m.sent_at, m.edited_at, m.deleted_at, m.position, m.changed_position
+        (date_part('epoch', m.sent_at) * 1000)::bigint, (date_part('epoch', m.edited_at) * 1000)::bigint,
+        (date_part('epoch', m.deleted_at) * 1000)::bigint, m.position, m.changed_position
  FROM chat.chat_messages AS m
  WHERE m.chat_id = %(chat_id)s AND m.sender_id = %(sender_id)s AND m.seq < %(split)s
  ORDER BY m.seq DESC
@@ -49,7 +52,8 @@ UNION ALL
 UNION ALL
 (SELECT m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
         m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
-        m.sent_at, m.edited_at, m.deleted_at, m.position, m.changed_position
+        (date_part('epoch', m.sent_at) * 1000)::bigint, (date_part('epoch', m.edited_at) * 1000)::bigint,
+        (date_part('epoch', m.deleted_at) * 1000)::bigint, m.position, m.changed_position
  FROM chat.chat_messages AS m
  WHERE m.chat_id = %(chat_id)s AND m.sender_id = %(sender_id)s AND m.seq >= %(split)s
  ORDER BY m.seq
@@ -58,7 +62,8 @@ UNION ALL
 -- name: message
 SELECT m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
        m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
-       m.sent_at, m.edited_at, m.deleted_at, m.position, m.changed_position
+       (date_part('epoch', m.sent_at) * 1000)::bigint, (date_part('epoch', m.edited_at) * 1000)::bigint,
+       (date_part('epoch', m.deleted_at) * 1000)::bigint, m.position, m.changed_position
 FROM chat.chat_messages AS m
 WHERE m.chat_id = %(chat_id)s AND m.seq = %(seq)s;
 
