@@ -1,7 +1,8 @@
 """The compiled half of records.py: see _records.pyx."""
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 
+from schemas import encoding
 from schemas.encoding import Command
 from schemas.events import Outcome
 from schemas.ids import ChatId, UserId
@@ -37,8 +38,9 @@ class CommandScanner:
         senders: Mapping[bytes, UserId],
         types: Mapping[bytes, str],
         marks: Container[str],
+        otherwise: Callable[[encoding.Record], Command],
     ) -> None: ...
-    def scan(self, any_record: object) -> Command | None: ...
+    def read(self, record: object) -> Command: ...
 
 class OutcomeScanner:
     def stamp(self, any_record: object) -> Stamp | None: ...

@@ -389,26 +389,30 @@ cdef int _put_uuid(uint8_t* to, str uuid) except -1:
 
 @cython.final
 cdef class CommandScanner:
-    """Reads the commands whose chat and sender an encoding.CommandReader has met; None of any other."""
+    """Reads the commands whose chat and sender an encoding.CommandReader has met, and leaves all others to it."""
 
     cdef dict chats
     cdef dict senders
     cdef dict types
     cdef object marks
+    cdef object otherwise
 
-    def __init__(self, dict chats, dict senders, dict types, marks):
+    def __init__(self, dict chats, dict senders, dict types, marks, otherwise):
         """`chats`: key → (chat_id, its 16 bytes); `senders`: value of ce_sender → user_id, both a CommandReader's own.
-        `types`: value of ce_type → type; `marks`: those of them that have no client_generated_id."""
+        `types`: value of ce_type → type; `marks`: those of them that have no client_generated_id;
+        `otherwise`: the CommandReader's `read`."""
         self.chats = chats
         self.senders = senders
         self.types = types
         self.marks = marks
+        self.otherwise = otherwise
 
-    def scan(self, object any_record):
+    def read(self, object record):
+        command = self._scan(<Record>record) if type(record) is Record else None
+        return command if command is not None else self.otherwise(record)
+
+    cdef object _scan(self, Record record):
         cdef Headers given
-        if type(any_record) is not Record:
-            return None
-        cdef Record record = <Record>any_record
         cdef tuple chat = self.chats.get(record.key)
         if chat is None or not _find(record, &given):
             return None

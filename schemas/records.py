@@ -34,13 +34,7 @@ def command_reader(partition: int, partitions: int) -> Callable[[Record], Comman
     reader = CommandReader(partition, partitions)
     if not COMPILED:
         return reader.read
-    scan = _records.CommandScanner(reader.chats, reader.senders, _TYPES, MARKS).scan
-
-    def read(record: Record) -> Command:
-        command = scan(record)
-        return command if command is not None else reader.read(record)
-
-    return read
+    return _records.CommandScanner(reader.chats, reader.senders, _TYPES, MARKS, reader.read).read
 
 
 _scanner: Final = _records.OutcomeScanner() if COMPILED else None

@@ -271,10 +271,12 @@ def test_the_compiled_way_answers_for_what_our_own_code_sends() -> None:
     """Else all of this file would be about nothing."""
     met = [_send(), _send("other"), MARK, WHOLE]
     raw = batch_of([encode_command(command, "/test") for command in met])
-    read = command_reader(HERE, PARTITIONS)
-    read(compiled(raw)[0])
-    with mock.patch.object(encoding.CommandReader, "read", side_effect=AssertionError("the plain way")):
+    plain_read = encoding.CommandReader.read
+    with mock.patch.object(encoding.CommandReader, "read", autospec=True, side_effect=plain_read) as plain_way:
+        read = command_reader(HERE, PARTITIONS)
+        read(compiled(raw)[0])
         found = [read(record) for record in compiled(raw)]
+    assert plain_way.call_count == 1, "the first time, when nothing had been met"
     assert found == [replace(command, offset=n) for n, command in enumerate(met)]
 
 
