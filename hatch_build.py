@@ -35,7 +35,7 @@ def _compile(root: Path) -> Path | None:
         from Cython.Build import cythonize
         from setuptools import Distribution, Extension
         from setuptools.command.build_ext import build_ext
-        from setuptools.errors import BaseError
+        from setuptools.errors import BaseError, CCompilerError
     except ImportError:
         return None
     for old in root.glob(f"{MODULE.replace('.', '/')}.*.so"):
@@ -51,7 +51,7 @@ def _compile(root: Path) -> Path | None:
             command.ensure_finalized()
             command.run()
             return root / command.get_ext_fullpath(MODULE)
-        except (BaseError, OSError):
-            return None
+        except (BaseError, CCompilerError, OSError):
+            return None  # no compiler, or no Python.h; what is wrong in the source itself is raised by Cython
         finally:
             os.chdir(here)
