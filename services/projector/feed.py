@@ -247,7 +247,7 @@ class PartitionFeed:
         following = self._without_checked(records)
         judged = judge_records(batch.end, following, read_up_to=self._reader.position)
         batch.end, batch.stop = judged.end, judged.stop
-        batch.records += len(records)
+        batch.records += len(following)
         batch.value_bytes += sum([len(record.value or b"") for record in following])
         batch.voids += judged.voids
         batch.events += judged.events
