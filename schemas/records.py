@@ -4,8 +4,8 @@ The shorter way is `_records.pyx`, compiled when the project is installed on a m
 everything goes the longer way, by encoding.py, with the same answers at half the pace. It takes records as our own
 code spells them; whatever else a record may be is left to encoding.py, which alone says what is wrong with it.
 
-Whoever proves something (services/ops: the verifiers) reads by encoding.py, and so shares nothing compiled with what
-it checks.
+Whoever proves something (services/ops: the verifiers) reads commands and outcomes by encoding.py: of what is compiled
+they share only the taking apart of a record, and the chaos checker, which reads by aiokafka, not even that.
 """
 
 from __future__ import annotations
