@@ -12,7 +12,7 @@ from unittest import mock
 from uuid import UUID
 
 import pytest
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CorruptRecordException, KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import example, given, settings
@@ -111,6 +111,14 @@ def test_an_answer_may_hold_several_batches_compressed_ones_and_an_end_that_is_c
     assert [batch.validate_crc() for batch in batches_in(bytes(spoilt))] == [False]
     assert not batches_in(b"")
     assert not batches_in(first[:40])
+
+
+@pytest.mark.parametrize("length", [-(1 << 31), -13, -1, 0, 48])
+def test_a_batch_that_is_shorter_than_its_header_is_not_gone_past(length: int) -> None:
+    raw = bytearray(batch_of([_encoded(1)]) + batch_of([_encoded(2)], base_offset=1) + batch_of([_encoded(3)]))
+    struct.pack_into(">i", raw, len(batch_of([_encoded(1)])) + 8, length)
+    with pytest.raises(CorruptRecordException):
+        batches_in(bytes(raw))
 
 
 @settings(deadline=None, max_examples=2_000)

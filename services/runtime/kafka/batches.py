@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, Protocol
 
 import google_crc32c
+from aiokafka.errors import CorruptRecordException
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
@@ -102,21 +103,29 @@ class _PlainBatch:
 
 
 def batches_in(raw: bytes) -> deque[Batch]:
-    """The whole batches of a broker's answer, which may end amid one."""
+    """The whole batches of a broker's answer, which may end amid one.
+
+    Raises aiokafka's CorruptRecordException where a batch says that it is shorter than its header: nobody knows then
+    where the next one begins.
+    """
     if not COMPILED:
         return _read_by_client(raw)
     batches: deque[Batch] = deque()
     start = 0
     while start + _HEADER.size <= len(raw):
         header = _Header._make(_HEADER.unpack_from(raw, start))
+        if header.format != _FORMAT:
+            return batches + _read_by_client(raw[start:])
         end = start + _BEFORE_LENGTH + header.length
+        if end < start + _HEADER.size:
+            raise CorruptRecordException(f"a batch at {header.base_offset} of {header.length} bytes")
         if end > len(raw):
             break
-        if header.format == _FORMAT and not header.attributes & _COMPRESSION and end - start >= _HEADER.size:
-            batches.append(_PlainBatch(raw, start, end, header))
+        if header.attributes & _COMPRESSION:
+            batches += _read_by_client(raw[start:end])
         else:
-            batches.extend(_read_by_client(raw[start:end]))
-        start = max(end, start + _BEFORE_LENGTH)
+            batches.append(_PlainBatch(raw, start, end, header))
+        start = end
     return batches
 
 
