@@ -7,6 +7,7 @@ refused, and `make install` says so.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ def _compile(root: Path) -> Path | None:
         from setuptools.errors import BaseError, CCompilerError
     except ImportError:
         return None
+    if sys.byteorder != "little":
+        return None  # it looks at eight characters as one number
     for old in root.glob(f"{MODULE.replace('.', '/')}.*.so"):
         old.unlink()
     source = f"{MODULE.replace('.', '/')}.pyx"

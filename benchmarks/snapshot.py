@@ -39,7 +39,7 @@ from services.sequencer.ports import LogPosition
 from services.sequencer.snapshot_shop import SnapshotShop
 from services.sequencer.snapshot_taking import SnapshotTaker
 from services.sequencer.snapshots import decode_manifest
-from services.sequencer.state import Changes, CommandKey, Remembered
+from services.sequencer.state import Changes, CommandKey, keep
 from services.sequencer.store import Frozen, RocksStore
 
 BASELINE: Final = "folding the same log from offset 0, without a snapshot"
@@ -227,8 +227,8 @@ async def _pauses(folder: Path, entries: int) -> Pauses:
         count += 1
         changes = Changes()
         for _ in range(commands):
-            key = CommandKey(_CHAT + chance.randbytes(16))
-            changes.remembered[key] = Remembered(digest=b"x" * 16, seq=count, position=count, sent_at_ms=count)
+            key = CommandKey(b"r" + _CHAT + chance.randbytes(16))
+            changes.remembered[key] = keep(b"x" * 16, count, count, count)
         store.apply(changes, LogPosition(next_offset=count, head=Head(1, count, count, 0), last_record=b"x"))
 
     for _ in range(entries // 1_000):

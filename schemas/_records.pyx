@@ -350,35 +350,56 @@ cdef inline bytes _bytes(Span text):
 # --- UUIDs ---------------------------------------------------------------------------------------------------------
 
 
-def uuid_pair(str first, str second):
-    """As ids.uuid_bytes of both, one behind the other. Raises ValueError."""
-    cdef bytes pair = PyBytes_FromStringAndSize(NULL, 32)
-    cdef uint8_t* to = <uint8_t*>PyBytes_AS_STRING(pair)
-    _put_uuid(to, first)
-    _put_uuid(to + 16, second)
-    return pair
+def command_key(str chat_id, str command_id):
+    """As records._command_key. Raises ValueError."""
+    cdef bytes key = PyBytes_FromStringAndSize(NULL, 33)
+    cdef uint8_t* to = <uint8_t*>PyBytes_AS_STRING(key)
+    to[0] = b"r"
+    _put_uuid(to + 1, chat_id)
+    _put_uuid(to + 17, command_id)
+    return key
 
 
-cdef uint8_t[256] DIGIT  # of a lower-case hexadecimal character; 255 of any other
-memset(DIGIT, 255, sizeof(DIGIT))
 cdef const char* HEXADECIMAL = "0123456789abcdef"
-cdef int _digit
-for _digit in range(16):
-    DIGIT[<uint8_t>HEXADECIMAL[_digit]] = _digit
+
+
+cdef enum:
+    EACH = 0x0101010101010101  # times a byte: eight of it in one word
+
+
+cdef inline uint64_t _eight_digits(const uint8_t* b, uint8_t* to) noexcept:
+    """Four bytes, of eight hexadecimal characters in lower case that are looked at as one word; not 0 where they are
+    not."""
+    cdef uint64_t word
+    cdef uint64_t is_digit
+    cdef uint64_t is_letter
+    memcpy(&word, b, 8)
+    # The highest bit of each byte says whether its character is between two others; one above 0x7F is none of ours.
+    is_digit = (word + EACH * <uint64_t>(0x80 - 48)) & ~(word + EACH * <uint64_t>(0x7F - 57))
+    is_letter = (word + EACH * <uint64_t>(0x80 - 97)) & ~(word + EACH * <uint64_t>(0x7F - 102))
+    cdef uint64_t wrong = (~(is_digit | is_letter) | word) & (EACH * <uint64_t>0x80)
+    word = (word & (EACH * <uint64_t>0x0F)) + 9 * ((word >> 6) & EACH)
+    for i in range(4):
+        to[i] = <uint8_t>((word << 4) | ((word >> 8) & 0x0F))
+        word >>= 16
+    return wrong
 
 
 cdef int _put_uuid(uint8_t* to, str uuid) except -1:
     cdef Py_ssize_t size
     cdef const uint8_t* b = <const uint8_t*>PyUnicode_AsUTF8AndSize(uuid, &size)
-    cdef uint8_t wrong = size != UUID_CHARACTERS
+    cdef uint8_t[8] middle
+    cdef uint64_t wrong = size != UUID_CHARACTERS
     if not wrong:
         wrong = (b[8] ^ 45) | (b[13] ^ 45) | (b[18] ^ 45) | (b[23] ^ 45)
-        for i in range(16):
-            if i == 4 or i == 6 or i == 8 or i == 10:
-                b += 1
-            wrong |= (DIGIT[b[0]] | DIGIT[b[1]]) & 0xF0
-            to[i] = DIGIT[b[0]] << 4 | DIGIT[b[1]]
-            b += 2
+        wrong |= _eight_digits(b, to)
+        memcpy(middle, b + 9, 4)
+        memcpy(middle + 4, b + 14, 4)
+        wrong |= _eight_digits(middle, to + 4)
+        memcpy(middle, b + 19, 4)
+        memcpy(middle + 4, b + 24, 4)
+        wrong |= _eight_digits(middle, to + 8)
+        wrong |= _eight_digits(b + 28, to + 12)
     if wrong:
         raise ValueError("no UUID in wire form")
     return 0
@@ -396,6 +417,8 @@ cdef class CommandScanner:
     cdef dict types
     cdef object marks
     cdef object otherwise
+    cdef bytes last_type_value  # of the command before: most commands are sends
+    cdef object last_type
 
     def __init__(self, dict chats, dict senders, dict types, marks, otherwise):
         """`chats`: key → (chat_id, its 16 bytes); `senders`: value of ce_sender → user_id, both a CommandReader's own.
@@ -406,6 +429,7 @@ cdef class CommandScanner:
         self.types = types
         self.marks = marks
         self.otherwise = otherwise
+        self.last_type_value = b""
 
     def read(self, object record):
         command = self._scan(<Record>record) if type(record) is Record else None
@@ -418,7 +442,7 @@ cdef class CommandScanner:
             return None
         if given.type.at == NULL or given.sender.at == NULL:
             return None
-        command_type = self.types.get(_bytes(given.type))
+        command_type = self._type(given.type)
         if command_type is None:
             return None
         cdef bytes sender = _bytes(given.sender)
@@ -452,6 +476,13 @@ cdef class CommandScanner:
             reply_to,
             _ascii(given.traceparent) if given.traceparent.at != NULL else None,
         )
+
+    cdef object _type(self, Span value):
+        cdef bytes last = self.last_type_value
+        if value.size != PyBytes_GET_SIZE(last) or memcmp(value.at, PyBytes_AS_STRING(last), value.size) != 0:
+            self.last_type_value = _bytes(value)
+            self.last_type = self.types.get(self.last_type_value)
+        return self.last_type
 
 
 cdef bint _is_command_id(Headers given, bytes chat, bytes sender) except -1:
@@ -626,11 +657,14 @@ cdef class OutcomeWriter:
     cdef bytearray written
     cdef Py_ssize_t used
     cdef bytearray block
+    cdef Py_ssize_t most_bytes
     cdef Py_ssize_t count
     cdef int64_t first_timestamp
     cdef int64_t last_timestamp
 
-    def __init__(self):
+    def __init__(self, Py_ssize_t most_bytes):
+        """`most_bytes`: whoever adds more has not counted."""
+        self.most_bytes = most_bytes
         self.written = bytearray(65_536)
         self.block = bytearray(2_048)
 
@@ -726,6 +760,8 @@ cdef class OutcomeWriter:
         to = _put_varint(to, headers)
         to = _put(to, <const char*>block, block_size)
         self.used += to - begin
+        if self.used > self.most_bytes:
+            raise AssertionError("an append is closed by bytes before it outgrows a record batch")
         self.count += 1
         self.last_timestamp = max(self.last_timestamp, at_ms)
 

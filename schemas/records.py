@@ -52,9 +52,10 @@ def outcome_of(record: Record) -> Outcome:
     return outcome if outcome is not None else read_outcome(record)
 
 
-def _uuid_pair(first: str, second: str) -> bytes:
-    return uuid_bytes(first) + bytes.fromhex(second.replace("-", ""))
+def _command_key(chat_id: str, command_id: str) -> bytes:
+    return b"r" + uuid_bytes(chat_id) + bytes.fromhex(command_id.replace("-", ""))
 
 
-uuid_pair: Final[Callable[[str, str], bytes]] = _records.uuid_pair if COMPILED else _uuid_pair
-"""The 16 bytes of each of two UUIDs in wire form. The first is one that repeats."""
+command_key: Final[Callable[[str, str], bytes]] = _records.command_key if COMPILED else _command_key
+"""By which a command of a chat is remembered: a letter, and the 16 bytes of each id. Raises ValueError where one of
+them is no UUID."""

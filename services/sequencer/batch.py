@@ -101,8 +101,8 @@ def decide_into(
 
 def keys_of(commands: deque[Command], room: int) -> tuple[list[ChatId], list[MemberKey], list[CommandKey]]:
     """What deciding will ask for, as far as headers tell; a body's references are read when they are met."""
-    chats: dict[ChatId, None] = {}
-    members: dict[MemberKey, None] = {}
+    chats: list[ChatId] = []
+    members: list[MemberKey] = []
     remembered: list[CommandKey] = []
     for command in commands:
         room -= len(command.body)
@@ -110,11 +110,11 @@ def keys_of(commands: deque[Command], room: int) -> tuple[list[ChatId], list[Mem
             break  # most likely of a later append; if not, it is read when it is asked for
         if command.fault is not None or command.chat_id is None or command.sender_id is None:
             continue
-        chats[command.chat_id] = None
-        members[command.chat_id, command.sender_id] = None
+        chats.append(command.chat_id)
+        members.append((command.chat_id, command.sender_id))
         if command.client_generated_id is not None and command.command_id is not None:
             remembered.append(command_key(command.chat_id, command.command_id))
-    return list(chats), list(members), remembered
+    return chats, members, remembered
 
 
 def _reply(request_id: str, decision: Decision, place: tuple[int, int, int]) -> Reply:

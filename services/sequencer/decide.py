@@ -108,7 +108,7 @@ def _body(command: Command) -> Body | PlainSend:
 
 
 _SEND: Final = CommandType.MESSAGE_SEND.value
-_EVENT_OF: Final = {command: event.value for command, event in EVENT_OF.items()}
+_EVENT_OF: Final = {CommandType(command).value: event.value for command, event in EVENT_OF.items()}
 
 
 # --- the three ways to end without an effect ------------------------------------------------------------------
@@ -261,12 +261,12 @@ def _delivered_mark(view: View, command: Command, body: Body | PlainSend) -> _Ac
 
 
 _DECIDERS: Final[dict[str, Callable[[View, Command, Body | PlainSend], _Accepted]]] = {
-    CommandType.CHAT_CREATE: _chat_create,
-    CommandType.MEMBER_ADD: _member_add,
-    CommandType.MEMBER_REMOVE: _member_remove,
-    CommandType.MESSAGE_SEND: _message_send,
-    CommandType.READ_MARK: _read_mark,
-    CommandType.DELIVERED_MARK: _delivered_mark,
+    CommandType.CHAT_CREATE.value: _chat_create,
+    CommandType.MEMBER_ADD.value: _member_add,
+    CommandType.MEMBER_REMOVE.value: _member_remove,
+    CommandType.MESSAGE_SEND.value: _message_send,
+    CommandType.READ_MARK.value: _read_mark,
+    CommandType.DELIVERED_MARK.value: _delivered_mark,
 }
 """The command types that are decided. Each outcome here needs its `evolve` and its rows in the projector first."""
 

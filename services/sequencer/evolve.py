@@ -14,7 +14,7 @@ from schemas.commands import digest
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import COMMAND_OF, EventType, Outcome, decode_accepted
 from schemas.ids import UserId
-from services.sequencer.state import Changes, Chat, Member, Remembered, View, command_key
+from services.sequencer.state import Changes, Chat, Member, View, command_key, keep
 
 _COMMAND_OF: Final = {event: command.value for event, command in COMMAND_OF.items()}
 _NO_EFFECT: Final = frozenset({EventType.DUPLICATE.value, EventType.UNCHANGED.value, EventType.REJECTED.value})
@@ -45,11 +45,8 @@ def evolve(view: View, outcome: Outcome, changes: Changes) -> None:
             raise LogCorrupt(
                 f"an accepted {outcome.type} of command {outcome.command_id!r:.80}, which is no id"
             ) from None
-        changes.remembered[key] = Remembered(
-            digest=digest(command_type, outcome.body),
-            seq=outcome.seq,
-            position=outcome.position,
-            sent_at_ms=outcome.at_ms,
+        changes.remembered[key] = keep(
+            digest(command_type, outcome.body), outcome.seq or 0, outcome.position, outcome.at_ms
         )
 
 
@@ -126,12 +123,12 @@ def _marked(view: View, outcome: Outcome, changes: Changes, *, read: bool) -> No
 
 
 _EVOLVERS: Final[dict[str, Callable[[View, Outcome, Changes], None]]] = {
-    EventType.CHAT_CREATED: _chat_created,
-    EventType.MEMBER_ADDED: _member_added,
-    EventType.MEMBER_REMOVED: _member_removed,
-    EventType.MESSAGE_SENT: _message_sent,
-    EventType.READ_ADVANCED: _read_advanced,
-    EventType.DELIVERED_ADVANCED: _delivered_advanced,
+    EventType.CHAT_CREATED.value: _chat_created,
+    EventType.MEMBER_ADDED.value: _member_added,
+    EventType.MEMBER_REMOVED.value: _member_removed,
+    EventType.MESSAGE_SENT.value: _message_sent,
+    EventType.READ_ADVANCED.value: _read_advanced,
+    EventType.DELIVERED_ADVANCED.value: _delivered_advanced,
 }
 
 

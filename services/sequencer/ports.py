@@ -89,7 +89,8 @@ class Store(Protocol):
     def position(self) -> LogPosition: ...
 
     def load(self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]) -> View:
-        """A view of the state as it is now, with these keys read in one go; others are read when asked for."""
+        """A view of the state as it is now, with these keys read in one go; others are read when asked for. A
+        key may be there more than once."""
         ...
 
     def apply(self, changes: Changes, position: LogPosition) -> None:

@@ -6,15 +6,16 @@ batch that is not yet in the log over what is.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NewType, Protocol, cast
 
 from msgspec import Struct
 
+from schemas import records
 from schemas.bodies import ChatKind, Role
 from schemas.ids import ChatId, CommandId, UserId
-from schemas.records import uuid_pair
 
 
 class Chat(Struct, frozen=True, kw_only=True, gc=False):
@@ -49,11 +50,27 @@ class Remembered(Struct, frozen=True, kw_only=True, gc=False):
     sent_at_ms: int
 
 
+_REMEMBERED: Final = struct.Struct(">16sQQQ")
+Kept = NewType("Kept", bytes)
+"""A Remembered in 40 bytes, as it is kept in memory and on the disk: hardly one of those that are made is ever asked
+for."""
+
+
+keep: Final = cast("Callable[[bytes, int, int, int], Kept]", _REMEMBERED.pack)
+"""Of digest, seq or 0, position and sent_at_ms."""
+
+
+def remembered_of(raw: Kept) -> Remembered:
+    """What `keep` was given. Raises struct.error where these are no 40 bytes."""
+    digest, seq, position, sent_at_ms = _REMEMBERED.unpack(raw)
+    return Remembered(digest=digest, seq=seq or None, position=position, sent_at_ms=sent_at_ms)
+
+
 MemberKey = tuple[ChatId, UserId]
 CommandKey = NewType("CommandKey", bytes)
-"""The ids of a chat and of a command in it, 16 bytes each: hashed once, however often it is looked up."""
+"""By which a command is remembered, in memory and on the disk: hashed once, however often it is looked up."""
 
-command_key: Final = cast("Callable[[ChatId, CommandId], CommandKey]", uuid_pair)
+command_key: Final = cast("Callable[[ChatId, CommandId], CommandKey]", records.command_key)
 """Of the two ids. Raises ValueError where they are no UUIDs."""
 
 
@@ -63,7 +80,7 @@ class Changes:
 
     chats: dict[ChatId, Chat] = field(default_factory=dict)
     members: dict[MemberKey, Member] = field(default_factory=dict)
-    remembered: dict[CommandKey, Remembered] = field(default_factory=dict)
+    remembered: dict[CommandKey, Kept] = field(default_factory=dict)
 
 
 class View(Protocol):
@@ -91,10 +108,16 @@ class Overlay:
         return self.changes.chats.get(chat_id) or self._in_flight.chats.get(chat_id) or self.below.chat(chat_id)
 
     def member(self, key: MemberKey) -> Member | None:
-        return self.changes.members.get(key) or self._in_flight.members.get(key) or self.below.member(key)
+        # Only marks and memberships change members: most batches have none, and need no hash of the key.
+        changed, in_flight = self.changes.members, self._in_flight.members
+        found = changed.get(key) if changed else None
+        if found is None and in_flight:
+            found = in_flight.get(key)
+        return found if found is not None else self.below.member(key)
 
     def remembered(self, key: CommandKey) -> Remembered | None:
-        return self.changes.remembered.get(key) or self._in_flight.remembered.get(key) or self.below.remembered(key)
+        raw = self.changes.remembered.get(key) or self._in_flight.remembered.get(key)
+        return remembered_of(raw) if raw is not None else self.below.remembered(key)
 
 
 _NONE: Final = Changes()

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -23,10 +23,19 @@ from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdic
 from schemas.bodies import ChatKind, Role
 from schemas.ids import ChatId, uuid_bytes
 from schemas.log import Head
-from schemas.records import uuid_pair
 from services.sequencer.errors import FilesMoved, StoreBroken
 from services.sequencer.ports import LogPosition
-from services.sequencer.state import Changes, Chat, CommandKey, Member, MemberKey, Remembered, View
+from services.sequencer.state import (
+    Changes,
+    Chat,
+    CommandKey,
+    Kept,
+    Member,
+    MemberKey,
+    Remembered,
+    View,
+    remembered_of,
+)
 
 FORMAT: Final = 1
 """Of keys, values and of what `evolve` keeps. Another number in a folder means: wipe it and fold again."""
@@ -55,7 +64,6 @@ _NO_STATE: Final = (StoreBroken, OSError, ValueError, KeyError, TypeError)
 """What a folder may come to that holds no state of ours."""
 _CHAT: Final = struct.Struct(">BQQII")
 _MEMBER: Final = struct.Struct(">BBQQQ")
-_REMEMBERED: Final = struct.Struct(">16sQQQ")
 _KINDS: Final[tuple[ChatKind, ...]] = ("group", "direct")
 _ROLES: Final[tuple[Role, ...]] = ("owner", "admin", "member")
 
@@ -127,21 +135,23 @@ class RocksStore:
 
     def load(self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]) -> View:
         db, gathered = self._open_db, self._gathered
-        new_chats = [c for c in chats if c not in self._chats and c not in gathered.chats]
-        new_members = [m for m in members if m not in self._members and m not in gathered.members]
+        new_chats = list(set(chats).difference(self._chats).difference(gathered.chats))
+        new_members = list(set(members).difference(self._members).difference(gathered.members))
         keys: list[Any] = [_chat_key(c) for c in new_chats]
         keys += [_member_key(m) for m in new_members]
-        keys += [b"r" + key for key in remembered]
-        commands: dict[CommandKey, bytes | None] = {}
+        keys += remembered
+        commands: dict[CommandKey, Kept | None] = {}
         if keys:
             values = iter(cast("list[bytes | None]", _sound(db.get, keys)))
             # In the order of the keys.
             self._chats.update((c, _chat(raw)) for c, raw in zip(new_chats, values, strict=False))
             self._members.update((m, _member(raw)) for m, raw in zip(new_members, values, strict=False))
-            commands = dict(zip(remembered, values, strict=True))
+            commands.update(zip(remembered, cast("Iterator[Kept | None]", values), strict=True))
+            for key in gathered.remembered.keys() & commands.keys():
+                commands[key] = gathered.remembered[key]
         _forget_older(self._chats)
         _forget_older(self._members)
-        return _Loaded(self, gathered.remembered, commands)
+        return _Loaded(self, commands)
 
     def apply(self, changes: Changes, position: LogPosition) -> None:
         gathered = self._gathered
@@ -167,7 +177,8 @@ class RocksStore:
         return self._members[key]
 
     def remembered(self, key: CommandKey) -> Remembered | None:
-        return self._gathered.remembered.get(key) or _remembered(self._get(b"r" + key))
+        raw = self._gathered.remembered.get(key) or cast("Kept | None", self._get(key))
+        return remembered_of(raw) if raw is not None else None
 
     def write_out(self) -> None:
         """Puts what was gathered into RocksDB. `apply` sees to it where much comes in; whoever is idle may."""
@@ -180,8 +191,9 @@ class RocksStore:
             put(_chat_key(chat_id), _pack_chat(chat))
         for member_key, member in gathered.members.items():
             put(_member_key(member_key), _pack_member(member))
-        for command_key, remembered in gathered.remembered.items():
-            put(b"r" + command_key, _pack_remembered(remembered))
+        # In the order of the keys: RocksDB finds each place from the one before it (measured: 1.0 µs a key, not 1.7).
+        for command_key in sorted(gathered.remembered):
+            put(command_key, gathered.remembered[command_key])
         put(_META, _pack_meta(self._topic_id, self._position))
         # A crash before this line: the log has what was gathered and RocksDB does not; it is folded again. After it:
         # both agree.
@@ -340,20 +352,13 @@ def _forget_older(values: dict[Any, Any]) -> None:
 class _Loaded:
     """The state as it is now, with commands that were looked up in bulk; what was not asked for then is read now."""
 
-    __slots__ = ("_chats", "_commands", "_gathered", "_members", "_store")
+    __slots__ = ("_chats", "_commands", "_members", "_store")
 
-    def __init__(
-        self,
-        store: RocksStore,
-        gathered: dict[CommandKey, Remembered],
-        commands: dict[CommandKey, bytes | None],
-    ) -> None:
-        """`gathered`: what the store had gathered when the commands were looked up in RocksDB. Written out since, it is
-        still there."""
+    def __init__(self, store: RocksStore, commands: dict[CommandKey, Kept | None]) -> None:
+        """`commands`: all that were asked for."""
         self._store = store
         self._chats = store._chats
         self._members = store._members
-        self._gathered = gathered
         self._commands = commands
 
     def chat(self, chat_id: ChatId) -> Chat | None:
@@ -363,10 +368,13 @@ class _Loaded:
         return self._members.get(key) or self._store.member(key)
 
     def remembered(self, key: CommandKey) -> Remembered | None:
-        gathered = self._gathered.get(key)
-        if gathered is not None:
-            return gathered
-        return _remembered(self._commands[key]) if key in self._commands else self._store.remembered(key)
+        raw = self._commands.get(key, _NOT_ASKED_FOR)
+        if raw is None:
+            return None
+        return remembered_of(raw) if raw is not _NOT_ASKED_FOR else self._store.remembered(key)
+
+
+_NOT_ASKED_FOR: Final = Kept(b"")
 
 
 def _chat(raw: bytes | None) -> Chat | None:
@@ -389,15 +397,8 @@ def _member(raw: bytes | None) -> Member | None:
     )
 
 
-def _remembered(raw: bytes | None) -> Remembered | None:
-    if raw is None:
-        return None
-    digest, seq, position, sent_at_ms = _REMEMBERED.unpack(raw)
-    return Remembered(digest=digest, seq=seq or None, position=position, sent_at_ms=sent_at_ms)
-
-
 # Keys begin with the chat, so that a chat's entries lie together: RocksDB stores shared beginnings once. That of a
-# command is b"r" and its CommandKey.
+# command is its CommandKey, which begins with b"r".
 
 
 def _chat_key(chat_id: str) -> bytes:
@@ -405,7 +406,7 @@ def _chat_key(chat_id: str) -> bytes:
 
 
 def _member_key(key: MemberKey) -> bytes:
-    return b"m" + uuid_pair(*key)
+    return b"m" + uuid_bytes(key[0]) + uuid_bytes(key[1])
 
 
 def _pack_chat(chat: Chat) -> bytes:
@@ -414,10 +415,6 @@ def _pack_chat(chat: Chat) -> bytes:
 
 def _pack_member(m: Member) -> bytes:
     return _MEMBER.pack(_ROLES.index(m.role), m.present, m.joined_seq, m.read_seq, m.delivered_seq)
-
-
-def _pack_remembered(r: Remembered) -> bytes:
-    return _REMEMBERED.pack(r.digest, r.seq or 0, r.position, r.sent_at_ms)
 
 
 def _pack_meta(topic_id: str, position: LogPosition) -> bytes:
@@ -445,8 +442,12 @@ def _position(meta: dict[str, object]) -> LogPosition:
 def _options() -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
-    options.set_write_buffer_size(16 * 1024 * 1024)
-    options.set_max_write_buffer_number(3)
+    # Small memtables stay in the processor's caches (half the time of a write), and four of them become one file, so
+    # that there are no more files to look into and to put together than with one of four times the size.
+    options.set_write_buffer_size(4 * 1024 * 1024)
+    options.set_min_write_buffer_number_to_merge(4)
+    options.set_max_write_buffer_number(8)
+    options.set_level_zero_file_num_compaction_trigger(8)
     options.set_max_background_jobs(2)
     options.set_keep_log_file_num(2)
     options.set_max_open_files(256)

@@ -16,7 +16,7 @@ from schemas.log import Head
 from services.sequencer import store as store_module
 from services.sequencer.errors import StoreBroken
 from services.sequencer.ports import LogPosition, Store
-from services.sequencer.state import Changes, Chat, Member, Remembered, View, command_key
+from services.sequencer.state import Changes, Chat, Member, View, command_key, keep
 from services.sequencer.store import RocksStore
 from tests.support.simulated_store import MemoryDisk
 
@@ -43,10 +43,7 @@ changes = st.builds(
     ),
     remembered=st.dictionaries(
         st.builds(command_key, st.sampled_from(CHATS), st.sampled_from(KEYS)),
-        st.builds(
-            Remembered, digest=st.binary(min_size=16, max_size=16), seq=st.one_of(st.none(), st.integers(1, 9)),
-            position=small, sent_at_ms=small,
-        ),
+        st.builds(keep, st.binary(min_size=16, max_size=16), st.integers(0, 9), small, small),
     ),
 )  # fmt: skip
 actions = st.lists(

@@ -17,7 +17,17 @@ from typing import Final, Protocol
 from schemas.ids import ChatId
 from services.sequencer.errors import StoreBroken
 from services.sequencer.ports import LogPosition, Store
-from services.sequencer.state import Changes, Chat, CommandKey, Member, MemberKey, Remembered, View
+from services.sequencer.state import (
+    Changes,
+    Chat,
+    CommandKey,
+    Kept,
+    Member,
+    MemberKey,
+    Remembered,
+    View,
+    remembered_of,
+)
 
 WRITTEN_AT_ONCE: Final = 0.4
 """How often a write to memory is one to the disk too."""
@@ -65,7 +75,7 @@ class Image:
     position: LogPosition = field(default_factory=LogPosition)
     chats: dict[ChatId, Chat] = field(default_factory=dict)
     members: dict[MemberKey, Member] = field(default_factory=dict)
-    remembered: dict[CommandKey, Remembered] = field(default_factory=dict)
+    remembered: dict[CommandKey, Kept] = field(default_factory=dict)
 
     def copy(self) -> Image:
         return Image(self.topic_id, self.position, dict(self.chats), dict(self.members), dict(self.remembered))
@@ -85,9 +95,9 @@ class Image:
         for member_key, member in self.members.items():
             if view.member(member_key) != member:
                 return f"member {member_key} is {view.member(member_key)}, not {member}"
-        for command_key, remembered in self.remembered.items():
-            if view.remembered(command_key) != remembered:
-                return f"command {command_key.hex()} is {view.remembered(command_key)}, not {remembered}"
+        for command_key, raw in self.remembered.items():
+            if view.remembered(command_key) != remembered_of(raw):
+                return f"command {command_key.hex()} is {view.remembered(command_key)}, not {remembered_of(raw)}"
         return None
 
 
@@ -215,7 +225,8 @@ class _Loaded:
 
     def remembered(self, key: CommandKey) -> Remembered | None:
         if key not in self._remembered:
-            self._remembered[key] = self._image.remembered.get(key)
+            raw = self._image.remembered.get(key)
+            self._remembered[key] = remembered_of(raw) if raw is not None else None
         return self._remembered[key]
 
 

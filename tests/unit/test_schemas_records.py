@@ -369,12 +369,27 @@ def test_the_compiled_way_reads_what_a_writer_appends() -> None:
 
 
 @given(uuids, uuids)
-def test_a_pair_of_uuids_is_their_bytes(first: str, second: str) -> None:
-    assert records.uuid_pair(first, second) == UUID(first).bytes + UUID(second).bytes
-    assert records._uuid_pair(first, second) == UUID(first).bytes + UUID(second).bytes
+def test_the_key_of_a_command_is_the_bytes_of_its_ids(chat_id: str, command_id: str) -> None:
+    key = b"r" + UUID(chat_id).bytes + UUID(command_id).bytes
+    assert records.command_key(chat_id, command_id) == records._command_key(chat_id, command_id) == key
 
 
 @pytest.mark.parametrize("text", ["", "x" * 36, SENDER.upper().replace("1", "A"), SENDER[:-1], SENDER + "1"])
 def test_what_is_no_uuid_has_no_bytes(text: str) -> None:
     with pytest.raises(ValueError, match="UUID"):
-        records.uuid_pair(SENDER, text)
+        records.command_key(SENDER, text)
+
+
+def test_each_character_of_an_id_is_looked_at() -> None:
+    """Eight at a time, so that one must not pass for what its neighbours make of it."""
+    for at in range(36):
+        for character in [chr(code) for code in range(128)]:
+            text = SENDER[:at] + character + SENDER[at + 1 :]
+            right = character == "-" if SENDER[at] == "-" else character in "0123456789abcdef"
+            if right:
+                assert records.command_key(SENDER, text)[17:] == UUID(text).bytes
+            else:
+                with pytest.raises(ValueError, match="UUID"):
+                    records.command_key(SENDER, text)
+        with pytest.raises(ValueError, match="UUID"):  # 36 bytes of UTF-8
+            records.command_key(SENDER, (SENDER[:at] + "é" + SENDER[at + 2 :])[:35])

@@ -35,7 +35,7 @@ from services.sequencer.snapshots import (
     manifests_to_keep,
     to_upload,
 )
-from services.sequencer.state import Changes, CommandKey, Remembered
+from services.sequencer.state import Changes, CommandKey, Kept, keep
 from services.sequencer.store import FORMAT, Frozen, RocksStore
 
 CHAT = ids.group_chat_id(UserId("a1111111-1111-4111-8111-111111111111"), "a")
@@ -242,7 +242,7 @@ class _Writes:
     def write(self) -> None:
         self.count += 1
         random = self._random
-        keys = [CommandKey(ids.uuid_bytes(CHAT) + random.randbytes(16)) for _ in range(2_000)]
+        keys = [CommandKey(b"r" + ids.uuid_bytes(CHAT) + random.randbytes(16)) for _ in range(2_000)]
         changes = Changes(remembered={key: _remembered(1, random.randbytes(16)) for key in keys})
         changes.remembered[LAST] = _remembered(self.count)
         self._store.apply(changes, _position(self.count))
@@ -267,7 +267,7 @@ def _opened(tmp_path: Path, position: LogPosition) -> int | None:
         other.close()
 
 
-LAST = CommandKey(b"\xff" * 32)
+LAST = CommandKey(b"\xff" * 33)
 
 
 def test_what_was_thrown_away_meanwhile_is_not_linked(tmp_path: Path) -> None:
@@ -326,5 +326,5 @@ def _manifest(files: list[SnapshotFile]) -> Manifest:
     return Manifest(state_format=FORMAT, topic_id=TOPIC, partition=0, partitions=4, position=_position(5), files=files)
 
 
-def _remembered(seq: int, digest: bytes = b"x" * 16) -> Remembered:
-    return Remembered(digest=digest, seq=seq, position=1, sent_at_ms=1)
+def _remembered(seq: int, digest: bytes = b"x" * 16) -> Kept:
+    return keep(digest, seq, 1, 1)

@@ -11,7 +11,7 @@ from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Head
 from services.sequencer import store as store_module
 from services.sequencer.ports import LogPosition
-from services.sequencer.state import Changes, Chat, Member, Remembered, command_key
+from services.sequencer.state import Changes, Chat, Member, command_key, keep
 from services.sequencer.store import RocksStore
 from tests.support.simulated_rocks import copied
 
@@ -29,11 +29,7 @@ def _change(number: int, chat: ChatId = CHAT) -> Changes:
     return Changes(
         chats={chat: Chat(kind="group", last_seq=number, last_position=number, members=1, owners=1)},
         members={(chat, USER): Member(role="owner", present=True, joined_seq=0, read_seq=number, delivered_seq=0)},
-        remembered={
-            command_key(chat, CommandId(_id(number))): Remembered(
-                digest=bytes(16), seq=number, position=number, sent_at_ms=1
-            )
-        },
+        remembered={command_key(chat, CommandId(_id(number))): keep(bytes(16), number, number, 1)},
     )
 
 

@@ -166,14 +166,10 @@ class _CompiledOutcomeBatch(OutcomeBatch):
 
     def __init__(self) -> None:
         super().__init__()
-        self._writer = OutcomeWriter()
+        self._writer = OutcomeWriter(BATCH_BYTES - _HEADER.size)
+        self.add = self._writer.add  # type: ignore[method-assign]  # without a call between
         self._producer = (-1, -1, -1)
         self._whole: bytes | None = None
-
-    def add(self, outcome: Outcome, stamp: Stamp, source: bytes) -> None:
-        self._writer.add(outcome, stamp, source)
-        if self._writer.size > BATCH_BYTES - _HEADER.size:
-            raise AssertionError(_TOO_LONG)
 
     def __len__(self) -> int:
         return len(self._writer)
