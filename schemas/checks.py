@@ -25,7 +25,9 @@ from schemas.bodies import (
 )
 from schemas.errors import Reason, Refused
 
-_DIGIT = re.compile(rb"[0-9]")
+_EACH: Final = 3
+_DIGITS_AS_ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")
+_ZEROS: Final = b"0" * ((limits.NUMBER_DIGITS + 1) // _EACH)
 _MANY_DIGITS = re.compile(rb"[0-9]{%d}" % (limits.NUMBER_DIGITS + 1))
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 """A string, or what an unclosed one leaves: without the `?` each quote of 256 KiB would be tried to the end."""
@@ -36,11 +38,12 @@ _BRACKET = re.compile(rb"[\[\]{}]")
 def guard_before_parsing(raw: bytes) -> None:
     """Refuses nesting and numbers that would cost a parser more than they can be worth. Raises Refused.
 
-    The common body passes by two counts and a look at every 33rd byte (more than 32 digits in a row would meet one),
-    without being taken apart.
+    The common body passes by two searches and a look at every third byte, without being taken apart: of more than 32
+    digits in a row eleven would be among these, one behind the other, which ids and times hardly ever have.
     """
-    if raw.count(b"{") + raw.count(b"[") <= limits.BODY_DEPTH and (
-        _DIGIT.search(raw[:: limits.NUMBER_DIGITS + 1]) is None or _MANY_DIGITS.search(raw) is None
+    flat = raw.find(b"{", 1) < 0 and raw.find(b"[", 1) < 0
+    if (flat or raw.count(b"{") + raw.count(b"[") <= limits.BODY_DEPTH) and (
+        _ZEROS not in raw[::_EACH].translate(_DIGITS_AS_ZEROS) or _MANY_DIGITS.search(raw) is None
     ):
         return
     bare = _STRING.sub(b'""', raw)

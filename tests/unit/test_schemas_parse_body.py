@@ -218,6 +218,25 @@ def test_what_nests_too_deep_is_refused_before_it_is_parsed(depth: int, *, passe
     assert refused.value.reason is Reason.INVALID
 
 
+@given(
+    before=st.integers(0, 40),
+    count=st.integers(28, 40),
+    digits=st.text("0123456789", min_size=40, max_size=40),
+    in_string=st.booleans(),
+)
+def test_a_number_is_refused_by_its_digits_wherever_it_stands(
+    before: int, count: int, digits: str, *, in_string: bool
+) -> None:
+    quote = '"' if in_string else ""
+    raw = f'{{"{"k" * before}":{quote}{digits[:count]}{quote}}}'.encode()
+    if count <= limits.NUMBER_DIGITS or in_string:
+        guard_before_parsing(raw)
+        return
+    with pytest.raises(Refused) as refused:
+        guard_before_parsing(raw)
+    assert refused.value.reason is Reason.INVALID
+
+
 @pytest.mark.parametrize(
     ("command_type", "raw"),
     [
