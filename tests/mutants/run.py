@@ -140,6 +140,30 @@ MUTANTS: Final = (
         check="tests/unit/test_sequencer_decide.py::test_a_repeat_comes_before_every_right_and_every_limit",
     ),
     Mutant(
+        name="anyone may delete any message",
+        file="services/sequencer/decide.py",
+        good='    moderates = chat.kind == "group" and sender.role != "member"\n',
+        bad="    moderates = True\n",
+        check="tests/unit/test_sequencer_decide.py::"
+        "test_a_message_is_deleted_by_its_author_and_in_a_group_by_owners_and_admins",
+    ),
+    Mutant(
+        name="both owners of a direct chat delete what the other wrote",
+        file="services/sequencer/decide.py",
+        good='    moderates = chat.kind == "group" and sender.role != "member"\n',
+        bad='    moderates = sender.role != "member"\n',
+        check="tests/unit/test_sequencer_decide.py::"
+        "test_in_a_direct_chat_nobody_deletes_what_the_other_wrote_though_both_own_it",
+    ),
+    Mutant(
+        name="a run of authors is written a place too far",
+        file="services/sequencer/store.py",
+        good="            first = gathered.chats[chat_id].last_seq - len(senders) + 1\n",
+        bad="            first = gathered.chats[chat_id].last_seq - len(senders) + 1 + (len(senders) > 1)\n",
+        check="tests/unit/test_sequencer_store.py::"
+        "test_the_author_of_a_message_is_found_in_whatever_run_it_was_written",
+    ),
+    Mutant(
         name="the batch in flight is not seen by the next",
         file="services/sequencer/batch.py",
         good="before.changes if before is not None else None",
