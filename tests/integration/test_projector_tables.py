@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 
 from schemas import ids
 from schemas.ids import UserId
+from services.projector.apply import apply_sql, load_position, write_batch
 from services.projector.deletions import SPANS, blocks_deleted
 from services.projector.events import instant
 from services.projector.migrations import migrate
 from services.projector.prune import PIECE, prune
+from services.projector.rows import Known, changes_of
 from services.projector.tables import Changes
+from services.projector.validity import judge_records
 from services.runtime.postgres import Connection, connect
 from tests.support.chat_log import ANNA, BEN, CARL, ChatLog
-from tests.support.projection import postgres_of, write_changes, write_records
+from tests.support.projection import TOPIC_ID, postgres_of, write_changes, write_records
 
 pytestmark = pytest.mark.anyio
 
@@ -205,6 +208,48 @@ def test_what_is_deleted_above_a_seq_is_what_counting_gives(
                 assert row == (len([deleted for deleted in gone if deleted > seq]),), seq
 
     asyncio.run(check())
+
+
+class _Watched(dict[str, object]):
+    """The statements of a version; it keeps the names of those that are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(apply_sql(1))
+        self.sent: set[str] = set()
+
+    def __getitem__(self, name: str) -> object:
+        self.sent.add(name)
+        return super().__getitem__(name)
+
+
+async def test_a_batch_sends_the_statements_that_it_needs_and_no_others(database: str) -> None:
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops", [BEN])
+    log.send(chat, ANNA)
+    async with tables(database) as connection:
+        await write_records(connection, 1, log.events)
+        plain = [log.send(chat, BEN), log.read(chat, ANNA, 1)]
+        assert await _sent(connection, log, len(plain)) == {
+            "by_key", "advance", "participants_moved", "chats_moved", "insert_message", "insert_outcome",
+        }  # fmt: skip
+        log.delete(chat, ANNA, 1)
+        assert await _sent(connection, log, 1) == {
+            "by_key", "advance", "chats_moved", "own_deleted", "messages_deleted", "chats_deleted", "blocks_deleted",
+            "insert_outcome",
+        }  # fmt: skip
+
+
+async def _sent(connection: Connection, log: ChatLog, last: int) -> set[str]:
+    """The statements by which the last records of the log are written."""
+    watched = _Watched()
+    _, start = await load_position(connection, apply_sql(1), partition=0, topic_id=TOPIC_ID)
+    judged = judge_records(start, log.events[-last:], read_up_to=len(log.events))
+    changes = changes_of(judged.events, Known(), partition=0, outcomes_since_ms=0)
+    await write_batch(
+        connection, watched, partition=0, topic_id=TOPIC_ID, start=start, end=judged.end, changes=changes  # type: ignore[arg-type]
+    )  # fmt: skip
+    return watched.sent
 
 
 async def test_unread_reads_a_handful_of_rows_beside_half_a_million_deleted_messages(database: str) -> None:
