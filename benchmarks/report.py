@@ -188,7 +188,7 @@ def _history(found: Document) -> str:
 def _unread(found: Document) -> str:
     rows = [
         [
-            f"{_n(r['unread'])}" + (f", and {_n(r['own'])} own" if r["own"] else ""),
+            ", and ".join([_n(r["unread"]), *(f"{_n(r[what])} {what}" for what in ("own", "deleted") if r.get(what))]),
             f"{r['p50_ms']:.2f} ms",
             f"{r['p99_ms']:.2f} ms",
             f"{r['counted_p50_ms']:.2f} ms",

@@ -65,6 +65,15 @@ class MemberChanged(BaseModel):
     duplicate: bool
 
 
+class MessageDeleted(BaseModel):
+    chat_id: str
+    seq: int
+    position: int | None
+    """Of the deletion, also where the message was deleted before."""
+    token: str
+    duplicate: bool
+
+
 class Marked(BaseModel):
     updated_count: int
     """How far the cursor moved: new − old."""
@@ -124,6 +133,20 @@ def member_changed(command: Command, reply: Reply, *, user_id: str) -> Answer:
     body = MemberChanged(
         chat_id=command.chat_id,
         user_id=user_id,
+        position=reply.position,
+        token=_token(reply),
+        duplicate=reply.outcome is OutcomeKind.DUPLICATE,
+    )
+    return Answer(status=200, body=_json(body))
+
+
+def message_deleted(command: Command, reply: Reply, *, seq: int) -> Answer:
+    """200, also for a message that was deleted before."""
+    _raise_if_rejected(command, reply)
+    assert command.chat_id is not None
+    body = MessageDeleted(
+        chat_id=command.chat_id,
+        seq=seq,
         position=reply.position,
         token=_token(reply),
         duplicate=reply.outcome is OutcomeKind.DUPLICATE,

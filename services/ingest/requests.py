@@ -22,6 +22,7 @@ from schemas.bodies import (
     Mark,
     MemberAdd,
     MemberRemove,
+    MessageDelete,
     MessageSend,
     Role,
     canonical_body,
@@ -80,6 +81,8 @@ class BatchMessage(SendMessage):
     chat_id: AnyCaseUuid
 
 
+SEQ_DIGITS: Final = 19
+"""More than any seq has; what they say is for the limits."""
 BATCH_ITEMS: Final = 1_000
 _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -199,6 +202,14 @@ def _sent(wanted: SendMessage, chat_id: str, envelope: Envelope) -> Command:
     return _command(CommandType.MESSAGE_SEND, body, ChatId(chat_id), sender_id, key, envelope)
 
 
+def delete_message(raw: bytes, chat_id: str, seq: int, envelope: Envelope) -> Command:
+    _parse(NoFields, raw or b"{}")
+    body = MessageDelete(seq=seq)
+    _check(body)
+    key = envelope.key or fresh_key()
+    return _command(CommandType.MESSAGE_DELETE, body, ChatId(chat_id), _sender(envelope), key, envelope)
+
+
 def mark(
     command_type: Literal[CommandType.READ_MARK, CommandType.DELIVERED_MARK],
     raw: bytes,
@@ -265,6 +276,13 @@ def wire_uuid_or_none(text: str) -> str | None:
     """A UUID in the form of the wire, from one in any case."""
     lower = text.lower()
     return lower if text.isascii() and ids.is_uuid(lower) else None
+
+
+def seq_or_none(text: str) -> int | None:
+    """A seq as it stands in a path."""
+    if not (text.isascii() and text.isdigit() and len(text) <= SEQ_DIGITS):
+        return None
+    return int(text) or None
 
 
 BodyT = TypeVar("BodyT", bound=RequestBody)

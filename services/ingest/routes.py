@@ -33,9 +33,11 @@ from services.runtime.problem_handlers import validation_problem
 from services.runtime.problems import Problem
 
 _NO_UUID: Final = "Not a UUID, which looks like 11111111-1111-4111-8111-111111111111."
+_NO_SEQ: Final = "Not a seq, which is a whole number from 1 on."
 _JSON: Final = (b"content-type", b"application/json")
 _UUID_SCHEMA: Final = {"format": "uuid"}
 ChatIdInPath = Annotated[str, Path(alias="chat_id", json_schema_extra=_UUID_SCHEMA)]
+SeqInPath = Annotated[int, Path(alias="seq", ge=1)]
 UserIdInPath = Annotated[str, Path(alias="user_id", json_schema_extra=_UUID_SCHEMA)]
 
 
@@ -84,20 +86,21 @@ class CommandRoute(DirectRoute):
 
     async def respond(self, request: DirectRequest) -> DirectAnswer:
         asked = await _asked(request)
-        answer: DirectAnswer = await self.endpoint(asked=asked, **_ids(request.path_params))
+        answer: DirectAnswer = await self.endpoint(asked=asked, **_in_path(request.path_params))
         return answer
 
 
-def _ids(path_params: Mapping[str, str]) -> dict[str, str]:
-    """The ids in the path in the form of the wire. Raises Problem with every one that is none."""
-    found: dict[str, str] = {}
+def _in_path(path_params: Mapping[str, str]) -> dict[str, str | int]:
+    """The ids in the path in the form of the wire, and a seq. Raises Problem with every one that is none."""
+    found: dict[str, str | int] = {}
     wrong: list[dict[str, Any]] = []
     for name, text in path_params.items():
-        uuid = requests.wire_uuid_or_none(text)
-        if uuid is None:
-            wrong.append({"loc": ("path", name), "type": "value_error", "msg": _NO_UUID})
+        is_seq = name == "seq"
+        value = requests.seq_or_none(text) if is_seq else requests.wire_uuid_or_none(text)
+        if value is None:
+            wrong.append({"loc": ("path", name), "type": "value_error", "msg": _NO_SEQ if is_seq else _NO_UUID})
         else:
-            found[name] = uuid
+            found[name] = value
     if wrong:
         raise validation_problem(wrong)
     return found
@@ -143,6 +146,17 @@ def ingest_router(
     )
     async def send_messages(asked: AskedHere) -> DirectAnswer:
         return await desk.answer_batch(asked)
+
+    @router.delete(
+        "/v1/chats/{chat_id}/messages/{seq}",
+        summary="Delete a message",
+        **_described(None, answers.MessageDeleted),
+        responses=_responses(None, "not_member", "unknown_chat", "unknown_message", "conflict"),
+    )
+    async def delete_message(chat_id: ChatIdInPath, seq: SeqInPath, asked: AskedHere) -> DirectAnswer:
+        desk.admit(asked)
+        command = requests.delete_message(await asked.request.body(), chat_id, seq, asked.envelope)
+        return await desk.answer(asked, command, partial(answers.message_deleted, seq=seq))
 
     @router.post(
         "/v1/chats",

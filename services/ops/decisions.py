@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, Protocol
 
 from schemas import ids
 from schemas.bodies import (
@@ -24,13 +24,24 @@ from services.ops.membership import Chat, Member
 
 Finding = tuple[str, str]
 """The rule that is broken, and the sentence about it."""
-IsMessageOf = Callable[[str, str], bool]
-"""Whether a message_id is that of a message of a chat."""
+
+
+class Messages(Protocol):
+    """What was sent before, of all chats."""
+
+    def is_message_of(self, message_id: str, chat_id: str) -> bool:
+        """Whether a message_id is that of a message of a chat."""
+        ...
+
+    def author_of(self, chat_id: str, seq: int) -> str | None: ...
+
+    def is_deleted(self, chat_id: str, seq: int) -> bool: ...
+
 
 _HIGH_ROLES: Final = ("owner", "admin")
 
 
-def unlawful(outcome: Outcome, chat: Chat | None, is_message_of: IsMessageOf) -> Iterator[Finding]:
+def unlawful(outcome: Outcome, chat: Chat | None, messages: Messages) -> Iterator[Finding]:
     """What speaks against an accepted event; `chat` as it was before it. Raises LogCorrupt for a body that is none."""
     body = decode_accepted(outcome)
     if isinstance(body, ChatCreate):
@@ -43,7 +54,9 @@ def unlawful(outcome: Outcome, chat: Chat | None, is_message_of: IsMessageOf) ->
     if sender is None:
         yield "not_member", f"{outcome.sender_id} is no member of chat {outcome.chat_id} at this point"
         return
-    yield from _state(outcome, body, chat, sender, is_message_of)
+    yield from _state(outcome, body, chat, sender, messages)
+    if isinstance(body, MessageDelete):
+        yield from _deletion(outcome, body, chat, sender, messages)
     yield from _rights(outcome, body, chat, sender)
 
 
@@ -88,10 +101,10 @@ def _creation(outcome: Outcome, body: ChatCreate, chat: Chat | None) -> Iterator
         yield "identity", f"the chat it creates has the id {expected}, not {outcome.chat_id}"
 
 
-def _state(outcome: Outcome, body: Body, chat: Chat, sender: Member, is_message_of: IsMessageOf) -> Iterator[Finding]:
+def _state(outcome: Outcome, body: Body, chat: Chat, sender: Member, messages: Messages) -> Iterator[Finding]:
     if isinstance(body, MessageSend):
         answered = body.reply_to_message_id
-        if answered is not None and not is_message_of(answered, str(outcome.chat_id)):
+        if answered is not None and not messages.is_message_of(answered, str(outcome.chat_id)):
             yield "unknown_message", f"it answers {answered}, which is no message of chat {outcome.chat_id}"
     elif isinstance(body, Mark):
         yield from _mark(outcome, body, chat, sender)
@@ -101,6 +114,17 @@ def _state(outcome: Outcome, body: Body, chat: Chat, sender: Member, is_message_
         yield "membership", f"{body.user_id} is no member of chat {outcome.chat_id}"
     elif isinstance(body, MessageEdit | MessageDelete | Reaction) and body.seq > chat.last_seq:
         yield "unknown_message", f"seq {body.seq} of chat {outcome.chat_id} is beyond its last, {chat.last_seq}"
+
+
+def _deletion(
+    outcome: Outcome, body: MessageDelete, chat: Chat, sender: Member, messages: Messages
+) -> Iterator[Finding]:
+    chat_id = str(outcome.chat_id)
+    if messages.is_deleted(chat_id, body.seq):
+        yield "deleted_twice", f"message {body.seq} of chat {chat_id} was deleted before"
+    author = messages.author_of(chat_id, body.seq)
+    if author not in (None, outcome.sender_id) and (chat.kind == "direct" or sender.role not in _HIGH_ROLES):
+        yield "forbidden", f"message {body.seq} of chat {chat_id} is {author}'s, not {outcome.sender_id}'s to delete"
 
 
 def _mark(outcome: Outcome, body: Mark, chat: Chat, sender: Member) -> Iterator[Finding]:

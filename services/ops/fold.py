@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Final, TypeVar
 
-from schemas.bodies import Body, ChatCreate, Mark, MemberAdd, MemberRemove, MessageSend
+from schemas.bodies import Body, ChatCreate, Mark, MemberAdd, MemberRemove, MessageDelete, MessageSend
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import (
     COMMAND_OF,
@@ -29,6 +29,8 @@ from services.ops.scratch import SCRATCH_SQL
 from services.ops.tables import Row, Table, Value, array_text, instant_us, metadata_text
 
 B = TypeVar("B", bound=Body)
+LONGER_SPANS: Final = (4_096, 65_536, 1_048_576)
+"""Of the blocks in which deleted messages are counted, beside those of 256 seqs."""
 _SQL: Final[Mapping[str, str]] = {name: SCRATCH_SQL.text(name) for name in SCRATCH_SQL.names}
 
 
@@ -56,6 +58,10 @@ class LogFold:
     def finish(self) -> None:
         """Counts what is defined by counting. Call once, after the last outcome."""
         self._scratch.execute(_SQL["count_own_live"])
+        self._scratch.execute(_SQL["count_deleted_places"])
+        for span in LONGER_SPANS:
+            self._scratch.execute(_SQL["count_deleted_blocks"], {"span": span})
+        self._scratch.execute(_SQL["count_deleted"])
 
     def rows(self, table: Table, since_us: int) -> Iterator[Row]:
         """All rows of a table, in no order; of `outcomes` those not older than `since_us`."""
@@ -126,6 +132,14 @@ class LogFold:
             original_sent_at=_instant(body.original_sent_at),
         )  # fmt: skip
 
+    def message_deleted(self, outcome: Outcome) -> None:
+        self._chat_moved(outcome)
+        self._must(
+            "delete_message", outcome, "it deletes a message that is not there, or is deleted already",
+            chat=outcome.chat_id, seq=_body(outcome, MessageDelete).seq, at=outcome.at_ms * 1000,
+            position=outcome.position,
+        )  # fmt: skip
+
     def read_advanced(self, outcome: Outcome) -> None:
         self._mark("read_up_to", outcome)
 
@@ -189,6 +203,7 @@ _FOLDS: Final[dict[str, Callable[[LogFold, Outcome], None]]] = {
     EventType.MEMBER_ADDED: LogFold.member_added,
     EventType.MEMBER_REMOVED: LogFold.member_removed,
     EventType.MESSAGE_SENT: LogFold.message_sent,
+    EventType.MESSAGE_DELETED: LogFold.message_deleted,
     EventType.READ_ADVANCED: LogFold.read_advanced,
     EventType.DELIVERED_ADVANCED: LogFold.delivered_advanced,
 }

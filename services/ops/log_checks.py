@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from schemas import ids
-from schemas.bodies import MARKS, CommandType
+from schemas.bodies import MARKS, CommandType, MessageDelete
 from schemas.commands import digest
 from schemas.encoding import Record, read_outcome
 from schemas.errors import LogCorrupt, Reason
@@ -22,6 +22,7 @@ from schemas.events import (
     EventType,
     Outcome,
     OutcomeKind,
+    decode_accepted,
     decode_duplicate,
     decode_rejected,
     decode_term_opened,
@@ -176,10 +177,11 @@ class PartitionChecks:
                 f"command {outcome.command_id} was accepted before, at position {original.position}",
             )
         before = self.chats.get(outcome.chat_id or "")
-        for rule, detail in unlawful(outcome, before, self._is_message_of):
+        for rule, detail in unlawful(outcome, before, self):
             self.fault(rule, detail)
         take_over(self.chats, outcome)
         self._count(outcome, command_type, self.chats[outcome.chat_id or ""])
+        self._keep_message(outcome, command_type)
         if command_type not in MARKS:
             self._scratch.execute(
                 _SQL["remember_accepted"],
@@ -276,6 +278,30 @@ class PartitionChecks:
         found = self._scratch.execute(_SQL["recall_accepted"], {"command_id": outcome.command_id}).fetchone()
         return Accepted(*found) if found is not None else None
 
-    def _is_message_of(self, message_id: str, chat_id: str) -> bool:
+    def is_message_of(self, message_id: str, chat_id: str) -> bool:
+        """This and the next two are for `unlawful` (decisions.Messages)."""
         found = self._scratch.execute(_SQL["recall_accepted"], {"command_id": message_id}).fetchone()
         return found is not None and found[1] == chat_id and found[2] is not None
+
+    def author_of(self, chat_id: str, seq: int) -> str | None:
+        found = self._message(chat_id, seq)
+        return found[0] if found is not None else None
+
+    def is_deleted(self, chat_id: str, seq: int) -> bool:
+        found = self._message(chat_id, seq)
+        return found is not None and bool(found[1])
+
+    def _message(self, chat_id: str, seq: int) -> tuple[str | None, int] | None:
+        found: tuple[str | None, int] | None = self._scratch.execute(
+            _SQL["recall_message"], {"chat": chat_id, "seq": seq}
+        ).fetchone()
+        return found
+
+    def _keep_message(self, outcome: Outcome, command_type: CommandType) -> None:
+        if command_type is CommandType.MESSAGE_SEND:
+            values = {"chat": outcome.chat_id, "seq": outcome.seq, "sender": outcome.sender_id}
+            self._scratch.execute(_SQL["remember_message"], values)
+        elif command_type is CommandType.MESSAGE_DELETE:
+            body = decode_accepted(outcome)
+            assert isinstance(body, MessageDelete)
+            self._scratch.execute(_SQL["remember_deleted"], {"chat": outcome.chat_id, "seq": body.seq})

@@ -20,6 +20,19 @@ CACHE_KIB: Final = 65_536
 NO_STORE: Final = ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE")
 
 
+class _Bits:
+    """The SQL aggregate `bits`: 256 characters, 1 at each place that is given and 0 elsewhere."""
+
+    def __init__(self) -> None:
+        self._characters = ["0"] * 256
+
+    def step(self, place: int) -> None:
+        self._characters[place] = "1"
+
+    def finalize(self) -> str:
+        return "".join(self._characters)
+
+
 @contextmanager
 def open_scratch(*schema_blocks: str) -> Iterator[sqlite3.Connection]:
     """An empty database with the tables of these blocks of scratch.sql, deleted at the end.
@@ -36,6 +49,7 @@ def open_scratch(*schema_blocks: str) -> Iterator[sqlite3.Connection]:
                 f"cache_size=-{CACHE_KIB}",
             ):
                 connection.execute(f"PRAGMA {setting}")
+            connection.create_aggregate("bits", 1, _Bits)  # type: ignore[arg-type]  # int, where the stubs say so
             for block in schema_blocks:
                 connection.executescript(SCRATCH_SQL.text(block))
             connection.execute("BEGIN")

@@ -89,6 +89,11 @@ MESSAGES: Final = Table(
     position="position",
 )  # fmt: skip
 
+DELETED_BLOCKS: Final = Table(
+    name="deleted_blocks", columns=("chat_id", "span", "block", "deleted", "places"), key_columns=3
+)
+"""Where a chat's deleted messages lie: how many in each block of so many seqs (`span`), and, in the shortest, which."""
+
 OUTCOMES: Final = Table(
     name="outcomes",
     columns=("partition", "index", "command_id", "sender_id", "type", "outcome", "reason", "seq", "position", "at"),
@@ -97,8 +102,8 @@ OUTCOMES: Final = Table(
     seq="index",
 )
 
-TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, OUTCOMES)
-CHAT_TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES)
+TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, DELETED_BLOCKS, OUTCOMES)
+CHAT_TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, DELETED_BLOCKS)
 
 
 def canonical_row(table: Table, raw: Sequence[Any]) -> Row:

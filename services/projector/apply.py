@@ -22,9 +22,12 @@ from services.projector.errors import LostRace, PartitionStopped
 from services.projector.new_rows import copy_rows, insert_rows
 from services.projector.rows import Known, Root, Wanted
 from services.projector.tables import (
+    BlockDeleted,
     Changes,
     ChatCreated,
+    ChatDeleted,
     ChatMoved,
+    MessageDeleted,
     ParticipantJoined,
     ParticipantMoved,
     RootReplied,
@@ -172,15 +175,21 @@ async def _change_rows(connection: Connection, sql: BoundSql, changes: Changes) 
         ("participants_moved", ParticipantMoved._fields, changes.participants_moved),
         ("chats_moved", ChatMoved._fields, changes.chats_moved),
         ("roots_replied", RootReplied._fields, changes.roots_replied),
+        ("messages_deleted", MessageDeleted._fields, changes.messages_deleted),
+        ("chats_deleted", ChatDeleted._fields, changes.chats_deleted),
+        ("blocks_deleted", BlockDeleted._fields, changes.blocks_deleted),
     )
-    return [
-        _Answer(block, len(rows), await connection.execute(sql[block], _columns(fields, sorted(rows, key=_in_table))))
-        for block, fields, rows in parts
-        if rows
-    ]
+    answers = []
+    for block, fields, rows in parts:
+        if rows:
+            columns = _columns(fields, sorted(rows, key=_in_table))
+            if block == "messages_deleted":  # as many members as it happens to concern
+                await connection.execute(sql["own_deleted"], columns)
+            answers.append(_Answer(block, len(rows), await connection.execute(sql[block], columns)))
+    return answers
 
 
-_PLAIN_TEXT: Final = frozenset({"chat_id", "user_id", "created_by", "role", "kind"})
+_PLAIN_TEXT: Final = frozenset({"chat_id", "user_id", "created_by", "role", "kind", "places"})
 """Columns whose texts need no quotes in an array."""
 
 
@@ -203,7 +212,8 @@ def _array(name: str, column: Sequence[Any]) -> str | list[Any]:
     if isinstance(some, datetime):
         return "{" + ",".join(["NULL" if value is None else _quoted_time(value) for value in column]) + "}"
     if name in _PLAIN_TEXT:
-        assert None not in column
+        if None in column:
+            column = ["NULL" if value is None else value for value in column]
         return "{" + ",".join(column) + "}"
     return list(column)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from msgspec import Struct, json
 
-from schemas.bodies import Body, Mark, MessageSend
+from schemas.bodies import Body, Mark, MessageDelete, MessageSend
 from schemas.checks import parse_instant
 from schemas.errors import LogCorrupt, Refused, UnknownType
 from schemas.events import (
@@ -36,6 +36,7 @@ ACCEPTED: Final = frozenset(
         EventType.MEMBER_ADDED.value,
         EventType.MEMBER_REMOVED.value,
         EventType.MESSAGE_SENT.value,
+        EventType.MESSAGE_DELETED.value,
         EventType.READ_ADVANCED.value,
         EventType.DELIVERED_ADVANCED.value,
     }
@@ -61,6 +62,13 @@ class Marked(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     up_to_seq: int
 
 
+class Deleted(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """The body of a deletion."""
+
+    seq: int
+    """Of the message that is deleted; the outcome itself is none and has no seq."""
+
+
 class Event(Struct, frozen=True, gc=False):
     """A valid outcome, decoded. `gc=False` here and above: a batch holds a hundred thousand, none in a cycle."""
 
@@ -75,7 +83,7 @@ class Event(Struct, frozen=True, gc=False):
     sender_id: UserId | None
     position: int | None
     seq: int | None
-    body: Body | Sent | Marked | Duplicate | Rejected | int | None
+    body: Body | Sent | Marked | Deleted | Duplicate | Rejected | int | None
     """Of the kind its type has; of `command.unchanged` the position, if it has one."""
 
 
@@ -97,8 +105,8 @@ def decode_event(stamp: Stamp, outcome: Outcome) -> Event:
 
 
 def usual_event(stamp: Stamp, outcome: Outcome) -> Event | None:
-    """What `decode_event` gives, in a third of the time, for a message or a mark as a writer appends it; None where it
-    is not, or something is wrong with it."""
+    """What `decode_event` gives, in a third of the time, for a message, a mark or a deletion as a writer appends it.
+    None where it is not, or something is wrong with it."""
     decode = _USUAL.get(outcome.type)
     if decode is None:
         return None
@@ -122,6 +130,7 @@ class _SentWithoutMetadata(Sent, frozen=True, gc=False, forbid_unknown_fields=Tr
 _decode_sent: Final = json.Decoder(_SentWithoutMetadata).decode
 _ACCEPTED: Final = OutcomeKind.ACCEPTED.value
 _decode_marked: Final = json.Decoder(Marked).decode
+_decode_deleted: Final = json.Decoder(Deleted).decode
 
 
 def _usual_sent(raw: bytes) -> Sent:
@@ -131,25 +140,30 @@ def _usual_sent(raw: bytes) -> Sent:
     return body
 
 
-_USUAL: Final[dict[str, Callable[[bytes], Sent | Marked]]] = {
+_USUAL: Final[dict[str, Callable[[bytes], Sent | Marked | Deleted]]] = {
     EventType.MESSAGE_SENT.value: _usual_sent,
+    EventType.MESSAGE_DELETED.value: _decode_deleted,
     EventType.READ_ADVANCED.value: _decode_marked,
     EventType.DELIVERED_ADVANCED.value: _decode_marked,
 }
 
 
-def _event(stamp: Stamp, outcome: Outcome, body: Body | Sent | Marked | Duplicate | Rejected | int | None) -> Event:
+def _event(
+    stamp: Stamp, outcome: Outcome, body: Body | Sent | Marked | Deleted | Duplicate | Rejected | int | None
+) -> Event:
     return Event(
         stamp.index, outcome.type, outcome.kind.value, outcome.at_ms, outcome.chat_id, outcome.command_id,
         outcome.client_generated_id, outcome.sender_id, outcome.position, outcome.seq, body,
     )  # fmt: skip
 
 
-def _ours(body: Body) -> Body | Sent | Marked:
+def _ours(body: Body) -> Body | Sent | Marked | Deleted:
     if isinstance(body, MessageSend):
         return Sent(body.text, body.reply_to_message_id, body.media_urls, body.metadata, body.original_sent_at)
     if isinstance(body, Mark):
         return Marked(body.up_to_seq)
+    if isinstance(body, MessageDelete):
+        return Deleted(body.seq)
     return body
 
 

@@ -85,28 +85,30 @@ _bigint: Final = struct.Struct("!iq").pack
 
 # Fields, with their lengths before them; what is the same in every row is one constant.
 _message_head: Final = struct.Struct("!6s16s4sq4s16s4s16si").pack
-_MESSAGE_FIELDS: Final = struct.pack("!h", 15) + _16
-_message_tail: Final = struct.Struct("!12sq24sq8sq4sq").pack
+_MESSAGE_FIELDS: Final = struct.pack("!h", 16) + _16
+_message_tail: Final = struct.Struct("!12sq24sq12sq4sq").pack
 _NO_REPLY: Final = _NULL + _NULL + _8
 _NO_MEDIA_NO_METADATA: Final = _NO_TEXTS + _NULL + _8
-_NO_ORIGINAL: Final = _NULL + _8
-assert (len(_NO_REPLY), len(_NO_MEDIA_NO_METADATA), len(_NO_ORIGINAL)) == (12, 24, 8)
+_NO_ORIGINAL_NOT_DELETED: Final = _NULL + _NULL + _8
+assert (len(_NO_REPLY), len(_NO_MEDIA_NO_METADATA), len(_NO_ORIGINAL_NOT_DELETED)) == (12, 24, 12)
 
 
 def message_bytes(row: MessageRow) -> bytes:
     """One row of `copy_messages`. Raises LogCorrupt where an id is none; struct.error, UnicodeEncodeError."""
     (
         chat_id, seq, message_id, sender_id, message_text, client_generated_id, reply_to, root_seq, reply_count,
-        media_urls, metadata, sent_at, original_sent_at, position, changed_position,
+        media_urls, metadata, sent_at, original_sent_at, deleted_at, position, changed_position,
     ) = row  # fmt: skip
-    text = message_text.encode()
+    text = message_text.encode() if message_text is not None else b""
+    text_length = len(text) if message_text is not None else -1  # NULL
     key = client_generated_id.encode()
     head = _message_head(
-        _MESSAGE_FIELDS, _uuid(chat_id), _8, seq, _16, _fresh_uuid(message_id), _16, _uuid(sender_id), len(text)
+        _MESSAGE_FIELDS, _uuid(chat_id), _8, seq, _16, _fresh_uuid(message_id), _16, _uuid(sender_id), text_length
     )
-    if reply_to is None and root_seq is None and not media_urls and metadata is None and original_sent_at is None:
+    nothing_more = reply_to is None and metadata is None and original_sent_at is None and deleted_at is None
+    if nothing_more and root_seq is None and not media_urls:
         tail = _message_tail(
-            _NO_REPLY, reply_count, _NO_MEDIA_NO_METADATA, _micros(sent_at), _NO_ORIGINAL, position, _8,
+            _NO_REPLY, reply_count, _NO_MEDIA_NO_METADATA, _micros(sent_at), _NO_ORIGINAL_NOT_DELETED, position, _8,
             changed_position,
         )  # fmt: skip
     else:
@@ -119,6 +121,7 @@ def message_bytes(row: MessageRow) -> bytes:
                 _jsonb(metadata) if metadata is not None else _NULL,
                 _bigint(8, _micros(sent_at)),
                 _bigint(8, _micros(original_sent_at)) if original_sent_at is not None else _NULL,
+                _bigint(8, _micros(deleted_at)) if deleted_at is not None else _NULL,
                 _bigint(8, position),
                 _bigint(8, changed_position),
             )
@@ -199,7 +202,7 @@ def _message_values(row: MessageRow) -> Sequence[Any]:
         _uuid_of(row.chat_id), row.seq, _uuid_of(row.message_id), _uuid_of(row.sender_id), row.message_text,
         row.client_generated_id, _uuid_of(reply_to) if reply_to else None, row.root_seq, row.reply_count,
         row.media_urls, Jsonb(metadata, canonical_json) if metadata is not None else None, row.sent_at,
-        row.original_sent_at, row.position, row.changed_position,
+        row.original_sent_at, row.deleted_at, row.position, row.changed_position,
     )  # fmt: skip
 
 

@@ -16,11 +16,13 @@ from schemas.bodies import ChatCreate, MemberAdd, MemberRemove
 from schemas.errors import LogCorrupt
 from schemas.events import COMMAND_OF, Duplicate, EventType, Rejected
 from schemas.ids import ChatId, MessageId, UserId
-from services.projector.events import Event, Marked, Sent, instant, original_instant
+from services.projector.deletions import blocks_deleted, chats_deleted
+from services.projector.events import Deleted, Event, Marked, Sent, instant, original_instant
 from services.projector.tables import (
     Changes,
     ChatCreated,
     ChatMoved,
+    MessageDeleted,
     MessageRow,
     OutcomeRow,
     ParticipantJoined,
@@ -99,8 +101,8 @@ def _may_ask(event: Event) -> bool:
 def changes_of(events: Sequence[Event], known: Known, *, partition: int, outcomes_since_ms: int) -> Changes:
     """The rows that these events, in the order of their log, change; of outcomes those not older than given.
 
-    Raises LogCorrupt where a timestamp is none, or a reply or a joining refers to what is neither in `known` nor in
-    the batch.
+    Raises LogCorrupt where a timestamp is none, where a reply or a joining refers to what is neither in `known` nor in
+    the batch, and where a message is deleted twice.
     """
     batch = _Batch(known)
     outcomes: list[OutcomeRow] = []
@@ -163,6 +165,11 @@ class _Replies:
     position: int = 0
 
 
+class _Deletion(NamedTuple):
+    at: datetime
+    position: int
+
+
 class _Batch:
     """Folds events one by one into the state at the end of the batch."""
 
@@ -174,6 +181,7 @@ class _Batch:
         self._sent: dict[str, MessageRow] = {}
         """The first `len(self._sent)` of the same by message id: as far as a reply has asked."""
         self._replies: dict[tuple[ChatId, int], _Replies] = {}
+        self._deletions: dict[tuple[ChatId, int], _Deletion] = {}
 
     def add(self, event: Event) -> None:
         chat_id, sender_id, position, body = event.chat_id, event.sender_id, event.position, event.body
@@ -190,6 +198,10 @@ class _Batch:
                 self._message_sent(event, body, chat, at)
             case Marked():
                 self._marked(self._member(chat_id, sender_id), event.type, body.up_to_seq, position, at)
+            case Deleted():
+                if (chat_id, body.seq) in self._deletions:
+                    raise LogCorrupt(f"message {body.seq} of chat {chat_id} is deleted twice")
+                self._deletions[chat_id, body.seq] = _Deletion(at, position)
             case ChatCreate():
                 chat.created = ChatCreated(chat_id, body.kind, body.name, sender_id, at, 0, position, None)
                 chat.last_seq = 0
@@ -228,7 +240,8 @@ class _Batch:
             MessageRow(
                 chat_id, seq, event.command_id, sender_id, body.text, event.client_generated_id, reply_to, root_seq, 0,
                 body.media_urls or [], body.metadata, at,
-                original_instant(body.original_sent_at) if body.original_sent_at else None, position, position,
+                original_instant(body.original_sent_at) if body.original_sent_at else None, None, position,
+                position,
             )
         )  # fmt: skip
 
@@ -281,6 +294,8 @@ class _Batch:
 
     def changes(self, outcomes: list[OutcomeRow]) -> Changes:
         changes = Changes(outcomes=outcomes)
+        if self._deletions:
+            self._delete_messages(changes)
         for chat_id, chat in self._chats.items():
             if chat.created is not None:
                 changes.chats_created.append(
@@ -320,4 +335,27 @@ class _Batch:
         replies = self._replies.pop((message.chat_id, message.seq), None)
         if replies is None:
             return message
-        return message._replace(reply_count=replies.count, changed_position=replies.position)
+        changed_position = max(message.changed_position, replies.position)
+        return message._replace(reply_count=replies.count, changed_position=changed_position)
+
+    def _delete_messages(self, changes: Changes) -> None:
+        """A message of the batch itself is written as deleted, and is no longer among its sender's; what an older one
+        was to its sender is left to the database."""
+        here: set[tuple[ChatId, int]] = set()
+        for at, message in enumerate(self._messages):
+            deletion = self._deletions.get((message.chat_id, message.seq))
+            if deletion is not None:
+                here.add((message.chat_id, message.seq))
+                self._messages[at] = message._replace(
+                    message_text=None, media_urls=[], metadata=None, deleted_at=deletion.at,
+                    changed_position=deletion.position,
+                )  # fmt: skip
+        for (chat_id, _), member in self._members.items():
+            member.own_after_read = [seq for seq in member.own_after_read if (chat_id, seq) not in here]
+        changes.messages_deleted.extend(
+            MessageDeleted(*key, deletion.at, deletion.position)
+            for key, deletion in self._deletions.items()
+            if key not in here
+        )
+        changes.chats_deleted.extend(chats_deleted(self._deletions))
+        changes.blocks_deleted.extend(blocks_deleted(self._deletions))

@@ -71,7 +71,8 @@ class MessageRow(NamedTuple):
     message_id: CommandId
     """Of its send: a message's identity is its idempotency key."""
     sender_id: UserId
-    message_text: str
+    message_text: str | None
+    """None: deleted in the batch, as the two below."""
     client_generated_id: str
     reply_to_message_id: MessageId | None
     root_seq: int | None
@@ -80,8 +81,39 @@ class MessageRow(NamedTuple):
     metadata: dict[str, Any] | None
     sent_at: datetime
     original_sent_at: datetime | None
+    deleted_at: datetime | None
     position: int
     changed_position: int
+
+
+class MessageDeleted(NamedTuple):
+    """A message from before the batch that was deleted in it."""
+
+    chat_id: ChatId
+    seq: int
+    deleted_at: datetime
+    changed_position: int
+
+
+class ChatDeleted(NamedTuple):
+    """A chat that had messages deleted in the batch."""
+
+    chat_id: ChatId
+    deleted: int
+    """How many."""
+
+
+class BlockDeleted(NamedTuple):
+    """A block of a chat's seqs that had messages deleted in the batch."""
+
+    chat_id: ChatId
+    span: int
+    """How many seqs it has: one of rows.SPANS."""
+    block: int
+    """Its first seq, divided by `span`."""
+    deleted: int
+    places: str | None
+    """Of the shortest span: a bit for each seq of the block, 1 where its message was deleted."""
 
 
 class RootReplied(NamedTuple):
@@ -117,6 +149,9 @@ class Changes:
     participants_moved: list[ParticipantMoved] = field(default_factory=list)
     messages: list[MessageRow] = field(default_factory=list)
     roots_replied: list[RootReplied] = field(default_factory=list)
+    messages_deleted: list[MessageDeleted] = field(default_factory=list)
+    chats_deleted: list[ChatDeleted] = field(default_factory=list)
+    blocks_deleted: list[BlockDeleted] = field(default_factory=list)
     outcomes: list[OutcomeRow] = field(default_factory=list)
 
     @property
@@ -126,6 +161,7 @@ class Changes:
             len(part)
             for part in (
                 self.chats_created, self.chats_moved, self.participants_joined, self.participants_moved,
-                self.messages, self.roots_replied, self.outcomes,
+                self.messages, self.roots_replied, self.messages_deleted, self.chats_deleted, self.blocks_deleted,
+                self.outcomes,
             )
         )  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Final
 from msgspec import Struct
 
 from schemas import ids
-from schemas.bodies import Body, ChatCreate, CommandType, Mark, MemberAdd, MemberRemove, MessageSend
+from schemas.bodies import Body, ChatCreate, CommandType, Mark, MemberAdd, MemberRemove, MessageDelete, MessageSend
 from schemas.commands import PlainSend, digest, parse_body, plain_send
 from schemas.encoding import Command
 from schemas.errors import Reason, Refused
@@ -234,6 +234,22 @@ def _message_send(view: View, command: Command, body: Body | PlainSend) -> _Acce
     return _Accepted(position=chat.last_position + 1, seq=chat.last_seq + 1)
 
 
+def _message_delete(view: View, command: Command, body: Body | PlainSend) -> _Accepted:
+    assert isinstance(body, MessageDelete)
+    chat, sender = _as_member(view, command)
+    assert command.chat_id is not None
+    # Who may delete a message depends on who wrote it: one that is not there is unknown to everybody.
+    if body.seq > chat.last_seq:
+        raise Refused(Reason.UNKNOWN_MESSAGE, f"the chat's last seq is {chat.last_seq}", "/seq")
+    moderates = chat.kind == "group" and sender.role != "member"
+    if not moderates and view.author(command.chat_id, body.seq) != command.sender_id:
+        raise Refused(Reason.FORBIDDEN, "a message is deleted by its author, in a group by owners and admins too")
+    deleted_at = view.deleted((command.chat_id, body.seq))
+    if deleted_at is not None:
+        raise _Unchanged(position=deleted_at)
+    return _Accepted(position=chat.last_position + 1)
+
+
 def _read_mark(view: View, command: Command, body: Body | PlainSend) -> _Accepted:
     assert isinstance(body, Mark)
     chat, member = _as_member(view, command)
@@ -265,6 +281,7 @@ _DECIDERS: Final[dict[str, Callable[[View, Command, Body | PlainSend], _Accepted
     CommandType.MEMBER_ADD.value: _member_add,
     CommandType.MEMBER_REMOVE.value: _member_remove,
     CommandType.MESSAGE_SEND.value: _message_send,
+    CommandType.MESSAGE_DELETE.value: _message_delete,
     CommandType.READ_MARK.value: _read_mark,
     CommandType.DELIVERED_MARK.value: _delivered_mark,
 }

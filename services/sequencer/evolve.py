@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from schemas.bodies import MARKS, ChatCreate, Mark, MemberAdd, MemberRemove, Role
+from schemas.bodies import MARKS, ChatCreate, Mark, MemberAdd, MemberRemove, MessageDelete, Role
 from schemas.commands import digest
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import COMMAND_OF, EventType, Outcome, decode_accepted
@@ -96,6 +96,26 @@ def _member_removed(view: View, outcome: Outcome, changes: Changes) -> None:
 
 def _message_sent(view: View, outcome: Outcome, changes: Changes) -> None:
     _move_head(view, outcome, changes)
+    if outcome.chat_id is None or outcome.sender_id is None or outcome.seq is None:
+        raise LogCorrupt(f"a {outcome.type} without a seq, or of nobody")
+    changes.senders[outcome.chat_id].append(outcome.sender_id)
+
+
+def _message_deleted(view: View, outcome: Outcome, changes: Changes) -> None:
+    body = decode_accepted(outcome)
+    assert isinstance(body, MessageDelete)
+    chat = _move_head(view, outcome, changes)
+    assert outcome.chat_id is not None
+    assert outcome.position is not None
+    if outcome.seq is not None or not 1 <= body.seq <= chat.last_seq:
+        raise LogCorrupt(
+            f"message {body.seq} of chat {outcome.chat_id}, which stands at seq {chat.last_seq}, is deleted by an"
+            f" outcome of seq {outcome.seq}"
+        )
+    key = (outcome.chat_id, body.seq)
+    if view.deleted(key) is not None:
+        raise LogCorrupt(f"message {body.seq} of chat {outcome.chat_id} is deleted twice")
+    changes.deleted[key] = outcome.position
 
 
 def _read_advanced(view: View, outcome: Outcome, changes: Changes) -> None:
@@ -127,6 +147,7 @@ _EVOLVERS: Final[dict[str, Callable[[View, Outcome, Changes], None]]] = {
     EventType.MEMBER_ADDED.value: _member_added,
     EventType.MEMBER_REMOVED.value: _member_removed,
     EventType.MESSAGE_SENT.value: _message_sent,
+    EventType.MESSAGE_DELETED.value: _message_deleted,
     EventType.READ_ADVANCED.value: _read_advanced,
     EventType.DELIVERED_ADVANCED.value: _delivered_advanced,
 }

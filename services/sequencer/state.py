@@ -1,4 +1,4 @@
-"""What deciding sees: chats, members and remembered commands, as values, with views of them.
+"""What deciding sees: chats, members, messages and remembered commands, as values, with views of them.
 
 Values are what a fold of the log gives. A `View` answers for one partition; an `Overlay` lays the changes of a
 batch that is not yet in the log over what is.
@@ -7,6 +7,7 @@ batch that is not yet in the log over what is.
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NewType, Protocol, cast
@@ -67,6 +68,8 @@ def remembered_of(raw: Kept) -> Remembered:
 
 
 MemberKey = tuple[ChatId, UserId]
+MessageKey = tuple[ChatId, int]
+"""A chat and a seq."""
 CommandKey = NewType("CommandKey", bytes)
 """By which a command is remembered, in memory and on the disk: hashed once, however often it is looked up."""
 
@@ -81,6 +84,19 @@ class Changes:
     chats: dict[ChatId, Chat] = field(default_factory=dict)
     members: dict[MemberKey, Member] = field(default_factory=dict)
     remembered: dict[CommandKey, Kept] = field(default_factory=dict)
+    senders: defaultdict[ChatId, list[UserId]] = field(default_factory=lambda: defaultdict(list))
+    """Of the messages that were sent, in order: the last of a chat's has the `last_seq` that `chats` holds. All that a
+    send costs to be known by its author is one look-up and one place in a list."""
+    deleted: dict[MessageKey, int] = field(default_factory=dict)
+    """The positions at which messages were deleted."""
+
+    def author(self, chat_id: ChatId, seq: int) -> UserId | None:
+        """Who sent a message, where it is among those that were sent here."""
+        senders = self.senders.get(chat_id)
+        if senders is None:
+            return None
+        from_end = self.chats[chat_id].last_seq - seq
+        return senders[-1 - from_end] if 0 <= from_end < len(senders) else None
 
 
 class View(Protocol):
@@ -91,6 +107,14 @@ class View(Protocol):
     def member(self, key: MemberKey) -> Member | None: ...
 
     def remembered(self, key: CommandKey) -> Remembered | None: ...
+
+    def author(self, chat_id: ChatId, seq: int) -> UserId | None:
+        """Who sent a message; None where the chat has none of that seq."""
+        ...
+
+    def deleted(self, key: MessageKey) -> int | None:
+        """The position at which a message was deleted; None where it was not."""
+        ...
 
 
 class Overlay:
@@ -118,6 +142,14 @@ class Overlay:
     def remembered(self, key: CommandKey) -> Remembered | None:
         raw = self.changes.remembered.get(key) or self._in_flight.remembered.get(key)
         return remembered_of(raw) if raw is not None else self.below.remembered(key)
+
+    def author(self, chat_id: ChatId, seq: int) -> UserId | None:
+        return (
+            self.changes.author(chat_id, seq) or self._in_flight.author(chat_id, seq) or self.below.author(chat_id, seq)
+        )
+
+    def deleted(self, key: MessageKey) -> int | None:
+        return self.changes.deleted.get(key) or self._in_flight.deleted.get(key) or self.below.deleted(key)
 
 
 _NONE: Final = Changes()

@@ -30,7 +30,8 @@ from rocksdict import (
 )
 
 from schemas.bodies import ChatKind, Role
-from schemas.ids import ChatId, uuid_bytes
+from schemas.errors import LogCorrupt
+from schemas.ids import ChatId, UserId, uuid_bytes, uuid_text
 from schemas.log import Head
 from services.sequencer.errors import FilesMoved, StoreBroken
 from services.sequencer.ports import LogPosition
@@ -41,12 +42,13 @@ from services.sequencer.state import (
     Kept,
     Member,
     MemberKey,
+    MessageKey,
     Remembered,
     View,
     remembered_of,
 )
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of keys, values and of what `evolve` keeps. Another number in a folder means: wipe it and fold again."""
 
 KEPT_IN_MEMORY: Final = 20_000
@@ -167,11 +169,15 @@ class RocksStore:
         gathered.chats.update(changes.chats)
         gathered.members.update(changes.members)
         gathered.remembered.update(changes.remembered)
+        gathered.deleted.update(changes.deleted)
+        for chat_id, senders in changes.senders.items():
+            gathered.senders[chat_id] += senders
         self._chats.update(changes.chats)
         self._members.update(changes.members)
         self._position = position
         records = position.next_offset - self._written.next_offset
-        entries = len(gathered.chats) + len(gathered.members) + len(gathered.remembered)
+        # Not the senders: a chat's are one entry, beside its head's.
+        entries = len(gathered.chats) + len(gathered.members) + len(gathered.remembered) + len(gathered.deleted)
         if max(records, entries // ENTRIES_PER_RECORD) >= self._records_per_write:
             self.write_out()
 
@@ -189,6 +195,26 @@ class RocksStore:
         raw = self._gathered.remembered.get(key) or cast("Kept | None", self._get(key))
         return remembered_of(raw) if raw is not None else None
 
+    def author(self, chat_id: ChatId, seq: int) -> UserId | None:
+        return self._gathered.author(chat_id, seq) or self._stored_author(chat_id, seq)
+
+    def _stored_author(self, chat_id: ChatId, seq: int) -> UserId | None:
+        run = _sound(self._open_db.iter)
+        _sound(run.seek_for_prev, _message_key(b"a", (chat_id, seq)))
+        if not run.valid():
+            return None
+        key, senders = cast("bytes", run.key()), cast("bytes", run.value())
+        at = 16 * (seq - int.from_bytes(key[-8:], "big"))
+        if key[:-8] != b"a" + uuid_bytes(chat_id) or at >= len(senders):
+            return None
+        return UserId(uuid_text(senders[at : at + 16]))
+
+    def deleted(self, key: MessageKey) -> int | None:
+        position = self._gathered.deleted.get(key)
+        if position is None and (raw := self._get(_message_key(b"d", key))) is not None:
+            position = int.from_bytes(raw, "big")
+        return position
+
     def write_out(self) -> None:
         """Puts what was gathered into RocksDB. `apply` sees to it where much comes in; whoever is idle may."""
         if self._written == self._position:
@@ -196,13 +222,19 @@ class RocksStore:
         gathered = self._gathered
         batch = WriteBatch(raw_mode=True)
         put = batch.put
-        for chat_id, chat in gathered.chats.items():
-            put(_chat_key(chat_id), _pack_chat(chat))
+        # In the order of the keys: RocksDB finds each place from the one before it (measured: 1.0 µs a key, not 1.7).
+        for chat_id in sorted(gathered.chats):
+            put(_chat_key(chat_id), _pack_chat(gathered.chats[chat_id]))
         for member_key, member in gathered.members.items():
             put(_member_key(member_key), _pack_member(member))
-        # In the order of the keys: RocksDB finds each place from the one before it (measured: 1.0 µs a key, not 1.7).
         for command_key in sorted(gathered.remembered):
             put(command_key, gathered.remembered[command_key])
+        for chat_id in sorted(gathered.senders):
+            senders = gathered.senders[chat_id]
+            first = gathered.chats[chat_id].last_seq - len(senders) + 1
+            put(_message_key(b"a", (chat_id, first)), _pack_senders(senders))
+        for message_key, position in gathered.deleted.items():
+            put(_message_key(b"d", message_key), position.to_bytes(8, "big"))
         put(_META, _pack_meta(self._topic_id, self._position))
         # A crash before this line: the log has what was gathered and RocksDB does not; it is folded again. After it:
         # both agree.
@@ -219,7 +251,7 @@ class RocksStore:
 
     def close(self) -> None:
         if self._db is not None:
-            with suppress(StoreBroken):  # what is lost is folded again
+            with suppress(StoreBroken, LogCorrupt):  # what is lost is folded again
                 self.write_out()
         self._shut()
 
@@ -358,6 +390,9 @@ def _forget_older(values: dict[Any, Any]) -> None:
             del values[key]
 
 
+_NOT_ASKED_FOR: Final = Kept(b"")
+
+
 class _Loaded:
     """The state as it is now, with commands that were looked up in bulk; what was not asked for then is read now."""
 
@@ -382,8 +417,11 @@ class _Loaded:
             return None
         return remembered_of(raw) if raw is not _NOT_ASKED_FOR else self._store.remembered(key)
 
+    def author(self, chat_id: ChatId, seq: int) -> UserId | None:
+        return self._store.author(chat_id, seq)
 
-_NOT_ASKED_FOR: Final = Kept(b"")
+    def deleted(self, key: MessageKey) -> int | None:
+        return self._store.deleted(key)
 
 
 def _chat(raw: bytes | None) -> Chat | None:
@@ -407,7 +445,9 @@ def _member(raw: bytes | None) -> Member | None:
 
 
 # Keys begin with the chat, so that a chat's entries lie together: RocksDB stores shared beginnings once. That of a
-# command is its CommandKey, which begins with b"r".
+# command is its CommandKey, which begins with b"r". The authors of messages stand in runs, one for each chat and write:
+# b"a", the chat and the first seq, and then who sent that one, the next, and so on; a run's place is found from the key
+# at or before a seq. b"d", the chat and the seq is a message that was deleted, with the position of that.
 
 
 def _chat_key(chat_id: str) -> bytes:
@@ -416,6 +456,22 @@ def _chat_key(chat_id: str) -> bytes:
 
 def _member_key(key: MemberKey) -> bytes:
     return b"m" + uuid_bytes(key[0]) + uuid_bytes(key[1])
+
+
+def _message_key(kind: bytes, key: MessageKey) -> bytes:
+    chat_id, seq = key
+    return kind + uuid_bytes(chat_id) + seq.to_bytes(8, "big")
+
+
+def _pack_senders(senders: list[UserId]) -> bytes:
+    """16 bytes of each. Raises LogCorrupt. All at once: 0.05 µs for a message."""
+    try:
+        packed = bytes.fromhex("".join(senders).replace("-", ""))
+    except ValueError:
+        packed = b""
+    if len(packed) != 16 * len(senders):
+        raise LogCorrupt("a message whose sender is no UUID")
+    return packed
 
 
 def _pack_chat(chat: Chat) -> bytes:

@@ -29,6 +29,8 @@ def check_readers(ops: Sequence[Op], folded: Folded, violations: list[Violation]
             _content(read, chat, violations)
             _token(read, chat, indexes, violations)
         _no_step_back(reads, violations)
+        if chat is not None:
+            _stays_deleted(reads, chat, violations)
     return sum(len(reads) for reads in by_chat.values())
 
 
@@ -93,9 +95,33 @@ def _content(read: Read, chat: Chat | None, violations: list[Violation]) -> None
     _page(read, violations)
     for seq, digest in answer["messages"]:
         message = chat.messages.get(seq) if chat is not None else None
-        if message is None or message.digest != digest:
+        if message is None or digest not in (message.digest, message.deleted_digest):
             what = f"message {seq} of chat {op.asked['chat']} is not what the log has there"
             violations.append(Violation(Kind.READ_DIFFERS, op.place, what))
+
+
+def _stays_deleted(reads: Sequence[Read], chat: Chat, violations: list[Violation]) -> None:
+    """Who was shown that a message is deleted, or has a token of that, is not shown what it said; nor is anybody
+    who asks later."""
+    gone_s: dict[int, float] = {}
+    """Seq → when somebody was first shown that it is deleted."""
+    pages = [read for read in reads if read.op.kind == "page" and read.answer["http"] == 200]
+    for read in pages:
+        for seq, digest in read.answer["messages"]:
+            message = chat.messages.get(seq)
+            if message is not None and digest == message.deleted_digest:
+                gone_s[seq] = min(gone_s.get(seq, read.answered_s), read.answered_s)
+    for read in pages:
+        partition, index = (int(part) for part in read.op.asked.get("token", "-1:0").split(":"))
+        for seq, digest in read.answer["messages"]:
+            message = chat.messages.get(seq)
+            if message is None or message.deleted_index is None or digest != message.digest:
+                continue
+            due = partition == chat.partition and message.deleted_index <= index
+            if due or gone_s.get(seq, read.op.asked_s) < read.op.asked_s:
+                what = f"{read}, with what the deleted message {seq} said"
+                kind = Kind.READ_TOO_OLD if due else Kind.READ_STEPPED_BACK
+                violations.append(Violation(kind, read.op.place, what))
 
 
 def _page(read: Read, violations: list[Violation]) -> None:

@@ -84,6 +84,8 @@ def _of_type(state: State, command_type: str, chat_id: str, sender: str, body: J
         case "message.send.v1":
             reply_to = body.get("reply_to_message_id")
             return ACCEPTED if reply_to is None or reply_to in chat.seq_of else refused("unknown_message")
+        case "message.delete.v1":
+            return _deletion(chat, sender, body)
         case "member.add.v1":
             return _adding(chat, sender, body)
         case "member.remove.v1":
@@ -105,6 +107,16 @@ def _creation(chat_id: str, chat: Chat | None, sender: str, body: Json) -> Expec
     if chat is None:
         return ACCEPTED
     return UNCHANGED if chat.kind == "direct" else refused("chat_exists")
+
+
+def _deletion(chat: Chat, sender: str, body: Json) -> Expected:
+    message = chat.messages.get(body["seq"])
+    if message is None:
+        return refused("unknown_message")
+    moderates = chat.kind == "group" and chat.members[sender].role != "member"
+    if message.sender != sender and not moderates:
+        return refused("forbidden")
+    return ACCEPTED if message.deleted_at is None else UNCHANGED
 
 
 def _adding(chat: Chat, sender: str, body: Json) -> Expected:

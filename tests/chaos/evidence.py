@@ -187,7 +187,7 @@ def read_evidence(folder: Path) -> Evidence:
 
 
 def message_digest(
-    *, message_id: str, sender: str, key: str, text: str, sent_at_ms: int, reply_to: str | None, position: int
+    *, message_id: str, sender: str, key: str, text: str | None, sent_at_ms: int, reply_to: str | None, position: int
 ) -> str:
     """Stands for a message in the history of a reader, who sees thousands of them again and again."""
     parts = json.dumps([message_id, sender, key, text, sent_at_ms, reply_to, position])

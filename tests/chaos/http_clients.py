@@ -146,6 +146,8 @@ class HttpProducer(Http):
             await self.send(old.chat, old.sender, old.key, {**old.body, "text": "something else"})
         elif chance < 0.96:
             await self._mark(chat, sender, "read" if chance < 0.92 else "delivered")
+        elif chance < 0.97:
+            await self._delete(chat, sender)
         elif chance < 0.98:
             await self.send(chat, stage.stranger, stage.fresh_key(self.client), {"text": "let me in"})
         else:
@@ -175,6 +177,14 @@ class HttpProducer(Http):
         found = uuid5_of_key(sent.chat, sent.sender, sent.key)
         assert found is not None
         return found
+
+    async def _delete(self, chat: str, sender: str) -> None:
+        """Any message, one's own or not, perhaps one that is not there yet."""
+        seq = self.rng.randint(1, self.stage.last_seq.get(chat, 0) + 1)
+        key, path = self.stage.fresh_key(self.client), f"/v1/chats/{chat}/messages/{seq}"
+        answer = await self.command("message.delete.v1", chat, sender, key, {"seq": seq}, "DELETE", path, None)
+        if answer is not None and answer["http"] in PROMISES:
+            self.stage.told(chat, 0, answer["body"]["token"])
 
     async def _mark(self, chat: str, sender: str, which: str) -> None:
         body = {"up_to_seq": self.rng.randint(0, self.stage.last_seq.get(chat, 0))}

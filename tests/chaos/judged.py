@@ -19,6 +19,7 @@ EVENT_TYPES: Final = {
     "member.add.v1": "member.added.v1",
     "member.remove.v1": "member.removed.v1",
     "message.send.v1": "message.sent.v1",
+    "message.delete.v1": "message.deleted.v1",
     "read.mark.v1": "read.advanced.v1",
     "delivered.mark.v1": "delivered.advanced.v1",
 }

@@ -38,11 +38,23 @@ class Message:
     root_seq: int | None
     changed_position: int
     reply_count: int = 0
+    deleted_at: int | None = None
+    deleted_index: int | None = None
+    """Of the outcome that deleted it."""
 
     @property
     def digest(self) -> str:
+        """As it was sent."""
+        return self._digest(self.body["text"])
+
+    @property
+    def deleted_digest(self) -> str | None:
+        """As it is shown after that; None where it was not deleted."""
+        return None if self.deleted_at is None else self._digest(None)
+
+    def _digest(self, text: str | None) -> str:
         return message_digest(
-            message_id=self.message_id, sender=self.sender, key=self.key, text=self.body["text"],
+            message_id=self.message_id, sender=self.sender, key=self.key, text=text,
             sent_at_ms=self.sent_at, reply_to=self.body.get("reply_to_message_id"), position=self.position,
         )  # fmt: skip
 
@@ -118,6 +130,9 @@ class State:
         match outcome.type:
             case "message.sent.v1":
                 _sent(chat, outcome)
+            case "message.deleted.v1" if body["seq"] in chat.messages:
+                message = chat.messages[body["seq"]]
+                message.deleted_at, message.deleted_index, message.changed_position = at, outcome.index, position
             case "member.added.v1":
                 _join(chat, body["user_id"], body["role"], outcome)
             case "member.removed.v1" if body["user_id"] in chat.members:
@@ -168,7 +183,8 @@ def rows_of(state: State, logs: dict[int, PartitionLog]) -> dict[str, Rows]:
             {
                 "chat_id": chat_id, "kind": c.kind, "name": c.name, "created_by": c.created_by,
                 "created_at": c.created_at, "last_seq": c.last_seq, "last_position": c.last_position,
-                "last_message_at": c.last_message_at, "deleted_total": 0,
+                "last_message_at": c.last_message_at,
+                "deleted_total": len([m for m in c.messages.values() if m.deleted_at is not None]),
             }
             for chat_id, c in state.chats.items()
         ],
@@ -198,7 +214,11 @@ KEYS = {
 
 def _participant(chat_id: str, chat: Chat, user: str) -> Json:
     m = chat.members[user]
-    own = [sent for sent in chat.messages.values() if sent.sender == user and sent.seq > m.read_seq]
+    own = [
+        sent
+        for sent in chat.messages.values()
+        if sent.sender == user and sent.seq > m.read_seq and sent.deleted_at is None
+    ]
     return {
         "chat_id": chat_id, "user_id": user, "role": m.role, "joined_at": m.joined_at, "joined_seq": m.joined_seq,
         "left_at": m.left_at, "read_seq": m.read_seq, "last_read_at": m.last_read_at,
@@ -208,12 +228,13 @@ def _participant(chat_id: str, chat: Chat, user: str) -> Json:
 
 
 def _message(chat_id: str, m: Message) -> Json:
+    said = m.body if m.deleted_at is None else {"text": None}
     return {
         "chat_id": chat_id, "seq": m.seq, "message_id": m.message_id, "sender_id": m.sender,
-        "message_text": m.body["text"], "client_generated_id": m.key,
+        "message_text": said["text"], "client_generated_id": m.key,
         "reply_to_message_id": m.body.get("reply_to_message_id"), "root_seq": m.root_seq,
-        "reply_count": m.reply_count, "media_urls": m.body.get("media_urls", []), "metadata": m.body.get("metadata"),
-        "sent_at": m.sent_at, "edited_at": None, "deleted_at": None, "position": m.position,
+        "reply_count": m.reply_count, "media_urls": said.get("media_urls", []), "metadata": said.get("metadata"),
+        "sent_at": m.sent_at, "edited_at": None, "deleted_at": m.deleted_at, "position": m.position,
         "changed_position": m.changed_position,
     }  # fmt: skip
 

@@ -92,7 +92,7 @@ def _by_http(op: Op, answer: Json, answered_s: float) -> Told | None:
         answered_s=answered_s,
         partition=partition,
         index=index,
-        seq=body.get("seq"),
+        seq=body.get("seq") if op.asked["type"] != "message.delete.v1" else None,  # that one is only repeated
         position=body.get("position"),
         sent_at_ms=milliseconds(body["sent_at"]) if "sent_at" in body else None,
         read_seq=body.get("read_seq"),

@@ -17,7 +17,7 @@ import pytest
 from devstack.ports import choose_ports
 from schemas import ids
 from schemas.encoding import Encoded
-from schemas.ids import UserId
+from schemas.ids import ChatId, UserId
 from services.ingest import app
 from services.runtime.settings import KafkaSettings, SettingsError
 from tests.support.ingest_api import SECRET, IngestApi, ingest_on, kafka_settings
@@ -144,6 +144,26 @@ def test_members_come_and_go_and_only_admins_say_so(kafka: str) -> None:
         assert (await api.send(chat_id, "Hi", key="k", user=STRANGER)).status_code == 201
         assert (await api.call("DELETE", stranger)).status_code == 200
         assert (await api.call("DELETE", stranger)).status_code == 200
+
+    run(kafka, test)
+
+
+def test_a_message_is_deleted_by_its_author_or_an_owner_and_by_nobody_else(kafka: str) -> None:
+    async def test(api: IngestApi, scene: Scene) -> None:
+        chat_id = await api.create_group("Ops room", BEN)
+        message = f"/v1/chats/{chat_id}/messages"
+        for key, user in (("a", ANNA), ("b", BEN), ("c", BEN)):
+            assert (await api.send(chat_id, "Hi", key=key, user=user)).status_code == 201
+        assert problem(await api.call("DELETE", f"{message}/1", user=BEN, prefer="wait=20")) == (403, "forbidden")
+        assert problem(await api.call("DELETE", f"{message}/4", prefer="wait=20")) == (404, "unknown_message")
+        assert problem(await api.call("DELETE", f"{message}/1", user=STRANGER)) == (404, "unknown_chat")
+        own = await api.call("DELETE", f"{message}/2", user=BEN, prefer="wait=20")
+        others = await api.call("DELETE", f"{message}/3", prefer="wait=20")
+        again = await api.call("DELETE", f"{message}/3", user=BEN, prefer="wait=20")
+        assert [answer.status_code for answer in (own, others, again)] == [200] * 3
+        assert [answer.json()["position"] for answer in (own, others, again)] == [5, 6, 6]
+        reply = {"text": "to what is gone", "reply_to_message_id": ids.command_id(ChatId(chat_id), UserId(BEN), "b")}
+        assert (await api.call("POST", message, reply, key="r", prefer="wait=20")).json()["seq"] == 4
 
     run(kafka, test)
 

@@ -64,6 +64,18 @@ async def _compare(connection: Connection, log: ChatLog, cuts: set[int], copy_fr
     for table, rows in one_by_one.items():
         assert in_batches[table] == rows, table
     assert await contradictions(connection, "chat_v1") == []
+    assert await _wrong_unread(connection) == []
+
+
+async def _wrong_unread(connection: Connection) -> list[object]:
+    """Members whose unread count is not what counting their messages gives."""
+    cursor = await connection.execute(
+        "SELECT * FROM (SELECT p.chat_id, p.user_id, chat.get_unread_count(p.chat_id, p.user_id) AS unread, ("
+        "   SELECT count(*) FROM chat.chat_messages m WHERE m.chat_id = p.chat_id AND m.seq > p.read_seq"
+        "   AND m.sender_id <> p.user_id AND m.deleted_at IS NULL) AS counted"
+        "   FROM chat.chat_participants p WHERE p.left_at IS NULL) u WHERE unread <> counted"
+    )
+    return list(await cursor.fetchall())
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

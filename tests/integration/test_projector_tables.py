@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from schemas import ids
 from schemas.ids import UserId
+from services.projector.apply import apply_sql, load_position, write_batch
+from services.projector.deletions import SPANS, blocks_deleted
 from services.projector.events import instant
 from services.projector.migrations import migrate
 from services.projector.prune import PIECE, prune
+from services.projector.rows import Known, changes_of
+from services.projector.tables import Changes
+from services.projector.validity import judge_records
 from services.runtime.postgres import Connection, connect
 from tests.support.chat_log import ANNA, BEN, CARL, ChatLog
-from tests.support.projection import postgres_of, write_records
+from tests.support.projection import TOPIC_ID, postgres_of, write_changes, write_records
 
 pytestmark = pytest.mark.anyio
 
@@ -110,6 +119,7 @@ async def test_a_projection_has_the_indexes_of_the_read_model_and_no_others(data
     assert found == sorted(
         [
             "(chat_id)",
+            "(chat_id, span, block)",
             "(chat_id, user_id)",
             "(user_id, chat_id) WHERE (left_at IS NULL)",
             "(chat_id, read_seq, user_id) WHERE (left_at IS NULL)",
@@ -124,6 +134,155 @@ async def test_a_projection_has_the_indexes_of_the_read_model_and_no_others(data
             "(partition)",
         ]
     )
+
+
+async def test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once(database: str) -> None:
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops", [BEN, CARL])
+    for n in range(1, 601):
+        log.send(chat, (ANNA, BEN, BEN)[n % 3], f"text {n}")
+    log.read(chat, BEN, 300)
+    # One below Ben's cursor and his own; one that is not; above it two of others, two of his own.
+    for seq in (2, 3, 303, 511, 512, 600):
+        log.delete(chat, ANNA, seq)
+    async with tables(database) as connection:
+        for at in range(0, len(log.events), 97):
+            await write_records(connection, 1, log.events[at : at + 97])
+        found = {}
+        for user in (ANNA, BEN, CARL):
+            row = await (await connection.execute("SELECT chat.get_unread_count(%s, %s)", [chat, user])).fetchone()
+            found[user] = row and row[0]
+        assert found == {ANNA: 400 - 3, BEN: 100 - 2, CARL: 600 - 6}
+        gone = await (
+            await connection.execute(
+                "SELECT seq, message_text, media_urls, metadata, deleted_at IS NULL FROM chat.chat_messages"
+                " WHERE message_text IS NULL ORDER BY seq"
+            )
+        ).fetchall()
+        assert gone == [(seq, None, [], None, False) for seq in (2, 3, 303, 511, 512, 600)]
+        total = await (await connection.execute("SELECT deleted_total, last_seq FROM chat.chats")).fetchall()
+        assert total == [(6, 600)]
+
+
+SEQS = st.one_of(
+    st.integers(1, 600),
+    st.integers(1, 5_000_000),
+    st.builds(
+        lambda span, times, beside: max(1, span * times + beside),
+        st.sampled_from(SPANS),
+        st.integers(0, 20),
+        st.integers(-1, 1),
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    batches=st.lists(st.sets(SEQS, min_size=1, max_size=40), min_size=1, max_size=4),
+    asked=st.lists(SEQS, min_size=1, max_size=10),
+)
+def test_what_is_deleted_above_a_seq_is_what_counting_gives(
+    database: str, batches: list[set[int]], asked: list[int]
+) -> None:
+    """Millions of messages, most of them never sent: the blocks know only those that were deleted."""
+    chat, other = (ids.group_chat_id(ANNA, name) for name in ("ops", "other"))
+    gone: set[int] = set()
+
+    async def check() -> None:
+        async with tables(database) as connection:
+            await connection.execute("DELETE FROM chat_v1.deleted_blocks")
+            for chat_id in (chat, other):
+                await connection.execute(
+                    "INSERT INTO chat_v1.chats VALUES (%s, 'group', 'x', %s, now(), 0, 1, NULL) ON CONFLICT DO NOTHING",
+                    [chat_id, ANNA],
+                )
+            for batch in batches:
+                fresh = batch - gone
+                gone.update(fresh)
+                if fresh:
+                    rows = blocks_deleted([*((chat, seq) for seq in fresh), *((other, seq + 1) for seq in fresh)])
+                    await write_changes(connection, 1, Changes(blocks_deleted=rows))
+            for seq in (0, *asked, *sorted(gone)[:5]):
+                row = await (await connection.execute("SELECT chat.deleted_after(%s, %s)", [chat, seq])).fetchone()
+                assert row == (len([deleted for deleted in gone if deleted > seq]),), seq
+
+    asyncio.run(check())
+
+
+class _Watched(dict[str, object]):
+    """The statements of a version; it keeps the names of those that are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(apply_sql(1))
+        self.sent: set[str] = set()
+
+    def __getitem__(self, name: str) -> object:
+        self.sent.add(name)
+        return super().__getitem__(name)
+
+
+async def test_a_batch_sends_the_statements_that_it_needs_and_no_others(database: str) -> None:
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops", [BEN])
+    log.send(chat, ANNA)
+    async with tables(database) as connection:
+        await write_records(connection, 1, log.events)
+        plain = [log.send(chat, BEN), log.read(chat, ANNA, 1)]
+        assert await _sent(connection, log, len(plain)) == {
+            "by_key", "advance", "participants_moved", "chats_moved", "insert_message", "insert_outcome",
+        }  # fmt: skip
+        log.delete(chat, ANNA, 1)
+        assert await _sent(connection, log, 1) == {
+            "by_key", "advance", "chats_moved", "own_deleted", "messages_deleted", "chats_deleted", "blocks_deleted",
+            "insert_outcome",
+        }  # fmt: skip
+
+
+async def _sent(connection: Connection, log: ChatLog, last: int) -> set[str]:
+    """The statements by which the last records of the log are written."""
+    watched = _Watched()
+    _, start = await load_position(connection, apply_sql(1), partition=0, topic_id=TOPIC_ID)
+    judged = judge_records(start, log.events[-last:], read_up_to=len(log.events))
+    changes = changes_of(judged.events, Known(), partition=0, outcomes_since_ms=0)
+    await write_batch(
+        connection, watched, partition=0, topic_id=TOPIC_ID, start=start, end=judged.end, changes=changes  # type: ignore[arg-type]
+    )  # fmt: skip
+    return watched.sent
+
+
+async def test_unread_reads_a_handful_of_rows_beside_half_a_million_deleted_messages(database: str) -> None:
+    chat = ids.group_chat_id(ANNA, "ops")
+    async with tables(database) as connection:
+        await connection.execute(
+            "INSERT INTO chat_v1.chats VALUES (%s, 'group', 'x', %s, now(), 1000000, 1, NULL, 500000)", [chat, ANNA]
+        )
+        await connection.execute(
+            "INSERT INTO chat_v1.chat_participants VALUES (%s, %s, 'owner', now(), 0, NULL, 0, NULL, 0, 0, 1)",
+            [chat, ANNA],
+        )
+        rows = blocks_deleted((chat, seq) for seq in range(1, 1_000_001, 2))
+        await write_changes(connection, 1, Changes(blocks_deleted=rows))
+        for read_seq in (0, 255, 300_000, 999_990):
+            await connection.execute("UPDATE chat_v1.chat_participants SET read_seq = %s", [read_seq])
+            before = await _rows_read(connection)
+            unread = "SELECT chat.get_unread_count(%s, %s)"
+            row = await (await connection.execute(unread, [chat, ANNA])).fetchone()
+            assert row == (500_000 - read_seq // 2,)
+            assert await _rows_read(connection) - before <= 48
+
+
+async def _rows_read(connection: Connection) -> int:
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    row = await (
+        await connection.execute(
+            "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables"
+            " WHERE schemaname = 'chat_v1'"
+        )
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 async def test_a_mark_and_a_reply_cost_the_same_in_a_large_chat(database: str) -> None:

@@ -65,6 +65,39 @@ def test_unread_is_what_others_sent_above_the_cursor(read_model: str, world: Wor
     run(read_model, story)
 
 
+def test_unread_leaves_out_what_is_deleted_and_an_own_message_once(read_model: str, world: World) -> None:
+    anna, ben, carl = somebody(), somebody(), somebody()
+    chat, other = world.chat(anna, ben, carl), world.chat(anna, ben)
+    world.send(other, anna)
+    for n in range(270):
+        world.send(chat, (anna, ben)[n % 2])  # Anna's have odd seqs
+    world.mark(chat, ben, read=100)
+
+    async def story(api: Api) -> None:
+        async def unread(user: UserId) -> int:
+            """Wherever it is told."""
+            alone = (await api.json(f"/v1/chats/{chat}/unread", user))["unread"]
+            one = (await api.json(f"/v1/chats/{chat}", user))["unread"]
+            listed = {c["chat_id"]: c["unread"] for c in (await api.json("/v1/chats", user))["items"]}[chat]
+            summed = {c["chat_id"]: c["unread"] for c in (await api.json("/v1/unread", user))["chats"]}[chat]
+            assert one == listed == summed == alone
+            return int(alone)
+
+        assert [await unread(u) for u in (anna, ben, carl)] == [135, 85, 270]
+        for seq in (1, 2, 101, 102, 255, 256, 257, 270):  # 1, 101, 255, 257 are Anna's; above Ben's cursor all but 1, 2
+            world.delete(chat, seq)
+        assert [await unread(u) for u in (anna, ben, carl)] == [135 - 4, 85 - 3, 270 - 8]
+        world.mark(chat, ben, read=256)
+        world.mark(chat, carl, read=255)
+        assert [await unread(u) for u in (ben, carl)] == [6, 15 - 3]
+        last = (await api.json(f"/v1/chats/{chat}", carl))["last_message"]
+        assert (last["seq"], last["text"], last["media_urls"], last["metadata"]) == (270, None, [], None)
+        assert last["deleted_at"] is not None
+        assert (await api.json("/v1/unread", ben))["total"] == 7
+
+    run(read_model, story)
+
+
 def test_latest_seq_is_zero_in_an_empty_chat(read_model: str, world: World) -> None:
     anna = somebody()
     chat = world.chat(anna)

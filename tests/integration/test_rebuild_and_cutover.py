@@ -564,6 +564,6 @@ async def test_migrations_run_by_two_processes_at_once_and_again_change_nothing(
     (only,) = await projections(postgres=postgres)
     assert (only.version, only.state, only.schema) == (1, State.SERVING, "chat_v1")
     connection = await connect(postgres, application_name="test", autocommit=True)
-    rows = await (await connection.execute("SELECT scope, number FROM chat.schema_migrations ORDER BY 1")).fetchall()
+    rows = await (await connection.execute("SELECT scope, number FROM chat.schema_migrations ORDER BY 1, 2")).fetchall()
     await connection.close()
-    assert rows == [("chat_v1/indexes", 1), ("chat_v1/tables", 1), ("control", 1)]
+    assert rows == [("chat_v1/indexes", 1), ("chat_v1/tables", 1), ("chat_v1/tables", 2), ("control", 1)]

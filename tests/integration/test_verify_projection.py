@@ -107,6 +107,7 @@ WRONG = {
     "integer": "77",
     "text[]": "ARRAY['other']",
     "jsonb": "'{\"other\": 1}'",
+    "bit": "repeat('1', 256)::bit(256)",
 }
 """By type: a value that no row of the log has."""
 COLUMNS = [(table, column) for table in TABLES for column in table.columns[table.key_columns :]]

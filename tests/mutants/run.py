@@ -22,6 +22,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 TIMEOUT_S: Final = 240
 PROTOCOL: Final = "tests/integration/test_sequencer_protocol.py"
+BATCHES: Final = "tests/integration/test_projector_batches.py"
 SNAPSHOTS: Final = "tests/integration/test_sequencer_snapshots.py"
 
 
@@ -140,6 +141,30 @@ MUTANTS: Final = (
         check="tests/unit/test_sequencer_decide.py::test_a_repeat_comes_before_every_right_and_every_limit",
     ),
     Mutant(
+        name="anyone may delete any message",
+        file="services/sequencer/decide.py",
+        good='    moderates = chat.kind == "group" and sender.role != "member"\n',
+        bad="    moderates = True\n",
+        check="tests/unit/test_sequencer_decide.py::"
+        "test_a_message_is_deleted_by_its_author_and_in_a_group_by_owners_and_admins",
+    ),
+    Mutant(
+        name="both owners of a direct chat delete what the other wrote",
+        file="services/sequencer/decide.py",
+        good='    moderates = chat.kind == "group" and sender.role != "member"\n',
+        bad='    moderates = sender.role != "member"\n',
+        check="tests/unit/test_sequencer_decide.py::"
+        "test_in_a_direct_chat_nobody_deletes_what_the_other_wrote_though_both_own_it",
+    ),
+    Mutant(
+        name="a run of authors is written a place too far",
+        file="services/sequencer/store.py",
+        good="            first = gathered.chats[chat_id].last_seq - len(senders) + 1\n",
+        bad="            first = gathered.chats[chat_id].last_seq - len(senders) + 1 + (len(senders) > 1)\n",
+        check="tests/unit/test_sequencer_store.py::"
+        "test_the_author_of_a_message_is_found_in_whatever_run_it_was_written",
+    ),
+    Mutant(
         name="the batch in flight is not seen by the next",
         file="services/sequencer/batch.py",
         good="before.changes if before is not None else None",
@@ -202,6 +227,41 @@ MUTANTS: Final = (
         good="WHERE partition = %(partition)s AND next_offset = %(from_offset)s AND topic_id = %(topic_id)s;",
         bad="WHERE partition = %(partition)s AND %(from_offset)s >= 0 AND topic_id = %(topic_id)s;",
         check="tests/integration/test_projector_worker.py::test_two_batches_at_the_guard_at_once_let_one_through",
+    ),
+    Mutant(
+        name="a deleted own message counts as deleted and as own",
+        file="services/projector/sql/apply.sql",
+        good="SET own_live_after_read = p.own_live_after_read - own.deleted\n",
+        bad="SET own_live_after_read = p.own_live_after_read - 0 * own.deleted\n",
+        check=f"{BATCHES}::test_the_verifiers_own_fold_finds_the_rows_that_the_projector_wrote",
+    ),
+    Mutant(
+        name="an own message below the cursor is taken from those above when it is deleted",
+        file="services/projector/sql/apply.sql",
+        good="    WHERE d.seq > sender.read_seq\n",
+        bad="",
+        check=f"{BATCHES}::test_the_verifiers_own_fold_finds_the_rows_that_the_projector_wrote",
+    ),
+    Mutant(
+        name="a message that its batch deletes stays among its sender's",
+        file="services/projector/rows.py",
+        good="[seq for seq in member.own_after_read if (chat_id, seq) not in here]",
+        bad="list(member.own_after_read)",
+        check=f"{BATCHES}::test_any_cutting_of_a_history_into_batches_gives_the_same_tables",
+    ),
+    Mutant(
+        name="a deletion is counted twice in the blocks that it had a place in",
+        file="services/projector/sql/apply.sql",
+        good="    deleted = b.deleted + excluded.deleted, places = b.places | excluded.places;\n",
+        bad="    deleted = b.deleted + 2 * excluded.deleted, places = b.places | excluded.places;\n",
+        check=f"{BATCHES}::test_any_cutting_of_a_history_into_batches_gives_the_same_tables",
+    ),
+    Mutant(
+        name="a block that begins where one of the next span does is left out",
+        file="services/projector/sql/views.sql",
+        good="AND b.block > in_seq / 4096 AND b.block < (in_seq / 65536 + 1) * 16)",
+        bad="AND b.block > in_seq / 4096 AND b.block < in_seq / 65536 * 16 + 15)",
+        check="tests/integration/test_projector_tables.py::test_what_is_deleted_above_a_seq_is_what_counting_gives",
     ),
     Mutant(
         name="void records are projected",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import NoReturn
 
+from schemas.bodies import CommandType
 from schemas.encoding import Command, Record, read_command, read_outcome, undecodable_command
 from schemas.errors import LogCorrupt
 from schemas.events import (
@@ -20,6 +21,7 @@ from schemas.events import (
     decode_duplicate,
     decode_rejected,
     decode_term_opened,
+    decode_unchanged,
 )
 from schemas.log import EMPTY, Head, Verdict, after, judge, read_stamp
 from schemas.replies import Reply
@@ -69,8 +71,10 @@ class Checker:
     def figures(self) -> dict[str, int]:
         """Of the run, for who wants to know what it covered."""
         found: dict[str, int] = {"terms": self.term, "void records": self.voids}
-        for _, answer in self._answered:
+        for command, answer in self._answered:
             found[answer.kind.value] = found.get(answer.kind.value, 0) + 1
+            if command.type == CommandType.MESSAGE_DELETE and answer.kind is OutcomeKind.ACCEPTED:
+                found["deletions"] = found.get("deletions", 0) + 1
         return found
 
     def landed(self, records: Sequence[Record]) -> None:
@@ -140,6 +144,8 @@ class Checker:
                 ("original position", told.position, answer.position),
                 ("original sent_at_ms", told.sent_at_ms, answer.sent_at_ms),
             ]
+        elif outcome.type == EventType.UNCHANGED:
+            checks.append(("position", decode_unchanged(outcome.body), answer.position))
         elif outcome.type == EventType.REJECTED:
             checks.append(("reason", decode_rejected(outcome.body).reason, answer.reason))
         checks += [("command_id", outcome.command_id, command.command_id), ("chat", outcome.chat_id, command.chat_id)]

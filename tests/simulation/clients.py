@@ -10,7 +10,18 @@ from random import Random
 from typing import Final
 
 from schemas import ids
-from schemas.bodies import MARKS, Body, ChatCreate, Mark, MemberAdd, MemberRemove, MessageSend, Role, canonical_body
+from schemas.bodies import (
+    MARKS,
+    Body,
+    ChatCreate,
+    Mark,
+    MemberAdd,
+    MemberRemove,
+    MessageDelete,
+    MessageSend,
+    Role,
+    canonical_body,
+)
 from schemas.encoding import Command, Encoded, ReplyTo, encode_command
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.replies import Reply
@@ -119,6 +130,8 @@ class Client:
             place = random.randrange(len(GROUPS))
             body = ChatCreate(kind="group", name=_NAMES[place], members=[USERS[2]])
             return self._command("chat.create.v1", GROUPS[place], USERS[0], body, key)
+        if dice < 0.52:
+            return self._command("message.delete.v1", chat, user, MessageDelete(seq=random.randint(1, 8)), key)
         text = "x" * random.choice((5, 400))
         replied = [c.command_id for c in self._sent if c.chat_id == chat and c.command_id] if dice > 0.9 else []
         return self._command(

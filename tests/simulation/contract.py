@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from schemas.bodies import MARKS, ChatCreate, CommandType, Mark, MemberAdd, MemberRemove, MessageSend
+from schemas.bodies import MARKS, ChatCreate, CommandType, Mark, MemberAdd, MemberRemove, MessageDelete, MessageSend
 from schemas.commands import parse_body
 from schemas.encoding import Command
 from schemas.errors import Reason, Refused
@@ -26,6 +26,9 @@ class _Chat:
     seq: int = 0
     position: int = 1
     members: dict[str, _Member] = field(default_factory=dict)
+    authors: list[str] = field(default_factory=list)
+    deleted: dict[int, int] = field(default_factory=dict)
+    """Seq → the position at which it was deleted."""
 
     def owners(self) -> int:
         return sum(m.present and m.role == "owner" for m in self.members.values())
@@ -106,6 +109,16 @@ class Chats:
                     raise Refused(Reason.UNKNOWN_MESSAGE, "")
                 chat.seq += 1
                 seq = chat.seq
+                chat.authors.append(sender)
+            case MessageDelete():
+                if body.seq > chat.seq:
+                    raise Refused(Reason.UNKNOWN_MESSAGE, "")
+                own = chat.authors[body.seq - 1] == sender
+                if not own and (chat.kind == "direct" or me.role == "member"):
+                    raise Refused(Reason.FORBIDDEN, "")
+                if body.seq in chat.deleted:
+                    return Answer(kind=OutcomeKind.UNCHANGED, position=chat.deleted[body.seq], sent_at_ms=at_ms)
+                chat.deleted[body.seq] = chat.position + 1
             case Mark():
                 if body.up_to_seq > chat.seq:
                     raise Refused(Reason.INVALID, "")
@@ -187,6 +200,6 @@ def _removed(chat: _Chat, me: _Member, sender: str, body: MemberRemove) -> bool:
 _HANDLED = frozenset(
     {
         CommandType.CHAT_CREATE, CommandType.MEMBER_ADD, CommandType.MEMBER_REMOVE, CommandType.MESSAGE_SEND,
-        CommandType.READ_MARK, CommandType.DELIVERED_MARK,
+        CommandType.MESSAGE_DELETE, CommandType.READ_MARK, CommandType.DELIVERED_MARK,
     }
 )  # fmt: skip

@@ -144,6 +144,13 @@ MUTATIONS: dict[str, Mutation] = {
             owner=evolve, name="evolve", old="if outcome.client_generated_id is not None and", new="if False and",
         ),
     ),
+    "whose message it is, is not looked up in the batch in flight": (
+        Change(owner=Overlay, name="author", old="or self._in_flight.author(chat_id, seq)", new=""),
+    ),
+    "what the batch in flight deletes is there": (
+        Change(owner=Overlay, name="deleted", old="or self._in_flight.deleted.get(key) or", new="or"),
+    ),
+    "what was deleted is forgotten": (Swap(owner=Overlay, name="deleted", other=lambda *_: None),),
     "time may fall": (
         Change(owner=batch, name="decide_into", old="max(now_ms(), head.last_timestamp_ms)", new="now_ms()"),
     ),

@@ -24,8 +24,8 @@ from tests.support.simulated_snapshots import Shelf
 SEEDS_PER_MUTATION = 500
 SEEDS_ON_ROCKSDB = 25
 HAPPENS = (
-    "accepted", "duplicate", "unchanged", "rejected", "void records", "rebalances", "kills", "power cuts", "pauses",
-    "restarts", "starts", "trims", "slow", "unavailable", "read nothing", "read short", "refused", "lost",
+    "accepted", "deletions", "duplicate", "unchanged", "rejected", "void records", "rebalances", "kills", "power cuts",
+    "pauses", "restarts", "starts", "trims", "slow", "unavailable", "read nothing", "read short", "refused", "lost",
     "unacknowledged", "misplaced", "copied", "broken store", "state.wiped", "term.opened", "term.superseded",
     "term.ended", "folds through", "folds through, and goes on", "looks for a later term",
     "looks for a later term, and goes on", "states compared",

@@ -9,9 +9,10 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from schemas import ids
-from schemas.ids import UserId
+from schemas.ids import ChatId, UserId
 from schemas.log import Head
 from services.sequencer import store as store_module
 from services.sequencer.errors import StoreBroken
@@ -49,6 +50,11 @@ changes = st.builds(
 actions = st.lists(
     st.one_of(
         st.tuples(st.just("apply"), changes),
+        st.tuples(
+            st.just("send"),
+            st.dictionaries(st.sampled_from(CHATS), st.lists(st.sampled_from(USERS), min_size=1, max_size=4)),
+        ),
+        st.tuples(st.just("delete"), st.tuples(st.sampled_from(CHATS), st.integers(1, 9))),
         st.tuples(st.just("load"), st.lists(st.sampled_from(CHATS), unique=True)),
         st.tuples(st.sampled_from(["wipe", "reopen", "reopen for another topic"]), st.none()),
     ),
@@ -62,24 +68,30 @@ def test_both_stores_answer_alike(drawn: list[tuple[str, object]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         disk, path, topic = MemoryDisk(Random(0)), Path(folder) / "s", "one"
         stores: list[Store] = [disk.open(topic), RocksStore(path, topic)]
+        seqs: dict[ChatId, int] = {}
         for number, (action, argument) in enumerate(drawn):
             match action, argument:
+                case "send", dict() as sent:
+                    _apply(stores, _sending(sent, seqs), number)
+                case "delete", (str() as chat_id, int() as seq):
+                    _apply(stores, Changes(deleted={(ChatId(chat_id), seq): 1 + number}), number)
                 case "apply", Changes() as change:
-                    position = LogPosition(
-                        next_offset=number, head=Head(number, number, number, number), last_record=b"%d" % number
-                    )
-                    for store in stores:
-                        store.apply(change, position)
+                    for each, chat in change.chats.items():
+                        change.chats[each] = replace(chat, last_seq=seqs.get(each, 0))
+                    _apply(stores, change, number)
                 case "load", list() as chats:
                     views = [store.load(chats, [], []) for store in stores]
                     assert _seen(views[0]) == _seen(views[1])
                 case "wipe", _:
+                    seqs.clear()
                     for store in stores:
                         store.wipe()
                 case _:
                     for store in stores:
                         store.close()
-                    topic = topic if action == "reopen" else topic + "!"
+                    if action != "reopen":
+                        topic += "!"
+                        seqs.clear()
                     stores = [disk.open(topic), RocksStore(path, topic)]
             fresh = [store.load([], [], []) for store in stores]
             assert _seen(fresh[0]) == _seen(fresh[1])
@@ -110,10 +122,28 @@ def test_a_wipe_that_fails_half_way_has_no_position_left(tmp_path: Path, monkeyp
     store.close()
 
 
+def _apply(stores: list[Store], change: Changes, number: int) -> None:
+    head = Head(number, number, number, number)
+    for store in stores:
+        store.apply(change, LogPosition(next_offset=number, head=head, last_record=b"%d" % number))
+
+
+def _sending(sent: dict[ChatId, list[UserId]], seqs: dict[ChatId, int]) -> Changes:
+    """What these messages, each after the last of its chat, make of the state."""
+    change = Changes()
+    for chat_id, senders in sent.items():
+        seqs[chat_id] = seqs.get(chat_id, 0) + len(senders)
+        change.chats[chat_id] = Chat(kind="group", last_seq=seqs[chat_id], last_position=1, members=1, owners=1)
+        change.senders[chat_id] += senders
+    return change
+
+
 def _seen(view: View) -> list[object]:
     """All that can be asked of it."""
     return [
         [view.chat(chat) for chat in CHATS],
         [view.member((chat, user)) for chat in CHATS for user in USERS],
         [view.remembered(command_key(chat, key)) for chat in CHATS for key in KEYS],
+        [view.author(chat, seq) for chat in CHATS for seq in range(1, 20)],
+        [view.deleted((chat, seq)) for chat in CHATS for seq in range(1, 10)],
     ]

@@ -26,6 +26,7 @@ from schemas.bodies import (
     Mark,
     MemberAdd,
     MemberRemove,
+    MessageDelete,
     MessageSend,
     Role,
     canonical_body,
@@ -230,6 +231,9 @@ class ChatLog:
         body = MessageSend.model_validate({"text": text, **more})
         return self.accept(self.command(CommandType.MESSAGE_SEND, chat, sender, body, key))
 
+    def delete(self, chat: ChatId, by: UserId, seq: int) -> Sent:
+        return self.accept(self.command(CommandType.MESSAGE_DELETE, chat, by, MessageDelete(seq=seq)))
+
     def read(self, chat: ChatId, user: UserId, up_to_seq: int) -> Sent:
         return self.accept(self.command(CommandType.READ_MARK, chat, user, Mark(up_to_seq=up_to_seq)))
 
@@ -295,4 +299,6 @@ def conversation(log: ChatLog) -> ChatId:
         CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="other"), first.command.client_generated_id
     )
     log.reject(changed, Reason.CONFLICT)
+    log.delete(chat, ANNA, 3)
+    log.unchanged(log.command(CommandType.MESSAGE_DELETE, chat, CARL, MessageDelete(seq=3)))
     return chat

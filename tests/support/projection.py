@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
@@ -46,7 +46,7 @@ class Action(NamedTuple):
 
 WHAT: Final = (
     "send", "send", "send", "send", "reply", "reply", "read", "read", "read", "delivered", "leave", "join", "join",
-    "create", "refused", "repeated", "unchanged", "open", "fenced", "copy",
+    "delete", "delete", "delete", "create", "refused", "repeated", "unchanged", "open", "fenced", "copy",
 )  # fmt: skip
 
 actions: Final = st.lists(
@@ -65,6 +65,7 @@ class _Chat:
     direct: bool = False
     """Nobody joins or leaves it."""
     sent: list[Sent] = field(default_factory=list)
+    deleted: set[int] = field(default_factory=set)
 
 
 class History:
@@ -127,6 +128,15 @@ class History:
         if now < last:
             chat.present[user][cursor] = now + 1 + step.c % (last - now)
             mark(chat.chat_id, user, chat.present[user][cursor])
+
+    def _delete(self, step: Action) -> None:
+        """Whoever is present deletes any message: rights are not the projector's to judge."""
+        chat = self._chat(step)
+        live = [seq for seq in range(1, len(chat.sent) + 1) if seq not in chat.deleted]
+        if live:
+            seq = live[-1 - step.c % len(live)]
+            chat.deleted.add(seq)
+            self.log.delete(chat.chat_id, self._member(chat, step), seq)
 
     def _leave(self, step: Action) -> None:
         chat = self._chat(step)
@@ -202,10 +212,19 @@ async def write_records(
     return Written(judged.end, changes, judged.voids)
 
 
+async def write_changes(connection: Connection, version: int, changes: Changes) -> None:
+    """Any changes as the next batch of partition 0, whatever log they are of."""
+    sql = apply_sql(version)
+    _, start = await load_position(connection, sql, partition=0, topic_id=TOPIC_ID)
+    end = replace(start, next_offset=start.next_offset + 1)
+    await write_batch(connection, sql, partition=0, topic_id=TOPIC_ID, start=start, end=end, changes=changes)
+
+
 TABLES: Final = {
     "chats": "chat_id",
     "chat_participants": "chat_id, user_id",
     "chat_messages": "chat_id, seq",
+    "deleted_blocks": "chat_id, span, block",
     "outcomes": "partition, index",
     "projection_positions": "partition",
 }
@@ -225,7 +244,7 @@ async def dump(connection: Connection, schema: str) -> dict[str, list[dict[str, 
 
 async def empty(connection: Connection, version: int) -> None:
     schema = schema_name(version)
-    for table in ("chat_participants", "chat_messages", "chats", "outcomes", "projection_positions"):
+    for table in ("deleted_blocks", "chat_participants", "chat_messages", "chats", "outcomes", "projection_positions"):
         await connection.execute(f"DELETE FROM {schema}.{table}".encode())
 
 
@@ -244,8 +263,22 @@ CONTRADICTIONS: Final = """
     WHERE r.root_seq IS DISTINCT FROM coalesce(a.root_seq, a.seq)
     UNION ALL
     SELECT 'changed_position', m.chat_id::text, m.seq::text FROM {s}.chat_messages m
-    WHERE m.changed_position <> greatest(m.position, (
+    WHERE m.deleted_at IS NULL AND m.changed_position <> greatest(m.position, (
         SELECT max(r.position) FROM {s}.chat_messages r WHERE r.chat_id = m.chat_id AND r.root_seq = m.seq))
+    UNION ALL
+    SELECT 'deleted', m.chat_id::text, m.seq::text FROM {s}.chat_messages m
+    WHERE (m.deleted_at IS NULL) <> (m.message_text IS NOT NULL)
+       OR m.deleted_at IS NOT NULL AND (m.media_urls <> '{}' OR m.metadata IS NOT NULL)
+    UNION ALL
+    SELECT 'deleted_total', c.chat_id::text, c.deleted_total::text FROM {s}.chats c
+    WHERE c.deleted_total <> (
+        SELECT count(*) FROM {s}.chat_messages m WHERE m.chat_id = c.chat_id AND m.deleted_at IS NOT NULL)
+    UNION ALL
+    SELECT 'deleted_blocks', b.chat_id::text, b.span || '/' || b.block FROM {s}.deleted_blocks b
+    WHERE b.deleted <> (
+        SELECT count(*) FROM {s}.chat_messages m
+        WHERE m.chat_id = b.chat_id AND m.seq / b.span = b.block AND m.deleted_at IS NOT NULL)
+       OR (b.span = 256) <> (b.places IS NOT NULL) OR bit_count(b.places) <> b.deleted
     UNION ALL
     SELECT 'last_seq', c.chat_id::text, c.last_seq::text FROM {s}.chats c, LATERAL (
         SELECT coalesce(max(seq), 0) AS last, count(*) AS all_of_them, max(sent_at) AS at

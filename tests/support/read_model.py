@@ -130,6 +130,28 @@ class World:
             )  # fmt: skip
         return int(seq)
 
+    def delete(self, chat: ChatId, seq: int) -> None:
+        with self._connection.transaction():
+            self.sql(
+                "UPDATE chat_messages SET message_text = NULL, media_urls = '{}', metadata = NULL, deleted_at = now()"
+                " WHERE chat_id = %(chat)s AND seq = %(seq)s",
+                chat=chat, seq=seq,
+            )  # fmt: skip
+            self.sql(
+                "UPDATE chat_participants p SET own_live_after_read = own_live_after_read - 1 FROM chat_messages m"
+                " WHERE m.chat_id = %(chat)s AND m.seq = %(seq)s AND p.chat_id = m.chat_id AND p.user_id = m.sender_id"
+                " AND p.read_seq < m.seq",
+                chat=chat, seq=seq,
+            )  # fmt: skip
+            self.sql("UPDATE chats SET deleted_total = deleted_total + 1 WHERE chat_id = %(chat)s", chat=chat)
+            self.sql(
+                "INSERT INTO deleted_blocks AS b SELECT %(chat)s, span, %(seq)s / span, 1,"
+                " CASE WHEN span = 256 THEN set_bit(repeat('0', 256)::bit(256), %(seq)s %% 256, 1) END"
+                " FROM unnest(ARRAY[256, 4096, 65536, 1048576]) AS span ON CONFLICT (chat_id, span, block)"
+                " DO UPDATE SET deleted = b.deleted + 1, places = b.places | excluded.places",
+                chat=chat, seq=seq,
+            )  # fmt: skip
+
     def mark(self, chat: ChatId, user: UserId, *, read: int | None = None, delivered: int | None = None) -> None:
         self.sql(
             "UPDATE chat_participants p SET read_seq = coalesce(%(read)s, read_seq),"

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Final, Protocol
 
-from schemas.ids import ChatId
+from schemas.ids import ChatId, UserId
 from services.sequencer.errors import StoreBroken
 from services.sequencer.ports import LogPosition, Store
 from services.sequencer.state import (
@@ -24,6 +24,7 @@ from services.sequencer.state import (
     Kept,
     Member,
     MemberKey,
+    MessageKey,
     Remembered,
     View,
     remembered_of,
@@ -76,14 +77,23 @@ class Image:
     chats: dict[ChatId, Chat] = field(default_factory=dict)
     members: dict[MemberKey, Member] = field(default_factory=dict)
     remembered: dict[CommandKey, Kept] = field(default_factory=dict)
+    authors: dict[MessageKey, UserId] = field(default_factory=dict)
+    deleted: dict[MessageKey, int] = field(default_factory=dict)
 
     def copy(self) -> Image:
-        return Image(self.topic_id, self.position, dict(self.chats), dict(self.members), dict(self.remembered))
+        return Image(
+            self.topic_id, self.position, dict(self.chats), dict(self.members), dict(self.remembered),
+            dict(self.authors), dict(self.deleted),
+        )  # fmt: skip
 
     def move(self, changes: Changes, position: LogPosition) -> None:
         self.chats.update(changes.chats)
         self.members.update(changes.members)
         self.remembered.update(changes.remembered)
+        for chat_id, senders in changes.senders.items():
+            first = changes.chats[chat_id].last_seq - len(senders) + 1
+            self.authors.update({(chat_id, seq): sender for seq, sender in enumerate(senders, first)})
+        self.deleted.update(changes.deleted)
         self.position = position
 
     def differs_from(self, store: Store) -> str | None:
@@ -98,6 +108,11 @@ class Image:
         for command_key, raw in self.remembered.items():
             if view.remembered(command_key) != remembered_of(raw):
                 return f"command {command_key.hex()} is {view.remembered(command_key)}, not {remembered_of(raw)}"
+        for (chat_id, seq), author in self.authors.items():
+            if view.author(chat_id, seq) != author:
+                return f"message {seq} of {chat_id} is {view.author(chat_id, seq)}'s, not {author}'s"
+            if view.deleted((chat_id, seq)) != self.deleted.get((chat_id, seq)):
+                return f"message {seq} of {chat_id} was deleted at {view.deleted((chat_id, seq))}"
         return None
 
 
@@ -228,6 +243,12 @@ class _Loaded:
             raw = self._image.remembered.get(key)
             self._remembered[key] = remembered_of(raw) if raw is not None else None
         return self._remembered[key]
+
+    def author(self, chat_id: ChatId, seq: int) -> UserId | None:
+        return self._image.authors.get((chat_id, seq))
+
+    def deleted(self, key: MessageKey) -> int | None:
+        return self._image.deleted.get(key)
 
 
 class WatchedStore:

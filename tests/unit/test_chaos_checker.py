@@ -211,6 +211,17 @@ REPLY = message_digest(
 )
 
 
+GONE = message_digest(
+    message_id=command_id(BEN, "k2"),
+    sender=BEN,
+    key="k2",
+    text=None,
+    sent_at_ms=T0 + 8000,
+    reply_to=command_id(ANNA, "k1"),
+    position=4,
+)
+
+
 def sound() -> World:
     w = World()
     w.opening(1)  # 0
@@ -762,6 +773,77 @@ def test_a_planted_violation_is_found(kind: Kind, plant: Callable[[World], None]
 
 def test_every_kind_of_violation_is_planted() -> None:
     assert {kind for kind, _ in PLANTED} == set(Kind)
+
+
+def _with_a_deletion() -> World:
+    """The sound run goes on: Ben's message is deleted by Anna, who owns the group; again; and one that is not there."""
+    w = sound()
+    w.command("message.delete.v1", ANNA, "d", {"seq": 2})
+    w.outcome("2/10", "message.deleted.v1", 9, position=6)  # 12
+    w.command("message.delete.v1", ANNA, "d2", {"seq": 2})
+    w.outcome("2/11", "command.unchanged.v1", 10, {"position": 6})  # 13
+    w.command("message.delete.v1", ANNA, "d3", {"seq": 3})
+    rejected = {"command_type": "message.delete.v1", "reason": "unknown_message", "detail": "d"}
+    w.outcome("2/12", "command.rejected.v1", 11, rejected)  # 14
+    delete = {"via": "http", "type": "message.delete.v1", "chat": CHAT, "sender": ANNA, "key": "d", "body": {"seq": 2}}
+    answer = {"chat_id": CHAT, "seq": 2, "position": 6, "token": f"{P}:10", "duplicate": False}
+    w.op("command", delete, {"http": 200, "body": answer})  # 18
+    again = {**delete, "key": "d2"}
+    w.op("command", again, {"http": 200, "body": {**answer, "token": f"{P}:11"}})  # 19
+    page = {"chat": CHAT, "after_seq": 1, "limit": 10}
+    shown = {"http": 200, "messages": [[2, GONE]], "more": False}
+    w.op("page", page, {**shown, "messages": [[2, REPLY]]}, client="r")  # 20: not yet
+    w.op("page", {**page, "token": f"{P}:10"}, shown, client="r")  # 21
+    w.op("page", page, shown, client="r")  # 22
+    w.row("chats").update(last_position=6, deleted_total=1)
+    w.row("chat_participants", 1).update(own_live_after_read=0)
+    w.row("chat_messages", 1).update(message_text=None, deleted_at=T0 + 12_000, changed_position=6)
+    for index, (key, kind) in enumerate((("d", "accepted"), ("d2", "unchanged"), ("d3", "rejected")), 10):
+        w.tables["outcomes"].append(
+            {
+                "partition": P, "index": index, "command_id": command_id(ANNA, key), "sender_id": ANNA,
+                "type": None if kind == "unchanged" else "message.delete.v1", "outcome": kind,
+                "reason": "unknown_message" if kind == "rejected" else None, "seq": None,
+                "position": None if kind == "rejected" else 6, "at": T0 + 1000 * (index + 2),
+            }
+        )  # fmt: skip
+    w.row("projection_positions").update(next_offset=15, index=12, command_offset=11, last_timestamp_ms=T0 + 14_000)
+    return w
+
+
+def test_a_sound_run_with_a_deletion_has_no_violations() -> None:
+    assert [str(v) for v in _with_a_deletion().check().violations] == []
+
+
+def _shown_again(w: World) -> None:
+    w.edit_op(22, answer={"http": 200, "messages": [[2, REPLY]], "more": False})
+
+
+def _shown_despite_a_token(w: World) -> None:
+    w.edit_op(21, answer={"http": 200, "messages": [[2, REPLY]], "more": False})
+
+
+def _deleted_twice(w: World) -> None:
+    w.edit_event(13, ce_type="message.deleted.v1", value={"seq": 2}, ce_position="7")
+
+
+def _still_among_the_own(w: World) -> None:
+    w.row("chat_participants", 1).update(own_live_after_read=1)
+
+
+@pytest.mark.parametrize(
+    ("plant", "kind"),
+    [
+        (_shown_again, Kind.READ_STEPPED_BACK),
+        (_shown_despite_a_token, Kind.READ_TOO_OLD),
+        (_deleted_twice, Kind.WRONG_DECISION),
+        (_still_among_the_own, Kind.TABLE_DIFFERS),
+    ],
+)
+def test_what_is_wrong_about_a_deletion_is_found(plant: Callable[[World], None], kind: Kind) -> None:
+    w = _with_a_deletion()
+    plant(w)
+    assert kind in found(w)
 
 
 def test_a_refusal_of_one_copy_says_nothing_of_another_whose_answer_is_unknown() -> None:

@@ -216,6 +216,15 @@ def test_removing_a_member_takes_no_fields() -> None:
     assert caught.value.status == 400
 
 
+def test_a_deletion_takes_no_fields_and_a_seq_within_the_limits() -> None:
+    command = requests.delete_message(b"", CHAT, 7, envelope(key="k"))
+    assert (command.type, command.body, command.client_generated_id) == ("message.delete.v1", b'{"seq":7}', "k")
+    for raw, seq, status in ((b'{"why":"x"}', 7, 400), (b"", 2**53, 422)):
+        with pytest.raises(Problem) as caught:
+            requests.delete_message(raw, CHAT, seq, envelope())
+        assert caught.value.status == status
+
+
 def test_a_mark_has_no_key_and_an_id_of_its_own() -> None:
     one, up_to_seq = requests.mark(CommandType.READ_MARK, b'{"up_to_seq":7}', CHAT, envelope())
     other, _ = requests.mark(CommandType.READ_MARK, b'{"up_to_seq":7}', CHAT, envelope())

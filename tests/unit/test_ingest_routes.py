@@ -139,6 +139,7 @@ def test_prefer_says_how_long_the_outcome_is_waited_for(api: Api, prefer: str | 
         ("PUT", f"/v1/direct-chats/{BOB}", None),
         ("PUT", f"/v1/chats/{CHAT}/members/{BOB}", None),
         ("DELETE", f"/v1/chats/{CHAT}/members/{BOB}", None),
+        ("DELETE", f"{MESSAGES}/7", None),
         ("POST", f"/v1/chats/{CHAT}/read", {"up_to_seq": 1}),
         ("POST", f"/v1/chats/{CHAT}/delivered", {"up_to_seq": 1}),
     ],
@@ -168,9 +169,14 @@ def test_ids_in_the_path_are_taken_in_any_case(api: Api) -> None:
         ("POST", f"/v1/chats/{CHAT}%0A/read", "/chat_id"),
         ("PUT", "/v1/direct-chats/bob", "/user_id"),
         ("PUT", f"/v1/chats/{CHAT}/members/b%C3%B6b", "/user_id"),
+        ("DELETE", f"{MESSAGES}/0", "/seq"),
+        ("DELETE", f"{MESSAGES}/-1", "/seq"),
+        ("DELETE", f"{MESSAGES}/last", "/seq"),
+        ("DELETE", f"{MESSAGES}/%D9%A3", "/seq"),
+        ("DELETE", f"{MESSAGES}/{'9' * 20}", "/seq"),
     ],
 )
-def test_an_invalid_uuid_in_the_path_is_400_and_says_which(api: Api, method: str, path: str, pointer: str) -> None:
+def test_an_invalid_id_or_seq_in_the_path_is_400_and_says_which(api: Api, method: str, path: str, pointer: str) -> None:
     response = api.call(method, path, json={"text": "Hi"})
     assert problem(response) == (400, "malformed")
     assert [(e["in"], e["pointer"]) for e in response.json()["errors"]] == [("path", pointer)]
@@ -241,6 +247,20 @@ def test_a_direct_chat_is_201_and_again_200(api: Api) -> None:
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json() == again.json()
     assert first.json()["chat_id"] == "92829b37-1415-5fdc-927d-ed03f0e25e16"
+
+
+def test_a_deletion_is_200_the_first_time_and_ever_after(api: Api) -> None:
+    answered = []
+    for outcome in (OutcomeKind.ACCEPTED, OutcomeKind.UNCHANGED, OutcomeKind.DUPLICATE):
+        api.writer.answer = {"outcome": outcome, "position": 9}
+        answered.append(api.call("DELETE", f"{MESSAGES}/7", headers={}))
+    assert [response.status_code for response in answered] == [200] * 3
+    first = answered[0].json()
+    assert (first["chat_id"], first["seq"], first["position"], first["duplicate"]) == (CHAT, 7, 9, False)
+    assert answered[2].json()["duplicate"]
+    command = api.writer.commands[0]
+    assert (command.type, command.body) == ("message.delete.v1", b'{"seq":7}')
+    assert command.client_generated_id != api.writer.commands[1].client_generated_id
 
 
 @pytest.mark.parametrize(("path", "command_type"), [("read", "read.mark.v1"), ("delivered", "delivered.mark.v1")])
@@ -362,7 +382,7 @@ def test_each_message_of_a_batch_counts_against_the_rate() -> None:
 def test_openapi_describes_every_body_answer_and_problem(api: Api) -> None:
     document = api.app.openapi()
     operations = {(m, p): operation for p, item in document["paths"].items() for m, operation in item.items()}
-    assert len(operations) == 8
+    assert len(operations) == 9
     batch = operations.pop(("post", BATCH))
     assert set(batch["requestBody"]["content"]) == {"application/json", "application/x-ndjson"}
     assert {"200", "400", "401", "413", "503"} <= set(batch["responses"])
@@ -375,3 +395,6 @@ def test_openapi_describes_every_body_answer_and_problem(api: Api) -> None:
     fields = document["components"]["schemas"]["MessageSent"]["properties"]
     assert list(fields) == ["message_id", "chat_id", "seq", "position", "sent_at", "token", "duplicate"]
     assert "409" in operations["post", "/v1/chats"]["responses"]
+    delete = operations["delete", "/v1/chats/{chat_id}/messages/{seq}"]
+    assert {"200", "404"} <= set(delete["responses"])
+    assert {p["name"]: p["schema"].get("type") for p in delete["parameters"]}["seq"] == "integer"

@@ -12,7 +12,7 @@ from schemas.errors import LogCorrupt, Reason, UnknownType
 from schemas.log import EMPTY, Verdict, after, judge, read_stamp
 from services.ops.fold import LogFold
 from services.ops.scratch import open_scratch
-from services.ops.tables import CHATS, MESSAGES, OUTCOMES, PARTICIPANTS, Row, Table
+from services.ops.tables import CHATS, DELETED_BLOCKS, MESSAGES, OUTCOMES, PARTICIPANTS, Row, Table
 from tests.support.chat_log import ANNA, BEN, CARL, DORA, ChatLog
 
 
@@ -115,6 +115,25 @@ def test_cursors_move_apart_and_own_messages_above_the_read_cursor_are_counted(l
     assert rows(log, CHATS, "last_seq", "last_position") == [(5, 8)]
 
 
+def test_a_deleted_message_keeps_its_place_and_is_counted_where_it_lies(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [BEN])
+    for n in range(1, 301):
+        log.send(chat, BEN if n % 2 else ANNA, "text", metadata={"n": n}, media_urls=["https://example.org"])
+    gone = [log.delete(chat, ANNA, seq) for seq in (1, 255, 256, 300)]
+    assert rows(log, MESSAGES, "message_text", "media_urls", "metadata", "deleted_at", "changed_position")[0] == (
+        None, "[]", None, gone[0].at_ms * 1000, gone[0].position,
+    )  # fmt: skip
+    assert rows(log, CHATS, "last_seq", "last_position", "deleted_total") == [(300, 305, 4)]
+    assert rows(log, PARTICIPANTS, "user_id", "own_live_after_read") == [(ANNA, 148), (BEN, 148)]
+    assert rows(log, DELETED_BLOCKS, "span", "block", "deleted", "places") == [
+        (1_048_576, 0, 4, None),
+        (256, 0, 2, "01" + "0" * 253 + "1"),
+        (256, 1, 2, "1" + "0" * 43 + "1" + "0" * 211),
+        (4_096, 0, 4, None),
+        (65_536, 0, 4, None),
+    ]
+
+
 def test_who_leaves_keeps_the_row_and_who_joins_again_starts_at_the_end(log: ChatLog) -> None:
     chat = log.create(ANNA, "ops", [BEN])
     log.send(chat, BEN)
@@ -157,7 +176,7 @@ def test_outcomes_past_their_keep_time_are_left_out(log: ChatLog) -> None:
         assert [row[1] for row in fold.group(OUTCOMES, 0, sent.at_ms * 1000)] == [2]
 
 
-@pytest.mark.parametrize("what", ["message", "mark", "leaving", "reply", "chat"])
+@pytest.mark.parametrize("what", ["message", "mark", "leaving", "reply", "deletion", "deletion again", "chat"])
 def test_a_log_that_contradicts_itself_is_corrupt(log: ChatLog, what: str) -> None:
     chat = log.create(ANNA, "ops", [BEN])
     log.send(chat, ANNA)
@@ -170,6 +189,11 @@ def test_a_log_that_contradicts_itself_is_corrupt(log: ChatLog, what: str) -> No
             log.remove(chat, ANNA, CARL)
         case "reply":
             log.send(chat, ANNA, reply_to_message_id=chat)
+        case "deletion":
+            log.delete(chat, ANNA, 2)
+        case "deletion again":
+            log.delete(chat, ANNA, 1)
+            log.delete(chat, ANNA, 1)
         case "chat":
             log.create(ANNA, "ops")
     with pytest.raises(LogCorrupt):

@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from schemas import ids
-from schemas.bodies import ChatCreate, CommandType, Mark, MemberAdd, MessageSend
+from schemas.bodies import ChatCreate, CommandType, Mark, MemberAdd, MessageDelete, MessageSend
 from schemas.encoding import encode_outcome, event_source, read_command
 from schemas.errors import Reason
 from schemas.events import EventType, Outcome, encode_unchanged
@@ -379,6 +379,37 @@ def opening_of_another_type(log: ChatLog) -> None:
     log.accept(command, stamp=Stamp(log.term + 1, 0, -1))
 
 
+def deleted_by_a_member_who_did_not_write_it(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [BEN, CARL])
+    log.send(chat, CARL)
+    log.delete(chat, BEN, 1)
+
+
+def deleted_by_the_other_side(log: ChatLog) -> None:
+    chat = log.create_direct(ANNA, BEN)
+    log.send(chat, ANNA)
+    log.delete(chat, BEN, 1)
+
+
+def deleted_twice(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [BEN])
+    log.send(chat, BEN)
+    log.delete(chat, BEN, 1)
+    log.delete(chat, ANNA, 1)
+
+
+def deleted_before_it_was_sent(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops")
+    log.send(chat, ANNA)
+    log.delete(chat, ANNA, 2)
+
+
+def a_deletion_with_a_seq(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops")
+    log.send(chat, ANNA)
+    log.accept(log.command(CommandType.MESSAGE_DELETE, chat, ANNA, MessageDelete(seq=1)), seq=1)
+
+
 def opened_for_other_partitions(log: ChatLog) -> None:
     log.open(partitions=8)
 
@@ -420,6 +451,11 @@ VIOLATIONS: list[tuple[Callable[[ChatLog], None], str]] = [
     (member_added_twice, "membership"),
     (stranger_removed, "membership"),
     (reply_to_another_chat, "unknown_message"),
+    (deleted_by_a_member_who_did_not_write_it, "forbidden"),
+    (deleted_by_the_other_side, "forbidden"),
+    (deleted_twice, "deleted_twice"),
+    (deleted_before_it_was_sent, "unknown_message"),
+    (a_deletion_with_a_seq, "seq"),
     (refused_as_unknown_though_a_member, "rejected"),
     (refused_as_former_though_present, "rejected"),
     (refused_as_existing_though_new, "rejected"),

@@ -13,6 +13,7 @@ from schemas.encoding import read_outcome
 from schemas.errors import LogCorrupt, Reason, UnknownType
 from schemas.ids import ChatId, MessageId, UserId
 from schemas.log import read_stamp
+from services.projector.deletions import SPANS, blocks_deleted
 from services.projector.events import Event, decode_event, instant
 from services.projector.rows import Known, Root, Wanted, changes_of, wanted
 from services.projector.tables import Changes, ParticipantJoined, ParticipantMoved
@@ -175,6 +176,71 @@ def test_a_reply_to_what_is_not_in_the_chat_is_a_corrupt_log() -> None:
     elsewhere = Known(roots={MessageId(first.id): Root(ChatId("another"), 1)})
     with pytest.raises(LogCorrupt, match="not in that chat"):
         rows(s.events(start), elsewhere)
+
+
+def test_a_deletion_of_an_older_message_leaves_what_it_was_to_its_sender_to_the_database() -> None:
+    s = Logged()
+    s.log.send(s.chat, BEN)
+    start = len(s.log.events)
+    gone = s.log.delete(s.chat, ANNA, 1)
+    changes = rows(s.events(start))
+    assert [tuple(row) for row in changes.messages_deleted] == [(s.chat, 1, instant(gone.at_ms), gone.position)]
+    assert [tuple(row) for row in changes.chats_deleted] == [(s.chat, 1)]
+    assert not changes.participants_moved
+    (chat,) = changes.chats_moved
+    assert (chat.last_seq, chat.last_position) == (None, gone.position)
+
+
+def test_a_message_that_its_batch_deletes_is_written_deleted_and_counts_for_nobody() -> None:
+    s = Logged()
+    start = len(s.log.events)
+    s.log.send(s.chat, BEN, "secret", media_urls=["https://a.example/x"], metadata={"k": 1})
+    s.log.send(s.chat, BEN, "stays")
+    gone = s.log.delete(s.chat, BEN, 1)
+    changes = rows(s.events(start))
+    first, second = changes.messages
+    assert (first.message_text, first.media_urls, first.metadata) == (None, [], None)
+    assert (first.deleted_at, first.position, first.changed_position) == (instant(gone.at_ms), 2, gone.position)
+    assert (second.message_text, second.deleted_at) == ("stays", None)
+    assert moved(changes, BEN).own_in_batch == 1
+    assert not changes.messages_deleted
+    assert [tuple(row) for row in changes.chats_deleted] == [(s.chat, 1)]
+
+
+def test_a_deleted_root_keeps_its_replies_and_has_changed_at_the_later_of_both() -> None:
+    s = Logged()
+    first = s.log.send(s.chat, ANNA)
+    second = s.log.send(s.chat, ANNA)
+    s.log.delete(s.chat, ANNA, 1)
+    reply = s.log.send(s.chat, BEN, reply_to_message_id=first.id)
+    s.log.send(s.chat, BEN, reply_to_message_id=second.id)
+    gone = s.log.delete(s.chat, ANNA, 2)
+    messages = rows(s.events()).messages
+    assert [(m.reply_count, m.changed_position) for m in messages[:2]] == [(1, reply.position), (1, gone.position)]
+
+
+def test_a_message_that_is_deleted_twice_is_a_corrupt_log() -> None:
+    s = Logged()
+    s.log.send(s.chat, ANNA)
+    s.log.delete(s.chat, ANNA, 1)
+    s.log.delete(s.chat, ANNA, 1)
+    with pytest.raises(LogCorrupt, match="deleted twice"):
+        rows(s.events())
+
+
+def test_deletions_are_counted_once_in_a_block_of_every_span() -> None:
+    chat, other = ChatId("a"), ChatId("b")
+    found = blocks_deleted([(chat, 1), (chat, 255), (chat, 256), (chat, 70_000), (other, 1)])
+    assert {(row.span, row.block): row.deleted for row in found if row.chat_id == chat} == {
+        (256, 0): 2, (256, 1): 1, (256, 273): 1,
+        (4_096, 0): 3, (4_096, 17): 1,
+        (65_536, 0): 3, (65_536, 1): 1,
+        (1_048_576, 0): 4,
+    }  # fmt: skip
+    places = {(row.chat_id, row.span, row.block): row.places for row in found}
+    assert places[chat, 256, 0] == "01" + "0" * 253 + "1"
+    assert places[chat, 4_096, 0] is None
+    assert [row.span for row in found if row.chat_id == other] == list(SPANS)
 
 
 def test_each_kind_of_outcome_has_a_row_that_says_what_became_of_the_command() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from schemas import ids
-from schemas.bodies import Body, ChatCreate, Mark, MemberAdd, MemberRemove, MessageSend, canonical_body
+from schemas.bodies import Body, ChatCreate, Mark, MemberAdd, MemberRemove, MessageDelete, MessageSend, canonical_body
 from schemas.encoding import Command, ReplyTo
 from schemas.ids import UserId
 from schemas.log import Head
@@ -40,6 +40,10 @@ actions = st.one_of(
     st.tuples(
         st.just("message.send.v1"), st.builds(MessageSend, text=st.sampled_from(["x", "y"])), chats, users,
         st.sampled_from([f"k{i}" for i in range(6)]),
+    ),
+    st.tuples(
+        st.just("message.delete.v1"), st.builds(MessageDelete, seq=st.integers(1, 6)), chats, users,
+        st.sampled_from([f"d{i}" for i in range(6)]),
     ),
     st.tuples(st.just("read.mark.v1"), st.builds(Mark, up_to_seq=st.integers(0, 6)), chats, users, st.just("")),
     st.tuples(
@@ -71,10 +75,10 @@ def _commands(drawn: list[tuple[str, Body, int, int, str]]) -> list[Command]:
     ]
 
 
-def _run(commands: list[Command], cuts: list[int], *, overlap: bool) -> list[object]:
+def _run(commands: list[Command], cuts: list[int], *, overlap: bool, records_per_write: int = 1_000) -> list[object]:
     """Decides in batches of the given sizes; with `overlap` each one is decided before the one before is applied."""
     with tempfile.TemporaryDirectory() as folder:
-        store = RocksStore(Path(folder) / "s", "topic")
+        store = RocksStore(Path(folder) / "s", "topic", records_per_write=records_per_write)
         store.apply(Changes(), OPEN)
         waiting, sizes = deque(commands), iter(cuts)
         records: list[object] = []
@@ -113,14 +117,14 @@ def _apply(store: RocksStore, batch: Batch) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(actions, max_size=40), st.lists(st.integers(1, 7), max_size=30))
+@given(st.lists(actions, max_size=40), st.lists(st.integers(1, 7), max_size=30), st.sampled_from([1, 5, 1_000]))
 def test_any_cut_into_batches_and_any_overlap_gives_the_same_outcomes(
-    drawn: list[tuple[str, Body, int, int, str]], cuts: list[int]
+    drawn: list[tuple[str, Body, int, int, str]], cuts: list[int], records_per_write: int
 ) -> None:
     commands = _commands(drawn)
     one_by_one = _run(commands, [1] * len(commands), overlap=False)
-    assert _run(commands, cuts, overlap=False) == one_by_one
-    assert _run(commands, cuts, overlap=True) == one_by_one
+    assert _run(commands, cuts, overlap=False, records_per_write=records_per_write) == one_by_one
+    assert _run(commands, cuts, overlap=True, records_per_write=records_per_write) == one_by_one
 
 
 def test_an_append_is_closed_before_it_outgrows_a_record_batch(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from schemas.bodies import (
     Mark,
     MemberAdd,
     MemberRemove,
+    MessageDelete,
     MessageSend,
     canonical_body,
 )
@@ -24,7 +25,7 @@ from schemas.events import OutcomeKind
 from schemas.ids import ChatId, CommandId, UserId
 from services.sequencer.decide import Decision, decide
 from services.sequencer.evolve import evolve
-from services.sequencer.state import Chat, CommandKey, Member, MemberKey, Overlay, Remembered
+from services.sequencer.state import Chat, CommandKey, Member, MemberKey, MessageKey, Overlay, Remembered
 
 ANNA, BEN, CARL, DORA = (UserId(f"{n}1111111-1111-4111-8111-111111111111") for n in "abcd")
 
@@ -39,6 +40,12 @@ class Nothing:
         return None
 
     def remembered(self, key: CommandKey) -> Remembered | None:
+        return None
+
+    def author(self, chat_id: ChatId, seq: int) -> UserId | None:
+        return None
+
+    def deleted(self, key: MessageKey) -> int | None:
         return None
 
 
@@ -80,6 +87,9 @@ class Room:
 
     def send(self, text: str = "x", *, by: UserId = ANNA, key: str | None = None, **more: object) -> Decision:
         return self("message.send.v1", MessageSend(text=text, **more), by=by, key=key)  # type: ignore[arg-type]
+
+    def delete(self, seq: int, *, by: UserId = ANNA, key: str | None = None) -> Decision:
+        return self("message.delete.v1", MessageDelete(seq=seq), by=by, key=key)
 
 
 def test_messages_get_dense_seqs_and_every_accepted_outcome_a_position() -> None:
@@ -261,6 +271,83 @@ def test_a_reply_names_a_message_of_the_same_chat() -> None:
     assert room.send(reply_to_message_id=creation).reason is Reason.UNKNOWN_MESSAGE, "a chat is no message"
     other = ids.command_id(ids.group_chat_id(BEN, "other"), BEN, "m")
     assert room.send(reply_to_message_id=other).reason is Reason.UNKNOWN_MESSAGE
+
+
+def test_a_message_is_deleted_by_its_author_and_in_a_group_by_owners_and_admins() -> None:
+    room = Room()
+    room("member.add.v1", MemberAdd(user_id=CARL, role="admin"))
+    room("member.add.v1", MemberAdd(user_id=DORA, role="member"))
+    for who in (ANNA, BEN, BEN, BEN, DORA):
+        room.send(by=who)
+    assert room.delete(1, by=BEN).reason is Reason.FORBIDDEN, "the owner's"
+    assert room.delete(5, by=BEN).reason is Reason.FORBIDDEN, "another member's"
+    assert [room.delete(seq, by=who).reason for seq, who in ((2, BEN), (3, CARL), (4, ANNA), (1, CARL))] == [None] * 4
+
+
+def test_in_a_direct_chat_nobody_deletes_what_the_other_wrote_though_both_own_it() -> None:
+    room = Room("direct")
+    room.send(by=ANNA)
+    room.send(by=BEN)
+    assert [room.delete(1, by=BEN).reason, room.delete(2, by=ANNA).reason] == [Reason.FORBIDDEN] * 2
+    assert [room.delete(1, by=ANNA).reason, room.delete(2, by=BEN).reason] == [None] * 2
+
+
+def test_a_deletion_takes_a_position_and_no_seq() -> None:
+    room = Room()
+    room.send()
+    deleted = room.delete(1)
+    assert (deleted.outcome.type, deleted.outcome.seq, deleted.outcome.position) == ("message.deleted.v1", None, 3)
+    assert (deleted.seq, deleted.position) == (None, 3)
+    assert room.send().outcome.seq == 2
+
+
+def test_what_is_deleted_already_is_unchanged_and_its_position_is_that_of_the_deletion() -> None:
+    room = Room()
+    room.send(by=BEN)
+    first = room.delete(1, by=BEN, key="k")
+    room.send()
+    again = room.delete(1)
+    assert (again.outcome.kind, again.position) == (OutcomeKind.UNCHANGED, first.position)
+    assert room.delete(1, by=BEN, key="k").outcome.kind is OutcomeKind.DUPLICATE
+    room("member.add.v1", MemberAdd(user_id=CARL, role="member"))
+    assert room.delete(1, by=CARL).reason is Reason.FORBIDDEN, "who may not delete it is not told that it is deleted"
+
+
+def test_a_seq_that_the_chat_has_not_reached_is_an_unknown_message_to_everybody() -> None:
+    room = Room()
+    room.send()
+    assert room.delete(2).reason is Reason.UNKNOWN_MESSAGE
+    assert room.delete(2, by=BEN).reason is Reason.UNKNOWN_MESSAGE
+    assert room.delete(0).reason is Reason.INVALID
+    assert room.delete(1, by=DORA).reason is Reason.UNKNOWN_CHAT
+    room("member.remove.v1", MemberRemove(user_id=BEN))
+    assert room.delete(1, by=BEN).reason is Reason.NOT_MEMBER
+
+
+def test_who_left_and_joined_again_deletes_what_they_wrote_before() -> None:
+    room = Room()
+    room.send(by=BEN)
+    room("member.remove.v1", MemberRemove(user_id=BEN))
+    room("member.add.v1", MemberAdd(user_id=BEN, role="member"))
+    assert room.delete(1, by=BEN).reason is None
+
+
+def test_a_deleted_message_can_be_replied_to() -> None:
+    room = Room()
+    message = room.send(key="m")
+    room.delete(1)
+    assert message.outcome.command_id is not None
+    assert room.send(reply_to_message_id=message.outcome.command_id).outcome.seq == 2
+
+
+def test_evolve_refuses_a_deletion_that_cannot_follow() -> None:
+    room = Room()
+    room.send()
+    deleted = room.delete(1).outcome
+    with pytest.raises(LogCorrupt, match="deleted twice"):
+        evolve(room.view, replace(deleted, position=4), room.view.changes)
+    with pytest.raises(LogCorrupt, match="message 9 of chat"):
+        evolve(room.view, replace(deleted, position=5, body=b'{"seq":9}'), room.view.changes)
 
 
 def test_evolve_refuses_an_outcome_that_cannot_follow() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,9 +25,17 @@ def _id(number: int) -> str:
     return f"00000000-0000-5000-8000-{number:012x}"
 
 
+def _sender(number: int) -> UserId:
+    return UserId(_id(number % 4))
+
+
 def _change(number: int, chat: ChatId = CHAT) -> Changes:
     """As the chat's message of that number makes it."""
+    senders: defaultdict[ChatId, list[UserId]] = defaultdict(list)
+    senders[chat].append(_sender(number))
     return Changes(
+        senders=senders,
+        deleted={(chat, number - 1): number} if number % 3 == 0 else {},
         chats={chat: Chat(kind="group", last_seq=number, last_position=number, members=1, owners=1)},
         members={(chat, USER): Member(role="owner", present=True, joined_seq=0, read_seq=number, delivered_seq=0)},
         remembered={command_key(chat, CommandId(_id(number))): keep(bytes(16), number, number, 1)},
@@ -58,6 +67,11 @@ def _assert_stands_at(store: RocksStore, number: int, last: int) -> None:
     assert (chat.last_seq if chat else 0, member.read_seq if member else 0) == (number, number)
     kept = [n for n in range(1, last + 1) if view.remembered(command_key(CHAT, CommandId(_id(n)))) is not None]
     assert kept == list(range(1, number + 1))
+    assert [view.author(CHAT, n) for n in range(1, last + 1)] == [
+        _sender(n) if n <= number else None for n in range(1, last + 1)
+    ]
+    deleted = {n: position for n in range(1, last + 1) if (position := view.deleted((CHAT, n))) is not None}
+    assert deleted == {n - 1: n for n in range(3, number + 1, 3)}
 
 
 def test_a_crash_leaves_the_state_of_the_last_write_whole(tmp_path: Path, store: RocksStore) -> None:
@@ -96,6 +110,22 @@ def test_what_is_gathered_is_gone_with_a_wipe(store: RocksStore) -> None:
     _assert_stands_at(store, 0, 2)
     store.write_out()
     _assert_stands_at(store, 0, 2)
+
+
+def test_the_author_of_a_message_is_found_in_whatever_run_it_was_written(store: RocksStore) -> None:
+    """Also beside another chat's, whose entries lie next to it."""
+    other = ChatId(CHAT[:-1] + "c")
+    for number in range(1, 38):
+        store.apply(_change(number), _position(number))
+        if number % 7 == 0:
+            store.write_out()
+    store.apply(_change(1, other), _position(38))
+    store.write_out()
+    view = store.load([], [], [])
+    assert [view.author(CHAT, n) for n in range(1, 38)] == [_sender(n) for n in range(1, 38)]
+    assert [view.author(other, n) for n in (1, 2)] == [_sender(1), None]
+    assert view.author(CHAT, 38) is None
+    assert view.author(ChatId(CHAT[:-1] + "0"), 5) is None
 
 
 def test_what_is_not_written_is_seen_though_memory_forgot_it(

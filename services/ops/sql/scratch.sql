@@ -21,6 +21,10 @@ CREATE TABLE chat_messages (
 CREATE UNIQUE INDEX by_place ON chat_messages (chat_id, seq);
 CREATE UNIQUE INDEX by_id ON chat_messages (message_id);
 CREATE INDEX by_sender ON chat_messages (chat_id, sender_id, seq);
+CREATE TABLE deleted_blocks (
+    chat_id TEXT, span INTEGER, block INTEGER, deleted INTEGER, places TEXT,
+    PRIMARY KEY (chat_id, span, block)
+) WITHOUT ROWID;
 CREATE TABLE outcomes (
     partition INTEGER, "index" INTEGER PRIMARY KEY, command_id TEXT, sender_id TEXT, type TEXT, outcome TEXT,
     reason TEXT, seq INTEGER, position INTEGER, at INTEGER
@@ -72,6 +76,11 @@ SELECT coalesce(root_seq, seq) FROM chat_messages WHERE message_id = :reply_to A
 UPDATE chat_messages SET reply_count = reply_count + 1, changed_position = :position
 WHERE chat_id = :chat AND seq = :root_seq;
 
+-- name: delete_message
+UPDATE chat_messages SET message_text = NULL, media_urls = '[]', metadata = NULL, deleted_at = :at,
+    changed_position = :position
+WHERE chat_id = :chat AND seq = :seq AND deleted_at IS NULL;
+
 -- name: add_outcome
 INSERT INTO outcomes VALUES (
     :partition, :index, :command_id, :sender, :type, :outcome, :reason, :seq, :position, :at
@@ -85,6 +94,22 @@ UPDATE chat_participants SET own_live_after_read = (
         AND m.seq > chat_participants.read_seq AND m.deleted_at IS NULL
 );
 
+-- name: count_deleted_places
+-- Every deleted message at its place in its block of 256 seqs; `bits` writes the text (scratch.py).
+INSERT INTO deleted_blocks
+SELECT chat_id, 256, seq / 256, count(*), bits(seq % 256) FROM chat_messages WHERE deleted_at IS NOT NULL
+GROUP BY chat_id, seq / 256;
+
+-- name: count_deleted_blocks
+INSERT INTO deleted_blocks
+SELECT chat_id, :span, block / (:span / 256), sum(deleted), NULL FROM deleted_blocks WHERE span = 256
+GROUP BY chat_id, block / (:span / 256);
+
+-- name: count_deleted
+UPDATE chats SET deleted_total = (
+    SELECT count(*) FROM chat_messages AS m WHERE m.chat_id = chats.chat_id AND m.deleted_at IS NOT NULL
+) WHERE chat_id IN (SELECT chat_id FROM deleted_blocks);
+
 -- name: all_chats
 SELECT * FROM chats;
 
@@ -93,6 +118,9 @@ SELECT * FROM chat_participants;
 
 -- name: all_chat_messages
 SELECT * FROM chat_messages;
+
+-- name: all_deleted_blocks
+SELECT * FROM deleted_blocks;
 
 -- name: all_outcomes
 SELECT * FROM outcomes WHERE at >= :since;
@@ -106,6 +134,9 @@ SELECT * FROM chat_participants WHERE chat_id = :group ORDER BY user_id;
 -- name: group_chat_messages
 SELECT * FROM chat_messages WHERE chat_id = :group ORDER BY seq;
 
+-- name: group_deleted_blocks
+SELECT * FROM deleted_blocks WHERE chat_id = :group ORDER BY span, block;
+
 -- name: group_outcomes
 SELECT * FROM outcomes WHERE partition = :group AND at >= :since ORDER BY "index";
 
@@ -114,9 +145,22 @@ SELECT * FROM outcomes WHERE partition = :group AND at >= :since ORDER BY "index
 CREATE TABLE accepted (
     command_id TEXT PRIMARY KEY, digest BLOB, chat_id TEXT, seq INTEGER, position INTEGER, at_ms INTEGER
 ) WITHOUT ROWID;
+-- And of every message: who may delete it is told by who sent it.
+CREATE TABLE messages (
+    chat_id TEXT, seq INTEGER, sender_id TEXT, deleted INTEGER, PRIMARY KEY (chat_id, seq)
+) WITHOUT ROWID;
 
 -- name: remember_accepted
 INSERT INTO accepted VALUES (:command_id, :digest, :chat, :seq, :position, :at_ms) ON CONFLICT DO NOTHING;
+
+-- name: remember_message
+INSERT OR IGNORE INTO messages VALUES (:chat, :seq, :sender, 0);
+
+-- name: remember_deleted
+UPDATE messages SET deleted = 1 WHERE chat_id = :chat AND seq = :seq;
+
+-- name: recall_message
+SELECT sender_id, deleted FROM messages WHERE chat_id = :chat AND seq = :seq;
 
 -- name: recall_accepted
 SELECT digest, chat_id, seq, position, at_ms FROM accepted WHERE command_id = :command_id;

@@ -78,6 +78,14 @@ SELECT m.chat_id::text, m.seq, m.message_id::text, m.sender_id::text, m.message_
     m.position, m.changed_position
 FROM {schema}.chat_messages AS m WHERE m.chat_id = %(group)s ORDER BY m.seq;
 
+-- name: all_deleted_blocks
+SELECT b.chat_id::text, b.span, b.block, b.deleted, b.places::text
+FROM {schema}.deleted_blocks AS b;
+
+-- name: group_deleted_blocks
+SELECT b.chat_id::text, b.span, b.block, b.deleted, b.places::text
+FROM {schema}.deleted_blocks AS b WHERE b.chat_id = %(group)s ORDER BY b.span, b.block;
+
 -- name: all_outcomes
 SELECT o.partition, o.index, o.command_id::text, o.sender_id::text, o.type, o.outcome, o.reason, o.seq, o.position,
     (extract(epoch FROM o.at) * 1000000)::bigint

@@ -111,10 +111,59 @@ FROM unnest(%(chat_id)s::uuid[], %(seq)s::bigint[], %(replies)s::bigint[], %(cha
     ) AS found
 WHERE c.ctid = found.ctid;
 
+-- The next four run only where a batch deletes messages, behind everything above.
+
+-- name: own_deleted
+-- Of the messages from before the batch that it deletes, those above their sender's cursor, as the batch leaves it, are
+-- no longer among the sender's live ones. They were when the batch began: `participants_moved` has counted them. A
+-- sender may have left, or have joined again behind them.
+UPDATE {schema}.chat_participants p
+SET own_live_after_read = p.own_live_after_read - own.deleted
+FROM (
+    SELECT sender.ctid, count(*) AS deleted
+    FROM unnest(%(chat_id)s::uuid[], %(seq)s::bigint[]) AS d (chat_id, seq)
+        CROSS JOIN LATERAL (
+            SELECT sender_id FROM {schema}.chat_messages WHERE chat_id = d.chat_id AND seq = d.seq OFFSET 0
+        ) AS message
+        CROSS JOIN LATERAL (
+            SELECT ctid, read_seq FROM {schema}.chat_participants
+            WHERE chat_id = d.chat_id AND user_id = message.sender_id OFFSET 0
+        ) AS sender
+    WHERE d.seq > sender.read_seq
+    GROUP BY sender.ctid
+) AS own
+WHERE p.ctid = own.ctid;
+
+-- name: messages_deleted
+-- A reply of the same batch may have changed the row later.
+UPDATE {schema}.chat_messages c
+SET message_text = NULL, media_urls = '{}', metadata = NULL, deleted_at = m.deleted_at,
+    changed_position = greatest(c.changed_position, m.changed_position)
+FROM unnest(%(chat_id)s::uuid[], %(seq)s::bigint[], %(deleted_at)s::timestamptz[], %(changed_position)s::bigint[])
+        AS m (chat_id, seq, deleted_at, changed_position)
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM {schema}.chat_messages
+        WHERE chat_id = m.chat_id AND seq = m.seq AND deleted_at IS NULL OFFSET 0
+    ) AS found
+WHERE c.ctid = found.ctid;
+
+-- name: chats_deleted
+UPDATE {schema}.chats c
+SET deleted_total = c.deleted_total + m.deleted
+FROM unnest(%(chat_id)s::uuid[], %(deleted)s::bigint[]) AS m (chat_id, deleted)
+WHERE c.chat_id = m.chat_id;
+
+-- name: blocks_deleted
+INSERT INTO {schema}.deleted_blocks AS b (chat_id, span, block, deleted, places)
+SELECT * FROM unnest(
+    %(chat_id)s::uuid[], %(span)s::integer[], %(block)s::bigint[], %(deleted)s::integer[], %(places)s::bit(256)[])
+ON CONFLICT (chat_id, span, block) DO UPDATE SET
+    deleted = b.deleted + excluded.deleted, places = b.places | excluded.places;
+
 -- name: copy_messages
 COPY {schema}.chat_messages
     (chat_id, seq, message_id, sender_id, message_text, client_generated_id, reply_to_message_id, root_seq,
-     reply_count, media_urls, metadata, sent_at, original_sent_at, position, changed_position)
+     reply_count, media_urls, metadata, sent_at, original_sent_at, deleted_at, position, changed_position)
 FROM STDIN (FORMAT BINARY);
 
 -- name: copy_outcomes
@@ -124,8 +173,8 @@ FROM STDIN (FORMAT BINARY);
 -- name: insert_message
 INSERT INTO {schema}.chat_messages
     (chat_id, seq, message_id, sender_id, message_text, client_generated_id, reply_to_message_id, root_seq,
-     reply_count, media_urls, metadata, sent_at, original_sent_at, position, changed_position)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
+     reply_count, media_urls, metadata, sent_at, original_sent_at, deleted_at, position, changed_position)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
 
 -- name: insert_outcome
 INSERT INTO {schema}.outcomes (partition, index, command_id, sender_id, type, outcome, reason, seq, position, at)

@@ -13,4 +13,4 @@ LOCK TABLE {schema}.projection_positions IN SHARE ROW EXCLUSIVE MODE;
 SELECT partition, next_offset FROM {schema}.projection_positions;
 
 -- name: analyze
-ANALYZE {schema}.chats, {schema}.chat_participants, {schema}.chat_messages, {schema}.outcomes;
+ANALYZE {schema}.chats, {schema}.chat_participants, {schema}.chat_messages, {schema}.deleted_blocks, {schema}.outcomes;
