@@ -54,7 +54,7 @@ FORMAT: Final = 2
 KEPT_IN_MEMORY: Final = 20_000
 """Chats, and members, of one partition: each about 5 MB."""
 
-RECORDS_PER_WRITE: Final = 5_000
+RECORDS_PER_WRITE: Final = 10_000
 """Of the log, whose changes are gathered before RocksDB is written: what a SIGKILL leaves to be folded again, a tenth
 of a second's work."""
 
