@@ -149,20 +149,22 @@ async def test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one
     async with tables(database) as connection:
         for at in range(0, len(log.events), 97):
             await write_records(connection, 1, log.events[at : at + 97])
+        log.delete(chat, ANNA, 302)  # another of Ben's, in a batch of its own
+        await write_records(connection, 1, log.events[-1:])
         found = {}
         for user in (ANNA, BEN, CARL):
             row = await (await connection.execute("SELECT chat.get_unread_count(%s, %s)", [chat, user])).fetchone()
             found[user] = row and row[0]
-        assert found == {ANNA: 400 - 3, BEN: 100 - 2, CARL: 600 - 6}
+        assert found == {ANNA: 400 - 4, BEN: 100 - 2, CARL: 600 - 7}
         gone = await (
             await connection.execute(
                 "SELECT seq, message_text, media_urls, metadata, deleted_at IS NULL FROM chat.chat_messages"
                 " WHERE message_text IS NULL ORDER BY seq"
             )
         ).fetchall()
-        assert gone == [(seq, None, [], None, False) for seq in (2, 3, 303, 511, 512, 600)]
+        assert gone == [(seq, None, [], None, False) for seq in (2, 3, 302, 303, 511, 512, 600)]
         total = await (await connection.execute("SELECT deleted_total, last_seq FROM chat.chats")).fetchall()
-        assert total == [(6, 600)]
+        assert total == [(7, 600)]
 
 
 SEQS = st.one_of(

@@ -22,7 +22,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 TIMEOUT_S: Final = 240
 PROTOCOL: Final = "tests/integration/test_sequencer_protocol.py"
-BATCHES: Final = "tests/integration/test_projector_batches.py"
+TABLES: Final = "tests/integration/test_projector_tables.py"
 SNAPSHOTS: Final = "tests/integration/test_sequencer_snapshots.py"
 
 
@@ -233,35 +233,35 @@ MUTANTS: Final = (
         file="services/projector/sql/apply.sql",
         good="SET own_live_after_read = p.own_live_after_read - own.deleted\n",
         bad="SET own_live_after_read = p.own_live_after_read - 0 * own.deleted\n",
-        check=f"{BATCHES}::test_the_verifiers_own_fold_finds_the_rows_that_the_projector_wrote",
+        check=f"{TABLES}::test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once",
     ),
     Mutant(
         name="an own message below the cursor is taken from those above when it is deleted",
         file="services/projector/sql/apply.sql",
         good="    WHERE d.seq > sender.read_seq\n",
         bad="",
-        check=f"{BATCHES}::test_the_verifiers_own_fold_finds_the_rows_that_the_projector_wrote",
+        check=f"{TABLES}::test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once",
     ),
     Mutant(
         name="a message that its batch deletes stays among its sender's",
         file="services/projector/rows.py",
         good="[seq for seq in member.own_after_read if (chat_id, seq) not in here]",
         bad="list(member.own_after_read)",
-        check=f"{BATCHES}::test_any_cutting_of_a_history_into_batches_gives_the_same_tables",
+        check=f"{TABLES}::test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once",
     ),
     Mutant(
         name="a deletion is counted twice in the blocks that it had a place in",
         file="services/projector/sql/apply.sql",
         good="    deleted = b.deleted + excluded.deleted, places = b.places | excluded.places;\n",
         bad="    deleted = b.deleted + 2 * excluded.deleted, places = b.places | excluded.places;\n",
-        check=f"{BATCHES}::test_any_cutting_of_a_history_into_batches_gives_the_same_tables",
+        check=f"{TABLES}::test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once",
     ),
     Mutant(
         name="a block that begins where one of the next span does is left out",
         file="services/projector/sql/views.sql",
         good="AND b.block > in_seq / 4096 AND b.block < (in_seq / 65536 + 1) * 16)",
         bad="AND b.block > in_seq / 4096 AND b.block < in_seq / 65536 * 16 + 15)",
-        check="tests/integration/test_projector_tables.py::test_what_is_deleted_above_a_seq_is_what_counting_gives",
+        check=f"{TABLES}::test_unread_reads_a_handful_of_rows_beside_half_a_million_deleted_messages",
     ),
     Mutant(
         name="void records are projected",
