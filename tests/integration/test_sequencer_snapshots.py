@@ -114,11 +114,27 @@ async def _same_as_folded(scene: Scene, chat: Chat, state_dir: Path, tmp_path: P
         for store in (left, fresh):
             await fold(events, store, end=end, partitions=scene.partitions)
         assert left.position == fresh.position
-        assert dict(left.freeze().db.items()) == dict(fresh.freeze().db.items())
+        assert _content(left) == _content(fresh)
     finally:
         await events.close()
         left.close()
         fresh.close()
+
+
+def _content(store: RocksStore) -> dict[bytes, bytes]:
+    """All that RocksDB holds. The authors of messages one by one: how they stand together depends on when it was
+    written."""
+    content: dict[bytes, bytes] = {}
+    for key, value in store.freeze().db.items():
+        assert isinstance(key, bytes)
+        assert isinstance(value, bytes)
+        if key.startswith(b"a"):
+            first = int.from_bytes(key[-8:], "big")
+            for place in range(0, len(value), 16):
+                content[key[:-8] + (first + place // 16).to_bytes(8, "big")] = value[place : place + 16]
+        else:
+            content[key] = value
+    return content
 
 
 def test_a_writer_without_a_state_installs_a_snapshot_and_goes_on_as_if_it_had_folded(
