@@ -31,7 +31,7 @@ from services.sequencer.snapshots import (
     folder_of,
     manifests_to_keep,
 )
-from services.sequencer.store import FORMAT as STATE_FORMAT
+from services.sequencer.store_format import FORMAT as STATE_FORMAT
 
 log = structlog.get_logger(__name__)
 

@@ -35,8 +35,8 @@ from services.sequencer.snapshots import (
     manifests_to_keep,
     to_upload,
 )
-from services.sequencer.store import FORMAT as STATE_FORMAT
 from services.sequencer.store import RocksStore
+from services.sequencer.store_format import FORMAT as STATE_FORMAT
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,10 +28,8 @@ from rocksdict import (
     WriteOptions,
 )
 
-from schemas.bodies import ChatKind, Role
 from schemas.errors import LogCorrupt
-from schemas.ids import ChatId, UserId, uuid_bytes, uuid_text
-from schemas.log import Head
+from schemas.ids import ChatId, UserId
 from services.sequencer.errors import FilesMoved, StoreBroken
 from services.sequencer.ports import LogPosition
 from services.sequencer.state import (
@@ -47,9 +44,22 @@ from services.sequencer.state import (
     View,
     remembered_of,
 )
-
-FORMAT: Final = 2
-"""Of keys, values and of what `evolve` keeps. Another number in a folder means: wipe it and fold again."""
+from services.sequencer.store_format import (
+    FORMAT,
+    META,
+    author_in,
+    authors_key,
+    chat_key,
+    deleted_key,
+    member_key,
+    pack_chat,
+    pack_member,
+    pack_position,
+    pack_senders,
+    unpack_chat,
+    unpack_member,
+    unpack_position,
+)
 
 KEPT_IN_MEMORY: Final = 20_000
 """Chats, and members, of one partition: each about 5 MB."""
@@ -62,7 +72,6 @@ ENTRIES_PER_RECORD: Final = 2
 """That are gathered in the mean, before RocksDB is written for their number: a record that makes a chat of a thousand
 is a thousand entries, and the loop stands still while they are written."""
 
-_META: Final = b"!"
 _WORK: Final = (
     "num-immutable-mem-table",
     "mem-table-flush-pending",
@@ -73,10 +82,6 @@ _WORK: Final = (
 """RocksDB's counts of what its threads have to do and are at."""
 _NO_STATE: Final = (StoreBroken, OSError, ValueError, KeyError, TypeError)
 """What a folder may come to that holds no state of ours."""
-_CHAT: Final = struct.Struct(">BQQII")
-_MEMBER: Final = struct.Struct(">BBQQQ")
-_KINDS: Final[tuple[ChatKind, ...]] = ("group", "direct")
-_ROLES: Final[tuple[Role, ...]] = ("owner", "admin", "member")
 
 _shared_cache = Cache(64 * 1024 * 1024)
 """One block cache for all partitions of the process: its memory does not grow with their number."""
@@ -130,7 +135,7 @@ class RocksStore:
             if meta is None:
                 return
             if self._is_mine(meta):
-                self._position = self._written = _position(meta)
+                self._position = self._written = unpack_position(meta)
                 return
         except _NO_STATE:
             pass  # torn by a crash or a full disk: the log has it all
@@ -148,15 +153,15 @@ class RocksStore:
         db, gathered = self._open_db, self._gathered
         new_chats = list(set(chats).difference(self._chats).difference(gathered.chats))
         new_members = list(set(members).difference(self._members).difference(gathered.members))
-        keys: list[Any] = [_chat_key(c) for c in new_chats]
-        keys += [_member_key(m) for m in new_members]
+        keys: list[Any] = [chat_key(c) for c in new_chats]
+        keys += [member_key(m) for m in new_members]
         keys += remembered
         commands: dict[CommandKey, Kept | None] = {}
         if keys:
             values = iter(cast("list[bytes | None]", _sound(db.get, keys)))
             # In the order of the keys.
-            self._chats.update((c, _chat(raw)) for c, raw in zip(new_chats, values, strict=False))
-            self._members.update((m, _member(raw)) for m, raw in zip(new_members, values, strict=False))
+            self._chats.update((c, unpack_chat(raw)) for c, raw in zip(new_chats, values, strict=False))
+            self._members.update((m, unpack_member(raw)) for m, raw in zip(new_members, values, strict=False))
             commands.update(zip(remembered, cast("Iterator[Kept | None]", values), strict=True))
             for key in gathered.remembered.keys() & commands.keys():
                 commands[key] = gathered.remembered[key]
@@ -183,12 +188,12 @@ class RocksStore:
 
     def chat(self, chat_id: ChatId) -> Chat | None:
         if chat_id not in self._chats:
-            self._chats[chat_id] = self._gathered.chats.get(chat_id) or _chat(self._get(_chat_key(chat_id)))
+            self._chats[chat_id] = self._gathered.chats.get(chat_id) or unpack_chat(self._get(chat_key(chat_id)))
         return self._chats[chat_id]
 
     def member(self, key: MemberKey) -> Member | None:
         if key not in self._members:
-            self._members[key] = self._gathered.members.get(key) or _member(self._get(_member_key(key)))
+            self._members[key] = self._gathered.members.get(key) or unpack_member(self._get(member_key(key)))
         return self._members[key]
 
     def remembered(self, key: CommandKey) -> Remembered | None:
@@ -200,18 +205,12 @@ class RocksStore:
 
     def _stored_author(self, chat_id: ChatId, seq: int) -> UserId | None:
         run = _sound(self._open_db.iter)
-        _sound(run.seek_for_prev, _message_key(b"a", (chat_id, seq)))
-        if not run.valid():
-            return None
-        key, senders = cast("bytes", run.key()), cast("bytes", run.value())
-        at = 16 * (seq - int.from_bytes(key[-8:], "big"))
-        if key[:-8] != b"a" + uuid_bytes(chat_id) or at >= len(senders):
-            return None
-        return UserId(uuid_text(senders[at : at + 16]))
+        _sound(run.seek_for_prev, authors_key((chat_id, seq)))
+        return author_in(run.key(), run.value(), (chat_id, seq)) if run.valid() else None
 
     def deleted(self, key: MessageKey) -> int | None:
         position = self._gathered.deleted.get(key)
-        if position is None and (raw := self._get(_message_key(b"d", key))) is not None:
+        if position is None and (raw := self._get(deleted_key(key))) is not None:
             position = int.from_bytes(raw, "big")
         return position
 
@@ -224,18 +223,18 @@ class RocksStore:
         put = batch.put
         # In the order of the keys: RocksDB finds each place from the one before it (measured: 1.0 µs a key, not 1.7).
         for chat_id in sorted(gathered.chats):
-            put(_chat_key(chat_id), _pack_chat(gathered.chats[chat_id]))
-        for member_key, member in gathered.members.items():
-            put(_member_key(member_key), _pack_member(member))
+            put(chat_key(chat_id), pack_chat(gathered.chats[chat_id]))
+        for key, member in gathered.members.items():
+            put(member_key(key), pack_member(member))
         for command_key in sorted(gathered.remembered):
             put(command_key, gathered.remembered[command_key])
         for chat_id in sorted(gathered.senders):
             senders = gathered.senders[chat_id]
             first = gathered.chats[chat_id].last_seq - len(senders) + 1
-            put(_message_key(b"a", (chat_id, first)), _pack_senders(senders))
+            put(authors_key((chat_id, first)), pack_senders(senders))
         for message_key, position in gathered.deleted.items():
-            put(_message_key(b"d", message_key), position.to_bytes(8, "big"))
-        put(_META, _pack_meta(self._topic_id, self._position))
+            put(deleted_key(message_key), position.to_bytes(8, "big"))
+        put(META, pack_position(self._topic_id, self._position))
         # A crash before this line: the log has what was gathered and RocksDB does not; it is folded again. After it:
         # both agree.
         _sound(self._open_db.write, batch, self._write_options)
@@ -311,7 +310,7 @@ class RocksStore:
             folder.rename(self._folder)
             self._forget()
             self._open()
-            if self._is_mine(meta := self._meta()) and _position(meta) == position:
+            if self._is_mine(meta := self._meta()) and unpack_position(meta) == position:
                 self._stand_at(position)
                 shutil.rmtree(former, ignore_errors=True)
                 return True
@@ -340,7 +339,7 @@ class RocksStore:
         self._db = _sound(Rdict, str(self._folder), _options())
 
     def _meta(self) -> dict[str, object] | None:
-        raw = cast("bytes | None", _sound(self._open_db.get, _META))
+        raw = cast("bytes | None", _sound(self._open_db.get, META))
         return cast("dict[str, object]", json.loads(raw)) if raw is not None else None
 
     def _is_mine(self, meta: dict[str, object] | None) -> TypeGuard[dict[str, object]]:
@@ -422,86 +421,6 @@ class _Loaded:
 
     def deleted(self, key: MessageKey) -> int | None:
         return self._store.deleted(key)
-
-
-def _chat(raw: bytes | None) -> Chat | None:
-    if raw is None:
-        return None
-    kind, last_seq, last_position, members, owners = _CHAT.unpack(raw)
-    return Chat(kind=_KINDS[kind], last_seq=last_seq, last_position=last_position, members=members, owners=owners)
-
-
-def _member(raw: bytes | None) -> Member | None:
-    if raw is None:
-        return None
-    role, present, joined_seq, read_seq, delivered_seq = _MEMBER.unpack(raw)
-    return Member(
-        role=_ROLES[role],
-        present=bool(present),
-        joined_seq=joined_seq,
-        read_seq=read_seq,
-        delivered_seq=delivered_seq,
-    )
-
-
-# Keys begin with the chat, so that a chat's entries lie together: RocksDB stores shared beginnings once. That of a
-# command is its CommandKey, which begins with b"r". The authors of messages stand in runs, one for each chat and write:
-# b"a", the chat and the first seq, and then who sent that one, the next, and so on; a run's place is found from the key
-# at or before a seq. b"d", the chat and the seq is a message that was deleted, with the position of that.
-
-
-def _chat_key(chat_id: str) -> bytes:
-    return b"c" + uuid_bytes(chat_id)
-
-
-def _member_key(key: MemberKey) -> bytes:
-    return b"m" + uuid_bytes(key[0]) + uuid_bytes(key[1])
-
-
-def _message_key(kind: bytes, key: MessageKey) -> bytes:
-    chat_id, seq = key
-    return kind + uuid_bytes(chat_id) + seq.to_bytes(8, "big")
-
-
-def _pack_senders(senders: list[UserId]) -> bytes:
-    """16 bytes of each. Raises LogCorrupt. All at once: 0.05 µs for a message."""
-    try:
-        packed = bytes.fromhex("".join(senders).replace("-", ""))
-    except ValueError:
-        packed = b""
-    if len(packed) != 16 * len(senders):
-        raise LogCorrupt("a message whose sender is no UUID")
-    return packed
-
-
-def _pack_chat(chat: Chat) -> bytes:
-    return _CHAT.pack(_KINDS.index(chat.kind), chat.last_seq, chat.last_position, chat.members, chat.owners)
-
-
-def _pack_member(m: Member) -> bytes:
-    return _MEMBER.pack(_ROLES.index(m.role), m.present, m.joined_seq, m.read_seq, m.delivered_seq)
-
-
-def _pack_meta(topic_id: str, position: LogPosition) -> bytes:
-    head = position.head
-    return json.dumps(
-        {
-            "format": FORMAT,
-            "topic_id": topic_id,
-            "next_offset": position.next_offset,
-            "head": [head.term, head.index, head.command_offset, head.last_timestamp_ms],
-            "last_record": position.last_record.hex(),
-        }
-    ).encode()
-
-
-def _position(meta: dict[str, object]) -> LogPosition:
-    head = cast("list[int]", meta["head"])
-    return LogPosition(
-        next_offset=cast("int", meta["next_offset"]),
-        head=Head(*head),
-        last_record=bytes.fromhex(cast("str", meta["last_record"])),
-    )
 
 
 def _options() -> Options:

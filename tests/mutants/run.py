@@ -174,8 +174,9 @@ MUTANTS: Final = (
     Mutant(
         name="the position is not stored with the changes",
         file="services/sequencer/store.py",
-        good="        put(_META, _pack_meta(self._topic_id, self._position))\n",
-        bad="        if not gathered.remembered:\n            put(_META, _pack_meta(self._topic_id, self._position))\n",
+        good="        put(META, pack_position(self._topic_id, self._position))\n",
+        bad="        if not gathered.remembered:\n"
+        "            put(META, pack_position(self._topic_id, self._position))\n",
         check="tests/unit/test_sequencer_store.py::test_a_crash_leaves_the_state_of_the_last_write_whole",
     ),
     Mutant(

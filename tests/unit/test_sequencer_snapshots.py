@@ -36,7 +36,8 @@ from services.sequencer.snapshots import (
     to_upload,
 )
 from services.sequencer.state import Changes, CommandKey, Kept, keep
-from services.sequencer.store import FORMAT, Frozen, RocksStore
+from services.sequencer.store import Frozen, RocksStore
+from services.sequencer.store_format import FORMAT
 
 CHAT = ids.group_chat_id(UserId("a1111111-1111-4111-8111-111111111111"), "a")
 TOPIC = "pGb1QmZ-S_yk3Xw0aLq7bA"
