@@ -108,7 +108,7 @@ class BlockDeleted(NamedTuple):
 
     chat_id: ChatId
     span: int
-    """How many seqs it has: one of rows.SPANS."""
+    """How many seqs it has: one of deletions.SPANS."""
     block: int
     """Its first seq, divided by `span`."""
     deleted: int

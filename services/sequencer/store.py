@@ -231,7 +231,7 @@ class RocksStore:
         for chat_id in sorted(gathered.senders):
             senders = gathered.senders[chat_id]
             first = gathered.chats[chat_id].last_seq - len(senders) + 1
-            put(authors_key((chat_id, first)), pack_senders(senders))
+            put(authors_key((chat_id, first)), pack_senders(senders, (chat_id, first)))
         for message_key, position in gathered.deleted.items():
             put(deleted_key(message_key), position.to_bytes(8, "big"))
         put(META, pack_position(self._topic_id, self._position))

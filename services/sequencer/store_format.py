@@ -84,14 +84,16 @@ def author_in(run_key: bytes, senders: bytes, key: MessageKey) -> UserId | None:
     return UserId(uuid_text(senders[at : at + 16]))
 
 
-def pack_senders(senders: list[UserId]) -> bytes:
-    """16 bytes of each. Raises LogCorrupt. All at once: 0.05 µs for a message."""
+def pack_senders(senders: list[UserId], first: MessageKey) -> bytes:
+    """16 bytes of each, beginning with the sender of the message `first`. Raises LogCorrupt. All at once: 0.05 µs for a
+    message."""
     try:
         packed = bytes.fromhex("".join(senders).replace("-", ""))
     except ValueError:
         packed = b""
     if len(packed) != 16 * len(senders):
-        raise LogCorrupt("a message whose sender is no UUID")
+        chat_id, seq = first
+        raise LogCorrupt(f"chat {chat_id}: a sender of messages {seq} to {seq + len(senders) - 1} is no UUID")
     return packed
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.errors import LogCorrupt
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Head
 from services.sequencer import store as store_module
@@ -146,3 +147,12 @@ def test_what_is_not_written_is_seen_though_memory_forgot_it(
             assert member is not None
             assert (found.last_seq, member.read_seq) == (number, number)
             assert view.remembered(command_key(chat, CommandId(_id(number)))) is not None
+
+
+def test_a_sender_that_is_no_user_id_is_not_written_and_the_error_says_where(store: RocksStore) -> None:
+    """No writer of ours appends one; a log that holds one would leave a run in which every later author is wrong."""
+    change = _change(4)
+    change.senders[CHAT] += [USER, UserId("nobody"), USER]
+    store.apply(change, _position(4))
+    with pytest.raises(LogCorrupt, match=f"chat {CHAT}: a sender of messages 1 to 4"):
+        store.write_out()
