@@ -8,6 +8,7 @@ ARGS ?=
 WORKERS ?= 3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+COMPILED := schemas/_records.pyx schemas/_records.pxd services/sequencer/_sends.pyx
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --generate-hashes --quiet
@@ -52,17 +53,17 @@ lock: $(INSTALLED) ## Resolve pyproject.toml again into both lock files; version
 clean: ## Remove what make and the tools left here: .venv, caches, built files
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	rm -f schemas/_records.*.so
+	rm -f schemas/_records.*.so services/sequencer/_sends.*.so
 
 # Last and only when the whole installation stands is the stamp written: an interrupted one is done again.
 # What is compiled is made here too: a change of it is a new installation.
-$(INSTALLED): requirements.lock pyproject.toml hatch_build.py schemas/_records.pyx
+$(INSTALLED): requirements.lock pyproject.toml hatch_build.py $(COMPILED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Gapless needs Python 3.11 or newer, and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; \
 	  exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
-	@$(BIN)/python -c 'import schemas._records' 2>/dev/null || \
-	  echo "Nothing was compiled: no C compiler, or no Python headers. All works, reading and writing records slower." >&2
+	@$(BIN)/python -c 'import services.sequencer._sends' 2>/dev/null || \
+	  echo "Nothing was compiled: no C compiler, or no Python headers. All works, the sequencer and the projector slower." >&2
 	@touch $@

@@ -34,12 +34,13 @@ from benchmarks.ground import LOOK_EVERY_S, Ends, Ground, Log
 from benchmarks.machine import Machine, MachineWatch
 from benchmarks.processes import DEADLINE_S
 from schemas.encoding import Encoded
+from schemas.ids import CommandKey
 from schemas.log import Head
 from services.sequencer.ports import LogPosition
 from services.sequencer.snapshot_shop import SnapshotShop
 from services.sequencer.snapshot_taking import SnapshotTaker
 from services.sequencer.snapshots import decode_manifest
-from services.sequencer.state import Changes, CommandKey, keep
+from services.sequencer.state import Changes, keep
 from services.sequencer.store import Frozen, RocksStore
 
 BASELINE: Final = "folding the same log from offset 0, without a snapshot"

@@ -32,14 +32,12 @@ from benchmarks.conversations import loads_of, repeats_among
 from benchmarks.ground import Ground
 from benchmarks.machine import Machine, MachineWatch
 from schemas.encoding import Record, event_source
-from schemas.events import Outcome
-from schemas.log import Head, Stamp, after
+from schemas.events import EventType
+from schemas.log import Head
 from schemas.records import command_reader
 from services.runtime.collector import seldom_collected
 from services.runtime.kafka.batches import batches_in, new_outcome_batch
-from services.sequencer.batch import keys_of
-from services.sequencer.decide import decide
-from services.sequencer.evolve import evolve
+from services.sequencer.batch import Batch, decide_loaded, keys_of
 from services.sequencer.ports import LogPosition
 from services.sequencer.state import Overlay
 from services.sequencer.store import RocksStore
@@ -158,29 +156,21 @@ def _pass(log: Sequence[bytes], commands: int, repeats: int) -> dict[str, float]
             done("take apart")
             if not records:
                 break
-            batch = [read(record) for record in records]
+            waiting_ones = deque(read(records))
             done("read")
-            position = store.position
-            head, at_ms = position.head, max(position.head.last_timestamp_ms, time.time_ns() // 1_000_000)
-            view = Overlay(store.load(*keys_of(deque(batch), 1 << 30)))
+            at_ms, made = time.time_ns() // 1_000_000, new_outcome_batch()
+            loaded = store.load(*keys_of(waiting_ones, 1 << 30))
+            batch = Batch(head=store.position.head, view=Overlay(loaded), records=made)
             done("look up")
-            outcomes: list[Outcome] = []
-            for command in batch:
-                outcome = decide(view, command, at_ms).outcome
-                evolve(view, outcome, view.changes)
-                outcomes.append(outcome)
-            done("decide and evolve")
-            stamps = [Stamp(1, head.index + n, command.offset) for n, command in enumerate(batch, 1)]
-            made = new_outcome_batch()
-            for outcome, stamp in zip(outcomes, stamps, strict=True):
-                made.add(outcome, stamp, source)
+            decide_loaded(batch, waiting_ones, loaded, partition=0, source=source, at_ms=at_ms)
+            done("decide, evolve and encode")
             made._build()
-            done("encode and build")
-            next_offset = position.next_offset + len(batch)
-            store.apply(view.changes, LogPosition(next_offset=next_offset, head=after(head, stamps[-1], at_ms)))
+            done("build")
+            next_offset = store.position.next_offset + len(records)
+            store.apply(batch.changes, LogPosition(next_offset=next_offset, head=batch.head))
             done("write")
-            duplicates += sum([outcome.type == "command.duplicate.v1" for outcome in outcomes])
-            decided += len(batch)
+            duplicates += batch.outcomes.count(EventType.DUPLICATE)
+            decided += len(batch.outcomes)
             last_ns = time.thread_time_ns()
         store.close()
         done("write")

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Container, Iterator, Mapping
 
 from schemas import encoding
-from schemas.encoding import Command
+from schemas.encoding import Command, ReplyTo
 from schemas.events import Outcome
-from schemas.ids import ChatId, UserId
+from schemas.ids import ChatId, CommandId, CommandKey, UserId
 from schemas.log import Stamp
 
 class Record:
@@ -31,6 +31,18 @@ class Records:
     def __iter__(self) -> Iterator[Record]: ...
     def __next__(self) -> Record: ...
 
+class ScannedSend:
+    record: Record
+    chat_id: ChatId
+    sender_id: UserId
+    command_key: CommandKey
+    reply_to: ReplyTo | None
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def command_id(self) -> CommandId: ...
+    def command(self) -> Command: ...
+
 class CommandScanner:
     def __init__(
         self,
@@ -40,7 +52,7 @@ class CommandScanner:
         marks: Container[str],
         otherwise: Callable[[encoding.Record], Command],
     ) -> None: ...
-    def read(self, record: object) -> Command: ...
+    def read(self, records: list[encoding.Record]) -> list[Command | ScannedSend]: ...
 
 class OutcomeScanner:
     def stamp(self, any_record: object) -> Stamp | None: ...
@@ -56,4 +68,4 @@ class OutcomeWriter:
     def written_bytes(self) -> bytes: ...
     def add(self, outcome: Outcome, stamp: Stamp, source: bytes) -> None: ...
 
-def command_key(chat_id: str, command_id: str) -> bytes: ...
+def command_key(chat_id: ChatId, command_id: CommandId) -> CommandKey: ...

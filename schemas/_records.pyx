@@ -20,8 +20,9 @@ from libc.string cimport memcmp, memcpy, memset
 cimport cython
 
 from schemas import limits
+from schemas.bodies import CommandType
 from schemas.encoding import Command, ReplyTo
-from schemas.events import Outcome
+from schemas.events import EventType, Outcome
 from schemas.log import Stamp
 
 cdef extern from "Python.h":
@@ -36,6 +37,8 @@ cdef enum:
     MET = 65_536  # chats, senders and types: then those that were met are forgotten
 
 
+cdef object MESSAGE_SEND = CommandType.MESSAGE_SEND.value
+cdef bytes MESSAGE_SENT = EventType.MESSAGE_SENT.value.encode()
 cdef Py_ssize_t KEY_CHARACTERS = limits.CLIENT_GENERATED_ID_CHARACTERS
 cdef Py_ssize_t REQUEST_ID_CHARACTERS = limits.REQUEST_ID_CHARACTERS
 
@@ -86,15 +89,6 @@ cdef inline uint8_t* _put_varint(uint8_t* to, int64_t number) noexcept:
 @cython.freelist(1024)
 cdef class Record:
     """A record as a broker sent it: encoding.Record, whose headers become objects only for who asks for them."""
-
-    cdef readonly int64_t offset
-    cdef readonly int64_t timestamp
-    cdef readonly bytes key
-    cdef readonly bytes value
-    cdef bytes batch
-    cdef Py_ssize_t first_header
-    cdef Py_ssize_t end
-    cdef Py_ssize_t header_count
 
     @property
     def headers(self) -> list:
@@ -203,12 +197,6 @@ cdef inline bytes _nullable(const uint8_t* b, Py_ssize_t* at, Py_ssize_t end):
 
 
 # --- headers ------------------------------------------------------------------------------------------------------
-
-
-cdef struct Span:
-    # The value of a header; `at` is NULL where there is none.
-    const uint8_t* at
-    Py_ssize_t size
 
 
 cdef struct Headers:
@@ -409,6 +397,44 @@ cdef int _put_uuid(uint8_t* to, str uuid) except -1:
 
 
 @cython.final
+@cython.freelist(1024)
+cdef class ScannedSend:
+    """A message.send whose headers are in order, as it lies in its record: an encoding.Command for who asks for it."""
+
+    @property
+    def body(self):
+        return self.record.value
+
+    @property
+    def command_id(self):
+        return _ascii(self.id)
+
+    def command(self):
+        return _command(
+            self.record, MESSAGE_SEND, self.chat_id, self.sender_id, self.id, _ascii(self.clientid), self.reply_to,
+            self.traceparent,
+        )
+
+
+cdef object _command(
+    Record record, object command_type, str chat_id, str sender_id, Span id, str client_generated_id, object reply_to,
+    Span traceparent,
+):
+    return Command(
+        record.offset,
+        command_type,
+        record.value if record.value is not None else b"",
+        record.key,
+        chat_id,
+        sender_id,
+        client_generated_id,
+        _ascii(id),
+        reply_to,
+        _ascii(traceparent) if traceparent.at != NULL else None,
+    )
+
+
+@cython.final
 cdef class CommandScanner:
     """Reads the commands whose chat and sender an encoding.CommandReader has met, and leaves all others to it."""
 
@@ -431,9 +457,13 @@ cdef class CommandScanner:
         self.otherwise = otherwise
         self.last_type_value = b""
 
-    def read(self, object record):
-        command = self._scan(<Record>record) if type(record) is Record else None
-        return command if command is not None else self.otherwise(record)
+    def read(self, list records):
+        """A ScannedSend or a Command for each."""
+        commands = []
+        for record in records:
+            command = self._scan(<Record>record) if type(record) is Record else None
+            commands.append(command if command is not None else self.otherwise(record))
+        return commands
 
     cdef object _scan(self, Record record):
         cdef Headers given
@@ -449,12 +479,14 @@ cdef class CommandScanner:
         sender_id = self.senders.get(sender)
         if sender_id is None or given.specversion.size != 3 or memcmp(given.specversion.at, b"1.0", 3) != 0:
             return None
-        client_generated_id = None
+        cdef bytes command_key = None
         if command_type in self.marks:
             if not _is_uuid(given.id):
                 return None
-        elif _is_visible(given.clientid, KEY_CHARACTERS) and _is_command_id(given, <bytes>chat[1], sender):
-            client_generated_id = _ascii(given.clientid)
+        elif _is_visible(given.clientid, KEY_CHARACTERS):
+            command_key = _key_of(given, <bytes>chat[1], sender)
+            if command_key is None:
+                return None
         else:
             return None
         reply_to = None
@@ -464,17 +496,22 @@ cdef class CommandScanner:
                 return None
         if given.traceparent.at != NULL and not _is_traceparent(given.traceparent):
             return None
-        return Command(
-            record.offset,
-            command_type,
-            record.value if record.value is not None else b"",
-            record.key,
-            chat[0],
-            sender_id,
-            client_generated_id,
-            _ascii(given.id),
-            reply_to,
-            _ascii(given.traceparent) if given.traceparent.at != NULL else None,
+        cdef ScannedSend send
+        if command_type is MESSAGE_SEND and record.value is not None:
+            send = ScannedSend.__new__(ScannedSend)
+            send.record = record
+            send.chat_id = <str>chat[0]
+            send.sender_id = <str>sender_id
+            send.command_key = command_key
+            send.reply_to = reply_to
+            send.id = given.id
+            send.sender = given.sender
+            send.clientid = given.clientid
+            send.traceparent = given.traceparent
+            return send
+        client_generated_id = _ascii(given.clientid) if command_key is not None else None
+        return _command(
+            record, command_type, <str>chat[0], <str>sender_id, given.id, client_generated_id, reply_to, given.traceparent
         )
 
     cdef object _type(self, Span value):
@@ -485,10 +522,11 @@ cdef class CommandScanner:
         return self.last_type
 
 
-cdef bint _is_command_id(Headers given, bytes chat, bytes sender) except -1:
-    """Whether ce_id is ids.command_id_of this chat, sender and ce_clientid: a UUID of version 5."""
+cdef bytes _key_of(Headers given, bytes chat, bytes sender):
+    """The command_key of a command whose ce_id is ids.command_id_of this chat, sender and ce_clientid, a UUID of version
+    5; None where it is not."""
     if given.id.size != UUID_CHARACTERS:
-        return False
+        return None
     cdef bytes named = PyBytes_FromStringAndSize(NULL, 16 + PyBytes_GET_SIZE(sender) + 1 + given.clientid.size)
     cdef char* to = PyBytes_AS_STRING(named)
     memcpy(to, PyBytes_AS_STRING(chat), 16)
@@ -498,23 +536,24 @@ cdef bint _is_command_id(Headers given, bytes chat, bytes sender) except -1:
     to[0] = b"/"
     memcpy(to + 1, given.clientid.at, given.clientid.size)
     cdef bytes digest = sha1(named, usedforsecurity=False).digest()
-    cdef const uint8_t* d = <const uint8_t*>PyBytes_AS_STRING(digest)
+    cdef bytes key = PyBytes_FromStringAndSize(NULL, 33)
+    cdef uint8_t* d = <uint8_t*>PyBytes_AS_STRING(key)
+    d[0] = b"r"
+    memcpy(d + 1, PyBytes_AS_STRING(chat), 16)
+    d += 17
+    memcpy(d, PyBytes_AS_STRING(digest), 16)
+    d[6] = (d[6] & 0x0F) | 0x50
+    d[8] = (d[8] & 0x3F) | 0x80
     cdef const uint8_t* told = given.id.at
-    cdef uint8_t byte
     for i in range(16):
-        byte = d[i]
-        if i == 6:
-            byte = (byte & 0x0F) | 0x50
-        elif i == 8:
-            byte = (byte & 0x3F) | 0x80
         if i == 4 or i == 6 or i == 8 or i == 10:
             if told[0] != 45:
-                return False
+                return None
             told += 1
-        if told[0] != <uint8_t>HEXADECIMAL[byte >> 4] or told[1] != <uint8_t>HEXADECIMAL[byte & 15]:
-            return False
+        if told[0] != <uint8_t>HEXADECIMAL[d[i] >> 4] or told[1] != <uint8_t>HEXADECIMAL[d[i] & 15]:
+            return None
         told += 2
-    return True
+    return key
 
 
 cdef object _reply_to(Span text):
@@ -654,14 +693,6 @@ cdef class OutcomeScanner:
 cdef class OutcomeWriter:
     """The records of outcomes, one behind the other, as encoding.encode_outcome and Kafka's format spell them."""
 
-    cdef bytearray written
-    cdef Py_ssize_t used
-    cdef bytearray block
-    cdef Py_ssize_t most_bytes
-    cdef Py_ssize_t count
-    cdef int64_t first_timestamp
-    cdef int64_t last_timestamp
-
     def __init__(self, Py_ssize_t most_bytes):
         """`most_bytes`: whoever adds more has not counted."""
         self.most_bytes = most_bytes
@@ -685,23 +716,60 @@ cdef class OutcomeWriter:
         return bytes(memoryview(self.written)[: self.used])
 
     def add(self, outcome, stamp, bytes source):
-        cdef Text outcome_type = _text(outcome.type)
-        cdef Text command_id = _text(outcome.command_id)
-        cdef Text client_generated_id = _text(outcome.client_generated_id)
-        cdef Text sender_id = _text(outcome.sender_id)
-        cdef Text traceparent = _text(outcome.traceparent)
+        cdef OutcomeParts parts
         cdef bytes key = outcome.key
         cdef bytes body = outcome.body
-        cdef Py_ssize_t key_size = -1 if key is None else PyBytes_GET_SIZE(key)
-        cdef int64_t at_ms = outcome.at_ms
-        cdef int64_t index = stamp.index
-        if self.count == 0:
-            self.first_timestamp = self.last_timestamp = at_ms
+        parts.at_ms = outcome.at_ms
+        parts.term = stamp.term
+        parts.index = stamp.index
+        parts.command_offset = stamp.command_offset
+        number = outcome.position
+        parts.has_position = number is not None
+        parts.position = number if number is not None else 0
+        number = outcome.seq
+        parts.has_seq = number is not None
+        parts.seq = number if number is not None else 0
+        parts.key = _span(key)
+        parts.body = _span(body)
+        parts.source = _span(source)
+        parts.type = _utf8(outcome.type)
+        parts.command_id = _utf8(outcome.command_id)
+        parts.client_generated_id = _utf8(outcome.client_generated_id)
+        parts.sender_id = _utf8(outcome.sender_id)
+        parts.traceparent = _utf8(outcome.traceparent)
+        self._add(&parts)
 
+    cdef int add_sent(
+        self, ScannedSend send, int64_t at_ms, int64_t position, int64_t seq, int64_t term, int64_t index, bytes source
+    ) except -1:
+        """The outcome of a message.send that is accepted, from the bytes that it came in."""
+        cdef OutcomeParts parts
+        cdef bytes sent = MESSAGE_SENT
+        parts.at_ms = at_ms
+        parts.term = term
+        parts.index = index
+        parts.command_offset = send.record.offset
+        parts.has_position = parts.has_seq = True
+        parts.position = position
+        parts.seq = seq
+        parts.key = _span(send.record.key)
+        parts.body = _span(send.record.value)
+        parts.source = _span(source)
+        parts.type = _span(sent)
+        parts.command_id = send.id
+        parts.client_generated_id = send.clientid
+        parts.sender_id = send.sender
+        parts.traceparent = send.traceparent
+        return self._add(&parts)
+
+    cdef int _add(self, OutcomeParts* parts) except -1:
+        if self.count == 0:
+            self.first_timestamp = self.last_timestamp = parts.at_ms
+        cdef Py_ssize_t key_size = -1 if parts.key.at == NULL else parts.key.size
         cdef Py_ssize_t most = (
             512  # our names, our numbers, all lengths
-            + PyBytes_GET_SIZE(source) + outcome_type.size + command_id.size + client_generated_id.size
-            + sender_id.size + traceparent.size
+            + parts.source.size + parts.type.size + parts.command_id.size + parts.client_generated_id.size
+            + parts.sender_id.size + parts.traceparent.size
         )
         if len(self.block) < most:
             self.block = bytearray(2 * most)
@@ -709,61 +777,61 @@ cdef class OutcomeWriter:
         cdef uint8_t* to = block
         cdef Py_ssize_t headers = 5
         to = _put_header(to, "ce_specversion", 14, "1.0", 3)
-        to = _put_number_pair(to, "ce_id", 5, stamp.term, index)
-        to = _put_header(to, "ce_source", 9, PyBytes_AS_STRING(source), PyBytes_GET_SIZE(source))
-        to = _put_header(to, "ce_type", 7, outcome_type.at, outcome_type.size)
-        if index:
-            to = _put_number(to, "ce_command", 10, stamp.command_offset)
+        to = _put_number_pair(to, "ce_id", 5, parts.term, parts.index)
+        to = _put_span(to, "ce_source", 9, parts.source)
+        to = _put_span(to, "ce_type", 7, parts.type)
+        if parts.index:
+            to = _put_number(to, "ce_command", 10, parts.command_offset)
             headers += 1
-        if command_id.at != NULL:
-            to = _put_header(to, "ce_commandid", 12, command_id.at, command_id.size)
+        if parts.command_id.at != NULL:
+            to = _put_span(to, "ce_commandid", 12, parts.command_id)
             headers += 1
-        if client_generated_id.at != NULL:
-            to = _put_header(to, "ce_clientid", 11, client_generated_id.at, client_generated_id.size)
+        if parts.client_generated_id.at != NULL:
+            to = _put_span(to, "ce_clientid", 11, parts.client_generated_id)
             headers += 1
-        if sender_id.at != NULL:
-            to = _put_header(to, "ce_sender", 9, sender_id.at, sender_id.size)
+        if parts.sender_id.at != NULL:
+            to = _put_span(to, "ce_sender", 9, parts.sender_id)
             headers += 1
-        number = outcome.position
-        if number is not None:
-            to = _put_number(to, "ce_position", 11, number)
+        if parts.has_position:
+            to = _put_number(to, "ce_position", 11, parts.position)
             headers += 1
-        number = outcome.seq
-        if number is not None:
-            to = _put_number(to, "ce_seq", 6, number)
+        if parts.has_seq:
+            to = _put_number(to, "ce_seq", 6, parts.seq)
             headers += 1
-        if traceparent.at != NULL:
-            to = _put_header(to, "traceparent", 11, traceparent.at, traceparent.size)
+        if parts.traceparent.at != NULL:
+            to = _put_span(to, "traceparent", 11, parts.traceparent)
             headers += 1
         to = _put_header(to, "content-type", 12, "application/json", 16)
         cdef Py_ssize_t block_size = to - block
 
+        cdef int64_t later_ms = parts.at_ms - self.first_timestamp
         cdef Py_ssize_t size = (
             1
-            + _varint_size(at_ms - self.first_timestamp)
+            + _varint_size(later_ms)
             + _varint_size(self.count)
             + _varint_size(key_size) + max(key_size, 0)
-            + _varint_size(PyBytes_GET_SIZE(body)) + PyBytes_GET_SIZE(body)
+            + _varint_size(parts.body.size) + parts.body.size
             + _varint_size(headers) + block_size
         )
         self._make_room(size + 10)
         cdef uint8_t* begin = <uint8_t*><char*>self.written + self.used
         to = _put_varint(begin, size)
         to[0] = 0
-        to = _put_varint(to + 1, at_ms - self.first_timestamp)
+        to = _put_varint(to + 1, later_ms)
         to = _put_varint(to, self.count)
         to = _put_varint(to, key_size)
         if key_size > 0:
-            to = _put(to, PyBytes_AS_STRING(key), key_size)
-        to = _put_varint(to, PyBytes_GET_SIZE(body))
-        to = _put(to, PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
+            to = _put(to, <const char*>parts.key.at, key_size)
+        to = _put_varint(to, parts.body.size)
+        to = _put(to, <const char*>parts.body.at, parts.body.size)
         to = _put_varint(to, headers)
         to = _put(to, <const char*>block, block_size)
         self.used += to - begin
         if self.used > self.most_bytes:
             raise AssertionError("an append is closed by bytes before it outgrows a record batch")
         self.count += 1
-        self.last_timestamp = max(self.last_timestamp, at_ms)
+        self.last_timestamp = max(self.last_timestamp, parts.at_ms)
+        return 0
 
     cdef int _make_room(self, Py_ssize_t size) except -1:
         if self.used + size > len(self.written):
@@ -771,18 +839,24 @@ cdef class OutcomeWriter:
         return 0
 
 
-cdef struct Text:
-    # UTF-8 of a str that outlives it; NULL of None.
-    const char* at
-    Py_ssize_t size
+cdef inline Span _span(bytes held):
+    """Of bytes that outlive it; NULL of None."""
+    cdef Span made
+    made.at = NULL
+    made.size = 0
+    if held is not None:
+        made.at = <const uint8_t*>PyBytes_AS_STRING(held)
+        made.size = PyBytes_GET_SIZE(held)
+    return made
 
 
-cdef inline Text _text(object text) except *:
-    cdef Text made
+cdef inline Span _utf8(object text) except *:
+    """Of a str that outlives it; NULL of None."""
+    cdef Span made
     made.at = NULL
     made.size = 0
     if text is not None:
-        made.at = PyUnicode_AsUTF8AndSize(text, &made.size)
+        made.at = <const uint8_t*>PyUnicode_AsUTF8AndSize(text, &made.size)
     return made
 
 
@@ -794,6 +868,10 @@ cdef inline uint8_t* _put(uint8_t* to, const char* what, Py_ssize_t size) noexce
 cdef inline uint8_t* _put_header(uint8_t* to, const char* name, Py_ssize_t name_size, const char* value, Py_ssize_t size) noexcept:
     to = _put(_put_varint(to, name_size), name, name_size)
     return _put(_put_varint(to, size), value, size)
+
+
+cdef inline uint8_t* _put_span(uint8_t* to, const char* name, Py_ssize_t name_size, Span value) noexcept:
+    return _put_header(to, name, name_size, <const char*>value.at, value.size)
 
 
 cdef inline uint8_t* _put_number(uint8_t* to, const char* name, Py_ssize_t name_size, int64_t number) noexcept:

@@ -38,6 +38,17 @@ class Record(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
+class Undecodable(Struct, frozen=True):
+    """Stands for the record at `offset`, which the Kafka client could not take apart."""
+
+    offset: int
+    error: str
+    timestamp: int = 0
+    key: None = None
+    value: None = None
+    headers: tuple[()] = ()
+
+
 class Encoded(Struct, frozen=True, gc=False):
     """A record ready to be appended."""
 
@@ -126,6 +137,8 @@ class CommandReader:
 
     def read(self, record: Record) -> Command:
         """The command in a record of `chat.commands`. Never raises for what a record may hold."""
+        if isinstance(record, Undecodable):  # answered and passed like any other
+            return Command(offset=record.offset, fault=Refused(Reason.MALFORMED, "the record cannot be decoded"))
         given = dict(record.headers)  # of a header that is there twice the last counts
         key = record.key
         chat = self.chats.get(key) or self._chat(key) if key is not None else None
@@ -207,11 +220,6 @@ def read_command(record: Record, partition: int, partitions: int) -> Command:
     return CommandReader(partition, partitions).read(record)
 
 
-def undecodable_command(offset: int) -> Command:
-    """Stands for a record that the Kafka client cannot take apart: it is answered and passed like any other."""
-    return Command(offset=offset, fault=Refused(Reason.MALFORMED, "the record cannot be decoded"))
-
-
 def encode_outcome(outcome: Outcome, stamp: Stamp, source: bytes) -> Encoded:
     """The record of an outcome at its place in the log. `source` is `event_source(partition)`."""
     headers = [
@@ -249,14 +257,14 @@ def _type_header(outcome_type: str) -> tuple[str, bytes]:
     return "ce_type", outcome_type.encode()
 
 
-_OUTCOME_BYTES: Final = 540
+OUTCOME_BYTES: Final = 540
 """Of an outcome's record in a batch, from above, without the parts that `outcome_size` adds: 32 for the record, and
 for each header its name, its longest value and their lengths."""
 
 
 def outcome_size(outcome: Outcome) -> int:
     """Bytes that the record of an outcome takes in a batch, estimated from above."""
-    return _OUTCOME_BYTES + len(outcome.body) + len(outcome.key or b"") + len(outcome.client_generated_id or "")
+    return OUTCOME_BYTES + len(outcome.body) + len(outcome.key or b"") + len(outcome.client_generated_id or "")
 
 
 def event_source(partition: int) -> bytes:

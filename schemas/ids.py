@@ -17,6 +17,10 @@ CommandId = NewType("CommandId", str)
 MessageId = NewType("MessageId", str)
 """The `command_id` of the send: a message's identity is its idempotency key."""
 
+CommandKey = NewType("CommandKey", bytes)
+"""By which a command is remembered, in memory and on the disk: records.command_key of its chat and its id. One object,
+hashed once, however often it is looked up."""
+
 NS_GAPLESS: Final = "a8fb2ca5-f483-55f1-b073-8acb397fb456"
 """UUIDv5 of the DNS name `gapless.chat`."""
 

@@ -11,12 +11,12 @@ they share only the taking apart of a record, and the chaos checker, which reads
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from schemas.bodies import MARKS, CommandType
 from schemas.encoding import Command, CommandReader, Record, read_outcome
 from schemas.events import Outcome
-from schemas.ids import uuid_bytes
+from schemas.ids import ChatId, CommandId, CommandKey, uuid_bytes
 from schemas.log import Stamp, read_stamp
 
 try:
@@ -26,15 +26,23 @@ except ImportError:
 else:
     COMPILED = True
 
+if TYPE_CHECKING:
+    from schemas._records import ScannedSend
+
 _TYPES: Final = {each.value.encode(): each.value for each in CommandType}
 
 
-def command_reader(partition: int, partitions: int) -> Callable[[Record], Command]:
-    """What encoding.CommandReader's `read` does, for the commands of one partition."""
+def command_reader(partition: int, partitions: int) -> Callable[[list[Record]], list[Command | ScannedSend]]:
+    """What encoding.CommandReader's `read` does, for many records of one partition: a Command for each, or that of
+    which `command_of` makes one."""
     reader = CommandReader(partition, partitions)
     if not COMPILED:
-        return reader.read
+        return lambda records: [reader.read(record) for record in records]
     return _records.CommandScanner(reader.chats, reader.senders, _TYPES, MARKS, reader.read).read
+
+
+def command_of(read: Command | ScannedSend) -> Command:
+    return read if isinstance(read, Command) else read.command()
 
 
 _scanner: Final = _records.OutcomeScanner() if COMPILED else None
@@ -52,10 +60,9 @@ def outcome_of(record: Record) -> Outcome:
     return outcome if outcome is not None else read_outcome(record)
 
 
-def _command_key(chat_id: str, command_id: str) -> bytes:
-    return b"r" + uuid_bytes(chat_id) + bytes.fromhex(command_id.replace("-", ""))
+def _command_key(chat_id: ChatId, command_id: CommandId) -> CommandKey:
+    return CommandKey(b"r" + uuid_bytes(chat_id) + bytes.fromhex(command_id.replace("-", "")))
 
 
-command_key: Final[Callable[[str, str], bytes]] = _records.command_key if COMPILED else _command_key
-"""By which a command of a chat is remembered: a letter, and the 16 bytes of each id. Raises ValueError where one of
-them is no UUID."""
+command_key: Final[Callable[[ChatId, CommandId], CommandKey]] = _records.command_key if COMPILED else _command_key
+"""A letter, and the 16 bytes of each id. Raises ValueError where one of them is no UUID."""

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from schemas.encoding import Undecodable
 from schemas.errors import LogCorrupt
 from schemas.events import decode_term_opened
 from schemas.log import Stamp, read_stamp
 from schemas.topics import TopicNames
 from services.ops.partition_log import READ_TIMEOUT_S, partition_reader, records_until, topics_of
 from services.ops.pinned import projections
-from services.runtime.kafka.reader import PartitionReader, Undecodable
+from services.runtime.kafka.reader import PartitionReader
 from services.runtime.postgres import connect
 from services.runtime.settings import KafkaSettings, PostgresSettings
 from services.runtime.sql import load_sql

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from schemas import ids
 from schemas.bodies import MARKS, CommandType, MessageDelete
 from schemas.commands import digest
-from schemas.encoding import Record, read_outcome
+from schemas.encoding import Record, Undecodable, read_outcome
 from schemas.errors import LogCorrupt, Reason
 from schemas.events import (
     COMMAND_OF,
@@ -32,7 +32,6 @@ from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge, read_stamp
 from services.ops.decisions import take_over, unlawful
 from services.ops.membership import Chat
 from services.ops.scratch import SCRATCH_SQL
-from services.runtime.kafka.reader import Undecodable
 
 _SQL: Final[Mapping[str, str]] = {name: SCRATCH_SQL.text(name) for name in SCRATCH_SQL.names}
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
-from schemas.encoding import Command, CommandReader, Record, undecodable_command
+from schemas.encoding import Command, CommandReader, Record
 from schemas.topics import TopicNames
 from services.ops.command_checks import against_command
 from services.ops.log_checks import Counts, Decided, Fault, PartitionChecks, Stopped
 from services.ops.partition_log import OnProgress, partition_reader, records_until, topics_of
 from services.ops.scratch import open_scratch
 from services.runtime.kafka.errors import OffsetMissing
-from services.runtime.kafka.reader import PartitionReader, Undecodable
+from services.runtime.kafka.reader import PartitionReader
 from services.runtime.settings import KafkaSettings
 
 DEFAULT_LIMIT = 1_000
@@ -157,8 +157,6 @@ class _Commands:
             self._fault(decided, rule, detail)
 
     def _read(self, record: Record) -> Command:
-        if isinstance(record, Undecodable):
-            return undecodable_command(record.offset)
         return self._command_reader.read(record)
 
     def _fault(self, decided: Decided, rule: str, detail: str) -> None:

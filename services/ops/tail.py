@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.encoding import Record, read_outcome
+from schemas.encoding import Record, Undecodable, read_outcome
 from schemas.errors import LogCorrupt
 from schemas.events import EventType, Outcome, decode_term_opened
 from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge, read_stamp
 from services.ops.partition_log import BATCH_RECORDS, topics_of
-from services.runtime.kafka.reader import PartitionReader, Undecodable
+from services.runtime.kafka.reader import PartitionReader
 from services.runtime.settings import KafkaSettings
 
 WAITING_RECORDS: Final = 1_000

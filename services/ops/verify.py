@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from schemas import ids
-from schemas.encoding import Record, read_outcome
+from schemas.encoding import Record, Undecodable, read_outcome
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import decode_term_opened
 from schemas.log import EMPTY, Head, Verdict, after, judge, read_stamp
@@ -23,7 +23,6 @@ from services.ops.partition_log import OnProgress, partition_reader, records_unt
 from services.ops.pinned import PinnedTables, Position, pin
 from services.ops.scratch import open_scratch
 from services.ops.tables import CHAT_TABLES, OUTCOMES, TABLES, Table, Value
-from services.runtime.kafka.reader import Undecodable
 from services.runtime.kafka.topics import topic_id
 from services.runtime.settings import KafkaSettings, PostgresSettings
 

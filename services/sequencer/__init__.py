@@ -13,7 +13,8 @@ what was replied is in the log. A crash at any line loses nothing: the state is 
 For each partition another process stands by: it folds along, and opens a term when the beats of the one who serves
 stop coming. That too is a hint and no more.
 
-Read: `decide` and `evolve` (pure: what happens), `state` (what they see), `batch` (one append), `recovery` (the
+Read: `decide` and `evolve` (pure: what happens), `state` (what they see), `batch` (one append; nearly every send goes
+the short way through it, by `_sends`, which is compiled and says what `decide` and `evolve` say), `recovery` (the
 fold), `writer` (the protocol, steps 1 to 7), `term` (one term of it), `store` (RocksDB), `ports` and `kafka_ports`
 (the world), `presence`, `beats` and `standby` (the other processes), `assignment` and `app` (many partitions).
 """

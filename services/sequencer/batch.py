@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from schemas.encoding import Command, Encoded, encode_outcome, outcome_size
-from schemas.events import Outcome
-from schemas.ids import ChatId
+from schemas.encoding import Command, Encoded, ReplyTo, encode_outcome, outcome_size
+from schemas.events import EventType, Outcome, OutcomeKind
+from schemas.ids import ChatId, CommandKey
 from schemas.log import Head, Stamp, after
+from schemas.records import COMPILED, command_key, command_of
 from schemas.replies import Reply
-from services.sequencer.decide import Decision, decide
+from services.sequencer.decide import Decision, accepted_outcome, decide
 from services.sequencer.evolve import evolve
 from services.sequencer.ports import OutcomeBatch, Store
-from services.sequencer.state import Changes, CommandKey, MemberKey, Overlay, command_key
+from services.sequencer.state import Changes, LoadedView, MemberKey, Overlay
 
+if COMPILED:
+    from services.sequencer._sends import decide_sends
+if TYPE_CHECKING:
+    from schemas._records import ScannedSend
+
+_SENT: Final = EventType.MESSAGE_SENT.value
 APPEND_BYTES: Final = 900_000
 """An append is closed here, under Kafka's 1,048,588 for a record batch; one outcome is at most 256 KiB and headers."""
 
@@ -56,7 +63,7 @@ def new_batch(records: OutcomeBatch, *, store: Store, before: Batch | None) -> B
 
 def decide_into(
     batch: Batch,
-    commands: deque[Command],
+    commands: deque[Command | ScannedSend],
     *,
     store: Store,
     partition: int,
@@ -64,42 +71,109 @@ def decide_into(
     now_ms: Callable[[], int],
 ) -> None:
     """Takes commands from the left, as many as the append has room for, decides them on top of what the batch has, and
-    adds their outcomes.
+    adds their outcomes."""
+    loaded = store.load(*keys_of(commands, APPEND_BYTES - batch.size))
+    decide_loaded(batch, commands, loaded, partition=partition, source=source, at_ms=now_ms())
+
+
+def decide_loaded(
+    batch: Batch,
+    commands: deque[Command | ScannedSend],
+    loaded: LoadedView,
+    *,
+    partition: int,
+    source: bytes,
+    at_ms: int,
+) -> None:
+    """As `decide_into`, when what the commands ask for was looked up.
 
     Each outcome goes all its way, to the bytes of its record, before the next command is looked at: what it was made
     of is freed while the processor still has it at hand (measured: a fifth of the time of a batch).
     """
-    view = batch.view
-    view.below = store.load(*keys_of(commands, APPEND_BYTES - batch.size))
-    head = batch.head
-    at_ms = max(now_ms(), head.last_timestamp_ms)
-    term, index, command_offset = head.term, head.index, head.command_offset
-    changes, records, outcomes = view.changes, batch.records, batch.outcomes
-    added: tuple[Outcome, Stamp] | None = None
-    while commands:
-        command = commands[0]
-        decision = decide(view, command, at_ms)
+    filling = _Filling(batch, loaded, partition, source, at_ms)
+    while commands and not batch.full:
+        if not filling.add_plain_sends(commands):
+            filling.add_next(commands)
+    filling.end()
+
+
+class _Filling:
+    """A batch while outcomes are added to it."""
+
+    def __init__(self, batch: Batch, loaded: LoadedView, partition: int, source: bytes, at_ms: int) -> None:
+        head, view = batch.head, batch.view
+        view.below = loaded
+        self._batch = batch
+        self._layers = (view.changes, view.in_flight, loaded.at_hand)
+        self._partition = partition
+        self._source = source
+        self._at_ms = max(at_ms, head.last_timestamp_ms)
+        self._index = head.index
+        self._last: tuple[Outcome, Stamp] | None = None
+
+    def add_plain_sends(self, commands: deque[Command | ScannedSend]) -> int:
+        """The short way of as many commands as can go it, where it is compiled. How many."""
+        batch, at_ms = self._batch, self._at_ms
+        if batch.records.writer is None:
+            return 0
+        count, last, seq, position, awaited, batch.size = decide_sends(
+            commands,
+            self._layers,
+            batch.changes,
+            batch.records.writer,
+            at_ms,
+            batch.head.term,
+            self._index,
+            self._source,
+            batch.size,
+            APPEND_BYTES,
+        )
+        if last is not None:
+            for _ in range(count):
+                commands.popleft()
+            self._index += count
+            command = last.command()
+            self._last = accepted_outcome(command, at_ms, position, seq), self._stamp(command)
+            batch.outcomes += [_SENT] * count
+            batch.replies += [_sent_reply(each, self._partition, at_ms) for each in awaited]
+        return count
+
+    def add_next(self, commands: deque[Command | ScannedSend]) -> None:
+        """The long way of one command; where there is no room for it, the batch is full."""
+        batch, command = self._batch, command_of(commands[0])
+        decision = decide(batch.view, command, self._at_ms)
         outcome = decision.outcome
         size = batch.size + outcome_size(outcome)
         if size > APPEND_BYTES and batch.size:
             batch.full = True
-            break
+            return
         commands.popleft()
         batch.size = size
-        evolve(view, outcome, changes)
-        index, command_offset = index + 1, command.offset
-        added = outcome, Stamp(term, index, command_offset)
-        records.add(*added, source)
-        outcomes.append(outcome.type)
+        evolve(batch.view, outcome, batch.changes)
+        self._index += 1
+        stamp = self._stamp(command)
+        self._last = outcome, stamp
+        batch.records.add(outcome, stamp, self._source)
+        batch.outcomes.append(outcome.type)
         if command.reply_to is not None:
-            place = (partition, index, command_offset)
-            batch.replies.append((command.reply_to.partition, _reply(command.reply_to.request_id, decision, place)))
-    if added is not None:  # else there was room for none, and the head's time is still that of the last one
-        batch.last = encode_outcome(*added, source)
-        batch.head = after(head, added[1], at_ms)
+            batch.replies.append(
+                (command.reply_to.partition, _reply(command.reply_to, decision, self._partition, stamp))
+            )
+
+    def end(self) -> None:
+        """Without an outcome there was room for none, and the head's time is still that of the last one."""
+        if self._last is not None:
+            outcome, stamp = self._last
+            self._batch.last = encode_outcome(outcome, stamp, self._source)
+            self._batch.head = after(self._batch.head, stamp, self._at_ms)
+
+    def _stamp(self, command: Command) -> Stamp:
+        return Stamp(self._batch.head.term, self._index, command.offset)
 
 
-def keys_of(commands: deque[Command], room: int) -> tuple[list[ChatId], list[MemberKey], list[CommandKey]]:
+def keys_of(
+    commands: deque[Command | ScannedSend], room: int
+) -> tuple[list[ChatId], list[MemberKey], list[CommandKey]]:
     """What deciding will ask for, as far as headers tell; a body's references are read when they are met."""
     chats: list[ChatId] = []
     members: list[MemberKey] = []
@@ -108,6 +182,11 @@ def keys_of(commands: deque[Command], room: int) -> tuple[list[ChatId], list[Mem
         room -= len(command.body)
         if room < 0:
             break  # most likely of a later append; if not, it is read when it is asked for
+        if not isinstance(command, Command):
+            chats.append(command.chat_id)
+            members.append((command.chat_id, command.sender_id))
+            remembered.append(command.command_key)
+            continue
         if command.fault is not None or command.chat_id is None or command.sender_id is None:
             continue
         chats.append(command.chat_id)
@@ -117,11 +196,10 @@ def keys_of(commands: deque[Command], room: int) -> tuple[list[ChatId], list[Mem
     return chats, members, remembered
 
 
-def _reply(request_id: str, decision: Decision, place: tuple[int, int, int]) -> Reply:
+def _reply(reply_to: ReplyTo, decision: Decision, partition: int, stamp: Stamp) -> Reply:
     outcome = decision.outcome
-    partition, index, command_offset = place
     return Reply(
-        request_id=request_id,
+        request_id=reply_to.request_id,
         command_id=outcome.command_id,
         outcome=outcome.kind,
         reason=decision.reason,
@@ -132,6 +210,23 @@ def _reply(request_id: str, decision: Decision, place: tuple[int, int, int]) -> 
         updated_count=decision.updated_count,
         read_seq=decision.read_seq,
         partition=partition,
+        index=stamp.index,
+        command_offset=stamp.command_offset,
+    )
+
+
+def _sent_reply(awaited: tuple[ScannedSend, int, int, int], partition: int, at_ms: int) -> tuple[int, Reply]:
+    """As `_reply`, for a plain send with its index, seq and position."""
+    send, index, seq, position = awaited
+    assert send.reply_to is not None
+    return send.reply_to.partition, Reply(
+        request_id=send.reply_to.request_id,
+        command_id=send.command_id,
+        outcome=OutcomeKind.ACCEPTED,
+        seq=seq,
+        position=position,
+        sent_at_ms=at_ms,
+        partition=partition,
         index=index,
-        command_offset=command_offset,
+        command_offset=send.record.offset,
     )

@@ -30,7 +30,8 @@ from schemas.events import (
     encode_unchanged,
 )
 from schemas.ids import CommandId, UserId
-from services.sequencer.state import Chat, Member, View, command_key
+from schemas.records import command_key
+from services.sequencer.state import Chat, Member, View
 
 
 class Decision(Struct, frozen=True, kw_only=True, gc=False):
@@ -79,7 +80,18 @@ def decide(view: View, command: Command, at_ms: int) -> Decision:
         return _rejected(command, refused, at_ms)
     except _Unchanged as unchanged:
         return _unchanged(command, unchanged, at_ms)
-    outcome = Outcome(
+    return Decision(
+        outcome=accepted_outcome(command, at_ms, accepted.position, accepted.seq),
+        seq=accepted.seq,
+        position=accepted.position,
+        sent_at_ms=at_ms,
+        updated_count=accepted.updated_count,
+        read_seq=accepted.read_seq,
+    )
+
+
+def accepted_outcome(command: Command, at_ms: int, position: int, seq: int | None) -> Outcome:
+    return Outcome(
         type=_EVENT_OF[command.type],
         at_ms=at_ms,
         body=command.body,
@@ -88,17 +100,9 @@ def decide(view: View, command: Command, at_ms: int) -> Decision:
         command_id=command.command_id,
         client_generated_id=command.client_generated_id,
         sender_id=command.sender_id,
-        position=accepted.position,
-        seq=accepted.seq,
+        position=position,
+        seq=seq,
         traceparent=command.traceparent,
-    )
-    return Decision(
-        outcome=outcome,
-        seq=accepted.seq,
-        position=accepted.position,
-        sent_at_ms=at_ms,
-        updated_count=accepted.updated_count,
-        read_seq=accepted.read_seq,
     )
 
 

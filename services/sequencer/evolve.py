@@ -14,7 +14,8 @@ from schemas.commands import digest
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import COMMAND_OF, EventType, Outcome, decode_accepted
 from schemas.ids import UserId
-from services.sequencer.state import Changes, Chat, Member, View, command_key, keep
+from schemas.records import command_key
+from services.sequencer.state import Changes, Chat, Member, View, keep
 
 _COMMAND_OF: Final = {event: command.value for event, command in COMMAND_OF.items()}
 _NO_EFFECT: Final = frozenset({EventType.DUPLICATE.value, EventType.UNCHANGED.value, EventType.REJECTED.value})

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
 from schemas.encoding import Record
 from schemas.events import Outcome
-from schemas.ids import ChatId
+from schemas.ids import ChatId, CommandKey
 from schemas.log import EMPTY, Head, Stamp
 from schemas.replies import Reply
-from services.sequencer.state import Changes, CommandKey, MemberKey, View
+from services.sequencer.state import Changes, LoadedView, MemberKey
+
+if TYPE_CHECKING:
+    from schemas._records import OutcomeWriter
 
 
 class LogReader(Protocol):
@@ -36,6 +39,11 @@ class OutcomeBatch(Protocol):
 
     def add(self, outcome: Outcome, stamp: Stamp, source: bytes) -> None:
         """`source` is `encoding.event_source` of the partition."""
+        ...
+
+    @property
+    def writer(self) -> OutcomeWriter | None:
+        """What writes its records, where it is compiled."""
         ...
 
     def __len__(self) -> int: ...
@@ -88,7 +96,9 @@ class Store(Protocol):
     @property
     def position(self) -> LogPosition: ...
 
-    def load(self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]) -> View:
+    def load(
+        self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]
+    ) -> LoadedView:
         """A view of the state as it is now, with these keys read in one go; others are read when asked for. A
         key may be there more than once."""
         ...

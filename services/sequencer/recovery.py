@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
 
-from schemas.encoding import Record
+from schemas.encoding import Record, Undecodable
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import EventType, TermOpened, decode_term_opened
 from schemas.log import Verdict, after, judge
 from schemas.records import outcome_of, stamp_of
 from services.runtime.kafka.errors import KafkaUnavailable
-from services.runtime.kafka.reader import Undecodable
 from services.sequencer.errors import PartitionStopped
 from services.sequencer.evolve import evolve
 from services.sequencer.ports import LogPosition, LogReader, Store

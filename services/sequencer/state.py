@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NewType, Protocol, cast
 
 from msgspec import Struct
 
-from schemas import records
 from schemas.bodies import ChatKind, Role
-from schemas.ids import ChatId, CommandId, UserId
+from schemas.ids import ChatId, CommandKey, UserId
 
 
 class Chat(Struct, frozen=True, kw_only=True, gc=False):
@@ -70,11 +69,6 @@ def remembered_of(raw: Kept) -> Remembered:
 MemberKey = tuple[ChatId, UserId]
 MessageKey = tuple[ChatId, int]
 """A chat and a seq."""
-CommandKey = NewType("CommandKey", bytes)
-"""By which a command is remembered, in memory and on the disk: hashed once, however often it is looked up."""
-
-command_key: Final = cast("Callable[[ChatId, CommandId], CommandKey]", records.command_key)
-"""Of the two ids. Raises ValueError where they are no UUIDs."""
 
 
 @dataclass(slots=True)
@@ -99,6 +93,16 @@ class Changes:
         return senders[-1 - from_end] if 0 <= from_end < len(senders) else None
 
 
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """What a view knows without asking anybody: a key's value, or None where it has none. What is not here at all has
+    to be asked for."""
+
+    chats: Mapping[ChatId, Chat | None]
+    members: Mapping[MemberKey, Member | None]
+    remembered: Mapping[CommandKey, Kept | None]
+
+
 class View(Protocol):
     """The state of a partition at one point of its log."""
 
@@ -117,39 +121,46 @@ class View(Protocol):
         ...
 
 
+class LoadedView(View, Protocol):
+    """A view for which much was looked up at once."""
+
+    @property
+    def at_hand(self) -> AtHand: ...
+
+
 class Overlay:
     """A view with a batch's changes laid over it, and under them those of the batch that is in flight, if one is."""
 
-    __slots__ = ("_in_flight", "below", "changes")
+    __slots__ = ("below", "changes", "in_flight")
 
     def __init__(self, below: View, in_flight: Changes | None = None) -> None:
         self.below = below
         """May be put in the place of another, where it shows the same state."""
-        self._in_flight = in_flight if in_flight is not None else _NONE
+        self.in_flight = in_flight if in_flight is not None else _NONE
         self.changes = Changes()
 
     def chat(self, chat_id: ChatId) -> Chat | None:
-        return self.changes.chats.get(chat_id) or self._in_flight.chats.get(chat_id) or self.below.chat(chat_id)
+        return self.changes.chats.get(chat_id) or self.in_flight.chats.get(chat_id) or self.below.chat(chat_id)
 
     def member(self, key: MemberKey) -> Member | None:
         # Only marks and memberships change members: most batches have none, and need no hash of the key.
-        changed, in_flight = self.changes.members, self._in_flight.members
+        changed, in_flight = self.changes.members, self.in_flight.members
         found = changed.get(key) if changed else None
         if found is None and in_flight:
             found = in_flight.get(key)
         return found if found is not None else self.below.member(key)
 
     def remembered(self, key: CommandKey) -> Remembered | None:
-        raw = self.changes.remembered.get(key) or self._in_flight.remembered.get(key)
+        raw = self.changes.remembered.get(key) or self.in_flight.remembered.get(key)
         return remembered_of(raw) if raw is not None else self.below.remembered(key)
 
     def author(self, chat_id: ChatId, seq: int) -> UserId | None:
         return (
-            self.changes.author(chat_id, seq) or self._in_flight.author(chat_id, seq) or self.below.author(chat_id, seq)
+            self.changes.author(chat_id, seq) or self.in_flight.author(chat_id, seq) or self.below.author(chat_id, seq)
         )
 
     def deleted(self, key: MessageKey) -> int | None:
-        return self.changes.deleted.get(key) or self._in_flight.deleted.get(key) or self.below.deleted(key)
+        return self.changes.deleted.get(key) or self.in_flight.deleted.get(key) or self.below.deleted(key)
 
 
 _NONE: Final = Changes()

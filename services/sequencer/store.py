@@ -29,19 +29,19 @@ from rocksdict import (
 )
 
 from schemas.errors import LogCorrupt
-from schemas.ids import ChatId, UserId
+from schemas.ids import ChatId, CommandKey, UserId
 from services.sequencer.errors import FilesMoved, StoreBroken
 from services.sequencer.ports import LogPosition
 from services.sequencer.state import (
+    AtHand,
     Changes,
     Chat,
-    CommandKey,
     Kept,
+    LoadedView,
     Member,
     MemberKey,
     MessageKey,
     Remembered,
-    View,
     remembered_of,
 )
 from services.sequencer.store_format import (
@@ -149,10 +149,16 @@ class RocksStore:
     def position(self) -> LogPosition:
         return self._position
 
-    def load(self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]) -> View:
+    def load(
+        self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]
+    ) -> LoadedView:
         db, gathered = self._open_db, self._gathered
-        new_chats = list(set(chats).difference(self._chats).difference(gathered.chats))
-        new_members = list(set(members).difference(self._members).difference(gathered.members))
+        missing_chats = {c for c in chats if c not in self._chats}
+        missing_members = {m for m in members if m not in self._members}
+        self._chats.update((c, gathered.chats[c]) for c in gathered.chats.keys() & missing_chats)
+        self._members.update((m, gathered.members[m]) for m in gathered.members.keys() & missing_members)
+        new_chats = list(missing_chats - gathered.chats.keys())
+        new_members = list(missing_members - gathered.members.keys())
         keys: list[Any] = [chat_key(c) for c in new_chats]
         keys += [member_key(m) for m in new_members]
         keys += remembered
@@ -395,7 +401,7 @@ _NOT_ASKED_FOR: Final = Kept(b"")
 class _Loaded:
     """The state as it is now, with commands that were looked up in bulk; what was not asked for then is read now."""
 
-    __slots__ = ("_chats", "_commands", "_members", "_store")
+    __slots__ = ("_chats", "_commands", "_members", "_store", "at_hand")
 
     def __init__(self, store: RocksStore, commands: dict[CommandKey, Kept | None]) -> None:
         """`commands`: all that were asked for."""
@@ -403,6 +409,7 @@ class _Loaded:
         self._chats = store._chats
         self._members = store._members
         self._commands = commands
+        self.at_hand = AtHand(self._chats, self._members, commands)
 
     def chat(self, chat_id: ChatId) -> Chat | None:
         return self._chats.get(chat_id) or self._store.chat(chat_id)

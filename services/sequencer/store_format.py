@@ -1,7 +1,7 @@
 """The keys and values of a state in RocksDB, and back. Pure.
 
 Keys begin with a letter for the kind and then the chat, so that a chat's entries lie together: RocksDB stores shared
-beginnings once. That of a command is its CommandKey, which begins with b"r". The authors of messages stand in runs,
+beginnings once. That of a command is its ids.CommandKey, which begins with b"r". The authors of messages stand in runs,
 one for each chat and write: b"a", the chat and the first seq, and then who sent that one, the next, and so on; a
 run's place is found from the key at or before a seq. b"d", the chat and the seq is a message that was deleted, with
 the position of that.

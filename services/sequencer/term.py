@@ -13,26 +13,27 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from schemas.encoding import (
     Command,
     Record,
     event_source,
     opening_outcome,
-    undecodable_command,
 )
 from schemas.events import TermOpened, encode_term_opened
 from schemas.log import Stamp, Verdict
 from schemas.records import command_reader
 from services.runtime.crashpoints import crash_point, declare_crash_point
 from services.runtime.kafka.errors import AppendUnknown, OffsetMissing
-from services.runtime.kafka.reader import Undecodable
 from services.sequencer import metrics
 from services.sequencer.batch import Batch, decide_into, new_batch
 from services.sequencer.errors import PartitionStopped, Superseded
 from services.sequencer.ports import LogAppender, LogPosition, LogReader, Logs, Replies, Store
 from services.sequencer.recovery import Folded, fold, record_digest
+
+if TYPE_CHECKING:
+    from schemas._records import ScannedSend
 
 COMMANDS_PER_READ: Final = 250
 """Read and decided in one go: few enough to stay in the processor's caches, and for the loop to do something else."""
@@ -100,7 +101,7 @@ class Term:
         self._on_acknowledged = on_acknowledged
         self._source = event_source(settings.partition)
         self._read = command_reader(settings.partition, settings.partitions)
-        self._waiting: deque[Command] = deque()
+        self._waiting: deque[Command | ScannedSend] = deque()
         self._term = 0
 
     async def open(self, events: LogReader) -> None:
@@ -197,10 +198,7 @@ class Term:
         except OffsetMissing as error:
             await self._check_still_ours()
             raise PartitionStopped(f"{error}: commands were deleted before they were decided") from error
-        for record in records:
-            self._waiting.append(
-                undecodable_command(record.offset) if isinstance(record, Undecodable) else self._read(record)
-            )
+        self._waiting += self._read(records)
         return bool(records)
 
     async def _nothing_came(self) -> None:

@@ -12,12 +12,11 @@ from itertools import pairwise
 
 import pytest
 
-from schemas.encoding import Encoded, Record, encode_outcome
+from schemas.encoding import Encoded, Record, Undecodable, encode_outcome
 from schemas.events import Outcome
 from schemas.log import Stamp
 from services.runtime.kafka import batches
 from services.runtime.kafka.errors import AppendUnknown, OffsetMissing
-from services.runtime.kafka.reader import Undecodable
 from services.sequencer.ports import LogReader
 from tests.support.log_backends import SOURCE, Backend, Check, Stamped, append, on_kafka, on_simulated
 

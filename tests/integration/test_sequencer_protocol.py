@@ -16,10 +16,11 @@ from schemas.encoding import ReplyTo, encode_outcome, event_source, opening_outc
 from schemas.events import Outcome, TermOpened, encode_term_opened
 from schemas.ids import CommandId, UserId
 from schemas.log import Stamp, Verdict
+from schemas.records import command_key
 from services.runtime.kafka.errors import AppendUnknown
 from services.runtime.kafka.topics import delete_records, topic_id
 from services.sequencer.ports import LogAppender, LogReader, Logs, OutcomeBatch
-from services.sequencer.state import Changes, command_key
+from services.sequencer.state import Changes
 from services.sequencer.state import Chat as ChatHead
 from services.sequencer.store import RocksStore
 from services.sequencer.trimming import Trimmer

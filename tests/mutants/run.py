@@ -20,9 +20,14 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from hatch_build import compile_in  # noqa: E402  (it lies beside the packages, where only the root of the path finds it)
+
 TIMEOUT_S: Final = 240
 PROTOCOL: Final = "tests/integration/test_sequencer_protocol.py"
 TABLES: Final = "tests/integration/test_projector_tables.py"
+SENDS: Final = "tests/unit/test_sequencer_sends.py"
 SNAPSHOTS: Final = "tests/integration/test_sequencer_snapshots.py"
 
 
@@ -279,6 +284,35 @@ MUTANTS: Final = (
         bad="SELECT 1;",
         check="tests/integration/test_query_snapshot.py::test_a_reader_does_not_step_back_over_a_switch_of_projections",
     ),
+    Mutant(
+        name="the short way lets in who has left",
+        file="services/sequencer/_sends.pyx",
+        good="if member is None or member is NOT_AT_HAND or not member.present:",
+        bad="if member is None or member is NOT_AT_HAND:",
+        check=f"{SENDS}::test_both_ways_say_the_same",
+    ),
+    Mutant(
+        name="the short way knows no repeats in the batch in flight",
+        file="services/sequencer/_sends.pyx",
+        good="tuple([layer.remembered for layer in layers])",
+        bad="tuple([layer.remembered for layer in layers if layer is not layers[1]])",
+        check=f"{SENDS}::test_both_ways_say_the_same",
+    ),
+    Mutant(
+        name="the short way knows no end of an append",
+        file="services/sequencer/_sends.pyx",
+        good="        if size and size + more > most_bytes:\n            break\n",
+        bad="",
+        check="tests/simulation/test_simulation.py::"
+        "test_a_seed_is_the_same_run_where_compiled_code_reads_decides_and_writes",
+    ),
+    Mutant(
+        name="an id that is forged is a command's",
+        file="schemas/_records.pyx",
+        good="            if command_key is None:\n                return None\n",
+        bad="",
+        check="tests/unit/test_schemas_records.py::test_a_command_is_read_as_the_plain_way_reads_it",
+    ),
 )
 
 
@@ -309,6 +343,8 @@ def _caught(mutant: Mutant, copy: Path) -> bool:
         raise SystemExit(f"{mutant.name}: its text stands {text.count(mutant.good)} times in {mutant.file}")
     path.write_text(text.replace(mutant.good, mutant.bad))
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutant.check]
+    if path.suffix == ".pyx" and not compile_in(copy):  # the others run where nothing is compiled
+        raise SystemExit(f"{mutant.name}: there is no C compiler here")
     # PYTHONPATH: what the tests start as processes of their own is the copy, too.
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     try:

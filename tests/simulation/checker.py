@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import NoReturn
 
 from schemas.bodies import CommandType
-from schemas.encoding import Command, Record, read_command, read_outcome, undecodable_command
+from schemas.encoding import Command, Record, read_command, read_outcome
 from schemas.errors import LogCorrupt
 from schemas.events import (
     COMMAND_OF,
@@ -25,7 +25,6 @@ from schemas.events import (
 )
 from schemas.log import EMPTY, Head, Verdict, after, judge, read_stamp
 from schemas.replies import Reply
-from services.runtime.kafka.reader import Undecodable
 from tests.simulation.contract import Answer, Chats
 from tests.support.simulated_log import SimulatedLog
 
@@ -113,11 +112,7 @@ class Checker:
         if command_offset != asked.offset:
             self._fail(record, f"answers command {command_offset}, and {asked.offset} is the next")
         self._next_command += 1
-        command = (
-            undecodable_command(asked.offset)
-            if isinstance(asked, Undecodable)
-            else read_command(asked, self._partition, self._partitions)
-        )
+        command = read_command(asked, self._partition, self._partitions)
         outcome = read_outcome(record)
         if record.timestamp < self._last_at_ms:
             self._fail(record, f"its time {record.timestamp} is before {self._last_at_ms}")

@@ -126,7 +126,7 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "commands of an ended term are kept": (
         Change(
-            owner=Term, name="__init__", old="self._waiting: deque[Command] = deque()",
+            owner=Term, name="__init__", old="self._waiting: deque[Command | ScannedSend] = deque()",
             new="self._waiting = logs.__dict__.setdefault('kept', deque())",
         ),
     ),
@@ -145,14 +145,14 @@ MUTATIONS: dict[str, Mutation] = {
         ),
     ),
     "whose message it is, is not looked up in the batch in flight": (
-        Change(owner=Overlay, name="author", old="or self._in_flight.author(chat_id, seq)", new=""),
+        Change(owner=Overlay, name="author", old="or self.in_flight.author(chat_id, seq)", new=""),
     ),
     "what the batch in flight deletes is there": (
-        Change(owner=Overlay, name="deleted", old="or self._in_flight.deleted.get(key) or", new="or"),
+        Change(owner=Overlay, name="deleted", old="or self.in_flight.deleted.get(key) or", new="or"),
     ),
     "what was deleted is forgotten": (Swap(owner=Overlay, name="deleted", other=lambda *_: None),),
     "time may fall": (
-        Change(owner=batch, name="decide_into", old="max(now_ms(), head.last_timestamp_ms)", new="now_ms()"),
+        Change(owner=batch._Filling, name="__init__", old="max(at_ms, head.last_timestamp_ms)", new="at_ms"),
     ),
     "the rule: no terms": (Swap(owner=recovery, name="judge", other=judge_without_terms),),
     "the rule: no row for the fenced": (Swap(owner=recovery, name="judge", other=judge_without_fencing),),

@@ -86,7 +86,13 @@ class Run:
     """See the module; it is the `World` of tests/simulation/machines.py."""
 
     def __init__(
-        self, seed: int, loop: SimulatedLoop, report: Report, disk: Callable[[int, Shelf], Disk] | None
+        self,
+        seed: int,
+        loop: SimulatedLoop,
+        report: Report,
+        disk: Callable[[int, Shelf], Disk] | None,
+        *,
+        of_bytes: bool = False,
     ) -> None:
         self.loop = loop
         self.report = report
@@ -95,8 +101,8 @@ class Run:
         self.network = _network(self.plan, self.random)
         self.shelf: Shelf = {}
         disk = disk if disk is not None else lambda _, shelf: MemoryDisk(self.random, shelf)
-        self.events = SimulatedLog()
-        self.commands = SimulatedLog()
+        self.events = SimulatedLog(of_bytes=of_bytes)
+        self.commands = SimulatedLog(of_bytes=of_bytes)
         self.beats = SimulatedLog()
         self.checker = Checker(self.commands, partition=PARTITION, partitions=PARTITIONS, version_of=self._version_of)
         self.machines = [Machine(self, f"writer-{'abc'[n]}-", disk(n, self.shelf)) for n in range(self.plan.writers)]
@@ -348,15 +354,17 @@ def run(
     disk: Callable[[int, Shelf], Disk] | None = None,
     plan: Plan | None = None,
     story: Callable[[Run], Coroutine[Any, Any, None]] = Run.tell_story,
+    of_bytes: bool = False,
 ) -> Report:
     """One whole run, on disks in memory or on those that `disk` makes for a machine's number and the
     snapshots of all. Raises Failed.
 
+    `of_bytes`: the logs hold record batches as brokers do, so that compiled code reads, decides and writes them.
     `plan` and `story` are for a test that tells its own.
     """
     report = Report(seed, plan if plan is not None else Plan.of(Random(f"plan {seed}")))
     loop = SimulatedLoop(Random(f"order {seed}"))
-    the_run = Run(seed, loop, report, disk)
+    the_run = Run(seed, loop, report, disk, of_bytes=of_bytes)
     with production_in(the_run, seed):
         try:
             loop.run_until_complete(story(the_run))

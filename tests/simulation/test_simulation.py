@@ -11,18 +11,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from schemas.records import COMPILED
 from tests.simulation.mutations import MUTATIONS, seeded
+from tests.simulation.plan import Plan
 from tests.simulation.run import Failed, Report, run
 from tests.support.simulated_rocks import RocksDisk
 from tests.support.simulated_snapshots import Shelf
 
 SEEDS_PER_MUTATION = 500
 SEEDS_ON_ROCKSDB = 25
+SEEDS_OF_BYTES = 60
 HAPPENS = (
     "accepted", "deletions", "duplicate", "unchanged", "rejected", "void records", "rebalances", "kills", "power cuts",
     "pauses", "restarts", "starts", "trims", "slow", "unavailable", "read nothing", "read short", "refused", "lost",
@@ -96,6 +100,23 @@ def test_states_on_rocksdb_survive_what_machines_do_to_them(tmp_path: Path) -> N
     assert figures["kills"]
     assert figures["states compared"]
     assert figures["snapshots installed"]
+
+
+@pytest.mark.skipif(not COMPILED, reason="there is no C compiler here")
+def test_a_seed_is_the_same_run_where_compiled_code_reads_decides_and_writes() -> None:
+    """Record for record, reply for reply, through every fault."""
+    decided, short = 0, 0
+    for seed in range(SEEDS_OF_BYTES):
+        plan = replace(Plan.of(Random(f"plan {seed}")), versions_differ=False)  # what is compiled has one contract
+        try:
+            plain, compiled = (run(seed, plan=plan, of_bytes=of_bytes) for of_bytes in (False, True))
+        except Failed as failed:
+            pytest.fail(failed.story(), pytrace=False)
+        assert compiled.trace == plain.trace, f"seed {seed}"
+        decided += plain.figures["decided"]
+        short += plain.figures["decided"] - compiled.figures["decided"]
+    print(f"{short:,} of {decided:,} commands the short way")
+    assert short > decided / 10, "else this shows little"
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

@@ -14,10 +14,11 @@ from msgspec.structs import replace
 from schemas import ids
 from schemas.ids import ChatId, UserId
 from schemas.log import Head
+from schemas.records import command_key
 from services.sequencer import store as store_module
 from services.sequencer.errors import StoreBroken
 from services.sequencer.ports import LogPosition, Store
-from services.sequencer.state import Changes, Chat, Member, View, command_key, keep
+from services.sequencer.state import Changes, Chat, Member, View, keep
 from services.sequencer.store import RocksStore
 from tests.support.simulated_store import MemoryDisk
 

@@ -17,11 +17,16 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from schemas.encoding import Encoded, Record, encode_outcome
+from msgspec import structs
+
+from schemas.encoding import Encoded, Record, Undecodable, encode_outcome
 from schemas.events import Outcome
 from schemas.log import Stamp
+from services.runtime.kafka.batches import OutcomeBatch as ProductionBatch
+from services.runtime.kafka.batches import new_outcome_batch
 from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable, OffsetMissing
-from services.runtime.kafka.reader import Undecodable
+from services.sequencer.ports import OutcomeBatch
+from tests.support.record_batches import batch_of, compiled
 
 NEVER: Final = float("inf")
 
@@ -40,26 +45,35 @@ class SimulatedRecord:
 class SimulatedLog:
     """One partition. Offsets are dense but for those that `skip` takes (the markers of a transaction)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, of_bytes: bool = False) -> None:
+        """`of_bytes`: records are what our own code takes out of the bytes of a batch, as they are in production."""
+        self.of_bytes = of_bytes
         self.first = 0
         self.end = 0
-        self.records: list[SimulatedRecord | Undecodable] = []
+        self.records: list[Record] = []
         self._waiting: dict[asyncio.Future[None], None] = {}
 
     def append(self, records: Sequence[Encoded], *, timestamp_ms: int = 0) -> int:
         """All of them, as one batch; the base offset."""
         base = self.end
-        for record in records:
-            self.records.append(
+        timed = [
+            structs.replace(record, timestamp_ms=timestamp_ms) if record.timestamp_ms is None else record
+            for record in records
+        ]
+        if self.of_bytes:
+            self.records += compiled(batch_of(timed, base_offset=base))
+        else:
+            self.records += [
                 SimulatedRecord(
-                    offset=self.end,
-                    timestamp=record.timestamp_ms if record.timestamp_ms is not None else timestamp_ms,
+                    offset=offset,
+                    timestamp=record.timestamp_ms or 0,
                     key=record.key,
                     value=record.value,
                     headers=record.headers,
                 )
-            )
-            self.end += 1
+                for offset, record in enumerate(timed, base)
+            ]
+        self.end = base + len(records)
         self._wake()
         return base
 
@@ -209,8 +223,18 @@ class SimulatedReader:
 class RecordList(list[Encoded]):
     """As services.runtime.kafka.batches.OutcomeBatch."""
 
+    writer = None
+
     def add(self, outcome: Outcome, stamp: Stamp, source: bytes) -> None:
         self.append(encode_outcome(outcome, stamp, source))
+
+
+def _written(batch: OutcomeBatch) -> list[Encoded]:
+    """What an append carries, whole, from now on: a process that goes on with its batch changes nothing of it."""
+    if isinstance(batch, RecordList):
+        return list(batch)
+    assert isinstance(batch, ProductionBatch)
+    return [Encoded(r.key, r.value, r.headers, r.timestamp) for r in compiled(bytes(batch._build()))]
 
 
 class SimulatedAppender:
@@ -232,17 +256,16 @@ class SimulatedAppender:
         # What has left the process goes its way, whatever becomes of the process.
         self._world = contextvars.Context()
 
-    def new_batch(self) -> RecordList:
-        return RecordList()
+    def new_batch(self) -> OutcomeBatch:
+        return new_outcome_batch() if self._log.of_bytes else RecordList()
 
-    async def append(self, batch: object, timeout_s: float) -> int:
-        assert isinstance(batch, RecordList)
+    async def append(self, batch: OutcomeBatch, timeout_s: float) -> int:
         if self._closed:
             raise AppendUnknown("the producer is closed")
         network, random = self._network, self._network.random
         loop = asyncio.get_running_loop()
         acknowledged: asyncio.Future[int] = loop.create_future()
-        append = list(batch)
+        append = _written(batch)
         if network.happens("refused", network.refused):
             if random.random() < 0.5:
                 self._later(random.random() * network.late_s, lambda: self._land(append))

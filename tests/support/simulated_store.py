@@ -14,19 +14,19 @@ from pathlib import Path
 from random import Random
 from typing import Final, Protocol
 
-from schemas.ids import ChatId, UserId
+from schemas.ids import ChatId, CommandKey, UserId
 from services.sequencer.errors import StoreBroken
 from services.sequencer.ports import LogPosition, Store
 from services.sequencer.state import (
+    AtHand,
     Changes,
     Chat,
-    CommandKey,
     Kept,
+    LoadedView,
     Member,
     MemberKey,
     MessageKey,
     Remembered,
-    View,
     remembered_of,
 )
 
@@ -168,7 +168,9 @@ class SimulatedStore:
     def position(self) -> LogPosition:
         return self.image.position
 
-    def load(self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]) -> View:
+    def load(
+        self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]
+    ) -> LoadedView:
         self._check_open()
         loaded = _Loaded(self.image)
         for chat_id in chats:
@@ -220,13 +222,14 @@ class SimulatedStore:
 class _Loaded:
     """Values as they were when they were first asked for."""
 
-    __slots__ = ("_chats", "_image", "_members", "_remembered")
+    __slots__ = ("_chats", "_image", "_members", "_remembered", "at_hand")
 
     def __init__(self, image: Image) -> None:
         self._image = image
         self._chats: dict[ChatId, Chat | None] = {}
         self._members: dict[MemberKey, Member | None] = {}
-        self._remembered: dict[CommandKey, Remembered | None] = {}
+        self._remembered: dict[CommandKey, Kept | None] = {}
+        self.at_hand = AtHand(self._chats, self._members, self._remembered)
 
     def chat(self, chat_id: ChatId) -> Chat | None:
         if chat_id not in self._chats:
@@ -240,9 +243,9 @@ class _Loaded:
 
     def remembered(self, key: CommandKey) -> Remembered | None:
         if key not in self._remembered:
-            raw = self._image.remembered.get(key)
-            self._remembered[key] = remembered_of(raw) if raw is not None else None
-        return self._remembered[key]
+            self._remembered[key] = self._image.remembered.get(key)
+        raw = self._remembered[key]
+        return remembered_of(raw) if raw is not None else None
 
     def author(self, chat_id: ChatId, seq: int) -> UserId | None:
         return self._image.authors.get((chat_id, seq))
@@ -272,7 +275,9 @@ class WatchedStore:
     def position(self) -> LogPosition:
         return self._inner.position
 
-    def load(self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]) -> View:
+    def load(
+        self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]
+    ) -> LoadedView:
         self._may_break()
         return self._inner.load(chats, members, remembered)
 

@@ -69,7 +69,7 @@ def defines(path: Path, dotted: str) -> bool:
     """Whether a file defines `name` or `Class.name`, or declares a block of SQL of that name."""
     text = path.read_text(encoding="utf-8")
     parts = dotted.split(".")
-    found = [rf"^\s*(?:async )?def {p}\b|^\s*class {p}\b|^\s*{p}\s*[:=]|^-- name: {p}$" for p in parts]
+    found = [rf"^\s*(?:async )?def {p}\b|^\s*(?:cdef )?class {p}\b|^\s*{p}\s*[:=]|^-- name: {p}$" for p in parts]
     return all(re.search(pattern, text, re.MULTILINE) for pattern in found)
 
 

@@ -18,13 +18,13 @@ from schemas.encoding import (
     CommandReader,
     Encoded,
     ReplyTo,
+    Undecodable,
     encode_command,
     encode_outcome,
     event_source,
     is_traceparent,
     read_command,
     read_outcome,
-    undecodable_command,
 )
 from schemas.errors import Reason, Refused
 from schemas.events import EVENT_OF, EventType, Outcome, Rejected, decode_rejected, encode_rejected
@@ -320,7 +320,7 @@ def test_of_a_header_that_is_there_twice_the_last_counts() -> None:
 
 
 def test_what_cannot_be_taken_apart_is_answered_all_the_same() -> None:
-    command = undecodable_command(42)
+    command = read_command(Undecodable(42, "no such codec"), 0, 1)
     assert command.fault is not None
     assert (command.offset, command.fault.reason) == (42, Reason.MALFORMED)
     _assert_sound(command, HERE)

@@ -6,14 +6,12 @@ The plain way is schemas/encoding.py on records that aiokafka's codec took apart
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 from uuid import UUID
 
 import pytest
 from aiokafka.errors import CorruptRecordException, KafkaError
-from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -24,11 +22,12 @@ from schemas.bodies import CommandType
 from schemas.encoding import Command, Encoded, ReplyTo, encode_command, encode_outcome, event_source, read_command
 from schemas.errors import LogCorrupt
 from schemas.events import EventType, Outcome
-from schemas.ids import CommandId
+from schemas.ids import ChatId, CommandId
 from schemas.log import Stamp, read_stamp
-from schemas.records import COMPILED, command_reader, outcome_of, stamp_of
+from schemas.records import COMPILED, command_of, command_reader, outcome_of, stamp_of
 from services.runtime.kafka.batches import OutcomeBatch, batches_in, new_outcome_batch
 from tests.support.any_records import CHAT, KNOWN_HEADERS, SENDER, TRACEPARENT, WORDS, any_headers, any_keys, any_values
+from tests.support.record_batches import batch_of, compiled, plain
 from tests.support.wire_strategies import uuids
 
 if COMPILED:
@@ -52,28 +51,6 @@ class Plain:
 
     def __repr__(self) -> str:
         return repr((self.offset, self.timestamp, self.key, self.value, self.headers))
-
-
-def batch_of(written: Sequence[Encoded], *, base_offset: int = 0, attributes: int = 0) -> bytes:
-    builder = BatchBuilder(4_000_000, 0)
-    for record in written:
-        added = builder.append(
-            timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=record.headers
-        )
-        assert added is not None
-    raw = bytearray(builder._build())
-    struct.pack_into(">q", raw, 0, base_offset)
-    raw[22] |= attributes
-    return bytes(raw)
-
-
-def compiled(raw: bytes) -> list[Any]:
-    return [record for batch in batches_in(raw) for record in batch]
-
-
-def plain(raw: bytes) -> list[Any]:
-    with mock.patch("services.runtime.kafka.batches.COMPILED", False):
-        return [record for batch in batches_in(raw) for record in batch]
 
 
 any_record = st.builds(
@@ -208,8 +185,8 @@ def test_a_command_is_read_as_the_plain_way_reads_it(written: list[Encoded], els
     for partition in (HERE, HERE + elsewhere):
         read = command_reader(partition, PARTITIONS)
         for _ in range(2):
-            for record, as_client in zip(compiled(raw), plain(raw), strict=True):
-                assert repr(read(record)) == repr(read_command(as_client, partition, PARTITIONS))
+            for command, as_client in zip(read(compiled(raw)), plain(raw), strict=True):
+                assert repr(command_of(command)) == repr(read_command(as_client, partition, PARTITIONS))
 
 
 def _wrong(**changed: bytes) -> Encoded:
@@ -249,8 +226,8 @@ NEARLY = [
 def test_a_command_that_is_nearly_as_we_send_it_is_read_as_the_plain_way_reads_it(number: int) -> None:
     raw = batch_of([encode_command(WHOLE, "/test"), NEARLY[number]])
     read = command_reader(HERE, PARTITIONS)
-    for record, as_client in zip(compiled(raw), plain(raw), strict=True):
-        assert repr(read(record)) == repr(read_command(as_client, HERE, PARTITIONS))
+    for command, as_client in zip(read(compiled(raw)), plain(raw), strict=True):
+        assert repr(command_of(command)) == repr(read_command(as_client, HERE, PARTITIONS))
 
 
 @pytest.mark.parametrize("lengths", [(1 << 40, 0), (0, 1 << 40), (-1, 0), (3, 0), (0, 3)])
@@ -282,10 +259,17 @@ def test_the_compiled_way_answers_for_what_our_own_code_sends() -> None:
     plain_read = encoding.CommandReader.read
     with mock.patch.object(encoding.CommandReader, "read", autospec=True, side_effect=plain_read) as plain_way:
         read = command_reader(HERE, PARTITIONS)
-        read(compiled(raw)[0])
-        found = [read(record) for record in compiled(raw)]
+        read(compiled(raw)[:1])
+        found = read(compiled(raw))
     assert plain_way.call_count == 1, "the first time, when nothing had been met"
-    assert found == [replace(command, offset=n) for n, command in enumerate(met)]
+    assert [command_of(each) for each in found] == [replace(command, offset=n) for n, command in enumerate(met)]
+    sends = [each for each in found if not isinstance(each, Command)]
+    assert [send.command_id for send in sends] == [command.command_id for command in met if command is not MARK]
+    for send in sends:
+        command = send.command()
+        assert (send.chat_id, send.sender_id, send.body) == (command.chat_id, command.sender_id, command.body)
+        assert send.command_key == records.command_key(send.chat_id, send.command_id)
+        assert send.reply_to == command.reply_to
 
 
 numbers = st.none() | st.integers(0, 10**18 - 1)
@@ -369,15 +353,16 @@ def test_the_compiled_way_reads_what_a_writer_appends() -> None:
 
 
 @given(uuids, uuids)
-def test_the_key_of_a_command_is_the_bytes_of_its_ids(chat_id: str, command_id: str) -> None:
-    key = b"r" + UUID(chat_id).bytes + UUID(command_id).bytes
+def test_the_key_of_a_command_is_the_bytes_of_its_ids(chat: str, command: str) -> None:
+    key = b"r" + UUID(chat).bytes + UUID(command).bytes
+    chat_id, command_id = ChatId(chat), CommandId(command)
     assert records.command_key(chat_id, command_id) == records._command_key(chat_id, command_id) == key
 
 
 @pytest.mark.parametrize("text", ["", "x" * 36, SENDER.upper().replace("1", "A"), SENDER[:-1], SENDER + "1"])
 def test_what_is_no_uuid_has_no_bytes(text: str) -> None:
     with pytest.raises(ValueError, match="UUID"):
-        records.command_key(SENDER, text)
+        records.command_key(CHAT, CommandId(text))
 
 
 def test_each_character_of_an_id_is_looked_at() -> None:
@@ -387,9 +372,9 @@ def test_each_character_of_an_id_is_looked_at() -> None:
             text = SENDER[:at] + character + SENDER[at + 1 :]
             right = character == "-" if SENDER[at] == "-" else character in "0123456789abcdef"
             if right:
-                assert records.command_key(SENDER, text)[17:] == UUID(text).bytes
+                assert records.command_key(CHAT, CommandId(text))[17:] == UUID(text).bytes
             else:
                 with pytest.raises(ValueError, match="UUID"):
-                    records.command_key(SENDER, text)
+                    records.command_key(CHAT, CommandId(text))
         with pytest.raises(ValueError, match="UUID"):  # 36 bytes of UTF-8
-            records.command_key(SENDER, (SENDER[:at] + "é" + SENDER[at + 2 :])[:35])
+            records.command_key(CHAT, CommandId((SENDER[:at] + "é" + SENDER[at + 2 :])[:35]))

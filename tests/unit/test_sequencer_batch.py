@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -107,7 +108,7 @@ def _run(commands: list[Command], cuts: list[int], *, overlap: bool, records_per
     return records + replies
 
 
-def _decide(batch: Batch, commands: deque[Command], store: RocksStore, now_ms: int) -> None:
+def _decide(batch: Batch, commands: deque[Any], store: RocksStore, now_ms: int) -> None:
     decide_into(batch, commands, store=store, partition=0, source=b"/t", now_ms=lambda: now_ms)
 
 

@@ -22,10 +22,10 @@ from schemas.bodies import (
 from schemas.encoding import Command
 from schemas.errors import LogCorrupt, Reason, Refused, UnknownType
 from schemas.events import OutcomeKind
-from schemas.ids import ChatId, CommandId, UserId
+from schemas.ids import ChatId, CommandId, CommandKey, UserId
 from services.sequencer.decide import Decision, decide
 from services.sequencer.evolve import evolve
-from services.sequencer.state import Chat, CommandKey, Member, MemberKey, MessageKey, Overlay, Remembered
+from services.sequencer.state import Chat, Member, MemberKey, MessageKey, Overlay, Remembered
 
 ANNA, BEN, CARL, DORA = (UserId(f"{n}1111111-1111-4111-8111-111111111111") for n in "abcd")
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import ids
-from schemas.ids import UserId
+from schemas.ids import CommandKey, UserId
 from schemas.log import Head
 from services.sequencer.errors import FilesMoved, StoreBroken
 from services.sequencer.ports import LogPosition
@@ -35,7 +35,7 @@ from services.sequencer.snapshots import (
     manifests_to_keep,
     to_upload,
 )
-from services.sequencer.state import Changes, CommandKey, Kept, keep
+from services.sequencer.state import Changes, Kept, keep
 from services.sequencer.store import Frozen, RocksStore
 from services.sequencer.store_format import FORMAT
 

@@ -11,9 +11,10 @@ import pytest
 from schemas.errors import LogCorrupt
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Head
+from schemas.records import command_key
 from services.sequencer import store as store_module
 from services.sequencer.ports import LogPosition
-from services.sequencer.state import Changes, Chat, Member, command_key, keep
+from services.sequencer.state import Changes, Chat, Member, keep
 from services.sequencer.store import RocksStore
 from tests.support.simulated_rocks import copied
 

@@ -141,6 +141,8 @@ class OutcomeBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka's is untyped
     """One record batch in the making: bytes, as soon as an outcome is added."""
 
     _relative_offset: int
+    writer: OutcomeWriter | None = None
+    """What makes the bytes, where it is compiled."""
 
     def __init__(self) -> None:
         super().__init__(BATCH_BYTES, 0)
@@ -164,23 +166,25 @@ _TOO_LONG: Final = "an append is closed by bytes before it outgrows a record bat
 class _CompiledOutcomeBatch(OutcomeBatch):
     """The same bytes, by what is compiled."""
 
+    writer: OutcomeWriter
+
     def __init__(self) -> None:
         super().__init__()
-        self._writer = OutcomeWriter(BATCH_BYTES - _HEADER.size)
-        self.add = self._writer.add  # type: ignore[method-assign]  # without a call between
+        self.writer = OutcomeWriter(BATCH_BYTES - _HEADER.size)
+        self.add = self.writer.add  # type: ignore[method-assign]  # without a call between
         self._producer = (-1, -1, -1)
         self._whole: bytes | None = None
 
     def __len__(self) -> int:
-        return len(self._writer)
+        return len(self.writer)
 
     # What aiokafka's sender asks of a batch.
 
     def record_count(self) -> int:
-        return len(self._writer)
+        return len(self.writer)
 
     def size(self) -> int:
-        return _HEADER.size + self._writer.size
+        return _HEADER.size + self.writer.size
 
     def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
         self._producer = (producer_id, producer_epoch, base_sequence)
@@ -189,9 +193,9 @@ class _CompiledOutcomeBatch(OutcomeBatch):
         """The batch whole, always the same: it may be sent again."""
         self.close()
         if self._whole is None:
-            first_ms, last_ms = self._writer.timestamps
-            count = len(self._writer)
-            records = self._writer.written_bytes()
+            first_ms, last_ms = self.writer.timestamps
+            count = len(self.writer)
+            records = self.writer.written_bytes()
             length = _HEADER.size - _BEFORE_LENGTH + len(records)
             written = _Header(0, length, -1, _FORMAT, 0, 0, count - 1, first_ms, last_ms, *self._producer, count)
             checked = _HEADER.pack(*written)[_BEFORE_CHECKED:] + records

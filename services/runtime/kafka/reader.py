@@ -25,7 +25,7 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from schemas.encoding import Record
+from schemas.encoding import Record, Undecodable
 from services.runtime.kafka.batches import Batch, batches_in
 from services.runtime.kafka.deadline import within
 from services.runtime.kafka.errors import KafkaUnavailable, OffsetMissing
@@ -43,18 +43,6 @@ _MOST_IN_A_BATCH: Final = 1 << 20
 """Records that a batch which cannot be taken apart is believed to hold; a megabyte holds fewer."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Undecodable:
-    """Stands in a batch for the record at `offset`, which the client could not take apart."""
-
-    offset: int
-    error: str
-    timestamp: int = 0
-    key: None = None
-    value: None = None
-    headers: Sequence[tuple[str, bytes]] = ()
 
 
 @dataclass(slots=True)
@@ -86,7 +74,7 @@ class PartitionReader:
         partition: int,
         client_id: str,
         fetch_max_wait_ms: int = 500,
-        fetch_max_bytes: int = 8 * 1024 * 1024,
+        fetch_max_bytes: int = 2 * 1024 * 1024,
     ) -> None:
         self._tp = TopicPartition(topic, partition)
         self._name = f"{topic}-{partition}"

@@ -1,0 +1,36 @@
+"""Record batches as a broker has them, made by aiokafka's codec; taken apart by ours, compiled and not."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+from unittest import mock
+
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from schemas.encoding import Encoded
+from services.runtime.kafka.batches import batches_in
+
+
+def batch_of(written: Sequence[Encoded], *, base_offset: int = 0, attributes: int = 0) -> bytes:
+    """Of at least one record, and 4 MB at most."""
+    builder = BatchBuilder(4_000_000, 0)
+    for record in written:
+        added = builder.append(
+            timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=record.headers
+        )
+        assert added is not None
+    raw = bytearray(builder._build())
+    struct.pack_into(">q", raw, 0, base_offset)
+    raw[22] |= attributes
+    return bytes(raw)
+
+
+def compiled(raw: bytes) -> list[Any]:
+    return [record for batch in batches_in(raw) for record in batch]
+
+
+def plain(raw: bytes) -> list[Any]:
+    with mock.patch("services.runtime.kafka.batches.COMPILED", False):
+        return [record for batch in batches_in(raw) for record in batch]
