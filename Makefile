@@ -38,7 +38,7 @@ check: $(INSTALLED) ## Lint, formatting, types, and who may import whom
 	$(BIN)/lint-imports
 
 mutants: $(INSTALLED) ## Plant curated bugs one by one and see each caught by its named check (minutes)
-	$(BIN)/python tests/mutants/run.py $(ARGS)
+	$(BIN)/python -m tests.mutants.run $(ARGS)
 
 chaos: $(INSTALLED) ## Break the whole system for minutes and prove that no answer was untrue: ARGS="--minutes 20 --seed 7"
 	$(BIN)/python -m tests.chaos.run $(ARGS)

@@ -156,13 +156,13 @@ def _pass(log: Sequence[bytes], commands: int, repeats: int) -> dict[str, float]
             done("take apart")
             if not records:
                 break
-            waiting_ones = deque(read(records))
+            commands_read = deque(read(records))
             done("read")
             at_ms, made = time.time_ns() // 1_000_000, new_outcome_batch()
-            loaded = store.load(*keys_of(waiting_ones, 1 << 30))
+            loaded = store.load(*keys_of(commands_read, 1 << 30))
             batch = Batch(head=store.position.head, view=Overlay(loaded), records=made)
             done("look up")
-            decide_loaded(batch, waiting_ones, loaded, partition=0, source=source, at_ms=at_ms)
+            decide_loaded(batch, commands_read, loaded, partition=0, source=source, at_ms=at_ms)
             done("decide, evolve and encode")
             made._build()
             done("build")

@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hatch_build import compile_in
+
 ROOT: Final = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from hatch_build import compile_in  # noqa: E402  (it lies beside the packages, where only the root of the path finds it)
-
 TIMEOUT_S: Final = 240
 PROTOCOL: Final = "tests/integration/test_sequencer_protocol.py"
 TABLES: Final = "tests/integration/test_projector_tables.py"
