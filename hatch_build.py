@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULES: Final = ("schemas._records", "services.sequencer._sends")
+MODULES: Final = ("schemas._records", "services.sequencer._sends", "services.projector._new_rows")
 
 
 class CompiledModules(BuildHookInterface):  # type: ignore[type-arg]

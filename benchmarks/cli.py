@@ -126,7 +126,7 @@ def unread(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
 @app.command()
 def projector(
     as_json: JsonOption = False,
-    commands: CommandsOption = 400_000,
+    commands: CommandsOption = 1_600_000,
     rounds: RoundsOption = 3,
     profile: ProfileOption = None,
 ) -> None:

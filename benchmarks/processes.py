@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -178,13 +179,14 @@ class Command:
     """Its JSON."""
     seconds: float
     cpu_s: float
+    """With that of the processes it started, as the memory."""
     memory_mb: float
     """The most that was seen."""
 
 
 async def command(*words: str, settings: Mapping[str, str]) -> Command:
     """Runs `gapless <words> --json`. Raises RuntimeError where it fails."""
-    began_s = time.monotonic()
+    began_s, before_s = time.monotonic(), _ended_cpu_s()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "services.ops", *words, "--json"),
         env=environment(settings),
@@ -192,16 +194,25 @@ async def command(*words: str, settings: Mapping[str, str]) -> Command:
         stderr=asyncio.subprocess.PIPE,
     )
     told = asyncio.create_task(process.communicate())
-    last = Mark(at_s=began_s, cpu_s=0.0, memory_mb=0.0)
     memory_mb = 0.0
     while not told.done():
         try:
-            last = mark(process.pid)
+            memory_mb = max(memory_mb, mark(process.pid, workers=True).memory_mb)
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             break
-        memory_mb = max(memory_mb, last.memory_mb)
-        await asyncio.wait({told}, timeout=0.02)
+        await asyncio.wait({told}, timeout=0.05)
     output, errors = await told
     if process.returncode != 0:
         raise RuntimeError(f"gapless {' '.join(words)} failed ({process.returncode}): {errors.decode()[-1000:]}")
-    return Command(answer=json.loads(output), seconds=time.monotonic() - began_s, cpu_s=last.cpu_s, memory_mb=memory_mb)
+    return Command(
+        answer=json.loads(output),
+        seconds=time.monotonic() - began_s,
+        cpu_s=_ended_cpu_s() - before_s,
+        memory_mb=memory_mb,
+    )
+
+
+def _ended_cpu_s() -> float:
+    """Of the processes that we waited for, and of those that they waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

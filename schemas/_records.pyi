@@ -1,11 +1,11 @@
 """The compiled half of records.py: see _records.pyx."""
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
 from schemas import encoding
 from schemas.encoding import Command, ReplyTo
 from schemas.events import Outcome
-from schemas.ids import ChatId, CommandId, CommandKey, UserId
+from schemas.ids import ChatId, CommandId, CommandKey, MessageId, UserId
 from schemas.log import Stamp
 
 class Record:
@@ -54,7 +54,27 @@ class CommandScanner:
     ) -> None: ...
     def read(self, records: list[encoding.Record]) -> list[Command | ScannedSend]: ...
 
+class ScannedMessage:
+    record: Record
+    chat_id: ChatId
+    sender_id: UserId
+    index: int
+    command_offset: int
+    position: int
+    seq: int
+    @property
+    def at_ms(self) -> int: ...
+    @property
+    def message_id(self) -> MessageId: ...
+    @property
+    def client_generated_id(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+
 class OutcomeScanner:
+    def messages(
+        self, records: Sequence[object], start: int, term: int, index: int, command_offset: int
+    ) -> list[ScannedMessage]: ...
     def stamp(self, any_record: object) -> Stamp | None: ...
     def outcome(self, any_record: object) -> Outcome | None: ...
 
@@ -68,4 +88,5 @@ class OutcomeWriter:
     def written_bytes(self) -> bytes: ...
     def add(self, outcome: Outcome, stamp: Stamp, source: bytes) -> None: ...
 
+def is_plain(body: bytes) -> bool: ...
 def command_key(chat_id: ChatId, command_id: CommandId) -> CommandKey: ...

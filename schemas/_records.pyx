@@ -15,7 +15,7 @@ from hashlib import sha1
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 cimport cython
 
@@ -33,13 +33,16 @@ cdef extern from "Python.h":
 cdef enum:
     UUID_CHARACTERS = 36
     DIGITS = 18  # at most, of a number, as in schemas/log.py; it is below 2^63
-    TEXT_CHARACTERS = 256  # at most, of a type or a traceparent
+    HEADER_CHARACTERS = 256  # at most, of a type or a traceparent
+    BEFORE_TEXT = 9  # characters of {"text":"
+    AFTER_TEXT = 2  # of "}
     MET = 65_536  # chats, senders and types: then those that were met are forgotten
 
 
 cdef object MESSAGE_SEND = CommandType.MESSAGE_SEND.value
 cdef bytes MESSAGE_SENT = EventType.MESSAGE_SENT.value.encode()
 cdef Py_ssize_t KEY_CHARACTERS = limits.CLIENT_GENERATED_ID_CHARACTERS
+cdef Py_ssize_t TEXT_CHARACTERS = limits.TEXT_CHARACTERS
 cdef Py_ssize_t REQUEST_ID_CHARACTERS = limits.REQUEST_ID_CHARACTERS
 
 
@@ -343,8 +346,8 @@ def command_key(str chat_id, str command_id):
     cdef bytes key = PyBytes_FromStringAndSize(NULL, 33)
     cdef uint8_t* to = <uint8_t*>PyBytes_AS_STRING(key)
     to[0] = b"r"
-    _put_uuid(to + 1, chat_id)
-    _put_uuid(to + 17, command_id)
+    put_uuid(to + 1, utf8(chat_id))
+    put_uuid(to + 17, utf8(command_id))
     return key
 
 
@@ -373,11 +376,11 @@ cdef inline uint64_t _eight_digits(const uint8_t* b, uint8_t* to) noexcept:
     return wrong
 
 
-cdef int _put_uuid(uint8_t* to, str uuid) except -1:
-    cdef Py_ssize_t size
-    cdef const uint8_t* b = <const uint8_t*>PyUnicode_AsUTF8AndSize(uuid, &size)
+cdef int put_uuid(uint8_t* to, Span uuid) except -1:
+    """The 16 bytes of a UUID in wire form. Raises ValueError where it is none."""
+    cdef const uint8_t* b = uuid.at
     cdef uint8_t[8] middle
-    cdef uint64_t wrong = size != UUID_CHARACTERS
+    cdef uint64_t wrong = uuid.size != UUID_CHARACTERS
     if not wrong:
         wrong = (b[8] ^ 45) | (b[13] ^ 45) | (b[18] ^ 45) | (b[23] ^ 45)
         wrong |= _eight_digits(b, to)
@@ -391,6 +394,71 @@ cdef int _put_uuid(uint8_t* to, str uuid) except -1:
     if wrong:
         raise ValueError("no UUID in wire form")
     return 0
+
+
+# --- plain bodies --------------------------------------------------------------------------------------------------
+
+
+cpdef bint is_plain(bytes body) except -1:
+    """Whether commands.parse_body accepts it as a text and nothing else, and its spelling is our own code's."""
+    cdef const uint8_t* b = <const uint8_t*>PyBytes_AS_STRING(body)
+    cdef Py_ssize_t end = PyBytes_GET_SIZE(body) - AFTER_TEXT
+    cdef Py_ssize_t i = BEFORE_TEXT
+    cdef Py_ssize_t characters = 0  # bytes, where it is not ASCII: a text that is nearly too long is not plain
+    cdef uint8_t all_bits = 0
+    if end <= BEFORE_TEXT or memcmp(b, b'{"text":"', BEFORE_TEXT) != 0 or memcmp(b + end, b'"}', AFTER_TEXT) != 0:
+        return False
+    while i < end:
+        if b[i] < 0x20 or b[i] == 34:
+            return False
+        if b[i] == 92:  # nor is \uXXXX
+            i += 1
+            if i == end or b[i] not in b'"\\/bfnrt':
+                return False
+        all_bits |= b[i]
+        characters += 1
+        i += 1
+    if all_bits > 0x7F:
+        try:
+            PyUnicode_DecodeUTF8(<const char*>b + BEFORE_TEXT, end - BEFORE_TEXT, NULL)
+        except UnicodeDecodeError:
+            return False
+    return characters <= TEXT_CHARACTERS
+
+
+cdef Py_ssize_t put_text(uint8_t* to, bytes body) noexcept:
+    """The text of a plain body in UTF-8, without its escapes; gives its size, which is below that of the body."""
+    cdef const uint8_t* b = <const uint8_t*>PyBytes_AS_STRING(body) + BEFORE_TEXT
+    cdef Py_ssize_t left = PyBytes_GET_SIZE(body) - BEFORE_TEXT - AFTER_TEXT
+    cdef uint8_t* begin = to
+    cdef const uint8_t* escape
+    while left > 0:
+        escape = <const uint8_t*>memchr(b, 92, left)
+        if escape == NULL:
+            memcpy(to, b, left)
+            to += left
+            break
+        memcpy(to, b, escape - b)
+        to += escape - b
+        to[0] = _escaped(escape[1])
+        to += 1
+        left -= escape - b + 2
+        b = escape + 2
+    return to - begin
+
+
+cdef inline uint8_t _escaped(uint8_t letter) noexcept:
+    if letter == 98:
+        return 8
+    if letter == 102:
+        return 12
+    if letter == 110:
+        return 10
+    if letter == 114:
+        return 13
+    if letter == 116:
+        return 9
+    return letter
 
 
 # --- commands -----------------------------------------------------------------------------------------------------
@@ -575,6 +643,44 @@ cdef object _reply_to(Span text):
 
 
 @cython.final
+@cython.no_gc
+@cython.freelist(1024)
+cdef class ScannedMessage:
+    """A message.sent of a text and nothing else, all of it in order, as it lies in its record."""
+
+    @property
+    def at_ms(self):
+        return self.record.timestamp
+
+    @property
+    def message_id(self):
+        """The command_id of its send."""
+        return _ascii(self.commandid)
+
+    @property
+    def client_generated_id(self):
+        return _ascii(self.clientid)
+
+    @property
+    def text(self):
+        cdef bytes body = self.record.value
+        cdef bytearray text = bytearray(PyBytes_GET_SIZE(body))
+        cdef Py_ssize_t size = put_text(<uint8_t*><char*>text, body)
+        return text[:size].decode()
+
+
+cdef inline bint _read_stamp(Headers* given, int64_t* term, int64_t* index, int64_t* command_offset) noexcept:
+    """False where log.read_stamp has to say it."""
+    cdef Py_ssize_t slash = 0
+    while slash < given.id.size and given.id.at[slash] != 47:
+        slash += 1
+    term[0] = _number(given.id.at, slash)
+    index[0] = _number(given.id.at + slash + 1, given.id.size - slash - 1)
+    command_offset[0] = _number(given.command.at, given.command.size) if index[0] > 0 else -1
+    return term[0] >= 0 and index[0] >= 0 and (index[0] == 0 or command_offset[0] >= 0)
+
+
+@cython.final
 cdef class OutcomeScanner:
     """Reads what a writer appended, and remembers the chats, senders and types that it has met: they repeat."""
 
@@ -588,21 +694,64 @@ cdef class OutcomeScanner:
     def stamp(self, object any_record):
         """As log.read_stamp; None where that has to say it."""
         cdef Headers given
+        cdef int64_t term
+        cdef int64_t index
+        cdef int64_t command_offset = -1
         if type(any_record) is not Record or not _find(<Record>any_record, &given):
             return None
-        cdef Py_ssize_t slash = 0
-        while slash < given.id.size and given.id.at[slash] != 47:
-            slash += 1
-        cdef int64_t term = _number(given.id.at, slash)
-        cdef int64_t index = _number(given.id.at + slash + 1, given.id.size - slash - 1)
-        cdef int64_t command_offset = -1
-        if term < 0 or index < 0:
+        if not _read_stamp(&given, &term, &index, &command_offset):
             return None
-        if index > 0:
-            command_offset = _number(given.command.at, given.command.size)
-            if command_offset < 0:
-                return None
         return Stamp(term, index, command_offset)
+
+    def messages(self, list records, Py_ssize_t start, int64_t term, int64_t index, int64_t command_offset):
+        """From record `start` on, those that the rule finds valid one after the other, as long as each is of the term
+        and a message of a text and nothing else: see records.messages_from."""
+        cdef int64_t its_term
+        cdef int64_t its_index
+        cdef int64_t its_command
+        cdef Headers given
+        cdef ScannedMessage message
+        cdef Record record
+        found = []
+        for at in range(start, len(records)):
+            any_record = records[at]
+            if type(any_record) is not Record or not _find(<Record>any_record, &given):
+                break
+            if not _read_stamp(&given, &its_term, &its_index, &its_command):
+                break
+            if its_term != term or its_index != index + 1 or its_command <= command_offset:
+                break
+            message = self._message(<Record>any_record, &given)
+            if message is None:
+                break
+            index = message.index = its_index
+            command_offset = message.command_offset = its_command
+            found.append(message)
+        return found
+
+    cdef ScannedMessage _message(self, Record record, Headers* given):
+        cdef bytes sent = MESSAGE_SENT
+        if given.type.size != PyBytes_GET_SIZE(sent) or memcmp(given.type.at, PyBytes_AS_STRING(sent), given.type.size):
+            return None
+        if record.key is None or record.value is None:
+            return None
+        cdef ScannedMessage message = ScannedMessage.__new__(ScannedMessage)
+        message.chat_id = self._uuid(record.key)
+        message.sender_id = self._uuid(_bytes(given.sender)) if given.sender.at != NULL else None
+        message.position = _number(given.position.at, given.position.size)
+        message.seq = _number(given.seq.at, given.seq.size)
+        if message.chat_id is None or message.sender_id is None or message.position < 0 or message.seq < 0:
+            return None
+        if not _is_uuid(given.commandid) or not _is_visible(given.clientid, KEY_CHARACTERS):
+            return None
+        if given.traceparent.at != NULL and not _is_visible(given.traceparent, HEADER_CHARACTERS):
+            return None
+        if not is_plain(record.value):
+            return None
+        message.record = record
+        message.commandid = given.commandid
+        message.clientid = given.clientid
+        return message
 
     def outcome(self, object any_record):
         """As encoding.read_outcome; None where that has to say it."""
@@ -642,7 +791,7 @@ cdef class OutcomeScanner:
                 return None
             seq = number
         if given.traceparent.at != NULL:
-            if not _is_visible(given.traceparent, TEXT_CHARACTERS):
+            if not _is_visible(given.traceparent, HEADER_CHARACTERS):
                 return None
             traceparent = _ascii(given.traceparent)
         return Outcome(
@@ -674,7 +823,7 @@ cdef class OutcomeScanner:
         return made
 
     cdef str _type(self, Span text):
-        if not _is_visible(text, TEXT_CHARACTERS):
+        if not _is_visible(text, HEADER_CHARACTERS):
             return None
         raw = _bytes(text)
         known = self.types.get(raw)
@@ -732,11 +881,11 @@ cdef class OutcomeWriter:
         parts.key = _span(key)
         parts.body = _span(body)
         parts.source = _span(source)
-        parts.type = _utf8(outcome.type)
-        parts.command_id = _utf8(outcome.command_id)
-        parts.client_generated_id = _utf8(outcome.client_generated_id)
-        parts.sender_id = _utf8(outcome.sender_id)
-        parts.traceparent = _utf8(outcome.traceparent)
+        parts.type = utf8(outcome.type)
+        parts.command_id = utf8(outcome.command_id)
+        parts.client_generated_id = utf8(outcome.client_generated_id)
+        parts.sender_id = utf8(outcome.sender_id)
+        parts.traceparent = utf8(outcome.traceparent)
         self._add(&parts)
 
     cdef int add_sent(
@@ -850,7 +999,7 @@ cdef inline Span _span(bytes held):
     return made
 
 
-cdef inline Span _utf8(object text) except *:
+cdef Span utf8(object text) except *:
     """Of a str that outlives it; NULL of None."""
     cdef Span made
     made.at = NULL

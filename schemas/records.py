@@ -10,14 +10,14 @@ they share only the taking apart of a record, and the chaos checker, which reads
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from schemas.bodies import MARKS, CommandType
 from schemas.encoding import Command, CommandReader, Record, read_outcome
 from schemas.events import Outcome
 from schemas.ids import ChatId, CommandId, CommandKey, uuid_bytes
-from schemas.log import Stamp, read_stamp
+from schemas.log import Head, Stamp, read_stamp
 
 try:
     from schemas import _records
@@ -27,7 +27,7 @@ else:
     COMPILED = True
 
 if TYPE_CHECKING:
-    from schemas._records import ScannedSend
+    from schemas._records import ScannedMessage, ScannedSend
 
 _TYPES: Final = {each.value.encode(): each.value for each in CommandType}
 
@@ -58,6 +58,14 @@ def outcome_of(record: Record) -> Outcome:
     """As encoding.read_outcome. Raises LogCorrupt."""
     outcome = _scanner.outcome(record) if _scanner is not None else None
     return outcome if outcome is not None else read_outcome(record)
+
+
+def messages_from(records: Sequence[Record], start: int, head: Head) -> list[ScannedMessage]:
+    """Of the records from `start` on, those that log.judge finds valid one after the other behind `head`, as long as
+    they are of its term and messages of a text and nothing else. None where nothing is compiled."""
+    if _scanner is None:
+        return []
+    return _scanner.messages(records, start, head.term, head.index, head.command_offset)
 
 
 def _command_key(chat_id: ChatId, command_id: CommandId) -> CommandKey:

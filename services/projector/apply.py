@@ -119,7 +119,7 @@ async def write_batch(
                 await guard.execute(sql["advance"], _position_values(partition, topic_id, start, end))
                 answers = await _change_rows(connection, sql, changes)
                 if not by_copy:
-                    await insert_rows(connection, sql, changes)
+                    await insert_rows(connection, sql, changes, partition=partition)
         except psycopg.IntegrityError as error:
             if guard.rowcount == 0:  # the rows of this batch are there already: another projector wrote them
                 raise _lost(partition, start) from error
@@ -129,7 +129,7 @@ async def write_batch(
         for answer in answers:
             answer.check()
         if by_copy:
-            await copy_rows(connection, sql, changes)
+            await copy_rows(connection, sql, changes, partition=partition)
         crash_point(BEFORE_COMMIT)
     crash_point(AFTER_COMMIT)
 

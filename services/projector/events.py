@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from msgspec import Struct, json
 
@@ -29,6 +29,9 @@ from schemas.events import (
 )
 from schemas.ids import ChatId, CommandId, UserId, is_uuid
 from schemas.log import Stamp
+
+if TYPE_CHECKING:
+    from schemas._records import ScannedMessage
 
 ACCEPTED: Final = frozenset(
     {
@@ -85,6 +88,10 @@ class Event(Struct, frozen=True, gc=False):
     seq: int | None
     body: Body | Sent | Marked | Deleted | Duplicate | Rejected | int | None
     """Of the kind its type has; of `command.unchanged` the position, if it has one."""
+
+
+AnyEvent: TypeAlias = "Event | ScannedMessage"
+"""Most are messages of a text and nothing else, which stay as they lie in their records (schemas/records.py)."""
 
 
 def decode_event(stamp: Stamp, outcome: Outcome) -> Event:

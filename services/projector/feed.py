@@ -23,7 +23,7 @@ from schemas.errors import LogCorrupt, SchemaError, UnknownType
 from services.projector import metrics
 from services.projector.apply import apply_sql, load_position, look_up, schema_name, write_batch
 from services.projector.errors import PartitionStopped
-from services.projector.events import Event
+from services.projector.events import AnyEvent
 from services.projector.rows import changes_of, wanted
 from services.projector.settings import topic_names
 from services.projector.validity import Position, belongs_before, judge_records
@@ -87,7 +87,7 @@ class _Batch:
     records: int = 0
     value_bytes: int = 0
     voids: int = 0
-    events: list[Event] = field(default_factory=list)
+    events: list[AnyEvent] = field(default_factory=list)
     began_s: float = 0.0
     """When its first records were in hand (monotonic)."""
     stop: SchemaError | None = None

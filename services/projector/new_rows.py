@@ -10,8 +10,8 @@ import struct
 from binascii import unhexlify
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from operator import itemgetter
+from functools import lru_cache, partial
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -19,40 +19,47 @@ from psycopg.types.json import Jsonb
 
 from schemas.bodies import canonical_json
 from schemas.errors import LogCorrupt
-from services.projector.tables import Changes, MessageRow, OutcomeRow
+from schemas.records import COMPILED
+from services.projector.rows import SENT, message_row, outcome_row
+from services.projector.tables import AnyMessageRow, AnyOutcomeRow, Changes, MessageRow, OutcomeRow
 from services.runtime.postgres import Connection
 from services.runtime.sql import BoundSql
+
+if COMPILED:
+    from services.projector import _new_rows
 
 PIECE_ROWS: Final = 250
 """Of one write to a COPY: Postgres takes these in while the next are put together."""
 
-_Row = TypeVar("_Row", MessageRow, OutcomeRow)
+_Row = TypeVar("_Row", AnyMessageRow, AnyOutcomeRow)
 
 
-async def insert_rows(connection: Connection, sql: BoundSql, changes: Changes) -> None:
+async def insert_rows(connection: Connection, sql: BoundSql, changes: Changes, *, partition: int) -> None:
     """One statement a row: in a pipeline they cost no round trip. Raises LogCorrupt, psycopg.Error."""
     async with connection.cursor() as cursor:
         if changes.messages:
-            await cursor.executemany(sql["insert_message"], map(_message_values, changes.messages))
+            messages = [_message_values(message_row(row)) for row in changes.messages]
+            await cursor.executemany(sql["insert_message"], messages)
         if changes.outcomes:
-            await cursor.executemany(sql["insert_outcome"], map(_outcome_values, changes.outcomes))
+            outcomes = [_outcome_values(outcome_row(row, partition)) for row in changes.outcomes]
+            await cursor.executemany(sql["insert_outcome"], outcomes)
 
 
-async def copy_rows(connection: Connection, sql: BoundSql, changes: Changes) -> None:
+async def copy_rows(connection: Connection, sql: BoundSql, changes: Changes, *, partition: int) -> None:
     """COPY of each table. Not in a pipeline: libpq has none for COPY. Raises LogCorrupt, psycopg.Error.
 
     Messages go chat by chat: most of their indexes begin with the chat, and neighbours land in one page. Measured in
     batches of 20,000 over 1,000 chats: 5.0 us of Postgres a row with all indexes, 7.9 in the order of the log.
     """
     if changes.messages:
-        by_chat = sorted(changes.messages, key=itemgetter(0))  # stable: by seq within a chat
-        await _copy(connection, sql, "copy_messages", by_chat, message_bytes)
+        by_chat = sorted(changes.messages, key=attrgetter("chat_id"))  # stable: by seq within a chat
+        await _copy(connection, sql, "copy_messages", by_chat, messages_bytes)
     if changes.outcomes:
-        await _copy(connection, sql, "copy_outcomes", changes.outcomes, outcome_bytes)
+        await _copy(connection, sql, "copy_outcomes", changes.outcomes, partial(outcomes_bytes, partition=partition))
 
 
 async def _copy(
-    connection: Connection, sql: BoundSql, block: str, rows: Sequence[_Row], to_bytes: Callable[[_Row], bytes]
+    connection: Connection, sql: BoundSql, block: str, rows: list[_Row], to_bytes: Callable[[list[_Row]], bytes]
 ) -> None:
     async with connection.cursor() as cursor, cursor.copy(sql[block]) as copy:
         for piece in _pieces(rows, to_bytes):
@@ -63,14 +70,28 @@ _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
 
 
-def _pieces(rows: Sequence[_Row], to_bytes: Callable[[_Row], bytes]) -> Iterator[bytes]:
+def _pieces(rows: list[_Row], to_bytes: Callable[[list[_Row]], bytes]) -> Iterator[bytes]:
     yield _SIGNATURE
     try:
         for start in range(0, len(rows), PIECE_ROWS):
-            yield b"".join(map(to_bytes, rows[start : start + PIECE_ROWS]))
+            yield to_bytes(rows[start : start + PIECE_ROWS])
     except (struct.error, UnicodeEncodeError) as error:
         raise LogCorrupt(f"a record with a figure or a text that no table can hold: {error!r:.100}") from None
     yield _TRAILER
+
+
+def messages_bytes(rows: list[AnyMessageRow]) -> bytes:
+    """Rows of `copy_messages`. Raises as `message_bytes` does."""
+    if COMPILED:
+        return _new_rows.message_rows(rows, message_bytes)
+    return b"".join([message_bytes(message_row(row)) for row in rows])
+
+
+def outcomes_bytes(rows: list[AnyOutcomeRow], *, partition: int) -> bytes:
+    """Rows of `copy_outcomes`. Raises as `message_bytes` does."""
+    if COMPILED:
+        return _new_rows.outcome_rows(rows, partition, _told(*SENT), outcome_bytes)
+    return b"".join([outcome_bytes(outcome_row(row, partition)) for row in rows])
 
 
 _NULL: Final = b"\xff\xff\xff\xff"

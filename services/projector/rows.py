@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from schemas.bodies import ChatCreate, MemberAdd, MemberRemove
 from schemas.errors import LogCorrupt
-from schemas.events import COMMAND_OF, Duplicate, EventType, Rejected
-from schemas.ids import ChatId, MessageId, UserId
+from schemas.events import COMMAND_OF, Duplicate, EventType, OutcomeKind, Rejected
+from schemas.ids import ChatId, CommandId, MessageId, UserId
 from services.projector.deletions import blocks_deleted, chats_deleted
-from services.projector.events import Deleted, Event, Marked, Sent, instant, original_instant
+from services.projector.events import AnyEvent, Deleted, Event, Marked, Sent, instant, original_instant
 from services.projector.tables import (
+    AnyMessageRow,
+    AnyOutcomeRow,
     Changes,
     ChatCreated,
     ChatMoved,
@@ -29,6 +31,9 @@ from services.projector.tables import (
     ParticipantMoved,
     RootReplied,
 )
+
+if TYPE_CHECKING:
+    from schemas._records import ScannedMessage
 
 MAPPING_VERSION: Final = 1
 """Raise it with any change that gives other rows for a log that older releases could already fold. A projector
@@ -60,9 +65,9 @@ class Known:
     last_seqs: Mapping[ChatId, int] = field(default_factory=dict)
 
 
-def wanted(events: Sequence[Event]) -> Wanted:
+def wanted(events: Sequence[AnyEvent]) -> Wanted:
     """What `changes_of` will need to know for these events."""
-    asking = [event for event in events if _may_ask(event)]
+    asking = [event for event in events if isinstance(event, Event) and _may_ask(event)]
     if not asking:
         return _NOTHING_WANTED
     last = asking[-1]
@@ -71,6 +76,10 @@ def wanted(events: Sequence[Event]) -> Wanted:
     joined: set[ChatId] = set()
     told: set[ChatId] = set()
     for event in events:
+        if not isinstance(event, Event):
+            told.add(event.chat_id)
+            sent.add(event.message_id)
+            continue
         body = event.body
         if isinstance(body, Sent):
             assert event.chat_id is not None  # events.py refused it otherwise
@@ -98,15 +107,20 @@ def _may_ask(event: Event) -> bool:
     return body.reply_to_message_id is not None if isinstance(body, Sent) else isinstance(body, MemberAdd)
 
 
-def changes_of(events: Sequence[Event], known: Known, *, partition: int, outcomes_since_ms: int) -> Changes:
+def changes_of(events: Sequence[AnyEvent], known: Known, *, partition: int, outcomes_since_ms: int) -> Changes:
     """The rows that these events, in the order of their log, change; of outcomes those not older than given.
 
     Raises LogCorrupt where a timestamp is none, where a reply or a joining refers to what is neither in `known` nor in
     the batch, and where a message is deleted twice.
     """
     batch = _Batch(known)
-    outcomes: list[OutcomeRow] = []
+    outcomes: list[AnyOutcomeRow] = []
     for event in events:
+        if not isinstance(event, Event):
+            batch.add_message(event)
+            if event.at_ms >= outcomes_since_ms:
+                outcomes.append(event)
+            continue
         if event.type in COMMAND_OF:
             batch.add(event)
         if event.command_id is not None and event.at_ms >= outcomes_since_ms:
@@ -131,6 +145,31 @@ def _outcome_row(event: Event, partition: int) -> OutcomeRow:
         partition, event.index, event.command_id, event.sender_id, command_type, event.kind, reason, seq, position,
         instant(event.at_ms),
     )  # fmt: skip
+
+
+def message_row(message: AnyMessageRow) -> MessageRow:
+    """The row in full."""
+    if isinstance(message, MessageRow):
+        return message
+    return MessageRow(
+        message.chat_id, message.seq, CommandId(message.message_id), message.sender_id, message.text,
+        message.client_generated_id, None, None, 0, [], None, instant(message.at_ms), None, None, message.position,
+        message.position,
+    )  # fmt: skip
+
+
+def outcome_row(outcome: AnyOutcomeRow, partition: int) -> OutcomeRow:
+    """The row in full, of an outcome of that partition."""
+    if isinstance(outcome, OutcomeRow):
+        return outcome
+    return OutcomeRow(
+        partition, outcome.index, CommandId(outcome.message_id), outcome.sender_id, *SENT, outcome.seq,
+        outcome.position, instant(outcome.at_ms),
+    )  # fmt: skip
+
+
+SENT: Final = (COMMAND_OF[EventType.MESSAGE_SENT], OutcomeKind.ACCEPTED.value, None)
+"""What every outcome of a message that was sent says: type, outcome, reason."""
 
 
 @dataclass(slots=True)
@@ -177,8 +216,8 @@ class _Batch:
         self._known = known
         self._chats: dict[ChatId, _Chat] = {}
         self._members: dict[tuple[ChatId, UserId], _Member] = {}
-        self._messages: list[MessageRow] = []
-        self._sent: dict[str, MessageRow] = {}
+        self._messages: list[AnyMessageRow] = []
+        self._sent: dict[str, AnyMessageRow] = {}
         """The first `len(self._sent)` of the same by message id: as far as a reply has asked."""
         self._replies: dict[tuple[ChatId, int], _Replies] = {}
         self._deletions: dict[tuple[ChatId, int], _Deletion] = {}
@@ -189,10 +228,7 @@ class _Batch:
         assert sender_id is not None
         assert position is not None
         at = instant(event.at_ms)
-        chat = self._chats.get(chat_id)
-        if chat is None:
-            chat = self._chats[chat_id] = _Chat(position)
-        chat.position = position
+        chat = self._moved(chat_id, position)
         match body:
             case Sent():
                 self._message_sent(event, body, chat, at)
@@ -216,6 +252,20 @@ class _Batch:
                 member.left_at, member.changed_position = at, position
             case _:
                 raise AssertionError(f"{event.type} is accepted by events.py but has no rows")
+
+    def add_message(self, message: ScannedMessage) -> None:
+        """A message.sent of a text and nothing else."""
+        chat = self._moved(message.chat_id, message.position)
+        chat.last_seq, chat.last_message_at = message.seq, instant(message.at_ms)
+        self._member(message.chat_id, message.sender_id).own_after_read.append(message.seq)
+        self._messages.append(message)
+
+    def _moved(self, chat_id: ChatId, position: int) -> _Chat:
+        chat = self._chats.get(chat_id)
+        if chat is None:
+            chat = self._chats[chat_id] = _Chat(position)
+        chat.position = position
+        return chat
 
     def _message_sent(self, event: Event, body: Sent, chat: _Chat, at: datetime) -> None:
         chat_id, sender_id, seq, position = event.chat_id, event.sender_id, event.seq, event.position
@@ -251,7 +301,7 @@ class _Batch:
             self._sent[message.message_id] = message
         sent = self._sent.get(message_id)
         if sent is not None and sent.chat_id == chat_id:
-            return sent.root_seq if sent.root_seq is not None else sent.seq
+            return sent.seq if not isinstance(sent, MessageRow) or sent.root_seq is None else sent.root_seq
         root = self._known.roots.get(message_id)
         if sent is not None or root is None or root.chat_id != chat_id:
             raise LogCorrupt(f"a reply in chat {chat_id} to message {message_id}, which is not in that chat")
@@ -292,7 +342,7 @@ class _Batch:
         if member.own_after_read:
             member.own_after_read = [seq for seq in member.own_after_read if seq > up_to_seq]
 
-    def changes(self, outcomes: list[OutcomeRow]) -> Changes:
+    def changes(self, outcomes: list[AnyOutcomeRow]) -> Changes:
         changes = Changes(outcomes=outcomes)
         if self._deletions:
             self._delete_messages(changes)
@@ -331,12 +381,13 @@ class _Batch:
         )
         return changes
 
-    def _with_replies(self, message: MessageRow) -> MessageRow:
+    def _with_replies(self, message: AnyMessageRow) -> AnyMessageRow:
         replies = self._replies.pop((message.chat_id, message.seq), None)
         if replies is None:
             return message
-        changed_position = max(message.changed_position, replies.position)
-        return message._replace(reply_count=replies.count, changed_position=changed_position)
+        row = message_row(message)
+        changed_position = max(row.changed_position, replies.position)
+        return row._replace(reply_count=replies.count, changed_position=changed_position)
 
     def _delete_messages(self, changes: Changes) -> None:
         """A message of the batch itself is written as deleted, and is no longer among its sender's; what an older one
@@ -346,7 +397,7 @@ class _Batch:
             deletion = self._deletions.get((message.chat_id, message.seq))
             if deletion is not None:
                 here.add((message.chat_id, message.seq))
-                self._messages[at] = message._replace(
+                self._messages[at] = message_row(message)._replace(
                     message_text=None, media_urls=[], metadata=None, deleted_at=deletion.at,
                     changed_position=deletion.position,
                 )  # fmt: skip

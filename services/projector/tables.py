@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from schemas.ids import ChatId, CommandId, MessageId, UserId
+
+if TYPE_CHECKING:
+    from schemas._records import ScannedMessage
 
 
 class ChatCreated(NamedTuple):
@@ -139,6 +142,11 @@ class OutcomeRow(NamedTuple):
     at: datetime
 
 
+AnyMessageRow: TypeAlias = "MessageRow | ScannedMessage"
+AnyOutcomeRow: TypeAlias = "OutcomeRow | ScannedMessage"
+"""Of a message of a text and nothing else, its record says all: rows.message_row and outcome_row."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
     """Everything a batch of one partition changes, merged to the state at its end."""
@@ -147,12 +155,12 @@ class Changes:
     chats_moved: list[ChatMoved] = field(default_factory=list)
     participants_joined: list[ParticipantJoined] = field(default_factory=list)
     participants_moved: list[ParticipantMoved] = field(default_factory=list)
-    messages: list[MessageRow] = field(default_factory=list)
+    messages: list[AnyMessageRow] = field(default_factory=list)
     roots_replied: list[RootReplied] = field(default_factory=list)
     messages_deleted: list[MessageDeleted] = field(default_factory=list)
     chats_deleted: list[ChatDeleted] = field(default_factory=list)
     blocks_deleted: list[BlockDeleted] = field(default_factory=list)
-    outcomes: list[OutcomeRow] = field(default_factory=list)
+    outcomes: list[AnyOutcomeRow] = field(default_factory=list)
 
     @property
     def rows(self) -> int:

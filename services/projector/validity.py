@@ -15,8 +15,8 @@ from schemas.encoding import Record
 from schemas.errors import LogCorrupt, SchemaError, UnknownType
 from schemas.events import EventType, decode_term_opened
 from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge
-from schemas.records import outcome_of, stamp_of
-from services.projector.events import Event, decode_event, usual_event
+from schemas.records import messages_from, outcome_of, stamp_of
+from services.projector.events import AnyEvent, decode_event, usual_event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Position:
 class Judged:
     """The part of a batch that can be gone past."""
 
-    events: tuple[Event, ...]
+    events: tuple[AnyEvent, ...]
     end: Position
     """After that part."""
     voids: int
@@ -44,7 +44,7 @@ def judge_records(start: Position, records: Sequence[Record], *, read_up_to: int
     """Applies the rule to records that follow `start`. `read_up_to` is the reader's position after them: it also
     passes offsets that hold no record."""
     head, next_offset = start.head, start.next_offset
-    events: list[Event] = []
+    events: list[AnyEvent] = []
     voids = 0
     at = 0
     try:
@@ -73,7 +73,7 @@ def judge_records(start: Position, records: Sequence[Record], *, read_up_to: int
     return Judged(events=tuple(events), end=end, voids=voids)
 
 
-def _judge_usual(head: Head, records: Sequence[Record], at: int, events: list[Event]) -> tuple[Head, int]:
+def _judge_usual(head: Head, records: Sequence[Record], at: int, events: list[AnyEvent]) -> tuple[Head, int]:
     """Goes from record `at` past all that are the next outcome and a message or a mark: nearly every record. The rule
     would find them valid; at any other it stops.
 
@@ -81,6 +81,14 @@ def _judge_usual(head: Head, records: Sequence[Record], at: int, events: list[Ev
     """
     term, index, command_offset, timestamp_ms = structs.astuple(head)
     while at < len(records):
+        messages = messages_from(records, at, Head(term, index, command_offset, timestamp_ms))
+        if messages:
+            events += messages
+            index += len(messages)
+            command_offset = messages[-1].command_offset
+            timestamp_ms = max(timestamp_ms, max([message.at_ms for message in messages]))
+            at += len(messages)
+            continue
         record = records[at]
         try:
             stamp = stamp_of(record)

@@ -7,16 +7,13 @@ the run, and batch.py decides it the long way. So each answer of this file is on
 (tests/unit/test_sequencer_sends.py).
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.ref cimport PyObject
-from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdint cimport int64_t, uint8_t
-from libc.string cimport memcmp
+from libc.stdint cimport int64_t
 
-from schemas._records cimport OutcomeWriter, ScannedSend
+from schemas._records cimport OutcomeWriter, ScannedSend, is_plain
 
-from schemas import limits
 from schemas.bodies import CommandType
 from schemas.commands import digest
 from schemas.encoding import OUTCOME_BYTES
@@ -24,7 +21,6 @@ from services.sequencer.state import Chat, keep
 
 cdef object MESSAGE_SEND = CommandType.MESSAGE_SEND.value
 cdef Py_ssize_t OUTCOME = OUTCOME_BYTES
-cdef Py_ssize_t TEXT_CHARACTERS = limits.TEXT_CHARACTERS
 
 
 def decide_sends(
@@ -99,35 +95,3 @@ cdef inline object _known(tuple layers, object key):
         if value != NULL:
             return <object>value
     return NOT_AT_HAND
-
-
-cdef enum:
-    BEFORE = 9  # characters of {"text":"
-    AFTER = 2  # of "}
-
-
-cpdef bint is_plain(bytes body) except -1:
-    """Whether commands.parse_body accepts it as a text and nothing else, and its spelling is our own code's."""
-    cdef const uint8_t* b = <const uint8_t*>PyBytes_AS_STRING(body)
-    cdef Py_ssize_t end = PyBytes_GET_SIZE(body) - AFTER
-    cdef Py_ssize_t i = BEFORE
-    cdef Py_ssize_t characters = 0  # bytes, where it is not ASCII: a text that is nearly too long goes the long way
-    cdef uint8_t all_bits = 0
-    if end <= BEFORE or memcmp(b, b'{"text":"', BEFORE) != 0 or memcmp(b + end, b'"}', AFTER) != 0:
-        return False
-    while i < end:
-        if b[i] < 0x20 or b[i] == 34:
-            return False
-        if b[i] == 92:  # \uXXXX is for the long way
-            i += 1
-            if i == end or b[i] not in b'"\\/bfnrt':
-                return False
-        all_bits |= b[i]
-        characters += 1
-        i += 1
-    if all_bits > 0x7F:
-        try:
-            PyUnicode_DecodeUTF8(<const char*>b + BEFORE, end - BEFORE, NULL)
-        except UnicodeDecodeError:
-            return False
-    return characters <= TEXT_CHARACTERS

@@ -21,6 +21,7 @@ from services.runtime.postgres import Connection, connect
 from services.runtime.settings import PostgresSettings
 from tests.support.chat_log import ChatLog, conversation
 from tests.support.projection import Action, History, actions, contradictions, dump, empty, postgres_of, write_records
+from tests.support.record_batches import as_read
 
 
 class Tables:
@@ -58,7 +59,7 @@ async def _compare(connection: Connection, log: ChatLog, cuts: set[int], copy_fr
         await write_records(connection, 1, [record])
     starts = sorted({0, *(cut % len(records) for cut in cuts)})
     for start, end in zip(starts, [*starts[1:], len(records)], strict=True):
-        await write_records(connection, 2, records[start:end], copy_from=copy_from)
+        await write_records(connection, 2, as_read(records[start:end]), copy_from=copy_from)
     one_by_one = await dump(connection, "chat_v1")
     in_batches = await dump(connection, "chat_v2")
     for table, rows in one_by_one.items():

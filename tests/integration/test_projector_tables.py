@@ -23,6 +23,7 @@ from services.projector.validity import judge_records
 from services.runtime.postgres import Connection, connect
 from tests.support.chat_log import ANNA, BEN, CARL, ChatLog
 from tests.support.projection import TOPIC_ID, postgres_of, write_changes, write_records
+from tests.support.record_batches import as_read
 
 pytestmark = pytest.mark.anyio
 
@@ -67,6 +68,39 @@ async def test_the_functions_answer_from_the_version_that_serves(database: str) 
         assert [seq for (seq,) in page] == [5, 6, 7]
         newest = await (await connection.execute("SELECT message_text FROM chat.get_messages(%s)", [chat])).fetchall()
         assert [text for (text,) in newest] == [f"text {n}" for n in range(10)]
+
+
+@pytest.mark.parametrize("copy_from", [0, 1_000])
+async def test_every_plain_text_comes_back_as_it_went_in(database: str, copy_from: int) -> None:
+    texts = [
+        "💬 emoji",
+        "tab\tnew\nline\\N",
+        'a "quote"/\b\f\r',
+        "e\u0301 not composed",
+        "x" * 16_384,
+        "\x7f",
+        "é" * 9_000,
+    ]
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops")
+    sent = [log.send(chat, ANNA, text) for text in texts]
+    async with tables(database) as connection:
+        await write_records(connection, 1, as_read(log.events), copy_from=copy_from)
+        messages = await (
+            await connection.execute(
+                "SELECT message_text, message_id::text, sender_id::text, client_generated_id, media_urls, sent_at,"
+                " position FROM chat.chat_messages ORDER BY seq"
+            )
+        ).fetchall()
+        outcomes = await (
+            await connection.execute("SELECT command_id::text, type, outcome, seq, at FROM chat.outcomes WHERE seq > 0")
+        ).fetchall()
+    assert messages == [
+        (text, each.id, ANNA, each.command.client_generated_id, [], instant(each.at_ms), each.position)
+        for text, each in zip(texts, sent, strict=True)
+    ]
+    assert outcomes == [(each.id, "message.send.v1", "accepted", each.seq, instant(each.at_ms)) for each in sent]
 
 
 @pytest.mark.parametrize("copy_from", [0, 1_000])

@@ -311,6 +311,21 @@ MUTANTS: Final = (
         bad="",
         check="tests/unit/test_schemas_records.py::test_a_command_is_read_as_the_plain_way_reads_it",
     ),
+    Mutant(
+        name="a message of a replaced writer reaches the tables",
+        file="schemas/_records.pyx",
+        good="if its_term != term or its_index != index + 1",
+        bad="if its_index != index + 1",
+        check="tests/unit/test_projector_messages.py::test_the_run_ends_before_a_record_that_is_not_the_next",
+    ),
+    Mutant(
+        name="the tables of a plain message have its seq for its position",
+        file="services/projector/_new_rows.pyx",
+        good="        to = _put_bigint(to, message.position)  # nor changed since",
+        bad="        to = _put_bigint(to, message.seq)  # nor changed since",
+        check="tests/integration/test_projector_batches.py::"
+        "test_any_cutting_of_a_history_into_batches_gives_the_same_tables",
+    ),
 )
 
 

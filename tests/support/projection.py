@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from schemas.bodies import CommandType, Mark, MessageSend
-from schemas.encoding import encode_outcome, event_source
+from schemas.encoding import Record, encode_outcome, event_source
 from schemas.errors import Reason
 from schemas.events import EventType, Outcome
 from schemas.ids import ChatId, UserId
@@ -193,7 +193,7 @@ class Written:
 async def write_records(
     connection: Connection,
     version: int,
-    records: Sequence[LogRecord],
+    records: Sequence[Record],
     *,
     partition: int = 0,
     copy_from: int = COPY_FROM_ROWS,

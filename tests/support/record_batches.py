@@ -9,8 +9,9 @@ from unittest import mock
 
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from schemas.encoding import Encoded
+from schemas.encoding import Encoded, Record
 from services.runtime.kafka.batches import batches_in
+from tests.support.chat_log import LogRecord
 
 
 def batch_of(written: Sequence[Encoded], *, base_offset: int = 0, attributes: int = 0) -> bytes:
@@ -29,6 +30,11 @@ def batch_of(written: Sequence[Encoded], *, base_offset: int = 0, attributes: in
 
 def compiled(raw: bytes) -> list[Any]:
     return [record for batch in batches_in(raw) for record in batch]
+
+
+def as_read(records: Sequence[LogRecord]) -> list[Record]:
+    """The same as a reader gets them from a broker, one behind the other."""
+    return compiled(batch_of([record.encoded() for record in records], base_offset=records[0].offset))
 
 
 def plain(raw: bytes) -> list[Any]:

@@ -15,8 +15,8 @@ from schemas.ids import ChatId, MessageId, UserId
 from schemas.log import read_stamp
 from services.projector.deletions import SPANS, blocks_deleted
 from services.projector.events import Event, decode_event, instant
-from services.projector.rows import Known, Root, Wanted, changes_of, wanted
-from services.projector.tables import Changes, ParticipantJoined, ParticipantMoved
+from services.projector.rows import Known, Root, Wanted, changes_of, message_row, outcome_row, wanted
+from services.projector.tables import Changes, MessageRow, OutcomeRow, ParticipantJoined, ParticipantMoved
 from tests.support.chat_log import ANNA, BEN, CARL, ChatLog, LogRecord
 
 NOTHING: Final = Known()
@@ -40,6 +40,14 @@ def decoded(records: Sequence[LogRecord]) -> list[Event]:
 
 def rows(events: Sequence[Event], known: Known = NOTHING, *, outcomes_since_ms: int = 0) -> Changes:
     return changes_of(events, known, partition=3, outcomes_since_ms=outcomes_since_ms)
+
+
+def messages_of(changes: Changes) -> list[MessageRow]:
+    return [message_row(row) for row in changes.messages]
+
+
+def outcomes_of(changes: Changes) -> list[OutcomeRow]:
+    return [outcome_row(row, 3) for row in changes.outcomes]
 
 
 def joined(changes: Changes, user: UserId) -> ParticipantJoined:
@@ -134,9 +142,9 @@ def test_a_reply_belongs_to_the_thread_of_what_it_answers() -> None:
     reply = s.log.send(s.chat, BEN, reply_to_message_id=first.id)
     last = s.log.send(s.chat, ANNA, reply_to_message_id=reply.id)
     changes = rows(s.events())
-    assert [m.root_seq for m in changes.messages] == [None, 1, 1]
-    assert [m.reply_count for m in changes.messages] == [2, 0, 0]
-    assert changes.messages[0].changed_position == last.position
+    assert [m.root_seq for m in messages_of(changes)] == [None, 1, 1]
+    assert [m.reply_count for m in messages_of(changes)] == [2, 0, 0]
+    assert messages_of(changes)[0].changed_position == last.position
     assert not changes.roots_replied
 
 
@@ -153,7 +161,7 @@ def test_replies_to_an_older_message_are_added_to_its_root() -> None:
     root = Root(s.chat, 1)
     changes = rows(events, Known(roots={MessageId(first.id): root, MessageId(reply.id): root}))
     assert [tuple(r) for r in changes.roots_replied] == [(s.chat, 1, 2, last.position)]
-    assert [m.root_seq for m in changes.messages] == [1, 1]
+    assert [m.root_seq for m in messages_of(changes)] == [1, 1]
 
 
 def test_a_batch_asks_only_for_what_it_does_not_tell_itself() -> None:
@@ -198,7 +206,7 @@ def test_a_message_that_its_batch_deletes_is_written_deleted_and_counts_for_nobo
     s.log.send(s.chat, BEN, "stays")
     gone = s.log.delete(s.chat, BEN, 1)
     changes = rows(s.events(start))
-    first, second = changes.messages
+    first, second = messages_of(changes)
     assert (first.message_text, first.media_urls, first.metadata) == (None, [], None)
     assert (first.deleted_at, first.position, first.changed_position) == (instant(gone.at_ms), 2, gone.position)
     assert (second.message_text, second.deleted_at) == ("stays", None)
@@ -215,7 +223,7 @@ def test_a_deleted_root_keeps_its_replies_and_has_changed_at_the_later_of_both()
     reply = s.log.send(s.chat, BEN, reply_to_message_id=first.id)
     s.log.send(s.chat, BEN, reply_to_message_id=second.id)
     gone = s.log.delete(s.chat, ANNA, 2)
-    messages = rows(s.events()).messages
+    messages = messages_of(rows(s.events()))
     assert [(m.reply_count, m.changed_position) for m in messages[:2]] == [(1, reply.position), (1, gone.position)]
 
 
@@ -251,14 +259,18 @@ def test_each_kind_of_outcome_has_a_row_that_says_what_became_of_the_command() -
     late = s.log.command(CommandType.MESSAGE_SEND, s.chat, CARL, MessageSend(text="hello"))
     s.log.reject(late, Reason.UNKNOWN_CHAT)
     changes = rows(s.events())
-    assert [(o.partition, o.log_index, o.type, o.outcome, o.reason, o.seq, o.position) for o in changes.outcomes] == [
+    assert [
+        (o.partition, o.log_index, o.type, o.outcome, o.reason, o.seq, o.position) for o in outcomes_of(changes)
+    ] == [
         (3, 1, "chat.create.v1", "accepted", None, None, 1),
         (3, 2, "message.send.v1", "accepted", None, 1, 2),
         (3, 3, None, "duplicate", None, 1, 2),
         (3, 4, None, "unchanged", None, None, None),
         (3, 5, "message.send.v1", "rejected", "unknown_chat", None, None),
     ]
-    assert {str(changes.messages[0].message_id)} == {str(outcome.command_id) for outcome in changes.outcomes[1:3]}
+    assert {str(messages_of(changes)[0].message_id)} == {
+        str(outcome.command_id) for outcome in outcomes_of(changes)[1:3]
+    }
 
 
 def test_an_outcome_without_a_command_id_has_no_row() -> None:
@@ -274,7 +286,7 @@ def test_outcomes_past_their_seven_days_are_left_out_and_everything_else_is_not(
     s = Logged()
     sent = s.log.send(s.chat, ANNA)
     changes = rows(s.events(), outcomes_since_ms=sent.at_ms)
-    assert [o.command_id for o in changes.outcomes] == [sent.id]
+    assert [o.command_id for o in outcomes_of(changes)] == [sent.id]
     assert len(changes.chats_created) == 1
 
 
@@ -284,7 +296,7 @@ def test_a_message_row_holds_everything_its_body_does() -> None:
         s.chat, ANNA, "hällo", media_urls=["https://a.example/x"], metadata={"k": [1, {"z": None}]},
         original_sent_at="2020-02-29T23:59:59.999999Z",
     )  # fmt: skip
-    (message,) = rows(s.events()).messages
+    (message,) = messages_of(rows(s.events()))
     assert message.message_text == "hällo"
     assert message.media_urls == ["https://a.example/x"]
     assert message.metadata == {"k": [1, {"z": None}]}

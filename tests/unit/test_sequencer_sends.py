@@ -34,7 +34,7 @@ from tests.support.any_records import TRACEPARENT
 from tests.support.record_batches import batch_of, compiled
 
 if COMPILED:
-    from services.sequencer._sends import is_plain
+    from schemas._records import is_plain
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="there is no C compiler here")
 

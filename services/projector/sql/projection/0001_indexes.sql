@@ -23,5 +23,14 @@ CREATE INDEX IF NOT EXISTS chat_participants_read ON {schema}.chat_participants 
 CREATE INDEX IF NOT EXISTS chat_participants_delivered
     ON {schema}.chat_participants (chat_id, (GREATEST(read_seq, delivered_seq)), user_id) WHERE left_at IS NULL;
 
+-- name: indexes_0001_outcomes_pkey
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = '{schema}.outcomes'::regclass AND contype = 'p') THEN
+        ALTER TABLE {schema}.outcomes ADD PRIMARY KEY (partition, index);
+    END IF;
+END
+$$;
+
 -- name: indexes_0001_outcomes_command
 CREATE INDEX IF NOT EXISTS outcomes_command ON {schema}.outcomes (command_id);

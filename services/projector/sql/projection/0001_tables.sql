@@ -52,7 +52,8 @@ CREATE TABLE IF NOT EXISTS {schema}.chat_messages (
     UNIQUE (message_id)                               -- it is the (chat, sender, client_generated_id) triple
 ) WITH (fillfactor = 95);
 
--- One row per valid outcome that has a command_id, kept for 7 days: what became of a command.
+-- One row per valid outcome that has a command_id, kept for 7 days: what became of a command. Its primary key is made
+-- with the indexes: a load asks for no outcome.
 CREATE TABLE IF NOT EXISTS {schema}.outcomes (
     partition   integer     NOT NULL,
     index       bigint      NOT NULL,
@@ -63,8 +64,7 @@ CREATE TABLE IF NOT EXISTS {schema}.outcomes (
     reason      text,                                 -- of a rejection
     seq         bigint,                               -- of a duplicate: the original's, as position
     position    bigint,
-    at          timestamptz NOT NULL,
-    PRIMARY KEY (partition, index)
+    at          timestamptz NOT NULL
 );
 
 -- Where the projection stands: the whole head, so that a resumed projector can apply the validity rule. Its row
