@@ -5,12 +5,16 @@ How it is reached beyond the URL (keys, region, endpoint) is the library's own: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import obstore
 from obstore.store import from_url
@@ -23,8 +27,13 @@ CONNECT_S: Final = "3s"
 RETRIED: Final = 2
 RETRIED_FOR: Final = timedelta(seconds=20)
 CHUNK_BYTES: Final = 4 * 1024 * 1024
+_PIECE_BYTES: Final = 1024 * 1024
+"""Of a file on this machine: it stays in the processor's caches from the disk to its digest."""
 MANIFEST_BYTES: Final = 4 * 1024 * 1024
 """A longer one is none: a state of a thousand files has one of 150 kB."""
+
+_NEVER_WRITTEN_AGAIN: Final = ".sst"
+"""RocksDB's files of this kind are made once and deleted; it writes on in others."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,9 +62,12 @@ class SnapshotShop:
 
     def __init__(self, url: str) -> None:
         """Connects to nothing yet. Raises SettingsError where the URL is none that can be used."""
+        self._folder: Path | None = None
+        """Of the store, where it is one of this machine."""
         try:
             if url.startswith("file:"):
                 self._store: Any = from_url(url, mkdir=True)
+                self._folder = Path(url2pathname(urlsplit(url).path))
             else:
                 options: Any = {"timeout": REQUEST_S, "connect_timeout": CONNECT_S}
                 retries: Any = {"max_retries": RETRIED, "retry_timeout": RETRIED_FOR}
@@ -92,26 +104,50 @@ class SnapshotShop:
         """
         digest = blake2b(digest_size=DIGEST_BYTES)
         count = 0
+        target = folder / file.name
         try:
-            chunks = iter(_asked(obstore.get, self._store, path).stream(min_chunk_size=CHUNK_BYTES))
-            with (folder / file.name).open("xb") as target:
-                while (chunk := _asked(next, chunks, None)) is not None:
-                    if stopped():
-                        raise Stopped
-                    count += len(chunk)
-                    if count > file.bytes:
-                        break
-                    digest.update(chunk)
-                    target.write(chunk)
+            local = self._folder
+            for chunk in self._downloaded(path, target) if local is None else _taken(local / path, target):
+                if stopped():
+                    raise Stopped
+                count += len(chunk)
+                if count > file.bytes:
+                    break
+                digest.update(chunk)
         except FileNotFoundError as error:
             raise Useless(Reason.MISSING, f"{file.name} is not there") from error
         if (count, digest.hexdigest()) != (file.bytes, file.digest):
             raise Useless(Reason.DIGEST, f"{file.name} is not what was stored")
 
+    def _downloaded(self, path: str, target: Path) -> Iterator[Any]:
+        """What was written to `target`, piece by piece."""
+        chunks = iter(_asked(obstore.get, self._store, path).stream(min_chunk_size=CHUNK_BYTES))
+        with target.open("xb") as file:
+            while (chunk := _asked(next, chunks, None)) is not None:
+                file.write(chunk)
+                yield chunk
+
     def delete(self, paths: Sequence[str]) -> None:
         for path in paths:
             with suppress(FileNotFoundError):  # another was faster
                 _asked(obstore.delete, self._store, path)
+
+
+def _taken(stored: Path, target: Path) -> Iterator[memoryview]:
+    """What `target` then is, piece by piece: a second name of the stored file where that is possible, or a copy of it.
+
+    It is read where it is now: what the digest is made of is what will be opened."""
+    linked = False
+    if target.suffix == _NEVER_WRITTEN_AGAIN:
+        with suppress(OSError):  # another disk, or another's file
+            os.link(stored, target)
+            linked = True
+    if not linked:
+        shutil.copyfile(stored, target)
+    buffer = memoryview(bytearray(_PIECE_BYTES))
+    with target.open("rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            yield buffer[:size]
 
 
 def described(folder: Path, known: dict[tuple[int, int, int], str]) -> list[SnapshotFile]:
