@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
@@ -49,6 +50,8 @@ def _step(text: str) -> None:
 @app.callback()
 def bench() -> None:
     """Measures on servers of its own, which it starts and stops."""
+    # As Ctrl-C, which asyncio.run knows: what was started is stopped.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     # No setting of the caller's reaches what is measured: defaults, and what the benchmark names.
     for name in [name for name in os.environ if name.startswith("GAPLESS_") and name != "GAPLESS_CACHE"]:
         del os.environ[name]

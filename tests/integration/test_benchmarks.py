@@ -6,6 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import psutil
 import pytest
 
 from benchmarks import (
@@ -181,3 +185,43 @@ def test_pictures_are_well_formed() -> None:
     ]
     for text in drawn:
         assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_a_benchmark_that_is_told_to_end_leaves_no_process_behind(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "services.ops",
+        "bench",
+        "sequencer",
+        "--only",
+        "latency",
+        "--latency-s",
+        "600",
+    ]
+    with (tmp_path / "said").open("wb") as said:
+        benchmark = psutil.Popen(command, stdout=said, stderr=said)
+    started: set[psutil.Process] = set()
+    try:
+        deadline = time.monotonic() + 120.0
+        while not any("sequencer" in _words(process)[-1:] for process in started):
+            assert benchmark.poll() is None, (tmp_path / "said").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            started.update(benchmark.children(recursive=True))
+        benchmark.send_signal(signal.SIGTERM)
+        assert benchmark.wait(60.0) != 0
+        _, alive = psutil.wait_procs(list(started), timeout=10.0)
+        assert [_words(process) for process in alive] == []
+    finally:
+        for process in (benchmark, *started):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
