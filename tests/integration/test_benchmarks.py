@@ -188,18 +188,8 @@ def test_pictures_are_well_formed() -> None:
 
 
 def test_a_benchmark_that_is_told_to_end_leaves_no_process_behind(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "services.ops",
-        "bench",
-        "sequencer",
-        "--only",
-        "latency",
-        "--latency-s",
-        "600",
-    ]
+    words = ("bench", "sequencer", "--only", "latency", "--latency-s", "600")
+    command = [sys.executable, "-P", "-m", "services.ops", *words]
     with (tmp_path / "said").open("wb") as said:
         benchmark = psutil.Popen(command, stdout=said, stderr=said)
     started: set[psutil.Process] = set()
