@@ -255,10 +255,7 @@ class _Batch:
 
     def add_message(self, message: ScannedMessage) -> None:
         """A message.sent of a text and nothing else."""
-        chat = self._moved(message.chat_id, message.position)
-        chat.last_seq, chat.last_message_at = message.seq, instant(message.at_ms)
-        self._member(message.chat_id, message.sender_id).own_after_read.append(message.seq)
-        self._messages.append(message)
+        self._append(message, self._moved(message.chat_id, message.position), instant(message.at_ms))
 
     def _moved(self, chat_id: ChatId, position: int) -> _Chat:
         chat = self._chats.get(chat_id)
@@ -275,9 +272,6 @@ class _Batch:
         assert seq is not None
         assert event.command_id is not None
         assert event.client_generated_id is not None
-        chat.last_seq, chat.last_message_at = seq, at
-        # A send is always above its sender's cursor: no mark goes beyond the last message before it.
-        self._member(chat_id, sender_id).own_after_read.append(seq)
         reply_to: MessageId | None = None
         root_seq: int | None = None
         if body.reply_to_message_id is not None:
@@ -286,14 +280,18 @@ class _Batch:
             replies = self._replies.setdefault((chat_id, root_seq), _Replies())
             replies.count += 1
             replies.position = position
-        self._messages.append(
-            MessageRow(
-                chat_id, seq, event.command_id, sender_id, body.text, event.client_generated_id, reply_to, root_seq, 0,
-                body.media_urls or [], body.metadata, at,
-                original_instant(body.original_sent_at) if body.original_sent_at else None, None, position,
-                position,
-            )
+        row = MessageRow(
+            chat_id, seq, event.command_id, sender_id, body.text, event.client_generated_id, reply_to, root_seq, 0,
+            body.media_urls or [], body.metadata, at,
+            original_instant(body.original_sent_at) if body.original_sent_at else None, None, position, position,
         )  # fmt: skip
+        self._append(row, chat, at)
+
+    def _append(self, message: AnyMessageRow, chat: _Chat, at: datetime) -> None:
+        chat.last_seq, chat.last_message_at = message.seq, at
+        # A send is always above its sender's cursor: no mark goes beyond the last message before it.
+        self._member(message.chat_id, message.sender_id).own_after_read.append(message.seq)
+        self._messages.append(message)
 
     def _root_seq_of(self, message_id: MessageId, chat_id: ChatId) -> int:
         """Of the first message of the thread of the one that is replied to."""
