@@ -104,6 +104,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
             live.append(await _live(ground, log, records, options.profile if number == options.rounds else None))
             on_step(f"round {number}, live: {_told(live[-1])}")
             _require(log, "chat_v1", messages)
+            _rest(log)
             rebuilds.append(await _rebuild(ground, log, records))
             on_step(f"round {number}, rebuild: {_told(rebuilds[-1])}")
             _require(log, f"chat_v{FIRST_REBUILT}", messages)
@@ -175,7 +176,7 @@ def _copy(log: Log, folder: Path, records: int) -> Copied:
         for table in TABLES:
             name = sql.Identifier(table)
             connection.execute(sql.SQL("CREATE TABLE copied.{} (LIKE chat_v1.{})").format(name, name))
-        connection.execute("CHECKPOINT")
+        _rest(log)
         began_s = time.monotonic()
         for table in TABLES:
             query = sql.SQL("COPY copied.{} FROM STDIN (FORMAT BINARY)").format(sql.Identifier(table))
@@ -194,6 +195,13 @@ def _copy(log: Log, folder: Path, records: int) -> Copied:
         copy_s=round(copied_s - began_s, 3),
         index_s=round(indexed_s - copied_s, 3),
     )
+
+
+def _rest(log: Log) -> None:
+    """Leaves the server nothing to do of what came before: its vacuum, its checkpoint would cost whoever is next."""
+    with psycopg.connect(log.dsn, autocommit=True) as connection:
+        connection.execute("VACUUM")
+        connection.execute("CHECKPOINT")
 
 
 def _require(log: Log, schema: str, messages: int) -> None:
