@@ -200,7 +200,7 @@ async def command(*words: str, settings: Mapping[str, str]) -> Command:
             memory_mb = max(memory_mb, mark(process.pid, workers=True).memory_mb)
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             break
-        await asyncio.wait({told}, timeout=0.05)
+        await asyncio.wait({told}, timeout=0.25)  # to look takes milliseconds
     output, errors = await told
     if process.returncode != 0:
         raise RuntimeError(f"gapless {' '.join(words)} failed ({process.returncode}): {errors.decode()[-1000:]}")

@@ -156,6 +156,9 @@ class _Rebuild:
 
     async def run(self, state: State) -> RebuildProgress:
         if state is State.BUILDING:
+            async with self._pool.connection() as connection:
+                await connection.execute(version_sql(self._version)["hold_autovacuum_off"])
+            # A crash before it is let in again: the version is still building, and the next run comes by here.
             await self._load_all(first=True)
             self._stage = Stage.INDEX
             await self._index()
@@ -180,6 +183,7 @@ class _Rebuild:
             await connection.execute("SET statement_timeout = 0")
             # Without it the planner knows nothing of the tables until autovacuum comes by.
             await connection.execute(version_sql(self._version)["analyze"])
+            await connection.execute(version_sql(self._version)["let_autovacuum_in"])
             await connection.execute("RESET statement_timeout")
             await connection.execute("RESET maintenance_work_mem")
 

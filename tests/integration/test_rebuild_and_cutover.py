@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import psycopg
 import pytest
 
 from schemas.ids import ChatId
@@ -226,6 +227,37 @@ async def test_a_rebuild_that_is_killed_in_the_middle_goes_on_where_it_was(kafka
         assert 0 < done.records_done <= total - 280
         await w.rebuild(3)
         await w.equal("chat_v2", "chat_v3")
+
+
+async def test_autovacuum_stays_away_from_a_load_and_comes_back_when_it_is_indexed(kafka: str, database: str) -> None:
+    """An index would wait a second for it. Also where a rebuild ends in between: the next one lets it in."""
+
+    def away() -> bool:
+        with psycopg.connect(database) as connection:
+            found = connection.execute(
+                "SELECT relname FROM pg_class WHERE 'autovacuum_enabled=off' = ANY(reloptions) ORDER BY 1"
+            ).fetchall()
+        assert [name for (name,) in found] in ([], ["chat_messages", "outcomes"])
+        return bool(found)
+
+    seen: dict[Stage, set[bool]] = {stage: set() for stage in Stage}
+
+    def look(progress: RebuildProgress) -> None:
+        seen[progress.stage].add(away())
+        if progress.index == "outcomes_command":
+            raise _Ended
+
+    async with world(kafka, database) as w:
+        with pytest.raises(_Ended):
+            await rebuild(2, kafka=w.kafka, postgres=w.postgres, on_progress=look)
+        assert away()
+        await w.talk(5)
+        await rebuild(2, kafka=w.kafka, postgres=w.postgres, on_progress=lambda p: seen[p.stage].add(away()))
+        assert (seen[Stage.LOAD], seen[Stage.INDEX], seen[Stage.DONE]) == ({True}, {True}, {False})
+
+
+class _Ended(Exception):
+    """A rebuild was ended."""
 
 
 async def _load_in_processes(w: World, on_loaded: Callable[[Loaded], None]) -> None:

@@ -12,5 +12,15 @@ LOCK TABLE {schema}.projection_positions IN SHARE ROW EXCLUSIVE MODE;
 -- name: positions
 SELECT partition, next_offset FROM {schema}.projection_positions;
 
+-- name: hold_autovacuum_off
+-- From the tables of a load, as long as they are loaded and indexed: it would find new rows all the time, and each index
+-- would wait a second for the lock that it holds.
+ALTER TABLE {schema}.chat_messages SET (autovacuum_enabled = off);
+ALTER TABLE {schema}.outcomes SET (autovacuum_enabled = off);
+
+-- name: let_autovacuum_in
+ALTER TABLE {schema}.chat_messages RESET (autovacuum_enabled);
+ALTER TABLE {schema}.outcomes RESET (autovacuum_enabled);
+
 -- name: analyze
 ANALYZE {schema}.chats, {schema}.chat_participants, {schema}.chat_messages, {schema}.deleted_blocks, {schema}.outcomes;
