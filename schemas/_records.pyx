@@ -703,7 +703,7 @@ cdef class OutcomeScanner:
             return None
         return Stamp(term, index, command_offset)
 
-    def messages(self, list records, Py_ssize_t start, int64_t term, int64_t index, int64_t command_offset):
+    def messages(self, records, Py_ssize_t start, int64_t term, int64_t index, int64_t command_offset):
         """From record `start` on, those that the rule finds valid one after the other, as long as each is of the term
         and a message of a text and nothing else: see records.messages_from."""
         cdef int64_t its_term

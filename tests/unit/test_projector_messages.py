@@ -226,7 +226,7 @@ def test_the_run_begins_where_it_is_told_to() -> None:
     assert (last.index, last.command_offset, last.position, last.seq) == (3, 30, 7, 5)
     assert (last.chat_id, last.sender_id, last.text) == (MESSAGE.chat_id, MESSAGE.sender_id, "Hi")
     assert (str(last.message_id), last.client_generated_id, last.at_ms) == (MESSAGE.command_id, "k-1", MESSAGE.at_ms)
-    assert messages_from(records, 3, Head(1, 3, 30, 0)) == []
+    assert messages_from(tuple(records), 3, Head(1, 3, 30, 0)) == []
     assert messages_from(records, 0, EMPTY) == []
 
 
