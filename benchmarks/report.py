@@ -148,7 +148,7 @@ def _projector(found: Document) -> str:
         "### Projector\n\n"
         + _table(["", "records of the log", "CPU each", "of COPY"], rows)
         + f"\n{_n(found['records'])} records in four partitions. Baseline: {found['baseline']}. The CPU of the rebuild"
-        f" has the start of its process in it. Memory: {_n(found['memory_mb'])} MB at most.\n"
+        f" has the start of its processes in it. Memory: {_n(found['memory_mb'])} MB at most.\n"
     )
 
 
