@@ -37,6 +37,7 @@ async def migrate(connection: Connection) -> None:
     """
     async with connection.transaction():
         await connection.execute(REGISTRY["lock_migrations"])
+        await connection.execute("SET LOCAL statement_timeout = 0")  # an index of large tables takes its time
         changed = await _run(connection, _CONTROL, kind="control", scope="control", schema="chat")
         if not await list_projections(connection):
             await _create(connection, FIRST_VERSION, fed=True)

@@ -36,7 +36,8 @@ class Message(BaseModel):
     edited_at: datetime | None
     deleted_at: datetime | None
     status: Literal["sent", "delivered", "read"] = Field(
-        description="Whether every other present member has read the message, or at least got it."
+        description="Whether every other present member who joined before the message has read it, or at least received"
+        " it; `sent` if there is no such member."
     )
     reactions: list[ReactionCount]
     reply_count: int

@@ -210,6 +210,7 @@ def _ticks(rows: Sequence[Row]) -> Ticks:
     return Ticks(
         read=[(UserId(user_id), seq) for kind, user_id, seq in rows if kind == "read"],
         delivered=[(UserId(user_id), seq) for kind, user_id, seq in rows if kind == "delivered"],
+        joined=[(UserId(user_id), seq) for kind, user_id, seq in rows if kind == "joined"],
     )
 
 

@@ -96,12 +96,12 @@ def chat(row: Row) -> str:
     """A chat as one of its members sees it: columns of chats_of_caller, with its last message or null."""
     (
         chat_id, kind, name, created_by, created_at, last_seq, last_position, active_at,
-        role, joined_at, joined_seq, read_seq, delivered_seq, unread, read_by_all, delivered_to_all,
+        role, joined_at, joined_seq, read_seq, delivered_seq, unread, read_by_all, delivered_to_all, first_joined,
     ) = row[:-MESSAGE_COLUMNS]  # fmt: skip
     last = row[-MESSAGE_COLUMNS:]
     last_message = "null"
     if last[SEQ] is not None:
-        last_message = message(chat_id, last, tick(read_by_all, delivered_to_all, last[SEQ]))
+        last_message = message(chat_id, last, tick(read_by_all, delivered_to_all, first_joined, last[SEQ]))
     head = dumps(
         {
             "chat_id": chat_id,

@@ -276,6 +276,23 @@ MUTANTS: Final = (
         "test_what_is_in_the_log_is_in_the_tables_and_void_records_are_not",
     ),
     Mutant(
+        name="a member who joined after a message has read it",
+        file="services/query/ticks.py",
+        good="first_joined is None or first_joined >= seq:",
+        bad="first_joined is None:",
+        check="tests/integration/test_query_ticks.py::"
+        "test_every_tick_is_that_of_the_members_who_were_there_before_the_message",
+    ),
+    Mutant(
+        name="of a chat's last message the sender is its own witness",
+        file="services/query/sql/chats.sql",
+        good="        WHERE o.chat_id = c.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id\n"
+        "        ORDER BY o.joined_seq, o.user_id\n",
+        bad="        WHERE o.chat_id = c.chat_id AND o.left_at IS NULL\n        ORDER BY o.joined_seq, o.user_id\n",
+        check="tests/integration/test_query_ticks.py::"
+        "test_every_tick_is_that_of_the_members_who_were_there_before_the_message",
+    ),
+    Mutant(
         name="readers do not wait for the switch",
         file="services/query/sql/snapshot.sql",
         good="LOCK TABLE chat.active_projection IN ACCESS SHARE MODE;",

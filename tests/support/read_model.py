@@ -93,10 +93,14 @@ class World:
             self.join(chat_id, user, at=created_at)
 
     def join(self, chat: ChatId, user: UserId, *, role: str = "member", at: str = "2026-01-01T00:00:00Z") -> None:
+        """Also of someone who has left: everything begins anew."""
         self.sql(
             "INSERT INTO chat_participants (chat_id, user_id, role, joined_at, joined_seq, read_seq, delivered_seq,"
             " own_live_after_read, changed_position) SELECT chat_id, %(user)s, %(role)s, %(at)s, last_seq, last_seq,"
-            " last_seq, 0, last_position FROM chats WHERE chat_id = %(chat)s",
+            " last_seq, 0, last_position FROM chats WHERE chat_id = %(chat)s"
+            " ON CONFLICT (chat_id, user_id) DO UPDATE SET role = excluded.role,"
+            " joined_at = excluded.joined_at, joined_seq = excluded.joined_seq, left_at = NULL,"
+            " read_seq = excluded.read_seq, delivered_seq = excluded.delivered_seq, own_live_after_read = 0",
             chat=chat, user=user, role=role, at=at,
         )  # fmt: skip
 

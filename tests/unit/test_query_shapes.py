@@ -108,7 +108,9 @@ def test_each_message_of_a_page_has_the_tick_of_its_own_sender() -> None:
         rows=[row(seq=1, sender_id=ANNA), row(seq=2, sender_id=BEN)], has_more_before=True, has_more_after=False
     )
     lowest = [(UserId(ANNA), 0), (UserId(BEN), 1)]
-    history = json.loads(shapes.history(CHAT, page, Ticks(read=lowest, delivered=lowest)))
+    history = json.loads(
+        shapes.history(CHAT, page, Ticks(read=lowest, delivered=lowest, joined=[(UserId(ANNA), 0), (UserId(BEN), 0)]))
+    )
     assert [m["status"] for m in history["messages"]] == ["read", "sent"]
     assert (history["has_more_before"], history["has_more_after"]) == (True, False)
     answers.History.model_validate(history)
@@ -116,12 +118,12 @@ def test_each_message_of_a_page_has_the_tick_of_its_own_sender() -> None:
 
 def test_an_empty_page_is_valid_json() -> None:
     page: Page[shapes.Row] = Page(rows=[], has_more_before=False, has_more_after=True)
-    history = json.loads(shapes.history(CHAT, page, Ticks(read=[], delivered=[])))
+    history = json.loads(shapes.history(CHAT, page, Ticks(read=[], delivered=[], joined=[])))
     assert history == {"messages": [], "has_more_before": False, "has_more_after": True}
 
 
 def chat_row(last: shapes.Row) -> shapes.Row:
-    return (CHAT, "group", 'the "ops"', ANNA, AT, 7, 12, AT, "owner", AT, 0, 3, 5, 4, 6, 7, *last)
+    return (CHAT, "group", 'the "ops"', ANNA, AT, 7, 12, AT, "owner", AT, 0, 3, 5, 4, 6, 7, 0, *last)
 
 
 def test_a_chat_shows_its_last_message_with_its_tick() -> None:

@@ -41,6 +41,11 @@ SELECT f.chat_id::text, f.kind, f.name, f.created_by::text, f.created_at, f.last
         WHERE o.chat_id = f.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
         ORDER BY GREATEST(o.read_seq, o.delivered_seq), o.user_id
         LIMIT 1),
+       (SELECT o.joined_seq
+        FROM chat.chat_participants AS o
+        WHERE o.chat_id = f.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
+        ORDER BY o.joined_seq, o.user_id
+        LIMIT 1),
        m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
        m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
        (date_part('epoch', m.sent_at) * 1000)::bigint, (date_part('epoch', m.edited_at) * 1000)::bigint,
@@ -76,6 +81,11 @@ SELECT c.chat_id::text, c.kind, c.name, c.created_by::text, c.created_at, c.last
         FROM chat.chat_participants AS o
         WHERE o.chat_id = c.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
         ORDER BY GREATEST(o.read_seq, o.delivered_seq), o.user_id
+        LIMIT 1),
+       (SELECT o.joined_seq
+        FROM chat.chat_participants AS o
+        WHERE o.chat_id = c.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
+        ORDER BY o.joined_seq, o.user_id
         LIMIT 1),
        m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
        m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,

@@ -5,7 +5,7 @@ FROM chat.chat_participants AS p
 WHERE p.chat_id = %(chat_id)s AND p.user_id = %(caller_id)s;
 
 -- name: lowest_cursors
--- The two lowest cursors of each kind among the present members, each from the front of its index.
+-- The two lowest of each cursor among the present members, and the two who joined first, each from the front of its index.
 (SELECT 'read', p.user_id::text, p.read_seq
  FROM chat.chat_participants AS p
  WHERE p.chat_id = %(chat_id)s AND p.left_at IS NULL
@@ -16,6 +16,12 @@ UNION ALL
  FROM chat.chat_participants AS p
  WHERE p.chat_id = %(chat_id)s AND p.left_at IS NULL
  ORDER BY GREATEST(p.read_seq, p.delivered_seq), p.user_id
+ LIMIT 2)
+UNION ALL
+(SELECT 'joined', p.user_id::text, p.joined_seq
+ FROM chat.chat_participants AS p
+ WHERE p.chat_id = %(chat_id)s AND p.left_at IS NULL
+ ORDER BY p.joined_seq, p.user_id
  LIMIT 2);
 
 -- name: page
