@@ -67,12 +67,12 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
     chats = chats_of(0, 1, options.chats)
     records = chain((chat.creation for chat in chats), sends(chats, options.commands))
     while piece := list(islice(records, options.window)):
-        await fill(ground.kafka, log.names.commands, [built(piece)])
+        await fill(ground.connection, log.names.commands, [built(piece)])
         on_step(f"filled {len(piece):,} more")
     total = options.chats + options.commands
     seen: list[tuple[int, Mark]] = []
     async with (
-        Ends.of(ground.kafka, log.names.events, 1) as ends,
+        Ends.of(ground.connection, log.names.events, 1) as ends,
         ground.service("sequencer", log) as sequencer,
     ):
         deadline = time.monotonic() + DEADLINE_S + options.commands / 5_000

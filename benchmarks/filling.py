@@ -15,6 +15,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from schemas.encoding import Encoded
 from schemas.topics import COMMAND_RECORD_BYTES
+from services.runtime.kafka.connection import KafkaConnection
 
 BATCH_BYTES: Final = COMMAND_RECORD_BYTES - 1_000
 """chat.commands takes no more in one batch."""
@@ -44,10 +45,10 @@ def built(records: Iterable[Encoded]) -> Load:
     return Load(batches=batches, records=count)
 
 
-async def fill(bootstrap_servers: str, topic: str, loads: Sequence[Load]) -> None:
+async def fill(kafka: KafkaConnection, topic: str, loads: Sequence[Load]) -> None:
     """Sends each load to the partition of its place; returns when all is acknowledged."""
     # Not idempotent: a producer id would have to be written into each batch. A retry could only double a command.
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", max_request_size=4_000_000)
+    producer = AIOKafkaProducer(**kafka.client_options(), acks="all", max_request_size=4_000_000)
     await producer.start()
     try:
 

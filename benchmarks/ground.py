@@ -29,6 +29,7 @@ from benchmarks.filling import Load, fill
 from benchmarks.processes import DEADLINE_S, Mark, Service, mark, running
 from devstack.stack import Stack
 from schemas.topics import TopicNames, topic_specs
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.topics import create_topics
 
 REPLY_PARTITIONS: Final = 2
@@ -76,12 +77,17 @@ class Ground:
                     postgres_pid=servers.postgres.pid,
                 )
 
+    @property
+    def connection(self) -> KafkaConnection:
+        """What a client of the broker is opened with."""
+        return KafkaConnection.plain(self.kafka)
+
     async def log(self, *, partitions: int) -> Log:
         """Makes empty topics with the settings of production under a new prefix, and an empty database."""
         name = f"b{uuid.uuid4().hex[:8]}"
         names = TopicNames.prefixed(f"{name}.")
         await create_topics(
-            self.kafka,
+            self.connection,
             topic_specs(names, partitions=partitions, reply_partitions=REPLY_PARTITIONS, replication_factor=1),
         )
         return Log(names=names, partitions=partitions, dsn=self._database())
@@ -126,9 +132,12 @@ class Ground:
 
     async def decided(self, log: Log, loads: Sequence[Load]) -> int:
         """Puts the commands into the log and lets a sequencer decide them all; how many records events has then."""
-        await fill(self.kafka, log.names.commands, loads)
+        await fill(self.connection, log.names.commands, loads)
         wanted = sum(load.records for load in loads) + log.partitions
-        async with Ends.of(self.kafka, log.names.events, log.partitions) as ends, self.service("sequencer", log) as s:
+        async with (
+            Ends.of(self.connection, log.names.events, log.partitions) as ends,
+            self.service("sequencer", log) as s,
+        ):
             deadline = time.monotonic() + DEADLINE_S
             while (found := await ends.total()) < wanted:
                 s.refuse_to_wait(deadline, f"{wanted} records of events, there are {found}")
@@ -172,8 +181,8 @@ class Ends:
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, bootstrap_servers: str, topic: str, partitions: int) -> AsyncIterator[Ends]:
-        consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=None)
+    async def of(cls, kafka: KafkaConnection, topic: str, partitions: int) -> AsyncIterator[Ends]:
+        consumer = AIOKafkaConsumer(**kafka.client_options(), group_id=None)
         await consumer.start()
         try:
             yield cls(consumer, topic, partitions)

@@ -231,7 +231,7 @@ async def made_chats(ground: Ground, log: Log, count: int) -> list[Chat]:
     """So many chats over all partitions, their creations in chat.commands."""
     by_partition = [chats_of(p, log.partitions, chats_in(log.partitions, count, p)) for p in range(log.partitions)]
     loads = [built(chat.creation for chat in chats) for chats in by_partition]
-    await fill(ground.kafka, log.names.commands, loads)
+    await fill(ground.connection, log.names.commands, loads)
     return [chat for chats in by_partition for chat in chats]
 
 

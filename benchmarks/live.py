@@ -121,7 +121,7 @@ class _Watch:
     @classmethod
     @asynccontextmanager
     async def on(cls, ground: Ground, log: Log) -> AsyncIterator[_Watch]:
-        consumer = AIOKafkaConsumer(bootstrap_servers=ground.kafka, group_id=None)
+        consumer = AIOKafkaConsumer(**ground.connection.client_options(), group_id=None)
         await consumer.start()
         async with await psycopg.AsyncConnection.connect(log.dsn, autocommit=True) as connection:
             tps = [TopicPartition(log.names.events, p) for p in range(log.partitions)]

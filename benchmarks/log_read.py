@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from services.runtime.kafka.connection import KafkaConnection
+
 NAME = "reading the same records by aiokafka, and nothing else"
 
 
@@ -19,11 +21,9 @@ class LogRead:
     records: int
 
 
-async def read_all(bootstrap_servers: str, topics: list[str], partitions: int) -> LogRead:
+async def read_all(kafka: KafkaConnection, topics: list[str], partitions: int) -> LogRead:
     """From offset 0 to the present ends, all partitions at once, from the first fetch on."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, group_id=None, max_partition_fetch_bytes=4 * 1024 * 1024
-    )
+    consumer = AIOKafkaConsumer(**kafka.client_options(), group_id=None, max_partition_fetch_bytes=4 * 1024 * 1024)
     await consumer.start()
     try:
         tps = [TopicPartition(topic, p) for topic in topics for p in range(partitions)]

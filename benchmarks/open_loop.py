@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from schemas.encoding import Encoded
 from schemas.topics import TopicNames
 from services.runtime.collector import seldom_collected
+from services.runtime.kafka.connection import KafkaConnection
 
 LATE_S: Final = 60.0
 """For the last outcomes after the last command."""
@@ -56,15 +57,15 @@ class Latencies:
 
 
 async def outcome_latencies(
-    bootstrap_servers: str, names: TopicNames, records: Sequence[Encoded], *, per_s: int, warm_up: int
+    kafka: KafkaConnection, names: TopicNames, records: Sequence[Encoded], *, per_s: int, warm_up: int
 ) -> Latencies:
     """From the moment a command is due to be appended to the moment a consumer has its outcome; partition 0.
 
     The append is in it: the command's time runs from before it is handed to the producer. All commands due at one
     moment, or while an append is under way, share a batch, as with any producer. The first `warm_up` do not count.
     """
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", max_batch_size=262_144)
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=None, fetch_max_wait_ms=500)
+    producer = AIOKafkaProducer(**kafka.client_options(), acks="all", max_batch_size=262_144)
+    consumer = AIOKafkaConsumer(**kafka.client_options(), group_id=None, fetch_max_wait_ms=500)
     commands, events = TopicPartition(names.commands, 0), TopicPartition(names.events, 0)
     await producer.start()
     await consumer.start()

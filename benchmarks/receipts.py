@@ -74,7 +74,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
     (chat,) = chats_of(0, PARTITIONS, 1)
     newcomers = [user(1_000_000 + n) for n in range(options.members - len(chat.members))]
     added = (add_member(chat, newcomer) for newcomer in newcomers)
-    await fill(ground.kafka, log.names.commands, [built([chat.creation, *added])])
+    await fill(ground.connection, log.names.commands, [built([chat.creation, *added])])
     members = [*chat.members, *newcomers]
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -82,8 +82,8 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         for service in services:
             await service.until_ready()
         ingest = services[-1]
-        commands = await enter(Ends.of(ground.kafka, log.names.commands, PARTITIONS))
-        events = await enter(Ends.of(ground.kafka, log.names.events, PARTITIONS))
+        commands = await enter(Ends.of(ground.connection, log.names.commands, PARTITIONS))
+        events = await enter(Ends.of(ground.connection, log.names.events, PARTITIONS))
         positions = await enter(Positions.of(log))
         async with asyncio.timeout(DEADLINE_S):
             while await positions.total() < PARTITIONS + 1 + len(newcomers):  # the opening, the creation, who joined

@@ -79,7 +79,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         empty.append(await _start(ground, empty_log, ground.fresh_folder(), None))
         cold.append(await _start(ground, log, state, options.profile if number == options.rounds else None))
         warm.append(await _start(ground, log, state, None))
-        reads.append(await log_read.read_all(ground.kafka, [log.names.events], 1))
+        reads.append(await log_read.read_all(ground.connection, [log.names.events], 1))
         on_step(
             f"round {number}: empty {empty[-1].ready_s} s, cold {cold[-1].ready_s} s, warm {warm[-1].ready_s} s;"
             f" reading alone {reads[-1].seconds:.1f} s"

@@ -197,10 +197,10 @@ class _Bench:
     async def _pass(self, shape: Shape, chats: int, loads: Sequence[Load], profile: Path | None) -> Run:
         ground = self._ground
         log = await ground.log(partitions=shape.partitions)
-        await fill(ground.kafka, log.names.commands, loads)
+        await fill(ground.connection, log.names.commands, loads)
         total = sum(load.records for load in loads)
         async with (
-            Ends.of(ground.kafka, log.names.events, log.partitions) as ends,
+            Ends.of(ground.connection, log.names.events, log.partitions) as ends,
             ground.service("sequencer", log) as sequencer,
             profiled(sequencer.pid, profile),
         ):
@@ -238,10 +238,10 @@ class _Bench:
         warm_up = min(LATENCY_WARM_UP_S, self._options.latency_s) * per_s
         records = list(sends(chats, warm_up + self._options.latency_s * per_s))
         log = await ground.log(partitions=1)
-        await fill(ground.kafka, log.names.commands, [built(chat.creation for chat in chats)])
+        await fill(ground.connection, log.names.commands, [built(chat.creation for chat in chats)])
         async with ground.service("sequencer", log) as sequencer:
             await sequencer.until_ready()
-            found = await outcome_latencies(ground.kafka, log.names, records, per_s=per_s, warm_up=warm_up)
+            found = await outcome_latencies(ground.connection, log.names, records, per_s=per_s, warm_up=warm_up)
         self._on_step(f"latency at {per_s:,}/s: p50 {found.p50_ms} ms, p99 {found.p99_ms} ms, max {found.max_ms} ms")
         return found
 

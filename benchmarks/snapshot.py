@@ -177,9 +177,9 @@ async def _decided(
     pieces = iter(records)
     while piece := list(islice(pieces, AT_ONCE)):
         count += len(piece)
-        await fill(ground.kafka, log.names.commands, [built(piece)])
+        await fill(ground.connection, log.names.commands, [built(piece)])
     async with (
-        Ends.of(ground.kafka, log.names.events, 1) as ends,
+        Ends.of(ground.connection, log.names.events, 1) as ends,
         ground.service("sequencer", log, state=state, settings=_settings(store)) as sequencer,
     ):
         deadline = time.monotonic() + DEADLINE_S + count / 5_000
@@ -195,8 +195,8 @@ async def _decided(
 
 async def _start(ground: Ground, log: Log, chat: Chat, number: int, store: Path | None) -> Start:
     """A process without a state, and a command that waits for it: a new one each time."""
-    await fill(ground.kafka, log.names.commands, [built([chat.send(10**9 + number)])])
-    async with Ends.of(ground.kafka, log.names.events, 1) as ends:
+    await fill(ground.connection, log.names.commands, [built([chat.send(10**9 + number)])])
+    async with Ends.of(ground.connection, log.names.events, 1) as ends:
         before = await ends.total()
         began_s = time.time()
         async with ground.service("sequencer", log, settings=_settings(store)) as sequencer:

@@ -113,7 +113,7 @@ async def _pass(options: Options, ground: Ground, loads: Sequence[Load], standby
         before = [service.mark() for service in services]
         await asyncio.sleep(options.idle_s)  # nothing happens, and that is what is measured
         idle = [service.mark() for service in services]
-        await fill(ground.kafka, log.names.commands, loads)
+        await fill(ground.connection, log.names.commands, loads)
         commands = sum(load.records for load in loads)
         await _until(services, "gapless_sequencer_outcomes_total", commands)
         decided_s = time.monotonic()

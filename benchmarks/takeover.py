@@ -48,6 +48,7 @@ from schemas.encoding import Command, encode_command
 from schemas.ids import UserId
 from schemas.log import EMPTY, Verdict, after, judge, read_stamp
 from schemas.topics import TopicNames, topic_specs
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import create_topics
 from services.sequencer.assignment import GROUP
@@ -170,16 +171,16 @@ class _Scene:
     async def on(cls, kafka: str, root: Path, settings: Mapping[str, str]) -> AsyncIterator[_Scene]:
         names = TopicNames()
         specs = topic_specs(names, partitions=PARTITIONS, reply_partitions=16, replication_factor=1)
-        await create_topics(kafka, specs)
+        await create_topics(KafkaConnection.plain(kafka), specs)
         chat = _Chat()
         watch = _Watch(PartitionReader(
-            bootstrap_servers=kafka, topic=names.events, partition=chat.partition, client_id="takeover"
+            kafka=KafkaConnection.plain(kafka), topic=names.events, partition=chat.partition, client_id="takeover"
         ))  # fmt: skip
         sequencers = (
             _Sequencer("sequencer-1", kafka, root, settings),
             _Sequencer("sequencer-2", kafka, root, settings),
         )
-        admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+        admin = AIOKafkaAdminClient(**KafkaConnection.plain(kafka).client_options())
         await admin.start()
         tasks = [asyncio.create_task(watch.run()), asyncio.create_task(_stream(kafka, names.commands, chat))]
         try:
@@ -290,7 +291,7 @@ class _Chat:
 
 async def _stream(kafka: str, topic: str, chat: _Chat) -> None:
     """A plain producer on a schedule: it does not wait for outcomes, and what it is late by it makes up."""
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=0)
+    producer = AIOKafkaProducer(**KafkaConnection.plain(kafka).client_options(), acks="all", linger_ms=0)
     await producer.start()
     try:
         began_s, number = time.monotonic(), 0

@@ -68,7 +68,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         for name, runs in ran.items():
             runs.append(await command(*name.split(), settings=settings))
             on_step(f"round {number}: {name} {runs[-1].seconds:.1f} s")
-        reads.append(await log_read.read_all(ground.kafka, [log.names.events, log.names.commands], PARTITIONS))
+        reads.append(await log_read.read_all(ground.connection, [log.names.events, log.names.commands], PARTITIONS))
     if not all(c.answer["sound"] for c in ran["log verify"]):
         raise RuntimeError("the log is not sound")
     if not all(c.answer["equal"] for c in ran["projection verify"]):

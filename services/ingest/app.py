@@ -57,9 +57,9 @@ class IngestService:
         self._kafka = kafka
         self._names = TopicNames.prefixed(kafka.topic_prefix)
         client_id = f"{kafka.client_id}-ingest"
-        self._producer = Producer(bootstrap_servers=kafka.bootstrap_servers, client_id=client_id)
+        self._producer = Producer(kafka=kafka.connection, client_id=client_id)
         self._replies = Replies(
-            bootstrap_servers=kafka.bootstrap_servers,
+            kafka=kafka.connection,
             topic=self._names.replies,
             reply_partitions=kafka.reply_partitions,
             client_id=client_id,
@@ -130,7 +130,7 @@ class IngestService:
         while True:
             try:
                 # Before any other client names a topic: a broker might create it, with other settings.
-                await check_topics(self._kafka.bootstrap_servers, self._names, specs)
+                await check_topics(self._kafka.connection, self._names, specs)
                 await self._producer.start()
                 break
             except TopicsWrong as wrong:

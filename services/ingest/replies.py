@@ -21,6 +21,7 @@ from schemas.encoding import Record, ReplyTo
 from schemas.replies import Reply, decode_replies
 from services.ingest import metrics
 from services.runtime.backoff import Backoff
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaError, KafkaUnavailable, OffsetMissing
 from services.runtime.kafka.reader import PartitionReader
 
@@ -129,14 +130,14 @@ class Replies:
     def __init__(
         self,
         *,
-        bootstrap_servers: str,
+        kafka: KafkaConnection,
         topic: str,
         reply_partitions: int,
         client_id: str,
         partition: int | None = None,
     ) -> None:
         """`partition`: the one to listen on; by chance where none is given."""
-        self._bootstrap_servers = bootstrap_servers
+        self._kafka = kafka
         self._topic = topic
         self._client_id = client_id
         instance_id = secrets.token_hex(8)
@@ -231,7 +232,7 @@ class Replies:
     async def _listen(self) -> None:
         """Until trouble: raises KafkaError."""
         reader = PartitionReader(
-            bootstrap_servers=self._bootstrap_servers,
+            kafka=self._kafka,
             topic=self._topic,
             partition=self._partition,
             client_id=self._client_id,

@@ -29,7 +29,7 @@ async def topics_of(settings: KafkaSettings) -> TopicNames:
     """
     names = TopicNames.prefixed(settings.topic_prefix)
     for name in (names.commands, names.events):
-        found = (await describe_topics(settings.bootstrap_servers, [name])).get(name)
+        found = (await describe_topics(settings.connection, [name])).get(name)
         if found is None:
             raise UsageError(f"There is no topic {name}: create it with `gapless topics create`.")
         if found.partitions != settings.partitions:
@@ -44,7 +44,7 @@ async def topics_of(settings: KafkaSettings) -> TopicNames:
 async def partition_reader(settings: KafkaSettings, topic: str, partition: int) -> AsyncIterator[PartitionReader]:
     """A reader that stands at offset 0. Raises KafkaUnavailable."""
     reader = PartitionReader(
-        bootstrap_servers=settings.bootstrap_servers,
+        kafka=settings.connection,
         topic=topic,
         partition=partition,
         client_id=f"{settings.client_id}-ops",

@@ -105,7 +105,7 @@ async def _one(
     follow: bool,
 ) -> None:
     reader = PartitionReader(
-        bootstrap_servers=kafka.bootstrap_servers, topic=topic, partition=partition, client_id=f"{kafka.client_id}-tail"
+        kafka=kafka.connection, topic=topic, partition=partition, client_id=f"{kafka.client_id}-tail"
     )
     await reader.start(0)
     try:

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from schemas.errors import SchemaError
 from services.ops.errors import Exit, OpsError
-from services.runtime.kafka.errors import KafkaError, KafkaUnavailable, OffsetMissing, TopicsWrong
+from services.runtime.kafka.errors import KafkaError, KafkaRefused, KafkaUnavailable, OffsetMissing, TopicsWrong
 from services.runtime.settings import SettingsError
 
 T = TypeVar("T")
@@ -50,12 +50,18 @@ def told() -> Iterator[None]:
         for fault in error.faults:
             ERR.print(fault, style="red", markup=False, highlight=False)
         raise typer.Exit(Exit.FAULT) from None
+    except KafkaRefused as error:
+        fail(f"{_capitalised(str(error))}.", Exit.USAGE)
     except (KafkaUnavailable, OffsetMissing) as error:
         fail(f"Kafka cannot be read: {error}.", Exit.AWAY)
     except (psycopg.OperationalError, TimeoutError) as error:
         fail(f"Postgres cannot be read: {_first_line(error)}.", Exit.AWAY)
     except (KafkaError, SchemaError, psycopg.Error) as error:
         fail(_first_line(error), Exit.FAULT)
+
+
+def _capitalised(clause: str) -> str:
+    return f"{clause[:1].upper()}{clause[1:]}"
 
 
 def fail(sentence: str, code: Exit) -> NoReturn:

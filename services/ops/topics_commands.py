@@ -56,7 +56,7 @@ def check(as_json: JsonOption = False, _stack: StackOption = None) -> None:
 
     with told():
         settings = load_settings(KafkaSettings)
-    run(check_topics(settings.bootstrap_servers, TopicNames.prefixed(settings.topic_prefix), specs_of(settings)))
+    run(check_topics(settings.connection, TopicNames.prefixed(settings.topic_prefix), specs_of(settings)))
     if as_json:
         print_json({"topics": [spec.name for spec in specs_of(settings)], "ok": True})
     else:
@@ -73,11 +73,11 @@ async def create_and_check(settings: KafkaSettings) -> list[str]:
     from services.runtime.kafka.topics import check_topics, create_topics
 
     specs, names = specs_of(settings), TopicNames.prefixed(settings.topic_prefix)
-    created = await create_topics(settings.bootstrap_servers, specs)
+    created = await create_topics(settings.connection, specs)
     deadline_s = time.monotonic() + HEARD_OF_WITHIN_S
     while True:
         try:
-            await check_topics(settings.bootstrap_servers, names, specs)
+            await check_topics(settings.connection, names, specs)
         except TopicsWrong:
             if not created or time.monotonic() > deadline_s:
                 raise

@@ -70,7 +70,7 @@ async def verify_projection(
     :raises KafkaError: the log cannot be read. psycopg.OperationalError: Postgres is away.
     """
     names = await topics_of(kafka)
-    true_topic_id = await topic_id(kafka.bootstrap_servers, names.events)
+    true_topic_id = await topic_id(kafka.connection, names.events)
     async with pin(postgres, version) as tables:
         report = Report(version=tables.version, limit=limit, positions=dict(tables.positions))
         on_progress = on_plan(sum(p.next_offset for p in tables.positions.values())) if on_plan is not None else None

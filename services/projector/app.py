@@ -210,7 +210,7 @@ async def _prepare(settings: ProjectorSettings, pool: PostgresPool, readiness: R
     events = [spec for spec in specs if spec.name == topic_names(kafka).events]
     while True:
         try:
-            await check_topics(kafka.bootstrap_servers, topic_names(kafka), events)
+            await check_topics(kafka.connection, topic_names(kafka), events)
             async with pool.connection() as connection:
                 await migrate(connection)
         except TopicsWrong as error:
@@ -232,7 +232,7 @@ def _hint(settings: ProjectorSettings, projector: Projector, readiness: Readines
 
     kafka = settings.kafka
     return GroupHint(
-        bootstrap_servers=kafka.bootstrap_servers,
+        kafka=kafka.connection,
         group_id=f"{kafka.topic_prefix}{GROUP}",
         topic=topic_names(kafka).events,
         client_id=f"{kafka.client_id}-projector",

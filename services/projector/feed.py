@@ -61,7 +61,7 @@ class TopicId:
     async def get(self) -> str:
         """Raises KafkaError."""
         if self._known is None or time.monotonic() - self._known[0] > self.MAX_AGE_S:
-            found = await topic_id(self._kafka.bootstrap_servers, topic_names(self._kafka).events)
+            found = await topic_id(self._kafka.connection, topic_names(self._kafka).events)
             self._known = (time.monotonic(), found)
         return self._known[1]
 
@@ -150,7 +150,7 @@ class PartitionFeed:
         self._unchecked = self.position.next_offset > 0
         self._batch = _Batch(end=self.position)
         reader = PartitionReader(
-            bootstrap_servers=self._kafka.bootstrap_servers,
+            kafka=self._kafka.connection,
             topic=topic_names(self._kafka).events,
             partition=self.partition,
             client_id=f"{self._kafka.client_id}-projector",

@@ -215,7 +215,7 @@ class _Rebuild:
 
     async def _end_of(self, partition: int) -> int:
         reader = PartitionReader(
-            bootstrap_servers=self._kafka.bootstrap_servers,
+            kafka=self._kafka.connection,
             topic=topic_names(self._kafka).events,
             partition=partition,
             client_id=f"{self._kafka.client_id}-rebuild",
@@ -306,7 +306,7 @@ async def _refuse_wrong_topics(kafka: KafkaSettings) -> None:
         replication_factor=kafka.replication_factor,
         min_insync_replicas=kafka.min_insync_replicas,
     )
-    await check_topics(kafka.bootstrap_servers, names, [spec for spec in specs if spec.name == names.events])
+    await check_topics(kafka.connection, names, [spec for spec in specs if spec.name == names.events])
 
 
 __all__ = ["OnProgress", "RebuildProgress", "Stage", "TopicsWrong", "only_one", "rebuild"]

@@ -11,12 +11,17 @@ A service composes the classes it needs in its own settings module and reads the
 
 Variable names are flat: the prefix of the class and the field's name in capitals, unless the field names
 another. Tests pass values by field name: `KafkaSettings(bootstrap_servers="127.0.0.1:1234")`.
+
+A secret may also stand in a file: `GAPLESS_KAFKA_SASL_PASSWORD_FILE=/run/secrets/kafka` is the same as its content in
+`GAPLESS_KAFKA_SASL_PASSWORD`, and is in no environment that others may read.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
@@ -29,8 +34,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UndecodableSetting
+
+from services.runtime.kafka.connection import KafkaConnection, Sasl
+from services.runtime.tls import BadTlsFile, TlsFiles, client_context
 
 
 class SettingsError(Exception):
@@ -49,6 +57,52 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="GAPLESS_", frozen=True, populate_by_name=True, extra="forbid", env_ignore_empty=True
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Values passed, then variables, then the files that `<variable>_FILE` names."""
+        return init_settings, env_settings, _SecretFiles(settings_cls)
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Secrets that stand in the files which `<variable>_FILE` names. Raises SettingsError."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        assert issubclass(self.settings_cls, Settings), "a source of our own settings"
+        variable = variable_name(self.settings_cls, field_name)
+        path = os.environ.get(f"{variable}_FILE")
+        if not path:
+            return None, field_name, False
+        if os.environ.get(variable):
+            raise SettingsError(f"{variable} and {variable}_FILE are both set: keep one of them.")
+        try:
+            secret = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise SettingsError(f"{variable}_FILE names {path}, which cannot be read ({reason}).") from None
+        if not secret:
+            raise SettingsError(f"{variable}_FILE names {path}, which is empty.")
+        return secret, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, field in self.settings_cls.model_fields.items():
+            if _is_secret(field.annotation):
+                value, _, _ = self.get_field_value(field, name)
+                if value is not None:
+                    found[name] = value
+        return found
+
+
+def _is_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or SecretStr in get_args(annotation)
 
 
 def _split_commas(value: object) -> object:
@@ -86,6 +140,91 @@ class KafkaSettings(Settings):
     group.min.session.timeout.ms bounds it from below: it has to be set on brokers (Kafka's default is 6 s; the
     embedded stack and compose.yaml allow 1 s), else 6 s are asked for instead, with a warning."""
     max_poll_interval_s: PositiveSeconds = 300.0
+
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """As Kafka names it: whether connections are encrypted (SSL), and whether we log in (SASL)."""
+    tls_ca_file: Path | None = None
+    """The authorities that may sign the brokers' certificates, in PEM; the system's if not set."""
+    tls_cert_file: Path | None = None
+    """Our own certificate with its chain, where the brokers ask for one (mutual TLS)."""
+    tls_key_file: Path | None = None
+    """The certificate's private key; not set, it stands in the certificate's file."""
+    tls_key_password: SecretStr | None = None
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "SCRAM-SHA-512"
+    sasl_username: str | None = Field(default=None, min_length=1)
+    sasl_password: SecretStr | None = None
+    sasl_oauth_token_file: Path | None = None
+    """Where OAUTHBEARER finds its token; read again for each connection."""
+
+    @property
+    def connection(self) -> KafkaConnection:
+        """What every client of Kafka is opened with."""
+        return KafkaConnection(bootstrap_servers=self.bootstrap_servers, tls=self._tls, sasl=self._sasl)
+
+    @property
+    def _tls(self) -> TlsFiles | None:
+        if not self.security_protocol.endswith("SSL"):
+            return None
+        return TlsFiles(
+            ca=self.tls_ca_file,
+            cert=self.tls_cert_file,
+            key=self.tls_key_file,
+            key_password=_revealed(self.tls_key_password),
+        )
+
+    @property
+    def _sasl(self) -> Sasl | None:
+        if not self.security_protocol.startswith("SASL"):
+            return None
+        return Sasl(
+            mechanism=self.sasl_mechanism,
+            username=self.sasl_username,
+            password=_revealed(self.sasl_password),
+            oauth_token_file=self.sasl_oauth_token_file if self.sasl_mechanism == "OAUTHBEARER" else None,
+        )
+
+    @model_validator(mode="after")
+    def _security_is_whole(self) -> KafkaSettings:
+        """Half a configuration would fail at the first connection, with a sentence of somebody else's."""
+        given = {name for name in _TLS_FIELDS | _SASL_FIELDS if getattr(self, name) is not None}
+        unused = {name for name in given if name not in self._used_for_security}
+        if unused:
+            variable = variable_name(type(self), min(unused))
+            using = f"GAPLESS_KAFKA_SECURITY_PROTOCOL is {self.security_protocol}"
+            if self._sasl is not None and min(unused) in _SASL_FIELDS:
+                using = f"GAPLESS_KAFKA_SASL_MECHANISM is {self.sasl_mechanism}"
+            raise ValueError(f"{variable} is set, but would not be used: {using}; change that or unset it")
+        for name in sorted(self._needed_for_sasl - given):
+            raise ValueError(
+                f"{variable_name(type(self), name)} is not set, and {self.security_protocol} with"
+                f" {self.sasl_mechanism} needs it"
+            )
+        if self.tls_key_file is not None and self.tls_cert_file is None:
+            raise ValueError("GAPLESS_KAFKA_TLS_KEY_FILE is set without GAPLESS_KAFKA_TLS_CERT_FILE: set both or none")
+        if self._tls is not None:
+            try:
+                client_context(self._tls)
+            except BadTlsFile as error:
+                raise ValueError(f"the files of GAPLESS_KAFKA_TLS_* cannot be used: {error}") from None
+        return self
+
+    @property
+    def _needed_for_sasl(self) -> set[str]:
+        if self._sasl is None:
+            return set()
+        return {"sasl_oauth_token_file"} if self.sasl_mechanism == "OAUTHBEARER" else {"sasl_username", "sasl_password"}
+
+    @property
+    def _used_for_security(self) -> set[str]:
+        return (_TLS_FIELDS if self._tls is not None else set()) | self._needed_for_sasl
+
+
+_TLS_FIELDS = {"tls_ca_file", "tls_cert_file", "tls_key_file", "tls_key_password"}
+_SASL_FIELDS = {"sasl_username", "sasl_password", "sasl_oauth_token_file"}
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 class PostgresSettings(Settings):

@@ -13,6 +13,7 @@ from schemas.topics import TopicNames, TopicSpec, topic_specs
 from services.runtime.backoff import Backoff
 from services.runtime.collector import seldom_collected
 from services.runtime.health import OpsServer, Readiness
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaUnavailable, TopicsWrong
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topics import check_topics
@@ -63,16 +64,16 @@ async def _serve(
 ) -> None:
     kafka = settings.kafka
     async with OpsServer(settings.http, readiness, service="sequencer"):
-        if not await _topics_are_right(kafka.bootstrap_servers, names, specs, supervisor, readiness):
+        if not await _topics_are_right(kafka.connection, names, specs, supervisor, readiness):
             return
         slot = StateSlot.take(settings.state_dir)
         # Not started here: it connects when there is something to tell, and a Kafka that is away then costs replies.
-        producer = Producer(bootstrap_servers=kafka.bootstrap_servers, client_id=f"{kafka.client_id}-replies")
+        producer = Producer(kafka=kafka.connection, client_id=f"{kafka.client_id}-replies")
         replies = KafkaReplies(producer, topic=names.replies, partitions=kafka.reply_partitions)
         assignment = Assignment(supervisor, settings, names, slot, replies, readiness, shop)
         trimmer = Trimmer(
             lambda: sorted(assignment.writers.items()),
-            bootstrap_servers=kafka.bootstrap_servers,
+            kafka=kafka.connection,
             topic=names.commands,
             keep_s=settings.keep_commands_s,
             now_ms=wall_clock_ms,
@@ -102,7 +103,7 @@ async def _serve(
 
 
 async def _topics_are_right(
-    bootstrap_servers: str,
+    kafka: KafkaConnection,
     names: TopicNames,
     specs: Sequence[TopicSpec],
     supervisor: Supervisor,
@@ -113,7 +114,7 @@ async def _topics_are_right(
     backoff = Backoff(LONGEST_START_PAUSE_S)
     while not supervisor.stopping:
         try:
-            await check_topics(bootstrap_servers, names, specs)
+            await check_topics(kafka, names, specs)
         except TopicsWrong as error:
             raise SettingsError(str(error)) from error
         except KafkaUnavailable as error:

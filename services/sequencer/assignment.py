@@ -70,7 +70,7 @@ class Assignment:
         process, name = str(uuid.uuid4()), f"{socket.gethostname()}/{slot.folder.name}"
         self._presence = Presence(process, name, standbys=settings.standby)
         self._beat_log = KafkaBeatLog(
-            bootstrap_servers=kafka.bootstrap_servers,
+            kafka=kafka.connection,
             spec=beats_spec(
                 names,
                 replication_factor=kafka.replication_factor,
@@ -88,7 +88,7 @@ class Assignment:
             every_s=settings.beat_s,
         )
         self._group = GroupHint(
-            bootstrap_servers=kafka.bootstrap_servers,
+            kafka=kafka.connection,
             group_id=f"{kafka.topic_prefix}{GROUP}",
             topic=names.commands,
             client_id=f"{kafka.client_id}-sequencer",
@@ -161,7 +161,7 @@ class Assignment:
             ),
             hint=hint,
             logs=KafkaLogs(
-                bootstrap_servers=kafka.bootstrap_servers,
+                kafka=kafka.connection,
                 names=self._names,
                 partition=partition,
                 client_id=f"{kafka.client_id}-sequencer-{partition}",

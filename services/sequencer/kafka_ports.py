@@ -13,6 +13,7 @@ from schemas.encoding import Encoded
 from schemas.replies import Reply, encode_replies
 from schemas.topics import TopicNames, TopicSpec
 from services.runtime.kafka.appender import PartitionAppender
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaError
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.reader import PartitionReader
@@ -26,14 +27,14 @@ log = structlog.get_logger(__name__)
 class KafkaLogs:
     """The two logs of one partition."""
 
-    def __init__(self, *, bootstrap_servers: str, names: TopicNames, partition: int, client_id: str) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, *, kafka: KafkaConnection, names: TopicNames, partition: int, client_id: str) -> None:
+        self._kafka = kafka
         self._names = names
         self._partition = partition
         self._client_id = client_id
 
     async def events_topic_id(self) -> str:
-        return await topic_id(self._bootstrap_servers, self._names.events)
+        return await topic_id(self._kafka, self._names.events)
 
     async def read_events(self, offset: int) -> LogReader:
         return await self._reader(self._names.events, offset)
@@ -43,7 +44,7 @@ class KafkaLogs:
 
     async def append_events(self) -> LogAppender:
         appender = PartitionAppender(
-            bootstrap_servers=self._bootstrap_servers,
+            kafka=self._kafka,
             topic=self._names.events,
             partition=self._partition,
             client_id=self._client_id,
@@ -53,7 +54,7 @@ class KafkaLogs:
 
     async def _reader(self, topic: str, offset: int) -> LogReader:
         reader = PartitionReader(
-            bootstrap_servers=self._bootstrap_servers,
+            kafka=self._kafka,
             topic=topic,
             partition=self._partition,
             client_id=self._client_id,
@@ -65,11 +66,11 @@ class KafkaLogs:
 class KafkaBeatLog:
     """The topic of the beats: one partition, made by the first sequencer that needs it."""
 
-    def __init__(self, *, bootstrap_servers: str, spec: TopicSpec, client_id: str) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, *, kafka: KafkaConnection, spec: TopicSpec, client_id: str) -> None:
+        self._kafka = kafka
         self._spec = spec
         self._client_id = client_id
-        self._producer = Producer(bootstrap_servers=bootstrap_servers, client_id=client_id)
+        self._producer = Producer(kafka=kafka, client_id=client_id)
         self._is_there = asyncio.Lock()
         self._made = False
 
@@ -79,9 +80,7 @@ class KafkaBeatLog:
 
     async def read_from_end(self) -> LogReader:
         await self._make()
-        reader = PartitionReader(
-            bootstrap_servers=self._bootstrap_servers, topic=self._spec.name, partition=0, client_id=self._client_id
-        )
+        reader = PartitionReader(kafka=self._kafka, topic=self._spec.name, partition=0, client_id=self._client_id)
         await reader.start(0)
         _, end = await reader.bounds()
         await reader.seek(end)
@@ -93,7 +92,7 @@ class KafkaBeatLog:
     async def _make(self) -> None:
         async with self._is_there:
             if not self._made:
-                await create_topics(self._bootstrap_servers, [self._spec])
+                await create_topics(self._kafka, [self._spec])
                 self._made = True
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaError
 from services.runtime.kafka.topics import delete_records, first_offsets_since
 from services.sequencer import metrics
@@ -34,14 +35,14 @@ class Trimmer:
         self,
         writers: Callable[[], Sequence[tuple[int, PartitionWriter]]],
         *,
-        bootstrap_servers: str,
+        kafka: KafkaConnection,
         topic: str,
         keep_s: float,
         now_ms: Callable[[], int],
         every_s: float = _EVERY_S,
     ) -> None:
         self._writers = writers
-        self._bootstrap_servers = bootstrap_servers
+        self._kafka = kafka
         self._topic = topic
         self._keep_s = keep_s
         self._now_ms = now_ms
@@ -63,11 +64,11 @@ class Trimmer:
         if not decided:
             return {}
         since_ms = max(0, self._now_ms() - int(self._keep_s * 1000))
-        first_kept = await first_offsets_since(self._bootstrap_servers, self._topic, sorted(decided), since_ms)
+        first_kept = await first_offsets_since(self._kafka, self._topic, sorted(decided), since_ms)
         before = {p: trim_to(offset, first_kept[p]) for p, offset in decided.items()}
         before = {p: to for p, to in before.items() if to > self._trimmed.get(p, 0)}
         if before:
-            await delete_records(self._bootstrap_servers, self._topic, before)
+            await delete_records(self._kafka, self._topic, before)
             self._trimmed.update(before)
             for partition, to in before.items():
                 metrics.TRIMMED_TO.labels(partition).set(to)

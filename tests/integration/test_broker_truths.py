@@ -19,6 +19,7 @@ import pytest
 from devstack.kafka import KafkaCluster
 from devstack.ports import choose_ports
 from schemas.topics import TopicNames, TopicSpec, topic_specs
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.topics import create_topics, delete_records
 from tests.support.sequencer_process import SequencerProcess
 from tests.support.sequencing import Scene
@@ -43,7 +44,7 @@ class Topics:
     async def made(cls, kafka: str, name: str, *, partitions: int = 2, replication_factor: int = 1) -> Topics:
         names = TopicNames.prefixed(f"{name}.")
         specs = topic_specs(names, partitions=partitions, reply_partitions=2, replication_factor=replication_factor)
-        await create_topics(kafka, specs)
+        await create_topics(KafkaConnection.plain(kafka), specs)
         return cls(kafka=kafka, names=names, commands=specs[0], events=specs[1])
 
     def environment(self, folder: Path, **others: str) -> dict[str, str]:
@@ -128,7 +129,7 @@ def test_start_up_refuses_unequal_numbers_of_partitions(kafka: str, database: st
         topics = await Topics.made(kafka, tmp_path.name, partitions=4)
         await delete(kafka, topics.names.events)
         _, fewer, _ = topic_specs(topics.names, partitions=2, reply_partitions=2, replication_factor=1)
-        await create_topics(kafka, [fewer])
+        await create_topics(KafkaConnection.plain(kafka), [fewer])
         await refused_by_all(topics, tmp_path, database, f"{topics.names.events} has 2 partitions, not 4")
 
     asyncio.run(main())
@@ -140,7 +141,7 @@ def test_start_up_refuses_a_log_whose_beginning_was_deleted(kafka: str, database
             chat = await scene.create("cut")
             async with scene.writer(chat.partition):
                 await scene.outcome_of(chat.partition, await scene.send(chat, "hi", key="k"))
-            await delete_records(kafka, scene.names.events, {chat.partition: 2})
+            await delete_records(KafkaConnection.plain(kafka), scene.names.events, {chat.partition: 2})
             topics = Topics(kafka=kafka, names=scene.names, commands=_of(scene)[0], events=_of(scene)[1])
             await refused_by_all(topics, tmp_path, database, f"{scene.names.events} no longer begins at offset 0")
 
@@ -271,7 +272,7 @@ def test_a_sequencer_notices_that_its_log_was_deleted_and_made_again(kafka: str,
             chat = await scene.create("exchanged")
             await scene.outcome_of(0, await scene.send(chat, "one", key="k1"))
             await delete(kafka, scene.names.events)
-            await create_topics(kafka, [_of(scene)[1]])
+            await create_topics(KafkaConnection.plain(kafka), [_of(scene)[1]])
             await scene.send(chat, "two", key="k2")
             (said,) = await sequencer.until_troubles(
                 lambda troubles: any("deleted and made again" in each for each in troubles), "it notices"
@@ -286,7 +287,7 @@ def test_a_sequencer_notices_that_its_log_was_deleted_and_made_again(kafka: str,
 async def _exchange(scene: Scene, *, records: int) -> None:
     """The topic of events is another one of the same name, and has its own history."""
     await delete(scene.kafka, scene.names.events)
-    await create_topics(scene.kafka, [_of(scene)[1]])
+    await create_topics(KafkaConnection.plain(scene.kafka), [_of(scene)[1]])
     async with scene.writer(0):
         chat = await scene.create("exchanged")
         for n in range(records):

@@ -17,6 +17,7 @@ from schemas.events import Outcome
 from schemas.log import Stamp
 from schemas.topics import TopicNames, topic_specs
 from services.runtime.kafka.appender import PartitionAppender
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable, OffsetMissing, TopicsWrong
 from services.runtime.kafka.group import GroupHint
 from services.runtime.kafka.producer import Producer
@@ -63,7 +64,7 @@ def test_a_discarded_producer_writes_nothing_when_the_broker_returns(tmp_path: P
 def test_a_producer_renews_itself_after_the_broker_was_away_and_tells_each_caller(tmp_path: Path) -> None:
     async def main() -> None:
         async with _cluster(tmp_path) as (cluster, names):
-            producer = Producer(bootstrap_servers=cluster.bootstrap_servers, client_id="test")
+            producer = Producer(kafka=KafkaConnection.plain(cluster.bootstrap_servers), client_id="test")
             await producer.send(names.commands, 0, RECORD, 5.0)
             await cluster.brokers[0].kill()
             for _ in range(3):
@@ -87,13 +88,13 @@ def test_a_producer_renews_itself_after_the_broker_was_away_and_tells_each_calle
 def test_starting_a_client_without_a_broker_ends_in_one_sentence() -> None:
     async def main() -> None:
         nowhere = "127.0.0.1:1"
-        producer = Producer(bootstrap_servers=nowhere, client_id="test")
+        producer = Producer(kafka=KafkaConnection.plain(nowhere), client_id="test")
         with pytest.raises(KafkaUnavailable, match="Kafka did not open a producer"):
             await producer.start()
         with pytest.raises(KafkaUnavailable, match="Kafka did not let us read"):
             await _reader(nowhere, "x").start(0)
         with pytest.raises(KafkaUnavailable, match="Kafka did not answer"):
-            await topic_id(nowhere, "x")
+            await topic_id(KafkaConnection.plain(nowhere), "x")
 
     asyncio.run(main())
 
@@ -113,13 +114,16 @@ def test_a_reader_says_when_the_log_does_not_hold_its_offset(kafka: str) -> None
 def test_a_topics_id_is_its_own_and_wrong_topics_are_refused_with_what_to_do(kafka: str) -> None:
     async def main() -> None:
         async with Scene.on(kafka) as one, Scene.on(kafka) as other:
-            ids = {await topic_id(kafka, n) for n in (one.names.events, other.names.events, one.names.commands)}
+            ids = {
+                await topic_id(KafkaConnection.plain(kafka), n)
+                for n in (one.names.events, other.names.events, one.names.commands)
+            }
             assert len(ids) == 3
             specs = topic_specs(one.names, partitions=8, reply_partitions=2, replication_factor=1)
             with pytest.raises(TopicsWrong, match="has 4 partitions, not 8"):
-                await check_topics(kafka, one.names, specs)
+                await check_topics(KafkaConnection.plain(kafka), one.names, specs)
             right = topic_specs(one.names, partitions=4, reply_partitions=2, replication_factor=1)
-            await check_topics(kafka, one.names, right)
+            await check_topics(KafkaConnection.plain(kafka), one.names, right)
 
     asyncio.run(main())
 
@@ -129,7 +133,7 @@ def test_an_idle_group_member_keeps_its_place_beyond_the_poll_interval(kafka: st
         async with Scene.on(kafka) as scene:
             words: list[frozenset[int]] = []
             hint = GroupHint(
-                bootstrap_servers=kafka,
+                kafka=KafkaConnection.plain(kafka),
                 group_id=f"{scene.names.commands}-group",
                 topic=scene.names.commands,
                 client_id="test",
@@ -159,9 +163,12 @@ def test_a_session_that_the_brokers_refuse_is_made_longer_and_said_so(
         async with Scene.on(kafka) as scene:
             words: list[frozenset[int]] = []
             troubles: list[str | None] = []
-            for session_timeout_s, enough in ((0.5, lambda: words), (10_000.0, lambda: troubles != [None])):
+            for session_timeout_s, enough in (
+                (0.5, lambda: words and troubles),
+                (10_000.0, lambda: troubles != [None]),
+            ):
                 hint = GroupHint(
-                    bootstrap_servers=kafka,
+                    kafka=KafkaConnection.plain(kafka),
                     group_id=f"{scene.names.commands}-{session_timeout_s}",
                     topic=scene.names.commands,
                     client_id="test",
@@ -198,7 +205,7 @@ async def _cluster(folder: Path) -> AsyncIterator[tuple[KafkaCluster, TopicNames
     names = TopicNames()
     try:
         specs = topic_specs(names, partitions=1, reply_partitions=1, replication_factor=1)
-        await create_topics(cluster.bootstrap_servers, specs)
+        await create_topics(KafkaConnection.plain(cluster.bootstrap_servers), specs)
         yield cluster, names
     finally:
         await cluster.stop()
@@ -206,7 +213,7 @@ async def _cluster(folder: Path) -> AsyncIterator[tuple[KafkaCluster, TopicNames
 
 async def _appender(cluster: KafkaCluster, names: TopicNames) -> PartitionAppender:
     appender = PartitionAppender(
-        bootstrap_servers=cluster.bootstrap_servers, topic=names.events, partition=0, client_id="test"
+        kafka=KafkaConnection.plain(cluster.bootstrap_servers), topic=names.events, partition=0, client_id="test"
     )
     await appender.start()
     return appender
@@ -218,4 +225,4 @@ async def _read_on(reader: PartitionReader) -> None:
 
 
 def _reader(servers: str, topic: str) -> PartitionReader:
-    return PartitionReader(bootstrap_servers=servers, topic=topic, partition=0, client_id="test")
+    return PartitionReader(kafka=KafkaConnection.plain(servers), topic=topic, partition=0, client_id="test")

@@ -9,6 +9,7 @@ import pytest
 
 from schemas.encoding import Encoded
 from services.runtime.kafka import producer as producer_module
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaError, KafkaUnavailable
 from services.runtime.kafka.producer import Producer
 from tests.support.sequencing import Scene, until
@@ -42,7 +43,7 @@ def test_a_partitions_records_stand_in_the_order_they_came_and_each_is_told_its_
 
     async def main() -> None:
         async with asyncio.timeout(60), Scene.on(kafka) as scene:
-            producer, told = Producer(bootstrap_servers=kafka, client_id="test"), Told()
+            producer, told = Producer(kafka=KafkaConnection.plain(kafka), client_id="test"), Told()
             wanted: dict[int, list[bytes]] = {0: [], 1: []}
             expected: dict[int, int] = {}
             for number in range(600):
@@ -85,7 +86,7 @@ def test_no_batch_outgrows_what_the_topic_takes_and_a_group_is_never_cut(
                 return taken
 
             monkeypatch.setattr(producer_module, "_take", noted)
-            producer, told = Producer(bootstrap_servers=kafka, client_id="test"), Told()
+            producer, told = Producer(kafka=KafkaConnection.plain(kafka), client_id="test"), Told()
             group = [Encoded(b"k", b"x" * 50_000, []) for _ in range(3)]
             for number in range(8):
                 producer.append(scene.names.commands, 0, group, 10.0, partial(told.of, number))
@@ -100,7 +101,7 @@ def test_no_batch_outgrows_what_the_topic_takes_and_a_group_is_never_cut(
 def test_who_waits_for_a_producer_that_is_stopped_is_told_that_nothing_was_handed_over(kafka: str) -> None:
     async def main() -> None:
         async with asyncio.timeout(60), Scene.on(kafka) as scene:
-            producer = Producer(bootstrap_servers=kafka, client_id="test")
+            producer = Producer(kafka=KafkaConnection.plain(kafka), client_id="test")
             await producer.send(scene.names.commands, 0, Encoded(b"k", b"v", []), 5.0)
             await producer.stop()
             with pytest.raises(KafkaUnavailable, match="stopped"):

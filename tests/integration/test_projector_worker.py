@@ -24,6 +24,7 @@ from services.projector.feed import PartitionFeed, TopicId
 from services.projector.migrations import migrate
 from services.projector.worker import Ended, PartitionWorker
 from services.runtime.health import Readiness
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.topics import topic_id
 from services.runtime.postgres import PostgresPool, open_pool
 from services.runtime.settings import KafkaSettings
@@ -373,7 +374,7 @@ async def test_the_topic_id_is_that_of_kafka(kafka: str, database: str) -> None:
         async with s.pool.connection() as connection:
             row = await (await connection.execute(apply_sql(1)["position"], {"partition": 0})).fetchone()
         assert row is not None
-        assert row[0] == await topic_id(kafka, f"{s.kafka.topic_prefix}chat.events")
+        assert row[0] == await topic_id(KafkaConnection.plain(kafka), f"{s.kafka.topic_prefix}chat.events")
 
 
 async def test_a_record_without_a_stamp_stops_the_partition(kafka: str, database: str) -> None:

@@ -17,6 +17,7 @@ from schemas.events import Outcome, TermOpened, encode_term_opened
 from schemas.ids import CommandId, UserId
 from schemas.log import Stamp, Verdict
 from schemas.records import command_key
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import AppendUnknown
 from services.runtime.kafka.topics import delete_records, topic_id
 from services.sequencer.ports import LogAppender, LogReader, Logs, OutcomeBatch
@@ -243,7 +244,7 @@ def test_a_fresh_fold_gives_the_state_of_the_live_path(kafka: str, tmp_path: Pat
                 await scene.outcome_of(chat.partition, last)
             async with scene.writer(chat.partition, state_dir=fresh) as running:
                 await running.until(Status.SERVING)
-            ours = await topic_id(scene.kafka, scene.names.events)
+            ours = await topic_id(KafkaConnection.plain(scene.kafka), scene.names.events)
             views = []
             for folder in (live, fresh):
                 store = RocksStore(folder / str(chat.partition), ours)
@@ -285,7 +286,7 @@ def test_a_state_that_is_not_of_this_log_is_thrown_away(kafka: str, tmp_path: Pa
                 for file in folder.glob("CURRENT"):
                     file.write_bytes(b"nonsense")
             elif damage == "of another history":
-                store = RocksStore(folder, await topic_id(scene.kafka, scene.names.events))
+                store = RocksStore(folder, await topic_id(KafkaConnection.plain(scene.kafka), scene.names.events))
                 wrong = Changes()
                 wrong.chats[chat.chat_id] = ChatHead(kind="group", last_seq=9, last_position=9, members=2, owners=1)
                 store.apply(wrong, replace(store.position, last_record=b"another record.."))
@@ -313,7 +314,7 @@ def test_missing_commands_stop_their_partition_and_no_other(kafka: str) -> None:
             chat = await scene.create("trimmed")
             for i in range(4):
                 await scene.send(chat, "x", key=f"m{i}")
-            await delete_records(scene.kafka, scene.names.commands, {chat.partition: 3})
+            await delete_records(KafkaConnection.plain(scene.kafka), scene.names.commands, {chat.partition: 3})
             elsewhere = await _chat_elsewhere(scene, chat)
             async with scene.writer(chat.partition) as stopped, scene.writer(elsewhere.partition):
                 await stopped.until(Status.STOPPED)
@@ -413,7 +414,7 @@ def test_only_decided_commands_are_trimmed_and_the_writer_goes_on(kafka: str) ->
                 def trimmer(keep_s: float) -> Trimmer:
                     return Trimmer(
                         lambda: [(chat.partition, running.writer)],
-                        bootstrap_servers=scene.kafka,
+                        kafka=KafkaConnection.plain(scene.kafka),
                         topic=scene.names.commands,
                         keep_s=keep_s,
                         now_ms=lambda: 2**42,

@@ -15,6 +15,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from schemas.log import Verdict
+from services.runtime.kafka.connection import KafkaConnection
 from services.sequencer import snapshot_restoring
 from services.sequencer.kafka_ports import KafkaLogs
 from services.sequencer.ports import Fetched, LogPosition
@@ -104,7 +105,9 @@ async def _goes_on_as_if_folded(scene: Scene, chat: Chat, running: Running, sent
 
 async def _same_as_folded(scene: Scene, chat: Chat, state_dir: Path, tmp_path: Path) -> None:
     """Every key and value, RocksDB's own order."""
-    logs = KafkaLogs(bootstrap_servers=scene.kafka, names=scene.names, partition=chat.partition, client_id="test")
+    logs = KafkaLogs(
+        kafka=KafkaConnection.plain(scene.kafka), names=scene.names, partition=chat.partition, client_id="test"
+    )
     topic_id = await logs.events_topic_id()
     left, fresh = RocksStore(state_dir / str(chat.partition), topic_id), RocksStore(tmp_path / "fresh", topic_id)
     events = await logs.read_events(0)

@@ -21,6 +21,7 @@ from schemas.events import EventType, Outcome
 from schemas.log import Stamp
 from services.ops.errors import UsageError
 from services.ops.log_verify import LogReport, verify_log
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.topics import delete_records
 from services.runtime.settings import KafkaSettings
 from tests.support.chat_log import ANNA, BEN, ChatLog, conversation
@@ -119,7 +120,7 @@ def test_trimmed_commands_are_not_missed(kafka: str) -> None:
 
     async def scenario() -> LogReport:
         names = await write_log(settings, log)
-        await delete_records(kafka, names.commands, {0: len(log.commands) - 2})
+        await delete_records(KafkaConnection.plain(kafka), names.commands, {0: len(log.commands) - 2})
         return await verify_log(settings)
 
     report = asyncio.run(scenario())
@@ -161,7 +162,7 @@ def test_a_log_whose_beginning_is_gone_is_a_fault(kafka: str) -> None:
 
     async def scenario() -> LogReport:
         names = await write_log(settings, log)
-        await delete_records(kafka, names.events, {0: 3})
+        await delete_records(KafkaConnection.plain(kafka), names.events, {0: 3})
         return await verify_log(settings)
 
     assert [fault.rule for fault in asyncio.run(scenario()).faults] == ["log_start"]

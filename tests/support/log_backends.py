@@ -17,6 +17,7 @@ from schemas.encoding import Encoded, event_source
 from schemas.events import Outcome
 from schemas.log import Stamp
 from services.runtime.kafka.appender import PartitionAppender
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import delete_records
 from services.sequencer.ports import LogAppender, LogReader
@@ -94,7 +95,10 @@ class KafkaBackend:
 
     async def reader(self, offset: int) -> LogReader:
         reader = PartitionReader(
-            bootstrap_servers=self._scene.kafka, topic=self._topic, partition=PARTITION, client_id="conformance"
+            kafka=KafkaConnection.plain(self._scene.kafka),
+            topic=self._topic,
+            partition=PARTITION,
+            client_id="conformance",
         )
         self._readers.append(reader)
         await reader.start(offset)
@@ -102,14 +106,17 @@ class KafkaBackend:
 
     async def appender(self) -> LogAppender:
         appender = PartitionAppender(
-            bootstrap_servers=self._scene.kafka, topic=self._topic, partition=PARTITION, client_id="conformance"
+            kafka=KafkaConnection.plain(self._scene.kafka),
+            topic=self._topic,
+            partition=PARTITION,
+            client_id="conformance",
         )
         await appender.start()
         self._appenders.append(appender)
         return appender
 
     async def trim(self, before: int) -> None:
-        await delete_records(self._scene.kafka, self._topic, {PARTITION: before})
+        await delete_records(KafkaConnection.plain(self._scene.kafka), self._topic, {PARTITION: before})
 
     async def append_in_a_transaction(self, record: Encoded) -> int:
         async with self._scene.plain_producer(transactional_id=f"tx-{uuid4()}") as producer, producer.transaction():

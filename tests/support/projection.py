@@ -310,7 +310,7 @@ async def make_topics(kafka: KafkaSettings) -> None:
     specs = topic_specs(
         names, partitions=kafka.partitions, reply_partitions=kafka.reply_partitions, replication_factor=1
     )
-    await create_topics(kafka.bootstrap_servers, [spec for spec in specs if spec.name == names.events])
+    await create_topics(kafka.connection, [spec for spec in specs if spec.name == names.events])
 
 
 class LogWriter:
@@ -319,7 +319,7 @@ class LogWriter:
     def __init__(self, kafka: KafkaSettings, log: ChatLog) -> None:
         self._topic = topic_names(kafka).events
         self._log = log
-        self._producer = Producer(bootstrap_servers=kafka.bootstrap_servers, client_id="test")
+        self._producer = Producer(kafka=kafka.connection, client_id="test")
         self._sent = 0
 
     async def __aenter__(self) -> LogWriter:

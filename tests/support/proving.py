@@ -41,13 +41,13 @@ async def create_log(kafka: KafkaSettings) -> TopicNames:
     specs = topic_specs(
         names, partitions=kafka.partitions, reply_partitions=kafka.reply_partitions, replication_factor=1
     )
-    await create_topics(kafka.bootstrap_servers, specs)
+    await create_topics(kafka.connection, specs)
     return names
 
 
 async def append(kafka: KafkaSettings, topic: str, partition: int, records: Sequence[LogRecord]) -> None:
     """In order; fails where the offsets are not those of the records."""
-    producer = Producer(bootstrap_servers=kafka.bootstrap_servers, client_id="test")
+    producer = Producer(kafka=kafka.connection, client_id="test")
     await producer.start()
     try:
         for start in range(0, len(records), 500):

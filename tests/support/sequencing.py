@@ -28,6 +28,7 @@ from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import EMPTY, Stamp, Verdict, after, judge, read_stamp
 from schemas.replies import Reply, decode_replies
 from schemas.topics import TopicNames, topic_specs
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import create_topics
@@ -99,8 +100,8 @@ class Scene:
     async def on(cls, kafka: str, *, partitions: int = 4, reply_partitions: int = 2) -> AsyncIterator[Scene]:
         names = TopicNames.prefixed(f"t{uuid.uuid4().hex[:8]}.")
         specs = topic_specs(names, partitions=partitions, reply_partitions=reply_partitions, replication_factor=1)
-        await create_topics(kafka, specs)
-        producer = Producer(bootstrap_servers=kafka, client_id="test")
+        await create_topics(KafkaConnection.plain(kafka), specs)
+        producer = Producer(kafka=KafkaConnection.plain(kafka), client_id="test")
         scene = cls(
             kafka=kafka, names=names, partitions=partitions, reply_partitions=reply_partitions, producer=producer
         )
@@ -225,7 +226,9 @@ class Scene:
         raise AssertionError(f"nobody was told of command {command_offset}")
 
     async def reader(self, topic: str, partition: int) -> PartitionReader:
-        reader = PartitionReader(bootstrap_servers=self.kafka, topic=topic, partition=partition, client_id="test")
+        reader = PartitionReader(
+            kafka=KafkaConnection.plain(self.kafka), topic=topic, partition=partition, client_id="test"
+        )
         await reader.start(0)
         self._readers.append(reader)
         return reader
@@ -259,7 +262,10 @@ class Scene:
                 hint=hint,
                 logs=logs(
                     KafkaLogs(
-                        bootstrap_servers=self.kafka, names=self.names, partition=partition, client_id="test-writer"
+                        kafka=KafkaConnection.plain(self.kafka),
+                        names=self.names,
+                        partition=partition,
+                        client_id="test-writer",
                     )
                 ),
                 open_store=open_store,

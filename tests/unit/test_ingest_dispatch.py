@@ -14,6 +14,7 @@ from services.ingest.answers import Pending
 from services.ingest.dispatch import UNWATCHED_S, Dispatcher
 from services.ingest.publisher import Publisher
 from services.ingest.replies import Replies
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import AppendUnknown, KafkaError, KafkaUnavailable
 from services.runtime.kafka.producer import Settled
 from services.runtime.problems import Problem
@@ -92,7 +93,7 @@ Test = Callable[[Dispatcher, Log, Replies], Awaitable[None]]
 def run(test: Test, *, max_appends: int = 100, max_append_bytes: int = 10_000) -> None:
     async def main() -> None:
         log = Log()
-        replies = Replies(bootstrap_servers="", topic="chat.replies", reply_partitions=16, client_id="test")
+        replies = Replies(kafka=KafkaConnection.plain(""), topic="chat.replies", reply_partitions=16, client_id="test")
         publisher = Publisher(
             log,
             topic="chat.commands",

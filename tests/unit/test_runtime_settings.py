@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from pydantic import Field, SecretStr, ValidationError
@@ -134,3 +135,72 @@ def test_a_rule_over_two_fields_names_both(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("GAPLESS_POSTGRES_POOL_MIN_SIZE", "20")
     with pytest.raises(SettingsError, match=r"GAPLESS_POSTGRES_POOL_MIN_SIZE .* GAPLESS_POSTGRES_POOL_MAX_SIZE"):
         load_settings(PostgresSettings)
+
+
+SASL = {"security_protocol": "SASL_SSL", "sasl_username": "ingest", "sasl_password": "p4ssw0rd-of-ingest"}
+
+
+def test_a_secret_can_stand_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "dsn").write_text("postgresql://reader:secret@db/gapless\n")
+    monkeypatch.setenv("GAPLESS_POSTGRES_DSN_FILE", str(tmp_path / "dsn"))
+    assert load_settings(PostgresSettings).dsn.get_secret_value() == "postgresql://reader:secret@db/gapless"
+
+
+@pytest.mark.parametrize(
+    ("content", "also", "sentence"),
+    [
+        (
+            None,
+            False,
+            "GAPLESS_KAFKA_SASL_PASSWORD_FILE names {path}, which cannot be read (No such file or directory).",
+        ),
+        ("\n", False, "GAPLESS_KAFKA_SASL_PASSWORD_FILE names {path}, which is empty."),
+        ("x", True, "GAPLESS_KAFKA_SASL_PASSWORD and GAPLESS_KAFKA_SASL_PASSWORD_FILE are both set: keep one of them."),
+    ],
+)
+def test_a_file_of_a_secret_that_does_not_do_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, also: bool, sentence: str
+) -> None:
+    path = tmp_path / "password"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv("GAPLESS_KAFKA_SASL_PASSWORD_FILE", str(path))
+    if also:
+        monkeypatch.setenv("GAPLESS_KAFKA_SASL_PASSWORD", "y")
+    with pytest.raises(SettingsError) as refused:
+        load_settings(KafkaSettings)
+    assert str(refused.value).startswith(sentence.format(path=path))
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"security_protocol": "SASL_SSL"}, "GAPLESS_KAFKA_SASL_PASSWORD is not set, and SASL_SSL with SCRAM-SHA-512"),
+        ({"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}, "GAPLESS_KAFKA_SASL_OAUTH_TOKEN_FILE is"),
+        ({**SASL, "security_protocol": "SSL"}, "GAPLESS_KAFKA_SASL_PASSWORD is set, but would not be used"),
+        (
+            {**SASL, "sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_file": "/t"},
+            "would not be used: GAPLESS_KAFKA_SASL",
+        ),
+        ({"tls_ca_file": "/ca.pem"}, "GAPLESS_KAFKA_TLS_CA_FILE is set, but would not be used"),
+        ({"security_protocol": "SSL", "tls_key_file": "/k.pem"}, "GAPLESS_KAFKA_TLS_KEY_FILE is set without"),
+        ({"security_protocol": "SSL", "tls_ca_file": "/no.pem"}, "/no.pem cannot be read (No such file or directory)"),
+    ],
+)
+def test_half_a_configuration_of_kafkas_security_is_refused(given: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        KafkaSettings.model_validate(given)
+    assert sentence in str(refused.value)
+
+
+def test_a_ca_file_without_a_certificate_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("hello")
+    with pytest.raises(ValidationError, match="holds no certificate in PEM"):
+        KafkaSettings.model_validate({"security_protocol": "SSL", "tls_ca_file": tmp_path / "ca.pem"})
+
+
+def test_passwords_are_in_no_representation() -> None:
+    settings = KafkaSettings.model_validate(SASL)
+    assert settings.connection.security_options()["sasl_plain_password"] == SASL["sasl_password"]
+    for shown in (repr(settings), str(settings), repr(settings.connection), settings.model_dump_json()):
+        assert SASL["sasl_password"] not in shown

@@ -13,9 +13,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka_errors
 
 from services.runtime.kafka.batches import BATCH_BYTES, OutcomeBatch, new_outcome_batch
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import within
 from services.runtime.kafka.discard import discard
 from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable
+from services.runtime.kafka.refusals import opened
 
 START_TIMEOUT_S: Final = 15.0
 
@@ -23,11 +25,12 @@ START_TIMEOUT_S: Final = 15.0
 class PartitionAppender:
     """Appends to one partition. One append in flight at a time; after any error only `discard` is left to call."""
 
-    def __init__(self, *, bootstrap_servers: str, topic: str, partition: int, client_id: str) -> None:
+    def __init__(self, *, kafka: KafkaConnection, topic: str, partition: int, client_id: str) -> None:
+        self._kafka = kafka
         self._topic = topic
         self._partition = partition
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap_servers,
+            **kafka.client_options(),
             client_id=client_id,
             enable_idempotence=True,
             acks="all",
@@ -40,7 +43,7 @@ class PartitionAppender:
     async def start(self) -> None:
         """Connects and gets a producer id. Raises KafkaUnavailable, with nothing left behind."""
         try:
-            await within(START_TIMEOUT_S, f"open a producer for {self._topic}", self._producer.start())
+            await opened(self._kafka, START_TIMEOUT_S, f"open a producer for {self._topic}", self._producer.start())
         except BaseException:
             await discard(self._producer)
             raise

@@ -2,6 +2,7 @@
 
 KafkaError
 ├── KafkaUnavailable   no answer in time, or no broker: nothing is known to have happened; wait and try again
+│   └── KafkaRefused   it does not let us in: a certificate, a password or a right is wrong, and waiting does not help
 ├── OffsetMissing      the log does not hold the offset asked for: trimmed, truncated, or another topic
 ├── AppendUnknown      an append that may or may not be in the log; its producer is to be discarded
 └── TopicsWrong        the topics are not as the protocol needs them: each fault with what to do
@@ -18,6 +19,10 @@ class KafkaError(Exception):
 
 class KafkaUnavailable(KafkaError):
     """No broker answered within the deadline."""
+
+
+class KafkaRefused(KafkaUnavailable):
+    """A broker answered, and one of us does not accept the other; the message says what to put right."""
 
 
 class OffsetMissing(KafkaError):

@@ -17,8 +17,10 @@ from aiokafka import errors as kafka_errors
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from services.runtime.backoff import Backoff
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import within
 from services.runtime.kafka.errors import KafkaUnavailable
+from services.runtime.kafka.refusals import opened
 
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 5.0
@@ -39,7 +41,7 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
     def __init__(
         self,
         *,
-        bootstrap_servers: str,
+        kafka: KafkaConnection,
         group_id: str,
         topic: str,
         client_id: str,
@@ -58,8 +60,8 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self._topic = topic
         self._on_word = on_word
         self._on_trouble = on_trouble
+        self._kafka = kafka
         self._options = {
-            "bootstrap_servers": bootstrap_servers,
             "client_id": client_id,
             "group_id": group_id,
             "enable_auto_commit": False,
@@ -79,10 +81,12 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         at once, so that it speaks now and not after the session's timeout."""
         backoff = Backoff(LONGEST_PAUSE_S)
         while True:
-            consumer = self._consumer = AIOKafkaConsumer(**self._options, **_timing(self._session_timeout_s))
+            consumer = self._consumer = AIOKafkaConsumer(
+                **self._kafka.client_options(), **self._options, **_timing(self._session_timeout_s)
+            )
             consumer.subscribe([self._topic], listener=self)
             try:
-                await within(START_TIMEOUT_S, "let us join a consumer group", consumer.start())
+                await opened(self._kafka, START_TIMEOUT_S, "let us join a consumer group", consumer.start())
                 backoff.reset()
                 self._on_trouble(None)
                 await self._poll(consumer)

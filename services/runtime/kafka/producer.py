@@ -21,9 +21,11 @@ from aiokafka import errors as kafka_errors
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from schemas.encoding import Encoded
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import within
 from services.runtime.kafka.discard import discard
 from services.runtime.kafka.errors import AppendUnknown, KafkaError, KafkaUnavailable
+from services.runtime.kafka.refusals import opened
 
 START_TIMEOUT_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 3.0
@@ -62,8 +64,8 @@ class _Line:
 class Producer:
     """Appends with acks=all, idempotently, to partitions that the caller names."""
 
-    def __init__(self, *, bootstrap_servers: str, client_id: str) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, *, kafka: KafkaConnection, client_id: str) -> None:
+        self._kafka = kafka
         self._client_id = client_id
         self._current: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
@@ -184,7 +186,7 @@ class Producer:
                 if self._stopped:
                     raise KafkaUnavailable("the producer was stopped")
                 producer = AIOKafkaProducer(
-                    bootstrap_servers=self._bootstrap_servers,
+                    **self._kafka.client_options(),
                     client_id=self._client_id,
                     enable_idempotence=True,
                     acks="all",
@@ -192,7 +194,7 @@ class Producer:
                     request_timeout_ms=10_000,
                 )
                 try:
-                    await within(START_TIMEOUT_S, "open a producer", producer.start())
+                    await opened(self._kafka, START_TIMEOUT_S, "open a producer", producer.start())
                 except BaseException:
                     await discard(producer)
                     raise

@@ -27,8 +27,10 @@ from aiokafka.protocol.offset import OffsetRequest
 
 from schemas.encoding import Record, Undecodable
 from services.runtime.kafka.batches import Batch, batches_in
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import within
 from services.runtime.kafka.errors import KafkaUnavailable, OffsetMissing
+from services.runtime.kafka.refusals import opened
 
 START_TIMEOUT_S: Final = 15.0
 STOP_TIMEOUT_S: Final = 3.0
@@ -69,7 +71,7 @@ class PartitionReader:
     def __init__(
         self,
         *,
-        bootstrap_servers: str,
+        kafka: KafkaConnection,
         topic: str,
         partition: int,
         client_id: str,
@@ -78,7 +80,7 @@ class PartitionReader:
     ) -> None:
         self._tp = TopicPartition(topic, partition)
         self._name = f"{topic}-{partition}"
-        self._bootstrap_servers = bootstrap_servers
+        self._kafka = kafka
         self._client_id = client_id
         self._fetch_max_wait_ms = fetch_max_wait_ms
         self._fetch_max_bytes = fetch_max_bytes
@@ -107,12 +109,12 @@ class PartitionReader:
     async def start(self, offset: int) -> None:
         """Connects and stands at `offset`. Raises KafkaUnavailable."""
         self._client = AIOKafkaClient(
-            bootstrap_servers=self._bootstrap_servers,
+            **self._kafka.client_options(),
             client_id=self._client_id,
             request_timeout_ms=int(ANSWER_TIMEOUT_S * 1000),
         )
         try:
-            await within(START_TIMEOUT_S, f"let us read {self._name}", self._connect())
+            await opened(self._kafka, START_TIMEOUT_S, f"let us read {self._name}", self._connect())
         except KafkaUnavailable:
             await self.close()
             raise

@@ -25,20 +25,22 @@ from aiokafka.protocol.types import (
 )
 
 from schemas.topics import TopicFound, TopicNames, TopicSpec, faults
+from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import within
 from services.runtime.kafka.errors import KafkaError, KafkaUnavailable, TopicsWrong
+from services.runtime.kafka.refusals import opened
 
 ANSWER_TIMEOUT_S: Final = 15.0
 CLIENT_ID: Final = "gapless-topics"
 
 
-async def create_topics(bootstrap_servers: str, specs: Sequence[TopicSpec]) -> list[str]:
+async def create_topics(kafka: KafkaConnection, specs: Sequence[TopicSpec]) -> list[str]:
     """Creates those that are not there, with their settings; the names of the created ones.
 
     Raises KafkaUnavailable, or TopicsWrong where the broker refuses a setting.
     """
     created = []
-    async with _admin(bootstrap_servers) as admin:
+    async with _admin(kafka) as admin:
         there = set(await within(ANSWER_TIMEOUT_S, "list its topics", admin.list_topics()))
         for spec in specs:
             if spec.name in there:
@@ -69,9 +71,9 @@ async def _until_led(admin: Any, names: list[str]) -> None:
         await asyncio.sleep(0.05)
 
 
-async def check_topics(bootstrap_servers: str, names: TopicNames, specs: Sequence[TopicSpec]) -> None:
+async def check_topics(kafka: KafkaConnection, names: TopicNames, specs: Sequence[TopicSpec]) -> None:
     """Raises TopicsWrong with every fault of the topics that are there, KafkaUnavailable where none can be asked."""
-    found = await describe_topics(bootstrap_servers, [spec.name for spec in specs])
+    found = await describe_topics(kafka, [spec.name for spec in specs])
     wrong: list[str] = []
     for spec in specs:
         if spec.name not in found:
@@ -87,9 +89,9 @@ async def check_topics(bootstrap_servers: str, names: TopicNames, specs: Sequenc
         raise TopicsWrong(wrong)
 
 
-async def describe_topics(bootstrap_servers: str, names: Sequence[str]) -> dict[str, TopicFound]:
+async def describe_topics(kafka: KafkaConnection, names: Sequence[str]) -> dict[str, TopicFound]:
     """What the cluster says of those topics that exist. Raises KafkaUnavailable."""
-    async with _admin(bootstrap_servers) as admin:
+    async with _admin(kafka) as admin:
         described = await within(ANSWER_TIMEOUT_S, "describe its topics", admin.describe_topics(list(names)))
         there = {d["topic"]: d["partitions"] for d in described if d["error_code"] == 0}
         if not there:
@@ -100,7 +102,7 @@ async def describe_topics(bootstrap_servers: str, names: Sequence[str]) -> dict[
     for answer in answers:
         for _, _, _, name, entries in answer.resources:
             configs[name] = {entry[0]: entry[1] for entry in entries}
-    starts = await _log_starts(bootstrap_servers, {name: len(partitions) for name, partitions in there.items()})
+    starts = await _log_starts(kafka, {name: len(partitions) for name, partitions in there.items()})
     return {
         name: TopicFound(
             name=name,
@@ -113,12 +115,12 @@ async def describe_topics(bootstrap_servers: str, names: Sequence[str]) -> dict[
     }
 
 
-async def topic_id(bootstrap_servers: str, topic: str) -> str:
+async def topic_id(kafka: KafkaConnection, topic: str) -> str:
     """The id that Kafka gave the topic when it was created: another one means another topic of the same name.
 
     Raises KafkaUnavailable; KafkaError where there is no such topic.
     """
-    async with _admin(bootstrap_servers) as admin:
+    async with _admin(kafka) as admin:
         client: Any = admin._client
         answer = await within(
             ANSWER_TIMEOUT_S, "tell a topic's id", client.send(client.get_random_node(), TopicIdRequest(topic))
@@ -129,23 +131,23 @@ async def topic_id(bootstrap_servers: str, topic: str) -> str:
     raise KafkaError(f"there is no topic {topic}; create it with `gapless topics create`")
 
 
-async def delete_records(bootstrap_servers: str, topic: str, before: dict[int, int]) -> None:
+async def delete_records(kafka: KafkaConnection, topic: str, before: dict[int, int]) -> None:
     """Deletes what stands before the given offset in each partition. Raises KafkaUnavailable."""
-    async with _admin(bootstrap_servers) as admin:
+    async with _admin(kafka) as admin:
         wanted = {TopicPartition(topic, p): RecordsToDelete(offset) for p, offset in before.items()}
         await within(ANSWER_TIMEOUT_S, f"trim {topic}", admin.delete_records(wanted))
 
 
 async def first_offsets_since(
-    bootstrap_servers: str, topic: str, partitions: Sequence[int], since_ms: int
+    kafka: KafkaConnection, topic: str, partitions: Sequence[int], since_ms: int
 ) -> dict[int, int | None]:
     """Per partition the first offset whose timestamp is `since_ms` or later; None where there is none.
 
     Raises KafkaUnavailable.
     """
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, client_id=CLIENT_ID, group_id=None)
+    consumer = AIOKafkaConsumer(**kafka.client_options(), client_id=CLIENT_ID, group_id=None)
     try:
-        await within(ANSWER_TIMEOUT_S, "let us read", consumer.start())
+        await opened(kafka, ANSWER_TIMEOUT_S, "let us read", consumer.start())
         asked = {TopicPartition(topic, p): since_ms for p in partitions}
         found = await within(ANSWER_TIMEOUT_S, "tell offsets by time", consumer.offsets_for_times(asked))
     finally:
@@ -153,10 +155,10 @@ async def first_offsets_since(
     return {tp.partition: (at.offset if at is not None else None) for tp, at in found.items()}
 
 
-async def _log_starts(bootstrap_servers: str, topics: dict[str, int]) -> dict[str, dict[int, int]]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, client_id=CLIENT_ID, group_id=None)
+async def _log_starts(kafka: KafkaConnection, topics: dict[str, int]) -> dict[str, dict[int, int]]:
+    consumer = AIOKafkaConsumer(**kafka.client_options(), client_id=CLIENT_ID, group_id=None)
     try:
-        await within(ANSWER_TIMEOUT_S, "let us read", consumer.start())
+        await opened(kafka, ANSWER_TIMEOUT_S, "let us read", consumer.start())
         tps = [TopicPartition(topic, p) for topic, count in topics.items() for p in range(count)]
         starts = await within(ANSWER_TIMEOUT_S, "tell where its topics begin", consumer.beginning_offsets(tps))
     finally:
@@ -165,10 +167,10 @@ async def _log_starts(bootstrap_servers: str, topics: dict[str, int]) -> dict[st
 
 
 @asynccontextmanager
-async def _admin(bootstrap_servers: str) -> AsyncIterator[Any]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id=CLIENT_ID, request_timeout_ms=10_000)
+async def _admin(kafka: KafkaConnection) -> AsyncIterator[Any]:
+    admin = AIOKafkaAdminClient(**kafka.client_options(), client_id=CLIENT_ID, request_timeout_ms=10_000)
     try:
-        await within(ANSWER_TIMEOUT_S, "answer", admin.start())
+        await opened(kafka, ANSWER_TIMEOUT_S, "answer", admin.start())
         yield admin
     finally:
         await asyncio.wait([asyncio.ensure_future(admin.close())], timeout=3.0)
