@@ -1,9 +1,9 @@
-"""What makes a body acceptable: the guard before a parser sees it, and the limits of the parsed body."""
+"""The limits that a parsed body is held against."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from math import isfinite
 from typing import Any, Final
@@ -24,36 +24,6 @@ from schemas.bodies import (
     canonical_json,
 )
 from schemas.errors import Reason, Refused
-
-_EACH: Final = 3
-_DIGITS_AS_ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")
-_ZEROS: Final = b"0" * ((limits.NUMBER_DIGITS + 1) // _EACH)
-_MANY_DIGITS = re.compile(rb"[0-9]{%d}" % (limits.NUMBER_DIGITS + 1))
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
-"""A string, or what an unclosed one leaves: without the `?` each quote of 256 KiB would be tried to the end."""
-
-_BRACKET = re.compile(rb"[\[\]{}]")
-
-
-def guard_before_parsing(raw: bytes) -> None:
-    """Refuses nesting and numbers that would cost a parser more than they can be worth. Raises Refused.
-
-    The common body passes by two searches and a look at every third byte, without being taken apart: of more than 32
-    digits in a row eleven would be among these, one behind the other, which ids and times hardly ever have.
-    """
-    flat = raw.find(b"{", 1) < 0 and raw.find(b"[", 1) < 0
-    if (flat or raw.count(b"{") + raw.count(b"[") <= limits.BODY_DEPTH) and (
-        _ZEROS not in raw[::_EACH].translate(_DIGITS_AS_ZEROS) or _MANY_DIGITS.search(raw) is None
-    ):
-        return
-    bare = _STRING.sub(b'""', raw)
-    if _MANY_DIGITS.search(bare) is not None:
-        raise Refused(Reason.INVALID, f"a number has at most {limits.NUMBER_DIGITS} digits")
-    depth = 0
-    for bracket in _BRACKET.finditer(bare):
-        depth += 1 if bracket[0] in b"{[" else -1
-        if depth > limits.BODY_DEPTH:
-            raise Refused(Reason.INVALID, f"metadata nests at most {limits.METADATA_DEPTH} levels", "/metadata")
 
 
 def check_limits(body: Body) -> None:
@@ -127,34 +97,41 @@ def _media_urls(urls: list[str]) -> None:
 
 def _metadata(metadata: dict[str, Any]) -> None:
     too_large = Refused(Reason.TOO_LARGE, f"metadata has at most {limits.METADATA_BYTES} bytes", "/metadata")
-    for count, (value, depth) in enumerate(_walk(metadata, 1)):
-        if count > limits.METADATA_BYTES:
-            raise too_large  # each has a byte at least; the rest need not be walked to know it
-        if depth > limits.METADATA_DEPTH:
-            raise Refused(Reason.INVALID, f"metadata nests at most {limits.METADATA_DEPTH} levels", "/metadata")
-        if isinstance(value, str):
-            _storable(value, "/metadata")
-        elif isinstance(value, float):
-            if not isfinite(value):
-                raise Refused(Reason.INVALID, "a number is finite", "/metadata")
-        elif type(value) is int and not -limits.SAFE_INTEGER <= value <= limits.SAFE_INTEGER:
-            raise Refused(Reason.INVALID, "an integer lies within ±(2^53−1)", "/metadata")
+    count = 0
+    level: list[dict[str, Any] | list[Any]] = [metadata]
+    for _ in range(limits.METADATA_DEPTH):
+        inner: list[dict[str, Any] | list[Any]] = []
+        for container in level:
+            count += len(container)
+            if count > limits.METADATA_BYTES:
+                raise too_large  # each has a byte at least; the rest need not be looked at to know it
+            values: Iterable[Any] = container
+            if isinstance(container, dict):
+                for key in container:
+                    _storable(key, "/metadata")
+                values = container.values()
+            for value in values:
+                if isinstance(value, (dict, list)):
+                    inner.append(value)
+                else:
+                    _metadata_scalar(value)
+        if not inner:
+            break
+        level = inner
+    else:
+        raise Refused(Reason.INVALID, f"metadata nests at most {limits.METADATA_DEPTH} levels", "/metadata")
     if len(canonical_json(metadata)) > limits.METADATA_BYTES:
         raise too_large
 
 
-def _walk(value: object, depth: int) -> Iterator[tuple[object, int]]:
-    """Every key and value inside, each with the number of containers it stands in (itself counted if one)."""
-    yield value, depth if isinstance(value, (dict, list)) else depth - 1
-    if depth > limits.METADATA_DEPTH:
-        return  # the caller refuses what was just yielded
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield key, depth
-            yield from _walk(inner, depth + 1)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _walk(inner, depth + 1)
+def _metadata_scalar(value: object) -> None:
+    if isinstance(value, str):
+        _storable(value, "/metadata")
+    elif isinstance(value, float):
+        if not isfinite(value):
+            raise Refused(Reason.INVALID, "a number is finite", "/metadata")
+    elif type(value) is int and not -limits.SAFE_INTEGER <= value <= limits.SAFE_INTEGER:
+        raise Refused(Reason.INVALID, "an integer lies within ±(2^53−1)", "/metadata")
 
 
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)

@@ -1,12 +1,14 @@
 """From the bytes of a command's body to a checked one.
 
-A body is checked in three steps, each with its own answer: guarded before it is parsed (depth and digits: a
-parser must not be the first to see 20,000 levels), parsed into its model (`malformed`), and held against the
-limits (`too_large`, `invalid`). Ingest runs the same functions to answer early; what the writer says counts.
+A body is checked in three steps, each with its own answer: guarded before it is parsed (depth, digits, and how much
+there is of it: a parser must not be the first to see 20,000 levels, or 20,000 unknown fields), parsed into its model
+(`malformed`), and held against the limits (`too_large`, `invalid`). Ingest runs the same functions to answer early;
+what the writer says counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import ClassVar, Final
 
@@ -16,11 +18,15 @@ from pydantic import ValidationError
 
 from schemas import limits
 from schemas.bodies import BODY_OF, Body
-from schemas.checks import check_limits, guard_before_parsing
+from schemas.checks import check_limits
 from schemas.errors import Reason, Refused
+from schemas.guard import guard_before_parsing, unknown_fields
 
 _PARSE: Final = {name: model.__pydantic_validator__.validate_json for name, model in BODY_OF.items()}
 """What `model_validate_json` calls, without its handling of options that are not used here."""
+
+_MOST_UNKNOWN: Final = 8
+"""One fault is reported; up to so many unknown fields are not worth a look of their own."""
 
 
 def digest(command_type: str, body: bytes) -> bytes:
@@ -47,6 +53,9 @@ def parse_body(command_type: str, raw: bytes) -> Body:
     if len(raw) > limits.COMMAND_BYTES:
         raise Refused(Reason.TOO_LARGE, f"a command has at most {limits.COMMAND_BYTES} bytes")
     guard_before_parsing(raw)
+    unknown = unknown_fields(BODY_OF[command_type], raw, _MOST_UNKNOWN)
+    if unknown:
+        raise Refused(Reason.MALFORMED, "the body has fields that this command does not have", _pointer(unknown[:1]))
     try:
         body: Body = _PARSE[command_type](raw)
     except ValidationError as error:
@@ -81,5 +90,8 @@ def plain_send(raw: bytes) -> PlainSend | None:
 
 def _malformed(error: ValidationError) -> Refused:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in first["loc"])
-    return Refused(Reason.MALFORMED, first["msg"][:200], pointer[:200])
+    return Refused(Reason.MALFORMED, first["msg"][:200], _pointer(first["loc"]))
+
+
+def _pointer(path: Sequence[str | int]) -> str:
+    return "".join("/" + str(part)[:200].replace("~", "~0").replace("/", "~1") for part in path)[:200]

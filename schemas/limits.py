@@ -29,6 +29,10 @@ NUMBER_DIGITS = 32
 BODY_DEPTH = METADATA_DEPTH + 2
 """Nesting of a whole body; more is refused before it is parsed."""
 
+BODY_PARTS = METADATA_BYTES // 2 + MEMBERS_PER_COMMAND + 64
+"""Commas, or brackets that open, outside the strings of a whole body; more is refused before it is parsed. Metadata
+has at least two bytes for each of its own, and 64 is more than all other fields have together."""
+
 REQUEST_ID_CHARACTERS = 64
 OUTCOME_KEY_BYTES = 128
 """A command's key is repeated on its outcome only up to this: whatever came, the outcome fits a batch."""

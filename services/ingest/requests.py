@@ -6,9 +6,11 @@ guard (depth, digits), parse, limits. The writer checks all of it again, and wha
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
@@ -16,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from schemas import ids, limits
 from schemas.bodies import (
+    FIRST_FAULT,
     Body,
     ChatCreate,
     CommandType,
@@ -27,12 +30,13 @@ from schemas.bodies import (
     Role,
     canonical_body,
 )
-from schemas.checks import check_limits, guard_before_parsing
+from schemas.checks import check_limits
 from schemas.encoding import Command
 from schemas.errors import Reason, Refused
+from schemas.guard import guard_before_parsing, unknown_fields
 from schemas.ids import ChatId, CommandId, UserId
 from services.ingest.keys import fresh_key, required_key
-from services.runtime.problem_handlers import validation_problem
+from services.runtime.problem_handlers import MAX_ERRORS, unknown_fields_problem, validation_problem
 from services.runtime.problems import Problem
 
 PRODUCER: Final = "producer"
@@ -56,7 +60,7 @@ class RequestBody(BaseModel):
 class CreateChat(RequestBody):
     kind: Literal["group"]
     name: str = Field(json_schema_extra={"minLength": 1, "maxLength": limits.NAME_CHARACTERS})
-    members: list[AnyCaseUuid] = Field(
+    members: Annotated[list[AnyCaseUuid], FIRST_FAULT] = Field(
         default_factory=list, json_schema_extra={"maxItems": limits.MEMBERS_PER_COMMAND, "uniqueItems": True}
     )
     client_generated_id: str | None = None
@@ -66,7 +70,9 @@ class CreateChat(RequestBody):
 class SendMessage(RequestBody):
     text: str = Field(json_schema_extra={"minLength": 1, "maxLength": limits.TEXT_CHARACTERS})
     reply_to_message_id: AnyCaseUuid | None = None
-    media_urls: list[str] | None = Field(default=None, json_schema_extra={"maxItems": limits.MEDIA_URLS})
+    media_urls: Annotated[list[str], FIRST_FAULT] | None = Field(
+        default=None, json_schema_extra={"maxItems": limits.MEDIA_URLS}
+    )
     metadata: dict[str, Any] | None = Field(default=None, description="Any JSON object, at most 16 KiB.")
     original_sent_at: str | None = Field(
         default=None, description="For scope import.", json_schema_extra={"format": "date-time"}
@@ -84,7 +90,21 @@ class BatchMessage(SendMessage):
 SEQ_DIGITS: Final = 19
 """More than any seq has; what they say is for the limits."""
 BATCH_ITEMS: Final = 1_000
-_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
+ERRORS_PER_ITEM: Final = 5
+"""Reported of one message of a batch."""
+ITEM_BYTES: Final = 512 * 1024
+"""One message of a batch as it is written. Its command, which has no white space and no needless escapes, is limited
+further; this bounds what is parsed to find that out."""
+_LINE: Final = re.compile(rb"[^ \t\r\n][^\n]*")
+_ARRAY: Final = msgspec.json.Decoder(
+    msgspec.defstruct(
+        "_Items",
+        [(f"item_{index}", msgspec.Raw, None) for index in range(BATCH_ITEMS)],
+        array_like=True,
+        forbid_unknown_fields=True,
+    )
+)
+"""An array of at most BATCH_ITEMS: unlike a list, it is given up at the first item too many."""
 
 
 class AddMember(RequestBody):
@@ -150,39 +170,50 @@ def send_message(raw: bytes, chat_id: str, envelope: Envelope) -> Command:
     return _sent(_parse(SendMessage, raw), chat_id, envelope)
 
 
-def send_messages(raw: bytes, envelope: Envelope) -> list[Command | Problem]:
-    """The commands of a batch in their order; in place of an item that is none, what is wrong with it.
+def batch_items(raw: bytes, envelope: Envelope) -> Sequence[bytes | msgspec.Raw]:
+    """The messages of a batch as they are written, each for `batch_message`.
 
     Raises Problem where there are no items to tell apart, or too many.
     """
     if envelope.key is not None:
         detail = "Each message of a batch has a key of its own, in client_generated_id."
         raise Problem("malformed", detail, errors=[{"in": "header", "pointer": "/idempotency-key", "detail": detail}])
-    items = _items(raw)
-    if len(items) > BATCH_ITEMS:
-        raise Problem("too_large", f"A batch has at most {BATCH_ITEMS} messages.", limit=BATCH_ITEMS)
-    return [_of_batch(item, envelope) for item in items]
+    return _items(raw)
 
 
-def _items(raw: bytes) -> Sequence[bytes | msgspec.Raw]:
-    """The items of a JSON array, or the lines of NDJSON, none of them looked into."""
-    if raw.lstrip(b" \t\r\n")[:1] != b"[":
-        lines = [line for line in raw.split(b"\n") if line.strip(b" \t\r")]
-        if not lines:
-            raise Problem("malformed", "A batch is a JSON array of messages, or one message on each line.")
-        return lines
+def batch_message(item: bytes | msgspec.Raw, envelope: Envelope) -> Command | Problem:
+    """The command of one message of a batch, or what is wrong with it."""
     try:
-        return _ARRAY.decode(raw)
-    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
-        raise Problem("malformed", "The body cannot be read as JSON.") from None
-
-
-def _of_batch(item: bytes | msgspec.Raw, envelope: Envelope) -> Command | Problem:
-    try:
-        wanted = _parse(BatchMessage, bytes(item))
+        written = bytes(item)
+        if len(written) > ITEM_BYTES:
+            raise Problem("too_large", f"A message of a batch has at most {ITEM_BYTES} bytes.", limit_bytes=ITEM_BYTES)
+        wanted = _parse(BatchMessage, written, ERRORS_PER_ITEM)
         return _sent(wanted, wanted.chat_id, envelope)
     except Problem as problem:
         return problem
+
+
+def _items(raw: bytes) -> Sequence[bytes | msgspec.Raw]:
+    """The items of a JSON array, or the lines of NDJSON, none of them looked into. Raises Problem."""
+    first = _LINE.search(raw)
+    if first is None:
+        raise Problem("malformed", "A batch is a JSON array of messages, or one message on each line.")
+    if not first[0].startswith(b"["):
+        lines = [line[0] for line in islice(_LINE.finditer(raw), BATCH_ITEMS + 1)]
+        if len(lines) > BATCH_ITEMS:
+            raise _too_many_items()
+        return lines
+    try:
+        items = msgspec.structs.astuple(_ARRAY.decode(raw))
+    except msgspec.ValidationError:
+        raise _too_many_items() from None
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        raise Problem("malformed", "The body cannot be read as JSON.") from None
+    return [item for item in items if item is not None]
+
+
+def _too_many_items() -> Problem:
+    return Problem("too_large", f"A batch has at most {BATCH_ITEMS} messages.", limit=BATCH_ITEMS)
 
 
 def _sent(wanted: SendMessage, chat_id: str, envelope: Envelope) -> Command:
@@ -288,15 +319,19 @@ def seq_or_none(text: str) -> int | None:
 BodyT = TypeVar("BodyT", bound=RequestBody)
 
 
-def _parse(model: type[BodyT], raw: bytes) -> BodyT:
+def _parse(model: type[BodyT], raw: bytes, most_errors: int = MAX_ERRORS) -> BodyT:
     try:
         guard_before_parsing(raw)
+        unknown = unknown_fields(model, raw, most_errors)
+        if unknown:
+            raise unknown_fields_problem(("body", name) for name in unknown)
         return model.model_validate_json(raw)
     except Refused as refused:
         raise problem_of(refused) from None
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        raise validation_problem({**each, "loc": ("body", *each["loc"])} for each in found) from None
+        located = ({**each, "loc": ("body", *each["loc"])} for each in found)
+        raise validation_problem(located, most=most_errors) from None
     except (ValueError, RecursionError):
         raise Problem("malformed", "The body cannot be read as JSON.") from None
 

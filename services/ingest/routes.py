@@ -6,6 +6,7 @@ are parsed by `requests` from their raw bytes, and answers are rendered here, so
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,6 +114,8 @@ SendPreferred = Callable[[float], Awaitable[Reply | Pending]]
 
 SendAll = Callable[[Sequence[Command], float, ClientGone | None], Awaitable[list[Reply | Pending | Problem]]]
 BATCH_PATH: Final = "/v1/messages:batch"
+LONGEST_TURN_S: Final = 0.005
+"""Of reading a batch, before other requests have theirs."""
 BODY_LIMIT_BYTES_BY_PATH: Final = {BATCH_PATH: 4 * 1024 * 1024}
 """For `build_app`: paths that take more than GAPLESS_HTTP_BODY_LIMIT_BYTES."""
 
@@ -251,9 +254,7 @@ class _Desk:
 
     async def answer_batch(self, asked: Asked) -> DirectAnswer:
         """Each message is answered as it would be alone: what is wrong with one does not touch the others."""
-        items = requests.send_messages(await asked.request.body(), asked.envelope)
-        if self._rate is not None:
-            items = [self._admitted(asked, item) for item in items]
+        items = await self._read_batch(asked)
         commands = [item for item in items if isinstance(item, Command)]
         preference = read_prefer(asked.prefer, self._default_wait_s)
         outcomes = iter(await self._send_all(commands, preference.wait_s, asked.request.receive) if commands else ())
@@ -262,7 +263,20 @@ class _Desk:
         )
         return _response(answer, preference)
 
+    async def _read_batch(self, asked: Asked) -> list[Command | Problem]:
+        """Lets other requests in between: 4 MiB of messages can take longer than anyone else should wait."""
+        items: list[Command | Problem] = []
+        paused_at_s = time.perf_counter()
+        for written in requests.batch_items(await asked.request.body(), asked.envelope):
+            items.append(self._admitted(asked, requests.batch_message(written, asked.envelope)))
+            if time.perf_counter() - paused_at_s > LONGEST_TURN_S:
+                await asyncio.sleep(0)
+                paused_at_s = time.perf_counter()
+        return items
+
     def _admitted(self, asked: Asked, item: Command | Problem) -> Command | Problem:
+        if self._rate is None:
+            return item
         try:
             self.admit(asked)
         except Problem as problem:

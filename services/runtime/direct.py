@@ -20,6 +20,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.runtime.problems import Problem
 
+MAX_QUERY_BYTES: Final = 2_048
+MAX_QUERY_PARAMETERS: Final = 32
+"""Far more than any path takes. Beyond, the query string is refused before it is parsed: each parameter that is not
+known would become an error of its own, whether or not it is reported."""
+
 HEADERS: Final = "gapless.headers"
 """Key of the scope: name → value of each header that is there once, made by RequestContextMiddleware. None for one
 that came in several lines."""
@@ -117,7 +122,7 @@ Candidates = dict[tuple[str, int], list[tuple[re.Pattern[str], DirectRoute]]]
 
 
 class DirectRoutes:
-    """Leads requests of direct routes to them, and all others on.
+    """Leads requests of direct routes to them, and all others on; refuses query strings that are not worth parsing.
 
     The routes are gathered at the first request: those of routers that are included later are found by FastAPI.
     """
@@ -127,7 +132,14 @@ class DirectRoutes:
         self._candidates: Candidates | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope.get("root_path"):
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        query: bytes = scope.get("query_string", b"")
+        if query and (len(query) > MAX_QUERY_BYTES or query.count(b"&") >= MAX_QUERY_PARAMETERS):
+            await _refuse(_query_too_long(), scope, receive, send)
+            return
+        if scope.get("root_path"):
             await self._app(scope, receive, send)
             return
         if self._candidates is None:
@@ -149,11 +161,20 @@ async def _answer(route: DirectRoute, request: DirectRequest, send: Send) -> Non
     try:
         status, headers, body = await route.respond(request)
     except Problem as problem:
-        request_id = request.scope.get("state", {}).get("request_id")
-        await problem.response(request_id=request_id)(request.scope, request.receive, send)
+        await _refuse(problem, request.scope, request.receive, send)
         return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+    request_id = scope.get("state", {}).get("request_id")
+    await problem.response(request_id=request_id)(scope, receive, send)
+
+
+def _query_too_long() -> Problem:
+    detail = f"A query string has at most {MAX_QUERY_BYTES} bytes and {MAX_QUERY_PARAMETERS} parameters."
+    return Problem("uri_too_long", detail)
 
 
 def _candidates(routes: list[Any]) -> Candidates:

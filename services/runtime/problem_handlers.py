@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -26,6 +27,7 @@ from services.runtime.problems import (
 
 MAX_ERRORS = 50
 MAX_POINTER_CHARS = 200
+_UNKNOWN = "Extra inputs are not permitted"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -37,17 +39,27 @@ def install_problems(app: FastAPI) -> None:
     app.include_router(problem_pages())
 
 
-def validation_problem(errors: Iterable[Mapping[str, Any]]) -> Problem:
+def validation_problem(errors: Iterable[Mapping[str, Any]], *, most: int = MAX_ERRORS) -> Problem:
     """A `malformed` problem out of pydantic's errors, whose locs start with body, query, path or header.
 
-    Only the place and pydantic's sentence are kept, never the input.
+    Only the place and pydantic's sentence are kept, never the input. Errors beyond `most` are neither reported nor
+    looked at; whoever validates is to bound how many there can be (`schemas.guard`).
     """
-    found = [_field_error(error) for error in errors]
-    count = len(found)
-    detail = "The request does not have the expected form" + (
-        f": {count} places are wrong." if count > 1 else ": see errors."
-    )
-    return Problem("malformed", detail, errors=found[:MAX_ERRORS])
+    found = [_field_error(error) for error in islice(errors, most + 1)]
+    detail = "The request does not have the expected form"
+    if len(found) > most:
+        detail += f": more than {most} places are wrong."
+    elif len(found) > 1:
+        detail += f": {len(found)} places are wrong."
+    else:
+        detail += ": see errors."
+    return Problem("malformed", detail, errors=found[:most])
+
+
+def unknown_fields_problem(locations: Iterable[tuple[str, ...]]) -> Problem:
+    """The same for more unknown fields than are reported, given the first ones."""
+    found = [_field_error({"loc": loc, "type": "extra_forbidden", "msg": _UNKNOWN}) for loc in locations]
+    return Problem("malformed", f"The request has more than {len(found)} fields that are not known.", errors=found)
 
 
 def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
@@ -61,7 +73,7 @@ def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
 
 def json_pointer(path: Iterable[object]) -> str:
     """RFC 6901; cut to MAX_POINTER_CHARS, because a client chooses the names of unknown fields."""
-    escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    escaped = (str(part)[:MAX_POINTER_CHARS].replace("~", "~0").replace("/", "~1") for part in path)
     return "".join(f"/{part}" for part in escaped)[:MAX_POINTER_CHARS]
 
 

@@ -99,6 +99,12 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         explanation="The body, or the command it would become, is larger than the limit that the detail names. "
         "Send less at once, or link to large content instead of embedding it.",
     ),
+    "uri_too_long": ProblemType(
+        status=414,
+        title="The URL is too long",
+        explanation="The URL, or its query string, is longer than the limit that the detail names. Every parameter "
+        "that a path takes fits many times over; `/openapi.json` lists them.",
+    ),
     "conflict": ProblemType(
         status=422,
         title="The key was used for something else",

@@ -104,10 +104,11 @@ SAYS: Final[dict[str, list[tuple[str, str]]]] = {
     "SAFE_INTEGER": [("Seq", "maximum"), ("Mark/properties/up_to_seq", "maximum")],
     "NUMBER_DIGITS": [],
     "BODY_DEPTH": [],
+    "BODY_PARTS": [],
     "REQUEST_ID_CHARACTERS": [("Reply/properties/request_id", "maxLength")],
     "OUTCOME_KEY_BYTES": [("RepeatedKey", "x-max-bytes")],
 }
-"""Of each limit, the schemas and keywords that say it; the three of a whole body stand in the table alone."""
+"""Of each limit, the schemas and keywords that say it; those of a whole body stand in the table alone."""
 
 
 def _limits() -> dict[str, int]:

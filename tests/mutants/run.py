@@ -26,6 +26,7 @@ TIMEOUT_S: Final = 240
 PROTOCOL: Final = "tests/integration/test_sequencer_protocol.py"
 TABLES: Final = "tests/integration/test_projector_tables.py"
 SENDS: Final = "tests/unit/test_sequencer_sends.py"
+GUARD: Final = "tests/unit/test_schemas_guard.py"
 SNAPSHOTS: Final = "tests/integration/test_sequencer_snapshots.py"
 
 
@@ -41,6 +42,27 @@ class Mutant:
 
 
 MUTANTS: Final = (
+    Mutant(
+        name="unknown fields are collected before they are cut",
+        file="schemas/guard.py",
+        good="    if raw.count(b'\"') <= 2 * most:\n",
+        bad="    if most:\n",
+        check=f"{GUARD}::test_unknown_fields_are_refused_whatever_their_number",
+    ),
+    Mutant(
+        name="however many values a body has, they are parsed",
+        file="schemas/guard.py",
+        good='and (len(raw) <= limits.BODY_PARTS or raw.count(b",") <= limits.BODY_PARTS)',
+        bad="and raw",
+        check=f"{GUARD}::test_a_bad_request_costs_no_more_than_to_read_it",
+    ),
+    Mutant(
+        name="every wrong item of a list is collected",
+        file="schemas/bodies.py",
+        good="Field(fail_fast=True)",
+        bad="Field(fail_fast=False)",
+        check=f"{GUARD}::test_a_bad_request_costs_no_more_than_to_read_it",
+    ),
     Mutant(
         name="a snapshot's digests are not looked at",
         file="services/sequencer/snapshot_shop.py",

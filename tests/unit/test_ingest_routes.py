@@ -361,6 +361,30 @@ def test_a_batch_may_be_larger_than_a_command(api: Api) -> None:
     assert {answer["status"] for answer in api.call("POST", BATCH, content=body, headers={}).json()} == {201}
 
 
+def test_while_a_large_batch_is_read_other_requests_have_their_turns(api: Api) -> None:
+    """Its messages are valid, and take more than a second together."""
+    crowded = item(0, metadata={"a": [[]] * 1_300})
+    body = json.dumps([crowded] * BATCH_ITEMS, separators=(",", ":"))
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while not api.writer.commands:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def call() -> httpx.Response:
+        headers = {"Authorization": f"Bearer {mint_token(SECRET, ALICE)}"}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(api.app), base_url="http://test") as client:
+            counting = asyncio.create_task(count_turns())
+            answer = await client.post(BATCH, content=body, headers=headers)
+            await counting
+        return answer
+
+    assert {answer["status"] for answer in asyncio.run(call()).json()} == {201}
+    assert turns > 20
+
+
 def test_a_rejection_and_a_command_without_an_outcome_are_told_of_within_the_batch(api: Api) -> None:
     api.writer.answer = {"outcome": OutcomeKind.REJECTED, "reason": Reason.UNKNOWN_CHAT, "detail": "no such chat"}
     (answer,) = api.call("POST", BATCH, json=[item(1)], headers={}).json()

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from schemas import limits
 from schemas.bodies import BODY_OF, CommandType, MessageSend, canonical_body
-from schemas.checks import guard_before_parsing
 from schemas.commands import parse_body, plain_send
 from schemas.errors import Reason, Refused
+from schemas.guard import guard_before_parsing
 from schemas.topics import COMMAND_RECORD_BYTES
 from tests.support.limit_cases import CASES, Case
 from tests.support.wire_strategies import bodies, mangled
