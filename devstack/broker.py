@@ -21,14 +21,17 @@ from devstack.kafka_config import (
     properties_text,
     server_properties,
 )
+from devstack.life import Watch, is_silent
 from devstack.ports import HOST, is_free
 from devstack.process import Launch, ServerProcess, end_leftover, run
 
 LOG_SETTINGS = Path(__file__).with_name("log4j2.properties")
-FORMAT_TIMEOUT_S = 60.0
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 15.0
-CALL_TIMEOUT_S = 3.0
+# Limits on silence, not on the whole (see life.py).
+FORMAT_SILENCE_S = 60.0
+START_SILENCE_S = 60.0
+STOP_SILENCE_S = 15.0
+# A broker that starts accepts connections long before it answers.
+CALL_TIMEOUT_S = 15.0
 # Between two looks at a server that is coming up.
 LOOK_AGAIN_S = 0.05
 
@@ -45,7 +48,7 @@ class Broker:
         java: Path,
         jars: Sequence[Path],
         cluster_id: str,
-        running_ids: Callable[[], set[int]],
+        ready_ids: Callable[[], set[int]],
     ) -> None:
         self._folder = folder
         self._address = address
@@ -53,8 +56,9 @@ class Broker:
         self._java = java
         self._jars = jars
         self._cluster_id = cluster_id
-        self._running_ids = running_ids
+        self._ready_ids = ready_ids
         self._process: ServerProcess | None = None
+        self._is_ready = False
 
     @property
     def node_id(self) -> int:
@@ -80,12 +84,18 @@ class Broker:
         return self.pid is not None
 
     @property
+    def is_ready(self) -> bool:
+        """Whether it runs, and was registered since it was started."""
+        return self.is_running and self._is_ready
+
+    @property
     def log_path(self) -> Path:
         return self._folder / "server.log"
 
     async def spawn(self) -> None:
         """Formats the storage folder if it is new and starts the server; does not wait until it is ready."""
         assert not self.is_running, f"broker {self.node_id} runs already"
+        self._is_ready = False
         await asyncio.to_thread(self._prepare)
         if not (self._folder / DATA_FOLDER / "meta.properties").exists():
             await self._format()
@@ -96,48 +106,55 @@ class Broker:
             self._launch(f"kafka-{self.node_id}", "kafka.Kafka", "server.properties")
         )
 
-    async def wait_ready(self, expected_ids: set[int], *, timeout_s: float = START_TIMEOUT_S) -> None:
+    def watch(self, silence_s: float = START_SILENCE_S) -> Watch:
+        """Starts to look for signs of life of the process that `spawn` started."""
+        assert self._process is not None, "spawn comes first"
+        return self._process.watch(silence_s)
+
+    async def wait_ready(self, expected_ids: set[int], watches: Sequence[Watch]) -> None:
         """Returns when this broker answers the Kafka API and knows `expected_ids` as registered brokers.
 
-        Raises ServerFailedError (with the last log lines) when it ends before or needs longer.
+        Raises ServerFailedError (with the last log lines) when it ends before, or when all `watches`, of this broker
+        and of those it waits for, see no sign of life.
         """
         process = self._process
         assert process is not None, "spawn comes first"
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not expected_ids <= await registered_brokers(self._address.port):
-                    if await process.wait(LOOK_AGAIN_S) is not None:
-                        raise self._ended_early(process)
-        except TimeoutError:
-            raise process.failure(
-                f"Kafka broker {self.node_id} was not ready within {timeout_s:.0f} s: look at its log, give "
-                f"the machine more room, and start again."
-            ) from None
+        while not expected_ids <= await registered_brokers(self._address.port):
+            if await process.wait(LOOK_AGAIN_S) is not None:
+                raise self._ended_early(process)
+            if is_silent(watches):
+                raise process.failure(
+                    f"Kafka broker {self.node_id} is not ready, and has shown no sign of life for "
+                    f"{max(watch.silence_s for watch in watches):.0f} s: look at its log, give the machine more room, "
+                    f"and start again."
+                )
+        self._is_ready = True
 
-    async def start(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Starts it and waits until it is registered beside the brokers that run."""
+    async def start(self, *, silence_s: float = START_SILENCE_S) -> None:
+        """Starts it and waits until it is registered beside the brokers that are ready."""
         await self.spawn()
         try:
-            await self.wait_ready(self._running_ids(), timeout_s=timeout_s)
+            await self.wait_ready({self.node_id, *self._ready_ids()}, [self.watch(silence_s)])
         except BaseException:
             await self.kill()
             raise
 
-    async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
-        """SIGTERM, and SIGKILL after `timeout_s`. True when it ended when asked, or did not run."""
+    async def stop(self, *, silence_s: float = STOP_SILENCE_S) -> bool:
+        """SIGTERM, and SIGKILL after `silence_s` without a sign of life. True when it ended when asked, or did not
+        run."""
         if self._process is None:
             return True
-        return await self._process.stop(number=signal.SIGTERM, timeout_s=timeout_s)
+        return await self._process.stop_patiently(number=signal.SIGTERM, silence_s=silence_s)
 
     async def kill(self) -> None:
         """SIGKILL: as a crash of the process. What it acknowledged is in the page cache and survives."""
         if self._process is not None:
             await self._process.kill()
 
-    async def restart(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
+    async def restart(self, *, silence_s: float = START_SILENCE_S) -> None:
         """Stops it if it runs, starts it on the same data and port, and waits until it is registered."""
         await self.stop()
-        await self.start(timeout_s=timeout_s)
+        await self.start(silence_s=silence_s)
 
     def _prepare(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +172,7 @@ class Broker:
         shutil.rmtree(self._folder / DATA_FOLDER, ignore_errors=True)
         command = ("kafka.tools.StorageTool", "format", "-t", self._cluster_id, "-c", "server.properties")
         launch = self._launch(f"kafka-{self.node_id} format", *command, options=COMMAND_JVM_OPTIONS)
-        await run(launch, timeout_s=FORMAT_TIMEOUT_S)
+        await run(launch, silence_s=FORMAT_SILENCE_S)
 
     def _launch(self, name: str, *arguments: str, options: Sequence[str] = JVM_OPTIONS) -> Launch:
         command = [

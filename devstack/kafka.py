@@ -11,7 +11,7 @@ import base64
 import uuid
 from pathlib import Path
 
-from devstack.broker import START_TIMEOUT_S, STOP_TIMEOUT_S, Broker
+from devstack.broker import START_SILENCE_S, STOP_SILENCE_S, Broker
 from devstack.errors import FolderMismatchError, MissingRuntimeError
 from devstack.folder import read_json, write_json
 from devstack.jars import Progress, kafka_jars
@@ -57,9 +57,9 @@ class KafkaCluster:
         assert self._brokers, "the cluster was never started"
         return ",".join(broker.bootstrap_server for broker in self._brokers)
 
-    async def start(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Returns when every broker answers and knows all of them. `timeout_s` is from the start of the servers;
-        the first start downloads the jars before. Raises a DevstackError, and then nothing is left running."""
+    async def start(self, *, silence_s: float = START_SILENCE_S) -> None:
+        """Returns when every broker answers and knows all of them, however long that takes. Raises a DevstackError,
+        also when no broker shows a sign of life for `silence_s`; then nothing is left running."""
         java = java_executable()
         jars = await asyncio.to_thread(kafka_jars, self._cache_dir, progress=self._progress)
         cluster_id, addresses = await asyncio.to_thread(self._identity)
@@ -71,24 +71,26 @@ class KafkaCluster:
                 java=java,
                 jars=jars,
                 cluster_id=cluster_id,
-                running_ids=self._running_ids,
+                ready_ids=self._ready_ids,
             )
             for address in addresses
         )
         everyone = {address.node_id for address in addresses}
         try:
             await all_of(*(broker.spawn() for broker in self._brokers))
-            await all_of(*(broker.wait_ready(everyone, timeout_s=timeout_s) for broker in self._brokers))
+            # One broker waits for another that reads its log: together they are silent, or none of them.
+            watches = [broker.watch(silence_s) for broker in self._brokers]
+            await all_of(*(broker.wait_ready(everyone, watches) for broker in self._brokers))
         except BaseException:
             await all_of(*(broker.kill() for broker in self._brokers))
             raise
 
-    async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
+    async def stop(self, *, silence_s: float = STOP_SILENCE_S) -> bool:
         """Stops all brokers at once; True when each ended when asked, without SIGKILL."""
-        return all(await all_of(*(broker.stop(timeout_s=timeout_s) for broker in self._brokers)))
+        return all(await all_of(*(broker.stop(silence_s=silence_s) for broker in self._brokers)))
 
-    def _running_ids(self) -> set[int]:
-        return {broker.node_id for broker in self._brokers if broker.is_running}
+    def _ready_ids(self) -> set[int]:
+        return {broker.node_id for broker in self._brokers if broker.is_ready}
 
     def _identity(self) -> tuple[str, tuple[BrokerAddress, ...]]:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -95,8 +95,14 @@ def server_properties(node: BrokerAddress, cluster: tuple[BrokerAddress, ...]) -
         "num.recovery.threads.per.data.dir": "2",
         # After SIGKILL a broker's partitions move, and the broker itself is let in again, only after this time
         # (default 9 s).
-        "broker.session.timeout.ms": "3000",
-        "broker.heartbeat.interval.ms": "500",
+        "broker.session.timeout.ms": "6000",
+        # Not only a pause: Kafka takes it for the deadline of each request from the broker to its controller,
+        # and half of it for the controller's own work. Below a second or two a busy machine misses each of them,
+        # and the broker never gets in.
+        "broker.heartbeat.interval.ms": "2000",
+        # After this time without a controller a broker ends by itself (default 1 min). Whether to go on waiting
+        # is decided by whoever started it, by its signs of life (life.py).
+        "initial.broker.registration.timeout.ms": "86400000",
     }
 
 

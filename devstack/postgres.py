@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -25,17 +26,25 @@ from psycopg import sql
 from devstack.account import account_for
 from devstack.errors import FolderMismatchError, MissingRuntimeError, PortTakenError
 from devstack.folder import read_json, write_json
+from devstack.life import Watch, is_silent
 from devstack.ports import HOST, choose_ports, is_free
 from devstack.process import Account, Launch, ServerProcess, end_leftover, kill_all, run
 
 MAJOR_VERSION = 18
 SUPERUSER = "gapless"
 DATABASE = "gapless"
-INITDB_TIMEOUT_S = 60.0
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 15.0
-CONNECT_TIMEOUT_S = 3
+# Limits on silence, not on the whole (see life.py).
+INITDB_SILENCE_S = 60.0
+START_SILENCE_S = 60.0
+STOP_SILENCE_S = 15.0
+KILL_TIMEOUT_S = 15.0
+CONNECT_TIMEOUT_S = 15
+# Between two looks at a server that is coming up, growing: each look is a process of the server, which would be
+# taken for its work.
 LOOK_AGAIN_S = 0.03
+LOOK_AGAIN_AT_MOST_S = 1.0
+# What is in front of each line, and how long it has taken so far; what it has come to is news.
+LOG_NOISE = re.compile(r"^[0-9-]+ [0-9:.]+ \w+ \[[0-9]+\]|elapsed time: [0-9.]+ s")
 SOCKET_FOLDER_PREFIX = "gapless-pg-"
 # fsync, synchronous_commit and full_page_writes stay at their defaults: what is committed stays committed.
 SETTINGS = {
@@ -97,9 +106,10 @@ class PostgresServer:
     def log_path(self) -> Path:
         return self._folder / "server.log"
 
-    async def start(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
+    async def start(self, *, silence_s: float = START_SILENCE_S) -> None:
         """Makes the cluster if there is none, starts the server, returns when a connection to the database
-        `gapless` works. Raises a DevstackError, and then nothing is left running."""
+        `gapless` works, however long it has to recover before. Raises a DevstackError, also when it shows no sign
+        of life for `silence_s`; then nothing is left running."""
         assert not self.is_running, "PostgreSQL runs already"
         programs = postgres_programs()
         try:
@@ -109,18 +119,19 @@ class PostgresServer:
             if not is_free(self.port):
                 raise self._port_taken()
             self._process = await ServerProcess.spawn(self._server_launch(programs))
-            await self._wait_ready(self._process, timeout_s)
+            await self._wait_ready(self._process, silence_s)
         except BaseException:
             await self.kill()
             raise
 
-    async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
-        """Fast shutdown: open transactions are rolled back, a checkpoint is written. After `timeout_s` SIGKILL.
-        True when it ended when asked, or did not run."""
+    async def stop(self, *, silence_s: float = STOP_SILENCE_S) -> bool:
+        """Fast shutdown: open transactions are rolled back, a checkpoint is written. SIGKILL after `silence_s` without
+        a sign of life. True when it ended when asked, or did not run."""
         if self._process is None:
             return True
+        watch = self.watch(silence_s)
         self._process.send(signal.SIGINT)
-        ended = await self._process.wait(timeout_s) is not None
+        ended = await self._process.wait_while_alive(watch) is not None
         if not ended:
             await self.kill()
         self._remove_socket_folder()
@@ -132,13 +143,13 @@ class PostgresServer:
             forked = await asyncio.to_thread(_children, self._process)
             await self._process.kill()
             # A session that outlived the server would hold its shared memory, and refuse the next start.
-            await asyncio.to_thread(kill_all, forked, timeout_s=STOP_TIMEOUT_S)
+            await asyncio.to_thread(kill_all, forked, timeout_s=KILL_TIMEOUT_S)
         self._remove_socket_folder()
 
-    async def restart(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
+    async def restart(self, *, silence_s: float = START_SILENCE_S) -> None:
         """Stops it if it runs and starts it on the same data, waiting until it is ready."""
         await self.stop()
-        await self.start(timeout_s=timeout_s)
+        await self.start(silence_s=silence_s)
 
     def _prepare(self, programs: Path) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -200,7 +211,7 @@ class PostgresServer:
                     *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
                     *settings,
                 ),
-                timeout_s=INITDB_TIMEOUT_S,
+                silence_s=INITDB_SILENCE_S,
             )
         finally:
             password_file.unlink(missing_ok=True)
@@ -230,17 +241,23 @@ class PostgresServer:
             record_path=self._folder / "process.json" if record else None,
         )
 
-    async def _wait_ready(self, process: ServerProcess, timeout_s: float) -> None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not await asyncio.to_thread(self._answers):
-                    if await process.wait(LOOK_AGAIN_S) is not None:
-                        raise self._ended_early(process)
-        except TimeoutError:
-            raise process.failure(
-                f"PostgreSQL was not ready within {timeout_s:.0f} s: look at its log, give the machine more "
-                f"room, and start again."
-            ) from None
+    def watch(self, silence_s: float = START_SILENCE_S) -> Watch:
+        """Starts to look for signs of life of the server that was started."""
+        assert self._process is not None, "the server was never started"
+        return self._process.watch(silence_s, noise=LOG_NOISE)
+
+    async def _wait_ready(self, process: ServerProcess, silence_s: float) -> None:
+        watch = self.watch(silence_s)
+        pause_s = LOOK_AGAIN_S
+        while not await asyncio.to_thread(self._answers):
+            if await process.wait(pause_s) is not None:
+                raise self._ended_early(process)
+            if is_silent([watch]):
+                raise process.failure(
+                    f"PostgreSQL is not ready, and has shown no sign of life for {silence_s:.0f} s: look at its log, "
+                    f"give the machine more room, and start again."
+                )
+            pause_s = min(pause_s * 1.2, LOOK_AGAIN_AT_MOST_S)
 
     def _answers(self) -> bool:
         """Connects as a client would; makes the database at the first time."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import psutil
 
 from devstack.errors import ServerFailedError
 from devstack.folder import read_json, write_json
+from devstack.life import NUMBERS, Watch, is_silent
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 ROTATE_LOG_BYTES = 10_000_000
@@ -32,6 +34,8 @@ TAIL_BYTES = 8_192
 TAIL_LINES = 20
 # Between two looks at a process that is no child of ours: the kernel tells only the parent.
 LOOK_AGAIN_S = 0.02
+# Between two looks for signs of life.
+WATCH_EVERY_S = 0.25
 
 # The kernel's "parent" is the THREAD that forked: a server started from a short-lived worker thread would be
 # signalled when that thread ends. This one thread lives as long as the process.
@@ -136,10 +140,31 @@ class ServerProcess:
         if self.is_running:
             self._popen.send_signal(number)
 
+    def watch(self, silence_s: float, *, noise: re.Pattern[str] = NUMBERS) -> Watch:
+        """Starts to look for signs of life (see life.py)."""
+        return Watch(self.pid, self.log_path, silence_s=silence_s, noise=noise)
+
+    async def wait_while_alive(self, watch: Watch) -> int | None:
+        """Waits for its end however long that takes; None when it shows no sign of life before it ends."""
+        while (exit_code := await self.wait(WATCH_EVERY_S)) is None:
+            if is_silent([watch]):
+                return None
+        return exit_code
+
     async def stop(self, *, number: signal.Signals, timeout_s: float) -> bool:
         """Asks it to end; after `timeout_s` seconds SIGKILL. True when it ended when asked."""
         self.send(number)
         if await self.wait(timeout_s) is not None:
+            return True
+        await self.kill()
+        return False
+
+    async def stop_patiently(self, *, number: signal.Signals, silence_s: float) -> bool:
+        """Asks it to end; SIGKILL when it shows no sign of life for `silence_s` seconds. True when it ended when
+        asked. For servers: one that is cut off while it writes its state down has to recover at the next start."""
+        watch = self.watch(silence_s)
+        self.send(number)
+        if await self.wait_while_alive(watch) is not None:
             return True
         await self.kill()
         return False
@@ -153,16 +178,16 @@ class ServerProcess:
         return ServerFailedError(sentence, log_path=self.log_path, log_tail=tail(self.log_path))
 
 
-async def run(launch: Launch, *, timeout_s: float) -> None:
-    """Runs a one-off command to its end; ServerFailedError when it fails or takes longer than `timeout_s`."""
+async def run(launch: Launch, *, silence_s: float) -> None:
+    """Runs a one-off command to its end; ServerFailedError when it fails, or is silent for `silence_s` seconds."""
     process = await ServerProcess.spawn(launch)
     try:
-        exit_code = await process.wait(timeout_s)
+        exit_code = await process.wait_while_alive(process.watch(silence_s))
     finally:
         await process.kill()
     if exit_code is None:
         raise process.failure(
-            f"{launch.name} did not end within {timeout_s:.0f} s: the machine may be overloaded; try again."
+            f"{launch.name} has shown no sign of life for {silence_s:.0f} s: the machine may be overloaded; try again."
         )
     if exit_code != 0:
         raise process.failure(f"{launch.name} failed (exit code {exit_code}); see why in its log and try again.")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from devstack.broker import START_TIMEOUT_S, STOP_TIMEOUT_S
+from devstack.broker import START_SILENCE_S, STOP_SILENCE_S
 from devstack.errors import FolderMismatchError
 from devstack.folder import FolderLock
 from devstack.jars import Progress
@@ -52,11 +52,11 @@ class Stack:
         """postgresql:// URL of the database `gapless`, with a password: not for logs."""
         return self.postgres.dsn
 
-    async def start(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
+    async def start(self, *, silence_s: float = START_SILENCE_S) -> None:
         """Takes the folder and starts both servers at once; returns when both answer.
 
-        `timeout_s` is for each server, after the download that the first start of all may need. Raises a
-        DevstackError (FolderTakenError when another process holds the folder); then nothing is left running.
+        It waits however long that takes, until a server shows no sign of life for `silence_s` (see life.py). Raises
+        a DevstackError (FolderTakenError when another process holds the folder); then nothing is left running.
         """
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -66,19 +66,19 @@ class Stack:
             ) from error
         self._lock.acquire()
         try:
-            await all_of(self.kafka.start(timeout_s=timeout_s), self.postgres.start(timeout_s=timeout_s))
+            await all_of(self.kafka.start(silence_s=silence_s), self.postgres.start(silence_s=silence_s))
         except BaseException:
             await self.stop()
             raise
 
-    async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
+    async def stop(self, *, silence_s: float = STOP_SILENCE_S) -> bool:
         """Stops both and gives the folder back. True when every server ended when asked, without SIGKILL.
 
         May be called again, and after a start that failed.
         """
         # Shielded: a second Ctrl-C while stopping must not leave a server behind that holds the data.
         stopping = asyncio.ensure_future(
-            all_of(self.kafka.stop(timeout_s=timeout_s), self.postgres.stop(timeout_s=timeout_s))
+            all_of(self.kafka.stop(silence_s=silence_s), self.postgres.stop(silence_s=silence_s))
         )
         try:
             ended = await asyncio.shield(stopping)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +26,19 @@ from services.ops.stack_address import STACK_FILE
 from services.ops.stack_children import Server, Service
 from services.ops.supervisor import Supervisor
 from services.ops.topics_commands import create_and_check
+from services.runtime.kafka.errors import KafkaUnavailable
 from services.runtime.settings import KafkaSettings
 
 if TYPE_CHECKING:
     from devstack.errors import FolderTakenError
+    from devstack.life import Watch
     from devstack.stack import Stack
 
 HOST: Final = "127.0.0.1"
-READY_TIMEOUT_S: Final = 90.0
+READY_SILENCE_S: Final = 90.0
+"""A limit on silence, not on the whole: a sequencer may have to fold a long log first (see devstack/life.py)."""
 LOOK_AGAIN_S: Final = 0.05
+ASK_TIMEOUT_S: Final = 15.0
 MOST_EARLY_DEATHS: Final = 3
 """Who died so often before it was ready once will not get there by itself."""
 PORTS_FILE: Final = "ports.json"
@@ -96,6 +99,7 @@ class EmbeddedStack:
         self._folder = plan.data_dir.absolute()
         self._servers: Stack = Stack(self._folder, brokers=plan.brokers, progress=on_step)
         self._supervisor = Supervisor(self._write)
+        self._services: dict[str, Service] = {}
         self._ports: dict[str, int] = {}
         self._secret = ""
         self._holds_folder = False
@@ -181,9 +185,10 @@ class EmbeddedStack:
             *(Server(f"kafka-{broker.node_id}", broker) for broker in self._servers.kafka.brokers),
         )
         self._on_step("topics are being created and checked")
-        await create_and_check(self._settings())
+        await self._create_topics()
         self._on_step(f"{len(self.plan.services)} services are starting")
-        await self._supervisor.start(*(self._service(name, command) for name, command in self.plan.services.items()))
+        self._services = {name: self._service(name, command) for name, command in self.plan.services.items()}
+        await self._supervisor.start(*self._services.values())
         await self._wait_ready()
         self._ready = True
         self._write()
@@ -213,17 +218,39 @@ class EmbeddedStack:
         """As the services will read them."""
         return KafkaSettings(bootstrap_servers=self.kafka, replication_factor=3 if self.plan.brokers == 3 else 1)
 
+    async def _create_topics(self) -> None:
+        """A broker that has just come up on a busy machine may answer late: it is asked again while it works."""
+        from devstack.life import is_silent
+
+        watches = [broker.watch(READY_SILENCE_S) for broker in self._servers.kafka.brokers]
+        while True:
+            try:
+                await create_and_check(self._settings())
+            except KafkaUnavailable:
+                if is_silent(watches):
+                    raise
+            else:
+                return
+
     async def _wait_ready(self) -> None:
-        """Asks all services until all say so in one round; raises StackFailed with what the others last said."""
+        """Asks all services until all say so in one round.
+
+        Raises StackFailed with what the others last said when neither they nor Postgres, which may be busy with what
+        they wait for, show a sign of life.
+        """
+        from devstack.life import is_silent
+
         waiting = dict.fromkeys(self.plan.services, "it was not asked yet")
-        deadline_s = time.monotonic() + READY_TIMEOUT_S
-        async with httpx.AsyncClient(timeout=3.0, trust_env=False) as client:
+        postgres = self._servers.postgres.watch(READY_SILENCE_S)
+        watches: dict[int, Watch] = {}
+        async with httpx.AsyncClient(timeout=ASK_TIMEOUT_S, trust_env=False) as client:
             while waiting:
-                if time.monotonic() > deadline_s:
+                watched = [self._watch(watches, name) for name in waiting]
+                if is_silent([postgres, *(watch for watch in watched if watch is not None)]):
                     said = "; ".join(f"{name}: {reason}" for name, reason in waiting.items())
                     raise StackFailed(
-                        f"Not everything was ready within {READY_TIMEOUT_S:.0f} s ({said}): see the logs in"
-                        f" {self._logs}."
+                        f"Not everything is ready, and nothing has moved for {READY_SILENCE_S:.0f} s ({said}): see the"
+                        f" logs in {self._logs}."
                     )
                 await asyncio.sleep(LOOK_AGAIN_S)
                 before = waiting
@@ -235,6 +262,15 @@ class EmbeddedStack:
                         waiting[name] = trouble
                 if waiting and waiting.keys() != before.keys():
                     self._on_step(f"waiting for {', '.join(waiting)}")
+
+    def _watch(self, watches: dict[int, Watch], name: str) -> Watch | None:
+        """Of the process that a service is now; None while it is started again."""
+        service = self._services[name]
+        if service.pid is None:
+            return None
+        if service.pid not in watches and (watch := service.watch(READY_SILENCE_S)) is not None:
+            watches[service.pid] = watch
+        return watches.get(service.pid)
 
     async def _trouble(self, client: httpx.AsyncClient, name: str) -> str | None:
         """None when the service says that it is ready, else why not."""

@@ -15,6 +15,7 @@ from services.ops.supervisor import StartFailed
 
 if TYPE_CHECKING:
     from devstack.broker import Broker
+    from devstack.life import Watch
     from devstack.postgres import PostgresServer
     from devstack.process import ServerProcess
 
@@ -62,6 +63,10 @@ class Service:
             self._process = await ServerProcess.spawn(launch)
         except OSError as error:
             raise StartFailed(f"{self.name} cannot be started ({error.strerror}).") from error
+
+    def watch(self, silence_s: float) -> Watch | None:
+        """Starts to look for signs of life of the process that runs now; None when there is none."""
+        return self._process.watch(silence_s) if self._process is not None and self._process.is_running else None
 
     async def ended(self) -> int:
         assert self._process is not None, "ended before it was started"

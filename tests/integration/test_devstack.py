@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -241,6 +242,41 @@ def test_a_broker_that_does_not_come_up_is_reported_with_its_last_log_lines(tmp_
         folder.release()
 
     asyncio.run(scenario())
+
+
+def test_a_broker_that_hangs_while_it_starts_is_given_up_with_its_last_log_lines(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        cluster = KafkaCluster(tmp_path)
+        starting = asyncio.create_task(cluster.start(silence_s=3.0))
+        await until_spawned(lambda: cluster.brokers[0].pid if cluster.brokers else None, starting)
+        os.kill(cluster.brokers[0].pid or 0, signal.SIGSTOP)
+        with pytest.raises(
+            ServerFailedError, match="Kafka broker 1 is not ready, and has shown no sign of life for 3 s"
+        ):
+            await starting
+        assert not cluster.brokers[0].is_running
+
+    asyncio.run(scenario())
+
+
+def test_a_postgres_that_hangs_while_it_starts_is_given_up(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = PostgresServer(tmp_path)
+        starting = asyncio.create_task(server.start(silence_s=3.0))
+        await until_spawned(lambda: server.pid, starting)
+        os.kill(server.pid or 0, signal.SIGSTOP)
+        with pytest.raises(ServerFailedError, match="PostgreSQL is not ready, and has shown no sign of life for 3 s"):
+            await starting
+        assert not server.is_running
+
+    asyncio.run(scenario())
+
+
+async def until_spawned(pid: Callable[[], int | None], starting: asyncio.Task[None]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while pid() is None and not starting.done():
+            await asyncio.sleep(0.001)
+    assert pid() is not None
 
 
 def test_a_killed_postgres_comes_back_with_what_was_committed(tmp_path: Path) -> None:

@@ -365,6 +365,20 @@ MUTANTS: Final = (
         check="tests/integration/test_projector_batches.py::"
         "test_any_cutting_of_a_history_into_batches_gives_the_same_tables",
     ),
+    Mutant(
+        name="a slow start is given up though it works",
+        file="devstack/life.py",
+        good="        if works or vitals.lines > self.seen.lines:\n",
+        bad="        if vitals.lines > self.seen.lines:\n",
+        check="tests/unit/test_devstack_life.py",
+    ),
+    Mutant(
+        name="a server that repeats itself is taken for alive",
+        file="devstack/life.py",
+        good='self._noise.sub("", line)',
+        bad="line",
+        check="tests/unit/test_devstack_life.py",
+    ),
 )
 
 
