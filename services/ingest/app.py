@@ -32,9 +32,11 @@ from services.ingest.routes import BODY_LIMIT_BYTES_BY_PATH, ingest_router
 from services.ingest.settings import IngestProcessSettings, IngestSettings
 from services.runtime.auth import Authenticator
 from services.runtime.collector import seldom_collected
+from services.runtime.dependencies import Dependency
 from services.runtime.health import OpsServer, Readiness
 from services.runtime.http import build_app
 from services.runtime.kafka.errors import KafkaUnavailable, TopicsWrong
+from services.runtime.kafka.probe import KafkaProbe
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topics import check_topics
 from services.runtime.lifecycle import Supervisor
@@ -88,6 +90,16 @@ class IngestService:
         self._opening: asyncio.Task[None] | None = None
         self._open = False
         readiness.add_check("ingest", self._trouble)
+        every = {self._names.commands: range(kafka.partitions)}
+        # Unready only when no partition can be reached: else nobody could send to the others either.
+        self._probe = KafkaProbe(
+            kafka=kafka.connection,
+            client_id=client_id,
+            partitions=lambda: every if self._open else {},
+            all_needed=False,
+        )
+        self._dependency = Dependency("kafka", self._probe, readiness)
+        self._probing: asyncio.Task[None] | None = None
 
     @property
     def replies(self) -> Replies:
@@ -98,6 +110,7 @@ class IngestService:
 
         Raises SettingsError where the topics are not those of these settings.
         """
+        self._probing = asyncio.create_task(self._dependency.run(), name="probe")
         self._opening = asyncio.create_task(self._open_when_there(), name="ingest opening")
         await asyncio.wait({self._opening}, timeout=START_WAIT_S)
         if self._opening.done():
@@ -112,6 +125,10 @@ class IngestService:
     async def stop(self) -> None:
         """In bounded time. Whoever still waits is answered 202 or cut off; nothing is lost by it."""
         self._open = False
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait({self._probing})
+            await self._probe.close()
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait({self._opening})

@@ -27,9 +27,11 @@ from services.projector.settings import ProjectorSettings, topic_names
 from services.projector.worker import Ended, PartitionWorker
 from services.runtime.backoff import Backoff
 from services.runtime.collector import seldom_collected
+from services.runtime.dependencies import Answer, Dependency, probed
 from services.runtime.health import OpsServer, Readiness
 from services.runtime.kafka.errors import KafkaError, TopicsWrong
 from services.runtime.kafka.group import GroupHint
+from services.runtime.kafka.probe import KafkaProbe
 from services.runtime.kafka.topics import check_topics
 from services.runtime.lifecycle import Supervisor
 from services.runtime.metrics import announce_build
@@ -174,11 +176,19 @@ async def run(settings: ProjectorSettings, supervisor: Supervisor) -> None:
             OpsServer(settings.http, readiness, service="projector"),
             open_pool(settings.postgres, application_name="gapless-projector", autocommit=True) as pool,
         ):
-            readiness.add_check("postgres", lambda: postgres_trouble(pool))
             projector = Projector(settings, pool, readiness)
-            supervisor.start("projector", _serve(settings, pool, projector, readiness))
-            await supervisor.stop_requested()
-            await supervisor.cancel_all()
+            kafka = _kafka_probe(settings, projector)
+
+            async def postgres() -> Answer:
+                return Answer(trouble=await postgres_trouble(pool))
+
+            try:
+                async with probed(Dependency("kafka", kafka, readiness), Dependency("postgres", postgres, readiness)):
+                    supervisor.start("projector", _serve(settings, pool, projector, readiness))
+                    await supervisor.stop_requested()
+                    await supervisor.cancel_all()
+            finally:
+                await kafka.close()
     if supervisor.failure is not None:
         raise supervisor.failure
 
@@ -221,6 +231,16 @@ async def _prepare(settings: ProjectorSettings, pool: PostgresPool, readiness: R
             await backoff.pause()
         else:
             return
+
+
+def _kafka_probe(settings: ProjectorSettings, projector: Projector) -> KafkaProbe:
+    kafka = settings.kafka
+    return KafkaProbe(
+        kafka=kafka.connection,
+        client_id=f"{kafka.client_id}-projector",
+        partitions=lambda: {topic_names(kafka).events: projector.partitions},
+        group_id=f"{kafka.topic_prefix}{GROUP}",
+    )
 
 
 def _hint(settings: ProjectorSettings, projector: Projector, readiness: Readiness) -> GroupHint:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 from fastapi import FastAPI
 
@@ -11,6 +13,7 @@ from services.query.settings import QueryProcessSettings, QuerySettings
 from services.query.snapshot import Snapshots
 from services.runtime.auth import Authenticator
 from services.runtime.collector import seldom_collected
+from services.runtime.dependencies import Answer, Dependency
 from services.runtime.health import Readiness
 from services.runtime.http import build_app
 from services.runtime.lifecycle import Supervisor
@@ -34,15 +37,23 @@ class QueryService:
     def __init__(self, settings: QuerySettings, readiness: Readiness) -> None:
         self._snapshots = Snapshots(settings)
         self.router = query_router(Reads(self._snapshots), partitions=settings.kafka.partitions)
-        readiness.add_check("read_model", self._snapshots.trouble)
+        self._dependency = Dependency("postgres", self._probe, readiness)
+        self._probing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Open the pool; connections are made behind it."""
         await self._snapshots.open()
+        self._probing = asyncio.create_task(self._dependency.run(), name="probe")
 
     async def stop(self) -> None:
         """Close the pool; reads that still run get 503."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait({self._probing})
         await self._snapshots.close()
+
+    async def _probe(self) -> Answer:
+        return Answer(trouble=await self._snapshots.trouble())
 
 
 def create_app(settings: QueryProcessSettings) -> tuple[FastAPI, QueryService]:

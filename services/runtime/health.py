@@ -34,6 +34,8 @@ class ReadinessReport:
 
     ready: bool
     reasons: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What an operator should know although the process can do its job."""
 
 
 class Readiness:
@@ -47,6 +49,7 @@ class Readiness:
         self._checks: dict[str, ReadinessCheck] = {}
         self._asked: dict[str, asyncio.Task[str | None]] = {}
         self._troubles: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
 
     def add_check(self, name: str, check: ReadinessCheck) -> None:
         """Ask check at each /readyz; it gets CHECK_TIMEOUT_S."""
@@ -60,11 +63,19 @@ class Readiness:
         """The trouble of this name is over; no error if there was none."""
         self._troubles.pop(name, None)
 
+    def note(self, name: str, sentence: str) -> None:
+        """Show this on /readyz although the process is ready; a later note of the same name replaces it."""
+        self._notes[name] = sentence
+
+    def clear_note(self, name: str) -> None:
+        """Remove the note of this name, if there is one."""
+        self._notes.pop(name, None)
+
     async def report(self) -> ReadinessReport:
         """Ask all checks at once."""
         answers = await asyncio.gather(*(self._ask(name, check) for name, check in self._checks.items()))
         reasons = (*self._troubles.values(), *(answer for answer in answers if answer is not None))
-        return ReadinessReport(ready=not reasons, reasons=reasons)
+        return ReadinessReport(ready=not reasons, reasons=reasons, notes=tuple(self._notes.values()))
 
     async def _ask(self, name: str, check: ReadinessCheck) -> str | None:
         """The answer of one check, in time: a check that does not even end when cancelled is not waited for.
@@ -101,7 +112,7 @@ def health_router(readiness: Readiness, *, service: str) -> APIRouter:
     @router.get("/readyz")
     async def readyz() -> JSONResponse:
         report = await readiness.report()
-        body = {"ready": report.ready, "reasons": list(report.reasons)}
+        body = {"ready": report.ready, "reasons": list(report.reasons), "notes": list(report.notes)}
         return JSONResponse(body, status_code=200 if report.ready else 503)
 
     @router.get("/metrics")

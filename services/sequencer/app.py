@@ -12,17 +12,20 @@ import structlog
 from schemas.topics import TopicNames, TopicSpec, topic_specs
 from services.runtime.backoff import Backoff
 from services.runtime.collector import seldom_collected
+from services.runtime.dependencies import Answer, Dependency, Probe, probed
 from services.runtime.health import OpsServer, Readiness
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaUnavailable, TopicsWrong
+from services.runtime.kafka.probe import KafkaProbe
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topics import check_topics
 from services.runtime.lifecycle import Supervisor
 from services.runtime.settings import SettingsError
-from services.sequencer.assignment import Assignment, wall_clock_ms
+from services.sequencer.aside import aside
+from services.sequencer.assignment import GROUP, Assignment, wall_clock_ms
 from services.sequencer.kafka_ports import KafkaReplies
 from services.sequencer.settings import SequencerSettings
-from services.sequencer.snapshot_shop import SnapshotShop
+from services.sequencer.snapshot_shop import ShopAway, SnapshotShop
 from services.sequencer.snapshot_taking import SnapshotTaker
 from services.sequencer.state_slot import StateSlot
 from services.sequencer.trimming import Trimmer
@@ -30,6 +33,8 @@ from services.sequencer.trimming import Trimmer
 log = structlog.get_logger(__name__)
 
 LONGEST_START_PAUSE_S: Final = 2.0
+SHOP_PROBED_EVERY_S: Final = 5.0
+"""An object store is paid by the request."""
 
 
 async def run(settings: SequencerSettings, supervisor: Supervisor) -> None:
@@ -90,16 +95,41 @@ async def _serve(
                 every_s=settings.snapshot_every_s,
             )
             beside.append(supervisor.start("snapshots", taker.run()))
+        probe = KafkaProbe(
+            kafka=kafka.connection,
+            client_id=f"{kafka.client_id}-sequencer",
+            partitions=assignment.needed,
+            group_id=f"{kafka.topic_prefix}{GROUP}",
+        )
+        dependencies = [Dependency("kafka", probe, readiness)]
+        if shop is not None:
+            # Not required: without snapshots a process that has lost its state folds the whole log, and is right.
+            dependencies.append(
+                Dependency("snapshots", _probe_of(shop), readiness, required=False, every_s=SHOP_PROBED_EVERY_S)
+            )
         try:
-            assignment.start()
-            await supervisor.stop_requested()
+            async with probed(*dependencies):
+                assignment.start()
+                await supervisor.stop_requested()
         finally:
+            await probe.close()
             for task in beside:
                 task.cancel()
             await assignment.stop()
             await replies.drain()
             await producer.stop()
             slot.release()
+
+
+def _probe_of(shop: SnapshotShop) -> Probe:
+    async def probe() -> Answer:
+        try:
+            await aside(shop.look)
+        except ShopAway as error:
+            return Answer(trouble=f"The store of snapshots cannot be reached ({error!s:.200}).")
+        return Answer()
+
+    return probe
 
 
 async def _topics_are_right(

@@ -7,6 +7,7 @@ import asyncio
 import socket
 import time
 import uuid
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Final
 
@@ -19,6 +20,7 @@ from services.sequencer.beats import Beats
 from services.sequencer.hint import Hint
 from services.sequencer.kafka_ports import KafkaBeatLog, KafkaLogs, KafkaReplies
 from services.sequencer.presence import Presence
+from services.sequencer.responsibility import PartitionView, Responsibility, joined
 from services.sequencer.settings import SequencerSettings
 from services.sequencer.snapshot_restoring import SnapshotRestorer
 from services.sequencer.snapshot_shop import SnapshotShop
@@ -31,6 +33,8 @@ from services.sequencer.writer import PartitionWriter, Status
 GROUP: Final = "gapless-sequencer"
 STOP_S: Final = 8.0
 """For what is decided to be appended and told, and the group to be left."""
+LOOK_EVERY_S: Final = 1.0
+"""At which partitions are not served."""
 
 
 def wall_clock_ms() -> int:
@@ -97,15 +101,18 @@ class Assignment:
             session_timeout_s=kafka.session_timeout_s,
             max_poll_interval_s=kafka.max_poll_interval_s,
         )
-        readiness.add_check("partitions", self._troubles)
+        self._responsibility = Responsibility(hears_others=self._settings.standby > 0)
+        readiness.add_check("partitions", self._trouble)
 
     def start(self) -> None:
         self._membership = self._supervisor.start("group", self._group.run())
         self._beating = self._supervisor.start("beats", self._beats.run()) if self._settings.standby else None
+        self._looking = self._supervisor.start("partitions", self._look())
 
     async def stop(self) -> None:
         """Leaves the group at once, hands over what others stand by for, and finishes and tells what is decided."""
         self._stopping = True
+        self._looking.cancel()
         self._membership.cancel()
         if self._beating is not None:
             self._beats.leave()
@@ -195,13 +202,33 @@ class Assignment:
         """The states of the partitions that this process serves."""
         return {p: self._stores[p] for p, writer in self.writers.items() if writer.status is Status.SERVING}
 
-    async def _troubles(self) -> str | None:
-        """What keeps a partition of ours from being served."""
-        troubles = [
-            f"partition {p} is {writer.status}: {writer.reason}"
-            if writer.reason
-            else f"partition {p} is {writer.status}"
-            for p, writer in sorted(self.writers.items())
-            if writer.status is Status.STOPPED or (self._hints[p].ours and writer.status is not Status.SERVING)
+    def needed(self) -> Mapping[str, Collection[int]]:
+        """Topic → the partitions that this process reads or writes now, or should."""
+        numbers = [
+            p for p, writer in self.writers.items() if self._hints[p].given or writer.status is not Status.WAITING
         ]
-        return "; ".join(troubles) or None
+        return {self._names.commands: numbers, self._names.events: numbers}
+
+    def _troubles(self) -> dict[int, str]:
+        views = {
+            partition: PartitionView(
+                status=writer.status,
+                reason=writer.reason,
+                given=self._hints[partition].given,
+                served_elsewhere=self._presence.served(partition),
+            )
+            for partition, writer in self.writers.items()
+        }
+        return self._responsibility.troubles(views, time.monotonic())
+
+    async def _trouble(self) -> str | None:
+        """What keeps a partition of ours from being served."""
+        troubles = self._troubles()
+        metrics.UNSERVED.set(len(troubles))
+        return joined(troubles.values())
+
+    async def _look(self) -> None:
+        """Until cancelled: the gauge is right although nobody asks /readyz."""
+        while True:
+            metrics.UNSERVED.set(len(self._troubles()))
+            await asyncio.sleep(LOOK_EVERY_S)

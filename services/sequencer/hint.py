@@ -38,6 +38,11 @@ class Hint:
     def ours(self) -> bool:
         return self._ours and self._still_ours()
 
+    @property
+    def given(self) -> bool:
+        """Whether the group's last word gave the partition to this process, also while the group is silent since."""
+        return self._ours
+
     def undisputed(self, term: int) -> bool:
         """Whether the group says that the partition is ours, and nobody says that he serves it in a later term."""
         return self.ours and self._announced() <= term

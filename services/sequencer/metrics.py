@@ -48,6 +48,10 @@ STATUS: Final = Gauge(
     "gapless_sequencer_partition_status", "1 for the status that a partition has in this process.",
     ["partition", "status"],
 )  # fmt: skip
+UNSERVED: Final = Gauge(
+    "gapless_sequencer_partitions_unserved",
+    "Partitions that this process has to answer for and that are not served; readyz says why.",
+)
 TERM: Final = Gauge("gapless_sequencer_term", "The term this process writes in, 0 when in none.", ["partition"])
 DECIDED_OFFSET: Final = Gauge(
     "gapless_sequencer_decided_command_offset", "Offset of the last command decided, as this process knows.",

@@ -124,6 +124,10 @@ class Presence:
         """The latest term in which another said that it serves there; 0: none."""
         return max((other.beat.serves.get(partition, 0) for other in self._others.values()), default=0)
 
+    def served(self, partition: int) -> bool:
+        """Whether another process that can be heard says that it serves there."""
+        return any(other.takes_over and partition in other.beat.serves for other in self._others.values())
+
     def calls(self, partition: int, term: int) -> bool:
         """Whether we are to open a term there, `term` being the one that stands in the log and we standing by: its
         writer is silent or leaves, and no other standby comes before us."""

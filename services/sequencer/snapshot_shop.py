@@ -35,6 +35,8 @@ MANIFEST_BYTES: Final = 4 * 1024 * 1024
 _NEVER_WRITTEN_AGAIN: Final = ".sst"
 """RocksDB's files of this kind are made once and deleted; it writes on in others."""
 
+_NO_SUCH_OBJECT: Final = "gapless-is-the-store-there"
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -75,6 +77,15 @@ class SnapshotShop:
         except Exception as error:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SettingsError(f"GAPLESS_SEQUENCER_SNAPSHOTS: {url!r} names no object store: {first}") from error
+
+    def look(self) -> None:
+        """Ask the store for something that is not there: it answers, or this raises ShopAway."""
+        if self._folder is not None:
+            if not self._folder.is_dir():
+                raise ShopAway(f"there is no folder {self._folder}")
+            return
+        with suppress(FileNotFoundError):
+            _asked(obstore.head, self._store, _NO_SUCH_OBJECT)
 
     def put(self, path: str, content: bytes) -> None:
         """There is all of it, or nothing."""

@@ -64,6 +64,29 @@ MUTANTS: Final = (
         check=f"{GUARD}::test_a_bad_request_costs_no_more_than_to_read_it",
     ),
     Mutant(
+        name="one success ends an outage",
+        file="services/runtime/dependencies.py",
+        good="SUCCESSES_TO_RETURN: Final = 2\n",
+        bad="SUCCESSES_TO_RETURN: Final = 1\n",
+        check="tests/unit/test_runtime_dependencies.py::test_one_success_in_an_outage_is_not_the_end_of_it",
+    ),
+    Mutant(
+        name="a partition is nobody's trouble while the group is silent",
+        file="services/sequencer/responsibility.py",
+        good="            elif view.status is Status.STOPPED or view.given:\n",
+        bad="            elif view.status is Status.STOPPED:\n",
+        check="tests/unit/test_sequencer_responsibility.py::"
+        "test_a_partition_that_the_group_gave_us_is_our_trouble_until_it_is_served",
+    ),
+    Mutant(
+        name="an idle sequencer does not ask whether Kafka answers",
+        file="services/sequencer/app.py",
+        good="            async with probed(*dependencies):\n",
+        bad="            async with probed():\n",
+        check="tests/crash/test_outages_are_said.py::"
+        "test_every_idle_process_says_that_kafka_is_gone_and_when_it_is_back",
+    ),
+    Mutant(
         name="a snapshot's digests are not looked at",
         file="services/sequencer/snapshot_shop.py",
         good="        if (count, digest.hexdigest()) != (file.bytes, file.digest):\n",

@@ -1,4 +1,4 @@
-"""A real `gapless sequencer` on a scene's topics, with what tests ask of it from outside.
+"""A real `gapless sequencer`, or another service, on a scene's topics, with what tests ask of it from outside.
 
 async with SequencerProcess.on(scene, folder) as sequencer:
     await sequencer.until_ready()
@@ -34,10 +34,12 @@ class SequencerProcess:
 
     @classmethod
     @asynccontextmanager
-    async def on(cls, scene: Scene, folder: Path, **environment: str) -> AsyncIterator[SequencerProcess]:
+    async def on(
+        cls, scene: Scene, folder: Path, *, service: str = "sequencer", **environment: str
+    ) -> AsyncIterator[SequencerProcess]:
         """Killed at the end, however it stands then."""
         (port,) = choose_ports(1)
-        log_path = folder / f"sequencer-{port}.log"
+        log_path = folder / f"{service}-{port}.log"
         settings = {
             "GAPLESS_KAFKA_BOOTSTRAP": scene.kafka,
             "GAPLESS_KAFKA_TOPIC_PREFIX": scene.names.commands.removesuffix("chat.commands"),
@@ -50,7 +52,7 @@ class SequencerProcess:
         }
         with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "services.ops", "sequencer",
+                sys.executable, "-P", "-m", "services.ops", service,
                 env={**os.environ, **settings, **environment}, stderr=log, start_new_session=True,
             )  # fmt: skip
         try:
@@ -68,6 +70,10 @@ class SequencerProcess:
         except httpx.TransportError:
             return None
         return [] if answer.status_code == httpx.codes.OK else list(answer.json()["reasons"])
+
+    async def status(self, path: str) -> int:
+        async with httpx.AsyncClient(timeout=3.0, trust_env=False) as http:
+            return (await http.get(f"{self.url}{path}")).status_code
 
     async def until_ready(self) -> None:
         await self.until_troubles(lambda troubles: troubles == [], "it is ready")

@@ -163,4 +163,4 @@ def test_the_openapi_document_describes_every_read() -> None:
 def test_readyz_says_that_the_read_model_is_missing() -> None:
     answer = get("/readyz")
     assert answer.status_code == 503
-    assert answer.json()["reasons"] == ["The read model is not connected; ask again."]
+    assert answer.json()["reasons"] == ["postgres has not been probed yet."]
