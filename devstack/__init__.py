@@ -7,6 +7,7 @@ nothing running and says what to do in one sentence (errors.py). A crash of the 
 on Linux; elsewhere the next start on the folder ends what was left. A crash of a server loses nothing that it
 acknowledged.
 
-Read in this order: stack, kafka, broker, kafka_config, postgres, account, process, launch, folder, ports, jars.
+Read in this order: stack, kafka, broker, kafka_config, kafka_security, certificates, postgres, account, process,
+launch, folder, ports, jars.
 Imported lazily, only by services/ops and tests; imports nothing of services or schemas.
 """

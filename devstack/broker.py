@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from devstack.certificates import Certificate
 from devstack.errors import PortTakenError
 from devstack.kafka_config import (
     COMMAND_JVM_OPTIONS,
@@ -21,6 +23,7 @@ from devstack.kafka_config import (
     properties_text,
     server_properties,
 )
+from devstack.kafka_security import TRUST_STORE, KafkaSecurity
 from devstack.life import Watch, is_silent
 from devstack.ports import HOST, is_free
 from devstack.process import Launch, ServerProcess, end_leftover, run
@@ -32,6 +35,7 @@ START_SILENCE_S = 60.0
 STOP_SILENCE_S = 15.0
 # A broker that starts accepts connections long before it answers.
 CALL_TIMEOUT_S = 15.0
+FORMAT_ARGUMENTS = "format.args"
 # Between two looks at a server that is coming up.
 LOOK_AGAIN_S = 0.05
 
@@ -48,6 +52,7 @@ class Broker:
         java: Path,
         jars: Sequence[Path],
         cluster_id: str,
+        security: KafkaSecurity | None,
         ready_ids: Callable[[], set[int]],
     ) -> None:
         self._folder = folder
@@ -56,6 +61,7 @@ class Broker:
         self._java = java
         self._jars = jars
         self._cluster_id = cluster_id
+        self._security = security
         self._ready_ids = ready_ids
         self._process: ServerProcess | None = None
         self._is_ready = False
@@ -68,6 +74,12 @@ class Broker:
     def bootstrap_server(self) -> str:
         """`127.0.0.1:port` of this broker; the same for the life of the cluster object."""
         return self._address.for_clients
+
+    @property
+    def tls_bootstrap_server(self) -> str:
+        """`127.0.0.1:port` for clients with a certificate; only with security."""
+        assert self._address.tls_port is not None, "the cluster has no security"
+        return f"{HOST}:{self._address.tls_port}"
 
     @property
     def process(self) -> ServerProcess | None:
@@ -99,7 +111,7 @@ class Broker:
         await asyncio.to_thread(self._prepare)
         if not (self._folder / DATA_FOLDER / "meta.properties").exists():
             await self._format()
-        for port in (self._address.port, self._address.controller_port):
+        for port in self._address.ports:
             if not is_free(port):
                 raise self._port_taken(port)
         self._process = await ServerProcess.spawn(
@@ -119,7 +131,7 @@ class Broker:
         """
         process = self._process
         assert process is not None, "spawn comes first"
-        while not expected_ids <= await registered_brokers(self._address.port):
+        while not expected_ids <= await self._known_brokers():
             if await process.wait(LOOK_AGAIN_S) is not None:
                 raise self._ended_early(process)
             if is_silent(watches):
@@ -129,6 +141,12 @@ class Broker:
                     f"and start again."
                 )
         self._is_ready = True
+
+    async def _known_brokers(self) -> set[int]:
+        if self._security is None:
+            return await registered_brokers(self._address.port)
+        assert self._address.tls_port is not None, "a cluster with security has it"
+        return await registered_brokers(self._address.tls_port, certificate=self._security.certificate)
 
     async def start(self, *, silence_s: float = START_SILENCE_S) -> None:
         """Starts it and waits until it is registered beside the brokers that are ready."""
@@ -163,16 +181,34 @@ class Broker:
         shutil.rmtree(self._folder / "tmp", ignore_errors=True)
         (self._folder / "tmp").mkdir()
         shutil.copyfile(LOG_SETTINGS, self._folder / "log4j2.properties")
-        text = properties_text(server_properties(self._address, self._cluster))
-        (self._folder / "server.properties").write_text(text, encoding="ascii")
+        if self._security is not None:
+            for name, content in self._security.key_stores().items():
+                self._write_secret(name, content)
+            shutil.copyfile(self._security.ca, self._folder / TRUST_STORE)
+        properties = server_properties(self._address, self._cluster, security=self._security)
+        self._write_secret("server.properties", properties_text(properties))
+
+    def _write_secret(self, name: str, text: str) -> None:
+        path = self._folder / name
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(text, encoding="ascii")
 
     async def _format(self) -> None:
         # meta.properties is what makes a folder a broker's; without it nothing was ever written for a client.
         # A crash in here: the next start finds none and formats anew.
         shutil.rmtree(self._folder / DATA_FOLDER, ignore_errors=True)
-        command = ("kafka.tools.StorageTool", "format", "-t", self._cluster_id, "-c", "server.properties")
+        command = ["kafka.tools.StorageTool", "format", "-t", self._cluster_id, "-c", "server.properties"]
+        if self._security is not None:
+            # By a file: everybody on this machine may read the arguments of a process.
+            arguments = "".join(f"{each}\n" for each in self._security.format_arguments())
+            await asyncio.to_thread(self._write_secret, FORMAT_ARGUMENTS, arguments)
+            command.append(f"@{FORMAT_ARGUMENTS}")
         launch = self._launch(f"kafka-{self.node_id} format", *command, options=COMMAND_JVM_OPTIONS)
-        await run(launch, silence_s=FORMAT_SILENCE_S)
+        try:
+            await run(launch, silence_s=FORMAT_SILENCE_S)
+        finally:
+            (self._folder / FORMAT_ARGUMENTS).unlink(missing_ok=True)
 
     def _launch(self, name: str, *arguments: str, options: Sequence[str] = JVM_OPTIONS) -> Launch:
         command = [
@@ -194,7 +230,7 @@ class Broker:
         )
 
     def _ended_early(self, process: ServerProcess) -> Exception:
-        for port in (self._address.port, self._address.controller_port):
+        for port in self._address.ports:
             if not is_free(port):
                 return self._port_taken(port)
         return process.failure(
@@ -209,8 +245,11 @@ class Broker:
         )
 
 
-async def registered_brokers(port: int, *, host: str = HOST) -> set[int]:
-    """The ids of the brokers that the one at `host`:`port` knows as registered; empty while it does not answer."""
+async def registered_brokers(port: int, *, host: str = HOST, certificate: Certificate | None = None) -> set[int]:
+    """The ids of the brokers that the one at `host`:`port` knows as registered; empty while it does not answer.
+
+    With a certificate the port is one of mutual TLS.
+    """
     from aiokafka.client import AIOKafkaClient
     from aiokafka.errors import KafkaError
 
@@ -220,7 +259,14 @@ async def registered_brokers(port: int, *, host: str = HOST) -> set[int]:
     except (OSError, TimeoutError):
         return set()
     writer.close()
-    client = AIOKafkaClient(bootstrap_servers=f"{host}:{port}", request_timeout_ms=int(CALL_TIMEOUT_S * 1000))
+    security: dict[str, object] = {}
+    if certificate is not None:
+        context = ssl.create_default_context(cafile=certificate.ca)
+        context.load_cert_chain(certificate.cert, certificate.key)
+        security = {"security_protocol": "SSL", "ssl_context": context}
+    client = AIOKafkaClient(
+        bootstrap_servers=f"{host}:{port}", request_timeout_ms=int(CALL_TIMEOUT_S * 1000), **security
+    )
     try:
         await asyncio.wait_for(client.bootstrap(), CALL_TIMEOUT_S)
         return {known.nodeId for known in client.cluster.brokers()}

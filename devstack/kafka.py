@@ -16,6 +16,7 @@ from devstack.errors import FolderMismatchError, MissingRuntimeError
 from devstack.folder import read_json, write_json
 from devstack.jars import Progress, kafka_jars
 from devstack.kafka_config import BrokerAddress
+from devstack.kafka_security import KafkaSecurity
 from devstack.ports import choose_ports
 from devstack.together import all_of
 
@@ -25,7 +26,8 @@ BROKER_COUNTS = (1, 3)
 class KafkaCluster:
     """A cluster on `folder`, made at the first start. The caller holds the folder (see stack.Stack).
 
-    `brokers`: 1 (RF 1) or 3 (RF 3, min ISR 2). `cache_dir`: where the jars are kept, default `$GAPLESS_CACHE`
+    `brokers`: 1 (RF 1) or 3 (RF 3, min ISR 2). `security`: TLS, SASL and ACLs; plain text and no ACLs without it; the
+    same at each start on a folder. `cache_dir`: where the jars are kept, default `$GAPLESS_CACHE`
     or the user's cache folder. `progress` is called with a line of text now and then during a download, from
     another thread.
     """
@@ -35,6 +37,7 @@ class KafkaCluster:
         folder: Path,
         *,
         brokers: int = 1,
+        security: KafkaSecurity | None = None,
         cache_dir: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -42,6 +45,7 @@ class KafkaCluster:
             raise FolderMismatchError(f"The embedded Kafka has 1 broker or 3, not {brokers}: choose one of them.")
         self._folder = folder.absolute()
         self._count = brokers
+        self._security = security
         self._cache_dir = cache_dir
         self._progress = progress
         self._brokers: tuple[Broker, ...] = ()
@@ -50,6 +54,12 @@ class KafkaCluster:
     def brokers(self) -> tuple[Broker, ...]:
         """By node id, 1 first. Empty before the first start."""
         return self._brokers
+
+    @property
+    def tls_bootstrap_servers(self) -> str:
+        """`host:port,…` of all brokers' listeners for clients with a certificate; only with security."""
+        assert self._security is not None, "the cluster has no security"
+        return ",".join(broker.tls_bootstrap_server for broker in self._brokers)
 
     @property
     def bootstrap_servers(self) -> str:
@@ -71,6 +81,7 @@ class KafkaCluster:
                 java=java,
                 jars=jars,
                 cluster_id=cluster_id,
+                security=self._security,
                 ready_ids=self._ready_ids,
             )
             for address in addresses
@@ -101,13 +112,25 @@ class KafkaCluster:
                 f"{self._folder} was made for {earlier['brokers']} broker(s), not {self._count}: start it with "
                 f"{earlier['brokers']}, or choose another data folder."
             )
+        if earlier is not None and bool(earlier.get("secure")) != (self._security is not None):
+            made = "with" if earlier.get("secure") else "without"
+            raise FolderMismatchError(
+                f"{self._folder} was made {made} TLS and passwords: start it {made} them, or choose another folder."
+            )
         cluster_id = new_cluster_id() if earlier is None else str(earlier["cluster_id"])
-        ports = choose_ports(2 * self._count, wanted=None if earlier is None else earlier["ports"])
+        each = 2 if self._security is None else 3
+        ports = choose_ports(each * self._count, wanted=None if earlier is None else earlier["ports"])
         # A crash after this line: the next start formats the brokers' folders with this id.
-        write_json(path, {"cluster_id": cluster_id, "brokers": self._count, "ports": ports})
+        secure = self._security is not None
+        write_json(path, {"cluster_id": cluster_id, "brokers": self._count, "ports": ports, "secure": secure})
         addresses = tuple(
-            BrokerAddress(node_id=node_id, port=ports[2 * node_id - 2], controller_port=ports[2 * node_id - 1])
-            for node_id in range(1, self._count + 1)
+            BrokerAddress(
+                node_id=place + 1,
+                port=ports[each * place],
+                controller_port=ports[each * place + 1],
+                tls_port=ports[each * place + 2] if self._security is not None else None,
+            )
+            for place in range(self._count)
         )
         return cluster_id, addresses
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from devstack.kafka_security import KafkaSecurity
 from devstack.ports import HOST
 
 DATA_FOLDER = "data"
@@ -32,11 +33,20 @@ COMMAND_JVM_OPTIONS = (*JVM_OPTIONS, "-XX:TieredStopAtLevel=1")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerAddress:
-    """Where one broker listens on 127.0.0.1: `port` for clients, `controller_port` for the quorum."""
+    """Where one broker listens on 127.0.0.1: `port` for clients, `controller_port` for the quorum.
+
+    `tls_port` is there in a cluster with security: for clients with a certificate, and the brokers among themselves.
+    """
 
     node_id: int
     port: int
     controller_port: int
+    tls_port: int | None = None
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """All of them."""
+        return tuple(port for port in (self.port, self.controller_port, self.tls_port) if port is not None)
 
     @property
     def for_clients(self) -> str:
@@ -73,18 +83,31 @@ def behaviour(brokers: int) -> dict[str, str]:
     }
 
 
-def server_properties(node: BrokerAddress, cluster: tuple[BrokerAddress, ...]) -> dict[str, str]:
-    """server.properties of one node that is broker and controller at once."""
+def listeners(node: BrokerAddress) -> dict[str, str]:
+    """Where it listens, and how it speaks there: in plain text where it has no `tls_port`."""
+    at = {"PLAINTEXT": node.port} if node.tls_port is None else {"SASL_SSL": node.port, "SSL": node.tls_port}
+    for_clients = [f"{name}://{HOST}:{port}" for name, port in at.items()]
+    names = {**{name: name for name in at}, "CONTROLLER": "PLAINTEXT" if node.tls_port is None else "SSL"}
+    return {
+        "listeners": ",".join([*for_clients, f"CONTROLLER://{HOST}:{node.controller_port}"]),
+        "advertised.listeners": ",".join(for_clients),
+        "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in names.items()),
+        "controller.listener.names": "CONTROLLER",
+        "inter.broker.listener.name": "PLAINTEXT" if node.tls_port is None else "SSL",
+    }
+
+
+def server_properties(
+    node: BrokerAddress, cluster: tuple[BrokerAddress, ...], *, security: KafkaSecurity | None = None
+) -> dict[str, str]:
+    """server.properties of one node that is broker and controller at once. With `security` it holds passwords."""
     return {
         "process.roles": "broker,controller",
         "node.id": str(node.node_id),
         # Static voters, so that a restart may choose other ports: a dynamic quorum keeps them in its log.
         "controller.quorum.voters": ",".join(f"{each.node_id}@{HOST}:{each.controller_port}" for each in cluster),
-        "listeners": f"PLAINTEXT://{HOST}:{node.port},CONTROLLER://{HOST}:{node.controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{node.port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "controller.listener.names": "CONTROLLER",
-        "inter.broker.listener.name": "PLAINTEXT",
+        **listeners(node),
+        **(security.properties() if security is not None else {}),
         # Relative to the broker's own folder: Kafka splits this value at commas, which a path may hold.
         "log.dirs": DATA_FOLDER,
         **behaviour(len(cluster)),

@@ -89,6 +89,7 @@ class IngestService:
         )
         self._opening: asyncio.Task[None] | None = None
         self._open = False
+        self._why_not_open = ""
         readiness.add_check("ingest", self._trouble)
         every = {self._names.commands: range(kafka.partitions)}
         # Unready only when no partition can be reached: else nobody could send to the others either.
@@ -154,6 +155,7 @@ class IngestService:
                 raise SettingsError(f"Ingest cannot serve this log: {wrong}.") from None
             except KafkaUnavailable as error:
                 _log.warning("kafka_unavailable", error=str(error))
+                self._why_not_open = f": {error}"
                 await asyncio.sleep(CHECK_BACKOFF_S)
         await self._replies.start(START_WAIT_S)
         self._open = True
@@ -172,7 +174,7 @@ class IngestService:
 
     async def _trouble(self) -> str | None:
         if not self._open:
-            return "Ingest has not reached Kafka yet."
+            return f"Ingest has not reached Kafka yet{self._why_not_open}."
         if not self._replies.listening:
             return "Ingest cannot read outcomes: Kafka does not answer."
         return None

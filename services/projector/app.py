@@ -227,7 +227,7 @@ async def _prepare(settings: ProjectorSettings, pool: PostgresPool, readiness: R
             raise SettingsError(str(error)) from error
         except (KafkaError, psycopg.OperationalError, OSError, TimeoutError) as error:
             log.warning("waiting", error=f"{type(error).__name__}: {error}"[:300])
-            readiness.report_trouble("start", f"Kafka or Postgres does not answer ({type(error).__name__}).")
+            readiness.report_trouble("start", _why_waiting(error))
             await backoff.pause()
         else:
             return
@@ -241,6 +241,12 @@ def _kafka_probe(settings: ProjectorSettings, projector: Projector) -> KafkaProb
         partitions=lambda: {topic_names(kafka).events: projector.partitions},
         group_id=f"{kafka.topic_prefix}{GROUP}",
     )
+
+
+def _why_waiting(error: Exception) -> str:
+    if isinstance(error, KafkaError):
+        return f"The topics cannot be checked: {error}."
+    return f"Kafka or Postgres does not answer ({type(error).__name__})."
 
 
 def _hint(settings: ProjectorSettings, projector: Projector, readiness: Readiness) -> GroupHint:

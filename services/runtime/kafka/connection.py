@@ -53,6 +53,11 @@ class KafkaConnection:
         encrypted = "PLAINTEXT" if self.tls is None else "SSL"
         return encrypted if self.sasl is None else f"SASL_{encrypted}"
 
+    @property
+    def uses_token(self) -> bool:
+        """Whether OAUTHBEARER proves who we are."""
+        return self.sasl is not None and self.sasl.oauth_token_file is not None
+
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments that every client of aiokafka takes: consumer, producer, admin and bare client."""
         return {"bootstrap_servers": self.bootstrap_servers, **self.security_options()}

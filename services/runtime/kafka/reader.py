@@ -28,8 +28,8 @@ from aiokafka.protocol.offset import OffsetRequest
 from schemas.encoding import Record, Undecodable
 from services.runtime.kafka.batches import Batch, batches_in
 from services.runtime.kafka.connection import KafkaConnection
-from services.runtime.kafka.deadline import within
-from services.runtime.kafka.errors import KafkaUnavailable, OffsetMissing
+from services.runtime.kafka.deadline import not_allowed, within
+from services.runtime.kafka.errors import KafkaRefused, KafkaUnavailable, OffsetMissing
 from services.runtime.kafka.refusals import opened
 
 START_TIMEOUT_S: Final = 15.0
@@ -171,6 +171,8 @@ class PartitionReader:
             self._fetched = done.result()
         except kafka_errors.OffsetOutOfRangeError:
             raise OffsetMissing(f"{self._name} does not hold offset {self._position}") from None
+        except kafka_errors.TopicAuthorizationFailedError as error:
+            raise KafkaRefused(not_allowed(f"read {self._tp.topic}", error)) from error
         except kafka_errors.KafkaError as error:
             raise KafkaUnavailable(f"reading {self._name}: {error!r:.300}") from error
         self._fetching = asyncio.create_task(self._fetch(self._fetched.next_offset))
@@ -199,6 +201,8 @@ class PartitionReader:
         client = self._open_client
         while True:
             leader = client.cluster.leader_for_partition(self._tp)
+            if self._tp.topic in client.cluster.unauthorized_topics:
+                raise kafka_errors.TopicAuthorizationFailedError(self._tp.topic)
             if leader is None or leader == -1:
                 await self._pause("it has no leader")
                 continue

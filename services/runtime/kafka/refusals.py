@@ -37,13 +37,23 @@ class Refusal(NamedTuple):
 
 async def opened(kafka: KafkaConnection, timeout_s: float, what: str, work: Coroutine[Any, Any, T]) -> T:
     """Like `within`, for work that opens connections: raises KafkaRefused where waiting would not help."""
+    if kafka.uses_token:
+        # aiokafka 0.14 takes a token for accepted whatever the broker answers, and then misreads the next answer.
+        refusal = await why_refused(kafka)
+        if refusal is not None:
+            work.close()
+            raise _error(refusal)
     try:
         return await within(timeout_s, what, work)
     except KafkaUnavailable as error:
         refusal = await why_refused(kafka)
         if refusal is None:
             raise
-        raise (KafkaRefused if refusal.certain else KafkaUnavailable)(refusal.clause) from error
+        raise _error(refusal) from error
+
+
+def _error(refusal: Refusal) -> KafkaUnavailable:
+    return KafkaRefused(refusal.clause) if refusal.certain else KafkaUnavailable(refusal.clause)
 
 
 async def why_refused(kafka: KafkaConnection) -> Refusal | None:
@@ -82,6 +92,8 @@ async def _brokers_by(kafka: KafkaConnection, host: str, port: int) -> list[tupl
         metadata = await connection.send(MetadataRequest([]))
     finally:
         connection.close()
+    if not metadata.brokers and kafka.uses_token:
+        raise kafka_errors.SaslAuthenticationFailed("what was read as metadata is the refusal of the token")
     return [(broker[1], broker[2]) for broker in metadata.brokers]
 
 
@@ -123,7 +135,7 @@ def _clause(error: BaseException, address: str, kafka: KafkaConnection) -> str |
         mechanism = kafka.sasl.mechanism if kafka.sasl is not None else "SASL"
         return f"Kafka at {address} does not support {mechanism}: set GAPLESS_KAFKA_SASL_MECHANISM to one that it does"
     if isinstance(error, kafka_errors.SaslAuthenticationFailed):
-        if kafka.sasl is not None and kafka.sasl.oauth_token_file is not None:
+        if kafka.uses_token:
             return f"Kafka at {address} does not accept our token: renew what GAPLESS_KAFKA_SASL_OAUTH_TOKEN_FILE holds"
         return (
             f"Kafka at {address} does not accept our user name or password: set GAPLESS_KAFKA_SASL_USERNAME and"

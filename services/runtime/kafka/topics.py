@@ -26,8 +26,8 @@ from aiokafka.protocol.types import (
 
 from schemas.topics import TopicFound, TopicNames, TopicSpec, faults
 from services.runtime.kafka.connection import KafkaConnection
-from services.runtime.kafka.deadline import within
-from services.runtime.kafka.errors import KafkaError, KafkaUnavailable, TopicsWrong
+from services.runtime.kafka.deadline import NOT_ALLOWED, not_allowed, within
+from services.runtime.kafka.errors import KafkaError, KafkaRefused, KafkaUnavailable, TopicsWrong
 from services.runtime.kafka.refusals import opened
 
 ANSWER_TIMEOUT_S: Final = 15.0
@@ -49,6 +49,7 @@ async def create_topics(kafka: KafkaConnection, specs: Sequence[TopicSpec]) -> l
             response = await within(ANSWER_TIMEOUT_S, f"create {spec.name}", admin.create_topics([topic]))
             for name, code, *rest in response.topic_errors:
                 error = kafka_errors.for_code(code)
+                _refuse_unless_allowed(code, f"create {name}")
                 if error is kafka_errors.TopicAlreadyExistsError:
                     continue  # another process was quicker; check_topics looks at what it made
                 if error is not kafka_errors.NoError:
@@ -93,6 +94,8 @@ async def describe_topics(kafka: KafkaConnection, names: Sequence[str]) -> dict[
     """What the cluster says of those topics that exist. Raises KafkaUnavailable."""
     async with _admin(kafka) as admin:
         described = await within(ANSWER_TIMEOUT_S, "describe its topics", admin.describe_topics(list(names)))
+        for each in described:
+            _refuse_unless_allowed(each["error_code"], f"describe {each['topic']}")
         there = {d["topic"]: d["partitions"] for d in described if d["error_code"] == 0}
         if not there:
             return {}
@@ -100,7 +103,8 @@ async def describe_topics(kafka: KafkaConnection, names: Sequence[str]) -> dict[
         answers = await within(ANSWER_TIMEOUT_S, "tell its topics' settings", admin.describe_configs(resources))
     configs: dict[str, dict[str, str]] = {}
     for answer in answers:
-        for _, _, _, name, entries in answer.resources:
+        for code, _, _, name, entries in answer.resources:
+            _refuse_unless_allowed(code, f"see the settings of {name}")
             configs[name] = {entry[0]: entry[1] for entry in entries}
     starts = await _log_starts(kafka, {name: len(partitions) for name, partitions in there.items()})
     return {
@@ -126,6 +130,7 @@ async def topic_id(kafka: KafkaConnection, topic: str) -> str:
             ANSWER_TIMEOUT_S, "tell a topic's id", client.send(client.get_random_node(), TopicIdRequest(topic))
         )
     for code, name, raw_id, *_ in answer.topics:
+        _refuse_unless_allowed(code, f"describe {topic}")
         if name == topic and code == 0:
             return str(uuid.UUID(bytes=raw_id))
     raise KafkaError(f"there is no topic {topic}; create it with `gapless topics create`")
@@ -164,6 +169,13 @@ async def _log_starts(kafka: KafkaConnection, topics: dict[str, int]) -> dict[st
     finally:
         await asyncio.wait([asyncio.ensure_future(consumer.stop())], timeout=3.0)
     return {topic: {tp.partition: o for tp, o in starts.items() if tp.topic == topic} for topic in topics}
+
+
+def _refuse_unless_allowed(code: int, what: str) -> None:
+    """Raises KafkaRefused where the answer of an admin request is that we lack the right."""
+    error = kafka_errors.for_code(code)
+    if issubclass(error, NOT_ALLOWED):
+        raise KafkaRefused(not_allowed(what, error()))
 
 
 @asynccontextmanager

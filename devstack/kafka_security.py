@@ -1,0 +1,90 @@
+"""The embedded Kafka with TLS, SASL and ACLs: nothing is allowed to anybody but what an ACL allows.
+
+Each broker has two listeners for clients: SASL_SSL for users with a password, and SSL, where a certificate says who
+the client is; the brokers and their controllers speak to each other over the latter. Pure text, like kafka_config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from devstack.certificates import Certificate
+
+BROKER: Final = "broker"
+"""The common name of the brokers' certificate."""
+KEY_STORE: Final = "key-store.pem"
+CLIENT_KEY_STORE: Final = "client-key-store.pem"
+TRUST_STORE: Final = "trust-store.pem"
+SCRAM_MECHANISMS: Final = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSecurity:
+    """Who may enter, and with what."""
+
+    certificate: Certificate
+    """Of the brokers: for server and client, with the common name BROKER."""
+    for_clients: Certificate | None = None
+    """Shown to clients with a password instead of `certificate`."""
+    users: Mapping[str, str] = field(repr=False)
+    """User → password, of SCRAM and PLAIN. They are made when a broker's folder is formatted, and not later."""
+    super_users: tuple[str, ...] = ()
+    """Those whom no ACL limits, besides the brokers."""
+    believes_unsigned_tokens: bool = False
+    """OAUTHBEARER with tokens that nobody signed; only for tests: whoever writes one is whom it names."""
+
+    @property
+    def ca(self) -> Path:
+        """What clients are to believe."""
+        return self.certificate.ca
+
+    def key_stores(self) -> dict[str, str]:
+        """File name → content, of what `properties` names."""
+        return {KEY_STORE: self.certificate.in_one(), CLIENT_KEY_STORE: (self.for_clients or self.certificate).in_one()}
+
+    def properties(self) -> dict[str, str]:
+        """What server.properties needs for it, besides listeners."""
+        mechanisms = ["PLAIN", *SCRAM_MECHANISMS]
+        modules = {
+            "plain": "org.apache.kafka.common.security.plain.PlainLoginModule required "
+            + " ".join(f'user_{name}="{password}"' for name, password in self.users.items()),
+            **{
+                mechanism.lower(): "org.apache.kafka.common.security.scram.ScramLoginModule required"
+                for mechanism in SCRAM_MECHANISMS
+            },
+        }
+        if self.believes_unsigned_tokens:
+            mechanisms.append("OAUTHBEARER")
+            modules["oauthbearer"] = (
+                "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required"
+                ' unsecuredLoginStringClaim_sub="nobody"'
+            )
+        return {
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": KEY_STORE,
+            "listener.name.sasl_ssl.ssl.keystore.type": "PEM",
+            "listener.name.sasl_ssl.ssl.keystore.location": CLIENT_KEY_STORE,
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": TRUST_STORE,
+            "listener.name.ssl.ssl.client.auth": "required",
+            "listener.name.controller.ssl.client.auth": "required",
+            # CN=broker,OU=... becomes User:broker.
+            "ssl.principal.mapping.rules": "RULE:^CN=([^,]+).*$/$1/",
+            "sasl.enabled.mechanisms": ",".join(mechanisms),
+            **{f"listener.name.sasl_ssl.{name}.sasl.jaas.config": f"{text};" for name, text in modules.items()},
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "allow.everyone.if.no.acl.found": "false",
+            "super.users": ";".join(f"User:{name}" for name in (BROKER, *self.super_users)),
+        }
+
+    def format_arguments(self) -> list[str]:
+        """Arguments of the storage tool that make the users."""
+        return [
+            text
+            for name, password in self.users.items()
+            for mechanism in SCRAM_MECHANISMS
+            for text in ("--add-scram", f"{mechanism}=[name={name},password={password}]")
+        ]
