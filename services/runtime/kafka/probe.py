@@ -109,7 +109,7 @@ class KafkaProbe:
             async with asyncio.timeout(WHY_TIMEOUT_S):
                 refusal = await why_refused(self._kafka)
                 if refusal is not None and refusal.certain:
-                    return f"{refusal.clause}."
+                    return refusal.sentence
         return f"Kafka cannot be reached at {self._kafka.bootstrap_servers} ({_short(error)})."
 
     async def _unreachable(

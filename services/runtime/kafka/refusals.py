@@ -34,6 +34,10 @@ class Refusal(NamedTuple):
     certain: bool
     """False where a broker that is starting or stopping could look the same."""
 
+    @property
+    def sentence(self) -> str:
+        return f"{self.clause[:1].upper()}{self.clause[1:]}."
+
 
 async def opened(kafka: KafkaConnection, timeout_s: float, what: str, work: Coroutine[Any, Any, T]) -> T:
     """Like `within`, for work that opens connections: raises KafkaRefused where waiting would not help."""
