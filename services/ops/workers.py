@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -39,6 +40,7 @@ async def run_ingest_workers(settings: IngestProcessSettings, supervisor: Superv
     workers: dict[asyncio.Task[int], int] = {}
     processes: list[Process] = []
     stop = asyncio.create_task(supervisor.stop_requested())
+    supervisor.on_hangup(lambda: _pass_on(signal.SIGHUP, processes))
     try:
         with _held_port(settings.http.host, settings.http.port) as port:
             for number, environment in enumerate(worker_environments(settings, port)):
@@ -98,6 +100,13 @@ def _held_port(host: str, port: int) -> Iterator[int]:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind((host, port))
         yield held.getsockname()[1]
+
+
+def _pass_on(number: signal.Signals, processes: list[Process]) -> None:
+    """Each worker shows a certificate of its own."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
 
 
 async def _stop(processes: list[Process]) -> None:

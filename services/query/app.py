@@ -79,6 +79,7 @@ async def run(settings: QueryProcessSettings, supervisor: Supervisor) -> None:
         host=settings.http.host,
         port=settings.http.port,
         reuse_port=settings.http.reuse_port,
+        tls=settings.http.tls,
     )
     try:
         await service.start()

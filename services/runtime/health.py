@@ -134,7 +134,7 @@ class OpsServer:
     def __init__(self, settings: HttpSettings, readiness: Readiness, *, service: str) -> None:
         app = FastAPI(openapi_url=None)
         app.include_router(health_router(readiness, service=service))
-        self._server = HttpServer(app, host=settings.host, port=settings.ops_port)
+        self._server = HttpServer(app, host=settings.host, port=settings.ops_port, tls=settings.tls)
 
     @property
     def port(self) -> int:

@@ -31,6 +31,7 @@ import uvloop
 from services.runtime.crashpoints import arm_from_environment
 from services.runtime.logs import configure_logging
 from services.runtime.settings import LogSettings, SettingsError
+from services.runtime.tls import reload_server_certificates
 
 CANCEL_GRACE_S: Final = 2.0
 
@@ -64,6 +65,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reason: str | None = None
         self._failure: BaseException | None = None
+        self._hangup_reactions: list[Callable[[], None]] = []
 
     @property
     def stopping(self) -> bool:
@@ -86,6 +88,17 @@ class Supervisor:
             self._on_stop()
             _log.info("stopping", reason=reason)
         self._stop.set()
+
+    def on_hangup(self, reaction: Callable[[], None]) -> None:
+        """Call reaction at SIGHUP, in place of the certificates' reload."""
+        self._hangup_reactions.append(reaction)
+
+    def hang_up(self) -> None:
+        """SIGHUP: read again what can be replaced while we run; where there is nothing of the kind, stop."""
+        for reaction in self._hangup_reactions:
+            reaction()
+        if not self._hangup_reactions and not reload_server_certificates():
+            self.request_stop("SIGHUP")
 
     def start(self, name: str, work: Coroutine[Any, Any, Any], *, may_end: bool = False) -> asyncio.Task[Any]:
         """Run work as a supervised task.
@@ -153,6 +166,7 @@ async def _run(serve: Serve, shutdown_timeout_s: float, watchdog: threading.Time
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, supervisor, number)
+    loop.add_signal_handler(signal.SIGHUP, supervisor.hang_up)
     _log.info("started", pid=os.getpid())
     serving = asyncio.ensure_future(serve(supervisor))
     stop = asyncio.create_task(supervisor.stop_requested())

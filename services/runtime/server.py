@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Generator
+import ssl
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 import uvicorn
+
+from services.runtime.tls import TlsFiles, server_certificate
 
 START_TIMEOUT_S: Final = 30.0
 
@@ -49,17 +52,21 @@ class HttpServer:
         port: int,
         reuse_port: bool = False,
         graceful_stop_s: float = 5.0,
+        tls: TlsFiles | None = None,
     ) -> None:
-        """:param graceful_stop_s: how long running requests (and live streams) may go on after stop()."""
+        """:param tls: the certificate to show; plain HTTP without it. Raises BadTlsFile.
+        :param graceful_stop_s: how long running requests (and live streams) may go on after stop()."""
         self._host = host
         self._wanted_port = port
         self._reuse_port = reuse_port
         self._socket: socket.socket | None = None
         self._port: int | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._certificate = None if tls is None else server_certificate(tls)
         self._server = _Server(
             uvicorn.Config(
                 app,
+                ssl_context_factory=self._ssl_context if tls is not None else None,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -77,9 +84,9 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        """`http://host:port`; known after start()."""
+        """`http://host:port`, or https; known after start()."""
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self.port}"
+        return f"{'http' if self._certificate is None else 'https'}://{host}:{self.port}"
 
     async def start(self) -> None:
         """Bind, run the application's start-up, and answer requests from here on.
@@ -125,6 +132,10 @@ class HttpServer:
                 await asyncio.wait({self._serving}, timeout=1.0)
         if self._socket is not None:
             self._socket.close()
+
+    def _ssl_context(self, _config: uvicorn.Config, _default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        assert self._certificate is not None, "asked for only with a certificate"
+        return self._certificate.context
 
     async def _serve(self, sockets: list[socket.socket]) -> None:
         try:

@@ -38,7 +38,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from pydantic_settings import SettingsError as UndecodableSetting
 
 from services.runtime.kafka.connection import KafkaConnection, Sasl
-from services.runtime.tls import BadTlsFile, TlsFiles, client_context
+from services.runtime.tls import BadTlsFile, ServerCertificate, TlsFiles, client_context
 
 
 class SettingsError(Exception):
@@ -320,10 +320,37 @@ class HttpSettings(Settings):
     """Origins whose browsers may call us, as `https://a.example,https://b.example`, or `*`."""
     ops_port: Port = Field(default=0, validation_alias="GAPLESS_OPS_PORT")
     """Port of /healthz, /readyz and /metrics in a service without an API of its own."""
+    tls_cert_file: Path | None = None
+    """The certificate that all our ports show, with its chain, in PEM; plain HTTP if not set. Read again at SIGHUP."""
+    tls_key_file: Path | None = None
+    """Its private key; not set, it stands in the certificate's file."""
+    tls_key_password: SecretStr | None = None
     body_limit_bytes: int = Field(default=512 * 1024, ge=1)
     """Longest request body, unless a route has a limit of its own."""
     max_concurrent_requests: int | None = Field(default=None, ge=1)
     """Requests (and live streams) answered at once; more get 503. No limit if not set."""
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """What servers show; None: plain HTTP."""
+        if self.tls_cert_file is None:
+            return None
+        return TlsFiles(cert=self.tls_cert_file, key=self.tls_key_file, key_password=_revealed(self.tls_key_password))
+
+    @model_validator(mode="after")
+    def _certificate_can_be_shown(self) -> HttpSettings:
+        if self.tls is None:
+            for name in ("tls_key_file", "tls_key_password"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{variable_name(type(self), name)} is set without GAPLESS_HTTP_TLS_CERT_FILE: set both or none"
+                    )
+            return self
+        try:
+            ServerCertificate(self.tls)
+        except BadTlsFile as error:
+            raise ValueError(f"the files of GAPLESS_HTTP_TLS_* cannot be used: {error}") from None
+        return self
 
     @field_validator("cors_origins")
     @classmethod

@@ -1,7 +1,8 @@
-"""Certificates: contexts for the client's side of TLS that follow the files they were made from.
+"""Certificates: contexts for both sides of TLS, and how a certificate is replaced while a process runs.
 
-A certificate is replaced while a process runs (cert-manager, Vault, a cron job). Clients of Kafka live as long as the
-process and open connections of their own accord, so the context looks at its files at each handshake.
+Clients of Kafka live as long as the process and open connections of their own accord, so their context looks at its
+files at each handshake. What we show to others ourselves is read again when the process gets SIGHUP (`lifecycle`): then
+whoever replaces the files says when they are whole.
 """
 
 from __future__ import annotations
@@ -49,10 +50,9 @@ def load_cert_chain(context: ssl.SSLContext, files: TlsFiles) -> None:
         key = files.key or files.cert
         if error.reason == "KEY_VALUES_MISMATCH":
             raise BadTlsFile(f"the key in {key} is not the one of the certificate in {files.cert}") from error
-        if error.reason in ("BAD_DECRYPT", "BAD_PASSWORD_READ"):
-            raise BadTlsFile(f"the key in {key} is encrypted with another password, or with one that is missing") from (
-                error
-            )
+        if b"ENCRYPTED" in key.read_bytes():  # OpenSSL does not tell a wrong password from a damaged file
+            password = "its password is not set" if files.key_password is None else "its password is another"
+            raise BadTlsFile(f"the key in {key} is encrypted, and {password}") from error
         raise BadTlsFile(f"{files.cert} and {key} do not hold a certificate and its key in PEM") from error
     except ValueError as error:  # a password longer than OpenSSL takes
         raise BadTlsFile(f"the password of the key is refused: {error}") from error
@@ -111,6 +111,58 @@ class _FollowingContext(ssl.SSLContext):
         except OSError:
             return ()
         return tuple((status.st_mtime_ns, status.st_ino) for status in found)
+
+
+class ServerCertificate:
+    """What a server shows: the certificate and key that its files held at the last load."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        """Raises BadTlsFile."""
+        self._files = files
+        self._current = self._loaded()
+        self.context = self._loaded()
+        """For the listening socket, for as long as it listens."""
+        self.context.sni_callback = self._use_current
+
+    def reload(self) -> None:
+        """Use what the files hold now, from the next handshake on. Raises BadTlsFile, and then nothing changes."""
+        self._current = self._loaded()
+
+    def _loaded(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        load_cert_chain(context, self._files)
+        return context
+
+    def _use_current(self, handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """Called within each handshake, whether the client names a host or not."""
+        handshake.context = self._current
+
+
+_shown: dict[TlsFiles, ServerCertificate] = {}
+"""Of this process: its servers share one for the same files."""
+
+
+def server_certificate(files: TlsFiles) -> ServerCertificate:
+    """The certificate of these files that this process shows. Raises BadTlsFile."""
+    if files not in _shown:
+        _shown[files] = ServerCertificate(files)
+    return _shown[files]
+
+
+def reload_server_certificates() -> bool:
+    """Read what the servers of this process show again; False if they show none.
+
+    What cannot be loaded is logged, and the certificate before it is shown on.
+    """
+    for files, certificate in _shown.items():
+        try:
+            certificate.reload()
+        except BadTlsFile as error:
+            log.warning("tls.certificate_not_reloaded", reason=str(error))
+        else:
+            log.info("tls.certificate_reloaded", file=str(files.cert))
+    return bool(_shown)
 
 
 def _refuse_unreadable(*paths: Path) -> None:

@@ -76,7 +76,7 @@ async def serve(supervisor):
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_the_service_clean_up(spawn: Spawn, number: signal.Signals) -> None:
     process = spawn(GRACEFUL)
     wait_for(process, "up")
