@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -24,16 +25,25 @@ from services.ops import (
 )
 from services.ops.development_secret import token_secret
 from services.ops.errors import Exit
-from services.ops.terminal import JsonOption, fail, print_json, told
+from services.ops.terminal import ERR, JsonOption, as_a_program, fail, print_json, print_plain, told
+from services.ops.variables import unknown_variables
 from services.runtime.logs import configure_logging
 from services.runtime.metrics import package_version
 from services.runtime.settings import AuthSettings, LogSettings, load_settings
+
+
+class Scope(StrEnum):
+    """The scopes that the services know."""
+
+    PRODUCER = "producer"
+    IMPORT = "import"
+
 
 app = typer.Typer(
     name="gapless",
     help=(__doc__ or "").splitlines()[0],
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,  # they may hold messages and passwords
+    pretty_exceptions_enable=False,  # `main` prints its own: locals and messages of errors hold texts and passwords
     rich_markup_mode=None,
 )
 app.add_typer(log_commands.app, name="log")
@@ -43,18 +53,19 @@ app.command("lag")(lag_command.lag)
 app.command("bench", context_settings=bench_command.PASS_ALL_ON)(bench_command.bench)
 app.command("up")(stack_commands.up)
 app.command("down")(stack_commands.down)
-for _service in ("ingest", "sequencer", "projector", "query", "api"):
+for _service in service_commands.SERVICES:
     app.command(_service)(getattr(service_commands, _service))
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(package_version())
+        print_plain(package_version())
         raise typer.Exit
 
 
 @app.callback()
 def gapless(
+    context: typer.Context,
     _version: Annotated[
         bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
     ] = False,
@@ -65,6 +76,9 @@ def gapless(
         chosen = "GAPLESS_LOG_LEVEL" in os.environ
         settings = load_settings(LogSettings) if chosen else LogSettings.model_validate({"level": "warning"})
         configure_logging(settings, service="gapless")
+    if context.invoked_subcommand not in service_commands.SERVICES:  # those write it to their logs
+        for unknown in unknown_variables():
+            ERR.say(f"{unknown}", style="yellow")
     if not chosen:
         for library in ("aiokafka", "psycopg.pool"):  # what they report the command itself says in one sentence
             logging.getLogger(library).setLevel(logging.CRITICAL)
@@ -89,7 +103,7 @@ def demo(
 @app.command("token")
 def token(
     user: Annotated[str, typer.Option(help="The user: a UUID, or a name that becomes one (GET /v1/me says which).")],
-    scope: Annotated[list[str] | None, typer.Option(help="producer or import; may be given twice.")] = None,
+    scope: Annotated[list[Scope] | None, typer.Option(help="What it may do besides; may be given twice.")] = None,
     ttl_s: Annotated[float, typer.Option(min=1, help="Valid for so many seconds.")] = 24 * 3600,
     data_dir: Annotated[Path, typer.Option(metavar="D", help="Of the stack that is to believe it.")] = Path(".gapless"),
     as_json: JsonOption = False,
@@ -108,7 +122,7 @@ def token(
     minted = mint_token(
         auth.secret.get_secret_value(),
         user,
-        scopes=scope or (),
+        scopes=[each.value for each in scope or ()],
         ttl_s=ttl_s,
         user_claim=auth.user_claim,
         issuer=auth.issuer,
@@ -117,7 +131,7 @@ def token(
     if as_json:
         print_json({"token": minted})
     else:
-        typer.echo(minted)
+        print_plain(minted)
 
 
 def _auth_settings(data_dir: Path) -> AuthSettings:
@@ -132,4 +146,5 @@ def _auth_settings(data_dir: Path) -> AuthSettings:
 
 def main() -> None:
     """The entry point."""
-    app()
+    with as_a_program():
+        app()

@@ -64,7 +64,7 @@ def demo(
 async def _demo(folder: Path) -> None:
     began = time.monotonic()
     _chapter("The stack: Kafka, Postgres, two sequencers, a projector, the API, each a process of its own")
-    async with _stack(folder) as stack, httpx.AsyncClient(base_url=stack.api_url, timeout=35.0) as http:
+    async with _stack(folder) as stack, _client(stack.api_url) as http:
         _say(f"ready after {time.monotonic() - began:.1f} s at {stack.api_url}")
         story = _Story(stack, http)
         await story.conversation()
@@ -73,6 +73,11 @@ async def _demo(folder: Path) -> None:
         await story.reading()
         await story.replay()
     _say(f"\n[bold green]Everything held.[/] {time.monotonic() - began:.0f} s in all; the stack is stopped.")
+
+
+def _client(api_url: str) -> httpx.AsyncClient:
+    # Our own processes on this machine: a proxy of the environment does not reach them.
+    return httpx.AsyncClient(base_url=api_url, timeout=35.0, trust_env=False)
 
 
 @asynccontextmanager

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from schemas import ids
@@ -88,12 +87,8 @@ def _show(report: LogReport) -> None:
     if report.sound:
         OUT.print("[green]The log is sound:[/] every rule holds in every partition.")
         return
-    faults = Table(title="faults", title_style="red")
-    for column in ("partition", "offset", "rule", "detail"):
-        faults.add_column(column)
     for f in report.faults:
-        faults.add_row(str(f.partition), str(f.offset), f.rule, escape(f.detail))
-    OUT.print(faults)
+        OUT.say((f"partition {f.partition}, offset {f.offset}", "red"), f"  {f.rule}: {f.detail}")
     OUT.print(f"[red]{report.fault_count} faults[/]{_unnamed(report.fault_count, len(report.faults))}.")
 
 
@@ -155,7 +150,7 @@ async def _tail(
         if as_json:
             print_json(_tailed_json(tailed))
         else:
-            OUT.print(_line(tailed), highlight=False)
+            OUT.say(_line(tailed), style=_style(tailed))
 
 
 def _tailed_json(tailed: Tailed) -> dict[str, Any]:
@@ -186,19 +181,23 @@ def _tailed_json(tailed: Tailed) -> dict[str, Any]:
 def _line(tailed: Tailed) -> str:
     place = f"{tailed.partition}:{tailed.offset}"
     if tailed.outcome is None or tailed.stamp is None:
-        return f"[red]{place:>10}  {escape(tailed.trouble or '')}[/]"
+        return f"{place:>10}  {tailed.trouble or ''}"
     outcome, stamp = tailed.outcome, tailed.stamp
     at = datetime.fromtimestamp(outcome.at_ms / 1000, UTC).isoformat(timespec="milliseconds")[11:23]
     figures = " ".join(
         f"{name} {value}" for name, value in (("seq", outcome.seq), ("position", outcome.position)) if value is not None
     )
     body = outcome.body.decode("utf-8", "replace")
-    if len(body) > SHOWN_BODY_CHARACTERS:
+    if OUT.is_terminal and len(body) > SHOWN_BODY_CHARACTERS:
         body = body[: SHOWN_BODY_CHARACTERS - 1] + "…"
-    style = {"void": "dim", "corrupt": "red", "opens": "cyan"}.get(tailed.verdict or "", "")
     mark = f" {tailed.verdict}" if tailed.verdict in ("void", "corrupt") else ""
-    line = (
+    return (
         f"{place:>10}  {at}  {stamp.term}/{stamp.index:<8} {outcome.type:<22} "
-        f"{outcome.chat_id or '-':<36}  {figures:<22} {escape(body)}{mark}"
+        f"{outcome.chat_id or '-':<36}  {figures:<22} {body}{mark}"
     )
-    return f"[{style}]{line}[/]" if style else line
+
+
+def _style(tailed: Tailed) -> str:
+    if tailed.outcome is None or tailed.stamp is None:
+        return "red"
+    return {"void": "dim", "corrupt": "red", "opens": "cyan"}.get(tailed.verdict or "", "")

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 from rich.table import Table
 
@@ -144,7 +143,7 @@ def list_command(as_json: JsonOption = False, _stack: StackOption = None) -> Non
         return
     table = Table(title="projections")
     for column in ("version", "state", "row mapping", "serving since"):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column)
     for projection in there:
         since = f"{projection.serving_since:%Y-%m-%d %H:%M:%S}" if projection.serving_since is not None else ""
         table.add_row(f"v{projection.version}", projection.state.value, str(projection.mapping_version), since)
@@ -209,36 +208,34 @@ def _projection_json(projection: Projection) -> dict[str, Any]:
 def _show(report: Report) -> None:
     offsets = sum(p.next_offset for p in report.positions.values())
     table = Table(title=f"projection {report.version} at {offsets:,} offsets of {len(report.positions)} partitions")
-    table.add_column("table", no_wrap=True)
+    table.add_column("table")
     for side in ("log", "held"):
-        table.add_column(f"rows, {side}", justify="right", no_wrap=True)
+        table.add_column(f"rows, {side}", justify="right")
     for side in ("log", "held"):
-        table.add_column(f"digest, {side}", no_wrap=True)
+        table.add_column(f"digest, {side}")
     for name, said in report.log.items():
         held = report.held[name]
         style = "" if (said.rows, said.digest) == (held.rows, held.digest) else "red"
         table.add_row(name, f"{said.rows:,}", f"{held.rows:,}", said.hex[:12], held.hex[:12], style=style)
     OUT.print(table)
     for fault in report.faults:
-        OUT.print(fault, style="red", markup=False)
+        OUT.say(fault, style="red")
     if report.equal:
         OUT.print(f"[green]Projection {report.version} is what the log says[/], in every row and column.")
         return
-    differences = Table(title="differences", title_style="red")
-    for column in ("table", "row", "column", "the log says", "the table holds"):
-        differences.add_column(column, overflow="fold")
     for difference in report.differences:
         row = ", ".join(f"{name} {value}" for name, value in difference.key)
-        values = (_shown(difference.log), _shown(difference.held))
-        differences.add_row(difference.table, row, difference.column or difference.kind.value, *map(escape, values))
-    OUT.print(differences)
+        column = f" {difference.column}" if difference.column is not None else ""
+        says = f": the log says {_shown(difference.log)}, the table holds {_shown(difference.held)}"
+        OUT.say((f"{difference.table}{column}", "red"), f" [{row}]", says)
     unnamed = report.difference_count - len(report.differences)
     more = f", {unnamed} of them not shown (--limit)" if unnamed else ""
     OUT.print(f"[red]{report.difference_count} differences[/]{more}.")
 
 
 def _shown(value: object) -> str:
-    return "NULL" if value is None else str(value)
+    """Texts in quotes, so that one which looks like a sentence of ours is none."""
+    return "NULL" if value is None else repr(value) if isinstance(value, str) else str(value)
 
 
 @contextmanager

@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
+import structlog
 import typer
 
 from services.ops.terminal import told
+from services.ops.variables import unknown_variables
 from services.runtime.settings import LogSettings, Settings, load_settings
 
 if TYPE_CHECKING:
     from services.runtime.lifecycle import Supervisor
 
 SHUTDOWN_TIMEOUT_S = 10.0
+SERVICES = ("ingest", "sequencer", "projector", "query", "api")
 S = TypeVar("S", bound=Settings)
+log = structlog.get_logger(__name__)
 
 
 def ingest(worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False) -> None:
@@ -82,8 +86,14 @@ def _serve(
 
     with told():
         settings = load_settings(settings_type)
+
+    def serve(supervisor: Supervisor) -> Awaitable[None]:
+        for unknown in unknown_variables():  # logging is set up by now
+            log.warning("unknown_variable", variable=unknown.name, meant=unknown.meant)
+        return run(settings, supervisor)
+
     code = run_service(
-        lambda supervisor: run(settings, supervisor),
+        serve,
         service=service,
         logs=logs(settings),
         shutdown_timeout_s=SHUTDOWN_TIMEOUT_S,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -31,13 +33,38 @@ def use_stack(data_dir: Path | None) -> Path | None:
         return None
     folder = data_dir if data_dir is not None else DEFAULT_FOLDER
     try:
-        document = json.loads((folder / STACK_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        document = _running(folder)
+    except (OSError, ValueError, KeyError) as error:
         if data_dir is not None:
-            raise typer.BadParameter(f"no stack runs on {data_dir}: start it with `gapless up`") from None
+            why = f" ({error.strerror})" if isinstance(error, OSError) and error.errno != errno.ENOENT else ""
+            raise typer.BadParameter(
+                f"no stack runs on {data_dir}{why}: start one with `gapless up --data-dir {data_dir}`"
+            ) from None
         return None
-    os.environ.update({variable: str(document[key]) for variable, key in _VARIABLES.items()})
+    os.environ.update(document)
     return data_dir
+
+
+def where_to_look() -> str:
+    """Ends the sentence that a server cannot be reached: what names the servers, where nothing did."""
+    if any(name in os.environ for name in _ADDRESSES):
+        return ""
+    return (
+        f"; no stack runs on {DEFAULT_FOLDER} here and no address is set: name a stack's folder with --data-dir, or set"
+        f" {' and '.join(_ADDRESSES)}"
+    )
+
+
+def _running(folder: Path) -> dict[str, str]:
+    """The variables of the stack that runs on the folder. Raises OSError, ValueError or KeyError where none does."""
+    document = json.loads((folder / STACK_FILE).read_text(encoding="utf-8"))
+    with (folder / "lock").open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return {variable: str(document[key]) for variable, key in _VARIABLES.items()}
+    # Its supervisor was killed, and could not take the file away.
+    raise FileNotFoundError(errno.ENOENT, "the stack has ended", str(folder))
 
 
 StackOption = Annotated[

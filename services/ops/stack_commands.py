@@ -76,7 +76,7 @@ def down(
         print_json({"stopped": stopped})
     else:
         said = f"Stopped; the data is kept in {data_dir}." if stopped else f"Nothing runs on {data_dir}."
-        OUT.print(said, markup=False, highlight=False)  # a folder's name is no markup
+        OUT.say(said)
 
 
 async def _run_until_stopped(plan: StackPlan, *, as_json: bool) -> None:
@@ -108,16 +108,15 @@ async def _run_until_stopped(plan: StackPlan, *, as_json: bool) -> None:
 
 
 def _show_step(step: str) -> None:
-    ERR.print(f"[dim]gapless:[/] {step}", highlight=False)
+    ERR.say(("gapless: ", "dim"), step)
 
 
 def _announce(stack: EmbeddedStack) -> None:
     folder = stack.plan.data_dir
     where = "" if folder == Path(".gapless") else f" --data-dir {shlex.quote(str(folder))}"
     OUT.print(f"\n[bold green]Gapless is ready[/] at [bold]{stack.api_url}[/] (docs: {stack.api_url}/docs)")
-    files = f"processes and addresses: {folder / 'stack.json'}, logs: {folder / 'logs'}, stop: Ctrl-C\n"
-    OUT.print(files, markup=False, highlight=False)
-    OUT.print("A first chat:")
+    OUT.say(f"processes and addresses: {folder / 'stack.json'}, logs: {folder / 'logs'}, stop: Ctrl-C")
+    OUT.print("\nA first chat:")
     # The same command as in README.md, so that who does both gets one chat and no conflict.
     OUT.print(
         f"  TOKEN=$({_this_command()} token --user anna{where})\n"

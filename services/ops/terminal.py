@@ -1,31 +1,117 @@
 """What every command shares: where it prints, how it shows progress, and how an error becomes one sentence and a code.
 
 Answers go to standard output, everything else to standard error, so that `--json` can be piped.
+
+Whatever is printed here may hold text of users, so it passes through `plain_text`, and a reader that goes away
+(`| head`) or a terminal that cannot show a character is no error.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import psycopg
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.text import Text
 
 from schemas.errors import SchemaError
 from services.ops.errors import Exit, OpsError
+from services.ops.stack_address import where_to_look
 from services.runtime.kafka.errors import KafkaError, KafkaRefused, KafkaUnavailable, OffsetMissing, TopicsWrong
+from services.runtime.plain_text import json_safe, visible, visible_lines
 from services.runtime.settings import SettingsError
+from services.runtime.tracebacks import format_error
 
 T = TypeVar("T")
-OUT: Final = Console(soft_wrap=True)
-ERR: Final = Console(stderr=True, soft_wrap=True)
+WIDE: Final = 100_000
+"""Columns of a file or pipe: a table is as wide as what it holds, and nothing is cut."""
+READER_GONE: Final = 141
+"""The exit code of a program that SIGPIPE ends, as shells know it."""
+Part = str | tuple[str, str]
+"""A text, or a text and its style."""
+
+
+class Terminal(Console):
+    """A Rich console for text that is not ours: none of it is markup, and none of it controls the terminal."""
+
+    def say(self, *parts: Part, style: str = "") -> None:
+        """Prints one line, however long and whatever is in it."""
+        self.print(Text.assemble(*map(_styled, parts), style=style), highlight=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The net below those who print: what still controls the terminal here came from a text, not from Rich."""
+        for segment in super().render(renderable, options):
+            if segment.control is not None or segment.text.isprintable() or segment.text == "\n":
+                yield segment
+            else:
+                yield Segment(visible_lines(segment.text), segment.style)
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        size = super().size
+        return size if self.is_terminal else ConsoleDimensions(WIDE, size.height)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
+
+    def on_broken_pipe(self) -> None:
+        """Rich calls this when the reader is gone."""
+        self.quiet = True
+        reader_gone()
+
+
+OUT: Final = Terminal(soft_wrap=True, emoji=False)
+ERR: Final = Terminal(stderr=True, soft_wrap=True, emoji=False)
+
+
+def _styled(part: Part) -> tuple[str, str]:
+    text, style = (part, "") if isinstance(part, str) else part
+    return visible(text), style
+
+
+def cell(text: str, style: str = "") -> Text:
+    """A cell of a table, of a text that is not ours."""
+    return Text(visible(text), style=style)
+
+
+def reader_gone() -> NoReturn:
+    """Ends quietly: whoever read our output has seen enough."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())  # or the interpreter complains when it flushes at its end
+        except (OSError, ValueError):
+            continue
+    raise SystemExit(READER_GONE)
+
+
+@contextmanager
+def as_a_program() -> Iterator[None]:
+    """What the whole process needs: streams that take every character, and an end that is no traceback of Python's."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    except BrokenPipeError:
+        reader_gone()
+    except Exception as error:  # noqa: BLE001 - the last frame: a bug ends here, with its traceback
+        ERR.print(Text(visible_lines(format_error(error))), highlight=False)
+        raise SystemExit(Exit.FAULT) from None
+
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")]
 OnProgress = Callable[[int], None]
@@ -48,16 +134,20 @@ def told() -> Iterator[None]:
         fail(str(error), Exit.USAGE)
     except TopicsWrong as error:
         for fault in error.faults:
-            ERR.print(fault, style="red", markup=False, highlight=False)
+            ERR.say(fault, style="red")
         raise typer.Exit(Exit.FAULT) from None
     except KafkaRefused as error:
         fail(f"{_capitalised(str(error))}.", Exit.USAGE)
     except (KafkaUnavailable, OffsetMissing) as error:
-        fail(f"Kafka cannot be read: {error}.", Exit.AWAY)
+        fail(f"Kafka cannot be read: {error}{where_to_look()}.", Exit.AWAY)
     except (psycopg.OperationalError, TimeoutError) as error:
-        fail(f"Postgres cannot be read: {_first_line(error)}.", Exit.AWAY)
+        fail(f"Postgres cannot be read: {_first_line(error)}{where_to_look()}.", Exit.AWAY)
     except (KafkaError, SchemaError, psycopg.Error) as error:
         fail(_first_line(error), Exit.FAULT)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f"{error.filename} cannot be used ({error.strerror}): choose another folder or file.", Exit.USAGE)
 
 
 def _capitalised(clause: str) -> str:
@@ -66,14 +156,23 @@ def _capitalised(clause: str) -> str:
 
 def fail(sentence: str, code: Exit) -> NoReturn:
     """Ends the command with one sentence on standard error."""
-    ERR.print(sentence, style="red", markup=False, highlight=False)
+    ERR.print(Text(visible_lines(sentence), style="red"), highlight=False)
     raise typer.Exit(code)
 
 
 def print_json(document: object) -> None:
     """One JSON document on one line."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print_plain(json_safe(json.dumps(document, ensure_ascii=not unicode)))
+
+
+def print_plain(line: str) -> None:
+    """One line as it is, for programs."""
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        reader_gone()
 
 
 class _Rate(ProgressColumn):

@@ -22,6 +22,7 @@ import structlog
 
 from services.ingest.settings import IngestProcessSettings
 from services.runtime.lifecycle import ExitCode, Supervisor
+from services.runtime.server import cannot_listen
 from services.runtime.settings import SettingsError
 
 WORKER_FLAG: Final = "--worker"
@@ -93,12 +94,16 @@ async def stop_at_end_of_input(supervisor: Supervisor) -> None:
 @contextlib.contextmanager
 def _held_port(host: str, port: int) -> Iterator[int]:
     """A port that stays ours while workers come and go: bound, and not listened on, so that the kernel sends nothing
-    here. 0 becomes a free one."""
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    with socket.socket(family, socket.SOCK_STREAM) as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind((host, port))
+    here. 0 becomes a free one. Raises CannotListen."""
+    with contextlib.ExitStack() as stack:
+        try:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            held = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            held.bind((host, port))
+        except OSError as error:
+            raise cannot_listen(host, port, error, "GAPLESS_HTTP_PORT") from None
         yield held.getsockname()[1]
 
 

@@ -134,7 +134,9 @@ class OpsServer:
     def __init__(self, settings: HttpSettings, readiness: Readiness, *, service: str) -> None:
         app = FastAPI(openapi_url=None)
         app.include_router(health_router(readiness, service=service))
-        self._server = HttpServer(app, host=settings.host, port=settings.ops_port, tls=settings.tls)
+        self._server = HttpServer(
+            app, host=settings.host, port=settings.ops_port, tls=settings.tls, port_variable="GAPLESS_OPS_PORT"
+        )
 
     @property
     def port(self) -> int:
@@ -149,7 +151,7 @@ class OpsServer:
     async def start(self) -> None:
         """Listen.
 
-        :raises OSError: the port is taken.
+        :raises CannotListen: the port is taken.
         """
         await self._server.start()
         _log.info("ops_server_listening", url=self.url)

@@ -17,6 +17,7 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from services.runtime.plain_text import visible, visible_lines
 from services.runtime.settings import LogSettings
 from services.runtime.tracebacks import format_error
 
@@ -42,6 +43,8 @@ def configure_logging(settings: LogSettings, *, service: str, stream: TextIO | N
     as_json = settings.format == "json" or (settings.format == "auto" and not out.isatty())
     shared = _shared_processors(service)
     renderer = _renderer(as_json=as_json, colors=out.isatty())
+    if not as_json:  # JSON escapes by itself
+        shared.append(_visible)
 
     structlog.configure(
         processors=[*shared, renderer],
@@ -119,6 +122,14 @@ def _render_exception(_logger: WrappedLogger, _method: str, event: EventDict) ->
 
 def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return _redacted_mapping(event)
+
+
+def _visible(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escapes what controls a terminal; of what is no text the renderer shows `repr`, which does so itself."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = visible_lines(value) if key == "exception" else visible(value)
+    return event
 
 
 def _redacted_mapping(values: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import uvicorn
 
+from services.runtime.settings import SettingsError
 from services.runtime.tls import TlsFiles, server_certificate
 
 START_TIMEOUT_S: Final = 30.0
@@ -23,6 +24,10 @@ START_TIMEOUT_S: Final = 30.0
 
 class ServerError(Exception):
     """The application refused to start; its log says why."""
+
+
+class CannotListen(SettingsError):
+    """The address is taken or is not ours; the message says which variables choose another."""
 
 
 class _Server(uvicorn.Server):
@@ -53,12 +58,14 @@ class HttpServer:
         reuse_port: bool = False,
         graceful_stop_s: float = 5.0,
         tls: TlsFiles | None = None,
+        port_variable: str = "GAPLESS_HTTP_PORT",
     ) -> None:
         """:param tls: the certificate to show; plain HTTP without it. Raises BadTlsFile.
         :param graceful_stop_s: how long running requests (and live streams) may go on after stop()."""
         self._host = host
         self._wanted_port = port
         self._reuse_port = reuse_port
+        self._port_variable = port_variable
         self._socket: socket.socket | None = None
         self._port: int | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -91,10 +98,13 @@ class HttpServer:
     async def start(self) -> None:
         """Bind, run the application's start-up, and answer requests from here on.
 
-        :raises OSError: the port is taken, or the host is not ours.
+        :raises CannotListen: the port is taken, or the host is not ours.
         :raises ServerError: the application did not start.
         """
-        self._socket = await _bound_socket(self._host, self._wanted_port, reuse_port=self._reuse_port)
+        try:
+            self._socket = await _bound_socket(self._host, self._wanted_port, reuse_port=self._reuse_port)
+        except OSError as error:
+            raise cannot_listen(self._host, self._wanted_port, error, self._port_variable) from None
         self._port = int(self._socket.getsockname()[1])
         self._serving = asyncio.create_task(self._serve([self._socket]), name=f"http server {self.url}")
         listening = asyncio.create_task(self._server.listening.wait())
@@ -154,7 +164,15 @@ async def _bound_socket(host: str, port: int, *, reuse_port: bool) -> socket.soc
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.setblocking(False)
         bound.bind(address)
-    except OSError as error:
+    except OSError:
         bound.close()
-        raise OSError(error.errno, f"Cannot listen on {host}:{port} ({error.strerror}); choose another port.") from None
+        raise
     return bound
+
+
+def cannot_listen(host: str, port: int, error: OSError, port_variable: str) -> CannotListen:
+    """What to say of a socket that could not be bound."""
+    return CannotListen(
+        f"Cannot listen on {host}:{port} ({error.strerror}): end the program that listens there, or choose another"
+        f" address by GAPLESS_HTTP_HOST and {port_variable}."
+    )

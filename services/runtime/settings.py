@@ -430,6 +430,18 @@ def variable_name(cls: type[Settings], field_name: str) -> str:
     return f"{cls.model_config.get('env_prefix', '')}{field_name}".upper()
 
 
+def variables_of(cls: type[Settings]) -> frozenset[str]:
+    """Every environment variable that cls and what is nested in it are read from."""
+    found: set[str] = set()
+    for owner in _settings_classes(cls):
+        for name, field in owner.model_fields.items():
+            if _nested_class(owner, name) is None:
+                found.add(variable_name(owner, name))
+            if _is_secret(field.annotation):
+                found.add(f"{variable_name(owner, name)}_FILE")
+    return frozenset(found)
+
+
 def _nested_class(cls: type[Settings], field_name: str) -> type[Settings] | None:
     field = cls.model_fields.get(field_name)
     candidates: tuple[Any, ...] = (field.annotation, *get_args(field.annotation)) if field else ()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -229,6 +230,120 @@ def test_tail_follows_until_it_is_interrupted(kafka: str) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_tail_whose_reader_has_seen_enough_ends_quietly(kafka: str) -> None:
+    settings, log = kafka_settings(kafka), ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops")
+    names = asyncio.run(write_log(settings, log))
+    process = subprocess.Popen(
+        [*GAPLESS, "log", "tail", "--from-beginning"], env=environment(**variables(settings)),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for _ in log.events:
+            process.stdout.readline()
+        process.stdout.close()
+        there = len(log.events)
+        log.send(chat, ANNA, "news")
+        asyncio.run(append(settings, names.events, 0, log.events[there:]))
+        assert (process.wait(30), process.stderr.read()) == (141, b"")
+        process.stderr.close()
+    finally:
+        process.kill()
+        process.wait()
+
+
+HOSTILE = "\x1b[2J\x9b31m\u202e[red]\nforged"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_texts_of_users_control_no_terminal_and_are_cut_in_no_pipe(kafka: str, encoding: str) -> None:
+    """Names, texts and ids of the log, by every command that shows them."""
+    settings, log = kafka_settings(kafka), ChatLog()
+    log.open()
+    chat = log.create(ANNA, HOSTILE)
+    log.send(chat, ANNA, f"{HOSTILE} {'long ' * 50}the end")
+    log.accept(log.command(CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text=HOSTILE)), seq=7)
+    asyncio.run(write_log(settings, log))
+    given = environment(**variables(settings) | {"PYTHONIOENCODING": encoding})
+    for arguments in (
+        ("log", "tail", "--from-beginning", "--no-follow"),
+        ("log", "tail", "--from-beginning", "--no-follow", "--json"),
+        ("log", "verify"),
+        ("log", "verify", "--json"),
+    ):
+        done = subprocess.run([*GAPLESS, *arguments], env=given, capture_output=True, timeout=60, check=False)
+        assert done.returncode in (0, 1), done.stderr
+        said = (done.stdout + done.stderr).decode(encoding)
+        assert not {c for c in said if (c < " " and c != "\n") or "\x7f" <= c <= "\x9f" or c == "\u202e"}, arguments
+        if "tail" in arguments:
+            assert len(said.splitlines()) == len(log.events)
+            assert "the end" in said
+        elif "--json" not in arguments:
+            assert "partition 0, offset 3  seq: " in said
+
+
+def test_a_difference_is_one_line_of_its_own_with_all_that_it_says(
+    settings: KafkaSettings, database: str, log: ChatLog
+) -> None:
+    asyncio.run(project(settings, postgres_settings(database)))
+    text = f"{HOSTILE} {'long ' * 50}the end"
+    execute(database, "UPDATE chat_v1.chat_messages SET message_text = %s", text)
+    done = gapless("projection", "verify", **variables(settings, database))
+    assert done.returncode == 1
+    differences = [line for line in done.stdout.splitlines() if line.startswith("chat_messages message_text [")]
+    assert len(differences) == 4
+    assert all(r"\x1b[2J\x9b31m\u202e[red]\nforged long" in line for line in differences)
+    assert all(line.endswith("the end'") for line in differences)
+
+
+def test_a_misspelt_variable_is_named_and_the_answer_is_none_the_worse() -> None:
+    done = gapless("token", "--user", ANNA, GAPLESS_JWT_SECRET=SECRET, GAPLESS_KAFKA_BOOTSTRP="x")
+    assert done.returncode == 0
+    assert jwt.decode(done.stdout.strip(), SECRET, algorithms=["HS256"])["sub"] == ANNA
+    assert "GAPLESS_KAFKA_BOOTSTRP" in done.stderr
+    assert "did you mean GAPLESS_KAFKA_BOOTSTRAP?" in done.stderr
+
+
+def test_a_service_whose_port_is_taken_says_so_in_one_sentence_and_logs_what_nothing_reads(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = gapless(
+            "sequencer",
+            GAPLESS_OPS_PORT=str(other.getsockname()[1]),
+            GAPLESS_SEQUENCER_STATE_DIR=str(tmp_path),
+            GAPLESS_KAFKA_BOOTSTRAP="127.0.0.1:1",
+            GAPLESS_SEQUENCER_STANDBYS="1",
+        )
+    assert done.returncode == 2
+    *lines, last = done.stderr.splitlines()
+    assert "Cannot listen on 127.0.0.1" in last
+    assert "GAPLESS_OPS_PORT" in last
+    [unknown] = [line for line in map(json.loads, lines) if line["event"] == "unknown_variable"]
+    assert (unknown["variable"], unknown["meant"]) == ("GAPLESS_SEQUENCER_STANDBYS", "GAPLESS_SEQUENCER_STANDBY")
+    assert not any("Traceback" in line for line in lines)
+
+
+@pytest.mark.parametrize("command", ["up", "demo"])
+def test_a_data_folder_that_is_a_file_is_one_sentence(command: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        done = gapless(command, "--data-dir", str(folder))
+        assert done.returncode == 2, done.stderr
+        last = done.stderr.splitlines()[-1]
+        assert str(folder) in last
+        assert "Not a directory" in last or "File exists" in last
+        assert "Traceback" not in done.stderr
+
+
+def test_a_scope_that_no_service_knows_is_refused() -> None:
+    done = gapless("token", "--user", ANNA, "--scope", "producers", GAPLESS_JWT_SECRET=SECRET)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "producers" in done.stderr
+    assert "'producer', 'import'" in done.stderr
 
 
 def test_lag_tells_what_is_undecided_and_what_is_not_projected(kafka: str, database: str) -> None:

@@ -402,6 +402,27 @@ MUTANTS: Final = (
         bad="line",
         check="tests/unit/test_devstack_life.py",
     ),
+    Mutant(
+        name="bidirectional marks reach the terminal",
+        file="services/runtime/plain_text.py",
+        good='frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})',
+        bad='frozenset({"Cc", "Cs", "Zl", "Zp"})',
+        check="tests/unit/test_runtime_plain_text.py",
+    ),
+    Mutant(
+        name="what forgets to escape reaches the terminal",
+        file="services/ops/terminal.py",
+        good="yield Segment(visible_lines(segment.text), segment.style)",
+        bad="yield segment",
+        check="tests/unit/test_ops_terminal.py::test_what_forgets_to_escape_is_caught_by_the_net",
+    ),
+    Mutant(
+        name="tables are cut in a pipe",
+        file="services/ops/terminal.py",
+        good="return size if self.is_terminal else ConsoleDimensions(WIDE, size.height)",
+        bad="return size",
+        check="tests/unit/test_ops_terminal.py::test_a_cell_of_any_text_is_shown_as_it_is",
+    ),
 )
 
 

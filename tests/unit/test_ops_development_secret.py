@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 import typer
 
+from devstack.folder import FolderLock
 from services.ops.development_secret import stack_secret, token_secret, user_secret, user_secret_path
 from services.ops.stack_address import use_stack
+from services.ops.terminal import told
+from services.runtime.kafka.errors import KafkaUnavailable
 from services.runtime.settings import MIN_SECRET_BYTES
 
 
@@ -61,18 +67,26 @@ def test_a_home_that_cannot_be_written_to_gives_a_stack_its_own(
         token_secret(tmp_path / "elsewhere")
 
 
-def stack_file(folder: Path) -> Path:
+@contextmanager
+def running_on(folder: Path) -> Iterator[Path]:
+    """A folder as `gapless up` holds it."""
     folder.mkdir()
     document = {"kafka": "127.0.0.1:1234", "postgres": "postgresql://x", "partitions": 8, "replication_factor": 1}
     (folder / "stack.json").write_text(json.dumps(document))
-    return folder
+    lock = FolderLock(folder)
+    lock.acquire()
+    try:
+        yield folder
+    finally:
+        lock.release()
 
 
 def test_commands_take_the_addresses_of_the_stack_they_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GAPLESS_KAFKA_BOOTSTRAP", "elsewhere:9092")
-    use_stack(stack_file(tmp_path / "d"))
+    with running_on(tmp_path / "d") as folder:
+        use_stack(folder)
     assert os.environ["GAPLESS_KAFKA_BOOTSTRAP"] == "127.0.0.1:1234"
     assert os.environ["GAPLESS_POSTGRES_DSN"] == "postgresql://x"
     assert os.environ["GAPLESS_KAFKA_PARTITIONS"] == "8"
@@ -84,8 +98,8 @@ def test_without_a_word_the_stack_of_this_folder_is_meant_unless_an_address_is_s
     monkeypatch.chdir(tmp_path)
     use_stack(None)
     assert "GAPLESS_KAFKA_BOOTSTRAP" not in os.environ
-    stack_file(tmp_path / ".gapless")
-    use_stack(None)
+    with running_on(tmp_path / ".gapless"):
+        use_stack(None)
     assert os.environ["GAPLESS_KAFKA_BOOTSTRAP"] == "127.0.0.1:1234"
     monkeypatch.setenv("GAPLESS_KAFKA_BOOTSTRAP", "elsewhere:9092")
     use_stack(None)
@@ -95,3 +109,32 @@ def test_without_a_word_the_stack_of_this_folder_is_meant_unless_an_address_is_s
 def test_a_folder_on_which_nothing_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(typer.BadParameter, match="no stack runs on"):
         use_stack(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(typer.BadParameter, match=r"no stack runs on \S+/file \(Not a directory\)"):
+        use_stack(tmp_path / "file")
+
+
+def test_a_stack_whose_supervisor_was_killed_does_not_run_though_its_file_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_on(tmp_path / ".gapless") as folder:
+        pass
+    with pytest.raises(typer.BadParameter, match="no stack runs on"):
+        use_stack(folder)
+    monkeypatch.chdir(tmp_path)
+    use_stack(None)
+    assert "GAPLESS_KAFKA_BOOTSTRAP" not in os.environ
+
+
+def test_a_server_that_cannot_be_reached_without_an_address_tells_of_the_data_folder(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(error: Exception) -> str:
+        with pytest.raises(typer.Exit), told():
+            raise error
+        return capsys.readouterr().err
+
+    away = [KafkaUnavailable("it did not answer"), psycopg.OperationalError("connection refused")]
+    assert ["--data-dir" in said(error) and "GAPLESS_KAFKA_BOOTSTRAP" in said(error) for error in away] == [True, True]
+    monkeypatch.setenv("GAPLESS_KAFKA_BOOTSTRAP", "elsewhere:9092")
+    assert ["--data-dir" in said(error) for error in away] == [False, False]

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from services.runtime import health
 from services.runtime.health import OpsServer, Readiness
-from services.runtime.server import HttpServer, ServerError
+from services.runtime.server import CannotListen, HttpServer, ServerError
 from services.runtime.settings import HttpSettings
 
 pytestmark = pytest.mark.anyio
@@ -105,7 +105,7 @@ async def test_the_ops_server_shows_health_on_a_free_port_and_leaves_signals_alo
     async with OpsServer(HttpSettings(), readiness, service="projector") as server:
         assert server.port > 0
         assert signal.getsignal(signal.SIGTERM) is before
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
             assert (await client.get("/healthz")).json() == {"status": "alive", "service": "projector"}
             readiness.note("topics", "Partition 9 is not used.")
             ready = await client.get("/readyz")
@@ -130,7 +130,7 @@ async def test_a_taken_port_is_named() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f"Cannot listen on 127.0.0.1:{port} .*; choose another port"):
+        with pytest.raises(CannotListen, match=f"Cannot listen on 127.0.0.1:{port} .* GAPLESS_OPS_PORT"):
             await OpsServer(HttpSettings(ops_port=port), Readiness(), service="x").start()
 
 

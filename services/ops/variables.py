@@ -1,0 +1,83 @@
+"""Names `GAPLESS_*` variables that nothing reads: misspelt, or of another version.
+
+A warning and no refusal: the same environment is often given to several services, or to two releases in the middle of
+an upgrade, and a name that only one of them knows must not keep the other from starting. What another service of this
+release reads is known here, and not warned of.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from services.runtime.settings import Settings, variables_of
+
+PREFIX: Final = "GAPLESS_"
+NO_SETTINGS: Final = frozenset(
+    {
+        "GAPLESS_CACHE",
+        "GAPLESS_CRASH_AT",
+        "GAPLESS_MAVEN_URL",
+        "GAPLESS_PORT",
+        "GAPLESS_POSTGRES_PASSWORD",
+        "GAPLESS_TEST_STACK",
+    }
+)
+"""Read by something else than a settings class; docs/settings.md lists them under "Beside them"."""
+KUBERNETES: Final = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)")
+"""What Kubernetes sets in every pod for a service whose name begins with `gapless`."""
+PORT_ALONE: Final = re.compile(r"\w+(?<!_SERVICE)_PORT")
+"""Kubernetes sets this one too, to an address."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownVariable:
+    """A variable that nothing reads, and the one that was perhaps meant."""
+
+    name: str
+    meant: str | None
+
+    def __str__(self) -> str:
+        hint = f"; did you mean {self.meant}?" if self.meant is not None else ": docs/settings.md lists all."
+        return f"{self.name} is no variable of this release and is ignored{hint}"
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[UnknownVariable]:
+    """Those of the environment, by name."""
+    given = sorted(name for name in environment if name.upper().startswith(PREFIX))
+    if not given:
+        return []
+    known = known_variables()
+    return [
+        UnknownVariable(name, _meant(name, known))
+        for name in given
+        if name.upper() not in known and not _is_of_kubernetes(name, environment[name])
+    ]
+
+
+def known_variables() -> frozenset[str]:
+    """All that any part of this release reads."""
+    return NO_SETTINGS.union(*(variables_of(settings) for settings in _settings_of_all_services()))
+
+
+def _settings_of_all_services() -> Iterator[type[Settings]]:
+    from services.ingest.settings import IngestProcessSettings
+    from services.projector.settings import ProjectorSettings
+    from services.query.settings import QueryProcessSettings
+    from services.sequencer.settings import SequencerSettings
+
+    yield from (IngestProcessSettings, SequencerSettings, ProjectorSettings, QueryProcessSettings)
+
+
+def _meant(name: str, known: frozenset[str]) -> str | None:
+    close = difflib.get_close_matches(name.upper(), sorted(known), n=1, cutoff=0.8)
+    return close[0] if close else None
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    is_address = re.match(r"(tcp|udp|sctp)://", value) is not None
+    return is_address if PORT_ALONE.fullmatch(name) else KUBERNETES.fullmatch(name) is not None
