@@ -75,6 +75,11 @@ def group_chat_id(creator: UserId, name: str) -> ChatId:
     return ChatId(uuid5(creator, "group/" + normalise_creation_name(name)))
 
 
+def keyed_chat_id(creator: UserId, client_generated_id: str) -> ChatId:
+    """The other id that a group may be created under: its name need not be unique, the creator's key is."""
+    return ChatId(uuid5(creator, "key/" + client_generated_id))
+
+
 def direct_chat_id(a: UserId, b: UserId) -> ChatId:
     """The same from both sides. `a == b`, a chat with oneself, is allowed."""
     low, high = sorted((a, b))

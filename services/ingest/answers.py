@@ -213,7 +213,11 @@ def _raise_if_rejected(command: Command, reply: Reply) -> None:
         return
     reason = reply.reason.value if reply.reason is not None else ""
     if reply.reason is Reason.CHAT_EXISTS:
-        detail = "You created another group of this name; chat_id says which."
+        detail = (
+            "You created another group of this name, which chat_id names: use it (if everybody has left, join it again"
+            f" by PUT /v1/chats/{command.chat_id}/members/{command.sender_id} with the role owner), choose another"
+            ' name, or send "unique_name": false.'
+        )
         raise Problem(reason, detail, chat_id=command.chat_id)
     if reason in PROBLEM_TYPES:
         raise Problem(reason, _sentence(reply.detail))

@@ -60,6 +60,11 @@ class RequestBody(BaseModel):
 class CreateChat(RequestBody):
     kind: Literal["group"]
     name: str = Field(json_schema_extra={"minLength": 1, "maxLength": limits.NAME_CHARACTERS})
+    unique_name: bool = Field(
+        default=True,
+        description="false: another group of yours may have this name; the chat's id comes from your key instead, which"
+        " is then unique among all groups that you create so.",
+    )
     members: Annotated[list[AnyCaseUuid], FIRST_FAULT] = Field(
         default_factory=list, json_schema_extra={"maxItems": limits.MEMBERS_PER_COMMAND, "uniqueItems": True}
     )
@@ -139,7 +144,7 @@ def create_chat(raw: bytes, envelope: Envelope) -> Command:
     key = required_key(envelope.key, wanted.client_generated_id)
     body = ChatCreate(kind="group", name=wanted.name, members=wanted.members)
     _check(body)  # before the name goes into an id: UTF-8 must be able to hold it
-    chat_id = ids.group_chat_id(sender_id, wanted.name)
+    chat_id = ids.group_chat_id(sender_id, wanted.name) if wanted.unique_name else ids.keyed_chat_id(sender_id, key)
     return _command(CommandType.CHAT_CREATE, body, chat_id, sender_id, key, envelope)
 
 

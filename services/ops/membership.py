@@ -21,6 +21,7 @@ class Chat:
     """A chat after the last accepted outcome."""
 
     kind: Literal["group", "direct"]
+    creator: str | None = None
     last_seq: int = 0
     last_position: int = 0
     members: dict[str, Member] = field(default_factory=dict)
@@ -39,6 +40,10 @@ class Chat:
 
     def owners(self) -> int:
         return sum(member.present and member.role == "owner" for member in self.members.values())
+
+    def deserted(self) -> bool:
+        """Whether every member has left."""
+        return not any(member.present for member in self.members.values())
 
     def others(self, user_id: str) -> bool:
         return any(member.present for other, member in self.members.items() if other != user_id)

@@ -51,7 +51,9 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
     "not_member": ProblemType(
         status=403,
         title="No longer a member",
-        explanation="You were a member of this chat and are no more. Ask one of its admins to add you again.",
+        explanation="You were a member of this chat and are no more. Ask one of its admins to add you again. If "
+        "every member has left a group that you created, join it again as owner: "
+        '`PUT /v1/chats/{chat_id}/members/{your user_id}` with `{"role": "owner"}`.',
     ),
     "forbidden": ProblemType(
         status=403,
@@ -90,8 +92,10 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
     "chat_exists": ProblemType(
         status=409,
         title="The chat exists already",
-        explanation="You created another group of this name before; `chat_id` says which. Use it, or choose "
-        "another name. Renaming a group does not free the name it was created with.",
+        explanation="You created another group of this name before; `chat_id` says which. Use it, choose another "
+        'name, or send `"unique_name": false` to have several groups of one name. If every member has left it, you, '
+        "its creator, may join it again as owner: `PUT /v1/chats/{chat_id}/members/{your user_id}` with "
+        '`{"role": "owner"}`. Neither renaming a group nor leaving it frees the name it was created with.',
     ),
     "too_large": ProblemType(
         status=413,

@@ -177,24 +177,37 @@ def _chat_create(view: View, command: Command, body: Body | PlainSend) -> _Accep
     sender = _sender(command)
     if body.kind == "group":
         expected = ids.group_chat_id(sender, body.name or "")
+        if command.chat_id != expected and command.client_generated_id is not None:
+            expected = ids.keyed_chat_id(sender, command.client_generated_id)
     else:
         other = UserId(body.members[0]) if body.members else sender
         if body.members and other == sender:
             raise Refused(Reason.INVALID, "a chat with oneself names no members", "/members")
         expected = ids.direct_chat_id(sender, other)
     if command.chat_id != expected:
-        raise Refused(Reason.MALFORMED, "the chat_id is not the one of this creator and name, or of these two users")
+        raise Refused(
+            Reason.MALFORMED,
+            "the chat_id is neither that of this creator and name, nor of this creator and key, nor of these two users",
+        )
     chat = view.chat(expected)
     if chat is None:
         return _Accepted(position=1)
     if chat.kind == "direct":
         raise _Unchanged(position=1)
-    raise Refused(Reason.CHAT_EXISTS, "you have made a group of this name before")
+    raise Refused(
+        Reason.CHAT_EXISTS,
+        "you have made a group of this name before; if it has no members left, you may join it again as owner",
+    )
 
 
 def _member_add(view: View, command: Command, body: Body | PlainSend) -> _Accepted:
     assert isinstance(body, MemberAdd)
-    chat, sender = _as_member(view, command)
+    chat, sender = _chat_and_sender(view, command)
+    if sender.creator and chat.members == 0 and body.user_id == command.sender_id:
+        if body.role != "owner":
+            raise Refused(Reason.INVALID, "the creator of a chat without members joins it again as owner", "/role")
+        return _Accepted(position=chat.last_position + 1)
+    _require_present(sender)
     if chat.kind == "direct":
         raise Refused(Reason.FORBIDDEN, "a direct chat has the members it has")
     if sender.role == "member" or (sender.role == "admin" and body.role != "member"):
@@ -298,16 +311,27 @@ def _within(chat: Chat, body: Mark) -> None:
 
 
 def _as_member(view: View, command: Command) -> tuple[Chat, Member]:
-    """The chat and its sender's membership. Who never was a member learns no more than of a chat that never was."""
+    """The chat and the membership of the command's sender, who is present."""
+    chat, member = _chat_and_sender(view, command)
+    _require_present(member)
+    return chat, member
+
+
+def _chat_and_sender(view: View, command: Command) -> tuple[Chat, Member]:
+    """The same, though the sender may have left. Someone who never was a member learns no more than of a chat that does
+    not exist."""
     chat_id, sender = command.chat_id, _sender(command)
     assert chat_id is not None
     chat = view.chat(chat_id)
     member = view.member((chat_id, sender)) if chat is not None else None
     if chat is None or member is None:
         raise Refused(Reason.UNKNOWN_CHAT, "no such chat, or none of yours")
+    return chat, member
+
+
+def _require_present(member: Member) -> None:
     if not member.present:
         raise Refused(Reason.NOT_MEMBER, "you are no longer a member of this chat")
-    return chat, member
 
 
 def _member(view: View, command: Command, user: UserId) -> Member | None:

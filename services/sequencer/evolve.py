@@ -67,9 +67,9 @@ def _chat_created(view: View, outcome: Outcome, changes: Changes) -> None:
         members=1 + len(others),
         owners=1 + (len(others) if role == "owner" else 0),
     )
-    changes.members[outcome.chat_id, outcome.sender_id] = _joined("owner", 0)
+    changes.members[outcome.chat_id, outcome.sender_id] = _joined("owner", 0, creator=True)
     for user in others:
-        changes.members[outcome.chat_id, user] = _joined(role, 0)
+        changes.members[outcome.chat_id, user] = _joined(role, 0, creator=False)
 
 
 def _member_added(view: View, outcome: Outcome, changes: Changes) -> None:
@@ -77,7 +77,9 @@ def _member_added(view: View, outcome: Outcome, changes: Changes) -> None:
     assert isinstance(body, MemberAdd)
     chat = _move_head(view, outcome, changes, members=1, owners=1 if body.role == "owner" else 0)
     assert outcome.chat_id is not None
-    changes.members[outcome.chat_id, UserId(body.user_id)] = _joined(body.role, chat.last_seq)
+    key = outcome.chat_id, UserId(body.user_id)
+    before = view.member(key)
+    changes.members[key] = _joined(body.role, chat.last_seq, creator=before is not None and before.creator)
 
 
 def _member_removed(view: View, outcome: Outcome, changes: Changes) -> None:
@@ -92,6 +94,7 @@ def _member_removed(view: View, outcome: Outcome, changes: Changes) -> None:
         joined_seq=member.joined_seq,
         read_seq=member.read_seq,
         delivered_seq=member.delivered_seq,
+        creator=member.creator,
     )
 
 
@@ -140,6 +143,7 @@ def _marked(view: View, outcome: Outcome, changes: Changes, *, read: bool) -> No
         joined_seq=member.joined_seq,
         read_seq=body.up_to_seq if read else member.read_seq,
         delivered_seq=member.delivered_seq if read else body.up_to_seq,
+        creator=member.creator,
     )
 
 
@@ -154,9 +158,11 @@ _EVOLVERS: Final[dict[str, Callable[[View, Outcome, Changes], None]]] = {
 }
 
 
-def _joined(role: Role, last_seq: int) -> Member:
-    """Who joins, or joins again, has read and been delivered all that was there before."""
-    return Member(role=role, present=True, joined_seq=last_seq, read_seq=last_seq, delivered_seq=last_seq)
+def _joined(role: Role, last_seq: int, *, creator: bool) -> Member:
+    """Joining, for the first time or again, counts everything before it as read and delivered."""
+    return Member(
+        role=role, present=True, joined_seq=last_seq, read_seq=last_seq, delivered_seq=last_seq, creator=creator
+    )
 
 
 def _known_member(view: View, outcome: Outcome, user: UserId) -> Member:

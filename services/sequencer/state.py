@@ -38,6 +38,8 @@ class Member(Struct, frozen=True, kw_only=True, gc=False):
     joined_seq: int
     read_seq: int
     delivered_seq: int
+    creator: bool = False
+    """Of the chat: may join again when nobody is present. Set by its creation, and kept for ever."""
 
 
 class Remembered(Struct, frozen=True, kw_only=True, gc=False):

@@ -20,7 +20,7 @@ from schemas.log import Head
 from services.sequencer.ports import LogPosition
 from services.sequencer.state import Chat, Member, MemberKey, MessageKey
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of keys, values and of what `evolve` keeps. Another number in a folder means: wipe it and fold again."""
 
 META: Final = b"!"
@@ -28,6 +28,8 @@ META: Final = b"!"
 
 _CHAT: Final = struct.Struct(">BQQII")
 _MEMBER: Final = struct.Struct(">BBQQQ")
+_PRESENT: Final = 1
+_CREATOR: Final = 2
 _KINDS: Final[tuple[ChatKind, ...]] = ("group", "direct")
 _ROLES: Final[tuple[Role, ...]] = ("owner", "admin", "member")
 
@@ -42,13 +44,14 @@ def unpack_chat(raw: bytes | None) -> Chat | None:
 def unpack_member(raw: bytes | None) -> Member | None:
     if raw is None:
         return None
-    role, present, joined_seq, read_seq, delivered_seq = _MEMBER.unpack(raw)
+    role, flags, joined_seq, read_seq, delivered_seq = _MEMBER.unpack(raw)
     return Member(
         role=_ROLES[role],
-        present=bool(present),
+        present=bool(flags & _PRESENT),
         joined_seq=joined_seq,
         read_seq=read_seq,
         delivered_seq=delivered_seq,
+        creator=bool(flags & _CREATOR),
     )
 
 
@@ -102,7 +105,8 @@ def pack_chat(chat: Chat) -> bytes:
 
 
 def pack_member(m: Member) -> bytes:
-    return _MEMBER.pack(_ROLES.index(m.role), m.present, m.joined_seq, m.read_seq, m.delivered_seq)
+    flags = _PRESENT * m.present | _CREATOR * m.creator
+    return _MEMBER.pack(_ROLES.index(m.role), flags, m.joined_seq, m.read_seq, m.delivered_seq)
 
 
 def pack_position(topic_id: str, position: LogPosition) -> bytes:

@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID, uuid5
 
 from schemas import ids
 from schemas.ids import UserId
@@ -60,7 +61,7 @@ def expected(state: State, command: Record, partitions: int) -> Expected:
         body = json.loads(command.value)
     except ValueError:
         return refused("malformed")
-    return _of_type(state, command_type, chat_id, sender, body)
+    return _of_type(state, command_type, chat_id, sender, key, body)
 
 
 def uuid5_of_key(chat_id: str, sender: str, key: str) -> str | None:
@@ -70,15 +71,18 @@ def uuid5_of_key(chat_id: str, sender: str, key: str) -> str | None:
     return str(ids.command_id(ids.ChatId(chat_id), UserId(sender), key))
 
 
-def _of_type(state: State, command_type: str, chat_id: str, sender: str, body: Json) -> Expected:
+def _of_type(state: State, command_type: str, chat_id: str, sender: str, key: str, body: Json) -> Expected:
     chat = state.chats.get(chat_id)
     if command_type == "chat.create.v1":
-        return _creation(chat_id, chat, sender, body)
+        return _creation(chat_id, chat, sender, key, body)
     if command_type == "message.send.v1" and not 1 <= len(body["text"]) <= TEXT_CHARACTERS:
         return refused("too_large" if body["text"] else "invalid")
     if chat is None or sender not in chat.members:
         return refused("unknown_chat")
     if chat.members[sender].left_at is not None:
+        gone = all(member.left_at is not None for member in chat.members.values())
+        if gone and command_type == "member.add.v1" and sender == chat.created_by == body["user_id"]:
+            return ACCEPTED if body["role"] == "owner" else refused("invalid")
         return refused("not_member")
     match command_type:
         case "message.send.v1":
@@ -97,12 +101,13 @@ def _of_type(state: State, command_type: str, chat_id: str, sender: str, body: J
     return ACCEPTED if body["up_to_seq"] > cursor else UNCHANGED
 
 
-def _creation(chat_id: str, chat: Chat | None, sender: str, body: Json) -> Expected:
+def _creation(chat_id: str, chat: Chat | None, sender: str, key: str, body: Json) -> Expected:
+    homes: set[str]
     if body["kind"] == "group":
-        home = ids.group_chat_id(UserId(sender), body["name"])
+        homes = {ids.group_chat_id(UserId(sender), body["name"]), str(uuid5(UUID(sender), f"key/{key}"))}
     else:
-        home = ids.direct_chat_id(UserId(sender), UserId((body["members"] or [sender])[0]))
-    if chat_id != home:
+        homes = {ids.direct_chat_id(UserId(sender), UserId((body["members"] or [sender])[0]))}
+    if chat_id not in homes:
         return refused("malformed")
     if chat is None:
         return ACCEPTED

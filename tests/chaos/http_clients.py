@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any, Final
 from urllib.parse import urlsplit
+from uuid import UUID, uuid5
 
 import httpx
 
@@ -217,6 +218,34 @@ class ComerAndGoer(Http):
         while not stage.closing.is_set():
             await self.send(self.rng.choice(stage.chats), stage.comer, stage.fresh_key(self.client), {"text": "me?"})
             await asyncio.sleep(self.rng.uniform(0.0, 0.4))
+
+
+class Founder(Http):
+    """Makes groups of one name by its keys; everybody leaves each, and its creator takes it up again."""
+
+    async def run(self) -> None:
+        stage, rng = self.stage, self.rng
+        while not stage.closing.is_set():
+            founder, other = rng.sample(stage.users, 2)
+            key = stage.fresh_key(self.client)
+            chat = str(uuid5(UUID(founder), f"key/{key}"))
+            body: Json = {"kind": "group", "name": "one name", "members": [other]}
+            sends = {**body, "unique_name": False}
+            await self.command("chat.create.v1", chat, founder, key, body, "POST", "/v1/chats", sends)
+            await self._say(chat, other)
+            for who in (other, founder):
+                path, user = f"/v1/chats/{chat}/members/{who}", {"user_id": who}
+                key = stage.fresh_key(self.client)
+                await self.command("member.remove.v1", chat, who, key, user, "DELETE", path, None)
+            for who, role in ((other, "owner"), (founder, "member"), (founder, "owner")):
+                path, body = f"/v1/chats/{chat}/members/{who}", {"user_id": who, "role": role}
+                key = stage.fresh_key(self.client)
+                await self.command("member.add.v1", chat, who, key, body, "PUT", path, {"role": role})
+                await self._say(chat, who)
+            await asyncio.sleep(rng.uniform(0.0, 1.0))
+
+    async def _say(self, chat: str, sender: str) -> None:
+        await self.send(chat, sender, self.stage.fresh_key(self.client), {"text": "still here"})
 
 
 class HttpReader(Http):

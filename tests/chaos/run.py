@@ -29,7 +29,7 @@ from schemas.topics import TopicNames
 from tests.chaos.checker import Report, check
 from tests.chaos.collect import read_tables, read_topic, until_quiet
 from tests.chaos.evidence import Recorder, read_evidence, write_records
-from tests.chaos.http_clients import ComerAndGoer, Http, HttpProducer, HttpReader
+from tests.chaos.http_clients import ComerAndGoer, Founder, Http, HttpProducer, HttpReader
 from tests.chaos.kafka_clients import KafkaProducer, LogFollower, ReplyListener
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.stage import Stage
@@ -136,6 +136,7 @@ async def _act(
     clients: list[asyncio.Task[None]] = [
         *(asyncio.create_task(HttpProducer(stage, f"http-{n}", http, token).run()) for n in range(HTTP_PRODUCERS)),
         asyncio.create_task(ComerAndGoer(stage, "comer", http, token).run()),
+        asyncio.create_task(Founder(stage, "founder", http, token).run()),
         *(asyncio.create_task(HttpReader(stage, f"reader-{n}", http, token).run()) for n in range(READERS)),
         asyncio.create_task(KafkaProducer(stage, "kafka-log", kafka, follower).run()),
         asyncio.create_task(KafkaProducer(stage, "kafka-reply", kafka, listener).run()),

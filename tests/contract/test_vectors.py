@@ -83,6 +83,13 @@ def test_every_white_space_character_is_in_a_vector() -> None:
     assert len(runs & seen) >= 3
 
 
+@_each("keyed_chat_ids")
+def test_a_group_may_have_the_id_of_its_creators_key(vector: dict[str, str]) -> None:
+    creator, key = vector["creator"], vector["client_generated_id"]
+    expected = _uuid5(creator, "key/" + key)
+    assert vector["chat_id"] == expected == ids.keyed_chat_id(UserId(creator), key)
+
+
 @_each("direct_chat_ids")
 def test_a_direct_chat_has_one_id_from_both_sides(vector: dict[str, str]) -> None:
     low, high = sorted([vector["a"], vector["b"]])

@@ -182,6 +182,44 @@ def test_a_second_group_of_one_name_is_409_and_a_retry_200(kafka: str) -> None:
     run(kafka, test)
 
 
+def test_two_groups_of_one_name_by_their_keys_and_a_retry_is_one(kafka: str) -> None:
+    async def test(api: IngestApi, scene: Scene) -> None:
+        body = {"kind": "group", "name": "Ops room", "members": [BEN], "unique_name": False}
+        first = await api.call("POST", "/v1/chats", body, key="k-1", prefer="wait=20")
+        second = await api.call("POST", "/v1/chats", body, key="k-2", prefer="wait=20")
+        retry = await api.call("POST", "/v1/chats", body, key="k-1", prefer="wait=20")
+        other = await api.call("POST", "/v1/chats", {**body, "name": "Another"}, key="k-1", prefer="wait=20")
+        assert (first.status_code, second.status_code, retry.status_code) == (201, 201, 200)
+        assert first.json()["chat_id"] == retry.json()["chat_id"] == ids.keyed_chat_id(UserId(ANNA), "k-1")
+        assert second.json()["chat_id"] == ids.keyed_chat_id(UserId(ANNA), "k-2")
+        assert problem(other) == (422, "conflict")
+        path = f"/v1/chats/{second.json()['chat_id']}/messages"
+        sent = await api.call("POST", path, {"text": "hi"}, key="m", prefer="wait=20")
+        assert sent.status_code == 201
+
+    run(kafka, test)
+
+
+def test_the_creator_joins_again_a_group_that_everybody_has_left(kafka: str) -> None:
+    async def test(api: IngestApi, scene: Scene) -> None:
+        chat_id = await api.create_group("Ops room", BEN)
+        members, messages = f"/v1/chats/{chat_id}/members", f"/v1/chats/{chat_id}/messages"
+        await api.call("POST", messages, {"text": "last"}, key="a", prefer="wait=20")
+        for who in (BEN, ANNA):
+            assert (await api.call("DELETE", f"{members}/{who}", user=who, prefer="wait=20")).status_code == 200
+        bens = await api.call("PUT", f"{members}/{BEN}", {"role": "owner"}, user=BEN, prefer="wait=20")
+        assert problem(bens) == (403, "not_member")
+        plain = await api.call("PUT", f"{members}/{ANNA}", prefer="wait=20")
+        assert problem(plain) == (422, "invalid")
+        assert "as owner" in plain.json()["detail"]
+        back = await api.call("PUT", f"{members}/{ANNA}", {"role": "owner"}, prefer="wait=20")
+        assert back.status_code == 200
+        sent = await api.call("POST", messages, {"text": "back"}, key="b", prefer="wait=20")
+        assert (sent.status_code, sent.json()["seq"]) == (201, 2)
+
+    run(kafka, test)
+
+
 def test_a_direct_chat_opened_from_both_sides_is_one(kafka: str) -> None:
     async def test(api: IngestApi, scene: Scene) -> None:
         first = await api.call("PUT", f"/v1/direct-chats/{BEN}", prefer="wait=20")

@@ -205,6 +205,44 @@ MUTANTS: Final = (
         "test_in_a_direct_chat_nobody_deletes_what_the_other_wrote_though_both_own_it",
     ),
     Mutant(
+        name="a creator joins again though others are there",
+        file="services/sequencer/decide.py",
+        good="if sender.creator and chat.members == 0 and",
+        bad="if sender.creator and not sender.present and",
+        check="tests/unit/test_sequencer_decide.py::"
+        "test_the_creator_of_a_group_that_everybody_has_left_joins_again_as_owner",
+    ),
+    Mutant(
+        name="anybody joins again a group that everybody has left",
+        file="services/sequencer/decide.py",
+        good="if sender.creator and chat.members == 0 and",
+        bad="if chat.members == 0 and",
+        check="tests/unit/test_sequencer_decide.py::"
+        "test_the_creator_of_a_group_that_everybody_has_left_joins_again_as_owner",
+    ),
+    Mutant(
+        name="a creator who has come back once is a creator no more",
+        file="services/sequencer/evolve.py",
+        good="creator=before is not None and before.creator)",
+        bad="creator=before is None)",
+        check="tests/unit/test_sequencer_decide.py::"
+        "test_the_creator_of_a_group_that_everybody_has_left_joins_again_as_owner",
+    ),
+    Mutant(
+        name="a group has the id of any key of anybody",
+        file="services/sequencer/decide.py",
+        good="            expected = ids.keyed_chat_id(sender, command.client_generated_id)\n",
+        bad="            expected = command.chat_id or expected\n",
+        check="tests/unit/test_sequencer_decide.py::test_a_group_may_have_the_id_of_its_creators_key_and_then_any_name",
+    ),
+    Mutant(
+        name="the disk forgets who created a chat",
+        file="services/sequencer/store_format.py",
+        good="    flags = _PRESENT * m.present | _CREATOR * m.creator\n",
+        bad="    flags = _PRESENT * m.present\n",
+        check="tests/unit/test_sequencer_store.py::test_a_member_comes_back_from_the_disk_as_it_was",
+    ),
+    Mutant(
         name="a run of authors is written a place too far",
         file="services/sequencer/store.py",
         good="            first = gathered.chats[chat_id].last_seq - len(senders) + 1\n",

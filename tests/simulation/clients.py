@@ -41,6 +41,9 @@ _ELSEWHERE: Final = next(
     if ids.partition_of(chat, PARTITIONS) != PARTITION
 )
 
+_DESERTED: Final = 0.01
+"""How often a client, in place of a request, makes everybody leave a chat."""
+
 Put = Callable[[Encoded], int]
 
 
@@ -54,6 +57,8 @@ class Client:
         self._founded = founded
         self._number = number
         self._random = random
+        # Draws nothing from the other, so that what is seldom leaves most runs as they are without it.
+        self._seldom = Random(repr(random.getstate()[1][:8]))
         self._put = put
         self._rubbish = rubbish
         self._requests = 0
@@ -80,6 +85,8 @@ class Client:
         for _ in range(requests):
             if random.random() < bad:
                 self._rubbish()
+            if self._seldom.random() < _DESERTED:
+                await self._desert(GROUPS[1])
             asking = self._ask(self._something())
             if random.random() < burst:
                 under_way.append(asyncio.create_task(asking))
@@ -90,6 +97,20 @@ class Client:
             await asyncio.wait(under_way)
             for task in under_way:
                 task.result()
+
+    async def _desert(self, chat: ChatId) -> None:
+        """Everybody leaves, the creator last, who then joins again, perhaps in a wrong way or too early first."""
+        creator, *others = USERS
+        leaving = [MemberRemove(user_id=user) for user in (*others, creator)]
+        wrong = (MemberAdd(user_id=creator, role="admin"), MemberAdd(user_id=others[0], role="owner"))
+        right = MemberAdd(user_id=creator, role="owner")
+        steps: list[tuple[UserId, Body]] = [(creator, body) for body in (*leaving, *wrong, right)]
+        steps.insert(-1, (others[0], MemberAdd(user_id=others[0], role="owner")))
+        for sender, body in steps:
+            command_type = "member.remove.v1" if isinstance(body, MemberRemove) else "member.add.v1"
+            await self._ask(self._command(command_type, chat, sender, body, f"k{self._number}-{len(self._sent)}"))
+        again = MemberAdd(user_id=others[0], role="admin")
+        await self._ask(self._command("member.add.v1", chat, creator, again, f"k{self._number}-{len(self._sent)}"))
 
     async def _ask(self, command: Command) -> None:
         """Until it is answered: a retry has the same key and the same bytes, and a request id of its own."""
@@ -129,7 +150,9 @@ class Client:
         if dice < 0.44:
             place = random.randrange(len(GROUPS))
             body = ChatCreate(kind="group", name=_NAMES[place], members=[USERS[2]])
-            return self._command("chat.create.v1", GROUPS[place], USERS[0], body, key)
+            by_key = self._seldom.random() < 0.3  # half of these live in another partition, and are answered so
+            home = ids.keyed_chat_id(USERS[0], key) if by_key else GROUPS[place]
+            return self._command("chat.create.v1", home, USERS[0], body, key)
         if dice < 0.52:
             return self._command("message.delete.v1", chat, user, MessageDelete(seq=random.randint(1, 8)), key)
         text = "x" * random.choice((5, 400))

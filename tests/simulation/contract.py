@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from uuid import UUID, uuid5
 
 from schemas.bodies import MARKS, ChatCreate, CommandType, Mark, MemberAdd, MemberRemove, MessageDelete, MessageSend
 from schemas.commands import parse_body
@@ -23,6 +24,7 @@ class _Member:
 @dataclass(slots=True)
 class _Chat:
     kind: str
+    creator: str
     seq: int = 0
     position: int = 1
     members: dict[str, _Member] = field(default_factory=dict)
@@ -57,6 +59,10 @@ class Chats:
         self.chats: dict[str, _Chat] = {}
         self.accepted: dict[tuple[str, str], tuple[str, bytes, Answer]] = {}
         self.messages: set[tuple[str, str]] = set()
+        self.returns = 0
+        """Creators who joined a chat again that everybody had left."""
+        self.by_key = 0
+        """Chats that were created under the id of their creator's key."""
 
     def answer(self, command: Command, at_ms: int) -> Answer:
         try:
@@ -100,7 +106,7 @@ class Chats:
         me = chat.members.get(sender) if chat is not None else None
         if chat is None or me is None:
             raise Refused(Reason.UNKNOWN_CHAT, "")
-        if not me.present:
+        if not me.present and not (isinstance(body, MemberAdd) and _comes_back(chat, sender, body)):
             raise Refused(Reason.NOT_MEMBER, "")
         seq = updated = read_seq = None
         match body:
@@ -138,6 +144,7 @@ class Chats:
                 changed = _added(chat, me, body) if isinstance(body, MemberAdd) else _removed(chat, me, sender, body)
                 if not changed:
                     return unchanged
+                self.returns += chat.present() == 1 and isinstance(body, MemberAdd)
             case _:
                 raise AssertionError(f"the simulation sends no {command.type}")
         chat.position += 1
@@ -153,25 +160,37 @@ class Chats:
     def _created(self, command: Command, body: ChatCreate, at_ms: int) -> Answer:
         assert command.sender_id is not None
         sender = command.sender_id
+        by_key = uuid5(UUID(sender), f"key/{command.client_generated_id}")
+        derived: set[str]
         if body.kind == "group":
-            derived = group_chat_id(sender, body.name or "")
+            derived = {group_chat_id(sender, body.name or ""), str(by_key)}
         else:
-            derived = direct_chat_id(sender, type(sender)(body.members[0]) if body.members else sender)
-        if derived != command.chat_id:
+            derived = {direct_chat_id(sender, type(sender)(body.members[0]) if body.members else sender)}
+        if command.chat_id not in derived:
             raise Refused(Reason.MALFORMED, "")
         if command.chat_id in self.chats:
             if body.kind == "direct":
                 return Answer(kind=OutcomeKind.UNCHANGED, position=1, sent_at_ms=at_ms)
             raise Refused(Reason.CHAT_EXISTS, "")
-        chat = self.chats[command.chat_id] = _Chat(body.kind)
+        self.by_key += body.kind == "group" and command.chat_id == str(by_key)
+        chat = self.chats[command.chat_id] = _Chat(body.kind, sender)
         for user in (*body.members, sender):
             owner = user == sender or body.kind == "direct"
             chat.members[user] = _Member("owner" if owner else "member", 0, 0)
         return Answer(kind=OutcomeKind.ACCEPTED, position=1, sent_at_ms=at_ms)
 
 
+def _comes_back(chat: _Chat, sender: str, body: MemberAdd) -> bool:
+    """Whether the chat's creator takes it up again after everybody has left."""
+    if chat.present() or not sender == chat.creator == body.user_id:
+        return False
+    if body.role != "owner":
+        raise Refused(Reason.INVALID, "")
+    return True
+
+
 def _added(chat: _Chat, me: _Member, body: MemberAdd) -> bool:
-    if me.role == "member" or (me.role == "admin" and body.role != "member"):
+    if me.present and (me.role == "member" or (me.role == "admin" and body.role != "member")):
         raise Refused(Reason.FORBIDDEN, "")
     there = chat.members.get(body.user_id)
     if there is not None and there.present:

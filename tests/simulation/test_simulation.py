@@ -28,7 +28,8 @@ SEEDS_PER_MUTATION = 500
 SEEDS_ON_ROCKSDB = 25
 SEEDS_OF_BYTES = 60
 HAPPENS = (
-    "accepted", "deletions", "duplicate", "unchanged", "rejected", "void records", "rebalances", "kills", "power cuts",
+    "accepted", "deletions", "returns", "chats by key",
+    "duplicate", "unchanged", "rejected", "void records", "rebalances", "kills", "power cuts",
     "pauses", "restarts", "starts", "trims", "slow", "unavailable", "read nothing", "read short", "refused", "lost",
     "unacknowledged", "misplaced", "copied", "broken store", "state.wiped", "term.opened", "term.superseded",
     "term.ended", "folds through", "folds through, and goes on", "looks for a later term",

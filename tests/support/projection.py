@@ -62,6 +62,7 @@ class _Chat:
     chat_id: ChatId
     present: dict[UserId, list[int]]
     """Member → [read_seq, delivered_seq]."""
+    creator: UserId
     direct: bool = False
     """Nobody joins or leaves it."""
     sent: list[Sent] = field(default_factory=list)
@@ -84,7 +85,11 @@ class History:
     def _chat(self, step: Action) -> _Chat:
         if not self._chats:
             self._create(step)
-        return self._chats[step.a % len(self._chats)]
+        chat = self._chats[step.a % len(self._chats)]
+        if not chat.present:  # everybody has left: its creator takes it up again
+            self.log.add(chat.chat_id, chat.creator, chat.creator, "owner")
+            chat.present[chat.creator] = [len(chat.sent), len(chat.sent)]
+        return chat
 
     def _member(self, chat: _Chat, step: Action) -> UserId:
         return sorted(chat.present)[step.b % len(chat.present)]
@@ -95,12 +100,12 @@ class History:
             if any(c.direct and set(c.present) == {creator, other} for c in self._chats):
                 return
             direct = self.log.create_direct(creator, other)
-            self._chats.append(_Chat(direct, {user: [0, 0] for user in (creator, other)}, direct=True))
+            self._chats.append(_Chat(direct, {user: [0, 0] for user in (creator, other)}, creator, direct=True))
         else:
             others = [user for n, user in enumerate(USERS) if user != creator and step.c >> n & 1]
             name = self.log.name_here(creator, f"chat {len(self._chats)}")
             group = self.log.create(creator, name, others)
-            self._chats.append(_Chat(group, {user: [0, 0] for user in (creator, *others)}))
+            self._chats.append(_Chat(group, {user: [0, 0] for user in (creator, *others)}, creator))
 
     def _send(self, step: Action, reply_to: str | None = None) -> None:
         chat = self._chat(step)
@@ -140,7 +145,7 @@ class History:
 
     def _leave(self, step: Action) -> None:
         chat = self._chat(step)
-        if len(chat.present) > 1 and not chat.direct:
+        if not chat.direct:
             user = self._member(chat, step)
             self.log.remove(chat.chat_id, user, user)
             del chat.present[user]

@@ -128,8 +128,11 @@ def test_the_writers_words_are_shown_as_a_sentence() -> None:
     assert rejection(Reason.INVALID, "up_to_seq is at most 7").detail == "Up_to_seq is at most 7."
 
 
-def test_chat_exists_says_which_chat() -> None:
-    assert rejection(Reason.CHAT_EXISTS).document()["chat_id"] == CHAT
+def test_chat_exists_says_which_chat_and_what_to_do() -> None:
+    document = rejection(Reason.CHAT_EXISTS).document()
+    assert document["chat_id"] == CHAT
+    assert f"PUT /v1/chats/{CHAT}/members/{COMMAND.sender_id}" in document["detail"]
+    assert '"unique_name": false' in document["detail"]
 
 
 def test_a_command_without_an_outcome_yet_is_202_and_says_where_to_ask() -> None:

@@ -164,9 +164,24 @@ def test_a_group_has_the_id_of_its_creator_and_name() -> None:
     assert command.body == b'{"kind":"group","name":"Ops room","members":["%s"]}' % BOB.encode()
 
 
+def test_a_group_whose_name_need_not_be_unique_has_the_id_of_its_creators_key() -> None:
+    raw = b'{"kind":"group","name":"Ops room","unique_name":%s}'
+    command = requests.create_chat(raw % b"false", envelope(key="k-1"))
+    assert command.chat_id == ids.keyed_chat_id(ids.UserId(ALICE), "k-1")
+    assert command.body == b'{"kind":"group","name":"Ops room","members":[]}', "the wire does not say it twice"
+    assert requests.create_chat(raw % b"false", envelope(key="k-2")).chat_id != command.chat_id
+    assert requests.create_chat(raw % b"true", envelope(key="k-1")).chat_id == CHAT
+    of_bob = requests.create_chat(raw % b"false", envelope(key="k-1", sender=BOB, scopes="producer"))
+    assert of_bob.chat_id == ids.keyed_chat_id(ids.UserId(BOB), "k-1"), "the scope of the key is the creator"
+    with pytest.raises(Problem) as caught:
+        requests.create_chat(raw % b"false", envelope(key=None))
+    assert (caught.value.status, caught.value.reason) == (400, "missing_key")
+
+
 @pytest.mark.parametrize(
     ("body", "status", "pointer"),
     [
+        (b'{"kind":"group","name":"a","unique_name":"no"}', 400, "/unique_name"),
         (b'{"kind":"direct","members":[]}', 400, "/kind"),
         (b'{"kind":"group","members":[]}', 400, "/name"),
         (b'{"kind":"group","name":" \\t","members":[]}', 422, "/name"),

@@ -102,6 +102,26 @@ def test_the_id_of_a_mark_is_nobodys_and_makes_no_repeat(log: ChatLog) -> None:
     assert faults_of(log) == []
 
 
+def test_a_creator_joins_again_a_group_that_everybody_has_left(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [BEN])
+    log.remove(chat, BEN, BEN)
+    log.remove(chat, ANNA, ANNA)
+    log.reject(
+        log.command(CommandType.MEMBER_ADD, chat, ANNA, MemberAdd(user_id=ANNA, role="owner")), Reason.NOT_MEMBER
+    )
+    log.add(chat, ANNA, ANNA, "owner")
+    log.add(chat, ANNA, BEN)
+    log.send(chat, ANNA)
+    assert faults_of(log) == [], "nor is it one that an older writer refused it"
+
+
+def test_a_group_may_have_the_id_of_its_creators_key(log: ChatLog) -> None:
+    for key in ("k-1", "k-2"):
+        body = ChatCreate(kind="group", name="ops", members=[])
+        log.accept(log.command(CommandType.CHAT_CREATE, ids.keyed_chat_id(ANNA, key), ANNA, body, key))
+    assert faults_of(log) == []
+
+
 def wrong_seq(log: ChatLog) -> None:
     chat = log.create(ANNA, "ops")
     log.accept(log.command(CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="a")), seq=2)
@@ -236,6 +256,47 @@ def chat_created_twice(log: ChatLog) -> None:
 def chat_with_a_foreign_id(log: ChatLog) -> None:
     body = ChatCreate(kind="group", name="ops", members=[])
     log.accept(log.command(CommandType.CHAT_CREATE, log.group_id(BEN, "ops"), ANNA, body))
+
+
+def chat_with_the_id_of_another_key(log: ChatLog) -> None:
+    body = ChatCreate(kind="group", name="ops", members=[])
+    log.accept(log.command(CommandType.CHAT_CREATE, ids.keyed_chat_id(ANNA, "k-1"), ANNA, body, "k-2"))
+
+
+def chat_with_the_id_of_anothers_key(log: ChatLog) -> None:
+    body = ChatCreate(kind="group", name="ops", members=[])
+    log.accept(log.command(CommandType.CHAT_CREATE, ids.keyed_chat_id(ANNA, "k-1"), BEN, body, "k-1"))
+
+
+def direct_chat_with_the_id_of_a_key(log: ChatLog) -> None:
+    body = ChatCreate(kind="direct", members=[BEN])
+    log.accept(log.command(CommandType.CHAT_CREATE, ids.keyed_chat_id(ANNA, "k-1"), ANNA, body, "k-1"))
+
+
+def everybody_left(log: ChatLog) -> ids.ChatId:
+    chat = log.create(ANNA, "ops", [BEN])
+    log.remove(chat, BEN, BEN)
+    log.remove(chat, ANNA, ANNA)
+    return chat
+
+
+def creator_joins_again_beside_others(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [CARL])
+    log.add(chat, ANNA, BEN, "owner")
+    log.remove(chat, ANNA, ANNA)
+    log.add(chat, ANNA, ANNA, "owner")
+
+
+def creator_joins_again_as_a_member(log: ChatLog) -> None:
+    log.add(everybody_left(log), ANNA, ANNA, "member")
+
+
+def creator_who_left_adds_another(log: ChatLog) -> None:
+    log.add(everybody_left(log), ANNA, BEN, "owner")
+
+
+def another_joins_again(log: ChatLog) -> None:
+    log.add(everybody_left(log), BEN, BEN, "owner")
 
 
 def read_beyond_the_end(log: ChatLog) -> None:
@@ -441,6 +502,13 @@ VIOLATIONS: list[tuple[Callable[[ChatLog], None], str]] = [
     (chat_never_created, "unknown_chat"),
     (chat_created_twice, "chat_exists"),
     (chat_with_a_foreign_id, "identity"),
+    (chat_with_the_id_of_another_key, "identity"),
+    (chat_with_the_id_of_anothers_key, "identity"),
+    (direct_chat_with_the_id_of_a_key, "identity"),
+    (creator_joins_again_beside_others, "not_member"),
+    (creator_joins_again_as_a_member, "not_member"),
+    (creator_who_left_adds_another, "not_member"),
+    (another_joins_again, "not_member"),
     (read_beyond_the_end, "cursor"),
     (read_going_back, "cursor"),
     (delivered_going_back, "cursor"),

@@ -162,6 +162,52 @@ def test_a_created_chat_has_the_id_of_its_creator_and_name() -> None:
     assert room.decide(wrong).reason is Reason.MALFORMED
 
 
+def test_a_group_may_have_the_id_of_its_creators_key_and_then_any_name() -> None:
+    room = Room()
+    for key in ("k-1", "k-2"):
+        chat_id = ids.keyed_chat_id(ANNA, key)
+        command = room.command("chat.create.v1", room.creation, key=key)
+        keyed = replace(command, chat_id=chat_id, command_id=ids.command_id(chat_id, ANNA, key))
+        assert room.decide(keyed).outcome.kind is OutcomeKind.ACCEPTED
+        assert room.decide(keyed).outcome.kind is OutcomeKind.DUPLICATE
+        renamed = replace(keyed, body=canonical_body(ChatCreate(kind="group", name="other", members=[])))
+        assert room.decide(renamed).reason is Reason.CONFLICT
+    others_key = ids.keyed_chat_id(ANNA, "k-3")
+    wrong = replace(command, chat_id=others_key, command_id=ids.command_id(others_key, ANNA, "k-2"))
+    assert room.decide(wrong).reason is Reason.MALFORMED, "of another key than its own"
+    bens = replace(wrong, sender_id=BEN, client_generated_id="k-3", command_id=ids.command_id(others_key, BEN, "k-3"))
+    assert room.decide(bens).reason is Reason.MALFORMED, "of another creator"
+
+
+def test_the_creator_of_a_group_that_everybody_has_left_joins_again_as_owner() -> None:
+    room = Room()
+    again = MemberAdd(user_id=ANNA, role="owner")
+    room("member.add.v1", MemberAdd(user_id=BEN, role="owner"))
+    room("member.remove.v1", MemberRemove(user_id=BEN))
+    room("member.add.v1", MemberAdd(user_id=BEN, role="owner"))
+    room.send()
+    room("member.remove.v1", MemberRemove(user_id=ANNA))
+    assert room("member.add.v1", again).reason is Reason.NOT_MEMBER, "Ben is still there"
+    room("read.mark.v1", Mark(up_to_seq=1), by=BEN)
+    room("member.remove.v1", MemberRemove(user_id=BEN), by=BEN)
+    assert room("member.add.v1", MemberAdd(user_id=BEN, role="owner"), by=BEN).reason is Reason.NOT_MEMBER
+    assert room("member.add.v1", MemberAdd(user_id=CARL, role="owner")).reason is Reason.NOT_MEMBER
+    assert room("member.add.v1", again, by=DORA).reason is Reason.UNKNOWN_CHAT
+    assert room("member.add.v1", MemberAdd(user_id=ANNA, role="admin")).reason is Reason.INVALID
+    assert room.send().reason is Reason.NOT_MEMBER
+    assert room("member.add.v1", again).outcome.kind is OutcomeKind.ACCEPTED
+    anna = room.view.member((room.chat_id, ANNA))
+    assert anna == Member(role="owner", present=True, joined_seq=1, read_seq=1, delivered_seq=1, creator=True)
+    chat = room.view.chat(room.chat_id)
+    assert chat is not None
+    assert (chat.members, chat.owners) == (1, 1)
+    for _ in range(2):  # as often as it comes to that
+        room("read.mark.v1", Mark(up_to_seq=1))
+        room("member.remove.v1", MemberRemove(user_id=ANNA))
+        assert room("member.add.v1", again).outcome.kind is OutcomeKind.ACCEPTED
+    assert room.send().outcome.seq == 2
+
+
 def test_a_second_group_of_one_name_exists_already_and_a_direct_chat_is_opened_again() -> None:
     group = Room()
     assert group("chat.create.v1", group.creation, key="again").reason is Reason.CHAT_EXISTS

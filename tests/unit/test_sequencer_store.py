@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.bodies import Role
 from schemas.errors import LogCorrupt
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Head
@@ -16,6 +17,7 @@ from services.sequencer import store as store_module
 from services.sequencer.ports import LogPosition
 from services.sequencer.state import Changes, Chat, Member, keep
 from services.sequencer.store import RocksStore
+from services.sequencer.store_format import pack_member, unpack_member
 from tests.support.simulated_rocks import copied
 
 TOPIC = "topic"
@@ -157,3 +159,11 @@ def test_a_sender_that_is_no_user_id_is_not_written_and_the_error_says_where(sto
     store.apply(change, _position(4))
     with pytest.raises(LogCorrupt, match=f"chat {CHAT}: a sender of messages 1 to 4"):
         store.write_out()
+
+
+@pytest.mark.parametrize("role", ["owner", "admin", "member"])
+@pytest.mark.parametrize("present", [True, False])
+@pytest.mark.parametrize("creator", [True, False])
+def test_a_member_comes_back_from_the_disk_as_it_was(role: Role, present: bool, creator: bool) -> None:
+    member = Member(role=role, present=present, joined_seq=1, read_seq=2, delivered_seq=3, creator=creator)
+    assert unpack_member(pack_member(member)) == member
