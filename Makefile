@@ -15,7 +15,7 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test proofs check mutants chaos up clean lock
+.PHONY: help install demo test proofs check mutants chaos fuzz up clean lock
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ mutants: $(INSTALLED) ## Plant curated bugs one by one and see each caught by it
 
 chaos: $(INSTALLED) ## Break the whole system for minutes and prove that no answer was untrue: ARGS="--minutes 20 --seed 7"
 	$(BIN)/python -m tests.chaos.run $(ARGS)
+
+fuzz: $(INSTALLED) ## Write forged record batches through a real broker for minutes: ARGS="--minutes 10 --seed 7"
+	$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 up: $(INSTALLED) ## Run the whole system here until Ctrl-C
 	$(BIN)/gapless up $(ARGS)

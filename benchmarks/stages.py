@@ -116,7 +116,7 @@ def _records(log: Sequence[bytes]) -> Iterator[Record]:
     for raw in log:
         for batch in batches_in(raw):
             batch.validate_crc()
-            yield from batch
+            yield from batch.records()
 
 
 def _codec(log: Sequence[bytes], commands: int) -> float:

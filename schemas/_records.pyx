@@ -8,20 +8,22 @@ The bytes are those of a record batch of Kafka's format v2, after its header and
 
     record: length, attributes (1 byte), timestamp − the batch's, offset − the batch's, key, value, headers
     numbers are zigzag varints; key and value have a length before them, −1 for null; headers have a count before them
+
+services/runtime/kafka/plain_records.py takes a batch apart where nothing is compiled, with the same results.
 """
 
 from hashlib import sha1
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 cimport cython
 
 from schemas import limits
 from schemas.bodies import CommandType
-from schemas.encoding import Command, ReplyTo
+from schemas.encoding import Command, ReplyTo, Undecodable
 from schemas.events import EventType, Outcome
 from schemas.log import Stamp
 
@@ -49,8 +51,9 @@ cdef Py_ssize_t REQUEST_ID_CHARACTERS = limits.REQUEST_ID_CHARACTERS
 # --- varints ------------------------------------------------------------------------------------------------------
 
 
-cdef inline int64_t _varint(const uint8_t* b, Py_ssize_t* at, Py_ssize_t end) except? -4_611_686_018_427_387_904:
-    """The number at `at`, which is moved behind it. Raises ValueError where it does not end before `end`."""
+cdef inline int64_t _varlong(const uint8_t* b, Py_ssize_t* at, Py_ssize_t end) except? -4_611_686_018_427_387_904:
+    """The number of at most 64 bits at `at`, which is moved behind it. Raises ValueError if it does not end before
+    `end`."""
     cdef uint64_t value = 0
     cdef int shift = 0
     cdef Py_ssize_t i = at[0]
@@ -64,6 +67,24 @@ cdef inline int64_t _varint(const uint8_t* b, Py_ssize_t* at, Py_ssize_t end) ex
         shift += 7
     at[0] = i
     return <int64_t>(value >> 1) ^ -<int64_t>(value & 1)
+
+
+cdef inline int32_t _varint(const uint8_t* b, Py_ssize_t* at, Py_ssize_t end) except? -1_073_741_824:
+    """As _varlong, of at most 32 bits: bits beyond are dropped, as by Kafka's Java code, so that a broker and a reader
+    agree on where a record ends."""
+    cdef uint32_t value = 0
+    cdef int shift = 0
+    cdef Py_ssize_t i = at[0]
+    while True:
+        if i >= end or shift > 31:
+            raise ValueError("a number in a record has no end")
+        value |= (<uint32_t>(b[i] & 0x7F)) << shift
+        i += 1
+        if b[i - 1] < 0x80:
+            break
+        shift += 7
+    at[0] = i
+    return <int32_t>(value >> 1) ^ -<int32_t>(value & 1)
 
 
 cdef inline Py_ssize_t _varint_size(int64_t number) noexcept:
@@ -114,17 +135,21 @@ cdef class Record:
 
 @cython.final
 cdef class Records:
-    """The records of one batch, each made when it is asked for. Raises ValueError at one that is not whole."""
+    """Exactly `count` records of one batch, each made when it is asked for: record i is at base_offset + i, as a Record
+    or, if it cannot be decoded or says that it is elsewhere, as an Undecodable. Iterating never raises."""
 
     cdef bytes batch
     cdef Py_ssize_t at
     cdef Py_ssize_t end
-    cdef Py_ssize_t left
+    cdef int64_t index
+    cdef int64_t count
     cdef int64_t base_offset
     cdef int64_t base_timestamp
     cdef int64_t appended_at
+    cdef bint framed  # whether `at` is where the next record begins
+    cdef str broken
 
-    def __init__(self, bytes batch, Py_ssize_t start, Py_ssize_t end, *, Py_ssize_t count, int64_t base_offset,
+    def __init__(self, bytes batch, Py_ssize_t start, Py_ssize_t end, *, int64_t count, int64_t base_offset,
                  int64_t base_timestamp, int64_t appended_at):
         """`batch[start:end]` is what follows the batch's header; `appended_at` is the time of all, −1 where each has
         its own."""
@@ -133,36 +158,50 @@ cdef class Records:
         self.batch = batch
         self.at = start
         self.end = end
-        self.left = count
+        self.count = count
         self.base_offset = base_offset
         self.base_timestamp = base_timestamp
         self.appended_at = appended_at
+        self.framed = True
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        if self.left <= 0:
-            if self.at != self.end:
-                raise ValueError("a batch has more bytes than records")
+        if self.index >= self.count:
             raise StopIteration
-        record = self._next()
-        self.left -= 1
-        return record
+        self.index += 1
+        if not self.framed:
+            return self._undecodable(self.broken)
+        try:
+            return self._next()
+        except ValueError as error:  # UnicodeDecodeError, of a header's name, is one
+            self.broken = str(error)
+            return self._undecodable(self.broken)
+
+    cdef object _undecodable(self, str reason):
+        return Undecodable(self.base_offset + self.index - 1, reason, max(self.appended_at, 0))
 
     cdef Record _next(self):
         cdef const uint8_t* b = <const uint8_t*>PyBytes_AS_STRING(self.batch)
         cdef Py_ssize_t at = self.at
+        self.framed = False
         cdef Py_ssize_t size = _varint(b, &at, self.end)
-        if size < 1 or size > self.end - at:
+        if not 0 < size <= self.end - at:
             raise ValueError("a record ends behind its batch")
         cdef Py_ssize_t end = at + size
+        self.at = end
+        self.framed = True
         cdef Record record = Record.__new__(Record)
-        at += 1  # attributes: none are in use
-        record.timestamp = self.base_timestamp + _varint(b, &at, end)
-        if self.appended_at >= 0:
-            record.timestamp = self.appended_at
-        record.offset = self.base_offset + _varint(b, &at, end)
+        at += 1  # attributes: one byte, none of its bits in use, and ignored as by Kafka's clients
+        cdef int64_t later = _varlong(b, &at, end)
+        record.timestamp = (
+            self.appended_at if self.appended_at >= 0
+            else <int64_t>(<uint64_t>self.base_timestamp + <uint64_t>later)
+        )
+        if _varint(b, &at, end) != self.index - 1:
+            raise ValueError("a record's offset is not its place in the batch")
+        record.offset = self.base_offset + self.index - 1
         record.key = _nullable(b, &at, end)
         record.value = _nullable(b, &at, end)
         record.header_count = _varint(b, &at, end)
@@ -173,19 +212,20 @@ cdef class Records:
         record.end = end
         for _ in range(record.header_count):
             size = _varint(b, &at, end)
-            if size < 0 or size > end - at:
-                raise ValueError("a header ends behind its record")
+            if size < 0:
+                raise ValueError("a header has no name")
+            if size > end - at:
+                raise ValueError("a record ends before what it holds")
             if not _is_ascii(b + at, size):
                 PyUnicode_DecodeUTF8(<const char*>b + at, size, NULL)  # UnicodeDecodeError is a ValueError
             at += size
             size = _varint(b, &at, end)
             if size > end - at:
-                raise ValueError("a header ends behind its record")
+                raise ValueError("a record ends before what it holds")
             if size > 0:
                 at += size
         if at != end:
             raise ValueError("a record has more bytes than headers")
-        self.at = end
         return record
 
 
@@ -194,7 +234,7 @@ cdef inline bytes _nullable(const uint8_t* b, Py_ssize_t* at, Py_ssize_t end):
     if size < 0:
         return None
     if size > end - at[0]:
-        raise ValueError("a record ends before its key or value")
+        raise ValueError("a record ends before what it holds")
     at[0] += size
     return PyBytes_FromStringAndSize(<const char*>b + at[0] - size, size)
 

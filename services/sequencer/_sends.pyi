@@ -14,6 +14,7 @@ def decide_sends(
     at_ms: int,
     term: int,
     index: int,
+    command_offset: int,
     source: bytes,
     size: int,
     most_bytes: int,

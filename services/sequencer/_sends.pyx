@@ -24,14 +24,15 @@ cdef Py_ssize_t OUTCOME = OUTCOME_BYTES
 
 
 def decide_sends(
-    commands, layers, changes, OutcomeWriter writer, int64_t at_ms, int64_t term, int64_t index, bytes source,
-    Py_ssize_t size, Py_ssize_t most_bytes,
+    commands, layers, changes, OutcomeWriter writer, int64_t at_ms, int64_t term, int64_t index, int64_t command_offset,
+    bytes source, Py_ssize_t size, Py_ssize_t most_bytes,
 ):
     """Decides commands, from the first to the first that is no plain send or has no room; adds what they change to
     `changes`, and their outcomes to `writer`.
 
-    `layers`: what is known, each over the next (state.AtHand, or Changes); `index`: of the last outcome; `size`: bytes
-    that the batch is believed to hold, of `most_bytes`.
+    `layers`: what is known, each over the next (state.AtHand, or Changes); `index` and `command_offset`: of the last
+    outcome, and a command that does not come after it ends the run; `size`: bytes that the batch is believed to hold,
+    of `most_bytes`.
 
     Gives how many were decided, with the last of them and its seq and position; those that somebody waits for, each
     with index, seq and position; and `size` after them.
@@ -53,6 +54,8 @@ def decide_sends(
         if type(command) is not ScannedSend:
             break
         send = <ScannedSend>command
+        if send.record.offset <= command_offset:
+            break
         more = (  # as encoding.outcome_size
             OUTCOME + PyBytes_GET_SIZE(send.record.value) + PyBytes_GET_SIZE(send.record.key) + send.clientid.size
         )
@@ -69,6 +72,7 @@ def decide_sends(
         seq = chat.last_seq + 1
         position = chat.last_position + 1
         index += 1
+        command_offset = send.record.offset
         new_chats[send.chat_id] = Chat(
             kind=chat.kind, last_seq=seq, last_position=position, members=chat.members, owners=chat.owners
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from schemas.encoding import Command, Encoded, ReplyTo, encode_outcome, outcome_size
+from schemas.errors import LogCorrupt
 from schemas.events import EventType, Outcome, OutcomeKind
 from schemas.ids import ChatId, CommandKey
 from schemas.log import Head, Stamp, after
@@ -109,6 +110,7 @@ class _Filling:
         self._source = source
         self._at_ms = max(at_ms, head.last_timestamp_ms)
         self._index = head.index
+        self._command_offset = head.command_offset
         self._last: tuple[Outcome, Stamp] | None = None
 
     def add_plain_sends(self, commands: deque[Command | ScannedSend]) -> int:
@@ -124,6 +126,7 @@ class _Filling:
             at_ms,
             batch.head.term,
             self._index,
+            self._command_offset,
             self._source,
             batch.size,
             APPEND_BYTES,
@@ -133,14 +136,24 @@ class _Filling:
                 commands.popleft()
             self._index += count
             command = last.command()
+            self._command_offset = command.offset
             self._last = accepted_outcome(command, at_ms, position, seq), self._stamp(command)
             batch.outcomes += [_SENT] * count
             batch.replies += [_sent_reply(each, self._partition, at_ms) for each in awaited]
         return count
 
     def add_next(self, commands: deque[Command | ScannedSend]) -> None:
-        """The long way of one command; where there is no room for it, the batch is full."""
+        """The slow path, for one command. If there is no room for it, the batch is full.
+
+        Raises LogCorrupt if the command does not come after the one before it: an outcome of it would make the log
+        corrupt for every reader, whatever made us read it in this order.
+        """
         batch, command = self._batch, command_of(commands[0])
+        if command.offset <= self._command_offset:
+            raise LogCorrupt(
+                f"command {command.offset} was read after command {self._command_offset}: nothing is appended, for its"
+                " outcome would not be valid"
+            )
         decision = decide(batch.view, command, self._at_ms)
         outcome = decision.outcome
         size = batch.size + outcome_size(outcome)
@@ -151,6 +164,7 @@ class _Filling:
         batch.size = size
         evolve(batch.view, outcome, batch.changes)
         self._index += 1
+        self._command_offset = command.offset
         stamp = self._stamp(command)
         self._last = outcome, stamp
         batch.records.add(outcome, stamp, self._source)

@@ -87,6 +87,44 @@ MUTANTS: Final = (
         "test_every_idle_process_says_that_kafka_is_gone_and_when_it_is_back",
     ),
     Mutant(
+        name="the offset that a record claims is believed",
+        file="services/runtime/kafka/plain_records.py",
+        good='    if delta != index:\n        raise ValueError("a record\'s offset is not its place in the batch")\n',
+        bad="    offset += delta - index\n",
+        check="tests/unit/test_kafka_batches.py::test_a_record_that_says_it_is_elsewhere_is_undecodable_where_it_is",
+    ),
+    Mutant(
+        name="compiled code believes the offset that a record claims",
+        file="schemas/_records.pyx",
+        good="        if _varint(b, &at, end) != self.index - 1:\n"
+        '            raise ValueError("a record\'s offset is not its place in the batch")\n'
+        "        record.offset = self.base_offset + self.index - 1\n",
+        bad="        record.offset = self.base_offset + _varint(b, &at, end)\n",
+        check="tests/unit/test_kafka_batches.py::test_a_record_that_says_it_is_elsewhere_is_undecodable_where_it_is",
+    ),
+    Mutant(
+        name="one record that cannot be decoded spoils those behind it",
+        file="services/runtime/kafka/plain_records.py",
+        good="            yield Undecodable(offset, str(error), max(appended_at, 0))\n",
+        bad="            broken = str(error)\n            yield Undecodable(offset, broken, max(appended_at, 0))\n",
+        check="tests/integration/test_hostile_producer.py::test_one_bad_record_of_a_batch_does_not_spoil_the_others",
+    ),
+    Mutant(
+        name="an outcome is appended for a command that was read twice",
+        file="services/sequencer/batch.py",
+        good="        if command.offset <= self._command_offset:\n",
+        bad="        if command.offset < 0:\n",
+        check="tests/unit/test_sequencer_batch.py::"
+        "test_a_command_that_does_not_come_after_the_one_before_it_is_not_decided",
+    ),
+    Mutant(
+        name="the short way takes a command that was read twice",
+        file="services/sequencer/_sends.pyx",
+        good="        if send.record.offset <= command_offset:\n            break\n",
+        bad="",
+        check=f"{SENDS}::test_a_send_that_does_not_come_after_the_one_before_it_is_not_decided",
+    ),
+    Mutant(
         name="a snapshot's digests are not looked at",
         file="services/sequencer/snapshot_shop.py",
         good="        if (count, digest.hexdigest()) != (file.bytes, file.digest):\n",

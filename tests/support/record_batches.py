@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 
 from schemas.encoding import Encoded, Record
 from services.runtime.kafka.batches import batches_in
@@ -29,7 +30,7 @@ def batch_of(written: Sequence[Encoded], *, base_offset: int = 0, attributes: in
 
 
 def compiled(raw: bytes) -> list[Any]:
-    return [record for batch in batches_in(raw) for record in batch]
+    return [record for batch in batches_in(raw) for record in batch.records()]
 
 
 def as_read(records: Sequence[LogRecord]) -> list[Record]:
@@ -39,4 +40,13 @@ def as_read(records: Sequence[LogRecord]) -> list[Record]:
 
 def plain(raw: bytes) -> list[Any]:
     with mock.patch("services.runtime.kafka.batches.COMPILED", False):
-        return [record for batch in batches_in(raw) for record in batch]
+        return [record for batch in batches_in(raw) for record in batch.records()]
+
+
+def by_client(raw: bytes) -> list[Any]:
+    """As aiokafka takes them apart, which believes what a producer wrote."""
+    found = MemoryRecords(raw)
+    records: list[Any] = []
+    while found.has_next():
+        records += found.next_batch()
+    return records

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from schemas import ids
 from schemas.bodies import Body, ChatCreate, Mark, MemberAdd, MemberRemove, MessageDelete, MessageSend, canonical_body
 from schemas.encoding import Command, ReplyTo
+from schemas.errors import LogCorrupt
 from schemas.ids import UserId
 from schemas.log import Head
 from services.sequencer import batch as batch_module
@@ -126,6 +127,22 @@ def test_any_cut_into_batches_and_any_overlap_gives_the_same_outcomes(
     one_by_one = _run(commands, [1] * len(commands), overlap=False)
     assert _run(commands, cuts, overlap=False, records_per_write=records_per_write) == one_by_one
     assert _run(commands, cuts, overlap=True, records_per_write=records_per_write) == one_by_one
+
+
+@pytest.mark.parametrize("second", [1, 2])
+def test_a_command_that_does_not_come_after_the_one_before_it_is_not_decided(tmp_path: Path, second: int) -> None:
+    send: tuple[str, Body, int, int, str] = ("message.send.v1", MessageSend(text="x"), 0, 0, "k")
+    commands = _commands([send])
+    store = RocksStore(tmp_path / "s", "topic")
+    store.apply(Changes(), OPEN)
+    records = RecordList()
+    batch = new_batch(records, store=store, before=None)
+    waiting = deque([*commands, replace(commands[2], offset=second)])
+    with pytest.raises(LogCorrupt, match=f"command {second} was read after command 2"):
+        _decide(batch, waiting, store, 1_000)
+    assert len(records) == 3
+    assert [command.offset for command in waiting] == [second]
+    store.close()
 
 
 def test_an_append_is_closed_before_it_outgrows_a_record_batch(tmp_path: Path) -> None:

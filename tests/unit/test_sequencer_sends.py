@@ -19,7 +19,7 @@ from schemas import ids, limits
 from schemas.bodies import Body, ChatCreate, Mark, MemberAdd, MemberRemove, MessageDelete, MessageSend, canonical_body
 from schemas.commands import parse_body, plain_send
 from schemas.encoding import Command, CommandReader, ReplyTo, encode_command
-from schemas.errors import Refused
+from schemas.errors import LogCorrupt, Refused
 from schemas.ids import UserId
 from schemas.log import Head
 from schemas.records import COMPILED, command_reader
@@ -259,11 +259,31 @@ def test_all_but_a_few_sends_go_the_short_way(tmp_path: Path) -> None:
     read = command_reader(0, 1)
     read(compiled(batch_of([encode_command(command, "/test") for command in commands[:3]])))  # so that all were met
     with mock.patch.object(batch_module, "decide", side_effect=decide) as long_way:
-        for some in (commands[:2], commands[2:500], commands[500:]):
+        for first, after in ((0, 2), (2, 500), (500, len(commands))):
             batch = new_batch(new_outcome_batch(), store=store, before=None)
-            waiting = deque(read(compiled(batch_of([encode_command(command, "/test") for command in some]))))
+            written = [encode_command(command, "/test") for command in commands[first:after]]
+            waiting = deque(read(compiled(batch_of(written, base_offset=first))))
             decide_into(batch, waiting, store=store, partition=0, source=SOURCE, now_ms=lambda: 1)
             assert not waiting
             _apply(store, batch)
     assert long_way.call_count == 2 + 20, "the chats that are made, and the sends that are repeats"
+    store.close()
+
+
+@pytest.mark.parametrize("second", [1, 2])
+def test_a_send_that_does_not_come_after_the_one_before_it_is_not_decided(tmp_path: Path, second: int) -> None:
+    """Whatever made us read it: its outcome would make the log corrupt for every reader."""
+    commands = _commands([_send("Hi", "0"), _send("Hi", "1")])
+    store = RocksStore(tmp_path / "s", "topic")
+    store.apply(Changes(), LogPosition(next_offset=1, head=Head(term=1)))
+    read = command_reader(0, 1)
+    raw = batch_of([encode_command(command, "/test") for command in commands])
+    read(compiled(raw))  # so that all were met
+    known = read(compiled(raw))
+    batch = new_batch(new_outcome_batch(), store=store, before=None)
+    again = read(compiled(batch_of([encode_command(commands[3], "/test")], base_offset=second)))
+    waiting = deque([*known[:3], *again])
+    with pytest.raises(LogCorrupt, match=f"command {second} was read after command 2"):
+        decide_into(batch, waiting, store=store, partition=0, source=SOURCE, now_ms=lambda: 1)
+    assert list(waiting) == again
     store.close()

@@ -4,8 +4,9 @@ It speaks the fetch protocol through aiokafka's client and codec, without aiokaf
 group, several partitions, deserializers, an object for each record beside the codec's own) is not needed here and
 takes longer than the codec itself. One fetch is under way while the records of the one before are worked on.
 
-A batch that cannot be taken apart (a header key that is not UTF-8, a broken codec) would stop a partition for ever: it
-is fetched once more, and then an `Undecodable` stands for each of its records from the bad one on.
+A record that cannot be decoded (a header's name that is not UTF-8, an offset that is not its place in its batch) is an
+`Undecodable` at its true offset, so that it stops nothing. A batch whose checksum is wrong is fetched once more, and
+then each of its records is one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Final
 
 import structlog
@@ -25,7 +26,7 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from schemas.encoding import Record, Undecodable
+from schemas.encoding import Record
 from services.runtime.kafka.batches import Batch, batches_in
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import not_allowed, within
@@ -41,8 +42,6 @@ _EARLIEST: Final = -2
 _END: Final = -1
 """The high watermark, for who reads uncommitted."""
 _READ_UNCOMMITTED: Final = 0
-_MOST_IN_A_BATCH: Final = 1 << 20
-"""Records that a batch which cannot be taken apart is believed to hold; a megabyte holds fewer."""
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +89,7 @@ class PartitionReader:
         self._fetched: _Fetched | None = None
         self._fetching: asyncio.Task[_Fetched] | None = None
         self._suspect_offset = -1
-        """Where a batch could not be taken apart at the first try."""
+        """Of a batch whose checksum was wrong when it was first fetched."""
         self._trouble = ""
 
     @property
@@ -236,14 +235,9 @@ class PartitionReader:
             if opened is None:
                 break
             wanted, before = most - len(found), len(found)
-            try:
-                found.extend(islice(opened.records, wanted))
-            except (ValueError, IndexError, kafka_errors.KafkaError) as error:
-                # The codec's: UnicodeDecodeError of a header key, a length beyond the batch, a codec that is not there.
-                self._spoilt(opened, found[-1].offset + 1 if len(found) > before else opened.batch.base_offset, error)
-            else:
-                if len(found) - before < wanted or found[-1].offset + 1 >= opened.batch.next_offset:
-                    self._opened = None
+            found.extend(islice(opened.records, wanted))
+            if len(found) - before < wanted or found[-1].offset + 1 >= opened.batch.next_offset:
+                self._opened = None
             if len(found) > before and found[before].offset < self._position:
                 found = [record for record in found if record.offset >= self._position]
         return found
@@ -253,24 +247,18 @@ class PartitionReader:
             batch = self._fetched.batches.popleft()
             if batch.is_control_batch:
                 continue
-            self._opened = _Opened(batch, chain(batch))  # a batch itself can be iterated only once
+            records = batch.records()
             if not batch.validate_crc():
-                self._spoilt(
-                    self._opened, batch.base_offset, kafka_errors.CorruptRecordException("its checksum is wrong")
-                )
+                suspect = max(self._position, batch.base_offset)
+                if self._suspect_offset != suspect:
+                    # It may have been damaged on its way here: everything from it on is fetched once more.
+                    self._suspect_offset = suspect
+                    self._drop_fetched()
+                    return None
+                records = batch.undecodable("the checksum of its batch is wrong")
+            self._opened = _Opened(batch, records)
             return self._opened
         return None
-
-    def _spoilt(self, opened: _Opened, first: int, error: Exception) -> None:
-        """The batch cannot be taken apart from the record `first` on."""
-        suspect = max(self._position, first)
-        if self._suspect_offset != suspect:
-            # It may have been spoilt on its way: all from here on is fetched once more.
-            self._suspect_offset = suspect
-            self._drop_fetched()
-            return
-        after = min(max(first + 1, opened.batch.next_offset), first + _MOST_IN_A_BATCH)
-        opened.records = (Undecodable(offset, repr(error)[:200]) for offset in range(first, after))
 
     async def bounds(self) -> tuple[int, int]:
         """`(first offset that is there, end offset)`; the end is the high watermark. Raises KafkaUnavailable."""
