@@ -2,9 +2,9 @@
 
     gapless bench history
 
-Random pages of random chats. A page over HTTP is one snapshot of four statements (a lock, membership, the cursors for
-the ticks, the rows) and its JSON; the baseline, in turn with it, is the rows' one statement alone, by pgbench. On few
-cores the database and the generator share what there is with the process that is measured, so its CPU is told too.
+Random pages of random chats. A page over HTTP is one snapshot of three statements (a lock, membership with the cursors
+for the ticks, the rows) and its JSON; the baseline, in turn with it, is the rows' one statement alone, by pgbench. On
+few cores the database and the generator share what there is with the process that is measured, so its CPU is told too.
 """
 
 from __future__ import annotations

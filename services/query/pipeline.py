@@ -1,6 +1,6 @@
 """Prepared statements sent to Postgres together, and their rows: on psycopg's own ground, without its cursors.
 
-psycopg's pipeline makes a cursor, a converted query and several waits for each statement; for six statements of which
+psycopg's pipeline makes a cursor, a converted query and several waits for each statement; for five statements of which
 three only frame the others, that is half the time of a page. Here they are one write and one wait, on the libpq
 interface that psycopg offers (`psycopg.pq`), and rows are made by its own loaders.
 """

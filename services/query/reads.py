@@ -1,7 +1,8 @@
 """What each question reads, and who may have the answer.
 
-Membership is read in the same snapshot as what it protects. The statements of a read are sent together, so they
-run for a stranger too, who never gets their rows.
+The right to read stands in the SQL: each statement about a chat begins at the caller's own row among its members, and
+looks nothing else up where there is none. So the statements of a read are sent together, in one snapshot, and a
+stranger's cost what they cost for a chat that does not exist.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Reads:
         """A page of messages, ascending by seq; of one sender only if sender_id is given."""
         parameters = {
             "chat_id": chat_id,
+            "caller_id": caller_id,
             "split": Int8(window.split),
             "fetch_below": Int8(window.fetch_below),
             "fetch_above": Int8(window.fetch_above),
@@ -55,35 +57,35 @@ class Reads:
             page = Ask("page", parameters)
         else:
             page = Ask("page_of_sender", {**parameters, "sender_id": sender_id})
-        membership, lowest_cursors, rows = await self._snapshots.read(
-            _membership(caller_id, chat_id),
-            Ask("lowest_cursors", {"chat_id": chat_id}),
+        standing, rows = await self._snapshots.read(
+            Ask("membership_and_cursors", {"chat_id": chat_id, "caller_id": caller_id}),
             page,
             at_least=at_least,
         )
-        _require_member(membership)
+        ticks = _ticks_for_member(standing)
         below = [row for row in rows if row[shapes.SEQ] < window.split]
         above = [row for row in rows if row[shapes.SEQ] >= window.split]
-        return shapes.history(chat_id, cut(window, below, above), _ticks(lowest_cursors))
+        return shapes.history(chat_id, cut(window, below, above), ticks)
 
     async def message(self, caller_id: UserId, chat_id: ChatId, seq: int, at_least: Token | None) -> bytes:
-        membership, lowest_cursors, rows = await self._snapshots.read(
-            _membership(caller_id, chat_id),
-            Ask("lowest_cursors", {"chat_id": chat_id}),
-            Ask("message", {"chat_id": chat_id, "seq": Int8(seq)}),
+        standing, rows = await self._snapshots.read(
+            Ask("membership_and_cursors", {"chat_id": chat_id, "caller_id": caller_id}),
+            Ask("message", {"chat_id": chat_id, "caller_id": caller_id, "seq": Int8(seq)}),
             at_least=at_least,
         )
-        _require_member(membership)
+        ticks = _ticks_for_member(standing)
         if not rows:
             raise Problem("unknown_message", "The chat has no message with this seq.")
         row = rows[0]
-        status = _ticks(lowest_cursors).status(row[shapes.SENDER_ID], row[shapes.SEQ])
+        status = ticks.status(row[shapes.SENDER_ID], row[shapes.SEQ])
         return shapes.message(chat_id, row, status).encode()
 
     async def latest_seq(self, caller_id: UserId, chat_id: ChatId, at_least: Token | None) -> bytes:
         """The seq of the newest message, 0 in a chat without any."""
         membership, rows = await self._snapshots.read(
-            _membership(caller_id, chat_id), Ask("latest_seq", {"chat_id": chat_id}), at_least=at_least
+            _membership(caller_id, chat_id),
+            Ask("latest_seq", {"chat_id": chat_id, "caller_id": caller_id}),
+            at_least=at_least,
         )
         _require_member(membership)
         return shapes.dumps({"seq": rows[0][0]})
@@ -186,7 +188,15 @@ class Reads:
         from_user_id = LOWEST_UUID if cursor is None else decode_members(cursor)
         membership, rows = await self._snapshots.read(
             _membership(caller_id, chat_id),
-            Ask(statement, {"chat_id": chat_id, "from_user_id": from_user_id, "fetch": Int8(limit + 1)}),
+            Ask(
+                statement,
+                {
+                    "chat_id": chat_id,
+                    "caller_id": caller_id,
+                    "from_user_id": from_user_id,
+                    "fetch": Int8(limit + 1),
+                },
+            ),
             at_least=at_least,
         )
         _require_member(membership)
@@ -206,7 +216,9 @@ def _require_member(membership: Sequence[Row]) -> None:
         raise Problem("not_member", "You are no longer a member of this chat.")
 
 
-def _ticks(rows: Sequence[Row]) -> Ticks:
+def _ticks_for_member(rows: Sequence[Row]) -> Ticks:
+    """Of the rows of membership_and_cursors. Raises Problem where the caller is no present member."""
+    _require_member([(present == 1,) for kind, _, present in rows if kind == "caller"])
     return Ticks(
         read=[(UserId(user_id), seq) for kind, user_id, seq in rows if kind == "read"],
         delivered=[(UserId(user_id), seq) for kind, user_id, seq in rows if kind == "delivered"],

@@ -9,6 +9,7 @@ import pytest
 
 from schemas.ids import ChatId, UserId
 from services.query.answers import History, Message
+from services.query.pipeline import Pipelines, Row
 from tests.support.read_model import Api, World, read_model_database, run, somebody, world_of
 
 LIMITS = (1, 2, 3, 7)
@@ -220,6 +221,35 @@ def test_only_members_read_and_a_stranger_learns_nothing(read_model: str, world:
             assert producer.status_code == 404, "a producer sends for others; it does not read for them"
 
     run(read_model, story)
+
+
+def test_a_stranger_and_a_member_are_answered_in_one_round_trip_each(
+    read_model: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a stranger may not see is neither fetched first nor asked about first."""
+    anna, stranger = somebody(), somebody()
+    chat = world.chat(anna)
+    for _ in range(3):
+        world.send(chat, anna)
+    trips: list[list[int]] = []
+    run_together = Pipelines.run
+
+    async def noted(self: Pipelines, connection: Any, asks: Any) -> list[list[Row]]:
+        rows = await run_together(self, connection, asks)
+        trips.append([len(each) for each in rows])
+        return rows
+
+    monkeypatch.setattr(Pipelines, "run", noted)
+
+    async def story(api: Api) -> None:
+        for user in (anna, stranger):
+            await api.get(f"/v1/chats/{chat}/messages", user)
+
+    run(read_model, story)
+    of_anna, of_stranger = trips
+    assert len(of_anna) == len(of_stranger)
+    assert sum(of_anna) > 3
+    assert sum(of_stranger) == 0
 
 
 def test_a_message_that_is_not_there_is_unknown(read_model: str, world: World) -> None:

@@ -43,6 +43,14 @@ class Mutant:
 
 MUTANTS: Final = (
     Mutant(
+        name="cursors are read for those who have left",
+        file="services/query/sql/history.sql",
+        good="AND o.left_at IS NULL AND me.left_at IS NULL\n     ORDER BY o.read_seq",
+        bad="AND o.left_at IS NULL\n     ORDER BY o.read_seq",
+        check="tests/integration/test_query_plans.py"
+        "::test_for_a_stranger_nothing_is_looked_up_but_the_row_that_is_not_there",
+    ),
+    Mutant(
         name="unknown fields are collected before they are cut",
         file="schemas/guard.py",
         good="    if raw.count(b'\"') <= 2 * most:\n",

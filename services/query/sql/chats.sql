@@ -3,11 +3,16 @@
 
 -- name: unread_of_chat
 SELECT CASE WHEN c.deleted_total = 0
-            THEN c.last_seq - p.read_seq - p.own_live_after_read
-            ELSE chat.get_unread_count(p.chat_id, p.user_id) END
-FROM chat.chat_participants AS p
-JOIN chat.chats AS c ON c.chat_id = p.chat_id
-WHERE p.chat_id = %(chat_id)s AND p.user_id = %(caller_id)s AND p.left_at IS NULL;
+            THEN c.last_seq - me.read_seq - me.own_live_after_read
+            ELSE chat.get_unread_count(me.chat_id, me.user_id) END
+FROM chat.chat_participants AS me
+CROSS JOIN LATERAL (
+    SELECT a.last_seq, a.deleted_total
+    FROM chat.chats AS a
+    WHERE a.chat_id = me.chat_id
+    LIMIT 1
+) AS c
+WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS NULL;
 
 -- name: unread_of_all
 SELECT u.chat_id::text, u.unread
@@ -65,13 +70,13 @@ LEFT JOIN chat.chat_messages AS m ON m.chat_id = f.chat_id AND m.seq = f.last_se
 ORDER BY f.active_at DESC, f.chat_id DESC;
 
 -- name: chat_of_caller
--- The same columns of one chat.
+-- The same columns of one chat. For anybody but a present member nothing is looked up; see history.sql.
 SELECT c.chat_id::text, c.kind, c.name, c.created_by::text, c.created_at, c.last_seq, c.last_position,
        COALESCE(c.last_message_at, c.created_at),
-       p.role, p.joined_at, p.joined_seq, p.read_seq, p.delivered_seq,
+       me.role, me.joined_at, me.joined_seq, me.read_seq, me.delivered_seq,
        CASE WHEN c.deleted_total = 0
-            THEN c.last_seq - p.read_seq - p.own_live_after_read
-            ELSE chat.get_unread_count(c.chat_id, p.user_id) END,
+            THEN c.last_seq - me.read_seq - me.own_live_after_read
+            ELSE chat.get_unread_count(c.chat_id, me.user_id) END,
        (SELECT o.read_seq
         FROM chat.chat_participants AS o
         WHERE o.chat_id = c.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
@@ -91,7 +96,13 @@ SELECT c.chat_id::text, c.kind, c.name, c.created_by::text, c.created_at, c.last
        m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
        (date_part('epoch', m.sent_at) * 1000)::bigint, (date_part('epoch', m.edited_at) * 1000)::bigint,
        (date_part('epoch', m.deleted_at) * 1000)::bigint, m.position, m.changed_position
-FROM chat.chat_participants AS p
-JOIN chat.chats AS c ON c.chat_id = p.chat_id
+FROM chat.chat_participants AS me
+CROSS JOIN LATERAL (
+    SELECT a.chat_id, a.kind, a.name, a.created_by, a.created_at, a.last_seq, a.last_position, a.last_message_at,
+           a.deleted_total
+    FROM chat.chats AS a
+    WHERE a.chat_id = me.chat_id
+    LIMIT 1
+) AS c
 LEFT JOIN chat.chat_messages AS m ON m.chat_id = c.chat_id AND m.seq = c.last_seq
-WHERE p.chat_id = %(chat_id)s AND p.user_id = %(caller_id)s AND p.left_at IS NULL;
+WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS NULL;
