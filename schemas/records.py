@@ -11,6 +11,7 @@ they share only the taking apart of a record, and the chaos checker, which reads
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from schemas.bodies import MARKS, CommandType
@@ -74,3 +75,12 @@ def _command_key(chat_id: ChatId, command_id: CommandId) -> CommandKey:
 
 command_key: Final[Callable[[ChatId, CommandId], CommandKey]] = _records.command_key if COMPILED else _command_key
 """A letter, and the 16 bytes of each id. Raises ValueError where one of them is no UUID."""
+
+
+def record_digest(record: Record) -> bytes:
+    """Tells one record from another; without its timestamp, which a broker may set."""
+    digest = blake2b(digest_size=16)
+    for part in (record.key or b"", record.value or b"", *(value for _, value in record.headers)):
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return digest.digest()

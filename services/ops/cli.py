@@ -19,6 +19,7 @@ from services.ops import (
     lag_command,
     log_commands,
     projection_commands,
+    projection_retirement,
     service_commands,
     stack_commands,
     topics_commands,
@@ -47,6 +48,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(log_commands.app, name="log")
+projection_retirement.add_to(projection_commands.app)
 app.add_typer(projection_commands.app, name="projection")
 app.add_typer(topics_commands.app, name="topics")
 app.command("lag")(lag_command.lag)

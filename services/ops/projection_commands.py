@@ -70,7 +70,7 @@ def rebuild_command(to: VersionOption, as_json: JsonOption = False, _stack: Stac
     """
     from services.projector.rebuild import rebuild
 
-    with told(), _refusals():
+    with told(), refusals():
         number = parse_version(to)
         kafka, postgres = load_settings(KafkaSettings), load_settings(PostgresSettings)
         with _rebuild_bar(to, quiet=as_json) as on_progress:
@@ -101,12 +101,15 @@ def cutover_command(
 ) -> None:
     """Lets readers see another version from now on, in one transaction; going back is the same with the old one.
 
+    Where the version that serves stands beyond the end of the log, or was folded from another topic, the other one has
+    to reach the end of the log. A version that no projector of this release can feed is refused.
+
     Exit code: 0 switched (or it served already), 1 refused and nothing changed, 2 wrong usage, 3 Kafka or Postgres
     away.
     """
     from services.projector.cutover import cutover
 
-    with told(), _refusals():
+    with told(), refusals():
         number = parse_version(to)
         kafka, postgres = load_settings(KafkaSettings), load_settings(PostgresSettings)
         done = run(cutover(number, kafka=kafka, postgres=postgres, timeout_s=timeout_s))
@@ -201,6 +204,7 @@ def _projection_json(projection: Projection) -> dict[str, Any]:
         "mapping_version": projection.mapping_version,
         "created_at": instant(projection.created_at),
         "fed_since": instant(projection.fed_since),
+        "stopped_at": instant(projection.stopped_at),
         "serving_since": instant(projection.serving_since),
     }
 
@@ -239,7 +243,7 @@ def _shown(value: object) -> str:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """What the projector refuses is one sentence of its own."""
     from services.projector.errors import ProjectorError
 

@@ -26,6 +26,7 @@ from services.ops.stack_address import STACK_FILE
 from services.ops.stack_children import Server, Service
 from services.ops.supervisor import Supervisor
 from services.ops.topics_commands import create_and_check
+from services.runtime.health import Trouble
 from services.runtime.kafka.errors import KafkaUnavailable
 from services.runtime.settings import KafkaSettings
 
@@ -104,6 +105,8 @@ class EmbeddedStack:
         self._secret = ""
         self._holds_folder = False
         self._ready = False
+        self.troubles: dict[str, str] = {}
+        """Process name → what it said when the stack came up, if it is not ready and an operator has to act."""
 
     @property
     def api_url(self) -> str:
@@ -167,7 +170,7 @@ class EmbeddedStack:
         return {**EMBEDDED_DEFAULTS, **os.environ, **ours}
 
     async def start(self) -> None:
-        """Returns when every service says that it is ready.
+        """Returns when every service says that it is ready, or that it waits for an operator: see `troubles`.
 
         Raises StackFailed, and DevstackError from the servers; call `stop` then too.
         """
@@ -240,14 +243,14 @@ class EmbeddedStack:
         """
         from devstack.life import is_silent
 
-        waiting = dict.fromkeys(self.plan.services, "it was not asked yet")
+        waiting: dict[str, Trouble] = dict.fromkeys(self.plan.services, Trouble("it was not asked yet"))
         postgres = self._servers.postgres.watch(READY_SILENCE_S)
         watches: dict[int, Watch] = {}
         async with httpx.AsyncClient(timeout=ASK_TIMEOUT_S, trust_env=False) as client:
-            while waiting:
+            while not all(trouble.needs_operator for trouble in waiting.values()):
                 watched = [self._watch(watches, name) for name in waiting]
                 if is_silent([postgres, *(watch for watch in watched if watch is not None)]):
-                    said = "; ".join(f"{name}: {reason}" for name, reason in waiting.items())
+                    said = "; ".join(f"{name}: {trouble.sentence}" for name, trouble in waiting.items())
                     raise StackFailed(
                         f"Not everything is ready, and nothing has moved for {READY_SILENCE_S:.0f} s ({said}): see the"
                         f" logs in {self._logs}."
@@ -262,6 +265,8 @@ class EmbeddedStack:
                         waiting[name] = trouble
                 if waiting and waiting.keys() != before.keys():
                     self._on_step(f"waiting for {', '.join(waiting)}")
+        # To act, an operator needs what runs: the other partitions, Kafka and Postgres.
+        self.troubles = {name: trouble.sentence for name, trouble in waiting.items()}
 
     def _watch(self, watches: dict[int, Watch], name: str) -> Watch | None:
         """Of the process that a service is now; None while it is started again."""
@@ -272,16 +277,18 @@ class EmbeddedStack:
             watches[service.pid] = watch
         return watches.get(service.pid)
 
-    async def _trouble(self, client: httpx.AsyncClient, name: str) -> str | None:
+    async def _trouble(self, client: httpx.AsyncClient, name: str) -> Trouble | None:
         """None when the service says that it is ready, else why not."""
         try:
             answer = await client.get(f"http://{HOST}:{self._ports[name]}/readyz")
         except httpx.TransportError:
-            return "it does not answer yet"
+            return Trouble("it does not answer yet")
         if answer.status_code == httpx.codes.OK:
             return None
-        reasons: list[str] = answer.json().get("reasons", [])
-        return " ".join(reasons) or f"it answers {answer.status_code}"
+        said = answer.json()
+        reasons: list[str] = said.get("reasons", [])
+        lasting = bool(reasons) and said.get("needs_operator") == reasons
+        return Trouble(" ".join(reasons) or f"it answers {answer.status_code}", needs_operator=lasting)
 
     def _refuse_to_wait_for_the_dying(self, name: str) -> None:
         from devstack.process import tail

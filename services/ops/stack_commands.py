@@ -97,6 +97,8 @@ async def _run_until_stopped(plan: StackPlan, *, as_json: bool) -> None:
                 print_json(stack.document())
             else:
                 _announce(stack)
+            for name, trouble in stack.troubles.items():
+                ERR.print(f"{name} is not ready: {trouble}", style="yellow", markup=False, highlight=False)
             await stopping
         _show_step("stopping")
     finally:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
+from datetime import datetime
 
 import psycopg
 import structlog
@@ -64,8 +65,15 @@ class Projector:
         self._topic = TopicId(settings.kafka)
         self._partitions: frozenset[int] = frozenset()
         self._versions: frozenset[int] = frozenset()
+        self._fed_since: dict[int, datetime | None] = {}
         self._workers: dict[Key, _Running] = {}
+        self._assigned = False
         self._word = asyncio.Event()
+        readiness.report_trouble("assignment", "The consumer group has not assigned partitions yet.")
+
+    @property
+    def readiness(self) -> Readiness:
+        return self._readiness
 
     @property
     def partitions(self) -> frozenset[int]:
@@ -80,6 +88,7 @@ class Projector:
     def assign(self, partitions: frozenset[int]) -> None:
         """The group has spoken; takes effect at once."""
         self._partitions = partitions
+        self._assigned = True
         self._word.set()
 
     async def run(self) -> None:
@@ -104,7 +113,12 @@ class Projector:
             self._readiness.report_trouble("registry", f"Postgres does not answer ({type(error).__name__}).")
             return
         self._readiness.clear_trouble("registry")
-        self._versions = frozenset(p.version for p in there if is_fed(p))
+        fed_since = {p.version: p.fed_since for p in there if is_fed(p)}
+        # One that was dropped or stopped meanwhile, and built again, begins anew: whatever had stopped its workers.
+        renewed = {v for v, since in fed_since.items() if self._fed_since.get(v, since) != since}
+        await self._end([key for key in self._workers if key[0] in renewed])
+        self._fed_since = fed_since
+        self._versions = frozenset(fed_since)
         foreign = next((p for p in there if p.state is State.SERVING and not is_fed(p)), None)
         if foreign is None:
             self._readiness.clear_trouble("mapping")
@@ -113,6 +127,7 @@ class Projector:
                 "mapping",
                 f"{foreign.schema} serves and is of row mapping {foreign.mapping_version}, this release has"
                 f" {MAPPING_VERSION}: keep a projector of the former release running until the cutover.",
+                needs_operator=True,
             )
 
     async def _reconcile(self) -> None:
@@ -123,6 +138,8 @@ class Projector:
             running = self._workers.get(key)
             if running is None or self._may_start_again(running, now_s):
                 self._start(key)
+        if self._assigned:
+            self._readiness.clear_trouble("assignment")
 
     def _may_start_again(self, running: _Running, now_s: float) -> bool:
         if not running.task.done():
@@ -145,6 +162,8 @@ class Projector:
             max_batch_records=self._settings.max_batch_records,
             backoff_max_s=self._settings.backoff_max_s,
         )
+        if key not in self._workers:
+            self._readiness.report_trouble(feed.name, f"{feed.name} is being opened.")
         self._workers[key] = _Running(asyncio.create_task(worker.run(), name=f"worker {feed.name}"))
 
     async def _end(self, keys: list[Key]) -> None:
@@ -160,7 +179,7 @@ class Projector:
 
 def is_fed(projection: Projection) -> bool:
     """Whether a projector of this release writes it."""
-    return projection.state is not State.BUILDING and projection.mapping_version == MAPPING_VERSION
+    return projection.state in (State.STANDBY, State.SERVING) and projection.mapping_version == MAPPING_VERSION
 
 
 async def run(settings: ProjectorSettings, supervisor: Supervisor) -> None:

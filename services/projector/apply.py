@@ -75,6 +75,12 @@ async def load_position(
     return stored_topic_id, Position(next_offset=next_offset, head=Head(*head))
 
 
+async def load_last_record(connection: Connection, sql: BoundSql, *, partition: int) -> bytes | None:
+    """The digest of the record before the stored position, if that is known."""
+    row = await (await connection.execute(sql["last_record"], {"partition": partition})).fetchone()
+    return row[0] if row is not None else None
+
+
 async def look_up(connection: Connection, sql: BoundSql, wanted: Wanted) -> Known:
     """Answers what `rows.wanted` asks; one round trip each, none where nothing is asked."""
     roots: dict[MessageId, Root] = {}
@@ -98,11 +104,13 @@ async def write_batch(
     start: Position,
     end: Position,
     changes: Changes,
+    last_record: bytes | None = None,
     durable: bool = True,
     copy_from: int = COPY_FROM_ROWS,
 ) -> None:
     """Moves the partition from `start` to `end` with everything that lies between, or does nothing.
 
+    `last_record` is the digest of the record before `end`, None if it is not known.
     Not `durable`: a crash of the server may take the last commits with it (whole ones, never a part). With
     `copy_from` or more new rows they go by COPY, fewer in the round trip of the others.
     Raises LostRace where the position is not `start`, PartitionStopped where the tables lack a row that the log
@@ -116,7 +124,7 @@ async def write_batch(
                 if not durable:
                     await connection.execute(sql["commit_without_waiting"])
                 await connection.execute(sql["by_key"])
-                await guard.execute(sql["advance"], _position_values(partition, topic_id, start, end))
+                await guard.execute(sql["advance"], _position_values(partition, topic_id, start, end, last_record))
                 answers = await _change_rows(connection, sql, changes)
                 if not by_copy:
                     await insert_rows(connection, sql, changes, partition=partition)
@@ -138,7 +146,9 @@ def _lost(partition: int, start: Position) -> LostRace:
     return LostRace(f"partition {partition} is no longer at offset {start.next_offset}: another projector has it")
 
 
-def _position_values(partition: int, topic_id: str, start: Position, end: Position) -> dict[str, Any]:
+def _position_values(
+    partition: int, topic_id: str, start: Position, end: Position, last_record: bytes | None
+) -> dict[str, Any]:
     return {
         "partition": partition,
         "topic_id": topic_id,
@@ -148,6 +158,7 @@ def _position_values(partition: int, topic_id: str, start: Position, end: Positi
         "index": end.head.index,
         "command_offset": end.head.command_offset,
         "last_timestamp_ms": end.head.last_timestamp_ms,
+        "last_record": last_record,
     }
 
 

@@ -1,4 +1,4 @@
-"""Makes the views show another version, and drops one that is no longer wanted.
+"""Makes the views show another version.
 
 No reader steps back: the version that serves is held still at its guard, the other one is waited for until it is at
 or past it in every partition, and only then the views are re-pointed, all in one transaction that no reader is in
@@ -16,28 +16,30 @@ from typing import Final
 
 import psycopg
 import structlog
-from psycopg import sql
 
-from services.projector.errors import LostRace, ProjectionMissing, SwitchFailed
+from services.projector.errors import LostRace, PartitionStopped, ProjectionMissing, SwitchFailed
 from services.projector.feed import PartitionFeed, TopicId
-from services.projector.rebuild import only_one
 from services.projector.registry import (
+    LOCK_FEEDERS_S,
     REGISTRY,
     Projection,
+    Stand,
     State,
     get_projection,
     list_projections,
     point_views,
     positions,
+    set_lock_timeout,
+    stands,
     version_sql,
 )
+from services.projector.rows import MAPPING_VERSION
 from services.runtime.postgres import Connection, PostgresPool, open_pool
 from services.runtime.settings import KafkaSettings, PostgresSettings
 
 APPLICATION: Final = "gapless-cutover"
 LOCK_READERS_S: Final = 0.2
 """How long new readers may have to wait behind one that is slow to end; then we step back and let them pass."""
-LOCK_FEEDERS_S: Final = 2.0
 HOLD_S: Final = 5.0
 """How long the version that serves is held still for the other one to get there."""
 STALL_S: Final = 0.3
@@ -70,8 +72,8 @@ async def cutover(
 ) -> CutoverResult:
     """Readers see chat_v<to_version> from now on; going back is the same call with the old version.
 
-    Raises ProjectionMissing (no such version, or still being built), SwitchFailed after `timeout_s`, with nothing
-    changed; KafkaError, psycopg.Error, TimeoutError where a server is away.
+    Raises ProjectionMissing (no such version, or one that no projector of this release can feed), SwitchFailed after
+    `timeout_s`, with nothing changed; KafkaError, psycopg.Error, TimeoutError where a server is away.
     """
     deadline_s = time.monotonic() + timeout_s
     async with open_pool(postgres, application_name=APPLICATION, autocommit=True) as pool:
@@ -80,11 +82,30 @@ async def cutover(
             (old,) = [p for p in await list_projections(connection) if p.state is State.SERVING]
         if new.state is State.SERVING:
             return CutoverResult(from_version=to_version, to_version=to_version, attempts=0, held_s=0.0)
-        if new.state is State.BUILDING:
-            raise ProjectionMissing(
-                f"chat_v{to_version} is not built yet; finish it with `gapless projection rebuild --to v{to_version}`"
-            )
+        _refuse_unfed(new)
         return await _Cutover(old, new, pool, kafka).run(deadline_s, timeout_s)
+
+
+def _refuse_unfed(new: Projection) -> None:
+    """Readers would freeze at a version that nobody feeds, and rows that this release wrote there would be wrong."""
+    if new.state is State.BUILDING:
+        raise ProjectionMissing(
+            f"{new.schema} is not built yet; finish it with `gapless projection rebuild --to v{new.version}`"
+        )
+    if new.state is State.STOPPED:
+        raise ProjectionMissing(
+            f"{new.schema} is no longer fed; bring it up to date with `gapless projection rebuild --to v{new.version}`"
+        )
+    if new.mapping_version != MAPPING_VERSION:
+        raise ProjectionMissing(
+            f"{new.schema} is of row mapping {new.mapping_version} and this release writes {MAPPING_VERSION}: cut over"
+            f" with the release whose projectors feed it, or build another version with `gapless projection rebuild`"
+        )
+
+
+def _is_in(stand: Stand, topic_id: str, end_offset: int) -> bool:
+    """Whether the log has got as far as a projection stands: only then can another one get there."""
+    return stand.topic_id == topic_id and stand.next_offset <= end_offset
 
 
 class _Cutover:
@@ -94,8 +115,11 @@ class _Cutover:
         self._pool = pool
         self._kafka = kafka
         self._topic = TopicId(kafka)
+        self._unreachable: dict[int, int] = {}
+        """Partitions in which the old version is not of this log → where the log ends."""
 
     async def run(self, deadline_s: float, timeout_s: float) -> CutoverResult:
+        self._unreachable = await self._survey()
         attempts = 0
         reason = ""
         while time.monotonic() < deadline_s:
@@ -103,8 +127,8 @@ class _Cutover:
             try:
                 # Most of the way before anything is held still.
                 async with self._pool.connection() as connection:
-                    there = await positions(connection, self._old.version)
-                await self._reach(there, deadline_s)
+                    targets = await self._targets(connection)
+                await self._reach(targets, deadline_s)
                 held_s = await self._attempt(deadline_s)
             except _NotYet as error:
                 reason = str(error)
@@ -122,19 +146,57 @@ class _Cutover:
             f"the views still show {self._old.schema}: within {timeout_s:g} s {reason}; nothing was changed, try again"
         )
 
+    async def _survey(self) -> dict[int, int]:
+        """Holds both versions against the log as it is now; the partitions in which the old one is not of this log,
+        each with the log's end.
+
+        Raises ProjectionMissing where the new one is not of this log either: nobody could feed it.
+        """
+        async with self._pool.connection() as connection:
+            old = await stands(connection, self._old.version)
+            new = await stands(connection, self._new.version)
+        topic_id = await self._topic.get()
+        partitions = sorted(old.keys() | new.keys())
+        ends = dict(zip(partitions, await asyncio.gather(*(self._checked(p) for p in partitions)), strict=True))
+        unreachable = {p: ends[p] for p, stand in old.items() if not _is_in(stand, topic_id, ends[p])}
+        if unreachable:
+            log.warning("cutover_to_the_end_of_the_log", from_=self._old.schema, ends=unreachable)
+        return unreachable
+
+    async def _checked(self, partition: int) -> int:
+        """Where the log ends, in which the new version can be fed on."""
+        feed = self._feed_of(partition)
+        try:
+            await feed.open()
+            await feed.check_history()
+        except PartitionStopped as stopped:
+            raise ProjectionMissing(f"the views still show {self._old.schema}, for nobody can feed {stopped}") from None
+        finally:
+            await feed.close()
+        return feed.end_offset
+
+    async def _targets(self, connection: Connection) -> dict[int, int]:
+        """What the new version has to reach, by partition."""
+        return await positions(connection, self._old.version) | self._unreachable
+
+    def _feed_of(self, partition: int) -> PartitionFeed:
+        return PartitionFeed(
+            version=self._new.version, partition=partition, pool=self._pool, kafka=self._kafka, topic=self._topic
+        )
+
     async def _attempt(self, deadline_s: float) -> float:
         """One transaction; how long the old version was held still.
 
         A crash anywhere before the commit: Postgres releases the locks and the views show what they showed.
         """
         async with self._pool.connection() as connection, connection.transaction():
-            await _lock_timeout(connection, LOCK_FEEDERS_S)
+            await set_lock_timeout(connection, LOCK_FEEDERS_S)
             await connection.execute(version_sql(self._old.version)["lock_positions"])
             held_since_s = time.monotonic()
             await self._refuse_change(connection)
-            there = await positions(connection, self._old.version)  # READ COMMITTED: as of now, and it stays so
-            await self._reach(there, min(deadline_s, held_since_s + HOLD_S))
-            await _lock_timeout(connection, LOCK_READERS_S)
+            targets = await self._targets(connection)  # READ COMMITTED: as of now, and it stays so
+            await self._reach(targets, min(deadline_s, held_since_s + HOLD_S))
+            await set_lock_timeout(connection, LOCK_READERS_S)
             await connection.execute(REGISTRY["lock_readers_out"])
             await point_views(connection, self._new.version)
             await connection.execute(REGISTRY["activate"], {"version": self._new.version})
@@ -145,7 +207,9 @@ class _Cutover:
         serving = [p.version for p in await list_projections(connection) if p.state is State.SERVING]
         if serving != [self._old.version]:
             raise SwitchFailed(f"another cutover was quicker: the views show chat_v{serving[0]}; ask for it again")
-        await get_projection(connection, self._new.version)
+        # Until we commit, nobody stops the feeding of the new one.
+        await connection.execute(REGISTRY["lock_projection_row"], {"version": self._new.version})
+        _refuse_unfed(await get_projection(connection, self._new.version))
 
     async def _reach(self, targets: dict[int, int], deadline_s: float) -> None:
         """Returns once the new version is at or past `targets`; feeds it where nobody else does. Raises _NotYet."""
@@ -171,9 +235,7 @@ class _Cutover:
 
     async def _feed(self, targets: dict[int, int], behind: dict[int, int], deadline_s: float) -> None:
         for partition in behind:
-            feed = PartitionFeed(
-                version=self._new.version, partition=partition, pool=self._pool, kafka=self._kafka, topic=self._topic
-            )
+            feed = self._feed_of(partition)
             try:
                 await feed.open()
                 while feed.position.next_offset < targets[partition] and time.monotonic() < deadline_s:
@@ -184,32 +246,6 @@ class _Cutover:
                 await feed.close()
 
 
-async def drop(version: int, *, postgres: PostgresSettings) -> None:
-    """Deletes a projection and everything in it; the projectors stop feeding it within moments.
-
-    Raises ProjectionMissing where there is none or it serves, SwitchFailed where its tables cannot be locked.
-    """
-    async with only_one(version, postgres) as connection:
-        there = await get_projection(connection, version)
-        if there.state is State.SERVING:
-            raise ProjectionMissing(f"{there.schema} is what readers see now; cut over to another version first")
-        of_version = version_sql(version)
-        try:
-            async with connection.transaction():
-                await _lock_timeout(connection, LOCK_FEEDERS_S)
-                await connection.execute(of_version["lock_all_feeders_out"])
-                # Restricted by chat.active_projection: a cutover that was quicker makes it fail.
-                await connection.execute(REGISTRY["unregister"], {"version": version})
-                await connection.execute(REGISTRY["forget_migrations"], {"schema": there.schema})
-                await connection.execute(of_version["drop_schema"])
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-            raise SwitchFailed(
-                f"{there.schema} is in use (see pg_stat_activity); nothing was dropped, try again"
-            ) from error
-        except psycopg.errors.ForeignKeyViolation as error:
-            raise ProjectionMissing(f"{there.schema} is what readers see now; cut over to another first") from error
-
-
 async def projections(*, postgres: PostgresSettings) -> list[Projection]:
     """All projections with their states. Raises psycopg.Error."""
     async with (
@@ -217,7 +253,3 @@ async def projections(*, postgres: PostgresSettings) -> list[Projection]:
         pool.connection() as connection,
     ):
         return await list_projections(connection)
-
-
-async def _lock_timeout(connection: Connection, timeout_s: float) -> None:
-    await connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{int(timeout_s * 1000)}ms")))

@@ -20,8 +20,16 @@ import psycopg
 
 from schemas.encoding import Record
 from schemas.errors import LogCorrupt, SchemaError, UnknownType
+from schemas.records import record_digest
 from services.projector import metrics
-from services.projector.apply import apply_sql, load_position, look_up, schema_name, write_batch
+from services.projector.apply import (
+    apply_sql,
+    load_last_record,
+    load_position,
+    look_up,
+    schema_name,
+    write_batch,
+)
 from services.projector.errors import PartitionStopped
 from services.projector.events import AnyEvent
 from services.projector.rows import changes_of, wanted
@@ -38,6 +46,14 @@ BATCH_BYTES: Final = 8 * 1024 * 1024
 """Of record values, at which a batch is closed whatever its count: it is held in memory, as is the one before it."""
 PIECE_RECORDS: Final = 500
 """Read and decoded in one go, some 3 ms: between two of them Postgres is handed its next bytes."""
+
+CHECK_TIMEOUT_S: Final = 2.0
+"""For the record before the position, which is there."""
+WAY_OUT: Final = (
+    "build another version from it (`gapless projection rebuild --to vN`, where `gapless projection list` shows no vN),"
+    " let readers see that (`gapless projection cutover --to vN`), and drop this one (`gapless projection drop`)"
+)
+"""Of a projection that is not of the log that is there."""
 
 YOUNG_OBJECTS: Final = 500_000
 """See services.runtime.collector. A batch of a partition is some 20 objects a record until it is decoded, then two."""
@@ -88,6 +104,8 @@ class _Batch:
     value_bytes: int = 0
     voids: int = 0
     events: list[AnyEvent] = field(default_factory=list)
+    last_read: Sequence[Record] = ()
+    """The records that came last: the one before `end` is among them."""
     began_s: float = 0.0
     """When its first records were in hand (monotonic)."""
     stop: SchemaError | None = None
@@ -119,6 +137,8 @@ class PartitionFeed:
         self._topic_id = ""
         self._unchecked = False
         """The next record to come is the one before the position, and is to be checked against it."""
+        self._last_record: bytes | None = None
+        """The digest it is to have, if that is known."""
         self.position = Position()
         """Of what is written."""
         self._batch = _Batch(end=self.position)
@@ -144,6 +164,7 @@ class PartitionFeed:
             stored_topic_id, self.position = await load_position(
                 connection, self._sql, partition=self.partition, topic_id=self._topic_id
             )
+            self._last_record = await load_last_record(connection, self._sql, partition=self.partition)
         self._refuse_another_log(stored_topic_id, self._topic_id)
         # The record before the position is read once more and checked: a log that was cut and grew again
         # would otherwise go unnoticed.
@@ -173,18 +194,25 @@ class PartitionFeed:
         _, self.end_offset = await self._reader.bounds()
         if self.end_offset < self.position.next_offset:
             raise PartitionStopped(
-                f"{self.name} stands at offset {self.position.next_offset}, but the log ends at {self.end_offset}:"
-                " records were lost or this is another log; restore the log, or build a new version from what is left"
-                " with `gapless projection rebuild`"
+                f"{self.name}: it stands at offset {self.position.next_offset}, but the log ends at {self.end_offset}:"
+                f" records were lost, or this is another log; restore the log, or {WAY_OUT}"
             )
         return self.end_offset
+
+    async def check_history(self) -> None:
+        """Reads the record before the position and holds it against what was folded; `step` does so as well.
+
+        Raises PartitionStopped, KafkaError.
+        """
+        assert self._reader is not None, "open() comes first"
+        if self._unchecked:
+            self._take(await self._read(max_records=1, timeout_s=CHECK_TIMEOUT_S))
 
     def _refuse_another_log(self, folded: str, there: str) -> None:
         if folded != there:
             raise PartitionStopped(
-                f"{self.name} was folded from topic {folded}, but {topic_names(self._kafka).events} is now {there}:"
-                " another log; point GAPLESS_KAFKA_BOOTSTRAP at the right cluster, or build a new version from this"
-                " log with `gapless projection rebuild`"
+                f"{self.name}: it was folded from topic {folded}, but {topic_names(self._kafka).events} is now {there}:"
+                f" another log; point GAPLESS_KAFKA_BOOTSTRAP at the right cluster, or {WAY_OUT}"
             )
 
     async def step(self, *, max_records: int, timeout_s: float) -> Step | None:
@@ -203,14 +231,14 @@ class PartitionFeed:
                 self._writing = asyncio.create_task(self._write(batch))
             if self._reading is None and not self._is_full(max_records):
                 piece = min(PIECE_RECORDS, max_records - self._batch.records)
-                self._reading = asyncio.create_task(self._reader.read(max_records=piece, timeout_s=timeout_s))
+                self._reading = asyncio.create_task(self._read(max_records=piece, timeout_s=timeout_s))
             under_way = [task for task in (self._reading, self._writing) if task is not None]
             if not under_way:
                 raise self._bad_record_comes()
             await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             if self._reading is not None and self._reading.done():
                 reading, self._reading = self._reading, None
-                self._take(reading)
+                self._take(reading.result())
                 if self._ran_dry and self._writing is None and self._batch.end == self.position:
                     return None
             if self._writing is not None and self._writing.done():
@@ -230,21 +258,33 @@ class PartitionFeed:
         batch = self._batch
         return batch.stop is not None or batch.records >= max_records or batch.value_bytes >= BATCH_BYTES
 
-    def _take(self, reading: asyncio.Task[list[Record]]) -> None:
-        """Judges and decodes what was read, into the batch."""
+    async def _read(self, *, max_records: int, timeout_s: float) -> list[Record]:
+        """Raises PartitionStopped if the log does not hold what comes next, KafkaUnavailable."""
         assert self._reader is not None
         try:
-            records = reading.result()
+            return await self._reader.read(max_records=max_records, timeout_s=timeout_s)
         except OffsetMissing as error:
+            first, end = await self._reader.bounds()
+            if self._reader.position > end:
+                raise PartitionStopped(
+                    f"{self.name}: it reads at offset {self._reader.position}, but the log ends at {end}: records were"
+                    f" lost; restore the log, or {WAY_OUT}"
+                ) from error
             raise PartitionStopped(
-                f"{self.name}: {error}; its history was deleted; restore the log with an import before anything"
-                " reads it"
+                f"{self.name}: {error}, for the log begins at {first}: its history was deleted; restore the topic from"
+                " a backup before anything reads it"
             ) from error
+
+    def _take(self, records: Sequence[Record]) -> None:
+        """Judges and decodes what was read, into the batch."""
+        assert self._reader is not None
         self._ran_dry = not records
         batch = self._batch
         if records and not batch.records:
             batch.began_s = time.monotonic()
         following = self._without_checked(records)
+        if following:
+            batch.last_read = following
         judged = judge_records(batch.end, following, read_up_to=self._reader.position)
         batch.end, batch.stop = judged.end, judged.stop
         batch.records += len(following)
@@ -259,11 +299,12 @@ class PartitionFeed:
         first = records[0]
         if first.offset >= self.position.next_offset:
             return records  # what stands before the position is no record but a marker
-        if not belongs_before(self.position, first):
+        known = self._last_record is None or self._last_record == record_digest(first)
+        if not (known and belongs_before(self.position, first)):
             raise PartitionStopped(
-                f"{self.name} stands at offset {self.position.next_offset} with head {self.position.head}, but the"
-                f" record before it is not of that history: another log; build a new version from this log with"
-                " `gapless projection rebuild`"
+                f"{self.name}: it stands at offset {self.position.next_offset}, but the record before that is not the"
+                f" one that was folded: another log, or one that was cut and has grown again; restore the log, or"
+                f" {WAY_OUT}"
             )
         return records[1:]
 
@@ -282,6 +323,7 @@ class PartitionFeed:
                     start=self.position,
                     end=batch.end,
                     changes=changes,
+                    last_record=_digest_before(batch.end.next_offset, batch.last_read),
                     durable=self._durable,
                 )
         except (LogCorrupt, psycopg.DataError, psycopg.IntegrityError) as error:
@@ -326,6 +368,14 @@ class PartitionFeed:
         reader, self._reader = self._reader, None
         if reader is not None:
             await reader.close()
+
+
+def _digest_before(offset: int, records: Sequence[Record]) -> bytes | None:
+    """Of the record before an offset, if it is among these."""
+    for record in reversed(records):
+        if record.offset < offset:
+            return record_digest(record) if record.offset == offset - 1 else None
+    return None
 
 
 def _one_line(error: Exception) -> str:

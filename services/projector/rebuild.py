@@ -155,7 +155,7 @@ class _Rebuild:
         self._firsts: dict[int, int] = {}
 
     async def run(self, state: State) -> RebuildProgress:
-        if state is State.BUILDING:
+        if state in (State.BUILDING, State.STOPPED):
             async with self._pool.connection() as connection:
                 await connection.execute(version_sql(self._version)["hold_autovacuum_off"])
             # A crash before it is let in again: the version is still building, and the next run comes by here.

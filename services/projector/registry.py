@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
+
+from psycopg import sql
 
 from services.projector.apply import schema_name
 from services.projector.errors import ProjectionMissing
@@ -17,6 +19,10 @@ _OF_VERSION: Final = load_sql("services.projector.sql", "registry_of_version.sql
 _VIEWS: Final = load_sql("services.projector.sql", "views.sql")
 
 
+LOCK_FEEDERS_S: Final = 2.0
+"""How long a change of a projection waits for the transactions that feed it."""
+
+
 class State(StrEnum):
     """Of a projection."""
 
@@ -24,6 +30,8 @@ class State(StrEnum):
     """A rebuild loads it; nobody else writes it."""
     STANDBY = "standby"
     """Fed by the projectors; a cutover to it takes moments."""
+    STOPPED = "stopped"
+    """Built and no longer fed, by an operator's word; a rebuild catches up from where it stands."""
     SERVING = "serving"
     """Fed, and shown by the views."""
 
@@ -37,6 +45,7 @@ class Projection:
     state: State
     created_at: datetime
     fed_since: datetime | None
+    stopped_at: datetime | None
     serving_since: datetime | None
 
     @property
@@ -54,13 +63,22 @@ async def list_projections(connection: Connection) -> list[Projection]:
         Projection(
             version=version,
             mapping_version=mapping_version,
-            state=State.SERVING if serving_since else State.STANDBY if fed_since else State.BUILDING,
+            state=_state(fed_since, stopped_at, serving_since),
             created_at=created_at,
             fed_since=fed_since,
+            stopped_at=stopped_at,
             serving_since=serving_since,
         )
-        for version, mapping_version, created_at, fed_since, serving_since in rows
+        for version, mapping_version, created_at, fed_since, stopped_at, serving_since in rows
     ]
+
+
+def _state(fed_since: datetime | None, stopped_at: datetime | None, serving_since: datetime | None) -> State:
+    if serving_since:
+        return State.SERVING
+    if fed_since:
+        return State.STANDBY
+    return State.STOPPED if stopped_at else State.BUILDING
 
 
 async def get_projection(connection: Connection, version: int) -> Projection:
@@ -95,3 +113,21 @@ async def positions(connection: Connection, version: int) -> dict[int, int]:
     """Partition → next offset, of the partitions that were ever begun."""
     rows = await (await connection.execute(version_sql(version)["positions"])).fetchall()
     return dict(rows)
+
+
+class Stand(NamedTuple):
+    """Where one partition of a projection stands, and in which log."""
+
+    topic_id: str
+    next_offset: int
+
+
+async def stands(connection: Connection, version: int) -> dict[int, Stand]:
+    """By partition, of the partitions that were ever begun."""
+    rows = await (await connection.execute(version_sql(version)["stands"])).fetchall()
+    return {partition: Stand(topic_id, next_offset) for partition, topic_id, next_offset in rows}
+
+
+async def set_lock_timeout(connection: Connection, timeout_s: float) -> None:
+    """For the rest of the transaction."""
+    await connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{int(timeout_s * 1000)}ms")))

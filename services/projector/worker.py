@@ -60,11 +60,12 @@ class PartitionWorker:
                     await self._backoff.pause()
         except LostRace as lost:
             metrics.LOST_RACES.labels(*self._labels).inc()
+            self._readiness.clear_trouble(self._feed.name)
             self._log.info("lost_race", offset=self._feed.position.next_offset, reason=str(lost))
             return Ended.LOST_RACE
         except PartitionStopped as stopped:
             metrics.PARTITION_STOPPED.labels(*self._labels).set(1)
-            self._readiness.report_trouble(self._feed.name, str(stopped))
+            self._readiness.report_trouble(self._feed.name, f"{stopped}.", needs_operator=True)
             self._log.error("partition_stopped", offset=self._feed.position.next_offset, reason=str(stopped))
             return Ended.STOPPED
         finally:

@@ -22,10 +22,20 @@ from services.runtime.settings import HttpSettings
 
 CHECK_TIMEOUT_S: Final = 2.0
 
-ReadinessCheck = Callable[[], Awaitable[str | None]]
-"""Gives None when all is well, else one sentence that says what is missing."""
-
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One reason why a process cannot do its job."""
+
+    sentence: str
+    needs_operator: bool = False
+    """Waiting does not help: it lasts until somebody does what the sentence says."""
+
+
+ReadinessCheck = Callable[[], Awaitable[str | Trouble | None]]
+"""Returns None when all is well, else what is missing; a bare string is a trouble that may pass by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +46,8 @@ class ReadinessReport:
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """What an operator should know although the process can do its job."""
+    needs_operator: tuple[str, ...] = ()
+    """Those of the reasons that do not pass by themselves."""
 
 
 class Readiness:
@@ -47,17 +59,17 @@ class Readiness:
 
     def __init__(self) -> None:
         self._checks: dict[str, ReadinessCheck] = {}
-        self._asked: dict[str, asyncio.Task[str | None]] = {}
-        self._troubles: dict[str, str] = {}
+        self._asked: dict[str, asyncio.Task[str | Trouble | None]] = {}
+        self._troubles: dict[str, Trouble] = {}
         self._notes: dict[str, str] = {}
 
     def add_check(self, name: str, check: ReadinessCheck) -> None:
         """Ask check at each /readyz; it gets CHECK_TIMEOUT_S."""
         self._checks[name] = check
 
-    def report_trouble(self, name: str, sentence: str) -> None:
+    def report_trouble(self, name: str, sentence: str, *, needs_operator: bool = False) -> None:
         """From now on the process is not ready, for this reason."""
-        self._troubles[name] = sentence
+        self._troubles[name] = Trouble(sentence, needs_operator)
 
     def clear_trouble(self, name: str) -> None:
         """The trouble of this name is over; no error if there was none."""
@@ -74,10 +86,15 @@ class Readiness:
     async def report(self) -> ReadinessReport:
         """Ask all checks at once."""
         answers = await asyncio.gather(*(self._ask(name, check) for name, check in self._checks.items()))
-        reasons = (*self._troubles.values(), *(answer for answer in answers if answer is not None))
-        return ReadinessReport(ready=not reasons, reasons=reasons, notes=tuple(self._notes.values()))
+        found = [*self._troubles.values(), *(_trouble(answer) for answer in answers if answer is not None)]
+        return ReadinessReport(
+            ready=not found,
+            reasons=tuple(trouble.sentence for trouble in found),
+            needs_operator=tuple(trouble.sentence for trouble in found if trouble.needs_operator),
+            notes=tuple(self._notes.values()),
+        )
 
-    async def _ask(self, name: str, check: ReadinessCheck) -> str | None:
+    async def _ask(self, name: str, check: ReadinessCheck) -> str | Trouble | None:
         """The answer of one check, in time: a check that does not even end when cancelled is not waited for.
 
         (psycopg takes 10 s to give up a statement of a server that is frozen.) It is not asked again before it
@@ -93,7 +110,11 @@ class Readiness:
         return f"The check {name} did not answer within {CHECK_TIMEOUT_S:g} s."
 
 
-async def _answer(name: str, check: ReadinessCheck) -> str | None:
+def _trouble(answer: str | Trouble) -> Trouble:
+    return answer if isinstance(answer, Trouble) else Trouble(answer)
+
+
+async def _answer(name: str, check: ReadinessCheck) -> str | Trouble | None:
     try:
         return await check()
     except Exception as error:  # noqa: BLE001 - whatever a check raises means: not ready
@@ -112,7 +133,12 @@ def health_router(readiness: Readiness, *, service: str) -> APIRouter:
     @router.get("/readyz")
     async def readyz() -> JSONResponse:
         report = await readiness.report()
-        body = {"ready": report.ready, "reasons": list(report.reasons), "notes": list(report.notes)}
+        body = {
+            "ready": report.ready,
+            "reasons": list(report.reasons),
+            "needs_operator": list(report.needs_operator),
+            "notes": list(report.notes),
+        }
         return JSONResponse(body, status_code=200 if report.ready else 503)
 
     @router.get("/metrics")

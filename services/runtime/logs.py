@@ -136,7 +136,7 @@ def _redacted_mapping(values: MutableMapping[str, Any]) -> MutableMapping[str, A
     for key, value in values.items():
         if key in SECRET_FIELDS:
             values[key] = REDACTED
-        elif not key.startswith("_"):
+        elif not str(key).startswith("_"):
             values[key] = _redacted(value)
     return values
 

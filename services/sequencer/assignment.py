@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from schemas.topics import TopicNames, beats_spec
-from services.runtime.health import Readiness
+from services.runtime.health import Readiness, Trouble
 from services.runtime.kafka.group import GroupHint
 from services.runtime.lifecycle import Supervisor
 from services.sequencer import metrics
@@ -221,11 +221,15 @@ class Assignment:
         }
         return self._responsibility.troubles(views, time.monotonic())
 
-    async def _trouble(self) -> str | None:
+    async def _trouble(self) -> Trouble | None:
         """What keeps a partition of ours from being served."""
         troubles = self._troubles()
         metrics.UNSERVED.set(len(troubles))
-        return joined(troubles.values())
+        sentence = joined(troubles.values())
+        if sentence is None:
+            return None
+        stopped = all(self.writers[partition].status is Status.STOPPED for partition in troubles)
+        return Trouble(sentence, needs_operator=stopped)
 
     async def _look(self) -> None:
         """Until cancelled: the gauge is right although nobody asks /readyz."""

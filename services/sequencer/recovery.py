@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Final
 
 from schemas.encoding import Record, Undecodable
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import EventType, TermOpened, decode_term_opened
 from schemas.log import Verdict, after, judge
-from schemas.records import outcome_of, stamp_of
+from schemas.records import outcome_of, record_digest, stamp_of
 from services.runtime.kafka.errors import KafkaUnavailable
 from services.sequencer.errors import PartitionStopped
 from services.sequencer.evolve import evolve
@@ -144,12 +143,3 @@ def _read_opening(record: Record, partitions: int) -> TermOpened:
             " live in two partitions. Use the topics that belong to the log"
         )
     return opened
-
-
-def record_digest(record: Record) -> bytes:
-    """Tells one record from another; without its timestamp, which a broker may set."""
-    digest = blake2b(digest_size=16)
-    for part in (record.key or b"", record.value or b"", *(value for _, value in record.headers)):
-        digest.update(b"%d:" % len(part))
-        digest.update(part)
-    return digest.digest()

@@ -23,14 +23,14 @@ from schemas.encoding import (
 )
 from schemas.events import TermOpened, encode_term_opened
 from schemas.log import Stamp, Verdict
-from schemas.records import command_reader
+from schemas.records import command_reader, record_digest
 from services.runtime.crashpoints import crash_point, declare_crash_point
 from services.runtime.kafka.errors import AppendUnknown, OffsetMissing
 from services.sequencer import metrics
 from services.sequencer.batch import Batch, decide_into, new_batch
 from services.sequencer.errors import PartitionStopped, Superseded
 from services.sequencer.ports import LogAppender, LogPosition, LogReader, Logs, Replies, Store
-from services.sequencer.recovery import Folded, fold, record_digest
+from services.sequencer.recovery import Folded, fold, is_in_log
 
 if TYPE_CHECKING:
     from schemas._records import ScannedSend
@@ -142,7 +142,7 @@ class Term:
                     await self._settle(append)
                     append = None
                 if reading is not None and reading.done():
-                    found = await self._took(reading)
+                    found = await self._took(reading, commands)
                     reading = None
                     if not found and append is None:
                         await self._nothing_came()
@@ -183,21 +183,23 @@ class Term:
         if first > resume:
             await self._check_still_ours()
             raise PartitionStopped(
-                f"commands {resume} to {first - 1} were deleted before they were decided. If they are lost for good,"
-                " go on with `commands_from` (docs/operations.md)"
+                f"commands {resume} to {first - 1} were deleted before they were decided. Restore chat.commands from a"
+                " backup: no command of this release goes on without them (docs/operations.md, missing commands)"
             )
         if end < resume:
             raise PartitionStopped(
                 f"the next command is {resume} but chat.commands ends at {end}: this is another topic, or it was"
-                " truncated. If its commands are lost for good, go on with `commands_from` (docs/operations.md)"
+                " truncated. Restore it from a backup: no command of this release goes on without what it held"
+                " (docs/operations.md, missing commands)"
             )
 
-    async def _took(self, reading: asyncio.Task[list[Record]]) -> bool:
+    async def _took(self, reading: asyncio.Task[list[Record]], commands: LogReader) -> bool:
         try:
             records = reading.result()
-        except OffsetMissing as error:
+        except OffsetMissing:
             await self._check_still_ours()
-            raise PartitionStopped(f"{error}: commands were deleted before they were decided") from error
+            await self._check_commands(commands, commands.position)
+            raise  # it holds them after all: to be read anew
         self._waiting += self._read(records)
         return bool(records)
 
@@ -269,11 +271,17 @@ class Term:
         """Folds to the end of the log. Raises Superseded where another has opened a later term.
 
         Asked when the hint is lost and nothing comes in, so that we let go of the partition; and before commands are
-        called missing: one that was asleep while its successor decided and trimmed them has lost nothing.
+        called missing: one that was asleep while its successor decided and trimmed them has lost nothing, and where
+        Kafka was put back from an older copy both logs are. Raises OffsetMissing if the log no longer holds what we
+        have folded: the next term begins with what it does hold.
         """
         events = await self._logs.read_events(self._store.position.next_offset)
         try:
             _, end = await events.bounds()
+            position = self._store.position
+            if position.next_offset > end or not await is_in_log(events, position):
+                raise OffsetMissing(f"the event log no longer holds what was folded up to {position.next_offset}")
+            await events.seek(position.next_offset)
             await self._fold(events, end)
         finally:
             await events.close()

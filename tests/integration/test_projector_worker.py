@@ -284,7 +284,7 @@ async def test_tables_that_lack_what_the_log_changes_stop_the_partition(kafka: s
         assert await s.next_offset() == before
 
 
-@pytest.mark.parametrize("changed", ["topic", "head", "end"])
+@pytest.mark.parametrize("changed", ["topic", "head", "end", "record"])
 async def test_a_position_of_another_log_is_refused(kafka: str, database: str, changed: str) -> None:
     async with stage(kafka, database) as s:
         s.log.open()
@@ -295,6 +295,8 @@ async def test_a_position_of_another_log_is_refused(kafka: str, database: str, c
             "topic": "topic_id = 'of yesterday'",
             "head": "index = index - 1, command_offset = command_offset - 1",
             "end": "next_offset = next_offset + 1000",
+            # As where the log was cut below it and has grown again, with another record of the same stamp.
+            "record": "last_record = sha256('what was there')",
         }[changed]
         async with s.pool.connection() as connection:
             await connection.execute(f"UPDATE chat_v1.projection_positions SET {how}".encode())
@@ -304,6 +306,21 @@ async def test_a_position_of_another_log_is_refused(kafka: str, database: str, c
             assert await asyncio.wait_for(task, 20) is Ended.STOPPED
             (trouble,) = await s.troubles()
             assert "gapless projection rebuild" in trouble
+
+
+async def test_a_position_without_a_digest_of_its_record_is_gone_on_from(kafka: str, database: str) -> None:
+    """As a release left it that did not write the digest, or left the one of an earlier record."""
+    async with stage(kafka, database) as s:
+        s.log.open()
+        conversation(s.log)
+        async with s.worker():
+            await s.reaches(await s.writer.flush())
+        for how in ("last_record = NULL, last_record_at = NULL", "last_record = sha256('x'), last_record_at = 1"):
+            async with s.pool.connection() as connection:
+                await connection.execute(f"UPDATE chat_v1.projection_positions SET {how}".encode())
+            s.log.open()
+            async with s.worker():
+                await s.reaches(await s.writer.flush())
 
 
 async def test_postgres_away_is_waited_for_and_said(kafka: str, database: str) -> None:

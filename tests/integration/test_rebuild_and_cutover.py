@@ -17,14 +17,15 @@ import pytest
 
 from schemas.ids import ChatId
 from services.projector.app import Projector
-from services.projector.cutover import cutover, drop, projections
+from services.projector.cutover import cutover, projections
 from services.projector.errors import LoadEnded, PartitionStopped, ProjectionMissing, SwitchFailed
 from services.projector.feed import PartitionFeed, TopicId
 from services.projector.load import Loaded
 from services.projector.load_processes import APPLICATION, load_in_processes
 from services.projector.migrations import create_projection, migrate
 from services.projector.rebuild import RebuildProgress, Stage, only_one, rebuild
-from services.projector.registry import State
+from services.projector.registry import State, positions
+from services.projector.retirement import drop, stop_feeding
 from services.projector.settings import ProjectorSettings
 from services.runtime.health import Readiness
 from services.runtime.postgres import Connection, PostgresPool, connect, open_pool
@@ -562,6 +563,126 @@ async def test_what_serves_is_neither_dropped_nor_rebuilt_and_what_is_dropped_ca
         await w.equal("chat_v1", "chat_v2")
 
 
+BEYOND = "next_offset = next_offset + 1000"
+ANOTHER_TOPIC = "topic_id = 'of yesterday', next_offset = next_offset + 1000"
+
+
+@pytest.mark.parametrize("how", [BEYOND, ANOTHER_TOPIC, "topic_id = 'of yesterday'"])
+async def test_a_version_that_is_not_of_this_log_is_cut_over_from_at_the_end_of_the_log(
+    kafka: str, database: str, how: str
+) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(50)
+        await _feed_only_v1(w)
+        async with w.pool.connection() as connection:
+            await connection.execute(f"UPDATE chat_v1.projection_positions SET {how} WHERE partition = 1".encode())
+        await w.rebuild()
+        await w.talk(50)  # nobody feeds it, but the cutover
+        await w.cutover(2)
+        assert await w.state(2) is State.SERVING
+        async with w.pool.connection() as connection:
+            assert (await positions(connection, 2))[1] == len(w.logs[1].events)
+        async with w.projector():
+            await w.at_end("chat_v2")
+        await w.rebuild(3)
+        await w.equal("chat_v2", "chat_v3")
+
+
+@pytest.mark.parametrize("how", [BEYOND, ANOTHER_TOPIC, "last_record = sha256('what was there')"])
+async def test_a_version_that_is_not_of_this_log_is_not_cut_over_to(kafka: str, database: str, how: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(5)
+        await _feed_only_v1(w)
+        await w.rebuild()
+        async with w.pool.connection() as connection:
+            await connection.execute(f"UPDATE chat_v2.projection_positions SET {how} WHERE partition = 1".encode())
+        with pytest.raises(ProjectionMissing, match=r"still show chat_v1.*chat_v2/1.*gapless projection rebuild"):
+            await w.cutover(2)
+        assert await w.state(1) is State.SERVING
+
+
+async def test_a_version_of_another_mapping_is_not_cut_over_to_and_gets_no_row(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(5)
+        await w.rebuild()
+        await w.talk(5)
+        await _feed_only_v1(w)
+        async with w.pool.connection() as connection:
+            await connection.execute("UPDATE chat.projections SET mapping_version = 99 WHERE version = 2")
+            before = await dump(connection, "chat_v2")
+        with pytest.raises(ProjectionMissing, match="row mapping 99"):
+            await w.cutover(2)
+        assert await w.state(1) is State.SERVING
+        async with w.pool.connection() as connection:
+            assert await dump(connection, "chat_v2") == before
+
+
+async def test_what_is_no_longer_fed_is_not_cut_over_to_until_a_rebuild_has_caught_up(
+    kafka: str, database: str
+) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(5)
+        async with w.projector() as projector:
+            await w.rebuild()
+            with pytest.raises(ProjectionMissing, match="what readers see"):
+                await stop_feeding(1, postgres=w.postgres)
+            await stop_feeding(2, postgres=w.postgres)
+            assert await w.state(2) is State.STOPPED
+
+            async def one_is_fed() -> bool:
+                return projector.versions == {1}
+
+            await until(one_is_fed, "only one version fed")
+            await w.talk(5)
+            await w.at_end("chat_v1")
+            await stop_feeding(2, postgres=w.postgres)  # again: nothing to do
+            with pytest.raises(ProjectionMissing, match=r"no longer fed.*gapless projection rebuild --to v2"):
+                await w.cutover(2)
+            done = await w.rebuild()
+            assert 0 < done.records_done < sum(len(log.events) for log in w.logs), "it went on from where it stood"
+            await w.talk(5)
+            await w.at_end("chat_v1", "chat_v2")
+        await w.equal("chat_v1", "chat_v2")
+
+
+async def test_what_is_being_built_is_not_stopped(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        async with w.pool.connection() as connection:
+            await create_projection(connection, 2)
+        with pytest.raises(ProjectionMissing, match="gapless projection drop v2"):
+            await stop_feeding(2, postgres=w.postgres)
+        async with only_one(2, w.postgres):
+            with pytest.raises(ProjectionMissing, match="another process"):
+                await stop_feeding(2, postgres=w.postgres)
+        await drop(2, postgres=w.postgres)
+
+
+async def test_a_version_that_was_dropped_and_built_again_is_fed_though_its_partitions_had_stopped(
+    kafka: str, database: str
+) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(5)
+        await w.rebuild()
+        async with w.pool.connection() as connection:
+            await connection.execute(f"UPDATE chat_v2.projection_positions SET {BEYOND}".encode())
+        async with w.projector() as projector:
+
+            async def both_have_stopped() -> bool:
+                reasons = (await projector.readiness.report()).needs_operator
+                return {f"chat_v2/{p}" in reason for p, reason in enumerate(sorted(reasons))} == {True}
+
+            await until(both_have_stopped, "the partitions of chat_v2 stopped")
+            await drop(2, postgres=w.postgres)
+            await w.rebuild()
+            await w.talk(5)
+            await w.at_end("chat_v1", "chat_v2")
+
+            async def is_ready() -> bool:
+                return (await projector.readiness.report()).ready
+
+            await until(is_ready, "the projector ready")
+
+
 async def test_one_rebuild_of_a_version_at_a_time(kafka: str, database: str) -> None:
     async with world(kafka, database) as w, only_one(2, w.postgres):
         with pytest.raises(ProjectionMissing, match="another process"):
@@ -598,4 +719,5 @@ async def test_migrations_run_by_two_processes_at_once_and_again_change_nothing(
     connection = await connect(postgres, application_name="test", autocommit=True)
     rows = await (await connection.execute("SELECT scope, number FROM chat.schema_migrations ORDER BY 1, 2")).fetchall()
     await connection.close()
-    assert rows == [("chat_v1/indexes", 1), ("chat_v1/tables", 1), ("chat_v1/tables", 2), ("control", 1)]
+    expected = [("indexes", 1), ("tables", 1), ("tables", 2), ("tables", 3)]
+    assert rows == [*((f"chat_v1/{kind}", number) for kind, number in expected), ("control", 1), ("control", 2)]

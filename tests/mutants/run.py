@@ -24,6 +24,7 @@ from hatch_build import compile_in
 ROOT: Final = Path(__file__).resolve().parents[2]
 TIMEOUT_S: Final = 240
 PROTOCOL: Final = "tests/integration/test_sequencer_protocol.py"
+CUTOVER: Final = "tests/integration/test_rebuild_and_cutover.py"
 TABLES: Final = "tests/integration/test_projector_tables.py"
 SENDS: Final = "tests/unit/test_sequencer_sends.py"
 GUARD: Final = "tests/unit/test_schemas_guard.py"
@@ -310,6 +311,41 @@ MUTANTS: Final = (
         bad="        if not gathered.remembered:\n"
         "            put(META, pack_position(self._topic_id, self._position))\n",
         check="tests/unit/test_sequencer_store.py::test_a_crash_leaves_the_state_of_the_last_write_whole",
+    ),
+    Mutant(
+        name="tables of a log that was cut and has grown again are gone on with",
+        file="services/projector/feed.py",
+        good="known = self._last_record is None or self._last_record == record_digest(first)",
+        bad="known = True",
+        check="tests/integration/test_projector_worker.py::test_a_position_of_another_log_is_refused[record]",
+    ),
+    Mutant(
+        name="a cutover waits for a version that stands beyond the end of the log",
+        file="services/projector/cutover.py",
+        good="return await positions(connection, self._old.version) | self._unreachable",
+        bad="return await positions(connection, self._old.version)",
+        check=f"{CUTOVER}::test_a_version_that_is_not_of_this_log_is_cut_over_from_at_the_end_of_the_log",
+    ),
+    Mutant(
+        name="a version of another topic is taken for one of this log",
+        file="services/projector/cutover.py",
+        good="return stand.topic_id == topic_id and stand.next_offset <= end_offset",
+        bad="return stand.next_offset <= end_offset",
+        check=f"{CUTOVER}::test_a_version_that_is_not_of_this_log_is_cut_over_from_at_the_end_of_the_log",
+    ),
+    Mutant(
+        name="a version that nobody can feed is cut over to",
+        file="services/projector/cutover.py",
+        good="                await feed.check_history()\n",
+        bad="",
+        check=f"{CUTOVER}::test_a_version_that_is_not_of_this_log_is_not_cut_over_to",
+    ),
+    Mutant(
+        name="a version of another mapping is cut over to",
+        file="services/projector/cutover.py",
+        good="    if new.mapping_version != MAPPING_VERSION:\n",
+        bad="    if not new.mapping_version:\n",
+        check=f"{CUTOVER}::test_a_version_of_another_mapping_is_not_cut_over_to_and_gets_no_row",
     ),
     Mutant(
         name="a state of another log is believed",

@@ -235,6 +235,10 @@ TABLES: Final = {
 }
 
 
+NOT_DUMPED: Final = {"updated_at", "last_record", "last_record_at"}
+"""Of a position: when it was written, and by what a reader of the log knows it again."""
+
+
 async def dump(connection: Connection, schema: str) -> dict[str, list[dict[str, Any]]]:
     """Every row of every table, without the times at which they were written."""
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -243,7 +247,7 @@ async def dump(connection: Connection, schema: str) -> dict[str, list[dict[str, 
         assert cursor.description is not None
         names = [column.name for column in cursor.description]
         found = [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
-        rows[table] = [{k: v for k, v in row.items() if k != "updated_at"} for row in found]
+        rows[table] = [{k: v for k, v in row.items() if k not in NOT_DUMPED} for row in found]
     return rows
 
 

@@ -111,13 +111,16 @@ async def test_the_ops_server_shows_health_on_a_free_port_and_leaves_signals_alo
             ready = await client.get("/readyz")
             assert (ready.status_code, ready.json()) == (
                 200,
-                {"ready": True, "reasons": [], "notes": ["Partition 9 is not used."]},
+                {"ready": True, "reasons": [], "needs_operator": [], "notes": ["Partition 9 is not used."]},
             )
             readiness.clear_note("topics")
             readiness.report_trouble("p", "Partition 3 is corrupt.")
             ready = await client.get("/readyz")
             assert ready.status_code == 503
-            assert ready.json() == {"ready": False, "reasons": ["Partition 3 is corrupt."], "notes": []}
+            sentence = "Partition 3 is corrupt."
+            assert ready.json() == {"ready": False, "reasons": [sentence], "needs_operator": [], "notes": []}
+            readiness.report_trouble("p", sentence, needs_operator=True)
+            assert (await client.get("/readyz")).json()["needs_operator"] == [sentence]
             metrics = await client.get("/metrics")
             assert metrics.headers["content-type"].startswith("text/plain; version=")
             assert "process_cpu_seconds_total" in metrics.text

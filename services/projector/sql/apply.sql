@@ -11,11 +11,16 @@ ON CONFLICT DO NOTHING;
 SELECT topic_id, next_offset, term, index, command_offset, last_timestamp_ms
 FROM {schema}.projection_positions WHERE partition = %(partition)s;
 
+-- name: last_record
+SELECT last_record FROM {schema}.projection_positions
+WHERE partition = %(partition)s AND last_record_at = next_offset;
+
 -- name: advance
 -- The guard. A second projector waits here for the first one's commit, then finds no row.
 UPDATE {schema}.projection_positions
 SET next_offset = %(next_offset)s, term = %(term)s, index = %(index)s, command_offset = %(command_offset)s,
-    last_timestamp_ms = %(last_timestamp_ms)s, updated_at = clock_timestamp()
+    last_timestamp_ms = %(last_timestamp_ms)s, updated_at = clock_timestamp(),
+    last_record = %(last_record)s, last_record_at = %(next_offset)s
 WHERE partition = %(partition)s AND next_offset = %(from_offset)s AND topic_id = %(topic_id)s;
 
 -- name: commit_without_waiting

@@ -12,7 +12,7 @@ SELECT number FROM chat.schema_migrations WHERE scope = %(scope)s;
 INSERT INTO chat.schema_migrations (scope, number) VALUES (%(scope)s, %(number)s) ON CONFLICT DO NOTHING;
 
 -- name: list
-SELECT p.version, p.mapping_version, p.created_at, p.fed_since, a.switched_at
+SELECT p.version, p.mapping_version, p.created_at, p.fed_since, p.stopped_at, a.switched_at
 FROM chat.projections p LEFT JOIN chat.active_projection a ON a.version = p.version
 ORDER BY p.version;
 
@@ -25,10 +25,22 @@ ON CONFLICT DO NOTHING;
 INSERT INTO chat.active_projection (version) VALUES (%(version)s) ON CONFLICT DO NOTHING;
 
 -- name: mark_fed
-UPDATE chat.projections SET fed_since = now() WHERE version = %(version)s AND fed_since IS NULL;
+UPDATE chat.projections SET fed_since = now(), stopped_at = NULL WHERE version = %(version)s AND fed_since IS NULL;
+
+-- name: mark_stopped
+UPDATE chat.projections SET fed_since = NULL, stopped_at = now() WHERE version = %(version)s AND fed_since IS NOT NULL;
+
+-- name: lock_projection_row
+SELECT version FROM chat.projections WHERE version = %(version)s FOR UPDATE;
 
 -- name: activate
 UPDATE chat.active_projection SET version = %(version)s, switched_at = clock_timestamp();
+
+-- name: schema_bytes
+-- What its tables take on disk, with their indexes.
+SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relkind = 'r';
 
 -- name: unregister
 DELETE FROM chat.projections WHERE version = %(version)s;

@@ -12,6 +12,9 @@ LOCK TABLE {schema}.projection_positions IN SHARE ROW EXCLUSIVE MODE;
 -- name: positions
 SELECT partition, next_offset FROM {schema}.projection_positions;
 
+-- name: stands
+SELECT partition, topic_id, next_offset FROM {schema}.projection_positions;
+
 -- name: hold_autovacuum_off
 -- From the tables of a load, as long as they are loaded and indexed: it would find new rows all the time, and each index
 -- would wait a second for the lock that it holds.
