@@ -28,6 +28,7 @@ KEPT = 5
 """Messages of each chat that are in the copy."""
 LOST = 12
 """And after it."""
+WAY_OUT = ("gapless projection rebuild", "gapless projection cutover", "gapless projection drop")
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -120,6 +121,15 @@ async def until_stopped(stack: RunningStack, word: str) -> str:
     return " ".join(said["reasons"])
 
 
+async def until_said(stack: RunningStack, *words: str) -> None:
+    """By `gapless up`, to whoever started it."""
+
+    def said() -> str:
+        return (stack.folder.parent / "up.log").read_text()
+
+    await stack.until(lambda: all(word in said() for word in words), f"{words} in {said()}")
+
+
 async def until_projected(stack: RunningStack) -> None:
     deadline_s = time.monotonic() + 60
     while True:
@@ -186,11 +196,8 @@ async def _main(folder: Path) -> None:
         assert "gapless projection rebuild" in await until_stopped(stack, "the log ends at")
 
     async with talk.up(folder) as (stack, user):
-        said = (folder / "up.log").read_text()
-        assert "projector-1 is not ready" in said
         # One partition has grown past the tables again: only by its records is it told from the one they are of.
-        for named in ("the log ends at", "has grown again", "gapless projection rebuild", "gapless projection drop"):
-            assert named in said, said
+        await until_said(stack, "projector-1 is not ready", "the log ends at", "has grown again", *WAY_OUT)
         assert [await user.say(chat, 1) for chat in short] == [[KEPT + 2]] * (CHATS - 1)
         assert (await stack.gapless("log", "verify"))["sound"]
         await the_way_out(stack, old="v1", new="v2")
@@ -200,7 +207,7 @@ async def _main(folder: Path) -> None:
 
     shutil.rmtree(folder / "d" / "kafka")
     async with talk.up(folder) as (stack, user):
-        assert "is now" in (folder / "up.log").read_text()
+        await until_said(stack, "projector-1 is not ready", "is now", *WAY_OUT)
         await user.create()
         assert [await user.say(chat, 2) for chat in talk.chats] == [[1, 2]] * CHATS
         await the_way_out(stack, old="v2", new="v1")
