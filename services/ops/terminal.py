@@ -63,7 +63,7 @@ class Terminal(Console):
 
     @size.setter
     def size(self, new_size: tuple[int, int]) -> None:
-        self._width, self._height = new_size
+        raise AttributeError(f"the size is that of the terminal or pipe, not {new_size}")
 
     def on_broken_pipe(self) -> None:
         """Rich calls this when the reader is gone."""

@@ -543,6 +543,20 @@ MUTANTS: Final = (
         bad="return size",
         check="tests/unit/test_ops_terminal.py::test_a_cell_of_any_text_is_shown_as_it_is",
     ),
+    Mutant(
+        name="the database has a default password",
+        file="compose.yaml",
+        good="POSTGRES_PASSWORD: ${GAPLESS_POSTGRES_PASSWORD:?is",
+        bad="POSTGRES_PASSWORD: ${GAPLESS_POSTGRES_PASSWORD:-is",
+        check="tests/unit/test_house_compose.py::test_no_secret_has_a_default",
+    ),
+    Mutant(
+        name="a library is free whose private parts are used",
+        file="pyproject.toml",
+        good='"psycopg[binary,pool]==3.3.9"',
+        bad='"psycopg[binary,pool]>=3.3.9"',
+        check="tests/unit/test_house_private_parts.py",
+    ),
 )
 
 

@@ -33,7 +33,7 @@ from devstack.postgres import DATABASE, SUPERUSER, PostgresServer
 
 KINDS = ("auto", "embedded", "containers")
 KAFKA_IMAGE = f"apache/kafka:{KAFKA_VERSION}"
-POSTGRES_IMAGE = "postgres:18"
+POSTGRES_IMAGE = "postgres:18.4-trixie"
 READY_TIMEOUT_S = 120.0
 LOOK_AGAIN_S = 0.1
 

@@ -16,6 +16,7 @@ from services.projector.settings import ProjectorSettings
 from services.query.settings import QueryProcessSettings
 from services.runtime.settings import Settings, variable_name
 from services.sequencer.settings import SequencerSettings
+from tests.support import stack
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text(encoding="utf-8")
@@ -53,7 +54,8 @@ def test_the_keys_are_those_of_the_compose_specification() -> None:
     assert {key for key in COMPOSE if not key.startswith("x-")} <= {"name", "services", "configs", "volumes"}
     known = {
         "build", "cap_drop", "command", "configs", "depends_on", "deploy", "environment", "healthcheck", "image",
-        "ports", "profiles", "restart", "security_opt", "shm_size", "stop_grace_period", "volumes",
+        "mem_limit", "ports", "profiles", "read_only", "restart", "security_opt", "shm_size", "stop_grace_period",
+        "tmpfs", "user", "volumes",
     }  # fmt: skip
     assert {key for service in SERVICES.values() for key in service} <= known
 
@@ -96,10 +98,81 @@ def test_nothing_of_the_host_is_mounted_and_no_port_is_open_to_the_network() -> 
     assert "container_name" not in {key for service in SERVICES.values() for key in service}
 
 
-def test_every_image_has_a_version() -> None:
+EXACT_IMAGE = re.compile(r"[a-z/]+:[0-9]+\.[0-9]+(\.[0-9]+)?(-[a-z0-9.-]+)?(@sha256:[0-9a-f]{64})?")
+"""A tag that is never given to another release, and the digest where one is known."""
+TWO_NUMBERS = {"postgres"}
+"""Whose releases have two numbers; one more would be missing elsewhere."""
+
+
+def foreign_images() -> dict[str, str]:
+    """Where it is named → the image, of all that we do not build."""
+    found = {name: service["image"] for name, service in SERVICES.items() if "build" not in service}
+    for path in sorted((ROOT / "deploy").glob("*Dockerfile")):
+        text = path.read_text(encoding="utf-8")
+        arguments = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE))
+        for n, image in enumerate(re.findall(r"^FROM (\S+)", text, re.MULTILINE)):
+            found[f"{path.name} {n}"] = re.sub(r"\$\{(\w+)\}", lambda m: arguments[m[1]], image)  # noqa: B023
+    return found
+
+
+def test_every_image_is_one_release_and_no_other() -> None:
+    images = foreign_images()
+    assert len(images) >= 5
+    for where, image in images.items():
+        match = EXACT_IMAGE.fullmatch(image)
+        assert match is not None, f"{where}: {image}"
+        assert (match[1] is None) == (image.split(":")[0] in TWO_NUMBERS), (
+            f"{where}: {image} may become another release"
+        )
+
+
+def test_the_tests_containers_are_the_same_images() -> None:
+    assert SERVICES["kafka"]["image"].split("@")[0] == stack.KAFKA_IMAGE
+    assert SERVICES["postgres"]["image"].split("@")[0] == stack.POSTGRES_IMAGE
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_no_container_writes_its_root_has_a_capability_or_takes_all_memory(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert "privileged" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert re.fullmatch(r"[1-9][0-9]*[mg]", service["mem_limit"])
+    assert "/tmp" in {mount.split(":")[0] for mount in service["tmpfs"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("kafka", {"/opt/kafka/config", "/opt/kafka/logs", "/var/lib/kafka/data"}),
+        ("postgres", {"/var/run/postgresql", "/var/lib/postgresql"}),
+        ("caddy", {"/config", "/data"}),
+        ("sequencer", {"/var/lib/gapless/sequencer"}),
+        ("gapless", {"/var/tmp"}),
+    ],
+)
+def test_what_a_container_has_to_write_is_a_volume_or_in_memory(name: str, written: set[str]) -> None:
+    service = SERVICES[name]
+    mounted = {mount.split(":")[0] for mount in service["tmpfs"]}
+    mounted |= {volume.split(":")[1] for volume in service.get("volumes", [])}
+    assert written <= mounted
+
+
+def test_no_container_runs_as_root() -> None:
+    """Kafka's image has a user of its own; the others are told theirs here, or by our Dockerfiles."""
+    assert SERVICES["postgres"]["user"] == "999:999"
+    for path in sorted((ROOT / "deploy").glob("*Dockerfile")):
+        users = re.findall(r"^USER (\S+)$", path.read_text(encoding="utf-8").rsplit("\nFROM ", 1)[-1], re.MULTILINE)
+        assert users, path.name
+        assert users[-1].split(":")[0] not in ("root", "0"), path.name
+
+
+def test_a_health_check_takes_no_proxy_from_the_environment() -> None:
     for name, service in SERVICES.items():
-        assert re.fullmatch(r"[a-z/]+:[a-z0-9][a-z0-9.-]*", service["image"]), name
-        assert not service["image"].endswith(":latest"), name
+        said = " ".join(map(str, service.get("healthcheck", {}).get("test", [])))
+        assert not re.search(r"urllib|curl|wget", said), name
 
 
 def test_kafka_is_the_one_the_tests_run_with() -> None:
@@ -112,7 +185,7 @@ def test_kafka_is_the_one_the_tests_run_with() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_every_variable_given_to_a_service_is_one_that_gapless_reads(name: str) -> None:
     read = set().union(*[variables_of(settings) for settings in PROCESSES])
-    assert SERVICES[name]["environment"].keys() <= read
+    assert SERVICES[name]["environment"].keys() - {"TMPDIR"} <= read
     assert set(re.findall(r"\b(GAPLESS_\w+)=", DOCKERFILE)) <= read
 
 
@@ -123,9 +196,17 @@ def test_all_of_ours_run_from_the_one_image(name: str) -> None:
     assert (ROOT / build["dockerfile"]).is_file()
 
 
-def test_the_secret_has_no_default() -> None:
+SECRETS = {"GAPLESS_JWT_SECRET", "GAPLESS_POSTGRES_PASSWORD"}
+
+
+def test_no_secret_has_a_default() -> None:
+    text = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+    used = re.findall(r"\$\{(\w+)(:[-?+]|[-?+]|)", text)
+    assert {name for name, _ in used} >= SECRETS
+    assert [(name, how) for name, how in used if re.search(r"SECRET|PASSWORD", name) and how != ":?"] == []
     for name in OURS:
         assert SERVICES[name]["environment"]["GAPLESS_JWT_SECRET"].startswith("${GAPLESS_JWT_SECRET:?")
+    assert not re.search(r"PASSWORD: (?!\$)|:[^@$/{}\s]+@", text), "a password is written out"
 
 
 def test_the_state_that_outlives_a_sequencer_is_where_its_image_says() -> None:
