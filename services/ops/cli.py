@@ -127,8 +127,8 @@ def token(
         scopes=[each.value for each in scope or ()],
         ttl_s=ttl_s,
         user_claim=auth.user_claim,
-        issuer=auth.issuer,
-        audience=auth.audience,
+        issuer=auth.expected_issuer,
+        audience=auth.expected_audience,
     )
     if as_json:
         print_json({"token": minted})

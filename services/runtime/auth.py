@@ -116,13 +116,13 @@ class Authenticator:
             token,
             key,
             algorithms=list(settings.algorithms),
-            audience=settings.audience,
-            issuer=settings.issuer,
+            audience=settings.expected_audience,
+            issuer=settings.expected_issuer,
             leeway=settings.leeway_s,
             options={
                 "require": ["exp", settings.user_claim],
-                "verify_aud": settings.audience is not None,
-                "verify_iss": settings.issuer is not None,
+                "verify_aud": settings.expected_audience is not None,
+                "verify_iss": settings.expected_issuer is not None,
                 "verify_sub": False,  # its form matters only if it is the user claim, see _caller
             },
         )

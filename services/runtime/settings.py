@@ -21,8 +21,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -260,11 +262,30 @@ MIN_SECRET_BYTES = 32
 _HTTP_URL = TypeAdapter(HttpUrl)
 
 
+WAIVED = "*"
+"""As issuer or audience: any, also none."""
+
+
+def is_safe_key_url(url: str) -> bool:
+    """Whether nobody on the way can replace the keys that are fetched from there."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".").lower()
+    if parts.scheme == "https" or host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class AuthSettings(Settings):
     """Whose tokens are believed. Variables: `GAPLESS_JWT_*`; exactly one of SECRET and JWKS_URL is set.
 
     The algorithms follow from the kind of key: a shared secret allows HS256 only, a JWKS URL the public-key
     ones only, so that a public key can never be used as a shared secret.
+
+    A published key signs for every application of its issuer, and for every issuer of a shared key server. So with a
+    JWKS URL the issuer and the audience must be named, or waived by `*`.
     """
 
     model_config = settings_from("GAPLESS_JWT_")
@@ -282,11 +303,23 @@ class AuthSettings(Settings):
         """The algorithms a token may be signed with."""
         return SHARED_SECRET_ALGORITHMS if self.jwks_url is None else PUBLIC_KEY_ALGORITHMS
 
+    @property
+    def expected_issuer(self) -> str | None:
+        """What `iss` must be; None where anything, or nothing, will do."""
+        return None if self.issuer == WAIVED else self.issuer
+
+    @property
+    def expected_audience(self) -> str | None:
+        """What `aud` must hold; None where anything, or nothing, will do."""
+        return None if self.audience == WAIVED else self.audience
+
     @field_validator("jwks_url")
     @classmethod
-    def _jwks_url_is_http(cls, value: str | None) -> str | None:
+    def _jwks_url_is_safe(cls, value: str | None) -> str | None:
         if value is not None:
             _HTTP_URL.validate_python(value)
+            if not is_safe_key_url(value):
+                raise ValueError("the keys must come over https, unless from this host (localhost, 127.0.0.1, ::1)")
         return value
 
     @model_validator(mode="after")
@@ -300,6 +333,17 @@ class AuthSettings(Settings):
             )
         if self.secret is not None and len(self.secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"GAPLESS_JWT_SECRET is too short: HS256 needs at least {MIN_SECRET_BYTES} bytes")
+        return self
+
+    @model_validator(mode="after")
+    def _published_keys_sign_for_one_application(self) -> AuthSettings:
+        unset = [name for name in ("issuer", "audience") if getattr(self, name) is None]
+        if self.jwks_url is not None and unset:
+            variables = " and ".join(f"GAPLESS_JWT_{name.upper()}" for name in unset)
+            raise ValueError(
+                f"GAPLESS_JWT_JWKS_URL is set without {variables}: a published key signs for other applications too; "
+                f"name what their tokens must not have, or set * to accept any {' and any '.join(unset)}"
+            )
         return self
 
 

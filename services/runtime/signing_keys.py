@@ -7,22 +7,28 @@ confusion of RS256 and HS256), and a symmetric key in a JWKS is ignored.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from http.client import HTTPMessage
+from typing import IO, Any, Final, Protocol
+from urllib.error import URLError
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import anyio.to_thread
 import jwt
 import structlog
 
 from services.runtime.problems import Problem
-from services.runtime.settings import PUBLIC_KEY_ALGORITHMS, SHARED_SECRET_ALGORITHMS
+from services.runtime.settings import PUBLIC_KEY_ALGORITHMS, SHARED_SECRET_ALGORITHMS, is_safe_key_url
 
 JWKS_TTL_S: Final = 300.0
 """After this the key set is fetched again; a fetch that fails leaves the old keys in use."""
 JWKS_MIN_INTERVAL_S: Final = 10.0
 """Not sooner than this after the last attempt, whatever strangers put into `kid`."""
 JWKS_FETCH_TIMEOUT_S: Final = 5.0
+JWKS_LIMIT_BYTES: Final = 1024 * 1024
+"""Read of an issuer's answer; what is longer is no JSON then."""
 
 _log = structlog.get_logger(__name__)
 
@@ -59,7 +65,7 @@ class JwksKeys:
     """The public keys at a JWKS URL, fetched in a thread, once for all who wait."""
 
     def __init__(self, url: str, *, monotonic_s: Callable[[], float] = time.monotonic) -> None:
-        self._client = jwt.PyJWKClient(url, cache_jwk_set=False, timeout=JWKS_FETCH_TIMEOUT_S)
+        self._url = url
         self._monotonic_s = monotonic_s
         self._keys: tuple[jwt.PyJWK, ...] = ()
         self._fetched_at_s: float | None = None
@@ -103,10 +109,28 @@ class JwksKeys:
             try:
                 keys = await anyio.to_thread.run_sync(self._fetch)
             except (jwt.PyJWTError, OSError, ValueError) as error:
-                _log.warning("jwks_not_fetched", url=self._client.uri, error=str(error))
+                _log.warning("jwks_not_fetched", url=self._url, error=str(error))
                 return
             self._keys, self._fetched_at_s = keys, now_s
 
     def _fetch(self) -> tuple[jwt.PyJWK, ...]:
-        usable = (key for key in self._client.get_jwk_set().keys if key.public_key_use in ("sig", None))
+        with _OPENER.open(self._url, timeout=JWKS_FETCH_TIMEOUT_S) as answer:
+            document = json.loads(answer.read(JWKS_LIMIT_BYTES))
+        if not isinstance(document, dict):
+            raise jwt.PyJWKSetError("the issuer's answer is not a JSON object")
+        usable = (key for key in jwt.PyJWKSet.from_dict(document).keys if key.public_key_use in ("sig", None))
         return tuple(key for key in usable if key.algorithm_name in PUBLIC_KEY_ALGORITHMS)
+
+
+class _SafeRedirects(HTTPRedirectHandler):
+    """Follows the issuer to where the setting itself might point, and nowhere else."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        if not is_safe_key_url(newurl):
+            raise URLError("the issuer redirects to where keys do not come over https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER: Final = build_opener(_SafeRedirects)

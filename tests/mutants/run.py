@@ -44,6 +44,13 @@ class Mutant:
 
 MUTANTS: Final = (
     Mutant(
+        name="an issuer may lead to keys without TLS",
+        file="services/runtime/signing_keys.py",
+        good="        if not is_safe_key_url(newurl):\n",
+        bad="        if not newurl:\n",
+        check="tests/unit/test_runtime_auth.py::test_no_key_is_fetched_from_where_the_issuer_must_not_lead",
+    ),
+    Mutant(
         name="cursors are read for those who have left",
         file="services/query/sql/history.sql",
         good="AND o.left_at IS NULL AND me.left_at IS NULL\n     ORDER BY o.read_seq",

@@ -248,13 +248,18 @@ class Issuer:
         self.keys: list[dict[str, Any]] = []
         self.fetches = 0
         self.broken = False
+        self.redirects_to: str | None = None
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 issuer.fetches += 1
                 body = json.dumps({"keys": issuer.keys}).encode()
-                self.send_response(500 if issuer.broken else 200)
+                if issuer.redirects_to is not None and self.path == "/jwks":
+                    self.send_response(302)
+                    self.send_header("Location", issuer.redirects_to)
+                else:
+                    self.send_response(500 if issuer.broken else 200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -277,6 +282,10 @@ class Issuer:
         self._thread.join(5)
 
 
+def by_published_keys(of: Issuer, *, issuer: str = "*", audience: str = "*") -> Authenticator:
+    return Authenticator(AuthSettings(jwks_url=of.url, issuer=issuer, audience=audience))
+
+
 @pytest.fixture
 def issuer() -> Iterator[Issuer]:
     issuer = Issuer()
@@ -297,7 +306,7 @@ CLAIMS = {"sub": USER, "exp": FAR_S}
 async def test_a_token_signed_with_a_published_key_is_believed(issuer: Issuer, algorithm: str) -> None:
     private_key = PRIVATE_KEYS[algorithm]
     issuer.publish(private_key.public_key(), algorithm, "k1")
-    authenticator = Authenticator(AuthSettings(jwks_url=issuer.url))
+    authenticator = by_published_keys(issuer)
     token = signed(CLAIMS, key=private_key, algorithm=algorithm, kid="k1")
     assert (await authenticator.authenticate(token)).user_id == USER
     without_kid = signed(CLAIMS, key=private_key, algorithm=algorithm)
@@ -307,7 +316,7 @@ async def test_a_token_signed_with_a_published_key_is_believed(issuer: Issuer, a
 
 async def test_a_token_signed_with_an_unpublished_key_is_refused(issuer: Issuer) -> None:
     issuer.publish(RSA_KEY.public_key(), "RS256", "k1")
-    authenticator = Authenticator(AuthSettings(jwks_url=issuer.url))
+    authenticator = by_published_keys(issuer)
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     same_kid = await refusal(authenticator, signed(CLAIMS, key=other, algorithm="RS256", kid="k1"))
     assert same_kid.detail == "The signature of the token is wrong."
@@ -323,7 +332,7 @@ async def test_a_published_key_is_never_taken_for_a_shared_secret(issuer: Issuer
     )
     signature = hmac.new(pem, header + b"." + claims, hashlib.sha256).digest()
     token = b".".join((header, claims, base64.urlsafe_b64encode(signature).rstrip(b"="))).decode()
-    authenticator = Authenticator(AuthSettings(jwks_url=issuer.url))
+    authenticator = by_published_keys(issuer)
     assert "RS256" in str((await refusal(authenticator, token)).detail)
 
 
@@ -331,20 +340,20 @@ async def test_a_symmetric_key_in_a_jwks_is_not_used(issuer: Issuer) -> None:
     secret = base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("=")
     issuer.keys.append({"kty": "oct", "k": secret, "kid": "k1", "alg": "HS256"})
     issuer.publish(RSA_KEY.public_key(), "RS256", "k2")
-    authenticator = Authenticator(AuthSettings(jwks_url=issuer.url))
+    authenticator = by_published_keys(issuer)
     await refusal(authenticator, signed(CLAIMS, kid="k1"))
     await refusal(authenticator, mint_token(SECRET, USER))
 
 
 async def test_the_key_of_another_algorithm_is_not_used(issuer: Issuer) -> None:
     issuer.publish(PRIVATE_KEYS["ES256"].public_key(), "ES256", "k1")
-    authenticator = Authenticator(AuthSettings(jwks_url=issuer.url))
+    authenticator = by_published_keys(issuer)
     await refusal(authenticator, signed(CLAIMS, key=RSA_KEY, algorithm="RS256", kid="k1"))
 
 
 async def test_a_key_for_encryption_is_not_used(issuer: Issuer) -> None:
     issuer.publish(RSA_KEY.public_key(), "RS256", "k1", use="enc")
-    authenticator = Authenticator(AuthSettings(jwks_url=issuer.url))
+    authenticator = by_published_keys(issuer)
     await refusal_or_unavailable(authenticator, signed(CLAIMS, key=RSA_KEY, algorithm="RS256", kid="k1"))
 
 
@@ -355,13 +364,39 @@ async def refusal_or_unavailable(authenticator: Authenticator, token: str) -> No
 
 async def test_keys_that_cannot_be_fetched_are_unavailable_not_unauthorized(issuer: Issuer) -> None:
     issuer.broken = True
-    authenticator = Authenticator(AuthSettings(jwks_url=issuer.url))
+    authenticator = by_published_keys(issuer)
     token = signed(CLAIMS, key=RSA_KEY, algorithm="RS256", kid="k1")
     for _ in range(3):
         with pytest.raises(Problem) as problem:
             await authenticator.authenticate(token)
         assert (problem.value.reason, problem.value.retry_after_s) == ("unavailable", JWKS_MIN_INTERVAL_S)
     assert issuer.fetches == 1, "strangers must not make us hammer the issuer"
+
+
+async def test_a_published_key_is_believed_for_the_issuer_and_the_audience_that_are_named(issuer: Issuer) -> None:
+    issuer.publish(RSA_KEY.public_key(), "RS256", "k1")
+    named = {"iss": "https://issuer.example", "aud": "gapless"}
+    strict = by_published_keys(issuer, issuer=named["iss"], audience=named["aud"])
+
+    def token(**claims: str) -> str:
+        return signed(CLAIMS | claims, key=RSA_KEY, algorithm="RS256", kid="k1")
+
+    assert (await strict.authenticate(token(**named))).claim == USER
+    for claims in ({}, {"iss": named["iss"]}, {"aud": named["aud"]}, named | {"aud": "mail"}, named | {"iss": "other"}):
+        await refusal(strict, token(**claims))
+    for claims in ({}, {"iss": "whoever", "aud": "whatever"}):
+        assert (await by_published_keys(issuer).authenticate(token(**claims))).claim == USER
+
+
+async def test_no_key_is_fetched_from_where_the_issuer_must_not_lead(issuer: Issuer) -> None:
+    """0.0.0.0 is this host to the system, and no loopback address to us: a place that would answer, without TLS."""
+    issuer.publish(RSA_KEY.public_key(), "RS256", "k1")
+    header = {"alg": "RS256", "kid": "k1"}
+    issuer.redirects_to = issuer.url.replace("127.0.0.1", "0.0.0.0").replace("/jwks", "/elsewhere")
+    with pytest.raises(Problem, match="cannot be fetched"):
+        await JwksKeys(issuer.url).key_for(header)
+    issuer.redirects_to = issuer.url.replace("/jwks", "/elsewhere")
+    assert (await JwksKeys(issuer.url).key_for(header)).key_id == "k1"
 
 
 async def test_a_new_key_of_the_issuer_is_found_after_the_shortest_interval(issuer: Issuer) -> None:

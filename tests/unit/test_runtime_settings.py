@@ -120,15 +120,59 @@ def test_neither_a_secret_nor_a_jwks_url_is_refused() -> None:
         load_settings(AuthSettings)
 
 
-def test_a_jwks_url_must_be_http(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GAPLESS_JWT_JWKS_URL", "file:///etc/passwd")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "http://issuer.example/jwks",
+        "http://localhost.example/jwks",
+        "http://127.0.0.1.example/jwks",
+        "http://127.0.0.1@issuer.example/jwks",
+        "http://10.0.0.1/jwks",
+        "http://[fe80::1]/jwks",
+    ],
+)
+def test_keys_come_over_https_unless_from_this_host(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("GAPLESS_JWT_JWKS_URL", url)
+    monkeypatch.setenv("GAPLESS_JWT_ISSUER", "*")
+    monkeypatch.setenv("GAPLESS_JWT_AUDIENCE", "*")
     with pytest.raises(SettingsError, match="GAPLESS_JWT_JWKS_URL is wrong"):
         load_settings(AuthSettings)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://issuer.example/jwks",
+        "http://localhost:8080/jwks",
+        "http://issuer.localhost/jwks",
+        "http://127.0.0.2/jwks",
+        "http://[::1]:8080/jwks",
+    ],
+)
+def test_keys_of_this_host_may_come_without_tls(url: str) -> None:
+    assert AuthSettings(jwks_url=url, issuer="*", audience="*").jwks_url == url
+
+
+def test_published_keys_need_an_issuer_and_an_audience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAPLESS_JWT_JWKS_URL", "https://issuer.example/jwks")
+    with pytest.raises(SettingsError, match=r"without GAPLESS_JWT_ISSUER and GAPLESS_JWT_AUDIENCE: .*set \*"):
+        load_settings(AuthSettings)
+    monkeypatch.setenv("GAPLESS_JWT_ISSUER", "https://issuer.example")
+    with pytest.raises(SettingsError, match=r"without GAPLESS_JWT_AUDIENCE: "):
+        load_settings(AuthSettings)
+    monkeypatch.setenv("GAPLESS_JWT_AUDIENCE", "*")
+    settings = load_settings(AuthSettings)
+    assert (settings.expected_issuer, settings.expected_audience) == ("https://issuer.example", None)
+
+
 def test_the_kind_of_key_decides_the_algorithms() -> None:
     assert AuthSettings(secret=SecretStr("s" * 32)).algorithms == ("HS256",)
-    assert AuthSettings(jwks_url="https://issuer.example/jwks").algorithms == ("RS256", "ES256", "EdDSA")
+    assert AuthSettings(jwks_url="https://issuer.example/jwks", issuer="*", audience="*").algorithms == (
+        "RS256",
+        "ES256",
+        "EdDSA",
+    )
 
 
 def test_a_rule_over_two_fields_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
