@@ -201,7 +201,7 @@ async def run(settings: IngestProcessSettings, supervisor: Supervisor) -> None:
     """Serves until the supervisor says stop: what `lifecycle.run_service` runs. Raises SettingsError as start does."""
     app, service, readiness = create_app(settings)
     http = settings.http
-    server = HttpServer(app, host=http.host, port=http.port, reuse_port=http.reuse_port, tls=http.tls)
+    server = HttpServer.of(app, http)
     async with AsyncExitStack() as stack:
         if http.reuse_port:  # whoever asks at the shared port does not choose whom
             await stack.enter_async_context(OpsServer(http, readiness, service="ingest"))

@@ -59,7 +59,7 @@ async def run(settings: ApiSettings, supervisor: Supervisor) -> None:
     """Serves until the supervisor says stop. Raises SettingsError where the topics are not those of these settings."""
     app, ingest, query, readiness = create_app(settings)
     http = settings.http
-    server = HttpServer(app, host=http.host, port=http.port, reuse_port=http.reuse_port, tls=http.tls)
+    server = HttpServer.of(app, http)
     async with OpsServer(http, readiness, service="api"):
         try:
             await query.start()

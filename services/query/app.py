@@ -74,13 +74,7 @@ def create_app(settings: QueryProcessSettings) -> tuple[FastAPI, QueryService]:
 async def run(settings: QueryProcessSettings, supervisor: Supervisor) -> None:
     """Serves until the supervisor says stop: what `lifecycle.run_service` runs."""
     app, service = create_app(settings)
-    server = HttpServer(
-        app,
-        host=settings.http.host,
-        port=settings.http.port,
-        reuse_port=settings.http.reuse_port,
-        tls=settings.http.tls,
-    )
+    server = HttpServer.of(app, settings.http)
     try:
         await service.start()
         await server.start()

@@ -32,7 +32,11 @@ that came in several lines."""
 
 def headers_once(scope: Scope) -> dict[bytes, bytes | None]:
     """The headers by name, in lower case as ASGI has them. None where a name came in several lines."""
-    lines: list[tuple[bytes, bytes]] = scope["headers"]
+    return once_each(scope["headers"])
+
+
+def once_each(lines: list[tuple[bytes, bytes]]) -> dict[bytes, bytes | None]:
+    """Header lines by name. None where a name came in several lines."""
     found: dict[bytes, bytes | None] = dict(lines)
     if len(found) != len(lines):
         seen: set[bytes] = set()
@@ -41,6 +45,12 @@ def headers_once(scope: Scope) -> dict[bytes, bytes | None]:
                 found[name] = None
             seen.add(name)
     return found
+
+
+def only_header(scope: Scope, name: bytes) -> bytes | None:
+    """The header's value, or None unless it is there exactly once."""
+    once: dict[bytes, bytes | None] = scope[HEADERS]
+    return once.get(name)
 
 
 class DirectRequest:

@@ -160,9 +160,7 @@ class OpsServer:
     def __init__(self, settings: HttpSettings, readiness: Readiness, *, service: str) -> None:
         app = FastAPI(openapi_url=None)
         app.include_router(health_router(readiness, service=service))
-        self._server = HttpServer(
-            app, host=settings.host, port=settings.ops_port, tls=settings.tls, port_variable="GAPLESS_OPS_PORT"
-        )
+        self._server = HttpServer.of(app, settings, port=settings.ops_port, port_variable="GAPLESS_OPS_PORT")
 
     @property
     def port(self) -> int:

@@ -1,9 +1,9 @@
 """The HTTP application of a service, with everything that all of them share already in place.
 
 `build_app` wires, from the outside in: CORS, request context (request id, trace context, metrics, the last
-catch of unexpected errors), the limits of requests at once and of body sizes, the short way to direct routes, problem
-documents, health, OpenAPI. The middleware is plain ASGI, because it is on the way of every message. What a handler
-may read: `request.state.request_id`, `request.state.traceparent`.
+catch of unexpected errors), the reading of bodies, the limits of requests at once, the short way to direct routes,
+problem documents, health, OpenAPI. The middleware is plain ASGI, because it is on the way of every message. What a
+handler may read: `request.state.request_id`, `request.state.traceparent`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 
 from services.runtime.auth import Authenticator
+from services.runtime.concurrency import ConcurrencyLimitMiddleware
 from services.runtime.direct import DirectRoutes
 from services.runtime.health import Readiness, health_router
 from services.runtime.metrics import announce_build, package_version
-from services.runtime.middleware import (
-    BodyLimitMiddleware,
-    ConcurrencyLimitMiddleware,
-    RequestContextMiddleware,
-)
+from services.runtime.middleware import RequestContextMiddleware
 from services.runtime.openapi import use_problem_schema
 from services.runtime.problem_handlers import install_problems
+from services.runtime.request_bodies import RequestBodyMiddleware
 from services.runtime.settings import HttpSettings
 
 ALLOWED_HEADERS: Final = (
@@ -97,13 +95,20 @@ def _middleware(http: HttpSettings, limits: Mapping[str, int]) -> list[Middlewar
             "max_age": 600,
         }
         cors.append(Middleware(CORSMiddleware, **options))
-    concurrency: list[Middleware] = []
-    if http.max_concurrent_requests is not None:
-        concurrency.append(Middleware(ConcurrencyLimitMiddleware, limit=http.max_concurrent_requests))
     return [
         *cors,
         Middleware(RequestContextMiddleware),
-        *concurrency,
-        Middleware(BodyLimitMiddleware, limit_bytes=http.body_limit_bytes, limit_bytes_by_path=limits),
+        Middleware(
+            RequestBodyMiddleware,
+            limit_bytes=http.body_limit_bytes,
+            limit_bytes_by_path=limits,
+            timeout_s=http.body_timeout_s,
+            memory_bytes=http.body_memory_bytes,
+        ),
+        Middleware(
+            ConcurrencyLimitMiddleware,
+            limit=http.max_concurrent_requests,
+            limit_per_caller=http.concurrent_requests_per_caller,
+        ),
         Middleware(DirectRoutes),
     ]

@@ -31,6 +31,11 @@ DEPENDENCY_REACHABLE: Final = Gauge(
     "1 while what this process needs answers (kafka, postgres, snapshots), else 0; probed every second or so.",
     ["dependency"],
 )
+HTTP_REFUSED: Final = Counter(
+    "gapless_http_connections_refused_total",
+    "Connections closed because of what their client sent, or did not send in time.",
+    ["reason"],
+)
 
 
 def package_version() -> str:

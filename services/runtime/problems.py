@@ -89,6 +89,12 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         title="Method not allowed",
         explanation="The path exists, but not with this method. The header `Allow` lists the ones it knows.",
     ),
+    "request_timeout": ProblemType(
+        status=408,
+        title="The request did not arrive in time",
+        explanation="The head or the body of the request was not complete within its deadline, and nothing was "
+        "accepted. Send the whole request again, with the same key, on a new connection.",
+    ),
     "chat_exists": ProblemType(
         status=409,
         title="The chat exists already",
@@ -108,6 +114,12 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         title="The URL is too long",
         explanation="The URL, or its query string, is longer than the limit that the detail names. Every parameter "
         "that a path takes fits many times over; `/openapi.json` lists them.",
+    ),
+    "headers_too_large": ProblemType(
+        status=431,
+        title="Too many or too large header fields",
+        explanation="The header fields of the request are more, or larger in all, than the limit that the detail "
+        "names. Cookies and long tokens are the usual reason.",
     ),
     "conflict": ProblemType(
         status=422,
@@ -132,6 +144,12 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         title="An error on our side",
         explanation="Something went wrong that should not have. Whether a command was accepted is unknown: "
         "sending it again with the same key is always safe. If it happens again, report the `request_id`.",
+    ),
+    "unknown_method": ProblemType(
+        status=501,
+        title="No such method",
+        explanation="The first word of the request is no HTTP method that this server knows. Methods are written in "
+        "capitals.",
     ),
     "unknown_type": ProblemType(
         status=501,

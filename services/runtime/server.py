@@ -1,25 +1,35 @@
 """Serves an ASGI application inside a running event loop, under our own life cycle.
 
 uvicorn does the serving; what differs: the socket is ours (so that port 0 can be resolved and SO_REUSEPORT set),
-signals are left to `lifecycle`, access logs are off (query strings carry tickets), and starting and stopping
-have an end that can be awaited.
+signals are left to `lifecycle`, access logs are off (query strings carry tickets), connections have limits
+(`connection`), and starting and stopping have an end that can be awaited.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any, Final
 
 import uvicorn
 
-from services.runtime.settings import SettingsError
+from services.runtime.connection import Connection
+from services.runtime.connection_limits import ConnectionLimits, ServerConnections, descriptors_wanted
+from services.runtime.settings import HttpSettings, SettingsError
 from services.runtime.tls import TlsFiles, server_certificate
 
 START_TIMEOUT_S: Final = 30.0
+RESERVED_DESCRIPTORS: Final = 128
+"""Open files that a process has beside its HTTP connections."""
+TICKS_PER_CHECK: Final = 5
+"""uvicorn ticks ten times a second."""
+_FILES: Final = resource.RLIMIT_NOFILE
 
 
 class ServerError(Exception):
@@ -31,15 +41,21 @@ class CannotListen(SettingsError):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says when it listens, and leaves SIGTERM to `lifecycle`."""
+    """uvicorn that says when it listens, limits connections, and leaves SIGTERM to `lifecycle`."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, limits: ConnectionLimits) -> None:
         super().__init__(config)
+        self.server_state = self.connections = ServerConnections(limits)
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         self.listening.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS_PER_CHECK == 0:
+            self.connections.check(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -59,9 +75,13 @@ class HttpServer:
         graceful_stop_s: float = 5.0,
         tls: TlsFiles | None = None,
         port_variable: str = "GAPLESS_HTTP_PORT",
+        limits: ConnectionLimits | None = None,
     ) -> None:
         """:param tls: the certificate to show; plain HTTP without it. Raises BadTlsFile.
-        :param graceful_stop_s: how long running requests (and live streams) may go on after stop()."""
+        :param graceful_stop_s: how long running requests (and live streams) may go on after stop().
+        :param limits: of connections; the defaults if left out.
+        """
+        limits = limits or ConnectionLimits()
         self._host = host
         self._wanted_port = port
         self._reuse_port = reuse_port
@@ -73,14 +93,35 @@ class HttpServer:
         self._server = _Server(
             uvicorn.Config(
                 app,
+                http=Connection,
+                ws="none",  # no path speaks WebSocket: a request to upgrade is answered as any other
                 ssl_context_factory=self._ssl_context if tls is not None else None,
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # nothing here asks for the client's address or scheme
-                timeout_keep_alive=65,  # longer than the idle time of usual load balancers, or they meet a reset
+                timeout_keep_alive=round(limits.keep_alive_s),
                 timeout_graceful_shutdown=max(1, round(graceful_stop_s)),
-            )
+            ),
+            replace(limits, connections=_room_for(limits.connections)),
+        )
+
+    @classmethod
+    def of(
+        cls, app: Any, http: HttpSettings, *, port: int | None = None, port_variable: str = "GAPLESS_HTTP_PORT"
+    ) -> HttpServer:
+        """As the settings say.
+
+        :param port: one that nobody shares, in place of theirs; port_variable names the setting that it comes from.
+        """
+        return cls(
+            app,
+            host=http.host,
+            port=http.port if port is None else port,
+            reuse_port=http.reuse_port and port is None,
+            tls=http.tls,
+            port_variable=port_variable,
+            limits=ConnectionLimits.of(http),
         )
 
     @property
@@ -152,6 +193,15 @@ class HttpServer:
             await self._server.serve(sockets=sockets)
         except SystemExit:  # uvicorn's way to say that start-up failed; it must not end the process from here
             raise ServerError("The HTTP application did not start; its log says why.") from None
+
+
+def _room_for(connections: int) -> int:
+    """How many connections the limit of open files allows; raised first, as far as this process may."""
+    soft, hard = (sys.maxsize if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(_FILES))
+    wanted, room = descriptors_wanted(connections, soft, hard, reserved=RESERVED_DESCRIPTORS)
+    if wanted > soft:
+        resource.setrlimit(_FILES, (wanted, resource.getrlimit(_FILES)[1]))
+    return room
 
 
 async def _bound_socket(host: str, port: int, *, reuse_port: bool) -> socket.socket:

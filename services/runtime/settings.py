@@ -371,8 +371,29 @@ class HttpSettings(Settings):
     tls_key_password: SecretStr | None = None
     body_limit_bytes: int = Field(default=512 * 1024, ge=1)
     """Longest request body, unless a route has a limit of its own."""
-    max_concurrent_requests: int | None = Field(default=None, ge=1)
-    """Requests (and live streams) answered at once; more get 503. No limit if not set."""
+    body_timeout_s: PositiveSeconds = 30.0
+    """From the head of a request to the end of its body; then 408."""
+    body_memory_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+    """What all incomplete bodies may take together; beyond it the one that has been coming longest gets 503."""
+    head_limit_bytes: int = Field(default=32 * 1024, ge=1024)
+    """Of the header fields of a request, all together; then 431."""
+    max_header_fields: int = Field(default=100, ge=10)
+    head_timeout_s: PositiveSeconds = 10.0
+    """From the first byte of a request to the end of its head; then 408."""
+    keep_alive_s: PositiveSeconds = 65.0
+    """How long a connection may be idle. Longer than a load balancer's own limit, or it meets a reset."""
+    write_timeout_s: PositiveSeconds = 60.0
+    """How long a client may leave an answer unread; then its connection is reset."""
+    max_connections: int = Field(default=10_000, ge=1)
+    """Connections at once; one more costs the one that has waited longest for its client."""
+    max_concurrent_requests: int = Field(default=4_096, ge=1)
+    """Requests (and live streams) answered at once; more get 503."""
+    max_concurrent_requests_per_caller: int | None = Field(default=None, ge=1)
+    """Of one token; more get 429. Not set: a quarter of all."""
+
+    @property
+    def concurrent_requests_per_caller(self) -> int:
+        return self.max_concurrent_requests_per_caller or max(1, self.max_concurrent_requests // 4)
 
     @property
     def tls(self) -> TlsFiles | None:

@@ -29,6 +29,7 @@ TABLES: Final = "tests/integration/test_projector_tables.py"
 SENDS: Final = "tests/unit/test_sequencer_sends.py"
 GUARD: Final = "tests/unit/test_schemas_guard.py"
 SNAPSHOTS: Final = "tests/integration/test_sequencer_snapshots.py"
+CONNECTION: Final = "tests/unit/test_runtime_connection.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +140,48 @@ MUTANTS: Final = (
         good="        if send.record.offset <= command_offset:\n            break\n",
         bad="",
         check=f"{SENDS}::test_a_send_that_does_not_come_after_the_one_before_it_is_not_decided",
+    ),
+    Mutant(
+        name="a trailer becomes a header",
+        file="services/runtime/connection.py",
+        good="        self.headers = []  # of the trailers: those are never merged into the headers of the request\n",
+        bad="",
+        check=f"{CONNECTION}::test_a_trailer_is_no_header",
+    ),
+    Mutant(
+        name="half a header is not counted",
+        file="services/runtime/connection.py",
+        good="            if self._phase != _IDLE:\n                self._count(len(data))\n",
+        bad="            pass\n",
+        check=f"{CONNECTION}::test_an_endless_head_or_trailer_ends_early_and_costs_nobody_else_anything",
+    ),
+    Mutant(
+        name="a stalled body takes a place",
+        file="services/runtime/request_bodies.py",
+        good='        if message.get("more_body", False):\n',
+        bad='        if message.get("more_body", False) and b"transfer-encoding" in dict(scope["headers"]):\n',
+        check=f"{CONNECTION}::test_half_a_body_is_408_and_takes_no_place_from_others",
+    ),
+    Mutant(
+        name="the announced length of a body is cut before its zeros",
+        file="services/runtime/request_bodies.py",
+        good='content_length.lstrip(b"0")[:_DIGITS]',
+        bad="content_length[:_DIGITS]",
+        check=f"{CONNECTION}::test_a_length_with_leading_zeros_is_the_length_that_it_is",
+    ),
+    Mutant(
+        name="a connection that is being answered is given up for another",
+        file="services/runtime/connection.py",
+        good="        self._phase = _IDLE\n        self._shared.waiting.pop(self, None)\n",
+        bad="        self._phase = _IDLE\n",
+        check=f"{CONNECTION}::test_one_connection_too_many_costs_the_one_that_has_waited_longest_for_its_client",
+    ),
+    Mutant(
+        name="one token takes all the places",
+        file="services/runtime/concurrency.py",
+        good="        if of_caller >= self._limit_per_caller and caller:\n",
+        bad="        if False:\n",
+        check="tests/unit/test_runtime_http.py::test_one_token_takes_its_share_of_the_places_and_no_more",
     ),
     Mutant(
         name="a snapshot's digests are not looked at",

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from services.runtime.auth import Authenticator, Caller, caller_dependency, current_caller, mint_token
 from services.runtime.health import Readiness
 from services.runtime.http import build_app
-from services.runtime.middleware import DRAIN_LIMIT_BYTES
 from services.runtime.openapi import problem_responses
 from services.runtime.problems import PROBLEM_TYPES, Problem
+from services.runtime.request_bodies import DRAIN_LIMIT_BYTES
 from services.runtime.server import HttpServer
 from services.runtime.settings import AuthSettings, HttpSettings
 
@@ -314,6 +314,31 @@ async def test_a_request_too_many_is_sent_away_but_health_never_is() -> None:
         leave.set()
         assert (await first).json() == "done"
         assert (await client.get("/v1/ids")).status_code == 200
+
+
+async def test_one_token_takes_its_share_of_the_places_and_no_more() -> None:
+    app = app_under_test(max_concurrent_requests=8)
+    inside, leave = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow() -> str:
+        inside.release()
+        await leave.wait()
+        return "done"
+
+    app.get("/slow")(slow)
+    greedy, other = {"Authorization": "Bearer greedy"}, {"Authorization": "Bearer other"}
+    async with client_of(app) as client:
+        held = [asyncio.create_task(client.get("/slow", headers=greedy)) for _ in range(2)]
+        for _ in held:
+            await inside.acquire()
+        refused = await client.get("/v1/ids", headers=greedy)
+        problem(refused, "rate_limited")
+        assert refused.headers["retry-after"] == "1"
+        for headers in (other, {}):
+            assert (await client.get("/v1/ids", headers=headers)).status_code == 200
+        leave.set()
+        assert {(await each).status_code for each in held} == {200}
+        assert (await client.get("/v1/ids", headers=greedy)).status_code == 200
 
 
 async def test_requests_are_measured_by_route_template(client: httpx.AsyncClient) -> None:

@@ -1,0 +1,82 @@
+"""HTTP as bytes on a socket, for what no well-behaved client would send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """The problem document that it is, complete in every respect that a client relies on."""
+        assert self.headers["content-type"] == "application/problem+json"
+        document: dict[str, Any] = json.loads(self.body)
+        assert document["status"] == self.status
+        assert document["request_id"] == self.headers["x-request-id"]
+        assert self.headers["traceparent"]
+        return document
+
+    @property
+    def reason(self) -> str:
+        return str(self.problem["type"]).removeprefix("/problems/")
+
+
+class RawHttp:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        """Returns early where the server has closed."""
+        self.writer.write(data)
+        try:
+            await self.writer.drain()
+        except OSError:
+            pass
+
+    async def answer(self, *, head_only: bool = False) -> RawAnswer:
+        """The next answer. Raises IncompleteReadError where the server closes instead."""
+        async with asyncio.timeout(PATIENCE_S):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            status_line, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+            length = 0 if head_only else int(headers.get("content-length", "0"))
+            return RawAnswer(int(status_line.split(" ")[1]), headers, await self.reader.readexactly(length))
+
+    async def ask(self, data: bytes) -> RawAnswer:
+        await self.send(data)
+        return await self.answer()
+
+    async def closed(self) -> bytes:
+        """What else comes until the server has closed the connection, which it must within PATIENCE_S."""
+        rest = b""
+        async with asyncio.timeout(PATIENCE_S):
+            try:
+                while piece := await self.reader.read(65_536):
+                    rest += piece
+            except OSError:
+                pass
+        return rest
+
+
+@asynccontextmanager
+async def raw_http(port: int) -> AsyncIterator[RawHttp]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield RawHttp(reader, writer)
+    finally:
+        writer.transport.abort()
