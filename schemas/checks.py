@@ -53,13 +53,13 @@ def _name(name: str) -> None:
         raise Refused(Reason.INVALID, "a name has more than white space", "/name")
 
 
-def _text(text: str) -> None:
+def _text(text: str, where_empty: str = "a text has at least one character") -> None:
     if 0 < len(text) <= limits.TEXT_CHARACTERS and text.isascii() and "\0" not in text:
         return  # as most are
     if len(text) > limits.TEXT_CHARACTERS:
         raise Refused(Reason.TOO_LARGE, f"a text has at most {limits.TEXT_CHARACTERS} characters", "/text")
     if not text:
-        raise Refused(Reason.INVALID, "a text has at least one character", "/text")
+        raise Refused(Reason.INVALID, where_empty, "/text")
     _storable(text, "/text")
 
 
@@ -74,7 +74,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _message_send(body: MessageSend) -> None:
-    _text(body.text)
+    if body.text or not body.media_urls:
+        _text(body.text, "a message has a text, or media_urls, or both")
     if body.media_urls is not None:
         _media_urls(body.media_urls)
     if body.metadata is not None:

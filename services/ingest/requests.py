@@ -73,7 +73,9 @@ class CreateChat(RequestBody):
 
 
 class SendMessage(RequestBody):
-    text: str = Field(json_schema_extra={"minLength": 1, "maxLength": limits.TEXT_CHARACTERS})
+    text: str = Field(
+        description="Empty only if media_urls is not.", json_schema_extra={"maxLength": limits.TEXT_CHARACTERS}
+    )
     reply_to_message_id: AnyCaseUuid | None = None
     media_urls: Annotated[list[str], FIRST_FAULT] | None = Field(
         default=None, json_schema_extra={"maxItems": limits.MEDIA_URLS}

@@ -71,7 +71,10 @@ async def _described_asked(
     caller: Annotated[Caller, Depends(current_caller)],
     idempotency_key: Annotated[
         str | None,
-        Header(description="Your key of this command, quoted or bare: the same for each retry, fresh for a new one."),
+        Header(
+            description="Your key of this command: the same for each retry, fresh for a new one. A string in quotes"
+            " (RFC 8941; parameters are ignored), or bare if it has no space."
+        ),
     ] = None,
     gapless_sender: Annotated[str | None, Header(description="For scope producer: on whose behalf.")] = None,
     prefer: Annotated[

@@ -75,8 +75,10 @@ def _of_type(state: State, command_type: str, chat_id: str, sender: str, key: st
     chat = state.chats.get(chat_id)
     if command_type == "chat.create.v1":
         return _creation(chat_id, chat, sender, key, body)
-    if command_type == "message.send.v1" and not 1 <= len(body["text"]) <= TEXT_CHARACTERS:
-        return refused("too_large" if body["text"] else "invalid")
+    if command_type == "message.send.v1" and len(body["text"]) > TEXT_CHARACTERS:
+        return refused("too_large")
+    if command_type == "message.send.v1" and not body["text"] and not body.get("media_urls"):
+        return refused("invalid")
     if chat is None or sender not in chat.members:
         return refused("unknown_chat")
     if chat.members[sender].left_at is not None:

@@ -172,6 +172,8 @@ class HttpProducer(Http):
         if self.rng.random() < 0.1:
             body["media_urls"] = ["https://example.org/a.png"]
             body["metadata"] = {"a": [1, 2.5, None], "b": {"c": "ü"}}
+            if self.rng.random() < 0.3:
+                body["text"] = ""
         return body
 
     def _message_id(self, sent: Sent) -> str:

@@ -112,4 +112,11 @@ DIRECT_CREATE: Final = _command(
     "direct",
     direct=True,
 )
-COMMANDS: Final = (*IN_THE_GROUP, DIRECT_CREATE)
+MEDIA_ALONE: Final = _command(
+    _T.MESSAGE_SEND,
+    MessageSend(text="", media_urls=["https://example.org/a.png"]),
+    "80de4296-ff16-5d67-978f-0b2b8d4ff091",
+    "k-3",
+    "media alone",
+)
+COMMANDS: Final = (*IN_THE_GROUP, DIRECT_CREATE, MEDIA_ALONE)

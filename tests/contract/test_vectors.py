@@ -23,6 +23,7 @@ from schemas.bodies import BODY_OF, CommandType, canonical_body
 from schemas.commands import digest, parse_body
 from schemas.errors import LogCorrupt
 from schemas.ids import ChatId, UserId
+from services.ingest.keys import key_in_header
 from services.runtime.auth import user_id_of
 from tests.support.reference_rule import Claimed, Counted, Row, rows
 
@@ -65,6 +66,12 @@ def _uuid5(namespace: str, name: str) -> str:
 def test_the_namespace_is_that_of_the_dns_name() -> None:
     names = VECTORS["namespaces"]
     assert names["gapless"] == ids.NS_GAPLESS == str(uuid.uuid5(uuid.NAMESPACE_DNS, names["dns_name"]))
+
+
+@_each("idempotency_key_headers")
+def test_a_header_names_one_client_generated_id(vector: dict[str, str]) -> None:
+    assert key_in_header([vector["header"]]) == vector["client_generated_id"]
+    assert ids.is_client_generated_id(vector["client_generated_id"])
 
 
 @_each("group_chat_ids")

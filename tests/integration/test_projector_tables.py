@@ -105,13 +105,14 @@ async def test_every_plain_text_comes_back_as_it_went_in(database: str, copy_fro
 
 @pytest.mark.parametrize("copy_from", [0, 1_000])
 async def test_every_kind_of_text_and_metadata_comes_back_as_it_went_in(database: str, copy_from: int) -> None:
-    texts = ["\u0001 control", "💬 emoji", "tab\tnew\nline\\N", "e\u0301 not composed", "x" * 16_384]
+    texts = ["\u0001 control", "💬 emoji", "tab\tnew\nline\\N", "e\u0301 not composed", "x" * 16_384, ""]
     metadata = [
         {},
         {"k": 1e21, "small": 5e-324},
         {"k": -0.0, "Ключ": ["é", None, True]},
         {"n": 2**53 - 1},
         {"deep": [[[[]]]]},
+        {"of": "media alone"},
     ]
     log = ChatLog()
     log.open()

@@ -340,6 +340,27 @@ MUTANTS: Final = (
         check="tests/unit/test_sequencer_store.py::test_a_member_comes_back_from_the_disk_as_it_was",
     ),
     Mutant(
+        name="a message of nothing is a message",
+        file="schemas/checks.py",
+        good="    if body.text or not body.media_urls:\n",
+        bad="    if body.text:\n",
+        check="tests/unit/test_schemas_parse_body.py",
+    ),
+    Mutant(
+        name="a key with a space and one with a plus are one",
+        file="services/ingest/keys.py",
+        good='.replace("+", "%2B")',
+        bad="",
+        check="tests/unit/test_ingest_keys.py::test_every_quoted_key_has_a_client_generated_id_that_no_other_has",
+    ),
+    Mutant(
+        name="a key that looks like one with spaces is that key",
+        file="services/ingest/keys.py",
+        good='    if " " not in key and not key.startswith(SPACED):\n',
+        bad='    if " " not in key:\n',
+        check="tests/unit/test_ingest_keys.py::test_every_quoted_key_has_a_client_generated_id_that_no_other_has",
+    ),
+    Mutant(
         name="a run of authors is written a place too far",
         file="services/sequencer/store.py",
         good="            first = gathered.chats[chat_id].last_seq - len(senders) + 1\n",

@@ -78,3 +78,16 @@ def test_a_group_has_the_id_of_its_name_or_of_its_creators_key() -> None:
     assert told(group(), "chat.create.v1", BY_KEY, ANNA, body) == "accepted"
     direct: Json = {"kind": "direct", "members": [BEN]}
     assert told(State(), "chat.create.v1", BY_KEY, ANNA, direct) == "rejected (malformed)"
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        ({"text": "", "media_urls": ["https://example.org/a.png"]}, "accepted"),
+        ({"text": "", "media_urls": []}, "rejected (invalid)"),
+        ({"text": ""}, "rejected (invalid)"),
+        ({"text": "x" * 16_385, "media_urls": ["https://example.org/a.png"]}, "rejected (too_large)"),
+    ],
+)
+def test_a_message_has_a_text_or_media(body: Json, outcome: str) -> None:
+    assert told(group(), "message.send.v1", BY_NAME, ANNA, body) == outcome

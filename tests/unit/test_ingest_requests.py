@@ -150,6 +150,13 @@ def test_a_sender_that_is_no_uuid_is_refused() -> None:
     assert refused({"text": "a"}, envelope(sender="bob", scopes="producer")) == (400, "malformed", "/gapless-sender")
 
 
+def test_a_message_may_be_media_alone_and_must_have_something() -> None:
+    body = {"text": "", "media_urls": ["https://example.org/a.png"]}
+    assert json.loads(send(body).body) == body
+    for nothing in ({"text": ""}, {"text": "", "media_urls": []}, {"text": "", "metadata": {"a": 1}}):
+        assert refused(nothing) == (422, "invalid", "/text")
+
+
 def test_original_sent_at_needs_the_scope_import() -> None:
     body = {"text": "a", "original_sent_at": "2020-01-31T12:00:00.000Z"}
     assert refused(body, envelope(scopes="producer"))[:2] == (403, "forbidden")
