@@ -119,6 +119,7 @@ class Projector:
         await self._end([key for key in self._workers if key[0] in renewed])
         self._fed_since = fed_since
         self._versions = frozenset(fed_since)
+        metrics.SERVING_FED.set(any(p.state is State.SERVING and is_fed(p) for p in there))
         foreign = next((p for p in there if p.state is State.SERVING and not is_fed(p)), None)
         if foreign is None:
             self._readiness.clear_trouble("mapping")

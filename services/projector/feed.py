@@ -30,7 +30,7 @@ from services.projector.apply import (
     schema_name,
     write_batch,
 )
-from services.projector.errors import PartitionStopped
+from services.projector.errors import LostRace, PartitionStopped
 from services.projector.events import AnyEvent
 from services.projector.rows import changes_of, wanted
 from services.projector.settings import topic_names
@@ -198,6 +198,19 @@ class PartitionFeed:
                 f" records were lost, or this is another log; restore the log, or {WAY_OUT}"
             )
         return self.end_offset
+
+    async def confirm(self) -> None:
+        """Lets readers of the tables know that they are fed, where nothing is being written.
+
+        Raises LostRace, psycopg.Error.
+        """
+        if self._writing is not None:
+            return
+        values = {"partition": self.partition, "next_offset": self.position.next_offset, "topic_id": self._topic_id}
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(self._sql["commit_without_waiting"])
+            if (await connection.execute(self._sql["confirm"], values)).rowcount != 1:
+                raise LostRace(f"{self.name} is no longer at offset {self.position.next_offset}")
 
     async def check_history(self) -> None:
         """Reads the record before the position and holds it against what was folded; `step` does so as well.

@@ -47,6 +47,11 @@ PRUNED_OUTCOMES: Final = Counter(
     "gapless_projector_pruned_outcomes_total", "Rows of outcomes deleted after their 7 days.", ["projection"]
 )
 
+SERVING_FED: Final = Gauge(
+    "gapless_projector_serving_fed",
+    "1 while the projection that readers see is of this release's row mapping, and so fed by it; else 0.",
+)
+
 
 def forget(projection: str, partition: int) -> None:
     """No longer ours: another process shows its lag and its trouble now, and ours would stand still for ever."""

@@ -74,6 +74,7 @@ class PartitionWorker:
     async def _follow(self) -> None:
         position = await self._feed.open()
         self._log.info("feeding", offset=position.next_offset, term=position.head.term, index=position.head.index)
+        await self._feed.confirm()
         self._lag_asked_s = time.monotonic()
         self._show_lag()
         self._is_well()
@@ -83,6 +84,7 @@ class PartitionWorker:
                 self._wrote(step)
             if time.monotonic() - self._lag_asked_s >= LAG_INTERVAL_S:
                 await self._feed.ask_end()
+                await self._feed.confirm()
                 self._lag_asked_s = time.monotonic()
             self._show_lag()
 

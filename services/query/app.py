@@ -7,6 +7,7 @@ import asyncio
 import structlog
 from fastapi import FastAPI
 
+from services.query.feeding import FeedingWatch
 from services.query.reads import Reads
 from services.query.routes import query_router
 from services.query.settings import QueryProcessSettings, QuerySettings
@@ -38,18 +39,22 @@ class QueryService:
         self._snapshots = Snapshots(settings)
         self.router = query_router(Reads(self._snapshots), partitions=settings.kafka.partitions)
         self._dependency = Dependency("postgres", self._probe, readiness)
-        self._probing: asyncio.Task[None] | None = None
+        self._feeding = FeedingWatch(self._snapshots, readiness, partitions=settings.kafka.partitions)
+        self._beside: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Open the pool; connections are made behind it."""
         await self._snapshots.open()
-        self._probing = asyncio.create_task(self._dependency.run(), name="probe")
+        self._beside = {
+            asyncio.create_task(self._dependency.run(), name="probe"),
+            asyncio.create_task(self._feeding.run(), name="feeding"),
+        }
 
     async def stop(self) -> None:
         """Close the pool; reads that still run get 503."""
-        if self._probing is not None:
-            self._probing.cancel()
-            await asyncio.wait({self._probing})
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
         await self._snapshots.close()
 
     async def _probe(self) -> Answer:

@@ -33,3 +33,7 @@ AT_LEAST_WAIT_SECONDS: Final = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 AT_LEAST_WAITING: Final = Gauge("gapless_query_at_least_waiting", "Reads that wait for the projection now.")
+PARTITIONS_NOT_FED: Final = Gauge(
+    "gapless_query_partitions_not_fed",
+    "Partitions of what readers see that no projector has fed for 30 s; /readyz names them in `notes`.",
+)

@@ -180,8 +180,9 @@ class Term:
     async def _check_commands(self, commands: LogReader, resume: int) -> None:
         """Step 4: the next command is there, or the log ends right before it."""
         first, end = await commands.bounds()
-        if first > resume:
+        if not first <= resume <= end:
             await self._check_still_ours()
+        if first > resume:
             raise PartitionStopped(
                 f"commands {resume} to {first - 1} were deleted before they were decided. Restore chat.commands from a"
                 " backup: no command of this release goes on without them (docs/operations.md, missing commands)"
@@ -197,7 +198,6 @@ class Term:
         try:
             records = reading.result()
         except OffsetMissing:
-            await self._check_still_ours()
             await self._check_commands(commands, commands.position)
             raise  # it holds them after all: to be read anew
         self._waiting += self._read(records)

@@ -18,6 +18,7 @@ from schemas.encoding import encode_outcome, event_source
 from schemas.events import EventType, Outcome
 from schemas.log import Stamp
 from services.projector import metrics
+from services.projector import worker as worker_module
 from services.projector.apply import apply_sql
 from services.projector.errors import LostRace, PartitionStopped
 from services.projector.feed import PartitionFeed, TopicId
@@ -321,6 +322,31 @@ async def test_a_position_without_a_digest_of_its_record_is_gone_on_from(kafka: 
             s.log.open()
             async with s.worker():
                 await s.reaches(await s.writer.flush())
+
+
+async def test_a_fed_partition_is_confirmed_though_nothing_is_to_be_written(
+    kafka: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "LAG_INTERVAL_S", 0.1)
+    monkeypatch.setattr(worker_module, "IDLE_TIMEOUT_S", 0.1)
+    async with stage(kafka, database) as s:
+
+        async def confirmed() -> object:
+            async with s.pool.connection() as connection:
+                cursor = await connection.execute("SELECT updated_at FROM chat.projection_positions")
+                return (await cursor.fetchone() or [None])[0]
+
+        s.log.open()
+        conversation(s.log)
+        async with s.worker():
+            await s.reaches(await s.writer.flush())
+            for _ in range(3):
+                before = await confirmed()
+
+                async def is_later() -> bool:
+                    return await confirmed() != before  # noqa: B023
+
+                await until(is_later, "the partition confirmed though nothing was to be written")
 
 
 async def test_postgres_away_is_waited_for_and_said(kafka: str, database: str) -> None:

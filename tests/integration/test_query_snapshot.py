@@ -15,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from schemas.ids import ChatId, UserId
 from services.projector.migrations import create_projection, index_projection
 from services.projector.registry import point_views
+from services.query import feeding
 from tests.support.cuttable import CuttableProxy
 from tests.support.read_model import Api, World, read_model_database, run, somebody, world_of
 
@@ -215,6 +216,42 @@ def test_a_database_without_a_projection_is_unavailable_and_not_an_error(databas
         assert ready.json()["reasons"] == ["The read model has no projection yet; ask again."]
 
     run(database, story)
+
+
+def test_what_readers_see_and_nobody_feeds_is_told_and_still_read(
+    read_model: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna = somebody()
+    chat = world.chat(anna)
+    world.send(chat, anna)
+    world.head(5, index=1)
+    monkeypatch.setattr(feeding, "LOOK_EVERY_S", 0.05)
+    stale = "UPDATE chat.projection_positions SET updated_at = now() - interval '100 s' WHERE partition = 5"
+
+    async def story(api: Api) -> None:
+        async def notes(expected: bool) -> list[str]:
+            async with asyncio.timeout(PATIENCE_S):
+                while bool(found := (await api.get("/readyz", anna)).json()["notes"]) != expected:
+                    await asyncio.sleep(0.05)
+            return list(found)
+
+        async def update(statement: str) -> None:
+            async with await psycopg.AsyncConnection.connect(read_model, autocommit=True) as connection:
+                await connection.execute(statement.encode())
+
+        await notes(False)
+        await update(stale)
+        (note,) = await notes(True)
+        assert note.startswith("No projector has fed partition 5 of what readers see for 10")
+        assert REGISTRY.get_sample_value("gapless_query_partitions_not_fed") == 1
+        assert (await api.get("/readyz", anna)).status_code == 200
+        await api.json(messages(chat), anna)
+        await update(stale.replace("100 s", "1 s"))
+        await notes(False)
+        assert REGISTRY.get_sample_value("gapless_query_partitions_not_fed") == 0
+
+    world.sql("UPDATE projection_positions SET updated_at = now()")
+    run(read_model, story)
 
 
 def through(proxy: CuttableProxy, dsn: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import psycopg
 import pytest
+from prometheus_client import REGISTRY
 
 from schemas.ids import ChatId
 from services.projector.app import Projector
@@ -26,6 +27,7 @@ from services.projector.migrations import create_projection, migrate
 from services.projector.rebuild import RebuildProgress, Stage, only_one, rebuild
 from services.projector.registry import State, positions
 from services.projector.retirement import drop, stop_feeding
+from services.projector.rows import MAPPING_VERSION
 from services.projector.settings import ProjectorSettings
 from services.runtime.health import Readiness
 from services.runtime.postgres import Connection, PostgresPool, connect, open_pool
@@ -617,6 +619,21 @@ async def test_a_version_of_another_mapping_is_not_cut_over_to_and_gets_no_row(k
             assert await dump(connection, "chat_v2") == before
 
 
+async def test_what_serves_and_is_of_another_mapping_is_told_by_readyz_and_a_metric(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w, w.projector() as projector:
+        for mapping, fed in ((MAPPING_VERSION, True), (99, False), (MAPPING_VERSION, True)):
+            async with w.pool.connection() as connection:
+                await connection.execute("UPDATE chat.projections SET mapping_version = %s", [mapping])
+
+            async def is_told() -> bool:
+                metric = REGISTRY.get_sample_value("gapless_projector_serving_fed")
+                report = await projector.readiness.report()
+                said = any("row mapping 99" in reason for reason in report.needs_operator)
+                return (metric, said) == (float(fed), not fed)  # noqa: B023
+
+            await until(is_told, f"mapping {mapping} told")
+
+
 async def test_what_is_no_longer_fed_is_not_cut_over_to_until_a_rebuild_has_caught_up(
     kafka: str, database: str
 ) -> None:
@@ -719,5 +736,5 @@ async def test_migrations_run_by_two_processes_at_once_and_again_change_nothing(
     connection = await connect(postgres, application_name="test", autocommit=True)
     rows = await (await connection.execute("SELECT scope, number FROM chat.schema_migrations ORDER BY 1, 2")).fetchall()
     await connection.close()
-    expected = [("indexes", 1), ("tables", 1), ("tables", 2), ("tables", 3)]
+    expected = [("indexes", 1), ("indexes", 3), ("tables", 1), ("tables", 2), ("tables", 3)]
     assert rows == [*((f"chat_v1/{kind}", number) for kind, number in expected), ("control", 1), ("control", 2)]

@@ -412,6 +412,14 @@ MUTANTS: Final = (
         check=f"{CUTOVER}::test_a_version_that_is_not_of_this_log_is_not_cut_over_to",
     ),
     Mutant(
+        name="a partition is confirmed only by what is written",
+        file="services/projector/worker.py",
+        good="                await self._feed.ask_end()\n                await self._feed.confirm()\n",
+        bad="                await self._feed.ask_end()\n",
+        check="tests/integration/test_projector_worker.py::"
+        "test_a_fed_partition_is_confirmed_though_nothing_is_to_be_written",
+    ),
+    Mutant(
         name="a version of another mapping is cut over to",
         file="services/projector/cutover.py",
         good="    if new.mapping_version != MAPPING_VERSION:\n",

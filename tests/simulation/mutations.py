@@ -159,7 +159,7 @@ MUTATIONS: dict[str, Mutation] = {
     "the rule: no row for copies": (Swap(owner=recovery, name="judge", other=judge_without_copies),),
     "the rule: any opening opens": (Swap(owner=recovery, name="judge", other=judge_any_opening),),
     "missing commands are believed": (
-        Change(owner=Term, name="_took", old="await self._check_still_ours()", new="pass"),
+        Change(owner=Term, name="_check_commands", old="await self._check_still_ours()", new="pass"),
     ),
     "a superseded writer waits for a word that does not come": (
         Change(

@@ -23,6 +23,11 @@ SET next_offset = %(next_offset)s, term = %(term)s, index = %(index)s, command_o
     last_record = %(last_record)s, last_record_at = %(next_offset)s
 WHERE partition = %(partition)s AND next_offset = %(from_offset)s AND topic_id = %(topic_id)s;
 
+-- name: confirm
+-- Nothing was to be written, and the partition is fed: query tells by it whether what readers see is.
+UPDATE {schema}.projection_positions SET updated_at = clock_timestamp()
+WHERE partition = %(partition)s AND next_offset = %(next_offset)s AND topic_id = %(topic_id)s;
+
 -- name: commit_without_waiting
 -- Of a rebuild: nobody reads the tables yet, and what a crash of the server takes is folded again.
 SET LOCAL synchronous_commit = off;

@@ -18,3 +18,8 @@ WHERE p."partition" = %(partition)s;
 -- name: heads
 SELECT p."partition", p."index"
 FROM chat.projection_positions AS p;
+
+-- name: confirmed
+-- How long ago a projector wrote to each partition, or found nothing to write.
+SELECT p."partition", extract(epoch FROM clock_timestamp() - p.updated_at)
+FROM chat.projection_positions AS p;
