@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel, Field
 
 from schemas import ids
+from schemas.bodies import CommandType
 from schemas.encoding import Command
 from schemas.errors import Reason
 from schemas.events import OutcomeKind
@@ -85,8 +86,8 @@ class OutcomePending(BaseModel):
 
     chat_id: str
     command_id: str
-    at: str
-    """`P:offset` of the command."""
+    message_id: str | None = Field(default=None, description="Of a message, which has this id once it is accepted.")
+    at: str = Field(description="`P:offset` of the command.")
 
 
 class BatchAnswer(BaseModel):
@@ -96,6 +97,8 @@ class BatchAnswer(BaseModel):
     """Its place in the request, from 0."""
     status: int
     """What it would have been answered by itself."""
+    location: str | None = Field(default=None, description="The header `Location` of that answer.")
+    retry_after_s: int | None = Field(default=None, description="The header `Retry-After` of a 202.")
     result: MessageSent | OutcomePending | None = None
     problem: dict[str, Any] | None = Field(default=None, description="A problem document (RFC 9457).")
 
@@ -166,9 +169,11 @@ def outcome_pending(pending: Pending) -> Answer:
     assert command.chat_id is not None
     assert command.command_id is not None
     at = f"{pending.partition}:{pending.offset}"
-    body = OutcomePending(chat_id=command.chat_id, command_id=command.command_id, at=at)
+    message_id = command.command_id if command.type == CommandType.MESSAGE_SEND else None
+    body = OutcomePending(chat_id=command.chat_id, command_id=command.command_id, message_id=message_id, at=at)
     location = f"/v1/chats/{command.chat_id}/commands/{command.command_id}?at={at}"
-    return Answer(status=202, body=_json(body), headers={"Location": location, "Retry-After": str(RETRY_AFTER_S)})
+    written = body.model_dump_json(exclude_none=True).encode()
+    return Answer(status=202, body=written, headers={"Location": location, "Retry-After": str(RETRY_AFTER_S)})
 
 
 def batch_answered(outcomes: Iterable[tuple[Command | None, Reply | Pending | Problem]]) -> Answer:
@@ -189,7 +194,11 @@ def _batch_item(index: int, command: Command | None, outcome: Reply | Pending | 
     except Problem as problem:
         document = encode_document(problem.document())
         return b'{"index":%d,"status":%d,"problem":%b}' % (index, problem.status, document)
-    return b'{"index":%d,"status":%d,"result":%b}' % (index, answer.status, answer.body)
+    # Ids, figures and slashes: nothing in a location of ours needs escaping.
+    members = b'"location":"%b",' % answer.headers["Location"].encode("ascii")
+    if "Retry-After" in answer.headers:
+        members += b'"retry_after_s":%b,' % answer.headers["Retry-After"].encode("ascii")
+    return b'{"index":%d,"status":%d,%b"result":%b}' % (index, answer.status, members, answer.body)
 
 
 def instant(at_ms: int) -> str:

@@ -74,7 +74,10 @@ class Chat(BaseModel):
 
     chat_id: UUID
     kind: ChatKind
-    name: str | None
+    name: str | None = Field(description="Of a group.")
+    peer_id: UUID | None = Field(
+        description="Of a direct chat: the other user, or the caller in a chat with themselves."
+    )
     created_by: UUID
     created_at: datetime
     last_seq: int
@@ -119,10 +122,18 @@ class ReadState(BaseModel):
 
 
 class CommandStatus(BaseModel):
+    """Of an accepted message it has what the answer to the send has."""
+
     outcome: Literal["pending", "accepted", "unchanged", "rejected"]
-    reason: Reason | None = None
+    chat_id: UUID
+    command_id: UUID
+    message_id: UUID | None = Field(default=None, description="Of an accepted message.")
+    reason: Reason | None = Field(default=None, description="Of a rejection.")
+    detail: str | None = Field(default=None, description="What the reason means.")
     seq: int | None = None
     position: int | None = None
+    sent_at: datetime | None = Field(default=None, description="Of an accepted message.")
+    token: str | None = Field(default=None, description="Of its outcome, while that is kept: for Gapless-At-Least.")
 
 
 class Me(BaseModel):

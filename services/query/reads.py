@@ -8,6 +8,7 @@ stranger's cost what they cost for a chat that does not exist.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from psycopg.types.numeric import Int8
@@ -31,6 +32,16 @@ from services.runtime.problems import Problem
 
 ACTIVE_AT: Final = 7
 """Column of chats_of_caller: when something last happened there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandAnswer:
+    """What became of a command."""
+
+    body: bytes
+    pending: bool = False
+    message_seq: int | None = None
+    """Of the message that it sent."""
 
 
 class Reads:
@@ -155,8 +166,8 @@ class Reads:
         *,
         any_sender: bool,
         at_least: Token | None,
-    ) -> bytes:
-        """What became of a command; PENDING while the projection has not reached command_offset.
+    ) -> CommandAnswer:
+        """What became of a command; pending while the projection has not reached command_offset.
 
         :param partition: of the chat.
         :param any_sender: whether the caller may ask about commands that somebody else sent.
@@ -170,11 +181,12 @@ class Reads:
         )
         reached = head[0][1] if head else -1
         if command_offset is not None and command_offset > reached:
-            return shapes.PENDING
-        status = shapes.command_status(_first(messages), _first(outcomes))
+            return CommandAnswer(body=shapes.command_pending(chat_id, command_id), pending=True)
+        status = shapes.command_status(chat_id, command_id, partition, _first(messages), _first(outcomes))
         if status is None:
             raise Problem("unknown_command", "No outcome of a command with this id is known to you.")
-        return status
+        body, seq = status
+        return CommandAnswer(body=body, message_seq=seq)
 
     async def _present_members(
         self,

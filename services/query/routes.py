@@ -194,8 +194,12 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
             any_sender=PRODUCER_SCOPE in caller.scopes,
             at_least=token_of(at_least),
         )
-        headers = {"Retry-After": f"{RETRY_AFTER_S:.0f}"} if status == shapes.PENDING else None
-        return _json(status, headers)
+        headers = {}
+        if status.pending:
+            headers["Retry-After"] = f"{RETRY_AFTER_S:.0f}"
+        if status.message_seq is not None:
+            headers["Location"] = f"/v1/chats/{chat_id}/messages/{status.message_seq}"
+        return _json(status.body, headers)
 
     return router
 

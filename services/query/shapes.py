@@ -18,6 +18,7 @@ from msgspec.json import encode
 
 from services.query.ticks import Ticks, tick
 from services.query.windows import Page
+from services.runtime.problems import PROBLEM_TYPES
 
 Row = tuple[Any, ...]
 
@@ -96,7 +97,8 @@ def chat(row: Row) -> str:
     """A chat as one of its members sees it: columns of chats_of_caller, with its last message or null."""
     (
         chat_id, kind, name, created_by, created_at, last_seq, last_position, active_at,
-        role, joined_at, joined_seq, read_seq, delivered_seq, unread, read_by_all, delivered_to_all, first_joined,
+        role, joined_at, joined_seq, read_seq, delivered_seq, unread, peer_id,
+        read_by_all, delivered_to_all, first_joined,
     ) = row[:-MESSAGE_COLUMNS]  # fmt: skip
     last = row[-MESSAGE_COLUMNS:]
     last_message = "null"
@@ -107,6 +109,7 @@ def chat(row: Row) -> str:
             "chat_id": chat_id,
             "kind": kind,
             "name": name,
+            "peer_id": peer_id,
             "created_by": created_by,
             "created_at": instant(created_at),
             "last_seq": last_seq,
@@ -148,29 +151,43 @@ def unread_of_all(rows: Sequence[Row]) -> bytes:
     return dumps({"total": sum(unread for _, unread in rows), "chats": chats})
 
 
-def command_status(accepted_message: Row | None, outcome: Row | None) -> bytes | None:
-    """What became of a command: `accepted` if its id ever was, else its last outcome; None where nothing is known.
+def command_status(
+    chat_id: str, command_id: str, partition: int, accepted_message: Row | None, outcome: Row | None
+) -> tuple[bytes, int | None] | None:
+    """What became of a command, with the seq of the message that it sent, if it did; None where nothing is known.
 
-    A duplicate or a conflict is only ever decided against an id that was accepted before, so it stands for that:
-    a duplicate with the original's figures, a conflict without.
+    It is `accepted` if its id ever was, else its last outcome. A duplicate or a conflict is only ever decided against
+    an id that was accepted before, and means just that: a duplicate with the original's figures, a conflict without.
 
-    :param accepted_message: (seq, position) of the message with this id.
-    :param outcome: (outcome, reason, seq, position), by the order of `outcome_of_command`.
+    :param accepted_message: (seq, position, sent_at in ms) of the message with this id.
+    :param outcome: (outcome, reason, seq, position, index), by the order of `outcome_of_command`.
     """
+    ids = {"chat_id": chat_id, "command_id": command_id}
+    token = None if outcome is None else f"{partition}:{outcome[4]}"
     if accepted_message is not None:
-        seq, position = accepted_message
-        return dumps(_present({"outcome": "accepted", "seq": seq, "position": position}))
+        seq, position, sent_at = accepted_message
+        figures = {"message_id": command_id, "seq": seq, "position": position, "sent_at": instant_of(sent_at)}
+        return dumps(_present({"outcome": "accepted", **ids, **figures, "token": token})), seq
     if outcome is None:
         return None
-    kind, reason, seq, position = outcome
+    kind, reason, seq, position, _ = outcome
     if kind == "duplicate":
         kind = "accepted"
     elif reason == "conflict":
         kind, reason = "accepted", None
-    return dumps(_present({"outcome": kind, "reason": reason, "seq": seq, "position": position}))
+    problem = PROBLEM_TYPES.get(reason or "")
+    figures = {
+        "reason": reason,
+        "detail": None if problem is None else f"{problem.title}.",
+        "seq": seq,
+        "position": position,
+        "token": token,
+    }
+    return dumps(_present({"outcome": kind, **ids, **figures})), None
 
 
-PENDING: Final = b'{"outcome":"pending"}'
+def command_pending(chat_id: str, command_id: str) -> bytes:
+    return dumps({"outcome": "pending", "chat_id": chat_id, "command_id": command_id})
 
 
 def dumps(value: object) -> bytes:

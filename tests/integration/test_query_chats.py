@@ -152,6 +152,22 @@ async def all_chats(api: Api, user: UserId, limit: int) -> list[dict[str, Any]]:
         assert len(page["items"]) == limit, "only the last page may be short"
 
 
+def test_a_direct_chat_names_the_other_side_and_a_group_nobody(read_model: str, world: World) -> None:
+    anna, ben = somebody(), somebody()
+    direct, alone, group = world.chat(anna, ben), world.chat(anna), world.chat(anna, ben)
+    world.sql("UPDATE chats SET kind = 'direct', name = NULL WHERE chat_id IN (%(a)s, %(b)s)", a=direct, b=alone)
+    world.leave(direct, ben)
+
+    async def story(api: Api) -> None:
+        expected = {direct: ben, alone: anna, group: None}
+        for chat_id, peer_id in expected.items():
+            assert (await api.json(f"/v1/chats/{chat_id}", anna))["peer_id"] == peer_id
+        listed = await api.json("/v1/chats", anna)
+        assert {chat["chat_id"]: chat["peer_id"] for chat in listed["items"]} == expected
+
+    run(read_model, story)
+
+
 def test_chats_come_by_last_activity_and_every_page_size_gives_the_same_list(read_model: str, world: World) -> None:
     anna, ben = somebody(), somebody()
     at_the_same_instant = "2026-05-01T00:00:00Z"

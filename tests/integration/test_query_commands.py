@@ -10,6 +10,7 @@ import pytest
 
 from schemas import ids
 from schemas.ids import ChatId, UserId
+from services.ingest.answers import MessageSent
 from tests.support.read_model import PARTITIONS, Api, World, read_model_database, run, somebody, world_of
 
 
@@ -33,8 +34,12 @@ def partition(chat: ChatId) -> int:
     return ids.partition_of(chat, PARTITIONS)
 
 
+def figures(found: Any) -> Any:
+    return {name: found[name] for name in ("outcome", "reason", "seq", "position") if name in found}
+
+
 async def status(api: Api, chat: ChatId, command_id: str, user: UserId, **more: Any) -> Any:
-    return await api.json(url(chat, command_id), user, **more)
+    return figures(await api.json(url(chat, command_id), user, **more))
 
 
 def test_a_command_is_pending_until_the_projection_has_come_to_it(read_model: str, world: World) -> None:
@@ -50,16 +55,39 @@ def test_a_command_is_pending_until_the_projection_has_come_to_it(read_model: st
             return found
 
         before = await answer()  # no projection of this partition has begun
-        assert before.json() == {"outcome": "pending"}
+        assert before.json() == {"outcome": "pending", "chat_id": chat, "command_id": command}
         assert before.headers["Retry-After"] == "1"
         world.head(partition(chat), index=30, command_offset=39)
-        assert (await answer()).json() == {"outcome": "pending"}
+        assert figures((await answer()).json()) == {"outcome": "pending"}
         with world.transaction():
             world.send(chat, anna)
             world.head(partition(chat), index=31, command_offset=40)
         after = await answer()
-        assert after.json() == {"outcome": "accepted", "seq": 1, "position": 2}
+        assert figures(after.json()) == {"outcome": "accepted", "seq": 1, "position": 2}
         assert "Retry-After" not in after.headers
+
+    run(read_model, story)
+
+
+def test_of_an_accepted_message_the_status_has_what_the_answer_to_the_send_has(read_model: str, world: World) -> None:
+    anna = somebody()
+    chat = world.chat(anna)
+    command = ids.command_id(chat, anna, "k-1")
+    seq = world.send(chat, anna, sent_at="2026-01-31T12:00:00.045Z")
+    world.outcome(partition(chat), 150, command, anna, "accepted", seq=seq, position=2)
+
+    async def story(api: Api) -> None:
+        found = await api.get(url(chat, command), anna)
+        sent = {name: found.json()[name] for name in MessageSent.model_fields if name != "duplicate"}
+        assert sent == {
+            "message_id": command,
+            "chat_id": chat,
+            "seq": seq,
+            "position": 2,
+            "sent_at": "2026-01-31T12:00:00.045Z",
+            "token": f"{partition(chat)}:150",
+        }
+        assert found.headers["Location"] == f"/v1/chats/{chat}/messages/{seq}"
 
     run(read_model, story)
 

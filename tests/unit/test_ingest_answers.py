@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from schemas.bodies import CommandType
 from schemas.encoding import Command
 from schemas.errors import Reason
 from schemas.events import OutcomeKind
@@ -136,13 +138,19 @@ def test_chat_exists_says_which_chat_and_what_to_do() -> None:
 
 
 def test_a_command_without_an_outcome_yet_is_202_and_says_where_to_ask() -> None:
-    answer = answers.outcome_pending(Pending(command=COMMAND, partition=5, offset=99))
+    send = replace(COMMAND, type=CommandType.MESSAGE_SEND.value)
+    answer = answers.outcome_pending(Pending(command=send, partition=5, offset=99))
     assert answer.status == 202
     assert answer.headers == {
         "Location": f"/v1/chats/{CHAT}/commands/{COMMAND_ID}?at=5:99",
         "Retry-After": "1",
     }
-    assert json.loads(answer.body) == {"chat_id": CHAT, "command_id": COMMAND_ID, "at": "5:99"}
+    ids = {"chat_id": CHAT, "command_id": COMMAND_ID}
+    assert json.loads(answer.body) == ids | {"message_id": COMMAND_ID, "at": "5:99"}
+    mark = replace(COMMAND, type=CommandType.READ_MARK.value)
+    assert json.loads(answers.outcome_pending(Pending(command=mark, partition=5, offset=99)).body) == ids | {
+        "at": "5:99"
+    }
 
 
 @pytest.mark.parametrize(

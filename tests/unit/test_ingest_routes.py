@@ -151,7 +151,10 @@ def test_any_command_can_be_answered_202(api: Api, prefer: str, method: str, pat
     assert response.headers["location"] == f"/v1/chats/{command.chat_id}/commands/{command.command_id}?at=5:99"
     assert response.headers["retry-after"] == "1"
     assert response.headers["preference-applied"] == prefer
-    assert response.json() == {"chat_id": command.chat_id, "command_id": command.command_id, "at": "5:99"}
+    told = {"chat_id": command.chat_id, "command_id": command.command_id, "at": "5:99"}
+    if command.type == "message.send.v1":
+        told["message_id"] = command.command_id
+    assert response.json() == told
 
 
 def test_ids_in_the_path_are_taken_in_any_case(api: Api) -> None:
@@ -298,7 +301,12 @@ def test_a_batch_is_answered_message_by_message_in_its_order(api: Api, lines: bo
     ids = [command.command_id for command in api.writer.commands]
     assert ids[0] == ids[2] == alone["message_id"]
     assert response.json() == [
-        {"index": index, "status": 201, "result": alone | {"message_id": command_id}}
+        {
+            "index": index,
+            "status": 201,
+            "location": f"{MESSAGES}/1",
+            "result": alone | {"message_id": command_id},
+        }
         for index, command_id in enumerate(ids)
     ]
     assert [command.body for command in api.writer.commands] == [b'{"text":"text %d"}' % n for n in (1, 2, 3)]
@@ -393,8 +401,12 @@ def test_a_rejection_and_a_command_without_an_outcome_are_told_of_within_the_bat
     command_id = api.writer.commands[-1].command_id
     assert response.status_code == 200
     assert response.headers["preference-applied"] == "respond-async"
-    pending = {"chat_id": CHAT, "command_id": command_id, "at": "5:99"}
-    assert response.json() == [{"index": 0, "status": 202, "result": pending}]
+    alone = api.call(
+        "POST", MESSAGES, json={"text": "text 1"}, headers={"Prefer": "respond-async", "Idempotency-Key": "k-1"}
+    )
+    assert alone.json()["message_id"] == command_id
+    told = {"location": alone.headers["location"], "retry_after_s": int(alone.headers["retry-after"])}
+    assert response.json() == [{"index": 0, "status": 202, "result": alone.json()} | told]
 
 
 def test_each_message_of_a_batch_counts_against_the_rate() -> None:

@@ -123,7 +123,7 @@ def test_an_empty_page_is_valid_json() -> None:
 
 
 def chat_row(last: shapes.Row) -> shapes.Row:
-    return (CHAT, "group", 'the "ops"', ANNA, AT, 7, 12, AT, "owner", AT, 0, 3, 5, 4, 6, 7, 0, *last)
+    return (CHAT, "group", 'the "ops"', ANNA, AT, 7, 12, AT, "owner", AT, 0, 3, 5, 4, None, 6, 7, 0, *last)
 
 
 def test_a_chat_shows_its_last_message_with_its_tick() -> None:
@@ -139,29 +139,38 @@ def test_a_chat_without_messages_has_no_last_message() -> None:
     answers.Chat.model_validate(chat)
 
 
+SENT: dict[str, Any] = {"message_id": MESSAGE, "seq": 5, "position": 9, "sent_at": "1970-01-01T00:00:01.500Z"}
+
+
 @pytest.mark.parametrize(
     ("message", "outcome", "expected"),
     [
-        ((5, 9), ("rejected", "conflict", None, None), {"outcome": "accepted", "seq": 5, "position": 9}),
-        ((5, 9), None, {"outcome": "accepted", "seq": 5, "position": 9}),
-        (None, ("accepted", None, None, 3), {"outcome": "accepted", "position": 3}),
-        (None, ("duplicate", None, None, 3), {"outcome": "accepted", "position": 3}),
-        (None, ("rejected", "conflict", None, None), {"outcome": "accepted"}),
-        (None, ("rejected", "not_member", None, None), {"outcome": "rejected", "reason": "not_member"}),
-        (None, ("unchanged", None, None, 4), {"outcome": "unchanged", "position": 4}),
+        ((5, 9, 1_500), ("rejected", "conflict", None, None, 7), {"outcome": "accepted", "token": "3:7"} | SENT),
+        ((5, 9, 1_500), None, {"outcome": "accepted"} | SENT),
+        (None, ("accepted", None, None, 3, 7), {"outcome": "accepted", "position": 3, "token": "3:7"}),
+        (None, ("duplicate", None, None, 3, 8), {"outcome": "accepted", "position": 3, "token": "3:8"}),
+        (None, ("rejected", "conflict", None, None, 7), {"outcome": "accepted", "token": "3:7"}),
+        (
+            None,
+            ("rejected", "not_member", None, None, 7),
+            {"outcome": "rejected", "reason": "not_member", "detail": "No longer a member.", "token": "3:7"},
+        ),
+        (None, ("unchanged", None, None, 4, 7), {"outcome": "unchanged", "position": 4, "token": "3:7"}),
     ],
 )
 def test_a_status_never_hides_that_the_id_was_accepted(
     message: shapes.Row | None, outcome: shapes.Row | None, expected: dict[str, Any]
 ) -> None:
-    status = shapes.command_status(message, outcome)
+    status = shapes.command_status(CHAT, MESSAGE, 3, message, outcome)
     assert status is not None
-    assert json.loads(status) == expected
-    answers.CommandStatus.model_validate_json(status)
+    body, seq = status
+    assert json.loads(body) == expected | {"chat_id": CHAT, "command_id": MESSAGE}
+    assert seq == expected.get("seq")
+    answers.CommandStatus.model_validate_json(body)
 
 
 def test_a_command_without_any_outcome_has_no_status() -> None:
-    assert shapes.command_status(None, None) is None
+    assert shapes.command_status(CHAT, MESSAGE, 3, None, None) is None
 
 
 def test_every_character_is_quoted_as_json_does() -> None:

@@ -36,6 +36,11 @@ SELECT f.chat_id::text, f.kind, f.name, f.created_by::text, f.created_at, f.last
        CASE WHEN f.deleted_total = 0
             THEN f.last_seq - f.read_seq - f.own_live_after_read
             ELSE chat.get_unread_count(f.chat_id, f.user_id) END,
+       CASE WHEN f.kind = 'direct'
+            THEN COALESCE((SELECT o.user_id
+                           FROM chat.chat_participants AS o
+                           WHERE o.chat_id = f.chat_id AND o.user_id <> f.user_id
+                           LIMIT 1), f.user_id)::text END,
        (SELECT o.read_seq
         FROM chat.chat_participants AS o
         WHERE o.chat_id = f.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
@@ -77,6 +82,11 @@ SELECT c.chat_id::text, c.kind, c.name, c.created_by::text, c.created_at, c.last
        CASE WHEN c.deleted_total = 0
             THEN c.last_seq - me.read_seq - me.own_live_after_read
             ELSE chat.get_unread_count(c.chat_id, me.user_id) END,
+       CASE WHEN c.kind = 'direct'
+            THEN COALESCE((SELECT o.user_id
+                           FROM chat.chat_participants AS o
+                           WHERE o.chat_id = c.chat_id AND o.user_id <> me.user_id
+                           LIMIT 1), me.user_id)::text END,
        (SELECT o.read_seq
         FROM chat.chat_participants AS o
         WHERE o.chat_id = c.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id

@@ -2,7 +2,7 @@
 
 -- name: accepted_message
 -- A message's id is the command_id of its send, for ever; looked up first, because outcomes go after seven days.
-SELECT m.seq, m.position
+SELECT m.seq, m.position, (date_part('epoch', m.sent_at) * 1000)::bigint
 FROM chat.chat_messages AS m
 WHERE m.message_id = %(command_id)s AND m.chat_id = %(chat_id)s
   AND (%(any_sender)s::boolean OR m.sender_id = %(caller_id)s);
@@ -10,7 +10,7 @@ WHERE m.message_id = %(command_id)s AND m.chat_id = %(chat_id)s
 -- name: outcome_of_command
 -- The outcome that says most. A duplicate or a conflict proves that the id was accepted once; the first repeats the
 -- original's figures.
-SELECT o.outcome, o.reason, o.seq, o.position
+SELECT o.outcome, o.reason, o.seq, o.position, o."index"
 FROM chat.outcomes AS o
 WHERE o.command_id = %(command_id)s AND o."partition" = %(partition)s
   AND (%(any_sender)s::boolean OR o.sender_id = %(caller_id)s)
