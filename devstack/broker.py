@@ -30,8 +30,8 @@ from devstack.process import Launch, ServerProcess, end_leftover, run
 
 LOG_SETTINGS = Path(__file__).with_name("log4j2.properties")
 # Limits on silence, not on the whole (see life.py).
-FORMAT_SILENCE_S = 60.0
-START_SILENCE_S = 60.0
+FORMAT_SILENCE_S = 120.0
+START_SILENCE_S = 120.0
 STOP_SILENCE_S = 15.0
 # A broker that starts accepts connections long before it answers.
 CALL_TIMEOUT_S = 15.0

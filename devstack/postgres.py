@@ -34,8 +34,8 @@ MAJOR_VERSION = 18
 SUPERUSER = "gapless"
 DATABASE = "gapless"
 # Limits on silence, not on the whole (see life.py).
-INITDB_SILENCE_S = 60.0
-START_SILENCE_S = 60.0
+INITDB_SILENCE_S = 120.0
+START_SILENCE_S = 120.0
 STOP_SILENCE_S = 15.0
 KILL_TIMEOUT_S = 15.0
 CONNECT_TIMEOUT_S = 15

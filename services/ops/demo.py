@@ -25,7 +25,7 @@ from services.ops.log_verify import verify_log
 from services.ops.producer_client import ProducerClient, Told
 from services.ops.stack import EmbeddedStack, StackPlan
 from services.ops.stack_commands import stack_errors
-from services.ops.terminal import OUT, run, told
+from services.ops.terminal import OUT, Part, cell, run, told
 from services.ops.verify import verify_projection
 from services.projector.cutover import cutover
 from services.projector.rebuild import rebuild
@@ -72,7 +72,8 @@ async def _demo(folder: Path) -> None:
         await story.kill_in_the_middle()
         await story.reading()
         await story.replay()
-    _say(f"\n[bold green]Everything held.[/] {time.monotonic() - began:.0f} s in all; the stack is stopped.")
+    OUT.print()
+    _say(("Everything held.", "bold green"), f" {time.monotonic() - began:.0f} s in all; the stack is stopped.")
 
 
 def _client(api_url: str) -> httpx.AsyncClient:
@@ -82,7 +83,7 @@ def _client(api_url: str) -> httpx.AsyncClient:
 
 @asynccontextmanager
 async def _stack(folder: Path) -> AsyncIterator[EmbeddedStack]:
-    stack = EmbeddedStack(StackPlan(data_dir=folder), on_step=lambda step: _say(f"[dim]{step}[/]"))
+    stack = EmbeddedStack(StackPlan(data_dir=folder), on_step=lambda step: _say((step, "dim")))
     try:
         await stack.start()
         yield stack
@@ -189,7 +190,7 @@ class _Story:
         page = await self._get(f"{self._chat}/messages?limit=3")
         table = Table("seq", "text", "status")
         for message in page["messages"]:
-            table.add_row(str(message["seq"]), message["text"], message["status"])
+            table.add_row(str(message["seq"]), cell(message["text"]), message["status"])
         OUT.print(table)
 
     async def replay(self) -> None:
@@ -276,8 +277,9 @@ def _ms(seconds: Iterable[float], quantile: float) -> str:
 
 
 def _chapter(title: str) -> None:
-    OUT.print(f"\n[bold]{title}[/]")
+    OUT.print()
+    OUT.say(title, style="bold")
 
 
-def _say(line: str) -> None:
-    OUT.print(f"  {line}", highlight=False)
+def _say(*parts: Part) -> None:
+    OUT.say("  ", *parts)

@@ -89,7 +89,7 @@ def _show(report: LogReport) -> None:
         return
     for f in report.faults:
         OUT.say((f"partition {f.partition}, offset {f.offset}", "red"), f"  {f.rule}: {f.detail}")
-    OUT.print(f"[red]{report.fault_count} faults[/]{_unnamed(report.fault_count, len(report.faults))}.")
+    OUT.say((f"{report.fault_count} faults", "red"), f"{_unnamed(report.fault_count, len(report.faults))}.")
 
 
 def _unnamed(count: int, named: int) -> str:

@@ -85,10 +85,11 @@ def rebuild_command(to: VersionOption, as_json: JsonOption = False, _stack: Stac
     if as_json:
         print_json(figures)
         return
-    OUT.print(
-        f"[green]{to} is built[/] and fed: {done.records_done:,} records, {done.rows:,} rows in {done.seconds:.1f} s"
+    OUT.say(
+        (f"{to} is built", "green"),
+        f" and fed: {done.records_done:,} records, {done.rows:,} rows in {done.seconds:.1f} s"
         f" ({done.records_per_s:,.0f} records/s). Prove it with `gapless projection verify --version {to}`, then"
-        f" `gapless projection cutover --to {to}`."
+        f" `gapless projection cutover --to {to}`.",
     )
 
 
@@ -123,11 +124,12 @@ def cutover_command(
             }
         )
     elif done.attempts == 0:
-        OUT.print(f"{to} served already; nothing was changed.")
+        OUT.say(f"{to} served already; nothing was changed.")
     else:
-        OUT.print(
-            f"[green]Readers see {to}[/] (before: v{done.from_version}); the writers of the old one were held for"
-            f" {done.held_s * 1000:.0f} ms. Back again: `gapless projection cutover --to v{done.from_version}`."
+        OUT.say(
+            (f"Readers see {to}", "green"),
+            f" (before: v{done.from_version}); the writers of the old one were held for"
+            f" {done.held_s * 1000:.0f} ms. Back again: `gapless projection cutover --to v{done.from_version}`.",
         )
 
 
@@ -225,7 +227,7 @@ def _show(report: Report) -> None:
     for fault in report.faults:
         OUT.say(fault, style="red")
     if report.equal:
-        OUT.print(f"[green]Projection {report.version} is what the log says[/], in every row and column.")
+        OUT.say((f"Projection {report.version} is what the log says", "green"), ", in every row and column.")
         return
     for difference in report.differences:
         row = ", ".join(f"{name} {value}" for name, value in difference.key)
@@ -234,7 +236,7 @@ def _show(report: Report) -> None:
         OUT.say((f"{difference.table}{column}", "red"), f" [{row}]", says)
     unnamed = report.difference_count - len(report.differences)
     more = f", {unnamed} of them not shown (--limit)" if unnamed else ""
-    OUT.print(f"[red]{report.difference_count} differences[/]{more}.")
+    OUT.say((f"{report.difference_count} differences", "red"), f"{more}.")
 
 
 def _shown(value: object) -> str:

@@ -38,7 +38,7 @@ def stop_feeding(version: Version, as_json: JsonOption = False, _stack: StackOpt
     if as_json:
         print_json({"version": version, "state": "stopped"})
     else:
-        OUT.print(
+        OUT.say(
             f"{version} is no longer fed. Up to date again: `gapless projection rebuild --to {version}`; off the disk:"
             f" `gapless projection drop {version}`."
         )
@@ -66,7 +66,7 @@ def drop(
     if as_json:
         print_json({"version": version, "freed_bytes": freed})
     else:
-        OUT.print(f"{version} is dropped: {decimal(freed)} freed.")
+        OUT.say(f"{version} is dropped: {decimal(freed)} freed.")
 
 
 def _confirm(version: str) -> None:

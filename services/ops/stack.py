@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from devstack.stack import Stack
 
 HOST: Final = "127.0.0.1"
-READY_SILENCE_S: Final = 90.0
+READY_SILENCE_S: Final = 120.0
 """A limit on silence, not on the whole: a sequencer may have to fold a long log first (see devstack/life.py)."""
 LOOK_AGAIN_S: Final = 0.05
 ASK_TIMEOUT_S: Final = 15.0

@@ -116,7 +116,8 @@ def _show_step(step: str) -> None:
 def _announce(stack: EmbeddedStack) -> None:
     folder = stack.plan.data_dir
     where = "" if folder == Path(".gapless") else f" --data-dir {shlex.quote(str(folder))}"
-    OUT.print(f"\n[bold green]Gapless is ready[/] at [bold]{stack.api_url}[/] (docs: {stack.api_url}/docs)")
+    OUT.print()
+    OUT.say(("Gapless is ready", "bold green"), " at ", (stack.api_url, "bold"), f" (docs: {stack.api_url}/docs)")
     OUT.say(f"processes and addresses: {folder / 'stack.json'}, logs: {folder / 'logs'}, stop: Ctrl-C")
     OUT.print("\nA first chat:")
     # The same command as in README.md, so that who does both gets one chat and no conflict.

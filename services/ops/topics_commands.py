@@ -41,7 +41,7 @@ def create(as_json: JsonOption = False, _stack: StackOption = None) -> None:
     if as_json:
         print_json({"created": created})
     elif created:
-        OUT.print(f"[green]Created[/] {', '.join(created)}.")
+        OUT.say(("Created", "green"), f" {', '.join(created)}.")
     else:
         OUT.print("All topics were there, as they must be.")
 
