@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-import psycopg
-
+from benchmarks.database import session
 from benchmarks.ground import Log
 from benchmarks.read_model import READER_OF_ALL_BUT_TEN, READER_OF_NOTHING, chat_id, user_id
 from schemas.bodies import Body, ChatCreate
@@ -35,7 +34,7 @@ _TEXT: Final = "x" * 239
 async def filled_and_half_deleted(log: Log, *, messages: int) -> None:
     """Makes the tables and chat 1. `messages` is a multiple of ten."""
     sql = apply_sql(1)
-    async with await psycopg.AsyncConnection.connect(log.dsn, autocommit=True) as connection:
+    async with await session(log.dsn) as connection:
         await migrate(connection)
         _, start = await load_position(connection, sql, partition=0, topic_id="benchmark")
         events_to_come = _events(messages)

@@ -25,6 +25,7 @@ import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from psycopg import sql
 
+from benchmarks.database import blocking_session, session
 from benchmarks.filling import Load, fill
 from benchmarks.processes import DEADLINE_S, Mark, Service, mark, running
 from devstack.stack import Stack
@@ -98,7 +99,7 @@ class Ground:
 
     def _database(self) -> str:
         name = f"b{uuid.uuid4().hex[:8]}"
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
+        with blocking_session(self.dsn) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return urlsplit(self.dsn)._replace(path=f"/{name}").geturl()
 
@@ -203,7 +204,7 @@ class Positions:
     @classmethod
     @asynccontextmanager
     async def of(cls, log: Log) -> AsyncIterator[Positions]:
-        async with await psycopg.AsyncConnection.connect(log.dsn, autocommit=True) as connection:
+        async with await session(log.dsn) as connection:
             yield cls(connection)
 
     async def total(self) -> int:

@@ -28,6 +28,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from benchmarks import trigger
 from benchmarks.conversations import Chat, message_body
+from benchmarks.database import session
 from benchmarks.ground import SECRET, Ground, Log
 from benchmarks.http_load import Client, get, host_of, post
 from benchmarks.ingest import made_chats
@@ -123,7 +124,7 @@ class _Watch:
     async def on(cls, ground: Ground, log: Log) -> AsyncIterator[_Watch]:
         consumer = AIOKafkaConsumer(**ground.connection.client_options(), group_id=None)
         await consumer.start()
-        async with await psycopg.AsyncConnection.connect(log.dsn, autocommit=True) as connection:
+        async with await session(log.dsn) as connection:
             tps = [TopicPartition(log.names.events, p) for p in range(log.partitions)]
             consumer.assign(tps)
             await consumer.seek_to_end(*tps)

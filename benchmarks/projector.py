@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psycopg
 from psycopg import sql
 
 from benchmarks.conversations import loads_of, repeats_among
+from benchmarks.database import blocking_session
 from benchmarks.ground import LOOK_EVERY_S, Ground, Log, Positions
 from benchmarks.machine import Machine, MachineWatch
 from benchmarks.processes import DEADLINE_S, command, profiled
@@ -166,7 +166,7 @@ async def _rebuild(ground: Ground, log: Log, records: int) -> Run:
 
 def _copy(log: Log, folder: Path, records: int) -> Copied:
     """The rows of chat_v1, once more."""
-    with psycopg.connect(log.dsn, autocommit=True) as connection:
+    with blocking_session(log.dsn) as connection:
         for table in TABLES:
             query = sql.SQL("COPY chat_v1.{} TO STDOUT (FORMAT BINARY)").format(sql.Identifier(table))
             with (folder / table).open("wb") as file, connection.cursor().copy(query) as copy:
@@ -199,13 +199,13 @@ def _copy(log: Log, folder: Path, records: int) -> Copied:
 
 def _rest(log: Log) -> None:
     """Leaves the server nothing to do of what came before: its vacuum, its checkpoint would cost whoever is next."""
-    with psycopg.connect(log.dsn, autocommit=True) as connection:
+    with blocking_session(log.dsn) as connection:
         connection.execute("VACUUM")
         connection.execute("CHECKPOINT")
 
 
 def _require(log: Log, schema: str, messages: int) -> None:
-    with psycopg.connect(log.dsn) as connection:
+    with blocking_session(log.dsn) as connection:
         row = connection.execute(
             sql.SQL("SELECT count(*) FROM {}.chat_messages").format(sql.Identifier(schema))
         ).fetchone()
@@ -216,7 +216,7 @@ def _require(log: Log, schema: str, messages: int) -> None:
 def _drop(ground: Ground, log: Log) -> None:
     """What was measured, so that the next round has the disk and the cache to itself."""
     name = log.dsn.rsplit("/", 1)[1]
-    with psycopg.connect(ground.dsn, autocommit=True) as connection:
+    with blocking_session(ground.dsn) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
         connection.execute("CHECKPOINT")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from hashlib import md5
 from uuid import UUID
 
-import psycopg
-
+from benchmarks.database import session
 from benchmarks.ground import Log
 from schemas.ids import ChatId, UserId
 from services.projector.migrations import migrate
@@ -29,7 +28,7 @@ def user_id(number: int) -> UserId:
 async def filled(log: Log, *, chats: int, messages: int) -> None:
     """Makes the tables, and chats 1 to `chats` with so many messages each."""
     blocks = load_sql("benchmarks", "read_model.sql").bind()
-    async with await psycopg.AsyncConnection.connect(log.dsn, autocommit=True) as connection:
+    async with await session(log.dsn) as connection:
         await migrate(connection)
         values = {"from": 1, "to": chats, "messages": messages}
         for name in ("chats", "participants", "messages"):

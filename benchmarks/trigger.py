@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psycopg
-
 from benchmarks.conversations import BODY_BYTES
+from benchmarks.database import blocking_session
 from benchmarks.open_loop import Latencies
 from benchmarks.pgbench import pgbench
 from services.runtime.sql import load_sql
@@ -46,7 +45,7 @@ class Trigger:
     async def on(cls, dsn: str, *, stored: int) -> AsyncIterator[Trigger]:
         """`stored` messages are there before the first run."""
         blocks = load_sql("benchmarks", "trigger.sql").bind()
-        with psycopg.connect(dsn, autocommit=True) as connection:
+        with blocking_session(dsn) as connection:
             connection.execute(blocks["schema"])
             connection.execute(blocks["stored"], {"rows": stored})
             connection.execute(blocks["trigger"])

@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from devstack.account import account_for
 from devstack.errors import FolderMismatchError, MissingRuntimeError, PortTakenError
@@ -47,6 +48,20 @@ LOOK_AGAIN_AT_MOST_S = 1.0
 LOG_NOISE = re.compile(r"^[0-9-]+ [0-9:.]+ \w+ \[[0-9]+\]|elapsed time: [0-9.]+ s")
 SOCKET_FOLDER_PREFIX = "gapless-pg-"
 # fsync, synchronous_commit and full_page_writes stay at their defaults: what is committed stays committed.
+PLAIN = {
+    "client_encoding": "UTF8",
+    "options": "",
+    "hostaddr": "",
+    "sslmode": "disable",
+    "gssencmode": "disable",
+    "channel_binding": "disable",
+    "require_auth": "scram-sha-256",
+    "target_session_attrs": "any",
+    "load_balance_hosts": "disable",
+}
+"""Of our own connections: this server, whatever the shell's PG* variables say of others. Those below have no parameter
+of a connection that outdoes them; they are taken out of the environment."""
+IGNORED_VARIABLES = ("PGTZ", "PGDATESTYLE", "PGGEQO", "PGSERVICE")
 SETTINGS = {
     "shared_buffers": "256MB",
     "max_wal_size": "2GB",
@@ -261,10 +276,11 @@ class PostgresServer:
 
     def _answers(self) -> bool:
         """Connects as a client would; makes the database at the first time."""
+        for variable in IGNORED_VARIABLES:
+            os.environ.pop(variable, None)
         try:
-            with psycopg.connect(
-                self.dsn_of("postgres"), connect_timeout=CONNECT_TIMEOUT_S, autocommit=True
-            ) as connection:
+            info = make_conninfo(self.dsn_of("postgres"), connect_timeout=CONNECT_TIMEOUT_S, **PLAIN)
+            with psycopg.connect(info, autocommit=True) as connection:
                 known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
                 if known.fetchone() is None:
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))

@@ -51,13 +51,14 @@ async def measure_lag(kafka: KafkaSettings, postgres: PostgresSettings) -> list[
 
 async def projection_offsets(postgres: PostgresSettings) -> dict[str, dict[int, int]]:
     """By version ("v1") and partition: the next offset to be applied."""
-    connection = await connect(postgres, application_name="gapless-lag")
+    connection = await connect(postgres, application_name="gapless-lag", autocommit=True, read_only=True)
     try:
-        found: dict[str, dict[int, int]] = {}
-        for version in await projections(connection):
-            cursor = await connection.execute(_SQL.compose("positions", schema=f"chat_{version}"))
-            found[version] = dict(await cursor.fetchall())
-        return found
+        async with connection.work():
+            found: dict[str, dict[int, int]] = {}
+            for version in await projections(connection):
+                cursor = await connection.execute(_SQL.compose("positions", schema=f"chat_{version}"))
+                found[version] = dict(await cursor.fetchall())
+            return found
     finally:
         await connection.close()
 

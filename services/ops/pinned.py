@@ -13,6 +13,7 @@ from datetime import timedelta
 from itertools import count
 from typing import Final
 
+from psycopg import IsolationLevel
 from psycopg.sql import SQL
 
 from schemas.log import Head
@@ -82,10 +83,11 @@ async def pin(settings: PostgresSettings, version: str | None) -> AsyncIterator[
     While it is open Postgres keeps the row versions that it sees: do not hold it longer than the comparison takes.
     Raises UsageError where there is no such projection, psycopg.OperationalError where Postgres is away.
     """
-    connection = await connect(settings, application_name="gapless-verify")
+    connection = await connect(settings, application_name="gapless-verify", autocommit=True, read_only=True)
     try:
-        async with connection.transaction():
-            for block in ("begin", "no_statement_timeout", "no_idle_timeout"):
+        await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
+        async with connection.work(), connection.transaction():
+            for block in ("no_statement_timeout", "no_idle_timeout"):
                 await connection.execute(_SQL.compose(block))
             schema = await _schema(connection, version)
             statements = _SQL.bind(schema=schema)

@@ -29,6 +29,7 @@ from services.ops.errors import Exit, OpsError
 from services.ops.stack_address import where_to_look
 from services.runtime.kafka.errors import KafkaError, KafkaRefused, KafkaUnavailable, OffsetMissing, TopicsWrong
 from services.runtime.plain_text import json_safe, visible, visible_lines
+from services.runtime.postgres import POSTGRES_AWAY
 from services.runtime.settings import SettingsError
 from services.runtime.tracebacks import format_error
 
@@ -140,8 +141,8 @@ def told() -> Iterator[None]:
         fail(f"{_capitalised(str(error))}.", Exit.USAGE)
     except (KafkaUnavailable, OffsetMissing) as error:
         fail(f"Kafka cannot be read: {error}{where_to_look()}.", Exit.AWAY)
-    except (psycopg.OperationalError, TimeoutError) as error:
-        fail(f"Postgres cannot be read: {_first_line(error)}{where_to_look()}.", Exit.AWAY)
+    except (*POSTGRES_AWAY, TimeoutError) as error:
+        fail(f"Postgres does not serve this: {_first_line(error)}{where_to_look()}.", Exit.AWAY)
     except (KafkaError, SchemaError, psycopg.Error) as error:
         fail(_first_line(error), Exit.FAULT)
     except OSError as error:

@@ -36,7 +36,7 @@ from services.runtime.kafka.probe import KafkaProbe
 from services.runtime.kafka.topics import check_topics
 from services.runtime.lifecycle import Supervisor
 from services.runtime.metrics import announce_build
-from services.runtime.postgres import PostgresPool, open_pool, postgres_trouble
+from services.runtime.postgres import POSTGRES_AWAY, PostgresPool, open_pool, postgres_trouble
 from services.runtime.settings import SettingsError
 
 GROUP: str = "gapless-projector"
@@ -200,7 +200,7 @@ async def run(settings: ProjectorSettings, supervisor: Supervisor) -> None:
             kafka = _kafka_probe(settings, projector)
 
             async def postgres() -> Answer:
-                return Answer(trouble=await postgres_trouble(pool))
+                return Answer(trouble=await postgres_trouble(pool, writes=True))
 
             try:
                 async with probed(Dependency("kafka", kafka, readiness), Dependency("postgres", postgres, readiness)):
@@ -245,7 +245,7 @@ async def _prepare(settings: ProjectorSettings, pool: PostgresPool, readiness: R
                 await migrate(connection)
         except TopicsWrong as error:
             raise SettingsError(str(error)) from error
-        except (KafkaError, psycopg.OperationalError, OSError, TimeoutError) as error:
+        except (KafkaError, *POSTGRES_AWAY, OSError, TimeoutError) as error:
             log.warning("waiting", error=f"{type(error).__name__}: {error}"[:300])
             readiness.report_trouble("start", _why_waiting(error))
             await backoff.pause()

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import psycopg
 import structlog
 
 from services.projector.errors import LostRace
 from services.projector.feed import PartitionFeed, TopicId
 from services.runtime.backoff import Backoff
 from services.runtime.kafka.errors import KafkaError
-from services.runtime.postgres import PostgresPool
+from services.runtime.postgres import POSTGRES_AWAY, PostgresPool
 from services.runtime.settings import KafkaSettings
 
 READ_TIMEOUT_S: Final = 2.0
@@ -75,7 +74,7 @@ class Loader:
                 before = feed.position
                 try:
                     await self._load_to_end(feed)
-                except (LostRace, KafkaError, psycopg.OperationalError, OSError, TimeoutError) as error:
+                except (LostRace, KafkaError, *POSTGRES_AWAY, OSError, TimeoutError) as error:
                     if isinstance(error, LostRace) and not self.building:
                         return  # a projector feeds it already: the version was handed over
                     # A lost race while building: the last batch of a rebuild that was killed a moment ago.

@@ -79,7 +79,7 @@ async def index_projection(connection: Connection, version: int, on_index: Calla
         if step.number not in done:
             on_index(step.what)
             async with connection.transaction():
-                await connection.execute("SET LOCAL statement_timeout = 0")
+                await connection.execute(REGISTRY["take_your_time"])
                 await connection.execute(_PROJECTION.compose(step.block, schema=schema_name(version)))
     async with connection.transaction():
         await _run_for(connection, version, "indexes")  # all there: it records them

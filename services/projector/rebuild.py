@@ -178,14 +178,12 @@ class _Rebuild:
 
     async def _index(self) -> None:
         async with self._pool.connection() as connection:
-            await connection.execute("SET maintenance_work_mem = '256MB'")
             await index_projection(connection, self._version, self._tell_index)
-            await connection.execute("SET statement_timeout = 0")
-            # Without it the planner knows nothing of the tables until autovacuum comes by.
-            await connection.execute(version_sql(self._version)["analyze"])
-            await connection.execute(version_sql(self._version)["let_autovacuum_in"])
-            await connection.execute("RESET statement_timeout")
-            await connection.execute("RESET maintenance_work_mem")
+            async with connection.transaction():
+                await connection.execute(REGISTRY["take_your_time"])
+                # Without it the planner knows nothing of the tables until autovacuum comes by.
+                await connection.execute(version_sql(self._version)["analyze"])
+                await connection.execute(version_sql(self._version)["let_autovacuum_in"])
 
     async def _load_all(self, *, first: bool = False, building: bool = True) -> int:
         """Every partition up to where its log ended when its turn came; how many records that was."""
@@ -283,16 +281,21 @@ def _first_of(failed: BaseExceptionGroup[BaseException]) -> BaseException:
 
 @asynccontextmanager
 async def only_one(version: int, postgres: PostgresSettings) -> AsyncIterator[Connection]:
-    """Holds the lock of whoever builds or drops a version, in the session of the connection it gives.
+    """Holds the lock of whoever builds or drops a version, in the session of the connection it gives; behind a pooler
+    in one transaction, which takes no snapshot and so holds up no vacuum.
 
     Raises ProjectionMissing where another has it.
     """
     connection = await connect(postgres, application_name=APPLICATION, autocommit=True)
     try:
-        row = await (await connection.execute(REGISTRY["try_rebuild_lock"], {"version": version})).fetchone()
-        if row is None or not row[0]:
-            raise ProjectionMissing(f"another process is building or dropping v{version}; wait until it has ended")
-        yield connection
+        async with connection.work():
+            if connection.pooled:
+                await connection.execute(REGISTRY["rest_in_transaction"])
+            lock = REGISTRY["try_rebuild_lock_of_transaction" if connection.pooled else "try_rebuild_lock"]
+            row = await (await connection.execute(lock, {"version": version})).fetchone()
+            if row is None or not row[0]:
+                raise ProjectionMissing(f"another process is building or dropping v{version}; wait until it has ended")
+            yield connection
     finally:
         await connection.close()  # and the lock with it
 

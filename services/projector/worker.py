@@ -20,6 +20,7 @@ from services.projector.feed import PartitionFeed, Step
 from services.runtime.backoff import Backoff
 from services.runtime.health import Readiness
 from services.runtime.kafka.errors import KafkaError
+from services.runtime.postgres import is_read_only
 
 IDLE_TIMEOUT_S: Final = 1.0
 """How long one read waits; a record that comes ends it at once."""
@@ -107,9 +108,10 @@ class PartitionWorker:
         )
         metrics.RETRIES.labels(*self._labels).inc()
         metrics.PARTITION_WAITING.labels(*self._labels).set(1)
-        self._readiness.report_trouble(
-            self._feed.name, f"{who} does not serve {self._feed.name} ({type(error).__name__}): trying again."
-        )
+        trouble = f"{who} does not serve {self._feed.name} ({type(error).__name__}): trying again."
+        if is_read_only(error):
+            trouble = f"Postgres takes no writes for {self._feed.name}: the database is read-only; trying again."
+        self._readiness.report_trouble(self._feed.name, trouble)
         self._log.warning("waiting", error=f"{type(error).__name__}: {error}"[:300])
 
     def _show_lag(self) -> None:

@@ -55,24 +55,28 @@ class Pipelines:
         self._names = 0
 
     async def run(
-        self, connection: AsyncConnection[Row], asks: Sequence[tuple[str, Mapping[str, object]]]
+        self,
+        connection: AsyncConnection[Row],
+        asks: Sequence[tuple[str, Mapping[str, object]]],
+        *,
+        prepared: bool = True,
     ) -> list[list[Row]]:
-        """The rows of each statement, in order.
+        """The rows of each statement, in order. Where what is `prepared` may be gone by the next time, do without.
 
         Raises psycopg.Error as a cursor would, for the first statement that failed; a transaction that was open is
         then to be rolled back.
         """
         async with connection.lock:
-            results = await connection.wait(self._communicate(connection, asks))
+            results = await connection.wait(self._communicate(connection, asks, prepared=prepared))
         transformer = Transformer(connection)
         return [_rows(transformer, result) for result in results]
 
     def _communicate(
-        self, connection: AsyncConnection[Row], asks: Sequence[tuple[str, Mapping[str, object]]]
+        self, connection: AsyncConnection[Row], asks: Sequence[tuple[str, Mapping[str, object]]], *, prepared: bool
     ) -> Generator[Wait, Ready | int, list[pq.abc.PGresult]]:
         """psycopg's protocol between what talks to libpq and what waits: yields what to wait for."""
         pgconn = connection.pgconn
-        prepared = self._prepared.setdefault(connection, {})
+        known = self._prepared.setdefault(connection, {})
         fresh: dict[str, bytes] = {}
         expected: list[str | None] = []
         """Of each answer to come: the statement that it says is prepared, or None where it has rows."""
@@ -81,13 +85,16 @@ class Pipelines:
         pgconn.enter_pipeline_mode()
         for (name, values), written in zip(asks, bound, strict=True):
             statement = self._statements[name]
-            place = prepared.get(name) or fresh.get(name)
+            if not prepared:
+                pgconn.send_query_params(statement.text, written, _types(statement, values))
+                expected.append(None)
+                continue
+            place = known.get(name) or fresh.get(name)
             if place is None:
                 # Kept when the server says so: a name that may or may not be taken is never used again.
                 self._names += 1
                 place = fresh[name] = b"gapless%d" % self._names
-                types = [INT8_OID if isinstance(values[key], Int8) else FROM_CONTEXT for key in statement.parameters]
-                pgconn.send_prepare(place, statement.text, types)
+                pgconn.send_prepare(place, statement.text, _types(statement, values))
                 expected.append(name)
             pgconn.send_query_prepared(place, written)
             expected.append(None)
@@ -102,7 +109,7 @@ class Pipelines:
             if result.status not in _GOOD:
                 failed = result if failed is None else failed
             elif preparing is not None:
-                prepared[preparing] = fresh[preparing]  # for the life of the connection, also past a rollback
+                known[preparing] = fresh[preparing]  # for the life of the connection, also past a rollback
             if preparing is None:
                 results.append(result)
         yield from _next_result(pgconn)  # the end of the pipeline
@@ -110,6 +117,10 @@ class Pipelines:
         if failed is not None:
             raise errors.error_from_result(failed, encoding="utf-8")
         return results
+
+
+def _types(statement: Statement, values: Mapping[str, object]) -> list[int]:
+    return [INT8_OID if isinstance(values[key], Int8) else FROM_CONTEXT for key in statement.parameters]
 
 
 _GOOD: Final = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})

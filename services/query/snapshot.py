@@ -34,7 +34,7 @@ from services.query.metrics import (
 )
 from services.query.pipeline import Pipelines
 from services.query.settings import QuerySettings
-from services.runtime.postgres import PostgresPool, open_pool
+from services.runtime.postgres import PostgresPool, is_spent, open_pool, session_pins
 from services.runtime.sql import load_sql
 
 Row = tuple[Any, ...]
@@ -44,6 +44,7 @@ CHECK_TIMEOUT_S: Final = 1.5
 ATTEMPTS: Final = 2
 """A connection may have been cut since it was last used; a fresh one that breaks too is an outage."""
 
+_BROKEN: Final = (psycopg.OperationalError, psycopg.InterfaceError)
 _NO_PROJECTION: Final = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
 
 _log = structlog.get_logger(__name__)
@@ -59,6 +60,8 @@ class Ask(NamedTuple):
 _BEGIN: Final = Ask("begin", {})
 _LOCK: Final = Ask("lock_projection", {})
 _COMMIT: Final = Ask("commit", {})
+_DEADLINE: Final = Ask("pin_deadline", {})
+_PINS: Final = Ask("pin_settings", {})
 
 
 class Snapshots:
@@ -71,13 +74,15 @@ class Snapshots:
         self._pool: PostgresPool | None = None
         self._away = False
         self._ending: set[asyncio.Task[list[list[Row]]]] = set()
-        blocks = load_sql("services.query.sql").bind()
+        blocks = dict(load_sql("services.query.sql").bind())
         self._rows_returned = {name: ROWS_RETURNED.labels(statement=name) for name in blocks}
-        self._pipelines = Pipelines({name: block.as_string(None) for name, block in blocks.items()})
+        pins = session_pins(settings.postgres, read_only=True)
+        framing = {_DEADLINE.statement: pins.deadline, _PINS.statement: pins.for_transaction}
+        self._pipelines = Pipelines({name: block.as_string(None) for name, block in (blocks | framing).items()})
 
     async def open(self) -> None:
         """Open the pool; connections are made behind it, even while Postgres is away."""
-        pool = open_pool(self._settings.postgres, application_name=APPLICATION_NAME, autocommit=True)
+        pool = open_pool(self._settings.postgres, application_name=APPLICATION_NAME, autocommit=True, read_only=True)
         self._pool = await self._opened.enter_async_context(pool)
 
     async def close(self) -> None:
@@ -94,10 +99,13 @@ class Snapshots:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 await self._heads()
         except ReadModelAway as error:
-            return str(error)
+            return self._refusal() or str(error)
         except TimeoutError:
-            return "The read model did not answer in time; ask again."
+            return self._refusal() or "The read model did not answer in time; ask again."
         return None
+
+    def _refusal(self) -> str | None:
+        return None if self._pool is None else self._pool.refusal
 
     async def read(self, *asks: Ask, at_least: Token | None = None) -> list[list[Row]]:
         """The rows of each statement, all of one snapshot that holds `at_least`.
@@ -142,7 +150,9 @@ class Snapshots:
                 raise self._is_away(error, "The read model has no projection yet; ask again.") from error
             except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable, PoolTimeout, TimeoutError) as error:
                 raise self._is_away(error, "The read model did not answer in time; ask again.") from error
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            except psycopg.Error as error:
+                if not is_spent(error) and not isinstance(error, _BROKEN):
+                    raise
                 if not attempts_left:
                     raise self._is_away(error, "The read model cannot be reached at the moment; ask again.") from error
             else:
@@ -189,10 +199,13 @@ class Snapshots:
         if self._pool is None:
             raise ReadModelAway("The read model is not connected; ask again.")
         wanted_at_s = time.perf_counter()
-        async with self._pool.connection() as connection:
+        async with self._pool.bare_connection() as connection:
             began_at_s = time.perf_counter()
             SNAPSHOT_WAIT_SECONDS.observe(began_at_s - wanted_at_s)
-            answers = (await self._pipelines.run(connection, (_BEGIN, _LOCK, *asks, _COMMIT)))[2:-1]
+            # The lock stands before the first statement that takes a snapshot, and setting many values at once is one.
+            first = (_BEGIN, _DEADLINE, _LOCK, _PINS) if connection.pooled else (_BEGIN, _LOCK)
+            found = await self._pipelines.run(connection, (*first, *asks, _COMMIT), prepared=not connection.pooled)
+            answers = found[len(first) : -1]
             SNAPSHOT_SECONDS.observe(time.perf_counter() - began_at_s)
         for ask, rows in zip(asks, answers, strict=True):
             self._rows_returned[ask.statement].inc(len(rows))

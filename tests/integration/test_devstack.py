@@ -26,6 +26,7 @@ from devstack.kafka import KafkaCluster
 from devstack.postgres import PostgresServer
 from devstack.process import wait_gone
 from devstack.stack import Stack
+from tests.support.hostile import SHELL
 
 DEADLINE_S = 60
 ROOT = Path(__file__).parents[2]
@@ -307,11 +308,17 @@ def test_a_killed_postgres_comes_back_with_what_was_committed(tmp_path: Path) ->
     asyncio.run(scenario())
 
 
-def test_postgres_wants_its_password(tmp_path: Path) -> None:
+def test_postgres_wants_its_password_and_starts_whatever_the_shell_says_of_other_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in (SHELL | {"PGSSLMODE": "verify-full", "PGSERVICE": "elsewhere"}).items():
+        monkeypatch.setenv(variable, value)
+
     async def scenario() -> None:
         server = PostgresServer(tmp_path)
         await server.start()
         try:
+            monkeypatch.undo()
             without = f"postgresql://gapless@127.0.0.1:{server.port}/gapless"
             with pytest.raises(psycopg.OperationalError, match="password"):
                 psycopg.connect(without)

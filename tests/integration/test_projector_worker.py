@@ -31,6 +31,7 @@ from services.runtime.postgres import PostgresPool, open_pool
 from services.runtime.settings import KafkaSettings
 from tests.support.chat_log import ANNA, BEN, ChatLog, LogRecord, conversation
 from tests.support.cuttable import CuttableProxy
+from tests.support.hostile import read_only
 from tests.support.projection import (
     TOPIC_ID,
     LogWriter,
@@ -378,6 +379,34 @@ async def test_postgres_away_is_waited_for_and_said(kafka: str, database: str) -
 
                     await until(well, "readyz saying that all is well")
         await direct.rows_of_log()
+
+
+async def test_a_database_that_was_read_only_for_a_while_is_caught_up_with_and_meanwhile_it_is_said(
+    kafka: str, database: str
+) -> None:
+    with psycopg.connect(database, autocommit=True) as admin:
+        async with stage(kafka, database) as s:
+            s.log.open()
+            chat = s.log.create(ANNA, "ops", [BEN])
+            async with s.worker() as task:
+                await s.reaches(await s.writer.flush())
+                read_only(admin, "on")
+                s.log.send(chat, ANNA)
+                end = await s.writer.flush()
+
+                async def said() -> bool:
+                    return any("the database is read-only" in trouble for trouble in await s.troubles())
+
+                await until(said, "readyz saying that the database is read-only")
+                read_only(admin, "off")
+                await s.reaches(end)
+
+                async def well() -> bool:
+                    return not await s.troubles()
+
+                await until(well, "readyz saying that all is well")
+                assert not task.done()
+            await s.rows_of_log()
 
 
 async def test_kafka_away_is_waited_for_and_said(tmp_path: Path, database: str) -> None:

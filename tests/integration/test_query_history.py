@@ -234,9 +234,10 @@ def test_a_stranger_and_a_member_are_answered_in_one_round_trip_each(
     trips: list[list[int]] = []
     run_together = Pipelines.run
 
-    async def noted(self: Pipelines, connection: Any, asks: Any) -> list[list[Row]]:
-        rows = await run_together(self, connection, asks)
-        trips.append([len(each) for each in rows])
+    async def noted(self: Pipelines, connection: Any, asks: Any, **how: Any) -> list[list[Row]]:
+        rows = await run_together(self, connection, asks, **how)
+        if any(name == "page" for name, _ in asks):  # and not a probe of readiness
+            trips.append([len(each) for each in rows])
         return rows
 
     monkeypatch.setattr(Pipelines, "run", noted)

@@ -26,6 +26,7 @@ TIMEOUT_S: Final = 240
 PROTOCOL: Final = "tests/integration/test_sequencer_protocol.py"
 CUTOVER: Final = "tests/integration/test_rebuild_and_cutover.py"
 TABLES: Final = "tests/integration/test_projector_tables.py"
+SESSIONS: Final = "tests/integration/test_postgres_sessions.py"
 SENDS: Final = "tests/unit/test_sequencer_sends.py"
 GUARD: Final = "tests/unit/test_schemas_guard.py"
 SNAPSHOTS: Final = "tests/integration/test_sequencer_snapshots.py"
@@ -50,6 +51,27 @@ MUTANTS: Final = (
         good="        if not is_safe_key_url(newurl):\n",
         bad="        if not newurl:\n",
         check="tests/unit/test_runtime_auth.py::test_no_key_is_fetched_from_where_the_issuer_must_not_lead",
+    ),
+    Mutant(
+        name="a session takes the defaults it meets",
+        file="services/runtime/postgres_session.py",
+        good="            await self.execute(pins.for_session)\n",
+        bad="            pass\n",
+        check=f"{SESSIONS}::test_no_default_of_database_role_or_shell_reaches_a_session",
+    ),
+    Mutant(
+        name="a session that answered read-only is given out again",
+        file="services/runtime/postgres.py",
+        good="                if is_spent(error):\n",
+        bad="                if False:\n",
+        check=f"{SESSIONS}::test_no_session_stays_read_only_longer_than_the_database",
+    ),
+    Mutant(
+        name="a session from before the read-only database was writable is used",
+        file="services/runtime/postgres.py",
+        good="        while session.began_s < self._oldest_s:\n",
+        bad="        while False:\n",
+        check=f"{SESSIONS}::test_no_session_stays_read_only_longer_than_the_database",
     ),
     Mutant(
         name="cursors are read for those who have left",

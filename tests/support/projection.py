@@ -313,13 +313,13 @@ def log_of_its_own(kafka: str, *, partitions: int = 1) -> KafkaSettings:
     )
 
 
-async def make_topics(kafka: KafkaSettings) -> None:
-    """The topics of a log of one's own, with the production settings."""
+async def make_topics(kafka: KafkaSettings, *, commands: bool = False) -> None:
+    """The events topic of a log of one's own, with the production settings; `commands` too, if asked for."""
     names = topic_names(kafka)
     specs = topic_specs(
         names, partitions=kafka.partitions, reply_partitions=kafka.reply_partitions, replication_factor=1
     )
-    await create_topics(kafka.connection, [spec for spec in specs if spec.name == names.events])
+    await create_topics(kafka.connection, [spec for spec in specs if spec.name == names.events or commands])
 
 
 class LogWriter:

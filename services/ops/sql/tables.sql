@@ -2,9 +2,6 @@
 -- microseconds since 1970 UTC, exactly; identifiers are cast to text, and rows are ordered by the columns
 -- themselves, not by their text, whose order depends on the collation of the database.
 
--- name: begin
-SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
-
 -- name: no_statement_timeout
 -- The transaction lasts as long as the log is long; every wait for the log counts as idle.
 SET LOCAL statement_timeout = 0;

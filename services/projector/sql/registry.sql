@@ -52,6 +52,19 @@ DELETE FROM chat.schema_migrations WHERE scope LIKE %(schema)s || '/%%';
 -- Held by the session: one rebuild of a version at a time.
 SELECT pg_try_advisory_lock(hashtextextended('gapless.projector.rebuild.' || %(version)s::integer, 0));
 
+-- name: try_rebuild_lock_of_transaction
+-- The same for the transaction: behind a pooler a lock of the session would outlive us.
+SELECT pg_try_advisory_xact_lock(hashtextextended('gapless.projector.rebuild.' || %(version)s::integer, 0));
+
+-- name: rest_in_transaction
+-- A transaction that only holds a lock waits for as long as a rebuild takes.
+SET LOCAL idle_in_transaction_session_timeout = 0;
+
+-- name: take_your_time
+-- For the transactions that make indexes and statistics of a whole projection.
+SET LOCAL statement_timeout = 0;
+SET LOCAL maintenance_work_mem = '256MB';
+
 -- name: lock_readers_out
 -- Waits for every reader that has begun (it holds ACCESS SHARE), and makes those that begin now wait for us: hence the
 -- short lock_timeout around it. See chat.active_projection for what it is good for.
