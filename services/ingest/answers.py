@@ -17,6 +17,7 @@ from schemas.errors import Reason
 from schemas.events import OutcomeKind
 from schemas.replies import Reply
 from services.ingest.refusals import RETRY_AFTER_S
+from services.runtime.openapi import InstantText, TokenText, UuidText, example
 from services.runtime.problems import PROBLEM_TYPES, Problem, encode_document
 
 TOKEN_HEADER: Final = "Gapless-Token"  # noqa: S105  (a read-your-writes token, no secret)
@@ -42,40 +43,83 @@ class Answer:
 
 
 class MessageSent(BaseModel):
-    message_id: str
-    chat_id: str
+    model_config = example(
+        {
+            "message_id": "c6e6b694-c64b-5364-9024-70428ec7b06e",
+            "chat_id": "f89e858f-5f2e-5152-b188-6a52cbec990b",
+            "seq": 1,
+            "position": 2,
+            "sent_at": "2026-01-31T12:00:00.045Z",
+            "token": "5:1042",
+            "duplicate": False,
+        }
+    )
+
+    message_id: UuidText
+    chat_id: UuidText
     seq: int
     position: int
-    sent_at: str
-    token: str
+    sent_at: InstantText
+    token: TokenText
     duplicate: bool
 
 
 class ChatOpened(BaseModel):
-    chat_id: str
+    model_config = example(
+        {
+            "chat_id": "f89e858f-5f2e-5152-b188-6a52cbec990b",
+            "position": 1,
+            "token": "5:1041",
+            "duplicate": False,
+        }
+    )
+
+    chat_id: UuidText
     position: int | None
-    token: str
+    token: TokenText
     duplicate: bool
 
 
 class MemberChanged(BaseModel):
-    chat_id: str
-    user_id: str
+    model_config = example(
+        {
+            "chat_id": "f89e858f-5f2e-5152-b188-6a52cbec990b",
+            "user_id": "22222222-2222-4222-8222-222222222222",
+            "position": 3,
+            "token": "5:1043",
+            "duplicate": False,
+        }
+    )
+
+    chat_id: UuidText
+    user_id: UuidText
     position: int | None
-    token: str
+    token: TokenText
     duplicate: bool
 
 
 class MessageDeleted(BaseModel):
-    chat_id: str
+    model_config = example(
+        {
+            "chat_id": "f89e858f-5f2e-5152-b188-6a52cbec990b",
+            "seq": 1,
+            "position": 4,
+            "token": "5:1044",
+            "duplicate": False,
+        }
+    )
+
+    chat_id: UuidText
     seq: int
     position: int | None
     """Of the deletion, also where the message was deleted before."""
-    token: str
+    token: TokenText
     duplicate: bool
 
 
 class Marked(BaseModel):
+    model_config = example({"updated_count": 1, "read_seq": 1})
+
     updated_count: int
     """How far the cursor moved: new − old."""
     read_seq: int
@@ -84,14 +128,42 @@ class Marked(BaseModel):
 class OutcomePending(BaseModel):
     """The command is in the log; ask for its outcome at `Location`."""
 
-    chat_id: str
-    command_id: str
-    message_id: str | None = Field(default=None, description="Of a message, which has this id once it is accepted.")
-    at: str = Field(description="`P:offset` of the command.")
+    model_config = example(
+        {
+            "chat_id": "f89e858f-5f2e-5152-b188-6a52cbec990b",
+            "command_id": "c6e6b694-c64b-5364-9024-70428ec7b06e",
+            "message_id": "c6e6b694-c64b-5364-9024-70428ec7b06e",
+            "at": "5:99",
+        }
+    )
+
+    chat_id: UuidText
+    command_id: UuidText
+    message_id: UuidText | None = Field(
+        default=None, description="Of a message, which has this id once it is accepted."
+    )
+    at: TokenText = Field(description="`P:offset` of the command.")
 
 
 class BatchAnswer(BaseModel):
     """The answer to one message of a batch: `result` where it went well, `problem` where it did not."""
+
+    model_config = example(
+        {
+            "index": 0,
+            "status": 201,
+            "location": "/v1/chats/f89e858f-5f2e-5152-b188-6a52cbec990b/messages/1",
+            "result": {
+                "message_id": "c6e6b694-c64b-5364-9024-70428ec7b06e",
+                "chat_id": "f89e858f-5f2e-5152-b188-6a52cbec990b",
+                "seq": 1,
+                "position": 2,
+                "sent_at": "2026-01-31T12:00:00.045Z",
+                "token": "5:1042",
+                "duplicate": False,
+            },
+        }
+    )
 
     index: int
     """Its place in the request, from 0."""

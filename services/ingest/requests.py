@@ -36,6 +36,7 @@ from schemas.errors import Reason, Refused
 from schemas.guard import guard_before_parsing, unknown_fields
 from schemas.ids import ChatId, CommandId, UserId
 from services.ingest.keys import fresh_key, required_key
+from services.runtime.openapi import example
 from services.runtime.problem_handlers import MAX_ERRORS, unknown_fields_problem, validation_problem
 from services.runtime.problems import Problem
 
@@ -57,7 +58,31 @@ class RequestBody(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+Key = Annotated[
+    str,
+    Field(
+        description="Your key of this command, unless it is in the header Idempotency-Key.",
+        json_schema_extra={
+            "minLength": 1,
+            "maxLength": limits.CLIENT_GENERATED_ID_CHARACTERS,
+            "pattern": "^[!-~]+$",
+        },
+    ),
+]
+MediaUrl = Annotated[
+    str, Field(json_schema_extra={"maxLength": limits.MEDIA_URL_CHARACTERS, "pattern": "^https?://", "format": "uri"})
+]
+
+
 class CreateChat(RequestBody):
+    model_config = example(
+        {
+            "kind": "group",
+            "name": "ops",
+            "members": ["22222222-2222-4222-8222-222222222222"],
+        }
+    )
+
     kind: Literal["group"]
     name: str = Field(json_schema_extra={"minLength": 1, "maxLength": limits.NAME_CHARACTERS})
     unique_name: bool = Field(
@@ -68,28 +93,44 @@ class CreateChat(RequestBody):
     members: Annotated[list[AnyCaseUuid], FIRST_FAULT] = Field(
         default_factory=list, json_schema_extra={"maxItems": limits.MEMBERS_PER_COMMAND, "uniqueItems": True}
     )
-    client_generated_id: str | None = None
+    client_generated_id: Key | None = None
     sender_id: AnyCaseUuid | None = Field(default=None, description="For scope producer.")
 
 
 class SendMessage(RequestBody):
+    model_config = example(
+        {
+            "text": "Is the log gap-free?",
+            "media_urls": ["https://example.org/proof.png"],
+            "metadata": {"topic": "logs"},
+        }
+    )
+
     text: str = Field(
         description="Empty only if media_urls is not.", json_schema_extra={"maxLength": limits.TEXT_CHARACTERS}
     )
     reply_to_message_id: AnyCaseUuid | None = None
-    media_urls: Annotated[list[str], FIRST_FAULT] | None = Field(
+    media_urls: Annotated[list[MediaUrl], FIRST_FAULT] | None = Field(
         default=None, json_schema_extra={"maxItems": limits.MEDIA_URLS}
     )
     metadata: dict[str, Any] | None = Field(default=None, description="Any JSON object, at most 16 KiB.")
     original_sent_at: str | None = Field(
         default=None, description="For scope import.", json_schema_extra={"format": "date-time"}
     )
-    client_generated_id: str | None = None
+    client_generated_id: Key | None = None
     sender_id: AnyCaseUuid | None = Field(default=None, description="For scope producer.")
 
 
 class BatchMessage(SendMessage):
     """One message of a batch."""
+
+    model_config = example(
+        {
+            "chat_id": "f89e858f-5f2e-5152-b188-6a52cbec990b",
+            "client_generated_id": "hello-1",
+            "text": "Is the log gap-free?",
+        }
+    )
 
     chat_id: AnyCaseUuid
 
@@ -115,11 +156,15 @@ _ARRAY: Final = msgspec.json.Decoder(
 
 
 class AddMember(RequestBody):
+    model_config = example({"role": "admin"})
+
     role: Role = "member"
 
 
 class MarkUpTo(RequestBody):
-    up_to_seq: int = Field(json_schema_extra={"minimum": 0})
+    model_config = example({"up_to_seq": 1})
+
+    up_to_seq: int = Field(json_schema_extra={"minimum": 0, "maximum": limits.SAFE_INTEGER})
 
 
 class NoFields(RequestBody):

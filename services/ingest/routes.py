@@ -29,7 +29,7 @@ from services.ingest.rate import RateLimit
 from services.ingest.requests import PRODUCER, Envelope, RequestBody
 from services.runtime.auth import Caller, authenticated, current_caller
 from services.runtime.direct import DirectAnswer, DirectRequest, DirectRoute
-from services.runtime.openapi import problem_responses
+from services.runtime.openapi import headers, operation_id, problem_responses
 from services.runtime.problem_handlers import validation_problem
 from services.runtime.problems import Problem
 
@@ -85,6 +85,17 @@ async def _described_asked(
     raise NotImplementedError
 
 
+async def _described_without_key(
+    caller: Annotated[Caller, Depends(current_caller)],
+    gapless_sender: Annotated[str | None, Header(description="For scope producer: on whose behalf.")] = None,
+    prefer: Annotated[
+        str | None, Header(description="`wait=N` (seconds, at most 30), `respond-async` (RFC 7240).")
+    ] = None,
+) -> Asked:
+    """The same where no key is taken."""
+    raise NotImplementedError
+
+
 class CommandRoute(DirectRoute):
     """Every path of ingest: ids in the path, who is asking and how, and a handler that takes just these."""
 
@@ -111,6 +122,8 @@ def _in_path(path_params: Mapping[str, str]) -> dict[str, str | int]:
 
 
 AskedHere = Annotated[Asked, Depends(_described_asked)]
+AskedWithoutKey = Annotated[Asked, Depends(_described_without_key)]
+"""Where a key means nothing (marks), or stands in the body for each message."""
 AnswerOf = Callable[[Command, Reply], Answer]
 SendPreferred = Callable[[float], Awaitable[Reply | Pending]]
 
@@ -127,7 +140,7 @@ def ingest_router(
     *, send: Send, send_all: SendAll, marks: MarkMerger, default_wait_s: float, rate: RateLimit | None
 ) -> APIRouter:
     """All paths of ingest. `send` and `send_all` are the Dispatcher's, or a guard before them."""
-    router = APIRouter(tags=["commands"], route_class=CommandRoute)
+    router = APIRouter(tags=["commands"], route_class=CommandRoute, generate_unique_id_function=operation_id)
     desk = _Desk(send, send_all, marks, default_wait_s, rate)
 
     @router.post(
@@ -150,7 +163,7 @@ def ingest_router(
         openapi_extra={"requestBody": {"required": True, "content": _batch_content()}},
         responses=problem_responses("unauthorized", "malformed", "too_large", "unavailable"),
     )
-    async def send_messages(asked: AskedHere) -> DirectAnswer:
+    async def send_messages(asked: AskedWithoutKey) -> DirectAnswer:
         return await desk.answer_batch(asked)
 
     @router.delete(
@@ -212,18 +225,18 @@ def ingest_router(
         "/v1/chats/{chat_id}/read",
         summary="Mark as read",
         **_described(requests.MarkUpTo, answers.Marked),
-        responses=_responses(None, "not_member", "unknown_chat"),
+        responses=_responses(None, "not_member", "unknown_chat") | {200: headers("Gapless-Token")},
     )
-    async def mark_read(chat_id: ChatIdInPath, asked: AskedHere) -> DirectAnswer:
+    async def mark_read(chat_id: ChatIdInPath, asked: AskedWithoutKey) -> DirectAnswer:
         return await desk.answer_mark(asked, CommandType.READ_MARK, chat_id)
 
     @router.post(
         "/v1/chats/{chat_id}/delivered",
         summary="Mark as delivered",
         **_described(requests.MarkUpTo, answers.Marked),
-        responses=_responses(None, "not_member", "unknown_chat"),
+        responses=_responses(None, "not_member", "unknown_chat") | {200: headers("Gapless-Token")},
     )
-    async def mark_delivered(chat_id: ChatIdInPath, asked: AskedHere) -> DirectAnswer:
+    async def mark_delivered(chat_id: ChatIdInPath, asked: AskedWithoutKey) -> DirectAnswer:
         return await desk.answer_mark(asked, CommandType.DELIVERED_MARK, chat_id)
 
     return router

@@ -3,13 +3,62 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 
 from schemas.bodies import ChatKind, Role
 from schemas.errors import Reason
+from services.runtime.openapi import TokenText, example
+
+_ANNA: Final = "11111111-1111-4111-8111-111111111111"
+_BEN: Final = "22222222-2222-4222-8222-222222222222"
+_CHAT: Final = "f89e858f-5f2e-5152-b188-6a52cbec990b"
+_MESSAGE: Final[dict[str, Any]] = {
+    "message_id": "c6e6b694-c64b-5364-9024-70428ec7b06e",
+    "chat_id": _CHAT,
+    "seq": 1,
+    "position": 2,
+    "changed_position": 2,
+    "sender_id": _ANNA,
+    "client_generated_id": "hello-1",
+    "text": "Is the log gap-free?",
+    "reply_to_message_id": None,
+    "media_urls": [],
+    "metadata": None,
+    "sent_at": "2026-01-31T12:00:00.045Z",
+    "edited_at": None,
+    "deleted_at": None,
+    "status": "sent",
+    "reactions": [],
+    "reply_count": 0,
+}
+_ONE_CHAT: Final[dict[str, Any]] = {
+    "chat_id": _CHAT,
+    "kind": "group",
+    "name": "ops",
+    "peer_id": None,
+    "created_by": _ANNA,
+    "created_at": "2026-01-31T11:59:00.000Z",
+    "last_seq": 1,
+    "last_position": 2,
+    "last_activity_at": "2026-01-31T12:00:00.045Z",
+    "role": "member",
+    "joined_at": "2026-01-31T11:59:00.000Z",
+    "joined_seq": 0,
+    "read_seq": 0,
+    "delivered_seq": 0,
+    "unread": 1,
+    "last_message": _MESSAGE,
+}
+_MEMBER: Final[dict[str, Any]] = {
+    "user_id": _BEN,
+    "role": "member",
+    "joined_at": "2026-01-31T11:59:00.000Z",
+    "joined_seq": 0,
+}
+_READ: Final[dict[str, Any]] = {"user_id": _BEN, "read_seq": 0, "delivered_seq": 1, "last_read_at": None}
 
 
 class ReactionCount(BaseModel):
@@ -20,6 +69,8 @@ class ReactionCount(BaseModel):
 
 class Message(BaseModel):
     """Of a deleted message `text` and `metadata` are null and `media_urls` is empty; seq and ids stay."""
+
+    model_config = example(_MESSAGE)
 
     message_id: UUID
     chat_id: UUID
@@ -46,16 +97,28 @@ class Message(BaseModel):
 class History(BaseModel):
     """Ascending by seq. Of an empty page the flags speak of what lies before and after the bound."""
 
+    model_config = example(
+        {
+            "messages": [_MESSAGE],
+            "has_more_before": False,
+            "has_more_after": False,
+        }
+    )
+
     messages: list[Message]
     has_more_before: bool
     has_more_after: bool
 
 
 class LatestSeq(BaseModel):
+    model_config = example({"seq": 1})
+
     seq: int = Field(description="0 in a chat without messages.")
 
 
 class Unread(BaseModel):
+    model_config = example({"unread": 1})
+
     unread: int
 
 
@@ -65,12 +128,21 @@ class ChatUnread(BaseModel):
 
 
 class AllUnread(BaseModel):
+    model_config = example(
+        {
+            "total": 1,
+            "chats": [{"chat_id": _CHAT, "unread": 1}],
+        }
+    )
+
     total: int
     chats: list[ChatUnread] = Field(description="Those with at least one unread message.")
 
 
 class Chat(BaseModel):
     """A chat as the caller, a member of it, sees it."""
+
+    model_config = example(_ONE_CHAT)
 
     chat_id: UUID
     kind: ChatKind
@@ -93,6 +165,8 @@ class Chat(BaseModel):
 
 
 class Chats(BaseModel):
+    model_config = example({"items": [_ONE_CHAT], "next": None})
+
     items: list[Chat]
     next: str | None
 
@@ -105,6 +179,8 @@ class Member(BaseModel):
 
 
 class Members(BaseModel):
+    model_config = example({"items": [_MEMBER], "next": None})
+
     items: list[Member]
     next: str | None
 
@@ -117,12 +193,27 @@ class MemberReadState(BaseModel):
 
 
 class ReadState(BaseModel):
+    model_config = example({"items": [_READ], "next": None})
+
     items: list[MemberReadState]
     next: str | None
 
 
 class CommandStatus(BaseModel):
     """Of an accepted message it has what the answer to the send has."""
+
+    model_config = example(
+        {
+            "outcome": "accepted",
+            "chat_id": _CHAT,
+            "command_id": _MESSAGE["message_id"],
+            "message_id": _MESSAGE["message_id"],
+            "seq": 1,
+            "position": 2,
+            "sent_at": _MESSAGE["sent_at"],
+            "token": "5:1042",
+        }
+    )
 
     outcome: Literal["pending", "accepted", "unchanged", "rejected"]
     chat_id: UUID
@@ -133,10 +224,21 @@ class CommandStatus(BaseModel):
     seq: int | None = None
     position: int | None = None
     sent_at: datetime | None = Field(default=None, description="Of an accepted message.")
-    token: str | None = Field(default=None, description="Of its outcome, while that is kept: for Gapless-At-Least.")
+    token: TokenText | None = Field(
+        default=None, description="Of its outcome, while that is kept: for Gapless-At-Least."
+    )
 
 
 class Me(BaseModel):
+    model_config = example(
+        {
+            "user_id": _ANNA,
+            "claim": _ANNA,
+            "scopes": ["producer"],
+            "expires_at": "2026-02-01T12:00:00.000Z",
+        }
+    )
+
     user_id: UUID
     claim: str = Field(description="The value of the token's user claim that user_id stands for.")
     scopes: list[str]

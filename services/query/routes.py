@@ -28,7 +28,7 @@ from services.query.reads import Reads
 from services.query.refusals import RETRY_AFTER_S, problem_of
 from services.runtime.auth import Caller, authenticated, current_caller
 from services.runtime.direct import DirectAnswer, DirectRequest, DirectRoute
-from services.runtime.openapi import problem_responses
+from services.runtime.openapi import headers, operation_id, problem_responses
 
 PRODUCER_SCOPE: Final = "producer"
 
@@ -86,13 +86,13 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
 
     :param partitions: P of the log, without which neither a token nor the place of a chat can be judged.
     """
-    router = APIRouter(prefix="/v1", tags=["query"], route_class=QueryRoute)
+    router = APIRouter(prefix="/v1", tags=["query"], route_class=QueryRoute, generate_unique_id_function=operation_id)
 
     def token_of(text: str | None) -> Token | None:
         return None if text is None else read_token(text, partitions)
 
     @router.get("/me", response_model=answers.Me, responses=problem_responses("unauthorized"))
-    async def me(caller: CallerOfRequest) -> Response:
+    async def get_me(caller: CallerOfRequest) -> Response:
         """Who the token says you are."""
         expires_at = datetime.fromtimestamp(min(caller.expires_at_s, _LAST_INSTANT_S), UTC)
         return _json(
@@ -107,7 +107,7 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
         )
 
     @router.get("/chats", response_model=answers.Chats, responses=_ANY)
-    async def chats(caller: CallerOfRequest, page: ListQuery, at_least: AtLeastHeader = None) -> Response:
+    async def list_chats(caller: CallerOfRequest, page: ListQuery, at_least: AtLeastHeader = None) -> Response:
         """Your chats, newest activity first, each with its last message and your unread count.
 
         A chat that becomes active while you page moves to the front: the first page, asked for again, has it.
@@ -115,17 +115,17 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
         return _json(await reads.chats(UserId(caller.user_id), page.cursor, page.limit, token_of(at_least)))
 
     @router.get("/unread", response_model=answers.AllUnread, responses=_ANY)
-    async def unread_of_all(caller: CallerOfRequest, at_least: AtLeastHeader = None) -> Response:
+    async def get_unread_of_all_chats(caller: CallerOfRequest, at_least: AtLeastHeader = None) -> Response:
         """How many messages of others you have not read, in all and per chat."""
         return _json(await reads.unread_of_all(UserId(caller.user_id), token_of(at_least)))
 
     @router.get("/chats/{chat_id}", response_model=answers.Chat, responses=_OF_A_CHAT)
-    async def chat(caller: CallerOfRequest, chat_id: ChatIdInPath, at_least: AtLeastHeader = None) -> Response:
+    async def get_chat(caller: CallerOfRequest, chat_id: ChatIdInPath, at_least: AtLeastHeader = None) -> Response:
         """One of your chats."""
         return _json(await reads.chat(UserId(caller.user_id), ChatId(chat_id), token_of(at_least)))
 
     @router.get("/chats/{chat_id}/messages", response_model=answers.History, responses=_OF_A_CHAT)
-    async def history(
+    async def list_messages(
         caller: CallerOfRequest, chat_id: ChatIdInPath, bounds: HistoryQuery, at_least: AtLeastHeader = None
     ) -> Response:
         """A page of messages, ascending by seq. Bounds are exclusive, except that around_seq is in its page."""
@@ -136,24 +136,26 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
         )
 
     @router.get("/chats/{chat_id}/messages/{seq}", response_model=answers.Message, responses=_OF_A_MESSAGE)
-    async def message(
+    async def get_message(
         caller: CallerOfRequest, chat_id: ChatIdInPath, seq: SeqInPath, at_least: AtLeastHeader = None
     ) -> Response:
         """One message."""
         return _json(await reads.message(UserId(caller.user_id), ChatId(chat_id), seq, token_of(at_least)))
 
     @router.get("/chats/{chat_id}/latest-seq", response_model=answers.LatestSeq, responses=_OF_A_CHAT)
-    async def latest_seq(caller: CallerOfRequest, chat_id: ChatIdInPath, at_least: AtLeastHeader = None) -> Response:
+    async def get_latest_seq(
+        caller: CallerOfRequest, chat_id: ChatIdInPath, at_least: AtLeastHeader = None
+    ) -> Response:
         """The seq of the newest message."""
         return _json(await reads.latest_seq(UserId(caller.user_id), ChatId(chat_id), token_of(at_least)))
 
     @router.get("/chats/{chat_id}/unread", response_model=answers.Unread, responses=_OF_A_CHAT)
-    async def unread(caller: CallerOfRequest, chat_id: ChatIdInPath, at_least: AtLeastHeader = None) -> Response:
+    async def get_unread(caller: CallerOfRequest, chat_id: ChatIdInPath, at_least: AtLeastHeader = None) -> Response:
         """How many messages above your read cursor are neither yours nor deleted."""
         return _json(await reads.unread(UserId(caller.user_id), ChatId(chat_id), token_of(at_least)))
 
     @router.get("/chats/{chat_id}/read-state", response_model=answers.ReadState, responses=_OF_A_CHAT)
-    async def read_state(
+    async def list_read_state(
         caller: CallerOfRequest, chat_id: ChatIdInPath, page: ListQuery, at_least: AtLeastHeader = None
     ) -> Response:
         """How far each present member has read and received, by user_id."""
@@ -162,7 +164,7 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
         )
 
     @router.get("/chats/{chat_id}/members", response_model=answers.Members, responses=_OF_A_CHAT)
-    async def members(
+    async def list_members(
         caller: CallerOfRequest, chat_id: ChatIdInPath, page: ListQuery, at_least: AtLeastHeader = None
     ) -> Response:
         """The present members, by user_id."""
@@ -174,9 +176,9 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
         "/chats/{chat_id}/commands/{command_id}",
         response_model=answers.CommandStatus,
         response_model_exclude_none=True,
-        responses=_OF_A_COMMAND,
+        responses=_OF_A_COMMAND | {200: headers("Location", "Retry-After")},
     )
-    async def command_status(
+    async def get_command(
         caller: CallerOfRequest,
         chat_id: ChatIdInPath,
         command_id: CommandIdInPath,
@@ -194,12 +196,12 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
             any_sender=PRODUCER_SCOPE in caller.scopes,
             at_least=token_of(at_least),
         )
-        headers = {}
+        more = {}
         if status.pending:
-            headers["Retry-After"] = f"{RETRY_AFTER_S:.0f}"
+            more["Retry-After"] = f"{RETRY_AFTER_S:.0f}"
         if status.message_seq is not None:
-            headers["Location"] = f"/v1/chats/{chat_id}/messages/{status.message_seq}"
-        return _json(status.body, headers)
+            more["Location"] = f"/v1/chats/{chat_id}/messages/{status.message_seq}"
+        return _json(status.body, more)
 
     return router
 

@@ -426,7 +426,8 @@ def test_openapi_describes_every_body_answer_and_problem(api: Api) -> None:
         assert {"202", "400", "401", "403", "422", "429", "503"} <= set(operation["responses"])
         assert operation["security"] == [{"HTTPBearer": []}]
     send = operations["post", "/v1/chats/{chat_id}/messages"]
-    assert send["requestBody"]["content"]["application/json"]["schema"]["required"] == ["text"]
+    assert send["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/SendMessage")
+    assert document["components"]["schemas"]["SendMessage"]["required"] == ["text"]
     assert {"200", "201", "404", "413"} <= set(send["responses"])
     fields = document["components"]["schemas"]["MessageSent"]["properties"]
     assert list(fields) == ["message_id", "chat_id", "seq", "position", "sent_at", "token", "duplicate"]

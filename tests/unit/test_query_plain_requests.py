@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from schemas.ids import partition_of
-from services.query.reads import Reads
+from services.query.reads import CommandAnswer, Reads
 from services.query.routes import QueryRoute, query_router
 from services.runtime.auth import Authenticator, mint_token
 from services.runtime.direct import DirectRequest, NotDirect
@@ -34,10 +34,10 @@ class Noted:
     def __init__(self) -> None:
         self.asked: list[tuple[str, tuple[object, ...], dict[str, object]]] = []
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[bytes]]:
-        async def read(*positional: object, **named: object) -> bytes:
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def read(*positional: object, **named: object) -> Any:
             self.asked.append((name, positional, named))
-            return b"{}"
+            return CommandAnswer(body=b"{}") if name == "command_status" else b"{}"
 
         return read
 
