@@ -35,6 +35,7 @@ from schemas.encoding import Command
 from schemas.errors import Reason, Refused
 from schemas.guard import guard_before_parsing, unknown_fields
 from schemas.ids import ChatId, CommandId, UserId
+from services.ingest.duplicates import duplicate_member
 from services.ingest.keys import fresh_key, required_key
 from services.runtime.openapi import example
 from services.runtime.problem_handlers import MAX_ERRORS, unknown_fields_problem, validation_problem
@@ -363,9 +364,9 @@ def wire_uuid_or_none(text: str) -> str | None:
 
 def seq_or_none(text: str) -> int | None:
     """A seq as it stands in a path."""
-    if not (text.isascii() and text.isdigit() and len(text) <= SEQ_DIGITS):
+    if not (text.isascii() and text.isdigit() and len(text) <= SEQ_DIGITS) or text[0] == "0":
         return None
-    return int(text) or None
+    return int(text)
 
 
 BodyT = TypeVar("BodyT", bound=RequestBody)
@@ -377,7 +378,8 @@ def _parse(model: type[BodyT], raw: bytes, most_errors: int = MAX_ERRORS) -> Bod
         unknown = unknown_fields(model, raw, most_errors)
         if unknown:
             raise unknown_fields_problem(("body", name) for name in unknown)
-        return model.model_validate_json(raw)
+        body = model.model_validate_json(raw)
+        twice = duplicate_member(raw, len(body.model_fields_set))
     except Refused as refused:
         raise problem_of(refused) from None
     except ValidationError as error:
@@ -386,6 +388,10 @@ def _parse(model: type[BodyT], raw: bytes, most_errors: int = MAX_ERRORS) -> Bod
         raise validation_problem(located, most=most_errors) from None
     except (ValueError, RecursionError):
         raise Problem("malformed", "The body cannot be read as JSON.") from None
+    if twice is not None:
+        detail = "This member is there twice: send it once."
+        raise Problem("malformed", detail, errors=[{"in": "body", "pointer": twice, "detail": detail}])
+    return body
 
 
 def _check(body: Body) -> None:

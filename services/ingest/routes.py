@@ -21,6 +21,7 @@ from schemas.encoding import Command, is_traceparent
 from schemas.replies import Reply
 from services.ingest import answers, metrics, requests
 from services.ingest.answers import Answer, Pending
+from services.ingest.content import check_content
 from services.ingest.dispatch import ClientGone
 from services.ingest.keys import key_in_header
 from services.ingest.marks import MarkMerger, Send
@@ -55,6 +56,7 @@ async def _asked(request: DirectRequest) -> Asked:
     """Headers, read and checked. Raises Problem: who may not come in is told so before anything else."""
     scope = request.scope
     caller = await authenticated(scope["app"].state.authenticator, request.header(b"authorization"))
+    check_content(request, ndjson=scope["path"] == BATCH_PATH)
     traceparent = scope["state"]["traceparent"]
     keys = request.header_lines(b"idempotency-key")
     envelope = Envelope(

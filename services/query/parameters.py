@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from fastapi import Header, Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from schemas.ids import UserId, is_uuid, parse_token
 from services.query import windows
@@ -28,9 +29,21 @@ def _wire_uuid(text: str) -> str:
 
 WireUuid = Annotated[str, AfterValidator(_wire_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
 
+_WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
+
+
+def _digits(value: object) -> object:
+    """pydantic takes `+5`, ` 5 `, `5.0` and `1_000` for numbers, too."""
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value) is None:
+        raise ValueError("a whole number, written in digits alone")
+    return value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_digits)]
+
 ChatIdInPath = Annotated[WireUuid, Path(alias="chat_id")]
 CommandIdInPath = Annotated[WireUuid, Path(alias="command_id")]
-SeqInPath = Annotated[int, Path(ge=1, le=MAX_SEQ)]
+SeqInPath = Annotated[WholeNumber, Path(ge=1, le=MAX_SEQ)]
 AtLeastHeader = Annotated[
     str | None,
     Header(
@@ -40,7 +53,7 @@ AtLeastHeader = Annotated[
     ),
 ]
 
-Seq = Annotated[int, Field(ge=0, le=MAX_SEQ)]
+Seq = Annotated[WholeNumber, Field(ge=0, le=MAX_SEQ)]
 
 
 class _Parameters(BaseModel):
@@ -55,7 +68,7 @@ class HistoryParameters(_Parameters):
     before_seq: Seq | None = Field(default=None, description="Messages with a lower seq.")
     after_seq: Seq | None = Field(default=None, description="Messages with a higher seq.")
     around_seq: Seq | None = Field(default=None, description="This message in the middle of the page.")
-    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
+    limit: WholeNumber = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
     sender_id: WireUuid | None = Field(default=None, description="Only messages of this sender.")
 
     @model_validator(mode="after")
@@ -85,7 +98,7 @@ class ListParameters(_Parameters):
     cursor: str | None = Field(
         default=None, max_length=MAX_CURSOR_CHARACTERS, description="`next` of the page before; opaque."
     )
-    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
+    limit: WholeNumber = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
 
 
 class CommandParameters(_Parameters):

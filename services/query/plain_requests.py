@@ -34,7 +34,7 @@ def _uuid(name: str) -> Callable[[DirectRequest], str]:
 
 def _seq(request: DirectRequest) -> int:
     text = request.path_params["seq"]
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and 1 <= int(text) <= MAX_SEQ):
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and text[0] != "0" and int(text) <= MAX_SEQ):
         raise NotDirect
     return int(text)
 

@@ -26,6 +26,7 @@ from services.runtime.connection_limits import (
 )
 from services.runtime.direct import once_each
 from services.runtime.metrics import HTTP_REFUSED
+from services.runtime.middleware import NO_SNIFFING, PRIVATE
 from services.runtime.problems import Problem
 from services.runtime.request_ids import request_id_of, traceparent_of
 
@@ -266,6 +267,8 @@ class Connection(HttpToolsProtocol):
             *response.raw_headers,
             (b"x-request-id", request_id.encode("ascii")),
             (b"traceparent", traceparent_of(given.get(b"traceparent")).encode("ascii")),
+            NO_SNIFFING,
+            PRIVATE,
             (b"connection", b"close"),
         ]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)

@@ -17,6 +17,8 @@ from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import JSONResponse
 
 from services.runtime.metrics import exposition
+from services.runtime.middleware_stack import middleware_of
+from services.runtime.problem_handlers import install_problems
 from services.runtime.server import HttpServer
 from services.runtime.settings import HttpSettings
 
@@ -158,7 +160,8 @@ class OpsServer:
     """
 
     def __init__(self, settings: HttpSettings, readiness: Readiness, *, service: str) -> None:
-        app = FastAPI(openapi_url=None)
+        app = FastAPI(openapi_url=None, redirect_slashes=False, middleware=middleware_of(settings, {}))
+        install_problems(app)
         app.include_router(health_router(readiness, service=service))
         self._server = HttpServer.of(app, settings, port=settings.ops_port, port_variable="GAPLESS_OPS_PORT")
 

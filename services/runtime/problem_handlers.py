@@ -16,8 +16,8 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
+from services.runtime.allowed_methods import METHODS, methods_at
 from services.runtime.problems import (
     PROBLEM_MEDIA_TYPE,
     PROBLEM_TYPES,
@@ -28,7 +28,6 @@ from services.runtime.problems import (
 MAX_ERRORS = 50
 MAX_POINTER_CHARS = 200
 _UNKNOWN = "Extra inputs are not permitted"
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 def install_problems(app: FastAPI) -> None:
@@ -115,11 +114,15 @@ async def _http_exception(request: Request, error: Exception) -> Response:
             problem = Problem("unauthorized", headers=headers)
         case 403:
             problem = Problem("forbidden", headers=headers)
+        case 404 if request.method == "OPTIONS" and request.scope["path"] == "*":  # RFC 9110 §9.3.7: of the server
+            return Response(status_code=204, headers={"Allow": ", ".join(METHODS)})
         case 404:
             problem = Problem("not_found", "There is nothing at this path.", headers=headers)
         case 405:
+            headers["Allow"] = ", ".join(methods_at(request.scope))
+            if request.method == "OPTIONS":
+                return Response(status_code=204, headers=headers)
             detail = f"This path has no {request.method}."
-            headers["Allow"] = ", ".join(_methods_here(request))
             problem = Problem("method_not_allowed", detail, headers=headers)
         case 413:
             problem = Problem("too_large", "The body is larger than this path takes.", headers=headers)
@@ -128,13 +131,6 @@ async def _http_exception(request: Request, error: Exception) -> Response:
             document |= {"status": status, "request_id": request_id}
             return Response(encode_document(document), status, headers, PROBLEM_MEDIA_TYPE)
     return problem.response(request_id=request_id)
-
-
-def _methods_here(request: Request) -> list[str]:
-    """All that this path knows. The framework names those of the first route with the path, and each of our methods
-    is a route of its own, on routers that do not know each other."""
-    asked = [{**request.scope, "method": method} for method in METHODS]
-    return [s["method"] for s in asked if any(route.matches(s)[0] is Match.FULL for route in request.app.routes)]
 
 
 def problem_pages() -> APIRouter:

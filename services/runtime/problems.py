@@ -115,6 +115,12 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         explanation="The URL, or its query string, is longer than the limit that the detail names. Every parameter "
         "that a path takes fits many times over; `/openapi.json` lists them.",
     ),
+    "unsupported_media_type": ProblemType(
+        status=415,
+        title="The body is of a kind that is not read here",
+        explanation="Bodies are JSON in UTF-8, not compressed. Send `Content-Type: application/json` and no "
+        "`Content-Encoding`; the headers `Accept` and `Accept-Encoding` of this answer say what is read.",
+    ),
     "headers_too_large": ProblemType(
         status=431,
         title="Too many or too large header fields",

@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from services.runtime.auth import mint_token
+from services.runtime.cors import EXPOSED_HEADERS
 from services.runtime.problems import PROBLEM_TYPES
 from tests.support.chat_log import ANNA, BEN, CARL, DORA
 from tests.support.pausing import family, paused
@@ -97,6 +98,15 @@ class World:
             await asyncio.sleep(0.05)
 
 
+async def _readable_by_browsers(answer: httpx.Response) -> None:
+    """Whatever an answer says in its headers, a script of an allowed origin can read."""
+    safe = {"cache-control", "content-length", "content-type"}
+    hidden = {"connection", "date", "x-content-type-options"}
+    assert answer.headers.keys() <= safe | hidden | {name.lower() for name in EXPOSED_HEADERS}
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "private, no-store"
+
+
 def _bad_tokens(secret: str) -> dict[str, str]:
     claims = {"sub": BEN, "exp": int(time.time()) + 3600}
     private_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -114,6 +124,7 @@ def _bad_tokens(secret: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     async with RunningStack.up(tmp_path_factory.mktemp("bad-input")) as stack, stack.client() as http:
+        http.event_hooks["response"].append(_readable_by_browsers)
         secret = (stack.folder / "jwt-secret").read_text().strip()
         users = {"anna": ANNA, "ben": BEN, "carl": CARL, "dora": DORA}
         tokens = {name: mint_token(secret, user) for name, user in users.items()} | _bad_tokens(secret)
@@ -198,14 +209,26 @@ async def test_a_body_that_breaks_off_stops_nothing(world: World) -> None:
     await world.good()
 
 
-async def test_json_is_taken_whatever_the_content_type_says_as_curl_sends_it(world: World) -> None:
+async def test_json_is_taken_without_a_content_type_and_with_the_one_that_curl_sends(world: World) -> None:
     headers = world.as_("ben", **{"Idempotency-Key": "as-a-form", "Prefer": "wait=30"})
-    for content_type, status in (("application/x-www-form-urlencoded", 201), ("text/plain", 200), (None, 200)):
+    for content_type, status in (("application/x-www-form-urlencoded", 201), (None, 200)):
         given = headers if content_type is None else {**headers, "Content-Type": content_type}
         sent = await world.http.post(world.messages, content=b'{"text":"as curl sends it"}', headers=given)
         assert sent.status_code == status, sent.text
     world.seq += 1
     await world.good()
+
+
+async def test_head_and_options_are_answered_wherever_get_is(world: World) -> None:
+    """As monitors, load balancers and browsers ask."""
+    ben = world.as_("ben")
+    paths = ("/healthz", "/readyz", "/v1/me", "/v1/chats", f"/v1/chats/{world.chat}", world.messages, "/v1/chats/7")
+    for path in paths:
+        got, head = await world.http.get(path, headers=ben), await world.http.head(path, headers=ben)
+        assert (head.status_code, head.content) == (got.status_code, b""), path
+        assert head.headers["Content-Type"] == got.headers["Content-Type"], path
+        options = await world.http.options(path)
+        assert (options.status_code, "HEAD" in options.headers["Allow"]) == (204, True), path
 
 
 async def test_neither_a_message_nor_a_token_is_in_any_log(world: World) -> None:

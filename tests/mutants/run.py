@@ -30,6 +30,7 @@ SESSIONS: Final = "tests/integration/test_postgres_sessions.py"
 SENDS: Final = "tests/unit/test_sequencer_sends.py"
 GUARD: Final = "tests/unit/test_schemas_guard.py"
 SNAPSHOTS: Final = "tests/integration/test_sequencer_snapshots.py"
+MANNERS: Final = "tests/unit/test_runtime_http_manners.py"
 CONNECTION: Final = "tests/unit/test_runtime_connection.py"
 
 
@@ -162,6 +163,41 @@ MUTANTS: Final = (
         good="        if send.record.offset <= command_offset:\n            break\n",
         bad="",
         check=f"{SENDS}::test_a_send_that_does_not_come_after_the_one_before_it_is_not_decided",
+    ),
+    Mutant(
+        name="of a member that is there twice the last one counts",
+        file="services/ingest/duplicates.py",
+        good="        if len(given) == len(pairs):\n",
+        bad="        if given:\n",
+        check="tests/unit/test_ingest_requests.py::test_a_bad_body_is_refused_with_the_place_of_the_fault",
+    ),
+    Mutant(
+        name="an encoded slash separates",
+        file="services/runtime/middleware.py",
+        good='_ENCODED_SLASH.sub(b"%252F", raw_path)',
+        bad="raw_path",
+        check=f"{MANNERS}::test_an_encoded_slash_separates_nothing",
+    ),
+    Mutant(
+        name="two Hosts are taken",
+        file="services/runtime/middleware.py",
+        good='not _is_host(only_header(scope, b"host"))',
+        bad='b"host" not in scope[HEADERS]',
+        check=f"{MANNERS}::test_a_request_names_its_host_exactly_once",
+    ),
+    Mutant(
+        name="HEAD is not GET",
+        file="services/runtime/middleware.py",
+        good='        is_head = method == "HEAD"\n',
+        bad="        is_head = False\n",
+        check=f"{MANNERS}::test_head_is_get_without_the_body",
+    ),
+    Mutant(
+        name="browsers cannot read a token",
+        file="services/runtime/cors.py",
+        good='    "Gapless-Token",\n',
+        bad="",
+        check="tests/unit/test_house_headers.py::test_every_header_that_is_set_is_exposed_to_browsers",
     ),
     Mutant(
         name="a trailer becomes a header",

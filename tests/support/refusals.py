@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ def get(path: str, status: int, reason: str, **more: Any) -> Bad:
 UNAUTHORIZED: Any = {"status": 401, "reason": "unauthorized", "who": None, "answer_headers": ("WWW-Authenticate",)}
 MALFORMED: Any = {"status": 400, "reason": "malformed"}
 INVALID: Any = {"status": 422, "reason": "invalid"}
+UNREAD: Any = {"status": 415, "reason": "unsupported_media_type"}
 TOO_LARGE: Any = {"status": 413, "reason": "too_large"}
 
 WHO_IS_ASKING = {
@@ -141,7 +143,18 @@ BODIES = {
         headers={"Content-Type": "application/x-www-form-urlencoded"},
     ),
     "another content type": Bad(
-        **MALFORMED, body=b"<text>" + SECRET.encode() + b"</text>", headers={"Content-Type": "text/xml"}
+        **UNREAD,
+        body=b"<text>" + SECRET.encode() + b"</text>",
+        headers={"Content-Type": "text/xml"},
+        answer_headers=("Accept",),
+    ),
+    "JSON by the name of text": Bad(**UNREAD, headers={"Content-Type": "text/plain"}, answer_headers=("Accept",)),
+    "a compressed body": Bad(
+        **UNREAD, body=gzip.compress(TEXT), headers={"Content-Encoding": "gzip"}, answer_headers=("Accept-Encoding",)
+    ),
+    "a member that is there twice": Bad(**MALFORMED, body=b'{"text":"x",' + TEXT[1:], pointer="/text"),
+    "a member of metadata that is there twice": Bad(
+        **MALFORMED, body=metadata(b'{"b":1,"b":2}'), pointer="/metadata/a/b"
     ),
     "a body over the limit": Bad(**TOO_LARGE, body=json.dumps({"text": SECRET * 30_000}).encode()),
     "a body over the limit in chunks": Bad(
@@ -164,11 +177,17 @@ PLACES = {
     "an invalid UUID in the path": Bad(**MALFORMED, path="/v1/chats/ops/messages", pointer="/chat_id"),
     "U+0000 in the path": Bad(**MALFORMED, path="/v1/chats/%00/messages", pointer="/chat_id"),
     "an invalid UUID in the path, reading": get("/v1/chats/ops/messages", **MALFORMED, pointer="/chat_id"),
-    "a wrong method": Bad(status=405, reason="method_not_allowed", method="PATCH", allow="GET, POST"),
+    "a wrong method": Bad(status=405, reason="method_not_allowed", method="PATCH", allow="GET, HEAD, POST, OPTIONS"),
     "a wrong method on a path to read": Bad(
-        status=405, reason="method_not_allowed", path="/v1/chats/{chat}/latest-seq", allow="GET"
+        status=405, reason="method_not_allowed", path="/v1/chats/{chat}/latest-seq", allow="GET, HEAD, OPTIONS"
     ),
-    "a method of another protocol": Bad(status=405, reason="method_not_allowed", method="PROPFIND", allow="GET, POST"),
+    "a method of another protocol": Bad(
+        status=405, reason="method_not_allowed", method="PROPFIND", allow="GET, HEAD, POST, OPTIONS"
+    ),
+    "a seq with a sign": get(f"{MESSAGES}/+1", **MALFORMED, pointer="/seq"),
+    "a seq with leading zeros": get(f"{MESSAGES}/01", **MALFORMED, pointer="/seq"),
+    "a number with a fraction": get(f"{MESSAGES}?limit=5.0", **MALFORMED, pointer="/limit"),
+    "an encoded slash": get("/v1/chats/{chat}%2Fmessages", **MALFORMED, pointer="/chat_id"),
     "an unknown path": Bad(status=404, reason="not_found", path="/v1/chat/{chat}/messages"),
     "a path with a slash more": Bad(status=404, reason="not_found", path=f"{MESSAGES}/"),
     "no page": get(f"{MESSAGES}?limit=0", **MALFORMED, pointer="/limit"),

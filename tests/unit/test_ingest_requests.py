@@ -84,6 +84,8 @@ def test_ids_in_upper_case_are_kept_in_lower_case() -> None:
         (b"{}", (400, "malformed", "/text")),
         (b'{"text":1}', (400, "malformed", "/text")),
         (b'{"text":"a","txet":"b"}', (400, "malformed", "/txet")),
+        (b'{"text":"a","text":"b"}', (400, "malformed", "/text")),
+        (b'{"text":"a","metadata":{"k":1,"k":1}}', (400, "malformed", "/metadata/k")),
         (b'{"text":"a","sent_at":"x"}', (400, "malformed", "/sent_at")),
         (b'{"text":"a","metadata":[]}', (400, "malformed", "/metadata")),
         (b'{"text":"a","media_urls":["http://a",7]}', (400, "malformed", "/media_urls/1")),

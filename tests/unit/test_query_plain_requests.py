@@ -73,7 +73,6 @@ RIGHT = [
     f"{HISTORY}?around_seq=9223372036854775807&sender_id={ANNA.upper()}",
     f"/v1/chats/{CHAT.upper()}/messages",
     f"{HISTORY}/1",
-    f"{HISTORY}/007",
     f"/v1/chats/{CHAT}/unread?whatever=1",
     f"/v1/chats/{CHAT}/latest-seq",
     f"/v1/chats/{CHAT}/members?limit=7",
@@ -84,7 +83,17 @@ RIGHT = [
     f"/v1/chats/{CHAT}/commands/{COMMAND}",
     f"/v1/chats/{CHAT}/commands/{COMMAND.upper()}?at={HERE}:12",
 ]
+NUMBERS = [
+    f"{HISTORY}/007",
+    f"{HISTORY}/+7",
+    f"{HISTORY}/7.0",
+    f"{HISTORY}/1_0",
+    *(f"{HISTORY}?before_seq={number}" for number in ("+5", "%205", "5%20", "5.0", "1_000", "05", "0x5", "%D9%A5")),
+    f"/v1/chats/{CHAT}/members?limit=7.0",
+]
+"""That are none."""
 WRONG = [
+    *NUMBERS,
     f"{HISTORY}?before_seq=",
     f"{HISTORY}?before_seq=x",
     f"{HISTORY}?before_seq=5&before_seq=6",
@@ -117,6 +126,11 @@ ODD = [
 @pytest.mark.parametrize("path", [*RIGHT, *WRONG, *ODD])
 def test_both_ways_read_the_same_and_refuse_the_same(path: str) -> None:
     assert asked(path, (), short_way=True) == asked(path, (), short_way=False)
+
+
+@pytest.mark.parametrize("path", NUMBERS)
+def test_a_number_is_written_in_digits_alone(path: str) -> None:
+    assert asked(path, (), short_way=True)[0] == 400
 
 
 @pytest.mark.parametrize("lines", [("1:2",), ("7:999",), ("8:1",), ("x",), ("",), ("9" * 65,), ("1:2", "1:3")])

@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from services.runtime.auth import Authenticator, Caller, caller_dependency, current_caller, mint_token
+from services.runtime.cors import EXPOSED_HEADERS
 from services.runtime.health import Readiness
 from services.runtime.http import build_app
 from services.runtime.openapi import problem_responses
@@ -200,7 +201,7 @@ async def test_paths_and_methods_that_are_not_there_are_problems_too(client: htt
     problem(await client.get("/v2"), "not_found")
     answer = await client.get("/v1/chats/7/messages")
     problem(answer, "method_not_allowed")
-    assert answer.headers["allow"] == "POST"
+    assert answer.headers["allow"] == "POST, OPTIONS"
 
 
 async def test_an_unexpected_error_is_a_500_that_tells_nothing(client: httpx.AsyncClient) -> None:
@@ -385,24 +386,45 @@ async def test_a_dependency_can_be_bound_to_an_authenticator() -> None:
         problem(await client.get("/who"), "unauthorized")
 
 
+PREFLIGHT = {
+    "Origin": "https://a.example",
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "authorization,idempotency-key,gapless-at-least,prefer",
+}
+
+
 async def test_a_browser_of_an_allowed_origin_may_call_and_read_even_errors() -> None:
     async with client_of(app_under_test(cors_origins=("https://a.example",))) as client:
-        preflight = await client.options(
-            "/v1/chats/7/messages",
-            headers={
-                "Origin": "https://a.example",
-                "Access-Control-Request-Method": "POST",
-                "Access-Control-Request-Headers": "authorization,idempotency-key,gapless-at-least,prefer",
-            },
-        )
-        assert preflight.status_code == 200
-        for path in ("/v1/ids", "/v1/broken"):
+        for path in ("/v1/ids", "/v1/broken", "/nowhere"):
             answer = await client.get(path, headers={"Origin": "https://a.example"})
             assert answer.headers["access-control-allow-origin"] == "https://a.example"
-            for exposed in ("Location", "Retry-After", "X-Request-Id"):
-                assert exposed in answer.headers["access-control-expose-headers"]
+            assert answer.headers["access-control-expose-headers"] == ", ".join(EXPOSED_HEADERS)
         other = await client.get("/v1/ids", headers={"Origin": "https://b.example"})
         assert "access-control-allow-origin" not in other.headers
+
+
+async def test_a_preflight_is_told_the_methods_of_its_path_and_has_an_id() -> None:
+    async with client_of(app_under_test(cors_origins=("https://a.example",))) as client:
+        for path, methods in (("/v1/chats/7/messages", "POST, OPTIONS"), ("/v1/ids", "GET, HEAD, OPTIONS")):
+            answer = await client.options(path, headers=PREFLIGHT)
+            assert (answer.status_code, answer.content) == (204, b"")
+            assert answer.headers["access-control-allow-methods"] == methods
+            assert answer.headers["access-control-allow-origin"] == "https://a.example"
+            assert "Idempotency-Key" in answer.headers["access-control-allow-headers"]
+            assert answer.headers["x-request-id"]
+
+
+async def test_a_preflight_of_another_origin_is_refused_with_a_problem() -> None:
+    async with client_of(app_under_test(cors_origins=("https://a.example",))) as client:
+        answer = await client.options("/v1/ids", headers=PREFLIGHT | {"Origin": "https://b.example"})
+        problem(answer, "forbidden")
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+async def test_any_origin_may_call_where_the_settings_say_so() -> None:
+    async with client_of(app_under_test(cors_origins=("*",))) as client:
+        answer = await client.options("/v1/ids", headers=PREFLIGHT)
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (204, "*")
 
 
 async def test_without_origins_no_browser_of_another_site_may_call(client: httpx.AsyncClient) -> None:
