@@ -91,12 +91,7 @@ def topic_specs(
         "message.timestamp.before.max.ms": _LONG_MAX,
         "max.message.bytes": str(EVENT_BATCH_BYTES),
     }
-    replies = common | {
-        "cleanup.policy": "delete",
-        "retention.ms": "600000",
-        "segment.ms": "600000",
-        "message.timestamp.type": "LogAppendTime",  # by it the sequencers read the broker's clock
-    }
+    replies = common | {"cleanup.policy": "delete", "retention.ms": "600000", "segment.ms": "600000"}
     return (
         TopicSpec(name=names.commands, partitions=partitions, replication_factor=replication_factor, config=commands),
         TopicSpec(name=names.events, partitions=partitions, replication_factor=replication_factor, config=events),
@@ -164,6 +159,6 @@ def faults(spec: TopicSpec, found: TopicFound, *, log_starts_at_zero: bool, repl
         if cut:
             wrong.append(
                 f"{found.name} no longer begins at offset 0 (partition: first offset {cut}): its history was"
-                " deleted; restore it with an import before anything reads it"
+                " deleted; restore the topic from a backup before anything reads it"
             )
     return wrong

@@ -241,6 +241,8 @@ def batch_message(item: bytes | msgspec.Raw, envelope: Envelope) -> Command | Pr
         if len(written) > ITEM_BYTES:
             raise Problem("too_large", f"A message of a batch has at most {ITEM_BYTES} bytes.", limit_bytes=ITEM_BYTES)
         wanted = _parse(BatchMessage, written, ERRORS_PER_ITEM)
+        if wanted.client_generated_id is None:
+            raise Problem("missing_key", "Each message of a batch needs its key in the field client_generated_id.")
         return _sent(wanted, wanted.chat_id, envelope)
     except Problem as problem:
         return problem

@@ -84,7 +84,7 @@ async def _partition(
 ) -> PartitionReport:
     seen = PartitionReport(partition=partition, end_offset=end)
     if start > 0:
-        detail = f"the log begins at offset {start}: its history was deleted; restore it with an import"
+        detail = f"the log begins at offset {start}: its history was deleted; restore the topic from a backup"
         report.take(Fault(partition=partition, offset=0, rule="log_start", detail=detail))
         return seen
     with open_scratch("accepted_schema") as scratch:

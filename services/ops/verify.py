@@ -140,7 +140,7 @@ class _Check:
             if start > 0:
                 raise FaultFound(
                     f"{self._topic}-{partition} no longer begins at offset 0 but at {start}: its history was deleted;"
-                    " restore it with an import."
+                    " restore the topic from a backup."
                 )
             head = EMPTY
             async for record in records_until(reader, min(position.next_offset, end), self._on_progress):

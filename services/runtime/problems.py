@@ -46,7 +46,7 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         title="No idempotency key",
         explanation="A command needs a key of your own, so that a retry never counts twice: send the header "
         "`Idempotency-Key` or the field `client_generated_id`, 1 to 128 visible ASCII characters, fresh for "
-        "each new message and the same for each retry.",
+        "each new message and the same for each retry. In a batch each message has its own, in that field.",
     ),
     "not_member": ProblemType(
         status=403,
@@ -101,7 +101,7 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         explanation="You created another group of this name before; `chat_id` says which. Use it, choose another "
         'name, or send `"unique_name": false` to have several groups of one name. If every member has left it, you, '
         "its creator, may join it again as owner: `PUT /v1/chats/{chat_id}/members/{your user_id}` with "
-        '`{"role": "owner"}`. Neither renaming a group nor leaving it frees the name it was created with.',
+        '`{"role": "owner"}`. Leaving a group does not free its name.',
     ),
     "too_large": ProblemType(
         status=413,

@@ -216,7 +216,12 @@ def _member_add(view: View, command: Command, body: Body | PlainSend) -> _Accept
     if member is not None and member.present:
         if member.role == body.role:
             raise _Unchanged
-        raise Refused(Reason.INVALID, f"already a member, as {member.role}; a role changes by member.role", "/role")
+        raise Refused(
+            Reason.INVALID,
+            f"already a member, as {member.role}; to change the role, remove the member and add them again with the new"
+            " one (their unread count begins anew)",
+            "/role",
+        )
     return _Accepted(position=chat.last_position + 1)
 
 
@@ -235,7 +240,12 @@ def _member_remove(view: View, command: Command, body: Body | PlainSend) -> _Acc
     if member is None or not member.present:
         raise _Unchanged
     if member.role == "owner" and chat.owners == 1 and chat.members > 1:
-        raise Refused(Reason.INVALID, "the last owner leaves last; make another owner first", "/user_id")
+        raise Refused(
+            Reason.INVALID,
+            "the last owner leaves last; make another member owner first: remove that member and add them again with"
+            " the role owner",
+            "/user_id",
+        )
     return _Accepted(position=chat.last_position + 1)
 
 
@@ -302,6 +312,8 @@ _DECIDERS: Final[dict[str, Callable[[View, Command, Body | PlainSend], _Accepted
     CommandType.READ_MARK.value: _read_mark,
     CommandType.DELIVERED_MARK.value: _delivered_mark,
 }
+DECIDED: Final = frozenset(_DECIDERS)
+"""The types of commands that this release decides; any other one is `unknown_type`."""
 """The command types that are decided. Each outcome here needs its `evolve` and its rows in the projector first."""
 
 

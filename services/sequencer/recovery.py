@@ -43,7 +43,7 @@ async def check_stored_position(reader: LogReader, store: Store) -> None:
     first, end = await reader.bounds()
     if first > 0:
         raise PartitionStopped(
-            f"the event log begins at offset {first}, not 0: its history was deleted. Restore it with an import"
+            f"the event log begins at offset {first}, not 0: its history was deleted. Restore the topic from a backup"
         )
     position = store.position
     if position.next_offset == 0:

@@ -229,7 +229,7 @@ class PartitionWriter:
             # Clients were told what the former log held: to decide its commands anew is not ours to choose.
             raise PartitionStopped(
                 f"the event log was topic {self._topic_id} and is now {topic_id}: it was deleted and made again."
-                " Restore it with an import, or restart the sequencers to begin a new log"
+                " Restore the topic from a backup, or restart the sequencers to begin a new log"
             )
         if self._store is None:
             self._store, self._topic_id = self._open_store(topic_id), topic_id

@@ -278,7 +278,7 @@ def test_a_sequencer_notices_that_its_log_was_deleted_and_made_again(kafka: str,
                 lambda troubles: any("deleted and made again" in each for each in troubles), "it notices"
             )
             assert said.startswith("partition 0 is stopped: PartitionStopped: the event log was topic")
-            assert "Restore it with an import, or restart the sequencers" in said
+            assert "Restore the topic from a backup, or restart the sequencers" in said
             assert sequencer.process.returncode is None
 
     asyncio.run(main())

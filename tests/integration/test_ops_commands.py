@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+import psycopg
 import pytest
 
 from schemas import ids
@@ -185,6 +186,31 @@ def test_a_rebuild_a_proof_and_a_cutover_by_commands_alone(settings: KafkaSettin
     assert answer("projection", "verify", **given)[1]["version"] == "v2"
     states = {p["version"]: p["state"] for p in answer("projection", "list", **given)[1]}
     assert states == {"v1": "standby", "v2": "serving"}
+
+    done = gapless("projection", "drop", "v2", "--yes", **given)
+    assert (done.returncode, "what readers see" in sentence(done)) == (1, True)
+    done = gapless("projection", "stop-feeding", "v2", **given)
+    assert (done.returncode, "what readers see" in sentence(done)) == (1, True)
+    assert answer("projection", "stop-feeding", "v1", **given) == (0, {"version": "v1", "state": "stopped"})
+    assert {p["version"]: p["state"] for p in answer("projection", "list", **given)[1]}["v1"] == "stopped"
+    done = gapless("projection", "cutover", "--to", "v1", **given)
+    assert (done.returncode, "gapless projection rebuild --to v1" in sentence(done)) == (1, True)
+    done = gapless("projection", "drop", "v1", **given)  # nobody is there to be asked
+    assert (done.returncode, "--yes" in sentence(done)) == (2, True)
+
+    def bytes_on_disk() -> int:
+        with psycopg.connect(database) as connection:
+            row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+        assert row is not None
+        return int(row[0])
+
+    before = bytes_on_disk()
+    code, document = answer("projection", "drop", "v1", "--yes", **given)
+    assert (code, document["version"]) == (0, "v1")
+    assert document["freed_bytes"] > 100_000
+    assert bytes_on_disk() < before - document["freed_bytes"] // 2
+    assert [p["version"] for p in answer("projection", "list", **given)[1]] == ["v2"]
+    assert gapless("projection", "drop", "v1", "--yes", **given).returncode == 1
 
 
 def test_tail_prints_each_record_and_judges_it_from_the_beginning_on(kafka: str) -> None:
