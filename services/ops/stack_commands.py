@@ -24,7 +24,8 @@ from services.ops.terminal import ERR, OUT, JsonOption, fail, print_json, told
 if TYPE_CHECKING:
     from services.ops.stack import EmbeddedStack, StackPlan
 
-DOWN_TIMEOUT_S: Final = 60.0
+DOWN_SILENCE_S: Final = 60.0
+"""A limit on silence, not on the whole: servers write down what they hold before they end (see devstack/life.py)."""
 LOOK_AGAIN_S: Final = 0.1
 DataDir = Annotated[Path, typer.Option("--data-dir", metavar="D", help="The data folder; made if it is not there.")]
 Count = Annotated[int, typer.Option(min=1, max=32)]
@@ -161,6 +162,7 @@ def stack_errors() -> Iterator[None]:
 
 def _stop(folder: Path) -> bool:
     """Whether there was something to stop. Raises FolderTakenError where the holder of the folder is no `up`."""
+    from devstack.life import Watch, is_silent
     from services.ops.stack import taken
 
     refusal = taken(folder)
@@ -169,11 +171,15 @@ def _stop(folder: Path) -> bool:
     pid = _supervisor_pid(folder)
     if pid is None:
         raise refusal
+    watch = Watch(pid, folder / "logs" / "kafka-1.log", silence_s=DOWN_SILENCE_S)  # with all that it has started
     os.kill(pid, signal.SIGTERM)
-    deadline_s = time.monotonic() + DOWN_TIMEOUT_S
     while taken(folder) is not None:
-        if time.monotonic() > deadline_s:
-            fail(f"Process {pid} did not stop within {DOWN_TIMEOUT_S:.0f} s; see {folder / 'logs'}.", Exit.FAULT)
+        if is_silent([watch]):
+            fail(
+                f"Process {pid} does not stop, and nothing has moved for {DOWN_SILENCE_S:.0f} s; see"
+                f" {folder / 'logs'}.",
+                Exit.FAULT,
+            )
         time.sleep(LOOK_AGAIN_S)
     return True
 

@@ -169,7 +169,7 @@ async def test_commands_find_the_stack_of_the_folder_that_they_are_run_in_or_tol
 
     elsewhere = await home.elsewhere.gapless("log", "tail", "--no-follow", "--data-dir", str(home.elsewhere.folder))
     assert elsewhere.code == 2
-    assert "start it with `gapless up`" in " ".join(elsewhere.err.replace("│", " ").split())
+    assert "start one with `gapless up --data-dir" in " ".join(elsewhere.err.replace("│", " ").split())
 
 
 async def say(home: Home, text: str, key: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from devstack.errors import FolderTakenError, PortTakenError, ServerFailedError
 from devstack.folder import FolderLock
 from devstack.kafka import KafkaCluster
-from devstack.postgres import PostgresServer
+from devstack.postgres import LOG_NOISE, PostgresServer
 from devstack.process import wait_gone
 from devstack.stack import Stack
 from tests.support.hostile import SHELL
@@ -299,6 +299,8 @@ def test_a_killed_postgres_comes_back_with_what_was_committed(tmp_path: Path) ->
             await server.start()
             assert server.dsn == dsn
             assert rows(dsn) == [1, 2, 3]
+            said = {LOG_NOISE.sub("", line) for line in server.log_path.read_text().splitlines()}
+            assert " LOG:  database system is ready to accept connections" in said, "its lines are never the same"
             with psycopg.connect(dsn, host=str(server.socket_folder)) as over_socket:
                 row = over_socket.execute("SELECT inet_server_addr()").fetchone()
                 assert row == (None,)

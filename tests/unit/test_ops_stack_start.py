@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import http.server
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 from devstack.process import Launch, ServerProcess
 from services.ops import stack as stack_module
+from services.ops import stack_commands
 from services.ops.stack import EmbeddedStack, StackFailed, StackPlan
 from services.ops.stack_children import Service
 
+ROOT = Path(__file__).parents[2]
 WORKS = "while True: pass"
 HANGS = "import time; time.sleep(600)"
 
@@ -93,3 +97,33 @@ def test_a_service_that_folds_a_long_log_is_waited_for(
     monkeypatch.setattr(stack_module, "READY_SILENCE_S", 2.0)
     monkeypatch.setattr(Folding, "answers_left", int(1.6 * 2.0 / stack_module.LOOK_AGAIN_S))
     asyncio.run(wait_ready(tmp_path, folding_port, WORKS))
+
+
+DEAF_HOLDER = """
+import signal, sys, time
+from pathlib import Path
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+sys.argv[:] = ["gapless", "up"]
+from devstack.folder import FolderLock
+lock = FolderLock(Path.cwd())
+lock.acquire()
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_down_gives_up_when_what_it_stops_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_commands, "DOWN_SILENCE_S", 1.0)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    holder = subprocess.Popen(
+        [sys.executable, "-c", DEAF_HOLDER], cwd=tmp_path, env=environment, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(typer.Exit) as ended:
+            stack_commands._stop(tmp_path)
+        assert ended.value.exit_code == 1
+    finally:
+        holder.kill()
+        holder.communicate()
