@@ -39,11 +39,9 @@ def _digits(value: object) -> object:
     return value
 
 
-WholeNumber = Annotated[int, BeforeValidator(_digits)]
-
 ChatIdInPath = Annotated[WireUuid, Path(alias="chat_id")]
 CommandIdInPath = Annotated[WireUuid, Path(alias="command_id")]
-SeqInPath = Annotated[WholeNumber, Path(ge=1, le=MAX_SEQ)]
+SeqInPath = Annotated[int, Field(ge=1, le=MAX_SEQ), BeforeValidator(_digits), Path()]
 AtLeastHeader = Annotated[
     str | None,
     Header(
@@ -53,7 +51,9 @@ AtLeastHeader = Annotated[
     ),
 ]
 
-Seq = Annotated[WholeNumber, Field(ge=0, le=MAX_SEQ)]
+# The bounds before the validator: those behind it are checked too, but JSON Schema does not say them.
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Of the page, at most."), BeforeValidator(_digits)]
+Seq = Annotated[int, Field(ge=0, le=MAX_SEQ), BeforeValidator(_digits)]
 
 
 class _Parameters(BaseModel):
@@ -68,7 +68,7 @@ class HistoryParameters(_Parameters):
     before_seq: Seq | None = Field(default=None, description="Messages with a lower seq.")
     after_seq: Seq | None = Field(default=None, description="Messages with a higher seq.")
     around_seq: Seq | None = Field(default=None, description="This message in the middle of the page.")
-    limit: WholeNumber = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
+    limit: Limit = DEFAULT_LIMIT
     sender_id: WireUuid | None = Field(default=None, description="Only messages of this sender.")
 
     @model_validator(mode="after")
@@ -98,7 +98,7 @@ class ListParameters(_Parameters):
     cursor: str | None = Field(
         default=None, max_length=MAX_CURSOR_CHARACTERS, description="`next` of the page before; opaque."
     )
-    limit: WholeNumber = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
+    limit: Limit = DEFAULT_LIMIT
 
 
 class CommandParameters(_Parameters):

@@ -15,6 +15,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import Lifespan
 
 from services.runtime.auth import Authenticator
+from services.runtime.docs_pages import docs_pages
 from services.runtime.health import Readiness, health_router
 from services.runtime.metrics import announce_build, package_version
 from services.runtime.middleware_stack import middleware_of
@@ -48,6 +49,8 @@ def build_app(
         version=package_version(),
         description=description,
         lifespan=lifespan,
+        docs_url=None,  # docs_pages has it without anything from elsewhere
+        redoc_url=None,
         redirect_slashes=False,
         strict_content_type=False,  # no Content-Type means JSON: no cookie is believed, so no form can be forged
         default_response_class=JSONResponse,
@@ -57,6 +60,7 @@ def build_app(
     app.state.authenticator = authenticator
     app.state.readiness = readiness
     install_problems(app)
+    app.include_router(docs_pages(title))
     app.include_router(health_router(readiness, service=service))
     use_problem_schema(app)
     announce_build(service)

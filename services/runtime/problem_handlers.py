@@ -143,7 +143,7 @@ def problem_pages() -> APIRouter:
             f'<li><a href="/problems/{reason}"><code>{reason}</code></a> {kind.status} {html.escape(kind.title)}'
             for reason, kind in PROBLEM_TYPES.items()
         )
-        return HTMLResponse(_page("Problems", f"<p>Every refusal has one of these types.</p><ul>{items}</ul>"))
+        return HTMLResponse(page("Problems", f"<p>Every refusal has one of these types.</p><ul>{items}</ul>"))
 
     @router.get("/problems/{reason}", response_class=HTMLResponse)
     async def show_problem(reason: str) -> HTMLResponse:
@@ -152,7 +152,7 @@ def problem_pages() -> APIRouter:
             raise Problem("not_found", "There is no problem type of this name; /problems lists them.")
         status = f"<p>Status <code>{kind.status} {HTTPStatus(kind.status).phrase}</code></p>"
         body = f"{status}<p>{_code_spans(kind.explanation)}</p><p><a href='/problems'>All problems</a></p>"
-        return HTMLResponse(_page(kind.title, body, reason))
+        return HTMLResponse(page(kind.title, body, reason))
 
     return router
 
@@ -163,7 +163,8 @@ def _code_spans(text: str) -> str:
     return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
 
 
-def _page(title: str, body: str, reason: str | None = None) -> str:
+def page(title: str, body: str, reason: str | None = None) -> str:
+    """A page of HTML; `body` is HTML already."""
     name = f"<p><code>/problems/{reason}</code></p>" if reason else ""
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
