@@ -6,6 +6,8 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from schemas.bodies import CommandType
+
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
 
 COMMANDS_APPENDED: Final = Counter(
@@ -41,3 +43,5 @@ REPLIES_UNREADABLE: Final = Counter(
 REPLY_LISTENER_RESTARTS: Final = Counter(
     "gapless_ingest_reply_listener_restarts_total", "Times that listening to chat.replies began anew."
 )
+for _type in CommandType:
+    COMMANDS_APPENDED.labels(command_type=_type.value)

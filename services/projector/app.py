@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -51,6 +52,7 @@ Key = tuple[int, int]
 class _Running:
     """A worker that was started. `idle_until_s` (monotonic) is set when it ended: not to be started before."""
 
+    worker: PartitionWorker
     task: asyncio.Task[Ended]
     idle_until_s: float | None = None
 
@@ -90,6 +92,12 @@ class Projector:
         self._partitions = partitions
         self._assigned = True
         self._word.set()
+
+    def saw_ends(self, ends: Mapping[int, int]) -> None:
+        """Partition → where its log ended a moment ago; workers that have stopped, or wait, do not ask themselves."""
+        for (_, partition), running in self._workers.items():
+            if partition in ends:
+                running.worker.lag.saw_end(ends[partition])
 
     async def run(self) -> None:
         """Until cancelled; then every worker is ended, each at some whole batch."""
@@ -165,7 +173,7 @@ class Projector:
         )
         if key not in self._workers:
             self._readiness.report_trouble(feed.name, f"{feed.name} is being opened.")
-        self._workers[key] = _Running(asyncio.create_task(worker.run(), name=f"worker {feed.name}"))
+        self._workers[key] = _Running(worker, asyncio.create_task(worker.run(), name=f"worker {feed.name}"))
 
     async def _end(self, keys: list[Key]) -> None:
         ending = {key: self._workers.pop(key).task for key in keys}
@@ -260,6 +268,7 @@ def _kafka_probe(settings: ProjectorSettings, projector: Projector) -> KafkaProb
         client_id=f"{kafka.client_id}-projector",
         partitions=lambda: {topic_names(kafka).events: projector.partitions},
         group_id=f"{kafka.topic_prefix}{GROUP}",
+        on_ends=lambda _topic, ends: projector.saw_ends(ends),
     )
 
 

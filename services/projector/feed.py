@@ -108,8 +108,12 @@ class _Batch:
     """The records that came last: the one before `end` is among them."""
     began_s: float = 0.0
     """When its first records were in hand (monotonic)."""
+    first_ms: int = 0
+    """The timestamp of its first record, or of the one that stops it; 0 if there is none."""
     stop: SchemaError | None = None
     """Why the record at `end` cannot be gone past; it ends the batch."""
+    stop_ms: int = 0
+    """The timestamp of that record."""
 
 
 class PartitionFeed:
@@ -142,6 +146,8 @@ class PartitionFeed:
         self.position = Position()
         """Of what is written."""
         self._batch = _Batch(end=self.position)
+        self._unwritten: _Batch | None = None
+        """The batch that is being written, or could not be."""
         self._ran_dry = False
         """The last read brought nothing, though there may be more."""
         self._reading: asyncio.Task[list[Record]] | None = None
@@ -152,6 +158,16 @@ class PartitionFeed:
     @property
     def name(self) -> str:
         return f"{schema_name(self.version)}/{self.partition}"
+
+    @property
+    def read_to(self) -> int:
+        """The offset behind the last record that was read."""
+        return self._batch.end.next_offset
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """The timestamp of the oldest record that was read and is not written; None if none is known."""
+        return (self._unwritten or self._batch).first_ms or None
 
     async def open(self) -> Position:
         """Stands at the stored position, with topic id and head checked.
@@ -169,7 +185,7 @@ class PartitionFeed:
         # The record before the position is read once more and checked: a log that was cut and grew again
         # would otherwise go unnoticed.
         self._unchecked = self.position.next_offset > 0
-        self._batch = _Batch(end=self.position)
+        self._batch, self._unwritten = _Batch(end=self.position), None
         reader = PartitionReader(
             kafka=self._kafka.connection,
             topic=topic_names(self._kafka).events,
@@ -240,7 +256,8 @@ class PartitionFeed:
         assert self._reader is not None, "open() comes first"
         while True:
             if self._writing is None and self._is_due(max_records):
-                batch, self._batch = self._batch, _Batch(end=self._batch.end, stop=self._batch.stop)
+                batch = self._unwritten = self._batch
+                self._batch = _Batch(end=batch.end, stop=batch.stop, first_ms=batch.stop_ms, stop_ms=batch.stop_ms)
                 self._writing = asyncio.create_task(self._write(batch))
             if self._reading is None and not self._is_full(max_records):
                 piece = min(PIECE_RECORDS, max_records - self._batch.records)
@@ -298,8 +315,11 @@ class PartitionFeed:
         following = self._without_checked(records)
         if following:
             batch.last_read = following
+            batch.first_ms = batch.first_ms or following[0].timestamp
         judged = judge_records(batch.end, following, read_up_to=self._reader.position)
         batch.end, batch.stop = judged.end, judged.stop
+        if judged.stop is not None:
+            batch.stop_ms = next((r.timestamp for r in following if r.offset >= judged.end.next_offset), 0)
         batch.records += len(following)
         batch.value_bytes += sum([len(record.value or b"") for record in following])
         batch.voids += judged.voids
@@ -341,7 +361,7 @@ class PartitionFeed:
                 )
         except (LogCorrupt, psycopg.DataError, psycopg.IntegrityError) as error:
             raise self._stopped(self.position.next_offset, error) from error
-        self.position = batch.end
+        self.position, self._unwritten = batch.end, None
         labels = (schema_name(self.version), str(self.partition))
         metrics.EVENTS_APPLIED.labels(*labels).inc(len(batch.events))
         metrics.VOID_RECORDS.labels(*labels).inc(batch.voids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -29,7 +30,9 @@ BATCH_EVENTS: Final = Histogram(
 )
 LAG_EVENTS: Final = Gauge("gapless_projector_lag_events", "Records of the log that are not yet written.", _PARTITION)
 LAG_SECONDS: Final = Gauge(
-    "gapless_projector_lag_seconds", "Age of the newest record written while later ones wait; 0 at the end.", _PARTITION
+    "gapless_projector_lag_seconds",
+    "Age of the oldest record not yet written, 0 at the end; while Kafka cannot be asked, at least that long.",
+    _PARTITION,
 )
 PARTITION_STOPPED: Final = Gauge(
     "gapless_projector_partition_stopped", "1 for a partition that waits for a person; readyz says why.", _PARTITION
@@ -51,6 +54,20 @@ SERVING_FED: Final = Gauge(
     "gapless_projector_serving_fed",
     "1 while the projection that readers see is of this release's row mapping, and so fed by it; else 0.",
 )
+
+
+def begin(projection: str, partition: str) -> None:
+    """Shows the counters of a partition at 0 from when it is fed: what was not there has no increase."""
+    for counter in (EVENTS_APPLIED, VOID_RECORDS, RETRIES, LOST_RACES):
+        counter.labels(projection, partition)
+    for of_projection in (ROWS_WRITTEN, PRUNED_OUTCOMES):
+        of_projection.labels(projection)
+
+
+def show_lag(projection: str, partition: str, events: Callable[[], float], seconds: Callable[[], float]) -> None:
+    """Both are asked at each scrape."""
+    LAG_EVENTS.labels(projection, partition).set_function(events)
+    LAG_SECONDS.labels(projection, partition).set_function(seconds)
 
 
 def forget(projection: str, partition: int) -> None:

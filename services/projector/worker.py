@@ -17,6 +17,7 @@ from services.projector import metrics
 from services.projector.apply import schema_name
 from services.projector.errors import LostRace, PartitionStopped
 from services.projector.feed import PartitionFeed, Step
+from services.projector.lag import PartitionLag
 from services.runtime.backoff import Backoff
 from services.runtime.health import Readiness
 from services.runtime.kafka.errors import KafkaError
@@ -24,7 +25,7 @@ from services.runtime.postgres import is_read_only
 
 IDLE_TIMEOUT_S: Final = 1.0
 """How long one read waits; a record that comes ends it at once."""
-LAG_INTERVAL_S: Final = 5.0
+END_INTERVAL_S: Final = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -46,9 +47,11 @@ class PartitionWorker:
         self._readiness = readiness
         self._max_batch_records = max_batch_records
         self._backoff = Backoff(backoff_max_s)
+        self.lag = PartitionLag(feed)
         self._labels = (schema_name(feed.version), str(feed.partition))
         self._log = log.bind(projection=self._labels[0], partition=feed.partition)
-        self._lag_asked_s = 0.0
+        self._end_asked_s = 0.0
+        metrics.begin(*self._labels)
 
     async def run(self) -> Ended:
         """Returns when the partition is not to be fed by us any more; cancel it to end it earlier."""
@@ -61,11 +64,14 @@ class PartitionWorker:
                     await self._backoff.pause()
         except LostRace as lost:
             metrics.LOST_RACES.labels(*self._labels).inc()
+            metrics.forget(self._labels[0], self._feed.partition)
             self._readiness.clear_trouble(self._feed.name)
             self._log.info("lost_race", offset=self._feed.position.next_offset, reason=str(lost))
             return Ended.LOST_RACE
         except PartitionStopped as stopped:
             metrics.PARTITION_STOPPED.labels(*self._labels).set(1)
+            self.lag.stopped()
+            metrics.show_lag(*self._labels, self.lag.events, self.lag.seconds)
             self._readiness.report_trouble(self._feed.name, f"{stopped}.", needs_operator=True)
             self._log.error("partition_stopped", offset=self._feed.position.next_offset, reason=str(stopped))
             return Ended.STOPPED
@@ -76,18 +82,21 @@ class PartitionWorker:
         position = await self._feed.open()
         self._log.info("feeding", offset=position.next_offset, term=position.head.term, index=position.head.index)
         await self._feed.confirm()
-        self._lag_asked_s = time.monotonic()
-        self._show_lag()
+        self._saw_end()
+        metrics.show_lag(*self._labels, self.lag.events, self.lag.seconds)
         self._is_well()
         while True:
             step = await self._feed.step(max_records=self._max_batch_records, timeout_s=IDLE_TIMEOUT_S)
             if step is not None:
                 self._wrote(step)
-            if time.monotonic() - self._lag_asked_s >= LAG_INTERVAL_S:
+            if time.monotonic() - self._end_asked_s >= END_INTERVAL_S:
                 await self._feed.ask_end()
                 await self._feed.confirm()
-                self._lag_asked_s = time.monotonic()
-            self._show_lag()
+                self._saw_end()
+
+    def _saw_end(self) -> None:
+        self._end_asked_s = time.monotonic()
+        self.lag.saw_end(self._feed.end_offset)
 
     def _wrote(self, step: Step) -> None:
         self._is_well()
@@ -113,10 +122,3 @@ class PartitionWorker:
             trouble = f"Postgres takes no writes for {self._feed.name}: the database is read-only; trying again."
         self._readiness.report_trouble(self._feed.name, trouble)
         self._log.warning("waiting", error=f"{type(error).__name__}: {error}"[:300])
-
-    def _show_lag(self) -> None:
-        position = self._feed.position
-        behind = max(0, self._feed.end_offset - position.next_offset)
-        age_s = time.time() - position.head.last_timestamp_ms / 1000 if position.head.last_timestamp_ms else 0.0
-        metrics.LAG_EVENTS.labels(*self._labels).set(behind)
-        metrics.LAG_SECONDS.labels(*self._labels).set(max(0.0, age_s) if behind else 0.0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+import psycopg
 from prometheus_client import Counter, Gauge, Histogram
+from psycopg_pool import PoolTimeout
 
 SNAPSHOT_WAIT_SECONDS: Final = Histogram(
     "gapless_query_snapshot_wait_seconds",
@@ -37,3 +39,29 @@ PARTITIONS_NOT_FED: Final = Gauge(
     "gapless_query_partitions_not_fed",
     "Partitions of what readers see that no projector has fed for 30 s; /readyz names them in `notes`.",
 )
+
+# Shown at 0 from the start: Prometheus sees no increase in what was not there before.
+for _result in ("held", "waited", "behind"):
+    AT_LEAST_WAITS.labels(result=_result)
+
+_FAILURES: Final[tuple[type[Exception], ...]] = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.LockNotAvailable,
+    PoolTimeout,
+    TimeoutError,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.Error,
+    Exception,
+)
+"""The narrower before the wider."""
+for _kind in _FAILURES:
+    SNAPSHOT_FAILURES.labels(error=_kind.__name__)
+
+
+def count_failure(error: Exception) -> None:
+    """Counts a read that Postgres did not answer, under the narrowest name that is known of the error."""
+    kind = next(kind for kind in _FAILURES if isinstance(error, kind))
+    SNAPSHOT_FAILURES.labels(error=kind.__name__).inc()

@@ -28,9 +28,9 @@ from services.query.metrics import (
     AT_LEAST_WAITING,
     AT_LEAST_WAITS,
     ROWS_RETURNED,
-    SNAPSHOT_FAILURES,
     SNAPSHOT_SECONDS,
     SNAPSHOT_WAIT_SECONDS,
+    count_failure,
 )
 from services.query.pipeline import Pipelines
 from services.query.settings import QuerySettings
@@ -161,7 +161,7 @@ class Snapshots:
         raise AssertionError("the last attempt returns or raises")
 
     def _is_away(self, error: Exception, sentence: str) -> ReadModelAway:
-        SNAPSHOT_FAILURES.labels(error=type(error).__name__).inc()
+        count_failure(error)
         if not self._away:  # once per outage, not once per request
             self._away = True
             _log.warning("read_model_away", reason=sentence, error=type(error).__name__)

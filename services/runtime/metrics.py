@@ -36,6 +36,15 @@ HTTP_REFUSED: Final = Counter(
     "Connections closed because of what their client sent, or did not send in time.",
     ["reason"],
 )
+UNMATCHED: Final = "unmatched"
+"""The route of a request that has none."""
+
+# Shown at 0 from the start: Prometheus sees no increase in what was not there before.
+for _reason in (
+    "evicted", "unread", "headers_too_large", "uri_too_long", "request_timeout", "unknown_method", "malformed",
+):  # fmt: skip
+    HTTP_REFUSED.labels(reason=_reason)
+HTTP_UNHANDLED_ERRORS.labels(route=UNMATCHED)
 
 
 def package_version() -> str:

@@ -17,12 +17,11 @@ from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 
 from services.runtime.allowed_methods import METHODS
 from services.runtime.direct import HEADERS, headers_once, only_header
-from services.runtime.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS_IN_FLIGHT, HTTP_UNHANDLED_ERRORS
+from services.runtime.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS_IN_FLIGHT, HTTP_UNHANDLED_ERRORS, UNMATCHED
 from services.runtime.problems import Problem
 from services.runtime.request_ids import request_id_of, traceparent_of
 from services.runtime.trace_context import trace_id_of
 
-UNMATCHED: Final = "unmatched"
 NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
 PRIVATE: Final = (b"cache-control", b"private, no-store")
 _ENCODED_SLASH: Final = re.compile(rb"%2[fF]")
@@ -49,6 +48,7 @@ class RequestContextMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
+            _show_errors_of_none(scope)
             await self._app(scope, receive, send)
             return
         scope[HEADERS] = headers_once(scope)
@@ -165,6 +165,12 @@ async def _answer_unexpected(error: Exception, scope: Scope, receive: Receive, s
 def _seconds_of(method: str, route: str, status: int) -> Histogram:
     """Kept: to find a series by its labels takes longer than to add to it. There are as many as routes and statuses."""
     return HTTP_REQUEST_SECONDS.labels(method=method, route=route, status=status or "none")
+
+
+def _show_errors_of_none(scope: Scope) -> None:
+    """Shows the counter of each route at 0 when the application starts."""
+    for path in {getattr(route, "path", None) for route in getattr(scope.get("app"), "routes", ())} - {None}:
+        HTTP_UNHANDLED_ERRORS.labels(route=path)
 
 
 def _route(scope: Scope) -> str:

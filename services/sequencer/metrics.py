@@ -6,6 +6,9 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from schemas.events import EventType
+from services.sequencer.snapshots import Reason
+
 OUTCOMES: Final = Counter(
     "gapless_sequencer_outcomes_total", "Valid outcomes of commands decided by this process.", ["partition", "type"]
 )
@@ -89,3 +92,17 @@ SNAPSHOTS_REFUSED: Final = Counter(
     "Snapshots that were of no use, by reason: torn, format, foreign, stale, missing, digest, state, used.",
     ["partition", "reason"],
 )  # fmt: skip
+
+
+def begin(partition: int) -> None:
+    """Shows the counters of a partition at 0 from when it is ours: what was not there has no increase."""
+    for counter in (
+        TERMS_OPENED, CALLED, SUPERSEDED, UNKNOWN_RESULTS, VOID_RECORDS, FOLDED_RECORDS, STATE_WIPES,
+        SNAPSHOT_UPLOADED, SNAPSHOTS_FAILED,
+    ):  # fmt: skip
+        counter.labels(partition)
+    for kind in EventType:
+        if kind is not EventType.TERM_OPENED:
+            OUTCOMES.labels(partition, kind.value)
+    for reason in Reason:
+        SNAPSHOTS_REFUSED.labels(partition, reason.value)

@@ -96,6 +96,7 @@ class PartitionWriter:
         self._store: Store | None = None
         self._topic_id = ""
         self._log = log.bind(partition=settings.partition)
+        metrics.begin(settings.partition)
         self.status = Status.WAITING
         self.reason: str | None = None
         """Why it is stopped or backing off."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from prometheus_client import REGISTRY
 
 from devstack.kafka import KafkaCluster
 from schemas.bodies import ChatRename, CommandType
@@ -26,6 +27,7 @@ from services.projector.migrations import migrate
 from services.projector.worker import Ended, PartitionWorker
 from services.runtime.health import Readiness
 from services.runtime.kafka.connection import KafkaConnection
+from services.runtime.kafka.probe import KafkaProbe
 from services.runtime.kafka.topics import topic_id
 from services.runtime.postgres import PostgresPool, open_pool
 from services.runtime.settings import KafkaSettings
@@ -118,6 +120,14 @@ async def stage(kafka: str, dsn: str) -> AsyncIterator[Stage]:
         async with pool.connection() as connection:
             await migrate(connection)
         yield Stage(settings, pool, log, writer, Readiness())
+
+
+def lag(unit: str) -> float:
+    """What a scrape shows now."""
+    labels = {"projection": "chat_v1", "partition": "0"}
+    value = REGISTRY.get_sample_value(f"gapless_projector_lag_{unit}", labels)
+    assert value is not None
+    return value
 
 
 def _fenced(log: ChatLog) -> LogRecord:
@@ -251,6 +261,40 @@ async def test_an_unknown_event_type_stops_the_partition_with_everything_before_
             assert "chat.renamed.v1" in trouble
             assert "deploy" in trouble
             assert metrics.PARTITION_STOPPED.labels("chat_v1", "0")._value.get() == 1
+            assert lag("events") == len(s.log.events) - at
+            stands_before = s.log.events[at].timestamp / 1000
+            assert lag("seconds") == pytest.approx(time.time() - stands_before, abs=30)
+            assert lag("seconds") < lag("seconds"), "it grows though nothing runs"
+
+
+async def test_the_end_of_the_log_is_known_of_a_partition_that_stopped(kafka: str, database: str) -> None:
+    async with stage(kafka, database) as s:
+        s.log.open()
+        chat = s.log.create(ANNA, "ops", [BEN])
+        s.log.accept(s.log.command(CommandType.CHAT_RENAME, chat, ANNA, ChatRename(name="x")))
+        await s.writer.flush()
+        worker = PartitionWorker(s.feed(), readiness=s.readiness, max_batch_records=500, backoff_max_s=0.5)
+        assert await asyncio.wait_for(worker.run(), 20) is Ended.STOPPED
+        before = worker.lag.events()
+        for _ in range(3):
+            s.log.send(chat, ANNA)
+        end = await s.writer.flush()
+        topic = f"{s.kafka.topic_prefix}chat.events"
+        probe = KafkaProbe(
+            kafka=s.kafka.connection,
+            client_id="test",
+            partitions=lambda: {topic: [0]},
+            on_ends=lambda _topic, ends: worker.lag.saw_end(ends[0]),
+        )
+        try:
+
+            async def seen() -> bool:
+                assert (await probe()).trouble is None
+                return worker.lag.events() == before + 3
+
+            await until(seen, f"the end of the log, {end}")
+        finally:
+            await probe.close()
 
 
 async def test_a_corrupt_log_stops_the_partition_and_names_the_offset(kafka: str, database: str) -> None:
@@ -328,7 +372,7 @@ async def test_a_position_without_a_digest_of_its_record_is_gone_on_from(kafka: 
 async def test_a_fed_partition_is_confirmed_though_nothing_is_to_be_written(
     kafka: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "LAG_INTERVAL_S", 0.1)
+    monkeypatch.setattr(worker_module, "END_INTERVAL_S", 0.1)
     monkeypatch.setattr(worker_module, "IDLE_TIMEOUT_S", 0.1)
     async with stage(kafka, database) as s:
 
@@ -371,6 +415,9 @@ async def test_postgres_away_is_waited_for_and_said(kafka: str, database: str) -
 
                     await until(said, "readyz saying that Postgres is away")
                     assert not task.done()
+                    assert lag("events") == 1
+                    came_at = s.log.events[-1].timestamp / 1000
+                    assert lag("seconds") == pytest.approx(time.time() - came_at, abs=30)
                     await proxy.mend()
                     await direct.reaches(end)
 
@@ -378,6 +425,7 @@ async def test_postgres_away_is_waited_for_and_said(kafka: str, database: str) -
                         return not await s.troubles()
 
                     await until(well, "readyz saying that all is well")
+                    assert (lag("events"), lag("seconds")) == (0, 0)
         await direct.rows_of_log()
 
 

@@ -47,6 +47,21 @@ class Mutant:
 
 MUTANTS: Final = (
     Mutant(
+        name="a batch that could not be written does not count as lag",
+        file="services/projector/feed.py",
+        good="        return (self._unwritten or self._batch).first_ms or None\n",
+        bad="        return self._batch.first_ms or None\n",
+        check="tests/integration/test_projector_worker.py::test_postgres_away_is_waited_for_and_said",
+    ),
+    Mutant(
+        name="the record that stops a partition does not count as lag",
+        file="services/projector/feed.py",
+        good="first_ms=batch.stop_ms, ",
+        bad="",
+        check="tests/integration/test_projector_worker.py"
+        "::test_an_unknown_event_type_stops_the_partition_with_everything_before_it_written",
+    ),
+    Mutant(
         name="an issuer may lead to keys without TLS",
         file="services/runtime/signing_keys.py",
         good="        if not is_safe_key_url(newurl):\n",

@@ -34,6 +34,8 @@ METADATA_AGE_S: Final = 5.0
 _END: Final = -1
 _READ_UNCOMMITTED: Final = 0
 
+OnEnds = Callable[[str, Mapping[int, int]], None]
+"""Told of the end offsets that a broker answered with: topic, and partition → offset."""
 Partitions = Callable[[], Mapping[str, Collection[int]]]
 """Topic → the partitions of it that this process needs now."""
 
@@ -49,12 +51,14 @@ class KafkaProbe:
         partitions: Partitions,
         group_id: str | None = None,
         all_needed: bool = True,
+        on_ends: OnEnds | None = None,
     ) -> None:
         """Without `all_needed`, unreachable partitions are a note as long as one partition can be reached."""
         self._kafka = kafka
         self._client_id = f"{client_id}-probe"
         self._partitions = partitions
         self._group_id = group_id
+        self._on_ends = on_ends
         self._all_needed = all_needed
         self._client: AIOKafkaClient | None = None
 
@@ -143,6 +147,9 @@ class KafkaProbe:
             response = await client.send(leader, request)
         except (kafka_errors.KafkaError, OSError) as error:
             return dict.fromkeys(tps, f"broker {leader}: {_short(error)}")
+        if self._on_ends is not None:
+            for topic, partitions in response.topics:
+                self._on_ends(topic, {number: offset for number, code, _, offset, *_ in partitions if not code})
         return {
             TopicPartition(topic, number): kafka_errors.for_code(code).__name__
             for topic, partitions in response.topics
