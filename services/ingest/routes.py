@@ -163,7 +163,7 @@ def ingest_router(
         summary="Send many messages",
         response_model=list[answers.BatchAnswer],
         openapi_extra={"requestBody": {"required": True, "content": _batch_content()}},
-        responses=problem_responses("unauthorized", "malformed", "too_large", "unavailable"),
+        responses=problem_responses("unauthorized", "malformed", "too_large", "unsupported_media_type", "unavailable"),
     )
     async def send_messages(asked: AskedWithoutKey) -> DirectAnswer:
         return await desk.answer_batch(asked)
@@ -352,7 +352,9 @@ def _batch_content() -> dict[str, Any]:
 
 def _responses(repeated: type[BaseModel] | None, *reasons: str) -> dict[int | str, dict[str, Any]]:
     """The other answers of a path: of a repeat, of one that is not decided yet, and its problems."""
-    shared = ("unauthorized", "malformed", "forbidden", "invalid", "rate_limited", "unavailable")
+    shared = (
+        "unauthorized", "malformed", "forbidden", "unsupported_media_type", "invalid", "rate_limited", "unavailable"
+    )  # fmt: skip
     responses = problem_responses(*shared, *reasons)
     responses[202] = {"model": answers.OutcomePending, "description": "In the log; ask at Location for the outcome."}
     if repeated is not None:

@@ -6,14 +6,22 @@ import json
 import re
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from schemas import limits
 from services.ingest import requests
+from services.ingest.preferences import LONGEST_WAIT_S
 from services.ingest.requests import Envelope
 from services.ops.api import ApiSettings, create_app
+from services.query.cursors import MAX_CURSOR_CHARACTERS
+from services.query.parameters import AT_LEAST_CHARACTERS, MAX_LIMIT
+from services.runtime.auth import MAX_TOKEN_CHARS
+from services.runtime.direct import MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
+from services.runtime.problem_handlers import MAX_ERRORS
 from services.runtime.problems import Problem
 from services.runtime.settings import AuthSettings
 from tests.unit.test_ingest_routes import ALICE, BOB, CHAT, Api
@@ -176,3 +184,85 @@ def test_an_answer_has_the_status_the_body_and_the_headers_that_are_described(
     assert always <= response.headers.keys()
     media = described["content"][response.headers["content-type"]]
     assert not faults(media["schema"], response.json())
+
+
+# --- docs/api.md ------------------------------------------------------------------------------------------------
+
+
+def section(heading: str) -> str:
+    text = (Path(__file__).parents[2] / "docs/api.md").read_text(encoding="utf-8")
+    found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, heading
+    return found[1]
+
+
+def test_the_page_shows_an_example_of_every_call_and_it_is_the_documents() -> None:
+    shown: dict[str, list[Any]] = {}
+    for name, rest in re.findall(r"^### `([^`]+)`\n(.*?)(?=^### |\Z)", section("Examples"), re.MULTILINE | re.DOTALL):
+        shown[name] = [
+            json.loads(block) for block in re.findall(r"^```json\n(.*?)^```", rest, re.MULTILINE | re.DOTALL)
+        ]
+    assert shown.keys() == OPERATIONS.keys()
+    for name, operation in OPERATIONS.items():
+        done = "201" if "201" in operation["responses"] else "200"
+        expected = [examples(schema)[0] for schema in bodies(operation)][:1]
+        expected += [examples(schema)[0] for status, schema in answers(operation) if status == done]
+        assert shown[name] == expected, name
+
+
+LIMITS: Final = {
+    "a command": limits.COMMAND_BYTES,
+    "a message of a batch, as it is written": requests.ITEM_BYTES,
+    "messages of a batch": requests.BATCH_ITEMS,
+    "`text`": limits.TEXT_CHARACTERS,
+    "`name`": limits.NAME_CHARACTERS,
+    "`members`": limits.MEMBERS_PER_COMMAND,
+    "`media_urls`": limits.MEDIA_URLS,
+    "one of the `media_urls`": limits.MEDIA_URL_CHARACTERS,
+    "`metadata`": limits.METADATA_BYTES,
+    "objects and arrays inside each other in `metadata`": limits.METADATA_DEPTH,
+    "a key": limits.CLIENT_GENERATED_ID_CHARACTERS,
+    "an integer": limits.SAFE_INTEGER,
+    "digits of one number": limits.NUMBER_DIGITS,
+    "commas, or opening brackets, outside the strings of a body": limits.BODY_PARTS,
+    "query string": MAX_QUERY_BYTES,
+    "parameters of a query string": MAX_QUERY_PARAMETERS,
+    "`limit` of a page": MAX_LIMIT,
+    "`cursor`": MAX_CURSOR_CHARACTERS,
+    "`Gapless-At-Least`, `at`": AT_LEAST_CHARACTERS,
+    "a bearer token": MAX_TOKEN_CHARS,
+    "errors that a problem names": MAX_ERRORS,
+    "errors that a problem of a message in a batch names": requests.ERRORS_PER_ITEM,
+    "`Prefer: wait`": int(LONGEST_WAIT_S),
+}
+
+
+def test_the_limits_of_the_page_are_the_codes() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| ([\d,]+)[^|]*\|", section("Limits").split("What a body,")[1], re.MULTILINE)
+    assert {what: int(figure.replace(",", "")) for what, figure in rows} == LIMITS
+
+
+def test_the_limits_of_the_document_are_the_codes() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    message = schemas["SendMessage"]["properties"]
+
+    def of(field: dict[str, Any]) -> dict[str, Any]:
+        kinds: list[dict[str, Any]] = field.get("anyOf", [field])
+        return field | next(kind for kind in kinds if kind.get("type") != "null")
+
+    assert message["text"]["maxLength"] == limits.TEXT_CHARACTERS
+    assert of(message["media_urls"])["maxItems"] == limits.MEDIA_URLS
+    assert of(message["media_urls"])["items"]["maxLength"] == limits.MEDIA_URL_CHARACTERS
+    assert of(message["client_generated_id"])["maxLength"] == limits.CLIENT_GENERATED_ID_CHARACTERS
+    group = schemas["CreateChat"]["properties"]
+    assert (group["name"]["maxLength"], group["members"]["maxItems"]) == (
+        limits.NAME_CHARACTERS,
+        limits.MEMBERS_PER_COMMAND,
+    )
+    assert schemas["MarkUpTo"]["properties"]["up_to_seq"]["maximum"] == limits.SAFE_INTEGER
+
+
+def test_what_the_page_says_is_not_there_is_not_there() -> None:
+    named = re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /v1/[^`]+)`", section("What is not there"))
+    assert len(named) >= 8
+    assert not set(named) & OPERATIONS.keys()
