@@ -91,7 +91,12 @@ def topic_specs(
         "message.timestamp.before.max.ms": _LONG_MAX,
         "max.message.bytes": str(EVENT_BATCH_BYTES),
     }
-    replies = common | {"cleanup.policy": "delete", "retention.ms": "600000", "segment.ms": "600000"}
+    replies = common | {
+        "cleanup.policy": "delete",
+        "retention.ms": "600000",
+        "segment.ms": "600000",
+        "message.timestamp.type": "LogAppendTime",  # by it the sequencers read the broker's clock
+    }
     return (
         TopicSpec(name=names.commands, partitions=partitions, replication_factor=replication_factor, config=commands),
         TopicSpec(name=names.events, partitions=partitions, replication_factor=replication_factor, config=events),

@@ -13,7 +13,7 @@ import structlog
 from services.projector import metrics
 from services.projector.apply import apply_sql, schema_name
 from services.projector.events import instant
-from services.projector.feed import outcomes_since_ms
+from services.projector.feed import OUTCOMES_KEPT, outcomes_since_ms
 from services.runtime.postgres import Connection, PostgresPool
 
 PIECE: Final = 5_000
@@ -41,10 +41,11 @@ async def keep_pruning(pool: PostgresPool, *, interval_s: float, owned: Owned) -
 
 
 async def prune(connection: Connection, version: int, partition: int, before: datetime) -> int:
-    """Deletes the outcomes of a partition that are older than `before`, in pieces; how many."""
+    """Deletes, in pieces, the outcomes of a partition that are older than `before` and, by the log's latest time, older
+    than OUTCOMES_KEPT. Returns how many."""
     deleted = 0
     while True:
-        values = {"partition": partition, "piece": PIECE, "before": before}
+        values = {"partition": partition, "piece": PIECE, "before": before, "kept": OUTCOMES_KEPT}
         piece = (await connection.execute(apply_sql(version)["prune_outcomes"], values)).rowcount
         deleted += piece
         metrics.PRUNED_OUTCOMES.labels(schema_name(version)).inc(piece)

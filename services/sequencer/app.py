@@ -9,11 +9,13 @@ from typing import Final
 
 import structlog
 
+from schemas.replies import encode_replies
 from schemas.topics import TopicNames, TopicSpec, topic_specs
 from services.runtime.backoff import Backoff
 from services.runtime.collector import seldom_collected
 from services.runtime.dependencies import Answer, Dependency, Probe, probed
 from services.runtime.health import OpsServer, Readiness
+from services.runtime.kafka.broker_time import BrokerTime
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaUnavailable, TopicsWrong
 from services.runtime.kafka.probe import KafkaProbe
@@ -22,7 +24,8 @@ from services.runtime.kafka.topics import check_topics
 from services.runtime.lifecycle import Supervisor
 from services.runtime.settings import SettingsError
 from services.sequencer.aside import aside
-from services.sequencer.assignment import GROUP, Assignment, wall_clock_ms
+from services.sequencer.assignment import GROUP, Assignment
+from services.sequencer.clock import Clock, until_right, watch
 from services.sequencer.kafka_ports import KafkaReplies
 from services.sequencer.settings import SequencerSettings
 from services.sequencer.snapshot_shop import ShopAway, SnapshotShop
@@ -33,6 +36,8 @@ from services.sequencer.trimming import Trimmer
 log = structlog.get_logger(__name__)
 
 LONGEST_START_PAUSE_S: Final = 2.0
+NO_REPLIES: Final = encode_replies([])
+"""A record of chat.replies that concerns no one: it is appended to read the broker's clock."""
 SHOP_PROBED_EVERY_S: Final = 5.0
 """An object store is paid by the request."""
 
@@ -71,54 +76,80 @@ async def _serve(
     async with OpsServer(settings.http, readiness, service="sequencer"):
         if not await _topics_are_right(kafka.connection, names, specs, supervisor, readiness):
             return
-        slot = StateSlot.take(settings.state_dir)
-        # Not started here: it connects when there is something to tell, and a Kafka that is away then costs replies.
-        producer = Producer(kafka=kafka.connection, client_id=f"{kafka.client_id}-replies")
-        replies = KafkaReplies(producer, topic=names.replies, partitions=kafka.reply_partitions)
-        assignment = Assignment(supervisor, settings, names, slot, replies, readiness, shop)
-        trimmer = Trimmer(
-            lambda: sorted(assignment.writers.items()),
-            kafka=kafka.connection,
-            topic=names.commands,
-            keep_s=settings.keep_commands_s,
-            now_ms=wall_clock_ms,
-            every_s=settings.trim_every_s,
+        clock = Clock(max_skew_ms=int(settings.max_clock_skew_s * 1000))
+        broker_time = BrokerTime(
+            kafka=kafka.connection, client_id=f"{kafka.client_id}-sequencer", topic=names.replies, value=NO_REPLIES
         )
-        beside = [supervisor.start("trimming", trimmer.run())]
-        if shop is not None:
-            taker = SnapshotTaker(
-                shop,
-                assignment.served,
-                partitions=kafka.partitions,
-                folder=slot.snapshots,
-                every=settings.snapshot_every,
-                every_s=settings.snapshot_every_s,
-            )
-            beside.append(supervisor.start("snapshots", taker.run()))
-        probe = KafkaProbe(
-            kafka=kafka.connection,
-            client_id=f"{kafka.client_id}-sequencer",
-            partitions=assignment.needed,
-            group_id=f"{kafka.topic_prefix}{GROUP}",
-        )
-        dependencies = [Dependency("kafka", probe, readiness)]
-        if shop is not None:
-            # Not required: without snapshots a process that has lost its state folds the whole log, and is right.
-            dependencies.append(
-                Dependency("snapshots", _probe_of(shop), readiness, required=False, every_s=SHOP_PROBED_EVERY_S)
-            )
         try:
-            async with probed(*dependencies):
-                assignment.start()
-                await supervisor.stop_requested()
+            if not await until_right(clock, broker_time.read, supervisor, readiness):
+                return
+            watching = supervisor.start("clock", watch(clock, broker_time.read))
+            try:
+                await _serve_by(clock, settings, supervisor, names, readiness, shop)
+            finally:
+                watching.cancel()
         finally:
-            await probe.close()
-            for task in beside:
-                task.cancel()
-            await assignment.stop()
-            await replies.drain()
-            await producer.stop()
-            slot.release()
+            await broker_time.close()
+
+
+async def _serve_by(
+    clock: Clock,
+    settings: SequencerSettings,
+    supervisor: Supervisor,
+    names: TopicNames,
+    readiness: Readiness,
+    shop: SnapshotShop | None,
+) -> None:
+    """Serves until the stop is asked for. `clock` was compared with a broker's."""
+    kafka = settings.kafka
+    slot = StateSlot.take(settings.state_dir)
+    # Not started here: it connects when there is something to tell, and a Kafka that is away then costs replies.
+    producer = Producer(kafka=kafka.connection, client_id=f"{kafka.client_id}-replies")
+    replies = KafkaReplies(producer, topic=names.replies, partitions=kafka.reply_partitions)
+    assignment = Assignment(supervisor, settings, names, slot, replies, readiness, clock.now_ms, shop)
+    trimmer = Trimmer(
+        lambda: sorted(assignment.writers.items()),
+        kafka=kafka.connection,
+        topic=names.commands,
+        keep_s=settings.keep_commands_s,
+        now_ms=clock.now_ms,
+        every_s=settings.trim_every_s,
+    )
+    beside = [supervisor.start("trimming", trimmer.run())]
+    if shop is not None:
+        taker = SnapshotTaker(
+            shop,
+            assignment.served,
+            partitions=kafka.partitions,
+            folder=slot.snapshots,
+            every=settings.snapshot_every,
+            every_s=settings.snapshot_every_s,
+        )
+        beside.append(supervisor.start("snapshots", taker.run()))
+    probe = KafkaProbe(
+        kafka=kafka.connection,
+        client_id=f"{kafka.client_id}-sequencer",
+        partitions=assignment.needed,
+        group_id=f"{kafka.topic_prefix}{GROUP}",
+    )
+    dependencies = [Dependency("kafka", probe, readiness)]
+    if shop is not None:
+        # Not required: without snapshots a process that has lost its state folds the whole log, and is right.
+        dependencies.append(
+            Dependency("snapshots", _probe_of(shop), readiness, required=False, every_s=SHOP_PROBED_EVERY_S)
+        )
+    try:
+        async with probed(*dependencies):
+            assignment.start()
+            await supervisor.stop_requested()
+    finally:
+        await probe.close()
+        for task in beside:
+            task.cancel()
+        await assignment.stop()
+        await replies.drain()
+        await producer.stop()
+        slot.release()
 
 
 def _probe_of(shop: SnapshotShop) -> Probe:

@@ -7,7 +7,7 @@ import asyncio
 import socket
 import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final
 
@@ -37,11 +37,6 @@ LOOK_EVERY_S: Final = 1.0
 """At which partitions are not served."""
 
 
-def wall_clock_ms() -> int:
-    """ms since 1970 UTC. Only ever written into records; nothing is decided by it."""
-    return time.time_ns() // 1_000_000
-
-
 class Assignment:
     """Turns the group's words and the beats into writers."""
 
@@ -53,9 +48,11 @@ class Assignment:
         slot: StateSlot,
         replies: KafkaReplies,
         readiness: Readiness,
+        now_ms: Callable[[], int],
         shop: SnapshotShop | None = None,
     ) -> None:
-        """`shop`: where snapshots are, if anywhere."""
+        """`now_ms`: the time of outcomes, ms since 1970 UTC; `shop`: where snapshots are, if anywhere."""
+        self._now_ms = now_ms
         self._supervisor = supervisor
         self._settings = settings
         self._names = names
@@ -175,7 +172,7 @@ class Assignment:
             ),
             open_store=partial(self._open_store, partition),
             replies=self._replies,
-            now_ms=wall_clock_ms,
+            now_ms=self._now_ms,
             snapshots=self._snapshots_of(partition),
             on_status=self._on_status,
         )

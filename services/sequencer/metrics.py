@@ -55,6 +55,10 @@ UNSERVED: Final = Gauge(
     "gapless_sequencer_partitions_unserved",
     "Partitions that this process has to answer for and that are not served; readyz says why.",
 )
+CLOCK_SKEW_SECONDS: Final = Gauge(
+    "gapless_sequencer_clock_skew_seconds",
+    "This machine's clock less a broker's, when last compared; beyond the allowed skew the process does not serve.",
+)
 TERM: Final = Gauge("gapless_sequencer_term", "The term this process writes in, 0 when in none.", ["partition"])
 DECIDED_OFFSET: Final = Gauge(
     "gapless_sequencer_decided_command_offset", "Offset of the last command decided, as this process knows.",

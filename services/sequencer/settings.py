@@ -30,6 +30,8 @@ class SequencerSettings(Settings):
     beat_s: float = Field(default=0.15, ge=0.05, le=2.0)
     """Between two beats. Five of them without a sign of a process make it silent."""
     trim_every_s: PositiveSeconds = 600.0
+    max_clock_skew_s: PositiveSeconds = 300.0
+    """How far this machine's clock may be from a broker's; beyond it the process does not serve."""
     snapshots: str | None = None
     """URL of the store that snapshots of the states are put into and installed from; none: no snapshots."""
     snapshot_every: int = Field(default=250_000, ge=1)

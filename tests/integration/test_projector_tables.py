@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -143,6 +144,21 @@ async def test_pruning_deletes_what_is_older_and_nothing_else_in_pieces(database
             await connection.execute("SELECT partition, min(index), count(*) FROM chat.outcomes GROUP BY 1 ORDER BY 1")
         ).fetchall()
         assert left == [(0, PIECE + 50, PIECE + 51), (1, 1, 2 * PIECE + 100)]
+
+
+async def test_a_projector_whose_clock_is_years_ahead_deletes_no_outcome_that_is_young_in_the_log(
+    database: str,
+) -> None:
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops")
+    log.send(chat, ANNA, "young")
+    async with tables(database) as connection:
+        await write_records(connection, 1, log.events)
+        in_ten_years = datetime.now(UTC) + timedelta(days=3_650)
+        assert await prune(connection, 1, 0, in_ten_years) == 0
+        rows = await (await connection.execute("SELECT count(*) FROM chat.outcomes")).fetchone()
+        assert rows == (2,)
 
 
 async def test_a_projection_has_the_indexes_of_the_read_model_and_no_others(database: str) -> None:

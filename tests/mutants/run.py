@@ -142,6 +142,22 @@ MUTANTS: Final = (
         "test_every_idle_process_says_that_kafka_is_gone_and_when_it_is_back",
     ),
     Mutant(
+        name="a clock that has jumped is believed until the next comparison",
+        file="services/sequencer/clock.py",
+        good="return wall_ms if abs(wall_ms - broker_ms) <= self._max_skew_ms else round(broker_ms)",
+        bad="return wall_ms or round(broker_ms)",
+        check="tests/unit/test_sequencer_clock.py::test_the_time_is_never_further_from_the_brokers_than_allowed",
+    ),
+    Mutant(
+        name="a process with a wrong clock serves",
+        file="services/sequencer/app.py",
+        good="            if not await until_right(clock, broker_time.read, supervisor, readiness):\n"
+        "                return\n",
+        bad="            clock.compare(await broker_time.read())\n",
+        check="tests/integration/test_sequencer_clock.py::"
+        "test_a_clock_that_is_years_ahead_opens_nothing_and_one_that_jumps_pushes_no_time",
+    ),
+    Mutant(
         name="the offset that a record claims is believed",
         file="services/runtime/kafka/plain_records.py",
         good='    if delta != index:\n        raise ValueError("a record\'s offset is not its place in the batch")\n',

@@ -32,7 +32,7 @@ from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import create_topics
-from services.sequencer.assignment import wall_clock_ms
+from services.sequencer.clock import wall_clock_ms
 from services.sequencer.hint import Hint
 from services.sequencer.kafka_ports import KafkaLogs, KafkaReplies
 from services.sequencer.ports import Logs, Snapshots

@@ -50,7 +50,11 @@ def test_the_settings_are_the_contracts() -> None:
         "message.timestamp.before.max.ms": "9223372036854775807",
         "max.message.bytes": "1048588",
     }
-    assert REPLIES.config == common | {"retention.ms": "600000", "segment.ms": "600000"}
+    assert REPLIES.config == common | {
+        "retention.ms": "600000",
+        "segment.ms": "600000",
+        "message.timestamp.type": "LogAppendTime",
+    }
     assert (COMMANDS.partitions, EVENTS.partitions, REPLIES.partitions) == (8, 8, 16)
     assert {spec.config["min.insync.replicas"] for spec in ALONE} == {"1"}
     assert int(COMMANDS.config["max.message.bytes"]) > limits.COMMAND_BYTES

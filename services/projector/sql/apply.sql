@@ -192,10 +192,15 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
 
 -- name: prune_outcomes
 -- The oldest of a partition have its lowest indexes (time never decreases in a partition), so that no index on
--- `at` is needed; a piece is bounded, so that it never holds anything up.
+-- `at` is needed; a piece is bounded, so that it never holds anything up. Age is counted from the log's latest time
+-- where our clock is ahead of it: a wrong clock must not delete what is young.
 DELETE FROM {schema}.outcomes o
 USING (
     SELECT partition, index FROM {schema}.outcomes
     WHERE partition = %(partition)s ORDER BY index LIMIT %(piece)s
 ) oldest
-WHERE o.partition = oldest.partition AND o.index = oldest.index AND o.at < %(before)s;
+WHERE o.partition = oldest.partition AND o.index = oldest.index 
+  AND o.at < LEAST(
+      %(before)s,
+      (SELECT to_timestamp(max(last_timestamp_ms) / 1000.0) FROM {schema}.projection_positions) - %(kept)s
+  );
