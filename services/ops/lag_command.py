@@ -30,9 +30,9 @@ def lag(as_json: JsonOption = False, _stack: StackOption = None) -> None:
         return
     versions = sorted({version for partition in found for version in partition.unprojected})
     table = Table(title="lag: records, and the age of the oldest")
-    table.add_column("partition", justify="right")
+    table.add_column("partition", justify="right", overflow="fold")
     for column in ("undecided commands", *(f"{version}: events" for version in versions)):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for partition in found:
         cells = [_cell(partition.undecided), *(_cell(partition.unprojected[version]) for version in versions)]
         table.add_row(str(partition.partition), *cells)

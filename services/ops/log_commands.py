@@ -78,7 +78,7 @@ def log_report_json(report: LogReport) -> dict[str, Any]:
 def _show(report: LogReport) -> None:
     table = Table(title="chat.events")
     for column in ("partition", "records", "outcomes", "void", "term", "chats", "commands compared"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for p in report.partitions:
         counts = p.counts
         cells = (p.partition, counts.records, counts.outcomes, counts.void, p.term, p.chats, p.commands_compared)

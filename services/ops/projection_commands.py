@@ -148,7 +148,7 @@ def list_command(as_json: JsonOption = False, _stack: StackOption = None) -> Non
         return
     table = Table(title="projections")
     for column in ("version", "state", "row mapping", "serving since"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for projection in there:
         since = f"{projection.serving_since:%Y-%m-%d %H:%M:%S}" if projection.serving_since is not None else ""
         table.add_row(f"v{projection.version}", projection.state.value, str(projection.mapping_version), since)
@@ -214,11 +214,11 @@ def _projection_json(projection: Projection) -> dict[str, Any]:
 def _show(report: Report) -> None:
     offsets = sum(p.next_offset for p in report.positions.values())
     table = Table(title=f"projection {report.version} at {offsets:,} offsets of {len(report.positions)} partitions")
-    table.add_column("table")
+    table.add_column("table", overflow="fold")
     for side in ("log", "held"):
-        table.add_column(f"rows, {side}", justify="right")
+        table.add_column(f"rows, {side}", justify="right", overflow="fold")
     for side in ("log", "held"):
-        table.add_column(f"digest, {side}")
+        table.add_column(f"digest, {side}", overflow="fold")
     for name, said in report.log.items():
         held = report.held[name]
         style = "" if (said.rows, said.digest) == (held.rows, held.digest) else "red"

@@ -248,7 +248,7 @@ def test_a_projector_notices_that_its_log_was_deleted_and_made_again(kafka: str,
                     os.kill(running.pid, signal.SIGCONT)
                 (said,) = await reasons(running.url, "another log")
                 assert "was folded from topic" in said
-                assert "`gapless projection rebuild`" in said, "it says what to do"
+                assert "`gapless projection rebuild --to vN`" in said, "it says what to do"
             async with projector(environment) as running:  # nor does a restart forget it
                 assert "another log" in (await reasons(running.url, "another log"))[0]
 

@@ -15,6 +15,9 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
+from services.ops import log_commands
+from services.ops.log_checks import Counts
+from services.ops.log_verify import LogReport, PartitionReport
 from services.ops.terminal import Terminal, cell
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +55,19 @@ def test_a_cell_of_any_text_is_shown_as_it_is() -> None:
     assert raw_controls(shown) == set()
     assert MARKUP in shown
     assert shown.count("\n") == 5  # the frame and one row: nothing is folded or cut in a pipe
+
+
+def test_a_report_fits_a_terminal_of_80_columns_and_loses_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    console = Terminal(file=out, force_terminal=True, color_system=None, soft_wrap=True, emoji=False, width=80)
+    monkeypatch.setattr(log_commands, "OUT", console)
+    counts = Counts(records=123_456_789_012, outcomes=123_456_789_013, void=123_456_789, terms=7)
+    partition = PartitionReport(partition=99_999, end_offset=1, counts=counts, term=1_234_567, chats=123_456_789)
+    log_commands._show(LogReport(limit=10, partitions=[partition]))
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+    assert "…" not in out.getvalue()
+    figures = ["99999", "123456789012", "123456789013", "123456789", "1234567", "123456789", "0"]
+    assert len(re.sub(r"[^0-9]", "", out.getvalue())) == len("".join(figures))
 
 
 @pytest.mark.parametrize("renderable", [Text(HOSTILE), "no marks of mine: \x1b[2J\x9b31m\u202e\r"])
