@@ -9,6 +9,7 @@ twice a second for all connections, so that a request costs no timer.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from typing import Any, Final
 
@@ -179,11 +180,19 @@ class Connection(HttpToolsProtocol):
         HTTP_REFUSED.labels(reason="evicted").inc()
         self.transport.abort()
 
+    def cut_off(self) -> None:
+        """Close at once: the client does not read what it asked for."""
+        HTTP_REFUSED.labels(reason="unread").inc()
+        self.transport.abort()
+
+    def unread(self) -> tuple[int, float]:
+        """How many bytes of answers the client has not read yet, and since when it has left any unread."""
+        return self.transport.get_write_buffer_size(), self._unread_since_s or math.inf
+
     def check(self, now_s: float) -> None:
         """Hold the connection against its deadlines."""
         if self._client_reads_nothing(now_s):
-            HTTP_REFUSED.labels(reason="unread").inc()
-            self.transport.abort()
+            self.cut_off()
         elif self._linger_until_s is not None:
             if now_s > self._linger_until_s:
                 self.transport.close()

@@ -7,6 +7,7 @@ in which connections have been waiting for their clients.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final, Protocol
 
 from uvicorn.server import ServerState
@@ -41,6 +42,8 @@ class ConnectionLimits:
     """Longer than the idle time of common load balancers, which would meet a reset."""
     write_timeout_s: float = 60.0
     """How long a client may leave an answer unread."""
+    unread_bytes: int = 256 * 1024 * 1024
+    """What all answers that clients have not read yet may take together."""
 
     @classmethod
     def of(cls, http: HttpSettings) -> ConnectionLimits:
@@ -52,15 +55,22 @@ class ConnectionLimits:
             head_timeout_s=http.head_timeout_s,
             keep_alive_s=http.keep_alive_s,
             write_timeout_s=http.write_timeout_s,
+            unread_bytes=http.unread_memory_bytes,
         )
 
 
-class Evictable(Protocol):
+class Limited(Protocol):
     """A connection, as far as this module is concerned."""
 
     def evict(self) -> None: ...
 
     def check(self, now_s: float) -> None: ...
+
+    def unread(self) -> tuple[int, float]:
+        """How many bytes of answers the client has not read yet, and since when it has left any unread."""
+
+    def cut_off(self) -> None:
+        """Close at once: the client does not read what it asked for."""
 
 
 class ServerConnections(ServerState):
@@ -79,7 +89,7 @@ class ServerConnections(ServerState):
         """
         if len(self.connections) <= self.limits.connections:
             return True
-        longest: Evictable | None = next(iter(self.waiting), None)
+        longest: Limited | None = next(iter(self.waiting), None)
         if longest is None:
             return False
         del self.waiting[longest]
@@ -87,10 +97,22 @@ class ServerConnections(ServerState):
         return True
 
     def check(self, now_s: float) -> None:
-        """Hold every connection against its deadlines."""
-        for connection in tuple(self.connections):
-            deadlines: Any = connection
-            deadlines.check(now_s)
+        """Hold every connection against its deadlines, and all of them against the memory that they share."""
+        everyone: Any = tuple(self.connections)
+        unread_bytes = 0
+        slow: list[tuple[float, int, Limited]] = []
+        for each in everyone:
+            each.check(now_s)
+            size, since_s = each.unread()
+            if size:
+                unread_bytes += size
+                slow.append((since_s, size, each))
+        if unread_bytes > self.limits.unread_bytes:
+            for _, size, longest in sorted(slow, key=itemgetter(0)):
+                longest.cut_off()
+                unread_bytes -= size
+                if unread_bytes <= self.limits.unread_bytes:
+                    break
 
 
 def framing_is_excessive(received_bytes: int, body_bytes: int, limits: ConnectionLimits) -> bool:

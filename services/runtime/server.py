@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
 from services.runtime.connection import Connection
 from services.runtime.connection_limits import ConnectionLimits, ServerConnections, descriptors_wanted
@@ -49,8 +50,28 @@ class _Server(uvicorn.Server):
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
+        """uvicorn's, with a deadline for TLS handshakes: a client that never ends one is no connection yet."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        loop, tls = asyncio.get_running_loop(), self.config.ssl
+        timeout_s = self.connections.limits.head_timeout_s if tls is not None else None
+        self.servers = [
+            await loop.create_server(
+                self._connection,
+                sock=listener,
+                ssl=tls,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=timeout_s,
+                ssl_shutdown_timeout=timeout_s,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
         self.listening.set()
+
+    def _connection(self) -> Connection:
+        return Connection(self.config, self.connections, self.lifespan.state, asyncio.get_running_loop())
 
     async def on_tick(self, counter: int) -> bool:
         if counter % TICKS_PER_CHECK == 0:

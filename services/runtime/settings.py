@@ -384,6 +384,8 @@ class HttpSettings(Settings):
     """How long a connection may be idle. Longer than a load balancer's own limit, or it meets a reset."""
     write_timeout_s: PositiveSeconds = 60.0
     """How long a client may leave an answer unread; then its connection is reset."""
+    unread_memory_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+    """What all unread answers may take together; beyond it the connections that have left theirs longest are reset."""
     max_connections: int = Field(default=10_000, ge=1)
     """Connections at once; one more costs the one that has waited longest for its client."""
     max_concurrent_requests: int = Field(default=4_096, ge=1)

@@ -19,8 +19,10 @@ from cryptography.hazmat.primitives import serialization
 
 from devstack.certificates import Authority, Certificate
 from devstack.ports import choose_ports
+from services.runtime.health import OpsServer, Readiness
 from services.runtime.settings import HttpSettings
 from tests.integration.test_ops_commands import environment, gapless, sentence
+from tests.support.raw_http import RawHttp, raw_http
 
 DEADLINE_S = 60.0
 SECRET = "a secret of at least thirty-two bytes"
@@ -174,3 +176,23 @@ def test_a_key_may_have_a_password(tmp_path: Path) -> None:
     for password, said in (({"tls_key_password": "close sesame"}, "is another"), ({}, "is not set")):
         with pytest.raises(ValueError, match=f"is encrypted, and its password {said}"):
             HttpSettings.model_validate({**given, **password})
+
+
+def test_the_limits_of_connections_hold_over_tls_and_a_handshake_has_a_deadline(tmp_path: Path) -> None:
+    authority = Authority.in_folder(tmp_path / "certs")
+    certificate = authority.issue("http")
+    files = {"tls_cert_file": certificate.cert, "tls_key_file": certificate.key}
+    http = HttpSettings.model_validate({**files, "head_timeout_s": 0.5, "head_limit_bytes": 4_096})
+
+    async def main() -> None:
+        async with OpsServer(http, Readiness(), service="t") as server:
+            async with raw_http(server.port) as silent:
+                assert not await silent.closed()
+            for data, status in ((b"X: " + b"x" * 5_000 + b"\r\n\r\n", 431), (b"X: ", 408), (b"\r\n", 200)):
+                context = ssl.create_default_context(cafile=authority.ca)
+                client = RawHttp(*await asyncio.open_connection("127.0.0.1", server.port, ssl=context))
+                answer = await client.ask(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + data)
+                assert answer.status == status
+                client.writer.close()
+
+    asyncio.run(main())

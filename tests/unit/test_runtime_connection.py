@@ -317,6 +317,21 @@ async def test_a_client_that_does_not_read_its_answer_is_cut_off() -> None:
         assert len(await RawHttp(reader, writer).closed()) < 32 * 1024 * 1024
 
 
+async def test_unread_answers_that_outgrow_their_memory_cost_those_who_left_them_longest() -> None:
+    async with serving(unread_memory_bytes=30 * 1024 * 1024) as (port, _), AsyncExitStack() as stack:
+        before, slow = refusals("unread"), []
+        for _ in range(3):  # each reads no further than its buffer
+            client = RawHttp(*await asyncio.open_connection("127.0.0.1", port, limit=1_024))
+            stack.callback(client.writer.transport.abort)
+            await client.send(GET.replace(b"/ids", b"/large"))
+            slow.append(client)
+        while refusals("unread") < before + 2:
+            await asyncio.sleep(0.05)
+        async with raw_http(port) as polite:
+            assert (await polite.ask(GET)).status == 200
+        assert refusals("unread") == before + len(slow) - 1, "the last one's answer fits"
+
+
 async def test_the_port_of_health_and_metrics_has_the_same_limits() -> None:
     http = HttpSettings(head_limit_bytes=HEAD_BYTES, head_timeout_s=0.3)
     async with OpsServer(http, Readiness(), service="t") as server:
@@ -380,3 +395,26 @@ def test_who_has_waited_longest_goes_first() -> None:
     assert (first.evicted, second.evicted, working.evicted) == (True, False, False)
     assert shared.has_room()
     assert not shared.has_room(), "an answer under way is nobody's to give up"
+
+
+def test_who_left_an_answer_unread_longest_is_cut_off_first_and_nobody_for_nothing() -> None:
+    class Slow:
+        def __init__(self, size: int, since_s: float) -> None:
+            self.size, self.since_s, self.cut = size, since_s, False
+
+        def check(self, now_s: float) -> None: ...
+
+        def unread(self) -> tuple[int, float]:
+            return self.size, self.since_s
+
+        def cut_off(self) -> None:
+            self.cut = True
+
+    shared = ServerConnections(ConnectionLimits(unread_bytes=100))
+    late, first, reading = Slow(60, 2.0), Slow(60, 1.0), Slow(0, 0.0)
+    shared.connections.update((late, first, reading))  # type: ignore[arg-type]
+    shared.check(3.0)
+    assert (late.cut, first.cut, reading.cut) == (False, True, False)
+    first.size = 0
+    shared.check(4.0)
+    assert not late.cut
