@@ -41,6 +41,7 @@ from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topics import check_topics
 from services.runtime.lifecycle import Supervisor
 from services.runtime.problems import Problem
+from services.runtime.repeated_lines import warn_seldom
 from services.runtime.server import HttpServer
 from services.runtime.settings import SettingsError
 
@@ -154,7 +155,7 @@ class IngestService:
             except TopicsWrong as wrong:
                 raise SettingsError(f"Ingest cannot serve this log: {wrong}.") from None
             except KafkaUnavailable as error:
-                _log.warning("kafka_unavailable", error=str(error))
+                warn_seldom(_log, "kafka_unavailable", error=str(error))
                 self._why_not_open = f": {error}"
                 await asyncio.sleep(CHECK_BACKOFF_S)
         await self._replies.start(START_WAIT_S)

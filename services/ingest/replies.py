@@ -24,6 +24,7 @@ from services.runtime.backoff import Backoff
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaError, KafkaUnavailable, OffsetMissing
 from services.runtime.kafka.reader import PartitionReader
+from services.runtime.repeated_lines import warn_seldom
 
 LONGEST_PAUSE_S: Final = 5.0
 MAX_RECORDS: Final = 500
@@ -147,6 +148,7 @@ class Replies:
         self._position: int | None = None
         self._backoff = Backoff(LONGEST_PAUSE_S)
         self._listening = asyncio.Event()
+        self._said_unavailable = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -223,7 +225,9 @@ class Replies:
                 self._position = None
                 _log.warning("replies_lost", topic=self._topic, partition=self._partition)
             except KafkaError as error:
-                _log.warning("replies_unavailable", partition=self._partition, error=str(error))
+                if not self._said_unavailable:  # once for an outage
+                    _log.warning("replies_unavailable", partition=self._partition, error=str(error))
+                self._said_unavailable = True
             finally:
                 self._listening.clear()
             metrics.REPLY_LISTENER_RESTARTS.inc()
@@ -244,6 +248,7 @@ class Replies:
                 self._position = end  # what came before was for others
                 await reader.seek(end)
             self._listening.set()
+            self._said_unavailable = False
             probe_at_s = time.monotonic() + PROBE_INTERVAL_S
             while True:
                 records = await reader.read(max_records=MAX_RECORDS, timeout_s=READ_TIMEOUT_S)
@@ -275,7 +280,7 @@ class Replies:
             replies = decode_replies(record.value or b"")
         except (ValueError, RecursionError) as error:
             metrics.REPLIES_UNREADABLE.inc()
-            _log.warning("reply_unreadable", partition=self._partition, offset=record.offset, error=str(error))
+            warn_seldom(_log, "reply_unreadable", partition=self._partition, offset=record.offset, error=str(error))
             return
         for reply in replies:
             self.hand_over(reply)

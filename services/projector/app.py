@@ -38,6 +38,7 @@ from services.runtime.kafka.topics import check_topics
 from services.runtime.lifecycle import Supervisor
 from services.runtime.metrics import announce_build
 from services.runtime.postgres import POSTGRES_AWAY, PostgresPool, open_pool, postgres_trouble
+from services.runtime.repeated_lines import warn_seldom
 from services.runtime.settings import SettingsError
 
 GROUP: str = "gapless-projector"
@@ -254,7 +255,7 @@ async def _prepare(settings: ProjectorSettings, pool: PostgresPool, readiness: R
         except TopicsWrong as error:
             raise SettingsError(str(error)) from error
         except (KafkaError, *POSTGRES_AWAY, OSError, TimeoutError) as error:
-            log.warning("waiting", error=f"{type(error).__name__}: {error}"[:300])
+            warn_seldom(log, "waiting", kind=type(error).__name__, error=f"{type(error).__name__}: {error}"[:300])
             readiness.report_trouble("start", _why_waiting(error))
             await backoff.pause()
         else:

@@ -16,6 +16,7 @@ from services.projector.feed import PartitionFeed, TopicId
 from services.runtime.backoff import Backoff
 from services.runtime.kafka.errors import KafkaError
 from services.runtime.postgres import POSTGRES_AWAY, PostgresPool
+from services.runtime.repeated_lines import warn_seldom
 from services.runtime.settings import KafkaSettings
 
 READ_TIMEOUT_S: Final = 2.0
@@ -81,7 +82,13 @@ class Loader:
                     failures = failures + 1 if feed.position == before else 0
                     if failures >= MOST_FAILURES:
                         raise
-                    log.warning("waiting", partition=partition, error=f"{type(error).__name__}: {error}"[:300])
+                    warn_seldom(
+                        log,
+                        "waiting",
+                        kind=type(error).__name__,
+                        partition=partition,
+                        error=f"{type(error).__name__}: {error}"[:300],
+                    )
                     await backoff.pause()
                 else:
                     return

@@ -22,6 +22,7 @@ from services.runtime.backoff import Backoff
 from services.runtime.health import Readiness
 from services.runtime.kafka.errors import KafkaError
 from services.runtime.postgres import is_read_only
+from services.runtime.repeated_lines import warn_seldom
 
 IDLE_TIMEOUT_S: Final = 1.0
 """How long one read waits; a record that comes ends it at once."""
@@ -121,4 +122,4 @@ class PartitionWorker:
         if is_read_only(error):
             trouble = f"Postgres takes no writes for {self._feed.name}: the database is read-only; trying again."
         self._readiness.report_trouble(self._feed.name, trouble)
-        self._log.warning("waiting", error=f"{type(error).__name__}: {error}"[:300])
+        warn_seldom(self._log, "waiting", kind=type(error).__name__, error=f"{type(error).__name__}: {error}"[:300])

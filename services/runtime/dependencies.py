@@ -17,6 +17,7 @@ import structlog
 
 from services.runtime.health import Readiness
 from services.runtime.metrics import DEPENDENCY_REACHABLE
+from services.runtime.repeated_lines import LINES
 
 PROBE_EVERY_S: Final = 1.0
 PROBE_AGAIN_S: Final = 0.5
@@ -145,7 +146,12 @@ class Dependency:
         self._trouble = None
         self._gauge.set(1)
         if was_away:
-            log.info("dependency.reachable", dependency=self._name, away_s=round(now_s - self._lost_s, 1))
+            log.info(
+                "dependency.reachable",
+                dependency=self._name,
+                away_s=round(now_s - self._lost_s, 1),
+                suppressed_lines=LINES.left_out(),
+            )
 
     def _show_note(self, answer: Answer) -> None:
         note = answer.note if self._required or self._reachable else self._trouble

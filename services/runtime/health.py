@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse
 from services.runtime.metrics import exposition
 from services.runtime.middleware_stack import middleware_of
 from services.runtime.problem_handlers import install_problems
+from services.runtime.repeated_lines import warn_seldom
 from services.runtime.server import HttpServer
 from services.runtime.settings import HttpSettings
 
@@ -120,7 +121,7 @@ async def _answer(name: str, check: ReadinessCheck) -> str | Trouble | None:
     try:
         return await check()
     except Exception as error:  # noqa: BLE001 - whatever a check raises means: not ready
-        _log.warning("readiness_check_failed", check=name, exc_info=error)
+        warn_seldom(_log, "readiness_check_failed", kind=name, check=name, exc_info=error)
         return f"The check {name} failed ({type(error).__name__})."
 
 

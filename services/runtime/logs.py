@@ -3,7 +3,7 @@
 Events of our code (structlog) and of libraries (logging: aiokafka, uvicorn) take the same way, with the same
 context: service and, where known, partition, term, chat_id, command_id, trace_id. A message's text and a token
 never get in: call sites do not log them, and `_redact` is the net below. Log an event by a fixed name and
-fields: `log.info("partition_opened", partition=3, term=7)`.
+fields: `log.info("partition_opened", partition=3, term=7)`. Libraries' lines are limited (`repeated_lines.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from services.runtime.plain_text import visible, visible_lines
+from services.runtime.repeated_lines import LibraryLines
 from services.runtime.settings import LogSettings
 from services.runtime.tracebacks import format_error
 
@@ -55,10 +56,11 @@ def configure_logging(settings: LogSettings, *, service: str, stream: TextIO | N
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, _add_suppressed, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(LibraryLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -117,6 +119,14 @@ def _render_exception(_logger: WrappedLogger, _method: str, event: EventDict) ->
     record: object = event.get("_record")
     if isinstance(record, logging.LogRecord):
         record.exc_info = record.exc_text = None
+    return event
+
+
+def _add_suppressed(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """How many lines like this one were left out before it."""
+    suppressed: object = getattr(event.get("_record"), "suppressed", None)
+    if suppressed is not None:
+        event["suppressed"] = suppressed
     return event
 
 

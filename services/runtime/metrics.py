@@ -26,6 +26,11 @@ HTTP_REQUESTS_IN_FLIGHT: Final = Gauge("gapless_http_requests_in_flight", "Reque
 HTTP_UNHANDLED_ERRORS: Final = Counter(
     "gapless_http_unhandled_errors_total", "Requests that ended in an exception nobody expected.", ["route"]
 )
+LOG_LINES_SUPPRESSED: Final = Counter(
+    "gapless_log_lines_suppressed_total",
+    "Log lines left out because the same was said within the last minute; `gapless`: lines of ours.",
+    ["logger"],
+)
 DEPENDENCY_REACHABLE: Final = Gauge(
     "gapless_dependency_reachable",
     "1 while what this process needs answers (kafka, postgres, snapshots), else 0; probed every second or so.",

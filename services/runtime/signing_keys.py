@@ -20,6 +20,7 @@ import jwt
 import structlog
 
 from services.runtime.problems import Problem
+from services.runtime.repeated_lines import warn_seldom
 from services.runtime.settings import PUBLIC_KEY_ALGORITHMS, SHARED_SECRET_ALGORITHMS, is_safe_key_url
 
 JWKS_TTL_S: Final = 300.0
@@ -109,7 +110,7 @@ class JwksKeys:
             try:
                 keys = await anyio.to_thread.run_sync(self._fetch)
             except (jwt.PyJWTError, OSError, ValueError) as error:
-                _log.warning("jwks_not_fetched", url=self._url, error=str(error))
+                warn_seldom(_log, "jwks_not_fetched", url=self._url, error=str(error))
                 return
             self._keys, self._fetched_at_s = keys, now_s
 

@@ -22,6 +22,7 @@ from services.runtime.kafka.probe import KafkaProbe
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topics import check_topics
 from services.runtime.lifecycle import Supervisor
+from services.runtime.repeated_lines import warn_seldom
 from services.runtime.settings import SettingsError
 from services.sequencer.aside import aside
 from services.sequencer.assignment import GROUP, Assignment
@@ -180,7 +181,7 @@ async def _topics_are_right(
             raise SettingsError(str(error)) from error
         except KafkaUnavailable as error:
             readiness.report_trouble("topics", f"The topics cannot be checked: {error}.")
-            log.warning("waiting", reason=str(error))
+            warn_seldom(log, "waiting", reason=str(error))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(supervisor.stop_requested(), backoff.next_s())
         else:

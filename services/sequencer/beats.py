@@ -81,6 +81,7 @@ class Beats:
     async def _send(self) -> None:
         loop = asyncio.get_running_loop()
         backoff = Backoff(LONGEST_PAUSE_S)
+        unsent = False
         regular_s = loop.time() - LATE_AFTER * self._every_s  # the first beat is a late one
         due_s = loop.time()
         while True:
@@ -107,8 +108,11 @@ class Beats:
             try:
                 await self._log.append(Encoded(None, encode_beat(beat), []), SEND_TIMEOUT_S)
                 backoff.reset()
+                unsent = False
             except KafkaError as error:
-                log.info("beat.not_sent", reason=str(error))
+                if not unsent:  # once for an outage
+                    log.info("beat.not_sent", reason=str(error))
+                unsent = True
                 await backoff.pause()
             if not extra:
                 # From the acknowledgement on: two of ours stand at least a beat apart in the topic.
@@ -116,16 +120,20 @@ class Beats:
 
     async def _hear(self) -> None:
         backoff = Backoff(LONGEST_PAUSE_S)
+        unheard = False
         while True:
             reader: LogReader | None = None
             try:
                 reader = await self._log.read_from_end()
+                unheard = False
                 while True:
                     self._take(await reader.read(max_records=1_000, timeout_s=READ_TIMEOUT_S))
                     backoff.reset()
                     await asyncio.sleep(GATHERED_S)
             except KafkaError as error:
-                log.info("beats.not_heard", reason=str(error))
+                if not unheard:
+                    log.info("beats.not_heard", reason=str(error))
+                unheard = True
             finally:
                 if reader is not None:
                     await reader.close()

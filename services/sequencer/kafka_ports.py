@@ -18,6 +18,7 @@ from services.runtime.kafka.errors import KafkaError
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import create_topics, topic_id
+from services.runtime.repeated_lines import warn_seldom
 from services.sequencer import metrics
 from services.sequencer.ports import LogAppender, LogReader
 
@@ -141,4 +142,4 @@ class KafkaReplies:
         except KafkaError as error:
             # The waiters get 202 and can ask: the log has the outcome.
             metrics.REPLIES_LOST.inc(len(group))
-            log.warning("replies.lost", count=len(group), reason=str(error))
+            warn_seldom(log, "replies.lost", count=len(group), reason=str(error))

@@ -16,6 +16,7 @@ import structlog
 
 from services.runtime.crashpoints import crash_point, declare_crash_point
 from services.runtime.kafka.errors import KafkaError
+from services.runtime.repeated_lines import warn_seldom
 from services.sequencer import metrics
 from services.sequencer.aside import aside
 from services.sequencer.ports import Fetched, LogPosition, LogReader, Logs, Snapshots, Store
@@ -92,7 +93,7 @@ class SnapshotRestorer:
                 except Useless as useless:
                     self._refuse(name, useless)
         except (ShopAway, KafkaError, OSError) as error:
-            log.warning("snapshots.away", partition=self._partition, reason=f"{type(error).__name__}: {error}")
+            warn_seldom(log, "snapshots.away", partition=self._partition, reason=f"{type(error).__name__}: {error}")
         except Exception:
             log.exception("snapshots.surprise", partition=self._partition)
         finally:

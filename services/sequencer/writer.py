@@ -91,6 +91,8 @@ class PartitionWriter:
         self._backoff = Backoff(LONGEST_PAUSE_S)
         self._stopping = asyncio.Event()
         self._surprises = 0
+        self._ended_unserved = False
+        """A term has ended, and nothing was acknowledged since."""
         self._words = 0
         """Of the group, when our term was last known to be the latest."""
         self._store: Store | None = None
@@ -185,6 +187,7 @@ class PartitionWriter:
         self._words = self._hint.words
         self._backoff.reset()
         self._surprises = 0
+        self._ended_unserved = False
 
     async def _take_over(self) -> None:
         """Steps 2 to 6; between 2 and 3, where the partition is not ours, we stand by."""
@@ -318,7 +321,10 @@ class PartitionWriter:
     async def _back_off(self, reason: str, *, wipe: bool = False) -> None:
         self._be(Status.BACKING_OFF, reason)
         pause_s = self._backoff.next_s()
-        self._log.warning("term.ended", reason=reason, pause_s=round(pause_s, 3))
+        # An outage ends term after term: the first end is worth a line, those that follow say nothing new.
+        say = self._log.debug if self._ended_unserved else self._log.warning
+        say("term.ended", reason=reason, pause_s=round(pause_s, 3))
+        self._ended_unserved = True
         if wipe and self._store is not None:
             with contextlib.suppress(StoreBroken):  # a full disk: the next opening says so again
                 self._store.wipe()

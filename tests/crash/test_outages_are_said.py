@@ -17,6 +17,9 @@ GAUGE = 'gapless_dependency_reachable{dependency="kafka"}'
 SECONDS = 4 * (DOUBT_S + PROBE_TIMEOUT_S)
 """Generous: by its settings an outage is said after DOUBT_S and two probes."""
 
+LINES = 60
+"""Of a process in one outage: some of each library, one or two of each of our events. Without a limit: 300 a second."""
+
 
 def test_every_idle_process_says_that_kafka_is_gone_and_when_it_is_back(tmp_path: Path, database: str) -> None:
     others = {"GAPLESS_POSTGRES_DSN": database, "GAPLESS_JWT_SECRET": "x" * 32, "GAPLESS_HTTP_PORT": "0"}
@@ -35,6 +38,7 @@ def test_every_idle_process_says_that_kafka_is_gone_and_when_it_is_back(tmp_path
                 await asyncio.gather(*(each.until_ready() for each in every))
                 for each in every:
                     assert await each.metric(GAUGE) == 1
+                lines = {each.url: len(each.said.splitlines()) for each in every}
 
                 await cluster.brokers[0].kill()
                 began_s = time.monotonic()
@@ -53,6 +57,8 @@ def test_every_idle_process_says_that_kafka_is_gone_and_when_it_is_back(tmp_path
                     said = [line for line in each.said.splitlines() if '"dependency"' in line and '"kafka"' in line]
                     events = [next(e for e in ("unreachable", "reachable") if f"dependency.{e}" in s) for s in said]
                     assert events == ["unreachable", "reachable"], said
+                    written = each.said.splitlines()[lines[each.url] :]
+                    assert len(written) < LINES, "\n".join(written)
         finally:
             await cluster.stop()
 

@@ -544,6 +544,13 @@ MUTANTS: Final = (
         check="tests/crash/test_standby.py::test_one_that_is_asked_to_stop_writes_on_until_another_does",
     ),
     Mutant(
+        name="libraries write what they like",
+        file="services/runtime/logs.py",
+        good="    handler.addFilter(LibraryLines())\n",
+        bad="",
+        check="tests/unit/test_runtime_repeated_lines.py::test_the_logging_of_a_process_limits_its_libraries",
+    ),
+    Mutant(
         name="a discarded producer keeps its connections",
         file="services/runtime/kafka/discard.py",
         good="    client: Any = producer.client\n",

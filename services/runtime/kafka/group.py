@@ -21,6 +21,7 @@ from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import within
 from services.runtime.kafka.errors import KafkaUnavailable
 from services.runtime.kafka.refusals import opened
+from services.runtime.repeated_lines import warn_seldom
 
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 5.0
@@ -80,6 +81,7 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         """A member for ever: one that could not join, or died, is followed by another. Cancel it to leave the group
         at once, so that it speaks now and not after the session's timeout."""
         backoff = Backoff(LONGEST_PAUSE_S)
+        outside = False
         while True:
             consumer = self._consumer = AIOKafkaConsumer(
                 **self._kafka.client_options(), **self._options, **_timing(self._session_timeout_s)
@@ -88,6 +90,7 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             try:
                 await opened(self._kafka, START_TIMEOUT_S, "let us join a consumer group", consumer.start())
                 backoff.reset()
+                outside = False
                 self._on_trouble(None)
                 await self._poll(consumer)
             except KafkaUnavailable as error:
@@ -95,10 +98,12 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
                     self._session_refused()
                 else:
                     self._on_trouble(f"The consumer group cannot be joined: {error}.")
-                    log.warning("group.not_joined", topic=self._topic, reason=str(error))
+                    if not outside:  # once for an outage
+                        log.warning("group.not_joined", topic=self._topic, reason=str(error))
+                    outside = True
             except (kafka_errors.KafkaError, RuntimeError, AssertionError) as error:
                 # The group is only a hint: whatever ails this membership, the next one is asked.
-                log.warning("group.left", topic=self._topic, reason=f"{error!r:.200}")
+                warn_seldom(log, "group.left", topic=self._topic, reason=f"{error!r:.200}")
             finally:
                 self.partitions = frozenset()
                 with contextlib.suppress(KafkaUnavailable):

@@ -223,7 +223,7 @@ class PartitionReader:
         """Before the next attempt, which may be at another broker."""
         if trouble != self._trouble:
             self._trouble = trouble
-            log.info("read.delayed", log=self._name, reason=trouble)
+            log.debug("read.delayed", log=self._name, reason=trouble)
         self._open_client.force_metadata_update()
         await asyncio.sleep(_PAUSE_S)
 
