@@ -6,8 +6,9 @@ Each setting is one the protocol needs (docs/log-protocol.md says why), not a pr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final, Literal
 
 FOREVER: Final = "-1"
 _LONG_MAX: Final = str(2**63 - 1)
@@ -53,11 +54,19 @@ class TopicFound:
     """A topic as a cluster describes it."""
 
     name: str
-    partitions: int
-    replication_factor: int
+    copies: Mapping[int, int]
+    """Partition → brokers that are to have it."""
     config: Mapping[str, str]
     log_start_offsets: Mapping[int, int]
     """Partition → first offset that is still there."""
+    in_sync: Mapping[int, int] = field(default_factory=dict)
+    """Partition → brokers that have all of it now."""
+    end_offsets: Mapping[int, int] = field(default_factory=dict)
+    """Partition → where it ends, of those that were asked for."""
+
+    @property
+    def partitions(self) -> int:
+        return len(self.copies)
 
 
 def topic_specs(
@@ -131,18 +140,40 @@ _NOT_FOR_TRUTH: Final = frozenset({"retention.ms", "segment.ms"})
 """Of chat.replies: another value wastes or saves disk, and nothing is lost by it."""
 
 
-def faults(spec: TopicSpec, found: TopicFound, *, log_starts_at_zero: bool, replies: bool = False) -> list[str]:
+class _Unasked(Enum):
+    AS_THE_SETTINGS = auto()
+    UNREADABLE = auto()
+
+
+AS_THE_SETTINGS: Final = _Unasked.AS_THE_SETTINGS
+"""The log was not asked how many partitions it has: the topics have as many as the settings say."""
+UNREADABLE: Final = _Unasked.UNREADABLE
+"""It may not be read."""
+LogPartitions = int | Literal[_Unasked.AS_THE_SETTINGS, _Unasked.UNREADABLE] | None
+"""What the log's first opening says; None where the log has none yet."""
+
+
+def faults(
+    spec: TopicSpec,
+    found: TopicFound,
+    *,
+    log_starts_at_zero: bool,
+    replies: bool = False,
+    log_partitions: LogPartitions = None,
+) -> list[str]:
     """What is wrong with a topic, each as a sentence with what to do; none where it is as it must be.
 
     `log_starts_at_zero` is for chat.events: whoever cut its beginning off took it from every future reader.
     """
-    wrong: list[str] = []
-    if found.partitions != spec.partitions:
-        setting = "GAPLESS_KAFKA_REPLY_PARTITIONS" if replies else "GAPLESS_KAFKA_PARTITIONS"
+    wrong = []
+    if log_starts_at_zero and isinstance(log_partitions, int) and log_partitions != spec.partitions:
         wrong.append(
-            f"{found.name} has {found.partitions} partitions, not {spec.partitions}: the count is fixed for the"
-            f" life of a log; set {setting} to what the topic has, or start a new log"
+            f"the log in {found.name} was written for {log_partitions} partitions, not {spec.partitions}: set"
+            f" GAPLESS_KAFKA_PARTITIONS to {log_partitions} in every process (partitions added since are ignored)"
         )
+    else:
+        wrong += _wrong_partitions(spec, found, replies=replies, log_partitions=log_partitions)
+    wrong += _too_few_copies(spec, found)
     for name, wanted in spec.config.items():
         if replies and name in _NOT_FOR_TRUTH:
             continue
@@ -150,7 +181,8 @@ def faults(spec: TopicSpec, found: TopicFound, *, log_starts_at_zero: bool, repl
         if value is None:
             continue  # a broker too old to know the setting cannot be asked to have it
         if name == "min.insync.replicas":
-            least = min(found.replication_factor, int(wanted) if spec.replication_factor > 1 else 2)
+            copies = min((found.copies[p] for p in _of_log(spec, found)), default=spec.replication_factor)
+            least = min(copies, int(wanted) if spec.replication_factor > 1 else 2)
         elif name == "max.message.bytes" and spec.config.get("compression.type") != "uncompressed":
             least = int(wanted)
         else:
@@ -160,10 +192,88 @@ def faults(spec: TopicSpec, found: TopicFound, *, log_starts_at_zero: bool, repl
         elif least is not None and int(value) < least:
             wrong.append(f"{found.name} has {name}={value}; alter it to at least {least}")
     if log_starts_at_zero:
-        cut = {p: start for p, start in found.log_start_offsets.items() if start > 0}
+        cut = {p: start for p, start in found.log_start_offsets.items() if start > 0 and p < spec.partitions}
         if cut:
             wrong.append(
                 f"{found.name} no longer begins at offset 0 (partition: first offset {cut}): its history was"
                 " deleted; restore the topic from a backup before anything reads it"
             )
     return wrong
+
+
+def _of_log(spec: TopicSpec, found: TopicFound) -> list[int]:
+    """The partitions that the log uses: those beyond are ignored."""
+    return sorted(p for p in found.copies if p < spec.partitions)
+
+
+def _wrong_partitions(spec: TopicSpec, found: TopicFound, *, replies: bool, log_partitions: LogPartitions) -> list[str]:
+    """Fewer partitions than the log has are a fault. More are not, once the log itself says how many it has."""
+    setting = "GAPLESS_KAFKA_REPLY_PARTITIONS" if replies else "GAPLESS_KAFKA_PARTITIONS"
+    if found.partitions < spec.partitions:
+        return [
+            f"{found.name} has {found.partitions} partitions, not {spec.partitions}: the count is fixed for the"
+            f" life of a log; set {setting} to what the topic has, or start a new log"
+        ]
+    if found.partitions > spec.partitions and log_partitions is UNREADABLE and not replies:
+        return [
+            f"{found.name} has {found.partitions} partitions, not {spec.partitions}, and this service may not read the"
+            f" events topic, which says how many the log has: grant it READ there, or set {setting} to what the log has"
+        ]
+    if found.partitions > spec.partitions and log_partitions is None and not replies:
+        return [
+            f"{found.name} has {found.partitions} partitions, not {spec.partitions}, and nothing is in the log yet: set"
+            f" {setting} to what the topic has, or create the topics anew"
+        ]
+    return []
+
+
+def _too_few_copies(spec: TopicSpec, found: TopicFound) -> list[str]:
+    few = [p for p in _of_log(spec, found) if found.copies[p] < spec.replication_factor]
+    if not few:
+        return []
+    counts = sorted({found.copies[p] for p in few})
+    have = " or ".join(str(count) for count in counts)
+    return [
+        f"{found.name} has {have} {'copy' if counts == [1] else 'copies'} of {_numbers(few)}, not"
+        f" {spec.replication_factor}: what is acknowledged can be lost with a broker; add copies with"
+        " kafka-reassign-partitions.sh (docs/operations.md), or set GAPLESS_KAFKA_REPLICATION_FACTOR to what the topic"
+        " has"
+    ]
+
+
+def extra_partitions(spec: TopicSpec, found: TopicFound) -> list[int]:
+    """The partitions beyond those of the log: somebody added them, Kafka cannot remove them, and they are ignored."""
+    return sorted(p for p in found.copies if p >= spec.partitions)
+
+
+def notes(spec: TopicSpec, found: TopicFound) -> list[str]:
+    """What an operator should know about a topic that is as it must be."""
+    extra = extra_partitions(spec, found)
+    if not extra:
+        return []
+    ends = [found.end_offsets[p] - found.log_start_offsets.get(p, 0) for p in extra if p in found.end_offsets]
+    records = sum(ends)
+    said = f" ({records} records are there)" if records else ""
+    return [
+        f"{found.name} has {found.partitions} partitions and the log uses {spec.partitions}: {_numbers(extra)}"
+        f" {'is' if len(extra) == 1 else 'are'} ignored, and nothing in {'it' if len(extra) == 1 else 'them'} is ever"
+        f" read or decided{said}; docs/operations.md says what to do"
+    ]
+
+
+def short_of_replicas(spec: TopicSpec, found: TopicFound) -> str | None:
+    """Why appends to some partitions of the log are refused: too few of their copies are in sync; None if none is."""
+    needed = int(found.config.get("min.insync.replicas", 1))
+    short = [p for p in _of_log(spec, found) if found.in_sync.get(p, needed) < needed]
+    if not short:
+        return None
+    return (
+        f"{found.name}: fewer than {needed} in-sync replicas of {_numbers(short)}, so Kafka refuses appends there; look"
+        " at the brokers"
+    )
+
+
+def _numbers(partitions: list[int]) -> str:
+    shown = ", ".join(str(p) for p in partitions[:20])
+    more = f" and {len(partitions) - 20} more" if len(partitions) > 20 else ""
+    return f"partition{'s' if len(partitions) > 1 else ''} {shown}{more}"

@@ -38,6 +38,7 @@ from services.runtime.http import build_app
 from services.runtime.kafka.errors import KafkaUnavailable, TopicsWrong
 from services.runtime.kafka.probe import KafkaProbe
 from services.runtime.kafka.producer import Producer
+from services.runtime.kafka.topic_watch import TopicWatch
 from services.runtime.kafka.topics import check_topics
 from services.runtime.lifecycle import Supervisor
 from services.runtime.problems import Problem
@@ -58,6 +59,7 @@ class IngestService:
     def __init__(self, settings: IngestSettings, readiness: Readiness) -> None:
         kafka = settings.kafka
         self._kafka = kafka
+        self._readiness = readiness
         self._names = TopicNames.prefixed(kafka.topic_prefix)
         client_id = f"{kafka.client_id}-ingest"
         self._producer = Producer(kafka=kafka.connection, client_id=client_id)
@@ -89,6 +91,7 @@ class IngestService:
             rate=rate,
         )
         self._opening: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._open = False
         self._why_not_open = ""
         readiness.add_check("ingest", self._trouble)
@@ -134,6 +137,9 @@ class IngestService:
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait({self._opening})
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait({self._watching})
         await self._marks.stop()
         await self._replies.stop()
         await self._producer.stop()
@@ -149,7 +155,7 @@ class IngestService:
         while True:
             try:
                 # Before any other client names a topic: a broker might create it, with other settings.
-                await check_topics(self._kafka.connection, self._names, specs)
+                await check_topics(self._kafka.connection, self._names, specs, reads_events=False)
                 await self._producer.start()
                 break
             except TopicsWrong as wrong:
@@ -158,6 +164,14 @@ class IngestService:
                 warn_seldom(_log, "kafka_unavailable", error=str(error))
                 self._why_not_open = f": {error}"
                 await asyncio.sleep(CHECK_BACKOFF_S)
+        watch = TopicWatch(
+            kafka=self._kafka.connection,
+            names=self._names,
+            specs=specs,
+            readiness=self._readiness,
+            reads_events=False,
+        )
+        self._watching = asyncio.create_task(watch.run(), name="topics")
         await self._replies.start(START_WAIT_S)
         self._open = True
 

@@ -9,9 +9,10 @@ from typing import Final
 from schemas.encoding import Record
 from schemas.topics import TopicNames
 from services.ops.errors import UsageError
+from services.ops.topics_commands import specs_of
 from services.runtime.kafka.errors import KafkaUnavailable
 from services.runtime.kafka.reader import PartitionReader
-from services.runtime.kafka.topics import describe_topics
+from services.runtime.kafka.topic_reader import TopicReader
 from services.runtime.settings import KafkaSettings
 
 READ_TIMEOUT_S: Final = 2.0
@@ -25,16 +26,24 @@ OnProgress = Callable[[int], None]
 async def topics_of(settings: KafkaSettings) -> TopicNames:
     """The names of the topics, once it is sure that the log has as many partitions as these settings say.
 
-    With a smaller number a verifier would call a log sound of which it read a part. Raises UsageError, KafkaError.
+    With a smaller number a verifier would call a log sound of which it read a part; partitions that somebody added to
+    the topics are not the log's. Raises UsageError, KafkaError.
     """
     names = TopicNames.prefixed(settings.topic_prefix)
-    for name in (names.commands, names.events):
-        found = (await describe_topics(settings.connection, [name])).get(name)
-        if found is None:
-            raise UsageError(f"There is no topic {name}: create it with `gapless topics create`.")
-        if found.partitions != settings.partitions:
+    specs = [spec for spec in specs_of(settings) if spec.name in (names.commands, names.events)]
+    reader = TopicReader(settings.connection)
+    try:
+        found = await reader.describe(specs)
+        written_for = await reader.log_partitions(names.events)
+    finally:
+        await reader.close()
+    for spec in specs:
+        if spec.name not in found:
+            raise UsageError(f"There is no topic {spec.name}: create it with `gapless topics create`.")
+        partitions = written_for or found[spec.name].partitions
+        if partitions != settings.partitions or found[spec.name].partitions < settings.partitions:
             raise UsageError(
-                f"{name} has {found.partitions} partitions: set GAPLESS_KAFKA_PARTITIONS to that,"
+                f"The log in {spec.name} has {partitions} partitions: set GAPLESS_KAFKA_PARTITIONS to that,"
                 f" it is {settings.partitions}."
             )
     return names

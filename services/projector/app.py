@@ -34,6 +34,7 @@ from services.runtime.health import OpsServer, Readiness
 from services.runtime.kafka.errors import KafkaError, TopicsWrong
 from services.runtime.kafka.group import GroupHint
 from services.runtime.kafka.probe import KafkaProbe
+from services.runtime.kafka.topic_watch import TopicWatch
 from services.runtime.kafka.topics import check_topics
 from services.runtime.lifecycle import Supervisor
 from services.runtime.metrics import announce_build
@@ -223,11 +224,12 @@ async def run(settings: ProjectorSettings, supervisor: Supervisor) -> None:
 
 
 async def _serve(settings: ProjectorSettings, pool: PostgresPool, projector: Projector, readiness: Readiness) -> None:
-    await _prepare(settings, pool, readiness)
+    watch = await _prepare(settings, pool, readiness)
     readiness.clear_trouble("start")
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_hint(settings, projector, readiness).run())
         tasks.create_task(projector.run())
+        tasks.create_task(watch.run())
         tasks.create_task(
             keep_pruning(
                 pool, interval_s=settings.prune_interval_s, owned=lambda: (projector.versions, projector.partitions)
@@ -235,8 +237,8 @@ async def _serve(settings: ProjectorSettings, pool: PostgresPool, projector: Pro
         )
 
 
-async def _prepare(settings: ProjectorSettings, pool: PostgresPool, readiness: Readiness) -> None:
-    """Topics checked and migrations run, once Kafka and Postgres answer."""
+async def _prepare(settings: ProjectorSettings, pool: PostgresPool, readiness: Readiness) -> TopicWatch:
+    """Topics checked and migrations run, once Kafka and Postgres answer. Who looks at the topics from now on."""
     backoff = Backoff(settings.backoff_max_s)
     kafka = settings.kafka
     specs = topic_specs(
@@ -259,7 +261,7 @@ async def _prepare(settings: ProjectorSettings, pool: PostgresPool, readiness: R
             readiness.report_trouble("start", _why_waiting(error))
             await backoff.pause()
         else:
-            return
+            return TopicWatch(kafka=kafka.connection, names=topic_names(kafka), specs=events, readiness=readiness)
 
 
 def _kafka_probe(settings: ProjectorSettings, projector: Projector) -> KafkaProbe:
@@ -291,6 +293,7 @@ def _hint(settings: ProjectorSettings, projector: Projector, readiness: Readines
         kafka=kafka.connection,
         group_id=f"{kafka.topic_prefix}{GROUP}",
         topic=topic_names(kafka).events,
+        partitions=kafka.partitions,
         client_id=f"{kafka.client_id}-projector",
         session_timeout_s=kafka.session_timeout_s,
         max_poll_interval_s=kafka.max_poll_interval_s,

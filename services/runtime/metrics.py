@@ -41,6 +41,16 @@ HTTP_REFUSED: Final = Counter(
     "Connections closed because of what their client sent, or did not send in time.",
     ["reason"],
 )
+TOPIC_FAULTS: Final = Gauge(
+    "gapless_topic_faults",
+    "Settings of a topic that are not as the protocol needs them, as it was last looked at; readyz says which.",
+    ["topic"],
+)
+TOPIC_PARTITIONS_IGNORED: Final = Gauge(
+    "gapless_topic_partitions_ignored",
+    "Partitions of a topic beyond those of the log: somebody added them, and nothing in them is read or decided.",
+    ["topic"],
+)
 UNMATCHED: Final = "unmatched"
 """The route of a request that has none."""
 

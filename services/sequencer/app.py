@@ -20,6 +20,7 @@ from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaUnavailable, TopicsWrong
 from services.runtime.kafka.probe import KafkaProbe
 from services.runtime.kafka.producer import Producer
+from services.runtime.kafka.topic_watch import TopicWatch
 from services.runtime.kafka.topics import check_topics
 from services.runtime.lifecycle import Supervisor
 from services.runtime.repeated_lines import warn_seldom
@@ -81,6 +82,8 @@ async def _serve(
         broker_time = BrokerTime(
             kafka=kafka.connection, client_id=f"{kafka.client_id}-sequencer", topic=names.replies, value=NO_REPLIES
         )
+        topics = TopicWatch(kafka=kafka.connection, names=names, specs=specs, readiness=readiness)
+        looking = supervisor.start("topics", topics.run())
         try:
             if not await until_right(clock, broker_time.read, supervisor, readiness):
                 return
@@ -90,6 +93,7 @@ async def _serve(
             finally:
                 watching.cancel()
         finally:
+            looking.cancel()
             await broker_time.close()
 
 

@@ -92,6 +92,7 @@ class Assignment:
             kafka=kafka.connection,
             group_id=f"{kafka.topic_prefix}{GROUP}",
             topic=names.commands,
+            partitions=kafka.partitions,
             client_id=f"{kafka.client_id}-sequencer",
             on_word=self._on_word,
             on_trouble=self._on_group_trouble,

@@ -139,7 +139,8 @@ def _read_opening(record: Record, partitions: int) -> TermOpened:
     opened = decode_term_opened(outcome.body)
     if opened.partitions != partitions:
         raise PartitionStopped(
-            f"this log was written for {opened.partitions} partitions and the topics have {partitions}: chats would"
-            " live in two partitions. Use the topics that belong to the log"
+            f"this log was written for {opened.partitions} partitions and GAPLESS_KAFKA_PARTITIONS is {partitions}:"
+            f" chats would live in two partitions. Set it to {opened.partitions} in every process, or name the right"
+            " cluster"
         )
     return opened

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from aiokafka.admin import NewTopic
 
 from devstack.kafka import KafkaCluster
 from devstack.ports import choose_ports
@@ -23,7 +24,7 @@ from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.topics import create_topics, delete_records
 from tests.support.sequencer_process import SequencerProcess
 from tests.support.sequencing import Scene
-from tests.support.topic_settings import alter, delete
+from tests.support.topic_settings import admin, alter, delete
 
 SERVICES = ("sequencer", "projector", "ingest")
 ENDS_WITHIN_S = 60.0
@@ -185,6 +186,60 @@ def test_start_up_refuses_one_replica_in_sync_beside_copies_unless_told(
     asyncio.run(main())
 
 
+def test_start_up_refuses_fewer_copies_than_the_settings_say_though_it_is_one_partition(
+    three_brokers: str, database: str, tmp_path: Path
+) -> None:
+    """The first partition has three."""
+
+    async def main() -> None:
+        topics = await Topics.made(three_brokers, tmp_path.name, replication_factor=3)
+        await delete(three_brokers, topics.events.name)
+        async with admin(three_brokers) as client:
+            uneven = NewTopic(
+                topics.events.name, -1, -1, {0: [1, 2, 3], 1: [2]}, topic_configs=dict(topics.events.config)
+            )
+            await client.create_topics([uneven])
+        environment = topics.environment(tmp_path, GAPLESS_POSTGRES_DSN=database, GAPLESS_KAFKA_REPLICATION_FACTOR="3")
+        for service in SERVICES:
+            code, said = await refusal(service, environment)
+            assert code == 2, said
+            assert f"{topics.names.events} has 1 copy of partition 1, not 3" in said
+
+    asyncio.run(main())
+
+
+def test_topics_with_one_copy_are_made_on_three_brokers_only_if_that_was_said(
+    three_brokers: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        environment = {
+            name: value for name, value in os.environ.items() if name != "GAPLESS_KAFKA_REPLICATION_FACTOR"
+        } | {"GAPLESS_KAFKA_BOOTSTRAP": three_brokers, "GAPLESS_KAFKA_TOPIC_PREFIX": f"{tmp_path.name}."}
+        code, said = await create_topics_command(environment)
+        assert code == 2
+        assert said.startswith("GAPLESS_KAFKA_REPLICATION_FACTOR is not set")
+        assert "there are 3 brokers" in said
+        assert said.endswith("Nothing was created.")
+        for copies in ("1", "3"):
+            told = {
+                "GAPLESS_KAFKA_REPLICATION_FACTOR": copies,
+                "GAPLESS_KAFKA_TOPIC_PREFIX": f"{tmp_path.name}.{copies}.",
+            }
+            code, said = await create_topics_command({**environment, **told})
+            assert code == 0, said
+
+    asyncio.run(main())
+
+
+async def create_topics_command(environment: dict[str, str]) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "services.ops", "topics", "create",
+        env={**environment, "COLUMNS": "400"}, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, said = await asyncio.wait_for(process.communicate(), ENDS_WITHIN_S)
+    return process.returncode, said.decode().strip()
+
+
 # --- a log that is exchanged behind a running reader --------------------------------------------------------------
 
 
@@ -246,11 +301,11 @@ def test_a_projector_notices_that_its_log_was_deleted_and_made_again(kafka: str,
                     await _exchange(scene, records=20)
                 finally:
                     os.kill(running.pid, signal.SIGCONT)
-                (said,) = await reasons(running.url, "another log")
+                said = next(each for each in await reasons(running.url, "another log") if "another log" in each)
                 assert "was folded from topic" in said
                 assert "`gapless projection rebuild --to vN`" in said, "it says what to do"
             async with projector(environment) as running:  # nor does a restart forget it
-                assert "another log" in (await reasons(running.url, "another log"))[0]
+                assert any("another log" in each for each in await reasons(running.url, "another log"))
 
     asyncio.run(main())
 

@@ -136,8 +136,8 @@ MUTANTS: Final = (
     Mutant(
         name="an idle sequencer does not ask whether Kafka answers",
         file="services/sequencer/app.py",
-        good="            async with probed(*dependencies):\n",
-        bad="            async with probed():\n",
+        good="async with probed(*dependencies):\n",
+        bad="async with probed():\n",
         check="tests/crash/test_outages_are_said.py::"
         "test_every_idle_process_says_that_kafka_is_gone_and_when_it_is_back",
     ),
@@ -542,6 +542,38 @@ MUTANTS: Final = (
         good="writer.term is None or presence.relieved(partition, writer.term)",
         bad="True",
         check="tests/crash/test_standby.py::test_one_that_is_asked_to_stop_writes_on_until_another_does",
+    ),
+    Mutant(
+        name="partitions that somebody added are served",
+        file="services/runtime/kafka/group.py",
+        good="{partition for partition in there if partition < self._count}",
+        bad="set(there)",
+        check="tests/crash/test_topics_changed.py::"
+        "test_partitions_that_somebody_adds_are_ignored_by_those_that_run_and_by_those_that_start",
+    ),
+    Mutant(
+        name="the topics decide how many partitions the log has",
+        file="schemas/topics.py",
+        good="isinstance(log_partitions, int) and log_partitions != spec.partitions:",
+        bad="isinstance(log_partitions, str):",
+        check="tests/unit/test_schemas_topics.py::"
+        "test_what_the_log_was_written_for_decides_and_not_what_the_topics_have",
+    ),
+    Mutant(
+        name="only the first partition's copies are counted",
+        file="schemas/topics.py",
+        good="    few = [p for p in _of_log(spec, found) if found.copies[p] < spec.replication_factor]\n",
+        bad="    few = [p for p in _of_log(spec, found)[:1] if found.copies[p] < spec.replication_factor]\n",
+        check="tests/unit/test_schemas_topics.py::"
+        "test_fewer_copies_than_the_settings_say_are_a_fault_in_whichever_partition",
+    ),
+    Mutant(
+        name="topics are not looked at again",
+        file="services/runtime/kafka/topic_watch.py",
+        good="                await asyncio.sleep(self._every_s)\n",
+        bad="                await asyncio.sleep(1_000 * self._every_s)\n",
+        check="tests/crash/test_topics_changed.py::"
+        "test_a_setting_that_deletes_history_is_said_at_once_by_those_that_run",
     ),
     Mutant(
         name="libraries write what they like",

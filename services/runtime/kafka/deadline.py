@@ -49,6 +49,13 @@ def not_allowed(what: str, error: BaseException) -> str:
     return f"Kafka's ACLs do not allow us to {what}{on}: grant this service what `gapless topics acls` prints"
 
 
+def refuse_unless_allowed(code: int, what: str) -> None:
+    """Raises KafkaRefused where the answer of an admin request is that we lack the right."""
+    error = kafka_errors.for_code(code)
+    if issubclass(error, NOT_ALLOWED):
+        raise KafkaRefused(not_allowed(what, error()))
+
+
 def _seen(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()  # so that asyncio does not report it as never retrieved

@@ -8,13 +8,15 @@ they have a partition are safe (docs/log-protocol.md for the sequencer, the posi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as kafka_errors
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
 from services.runtime.backoff import Backoff
 from services.runtime.kafka.connection import KafkaConnection
@@ -45,13 +47,15 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         kafka: KafkaConnection,
         group_id: str,
         topic: str,
+        partitions: int,
         client_id: str,
         on_word: Callable[[frozenset[int]], None],
         on_trouble: Callable[[str | None], None] = lambda _trouble: None,
         session_timeout_s: float = 3.0,
         max_poll_interval_s: float = 300.0,
     ) -> None:
-        """`on_word` gets the partitions of this process each time the group has spoken, also when nothing changed.
+        """`partitions` is how many the log has: those that the topic has beyond are given to nobody. `on_word` gets the
+        partitions of this process each time the group has spoken, also when nothing changed.
 
         Between a revocation and the next word `partitions` is empty, and `on_word` is not called: most rebalances
         give everything back, and stopping in between would cost each one a pause. `on_trouble` hears why the group
@@ -59,6 +63,7 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         Kafka's own default allows, and said so in the log: a hint that comes later is better than none.
         """
         self._topic = topic
+        self._partitions = partitions
         self._on_word = on_word
         self._on_trouble = on_trouble
         self._kafka = kafka
@@ -70,7 +75,7 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             "max_poll_interval_ms": int(max_poll_interval_s * 1000),
             # A topic that vanishes leaves nobody with a partition: that it is there again is seen after this time.
             "metadata_max_age_ms": 20_000,
-            "partition_assignment_strategy": (RoundRobinPartitionAssignor,),
+            "partition_assignment_strategy": (_assignor_of_the_first(partitions),),
         }
         self._session_timeout_s = session_timeout_s
         self._consumer: AIOKafkaConsumer | None = None
@@ -130,13 +135,42 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         assert self._consumer is not None, "the group speaks to a consumer"
         self._consumer.pause(*assigned)
-        self.partitions = frozenset(tp.partition for tp in assigned)
+        # Whoever leads the group may be of an older release, and give away what is not the log's.
+        self.partitions = frozenset(tp.partition for tp in assigned if tp.partition < self._partitions)
         log.info("group.word", topic=self._topic, partitions=sorted(self.partitions))
         self._on_word(self.partitions)
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         while True:
             await consumer.getmany(timeout_ms=_POLL_MS)
+
+
+class _FirstPartitions:
+    """A cluster's metadata, with the first partitions of each topic and no others."""
+
+    def __init__(self, cluster: ClusterMetadata, count: int) -> None:
+        self._cluster = cluster
+        self._count = count
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        there = self._cluster.partitions_for_topic(topic)
+        return None if there is None else {partition for partition in there if partition < self._count}
+
+
+def _assignor_of_the_first(count: int) -> type[RoundRobinPartitionAssignor]:
+    """Round robin over the partitions of the log, under the same name: partitions that somebody added are left out."""
+
+    class Assignor(RoundRobinPartitionAssignor):  # type: ignore[misc]  # aiokafka is not typed
+        @classmethod
+        def assign(
+            cls, cluster: ClusterMetadata, members: Mapping[str, ConsumerProtocolMemberMetadata]
+        ) -> dict[str, ConsumerProtocolMemberAssignment]:
+            assigned: dict[str, ConsumerProtocolMemberAssignment] = super().assign(
+                _FirstPartitions(cluster, count), members
+            )
+            return assigned
+
+    return Assignor
 
 
 def _timing(session_timeout_s: float) -> dict[str, int]:

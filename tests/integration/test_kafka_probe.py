@@ -1,0 +1,79 @@
+"""What the probe of Kafka says of a real broker, of none, of one that hangs, and of partitions that nobody leads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from devstack.ports import choose_ports
+from services.runtime.dependencies import PROBE_TIMEOUT_S, Answer
+from services.runtime.kafka.connection import KafkaConnection
+from services.runtime.kafka.probe import KafkaProbe
+from tests.support.sequencing import Scene
+
+
+async def answers(
+    servers: str, topic: str, partitions: Collection[int], *, all_needed: bool = True, group_id: str | None = None
+) -> list[Answer]:
+    """Of one probe, asked twice: the second time its client is there already, or was dropped."""
+    probe = KafkaProbe(
+        kafka=KafkaConnection.plain(servers),
+        client_id="test",
+        partitions=lambda: {topic: partitions},
+        group_id=group_id,
+        all_needed=all_needed,
+    )
+    try:
+        return [await probe(), await probe()]
+    finally:
+        await probe.close()
+
+
+def test_leaders_that_answer_and_a_group_with_a_coordinator_are_no_trouble(kafka: str) -> None:
+    async def main() -> None:
+        async with Scene.on(kafka, partitions=2) as scene:
+            # The first group of a broker waits for its coordinator to be made.
+            async with asyncio.timeout(60):
+                while await answers(kafka, scene.names.events, (0, 1), group_id="g") != [Answer(), Answer()]:
+                    await asyncio.sleep(0.1)
+            assert await answers(kafka, scene.names.events, ()) == [Answer(), Answer()], "any broker will do"
+
+    asyncio.run(main())
+
+
+def test_partitions_without_a_leader_are_named_and_for_some_services_only_noted(kafka: str) -> None:
+    async def main() -> None:
+        async with Scene.on(kafka, partitions=2) as scene:
+            said = f"Kafka does not serve partitions 7, 9 of {scene.names.events} (no leader)."
+            events = scene.names.events
+            assert await answers(kafka, events, (0, 7, 9)) == 2 * [Answer(trouble=said)]
+            assert await answers(kafka, events, (0, 7, 9), all_needed=False) == 2 * [Answer(note=said)]
+            assert await answers(kafka, events, (7, 9), all_needed=False) == 2 * [Answer(trouble=said)]
+
+    asyncio.run(main())
+
+
+def test_a_broker_that_is_not_there_cannot_be_reached() -> None:
+    async def main() -> None:
+        (port,) = choose_ports(1)
+        for answer in await answers(f"127.0.0.1:{port}", "chat.events", (0,)):
+            assert answer.trouble is not None
+            assert answer.trouble.startswith(f"Kafka cannot be reached at 127.0.0.1:{port} (")
+
+    asyncio.run(main())
+
+
+def test_a_broker_that_hangs_is_given_up_and_the_others_are_asked(kafka: str) -> None:
+    async def main() -> None:
+        async def hang(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+
+        async with Scene.on(kafka, partitions=1) as scene, await asyncio.start_server(hang, "127.0.0.1", 0) as hanging:
+            address = f"127.0.0.1:{hanging.sockets[0].getsockname()[1]}"
+            async with asyncio.timeout(4 * PROBE_TIMEOUT_S):
+                for answer in await answers(address, scene.names.events, (0,)):
+                    assert answer.trouble is not None
+                    assert answer.trouble.startswith(f"Kafka cannot be reached at {address}")
+                assert await answers(f"{address},{kafka}", scene.names.events, (0,)) == [Answer(), Answer()]
+
+    asyncio.run(main())
