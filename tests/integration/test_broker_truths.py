@@ -15,7 +15,6 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
-from aiokafka.admin import NewTopic
 
 from devstack.kafka import KafkaCluster
 from devstack.ports import choose_ports
@@ -24,7 +23,7 @@ from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.topics import create_topics, delete_records
 from tests.support.sequencer_process import SequencerProcess
 from tests.support.sequencing import Scene
-from tests.support.topic_settings import admin, alter, delete
+from tests.support.topic_settings import alter, delete, reassign
 
 SERVICES = ("sequencer", "projector", "ingest")
 ENDS_WITHIN_S = 60.0
@@ -193,12 +192,7 @@ def test_start_up_refuses_fewer_copies_than_the_settings_say_though_it_is_one_pa
 
     async def main() -> None:
         topics = await Topics.made(three_brokers, tmp_path.name, replication_factor=3)
-        await delete(three_brokers, topics.events.name)
-        async with admin(three_brokers) as client:
-            uneven = NewTopic(
-                topics.events.name, -1, -1, {0: [1, 2, 3], 1: [2]}, topic_configs=dict(topics.events.config)
-            )
-            await client.create_topics([uneven])
+        await reassign(three_brokers, topics.events.name, 1, [2])
         environment = topics.environment(tmp_path, GAPLESS_POSTGRES_DSN=database, GAPLESS_KAFKA_REPLICATION_FACTOR="3")
         for service in SERVICES:
             code, said = await refusal(service, environment)

@@ -124,7 +124,7 @@ class TopicReader:
         there = {name: partitions for code, name, _, _, partitions, *_ in metadata.topics if code == 0}
         if not there:
             return {}
-        configs = await self._configs(list(there))
+        configs = await self._configs([spec for spec in specs if spec.name in there])
         leaders = {
             TopicPartition(name, number): leader
             for name, partitions in there.items()
@@ -224,8 +224,10 @@ class TopicReader:
     async def _metadata(self, topics: Sequence[str]) -> Any:
         return await self._ask("describe its topics", TopicMetadataRequest(topics))
 
-    async def _configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
-        request = DescribeConfigsRequest([(ConfigResourceType.TOPIC, topic, None) for topic in topics])
+    async def _configs(self, specs: Sequence[TopicSpec]) -> dict[str, dict[str, str]]:
+        """Topic → those of its settings that matter."""
+        asked = [(ConfigResourceType.TOPIC, spec.name, list(spec.config)) for spec in specs]
+        request = DescribeConfigsRequest(asked)
         answer = await self._ask("tell its topics' settings", request)
         found: dict[str, dict[str, str]] = {}
         for code, _, _, name, entries in answer.resources:
