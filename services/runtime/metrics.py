@@ -60,6 +60,7 @@ for _reason in (
 ):  # fmt: skip
     HTTP_REFUSED.labels(reason=_reason)
 HTTP_UNHANDLED_ERRORS.labels(route=UNMATCHED)
+LOG_LINES_SUPPRESSED.labels(logger="gapless")
 
 
 def package_version() -> str:
