@@ -29,6 +29,8 @@ class Behind:
 
     records: int
     seconds: float
+    beyond: int = 0
+    """How far the position lies beyond the end of the log: records were lost, or it is of another log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,7 @@ def _stamp(headers: object) -> Stamp | None:
 
 async def _behind(reader: PartitionReader, position: int, end: int) -> Behind:
     if position >= end:
-        return Behind(records=0, seconds=0.0)
+        return Behind(records=0, seconds=0.0, beyond=position - end)
     await reader.seek(position)
     found = await reader.read(max_records=1, timeout_s=READ_TIMEOUT_S)
     since_ms = found[0].timestamp if found else None

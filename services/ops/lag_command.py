@@ -40,6 +40,8 @@ def lag(as_json: JsonOption = False, _stack: StackOption = None) -> None:
 
 
 def _cell(behind: Behind) -> str:
+    if behind.beyond:
+        return f"{behind.beyond:,} beyond the end of the log"
     return "0" if behind.records == 0 else f"{behind.records:,} ({behind.seconds:.1f} s)"
 
 

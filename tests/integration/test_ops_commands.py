@@ -405,6 +405,11 @@ def test_lag_tells_what_is_undecided_and_what_is_not_projected(kafka: str, datab
     assert code == 0
     assert [p["undecided"]["records"] for p in document["partitions"]] == [0, 3]
     assert [p["unprojected"]["v1"]["records"] for p in document["partitions"]] == [0, 2]
+    # Kafka was put back from an older copy: what stands beyond the end of the log is not up to date.
+    execute(database, "UPDATE chat_v1.projection_positions SET next_offset = next_offset + 1000 WHERE partition = 0")
+    code, document = answer("lag", **variables(settings, database))
+    assert [p["unprojected"]["v1"]["beyond"] for p in document["partitions"]] == [1000, 0]
+    assert "1,000 beyond the end of the log" in gapless("lag", **variables(settings, database)).stdout
 
 
 def test_lag_of_a_log_that_was_only_opened_counts_every_command(kafka: str, database: str) -> None:
