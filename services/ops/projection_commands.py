@@ -121,15 +121,23 @@ def cutover_command(
                 "to": f"v{done.to_version}",
                 "attempts": done.attempts,
                 "held_ms": round(done.held_s * 1000, 1),
+                "not_of_this_log": list(done.not_of_this_log),
             }
         )
     elif done.attempts == 0:
         OUT.say(f"{to} served already; nothing was changed.")
     else:
+        old = f"v{done.from_version}"
+        next_step = f"Back again: `gapless projection cutover --to {old}`."
+        if done.not_of_this_log:
+            named = ", ".join(map(str, done.not_of_this_log))
+            next_step = (
+                f"{old} is not of the log that is there now, in partitions {named}: drop it with `gapless projection"
+                f" drop {old}`."
+            )
         OUT.say(
             (f"Readers see {to}", "green"),
-            f" (before: v{done.from_version}); the writers of the old one were held for"
-            f" {done.held_s * 1000:.0f} ms. Back again: `gapless projection cutover --to v{done.from_version}`.",
+            f" (before: {old}); the writers of the old one were held for {done.held_s * 1000:.0f} ms. {next_step}",
         )
 
 

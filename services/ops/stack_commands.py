@@ -99,7 +99,7 @@ async def _run_until_stopped(plan: StackPlan, *, as_json: bool) -> None:
             else:
                 _announce(stack)
             for name, trouble in stack.troubles.items():
-                ERR.print(f"{name} is not ready: {trouble}", style="yellow", markup=False, highlight=False)
+                ERR.say(f"{name} is not ready: {trouble}", style="yellow")
             await stopping
         _show_step("stopping")
     finally:

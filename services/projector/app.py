@@ -137,7 +137,8 @@ class Projector:
             self._readiness.report_trouble(
                 "mapping",
                 f"{foreign.schema} serves and is of row mapping {foreign.mapping_version}, this release has"
-                f" {MAPPING_VERSION}: keep a projector of the former release running until the cutover.",
+                f" {MAPPING_VERSION}: keep a projector of the former release running until the cutover to a"
+                " version of this one (`gapless projection rebuild`, then `gapless projection cutover`).",
                 needs_operator=True,
             )
 

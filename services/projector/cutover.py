@@ -61,6 +61,8 @@ class CutoverResult:
     """0: it served already."""
     held_s: float
     """How long the old version stood still, in the attempt that succeeded."""
+    not_of_this_log: tuple[int, ...] = ()
+    """Partitions in which the old version is not of this log: a cutover back to it would be refused."""
 
 
 class _NotYet(Exception):
@@ -136,7 +138,11 @@ class _Cutover:
                 reason = "a transaction that reads chat.* or writes the projection did not end (see pg_stat_activity)"
             else:
                 result = CutoverResult(
-                    from_version=self._old.version, to_version=self._new.version, attempts=attempts, held_s=held_s
+                    from_version=self._old.version,
+                    to_version=self._new.version,
+                    attempts=attempts,
+                    held_s=held_s,
+                    not_of_this_log=tuple(sorted(self._unreachable)),
                 )
                 log.info("cut_over", from_=self._old.schema, to=self._new.schema, attempts=attempts, held_s=held_s)
                 return result
@@ -160,7 +166,7 @@ class _Cutover:
         ends = dict(zip(partitions, await asyncio.gather(*(self._checked(p) for p in partitions)), strict=True))
         unreachable = {p: ends[p] for p, stand in old.items() if not _is_in(stand, topic_id, ends[p])}
         if unreachable:
-            log.warning("cutover_to_the_end_of_the_log", from_=self._old.schema, ends=unreachable)
+            log.info("cutover_to_the_end_of_the_log", from_=self._old.schema, ends=unreachable)
         return unreachable
 
     async def _checked(self, partition: int) -> int:

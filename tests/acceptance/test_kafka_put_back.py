@@ -167,6 +167,7 @@ async def the_way_out(stack: RunningStack, *, old: str, new: str) -> None:
     assert (await stack.gapless("projection", "verify", "--version", new))["equal"]
     switched = await stack.gapless("projection", "cutover", "--to", new)
     assert (switched["from"], switched["to"]) == (old, new)
+    assert switched["not_of_this_log"], "nobody is sent back to the old one"
     assert (await stack.gapless("projection", "drop", old, "--yes"))["freed_bytes"] > 0
     assert [(p["version"], p["state"]) for p in await stack.gapless("projection", "list")] == [(new, "serving")]
     await until_ready(stack, "projector-1")
