@@ -27,11 +27,13 @@ import httpx
 
 from schemas.topics import TopicNames
 from tests.chaos.checker import Report, check
-from tests.chaos.collect import read_tables, read_topic, until_quiet
+from tests.chaos.collect import end_offsets, read_tables, read_topic, until_quiet
 from tests.chaos.evidence import Recorder, read_evidence, write_records
+from tests.chaos.hostile import HostileProducer
 from tests.chaos.http_clients import ComerAndGoer, Founder, Http, HttpProducer, HttpReader
 from tests.chaos.kafka_clients import KafkaProducer, LogFollower, ReplyListener
 from tests.chaos.nemesis import Nemesis
+from tests.chaos.raw_log import read_raw
 from tests.chaos.stage import Stage
 from tests.support.running_stack import RunningStack
 
@@ -63,6 +65,8 @@ class Result:
     alarms: list[str] = field(default_factory=list)
     called: int = 0
     """Takeovers by standbys, ahead of the group."""
+    forged: int = 0
+    """Batches of the hostile producer that a broker took."""
     verified: dict[str, bool] = field(default_factory=dict)
     """What `gapless log verify` and `gapless projection verify` say."""
 
@@ -78,6 +82,7 @@ class Result:
             f"faults: {f.total()}: {', '.join(f'{name} {count}' for name, count in sorted(f.items()))}",
             f"terms opened {r.terms}, {self.called} of them by a standby that was called; void records {r.voids}"
             f" (of them openings {r.void_openings})",
+            f"batches of a hostile producer: {self.forged}",
             f"commands {r.commands}: {', '.join(f'{kind} {count}' for kind, count in sorted(r.outcomes.items()))}",
             f"checked: answers {r.answers}, in real time {r.ordered}, reads {r.reads}, log records read along"
             f" {r.tailed}, rows {r.rows}",
@@ -119,6 +124,7 @@ async def run(folder: Path, *, minutes: float, seed: int) -> Result:
         unanswered=stage.unanswered,
         alarms=[f"{name}: {line[:400]}" for name, line in _said(folder, ALARMS)],
         called=sum(1 for _ in _said(folder, ("standby.called",))),
+        forged=stage.forged,
         verified=verified,
     )
 
@@ -131,6 +137,7 @@ async def _act(
     kafka = stack.document["kafka"]
     follower = LogFollower(stage, kafka, "log-reader")
     listener = ReplyListener(kafka, partition=0)
+    hostile = HostileProducer(stage, "hostile", kafka)
     nemesis = Nemesis(stack, folder, stage.seed, time.monotonic)
     listening = [asyncio.create_task(follower.run()), asyncio.create_task(listener.run())]
     clients: list[asyncio.Task[None]] = [
@@ -140,6 +147,7 @@ async def _act(
         *(asyncio.create_task(HttpReader(stage, f"reader-{n}", http, token).run()) for n in range(READERS)),
         asyncio.create_task(KafkaProducer(stage, "kafka-log", kafka, follower).run()),
         asyncio.create_task(KafkaProducer(stage, "kafka-reply", kafka, listener).run()),
+        asyncio.create_task(hostile.run()),
     ]
     breaking = asyncio.create_task(nemesis.run())
     everybody = {breaking, *clients, *listening}
@@ -187,7 +195,8 @@ async def _repeat_all(stage: Stage, client: Http) -> None:
 
 async def _collect(stack: RunningStack, folder: Path, partitions: int) -> None:
     kafka = stack.document["kafka"]
-    write_records(folder / "commands.jsonl", await read_topic(kafka, TopicNames().commands, partitions))
+    ends = await end_offsets(kafka, TopicNames().commands, partitions)
+    write_records(folder / "commands.jsonl", await read_raw(kafka, TopicNames().commands, ends))
     write_records(folder / "events.jsonl", await read_topic(kafka, TopicNames().events, partitions))
     (folder / "tables.json").write_text(json.dumps(await read_tables(stack.document["postgres"])))
 

@@ -48,6 +48,8 @@ class Stage:
     """Set when nothing new is to be begun."""
     unanswered: list[str] = field(default_factory=list)
     """Commands that got no answer within their deadline, though everything was healed."""
+    forged: int = 0
+    """Batches of the hostile producer that a broker took."""
     _keys: int = 0
 
     @classmethod

@@ -24,6 +24,7 @@ def test_nothing_is_lost_doubled_or_out_of_order_whatever_is_killed_stalled_or_d
     assert faults["kill"] >= 3
     assert faults["stall"] >= 1
     assert faults["broker_kill"] + faults["broker_stall"] >= 1
+    assert result.forged > 50
     assert report.terms > 8, "each partition has a first term; takeovers open others"
     assert report.outcomes["accepted"] > 100
     assert report.outcomes["duplicate"] > 10

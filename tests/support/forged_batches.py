@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import struct
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -150,15 +150,20 @@ _INT_MAX: Final = (1 << 31) - 1
 _LONG_MAX: Final = (1 << 63) - 1
 
 
-def any_batch(rng: random.Random, commands: Sequence[Encoded]) -> Forged:
-    """A batch of these commands with nothing to some things wrong in it. Most are accepted by a broker."""
+def any_batch(rng: random.Random, commands: Sequence[Encoded], of_a_record: Sequence[str] | None = None) -> Forged:
+    """A batch of these commands with nothing to some things wrong in it. Most are accepted by a broker.
+
+    `of_a_record`: what may be wrong in a record; anything, if it is not given.
+    """
+    of_a_record = of_a_record or _OF_A_RECORD
     records = [honest(command) for command in commands]
     n = len(records)
     batch = Forged(records=records)
     for _ in range(rng.choice([0, 1, 1, 1, 2, 3])):
         i = rng.randrange(n)
-        what = rng.choice(_OF_A_RECORD if rng.random() < 0.75 else _OF_A_BATCH)
-        if what in _OF_A_RECORD:
+        of_its_record = rng.random() < 0.75
+        what = rng.choice(of_a_record if of_its_record else _OF_A_BATCH)
+        if of_its_record:
             records[i] = replace(_forged_record(rng, records[i], what, n), touched=True)
         else:
             batch = _forged_batch(rng, batch, what, n)
@@ -273,15 +278,21 @@ class RawProducer:
         self._client = client
 
     @classmethod
-    @asynccontextmanager
-    async def on(cls, kafka: str, topic: str) -> AsyncIterator[RawProducer]:
+    async def open(cls, kafka: str, topic: str) -> tuple[RawProducer, Callable[[], Awaitable[None]]]:
+        """A producer and what closes it."""
         client = AIOKafkaClient(bootstrap_servers=kafka, client_id="hostile", request_timeout_ms=20_000)
         await client.bootstrap()
+        await client.set_topics([topic])
+        return cls(client), client.close
+
+    @classmethod
+    @asynccontextmanager
+    async def on(cls, kafka: str, topic: str) -> AsyncIterator[RawProducer]:
+        producer, close = await cls.open(kafka, topic)
         try:
-            await client.set_topics([topic])
-            yield cls(client)
+            yield producer
         finally:
-            await client.close()
+            await close()
 
     async def put(self, topic: str, partition: int, batch: bytes) -> int:
         """Returns the offset of its first record. Raises BatchRefused."""
