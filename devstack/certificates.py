@@ -7,6 +7,7 @@ files = authority.issue("broker", hosts=("127.0.0.1",))  # certs/broker.pem with
 from __future__ import annotations
 
 import ipaddress
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -55,7 +56,8 @@ class Authority:
             folder.mkdir(parents=True, exist_ok=True)
             key = ec.generate_private_key(ec.SECP256R1())
             _write_key(key_path, key)
-            name = _name("Gapless development authority")
+            # A name of its own: two authorities of one name would be taken for each other, and fail obscurely.
+            name = _name(f"Gapless development authority {secrets.token_hex(4)}")
             builder = _builder(name, name, key.public_key(), LIFETIME)
             signed = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(
                 key, hashes.SHA256()

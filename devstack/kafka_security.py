@@ -30,11 +30,12 @@ class KafkaSecurity:
     for_clients: Certificate | None = None
     """Shown to clients with a password instead of `certificate`."""
     users: Mapping[str, str] = field(repr=False)
-    """User → password, of SCRAM and PLAIN. They are made when a broker's folder is formatted, and not later."""
+    """User → password. They are made when a broker's folder is formatted, and not later."""
     super_users: tuple[str, ...] = ()
     """Those whom no ACL limits, besides the brokers."""
-    believes_unsigned_tokens: bool = False
-    """OAUTHBEARER with tokens that nobody signed; only for tests: whoever writes one is whom it names."""
+    every_mechanism: bool = False
+    """PLAIN too, and OAUTHBEARER with tokens that nobody signed. Only for tests: whoever writes one is whom it names,
+    and the passwords are in server.properties."""
 
     @property
     def ca(self) -> Path:
@@ -47,17 +48,13 @@ class KafkaSecurity:
 
     def properties(self) -> dict[str, str]:
         """What server.properties needs for it, besides listeners."""
-        mechanisms = ["PLAIN", *SCRAM_MECHANISMS]
         modules = {
-            "plain": "org.apache.kafka.common.security.plain.PlainLoginModule required "
-            + " ".join(f'user_{name}="{password}"' for name, password in self.users.items()),
-            **{
-                mechanism.lower(): "org.apache.kafka.common.security.scram.ScramLoginModule required"
-                for mechanism in SCRAM_MECHANISMS
-            },
+            mechanism.lower(): "org.apache.kafka.common.security.scram.ScramLoginModule required"
+            for mechanism in SCRAM_MECHANISMS
         }
-        if self.believes_unsigned_tokens:
-            mechanisms.append("OAUTHBEARER")
+        if self.every_mechanism:
+            known = " ".join(f'user_{name}="{password}"' for name, password in self.users.items())
+            modules["plain"] = f"org.apache.kafka.common.security.plain.PlainLoginModule required {known}"
             modules["oauthbearer"] = (
                 "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required"
                 ' unsecuredLoginStringClaim_sub="nobody"'
@@ -73,7 +70,7 @@ class KafkaSecurity:
             "listener.name.controller.ssl.client.auth": "required",
             # CN=broker,OU=... becomes User:broker.
             "ssl.principal.mapping.rules": "RULE:^CN=([^,]+).*$/$1/",
-            "sasl.enabled.mechanisms": ",".join(mechanisms),
+            "sasl.enabled.mechanisms": ",".join(name.upper() for name in modules),
             **{f"listener.name.sasl_ssl.{name}.sasl.jaas.config": f"{text};" for name, text in modules.items()},
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "allow.everyone.if.no.acl.found": "false",

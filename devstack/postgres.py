@@ -18,6 +18,7 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import psycopg
@@ -25,10 +26,12 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from devstack.account import account_for
+from devstack.certificates import Certificate
 from devstack.errors import FolderMismatchError, MissingRuntimeError, PortTakenError
 from devstack.folder import read_json, write_json
 from devstack.life import Watch, is_silent
 from devstack.ports import HOST, choose_ports, is_free
+from devstack.postgres_tls import postgres_programs_with_tls
 from devstack.process import Account, Launch, ServerProcess, end_leftover, kill_all, run
 
 MAJOR_VERSION = 18
@@ -46,6 +49,9 @@ LOOK_AGAIN_S = 0.03
 LOOK_AGAIN_AT_MOST_S = 1.0
 # What is in front of each line, and how long it has taken so far; what it has come to is news.
 LOG_NOISE = re.compile(r"^[0-9-]+ [0-9:.]+ \w+ \[[0-9]+\]|elapsed time: [0-9.]+ s")
+TLS_CERTIFICATE = "server.pem"
+TLS_KEY = "server.key"
+TLS_ACCESS = "pg_hba.conf"
 SOCKET_FOLDER_PREFIX = "gapless-pg-"
 # fsync, synchronous_commit and full_page_writes stay at their defaults: what is committed stays committed.
 PLAIN = {
@@ -61,6 +67,7 @@ PLAIN = {
 }
 """Of our own connections: this server, whatever the shell's PG* variables say of others. Those below have no parameter
 of a connection that outdoes them; they are taken out of the environment."""
+ENCRYPTED = {"sslmode": "verify-full", "channel_binding": "prefer"}
 IGNORED_VARIABLES = ("PGTZ", "PGDATESTYLE", "PGGEQO", "PGSERVICE")
 SETTINGS = {
     "shared_buffers": "256MB",
@@ -72,10 +79,14 @@ SETTINGS = {
 
 
 class PostgresServer:
-    """A PostgreSQL server on `folder`. The caller holds the folder (see stack.Stack)."""
+    """A PostgreSQL server on `folder`. The caller holds the folder (see stack.Stack).
 
-    def __init__(self, folder: Path) -> None:
+    With a `certificate` it speaks TLS, and nothing else over TCP.
+    """
+
+    def __init__(self, folder: Path, *, certificate: Certificate | None = None) -> None:
         self._folder = folder.absolute()
+        self._certificate = certificate
         self._data = self._folder / "data"
         self._process: ServerProcess | None = None
         self._account: Account | None = None
@@ -96,7 +107,14 @@ class PostgresServer:
 
     def dsn_of(self, database: str) -> str:
         """The same for another database of this server; `database` is a plain name."""
-        return f"postgresql://{SUPERUSER}:{self._password}@{HOST}:{self.port}/{database}"
+        return self.dsn_for(SUPERUSER, self._password or "", database)
+
+    def dsn_for(self, user: str, password: str, database: str = DATABASE) -> str:
+        """The same for another user; with TLS, the server's certificate and host name are verified."""
+        secure = ""
+        if self._certificate is not None:
+            secure = f"?sslmode=verify-full&sslrootcert={quote(str(self._certificate.ca), safe='')}"
+        return f"postgresql://{user}:{password}@{HOST}:{self.port}/{database}{secure}"
 
     @property
     def socket_folder(self) -> Path | None:
@@ -126,7 +144,7 @@ class PostgresServer:
         `gapless` works, however long it has to recover before. Raises a DevstackError, also when it shows no sign
         of life for `silence_s`; then nothing is left running."""
         assert not self.is_running, "PostgreSQL runs already"
-        programs = postgres_programs()
+        programs = await asyncio.to_thread(self._programs)
         try:
             await asyncio.to_thread(self._prepare, programs)
             if not (self._data / "PG_VERSION").exists():
@@ -165,6 +183,9 @@ class PostgresServer:
         """Stops it if it runs and starts it on the same data, waiting until it is ready."""
         await self.stop()
         await self.start(silence_s=silence_s)
+
+    def _programs(self) -> Path:
+        return postgres_programs() if self._certificate is None else postgres_programs_with_tls()
 
     def _prepare(self, programs: Path) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -240,8 +261,31 @@ class PostgresServer:
             *("-c", f"listen_addresses={HOST}"),
             *("-c", f"port={self.port}"),
             *("-c", f"unix_socket_directories={self._socket_folder}"),
+            *(self._tls_options() if self._certificate is not None else ()),
             record=True,
         )
+
+    def _tls_options(self) -> list[str]:
+        """Copies the certificate to where the server may read it, at each start; its settings."""
+        assert self._certificate is not None, "asked for only with a certificate"
+        contents = {
+            TLS_CERTIFICATE: self._certificate.cert.read_text(encoding="ascii"),
+            TLS_KEY: self._certificate.key.read_text(encoding="ascii"),
+            TLS_ACCESS: "local all all scram-sha-256\nhostssl all all 127.0.0.1/32 scram-sha-256\n",
+        }
+        for name, content in contents.items():
+            path = self._folder / name
+            path.unlink(missing_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(content, encoding="ascii")
+            self._give_to_account(path)
+        settings = {
+            "ssl": "on",
+            "ssl_cert_file": self._folder / TLS_CERTIFICATE,
+            "ssl_key_file": self._folder / TLS_KEY,
+            "hba_file": self._folder / TLS_ACCESS,
+        }
+        return [text for name, value in settings.items() for text in ("-c", f"{name}={value}")]
 
     def _launch(self, name: str, program: Path, *arguments: str, record: bool = False) -> Launch:
         return Launch(
@@ -279,7 +323,8 @@ class PostgresServer:
         for variable in IGNORED_VARIABLES:
             os.environ.pop(variable, None)
         try:
-            info = make_conninfo(self.dsn_of("postgres"), connect_timeout=CONNECT_TIMEOUT_S, **PLAIN)
+            own = PLAIN if self._certificate is None else PLAIN | ENCRYPTED
+            info = make_conninfo(self.dsn_of("postgres"), connect_timeout=CONNECT_TIMEOUT_S, **own)
             with psycopg.connect(info, autocommit=True) as connection:
                 known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
                 if known.fetchone() is None:

@@ -14,10 +14,12 @@ from types import TracebackType
 from typing import Self
 
 from devstack.broker import START_SILENCE_S, STOP_SILENCE_S
+from devstack.certificates import Certificate
 from devstack.errors import FolderMismatchError
 from devstack.folder import FolderLock
 from devstack.jars import Progress
 from devstack.kafka import KafkaCluster
+from devstack.kafka_security import KafkaSecurity
 from devstack.postgres import PostgresServer
 from devstack.together import all_of
 
@@ -25,8 +27,8 @@ from devstack.together import all_of
 class Stack:
     """Both servers on `data_dir`, which is made if need be. Nothing runs before `start`.
 
-    `brokers`, `cache_dir` and `progress` are those of KafkaCluster. The handles `kafka` and `postgres` stop,
-    kill and restart single servers while the stack runs.
+    `brokers`, `security`, `cache_dir` and `progress` are those of KafkaCluster. The handles `kafka` and `postgres`
+    stop, kill and restart single servers while the stack runs.
     """
 
     def __init__(
@@ -34,12 +36,16 @@ class Stack:
         data_dir: Path,
         *,
         brokers: int = 1,
+        security: KafkaSecurity | None = None,
+        postgres_certificate: Certificate | None = None,
         cache_dir: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
-        self.kafka = KafkaCluster(self.data_dir / "kafka", brokers=brokers, cache_dir=cache_dir, progress=progress)
-        self.postgres = PostgresServer(self.data_dir / "postgres")
+        self.kafka = KafkaCluster(
+            self.data_dir / "kafka", brokers=brokers, security=security, cache_dir=cache_dir, progress=progress
+        )
+        self.postgres = PostgresServer(self.data_dir / "postgres", certificate=postgres_certificate)
         self._lock = FolderLock(self.data_dir)
 
     @property

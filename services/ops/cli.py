@@ -20,6 +20,7 @@ from services.ops import (
     log_commands,
     projection_commands,
     projection_retirement,
+    rights_commands,
     service_commands,
     stack_commands,
     topics_commands,
@@ -51,6 +52,8 @@ app.add_typer(log_commands.app, name="log")
 projection_retirement.add_to(projection_commands.app)
 app.add_typer(projection_commands.app, name="projection")
 app.add_typer(topics_commands.app, name="topics")
+topics_commands.app.command("acls")(rights_commands.acls)
+projection_commands.app.command("roles")(rights_commands.roles)
 app.command("lag")(lag_command.lag)
 app.command("bench", context_settings=bench_command.PASS_ALL_ON)(bench_command.bench)
 app.command("up")(stack_commands.up)
@@ -92,6 +95,9 @@ def demo(
         Path | None,
         typer.Option("--data-dir", metavar="D", help="Keep the data here; a temporary folder if not given."),
     ] = None,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="With TLS, SCRAM, ACLs, database roles and HTTPS, as production should be.")
+    ] = False,
 ) -> None:
     """Brings the whole system up on this machine, runs a conversation through it, kills a sequencer, proves the result.
 
@@ -99,7 +105,7 @@ def demo(
     """
     from services.ops import demo as story
 
-    story.demo(data_dir)
+    story.demo(data_dir, secure=secure)
 
 
 @app.command("token")

@@ -31,7 +31,7 @@ from services.projector.cutover import cutover
 from services.projector.rebuild import rebuild
 from services.runtime.auth import mint_token
 from services.runtime.logs import configure_logging
-from services.runtime.settings import KafkaSettings, LogSettings, PostgresSettings
+from services.runtime.settings import LogSettings, PostgresSettings
 
 ANNA: Final = "11111111-1111-4111-8111-111111111111"
 BEN: Final = "22222222-2222-4222-8222-222222222222"
@@ -47,6 +47,9 @@ def demo(
         Path | None,
         typer.Option("--data-dir", metavar="D", help="Keep the data here; a temporary folder if not given."),
     ] = None,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="With TLS, SCRAM, ACLs, database roles and HTTPS, as production should be.")
+    ] = False,
 ) -> None:
     """Brings the whole system up on this machine, runs a conversation through it, kills a sequencer, proves the result.
 
@@ -55,17 +58,22 @@ def demo(
     with told(), stack_errors():
         configure_logging(LogSettings.model_validate({"level": "error"}), service="gapless")  # the story tells the rest
         if data_dir is not None:
-            run(_demo(data_dir))
+            run(_demo(data_dir, secure=secure))
             return
         with tempfile.TemporaryDirectory(prefix="gapless-demo-") as folder:
-            run(_demo(Path(folder)))
+            run(_demo(Path(folder), secure=secure))
 
 
-async def _demo(folder: Path) -> None:
+async def _demo(folder: Path, *, secure: bool) -> None:
     began = time.monotonic()
     _chapter("The stack: Kafka, Postgres, two sequencers, a projector, the API, each a process of its own")
-    async with _stack(folder) as stack, _client(stack.api_url) as http:
+    async with _stack(folder, secure=secure) as stack, _client(stack) as http:
         _say(f"ready after {time.monotonic() - began:.1f} s at {stack.api_url}")
+        if secure:
+            _say(
+                "TLS 1.2 or newer on every connection; SCRAM-SHA-512 and the rights of `gapless topics acls` in Kafka,"
+                " the roles of `gapless projection roles` in Postgres"
+            )
         story = _Story(stack, http)
         await story.conversation()
         await story.idle_latency()
@@ -76,14 +84,14 @@ async def _demo(folder: Path) -> None:
     _say(("Everything held.", "bold green"), f" {time.monotonic() - began:.0f} s in all; the stack is stopped.")
 
 
-def _client(api_url: str) -> httpx.AsyncClient:
+def _client(stack: EmbeddedStack) -> httpx.AsyncClient:
     # Our own processes on this machine: a proxy of the environment does not reach them.
-    return httpx.AsyncClient(base_url=api_url, timeout=35.0, trust_env=False)
+    return httpx.AsyncClient(base_url=stack.api_url, timeout=35.0, trust_env=False, verify=stack.verify)
 
 
 @asynccontextmanager
-async def _stack(folder: Path) -> AsyncIterator[EmbeddedStack]:
-    stack = EmbeddedStack(StackPlan(data_dir=folder), on_step=lambda step: _say((step, "dim")))
+async def _stack(folder: Path, *, secure: bool) -> AsyncIterator[EmbeddedStack]:
+    stack = EmbeddedStack(StackPlan(data_dir=folder, secure=secure), on_step=lambda step: _say((step, "dim")))
     try:
         await stack.start()
         yield stack
@@ -97,7 +105,7 @@ class _Story:
         self._http = http
         environment = stack.environment()
         self._tokens = {user: mint_token(environment["GAPLESS_JWT_SECRET"], user) for user in (ANNA, BEN)}
-        self._kafka = KafkaSettings(bootstrap_servers=stack.kafka)
+        self._kafka = stack.settings()
         self._postgres = PostgresSettings.model_validate({"dsn": stack.postgres})
         self._chat_id = ""
 

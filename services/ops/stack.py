@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ import httpx
 
 from services.ops.development_secret import stack_secret
 from services.ops.errors import OpsError
-from services.ops.stack_address import STACK_FILE
+from services.ops.stack_address import STACK_FILE, without_security
 from services.ops.stack_children import Server, Service
 from services.ops.supervisor import Supervisor
 from services.ops.topics_commands import create_and_check
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from devstack.errors import FolderTakenError
     from devstack.life import Watch
     from devstack.stack import Stack
+    from services.ops.stack_security import StackSecurity
 
 HOST: Final = "127.0.0.1"
 READY_SILENCE_S: Final = 120.0
@@ -67,6 +69,12 @@ def taken(folder: Path) -> FolderTakenError | None:
     return None
 
 
+def _security(folder: Path) -> StackSecurity:
+    from services.ops.stack_security import StackSecurity
+
+    return StackSecurity(folder)
+
+
 class StackFailed(OpsError):
     """The stack did not come up; the message says what did not, and where to look."""
 
@@ -81,6 +89,8 @@ class StackPlan:
     projectors: int = 1
     ingests: int = 1
     """Processes of ingest and query behind the one port."""
+    secure: bool = False
+    """TLS, users and least rights everywhere (stack_security)."""
 
     @property
     def services(self) -> dict[str, str]:
@@ -98,7 +108,14 @@ class EmbeddedStack:
         self.plan = plan
         self._on_step = on_step
         self._folder = plan.data_dir.absolute()
-        self._servers: Stack = Stack(self._folder, brokers=plan.brokers, progress=on_step)
+        self._security = _security(self._folder) if plan.secure else None
+        self._servers: Stack = Stack(
+            self._folder,
+            brokers=plan.brokers,
+            security=self._security.kafka if self._security is not None else None,
+            postgres_certificate=self._security.postgres_certificate if self._security is not None else None,
+            progress=on_step,
+        )
         self._supervisor = Supervisor(self._write)
         self._services: dict[str, Service] = {}
         self._ports: dict[str, int] = {}
@@ -111,7 +128,7 @@ class EmbeddedStack:
     @property
     def api_url(self) -> str:
         """Where ingest and query answer; the same over restarts while the port is free."""
-        return f"http://{HOST}:{self._ports['api']}"
+        return self._url("api")
 
     @property
     def pids(self) -> dict[str, int]:
@@ -126,7 +143,15 @@ class EmbeddedStack:
     @property
     def ops_urls(self) -> dict[str, str]:
         """Service's process name → where it answers /readyz and /metrics."""
-        return {name: f"http://{HOST}:{self._ports[name]}" for name in self.plan.services}
+        return {name: self._url(name) for name in self.plan.services}
+
+    @property
+    def verify(self) -> ssl.SSLContext | bool:
+        """What HTTP clients of this stack believe; `verify` of httpx."""
+        return self._security.verify() if self._security is not None else True
+
+    def _url(self, name: str) -> str:
+        return f"{'http' if self._security is None else 'https'}://{HOST}:{self._ports[name]}"
 
     @property
     def kafka(self) -> str:
@@ -135,7 +160,9 @@ class EmbeddedStack:
 
     @property
     def postgres(self) -> str:
-        """DSN, with a password."""
+        """DSN, with a password; of a secure stack, as the owner of the read model."""
+        if self._security is not None:
+            return self._security.owner_dsn(self._servers)
         return self._servers.postgres_dsn
 
     def document(self) -> dict[str, Any]:
@@ -147,8 +174,10 @@ class EmbeddedStack:
             "processes": self.pids,
             "ops_urls": self.ops_urls,
             "supervisor": os.getpid(),
-            "partitions": self._settings().partitions,
-            "replication_factor": self._settings().replication_factor,
+            "partitions": self.settings().partitions,
+            "replication_factor": self.settings().replication_factor,
+            "security": self._security.kafka_variables("ops") if self._security is not None else {},
+            "ca": str(self._security.ca) if self._security is not None else None,
             "data_dir": str(self._folder),
         }
 
@@ -167,7 +196,9 @@ class EmbeddedStack:
             ours["GAPLESS_JWT_SECRET"] = self._secret
         if name is not None:
             ours["GAPLESS_OPS_PORT"] = str(self._ops_port(name))
-        return {**EMBEDDED_DEFAULTS, **os.environ, **ours}
+        if self._security is not None:
+            ours |= self._security.variables(self._servers, self.plan.services[name] if name is not None else None)
+        return {**EMBEDDED_DEFAULTS, **without_security(os.environ), **ours}
 
     async def start(self) -> None:
         """Returns when every service says that it is ready, or that it waits for an operator: see `troubles`.
@@ -187,6 +218,9 @@ class EmbeddedStack:
             Server("postgres", self._servers.postgres),
             *(Server(f"kafka-{broker.node_id}", broker) for broker in self._servers.kafka.brokers),
         )
+        if self._security is not None:
+            self._on_step("rights are being granted")
+            await self._security.prepare(self._servers)
         self._on_step("topics are being created and checked")
         await self._create_topics()
         self._on_step(f"{len(self.plan.services)} services are starting")
@@ -217,9 +251,12 @@ class EmbeddedStack:
             environment=lambda: self.environment(name),
         )
 
-    def _settings(self) -> KafkaSettings:
-        """As the services will read them."""
-        return KafkaSettings(bootstrap_servers=self.kafka, replication_factor=3 if self.plan.brokers == 3 else 1)
+    def settings(self, service: str = "ops") -> KafkaSettings:
+        """As the services will read them; of a secure stack, for one with the rights of that service."""
+        copies = 3 if self.plan.brokers == 3 else 1
+        if self._security is not None:
+            return self._security.settings(self._servers, service, replication_factor=copies)
+        return KafkaSettings(bootstrap_servers=self.kafka, replication_factor=copies)
 
     async def _create_topics(self) -> None:
         """A broker that has just come up on a busy machine may answer late: it is asked again while it works."""
@@ -228,7 +265,7 @@ class EmbeddedStack:
         watches = [broker.watch(READY_SILENCE_S) for broker in self._servers.kafka.brokers]
         while True:
             try:
-                await create_and_check(self._settings())
+                await create_and_check(self.settings("admin"))
             except KafkaUnavailable:
                 if is_silent(watches):
                     raise
@@ -246,7 +283,7 @@ class EmbeddedStack:
         waiting: dict[str, Trouble] = dict.fromkeys(self.plan.services, Trouble("it was not asked yet"))
         postgres = self._servers.postgres.watch(READY_SILENCE_S)
         watches: dict[int, Watch] = {}
-        async with httpx.AsyncClient(timeout=ASK_TIMEOUT_S, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=ASK_TIMEOUT_S, trust_env=False, verify=self.verify) as client:
             while not all(trouble.needs_operator for trouble in waiting.values()):
                 watched = [self._watch(watches, name) for name in waiting]
                 if is_silent([postgres, *(watch for watch in watched if watch is not None)]):
@@ -280,7 +317,7 @@ class EmbeddedStack:
     async def _trouble(self, client: httpx.AsyncClient, name: str) -> Trouble | None:
         """None when the service says that it is ready, else why not."""
         try:
-            answer = await client.get(f"http://{HOST}:{self._ports[name]}/readyz")
+            answer = await client.get(f"{self._url(name)}/readyz")
         except httpx.TransportError:
             return Trouble("it does not answer yet")
         if answer.status_code == httpx.codes.OK:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -21,6 +22,13 @@ _VARIABLES: Final = {
     "GAPLESS_KAFKA_REPLICATION_FACTOR": "replication_factor",
 }
 """Variable → its key in stack.json."""
+_OF_OTHER_SERVERS: Final = (
+    "GAPLESS_KAFKA_SECURITY_PROTOCOL",
+    "GAPLESS_KAFKA_SASL_",
+    "GAPLESS_KAFKA_TLS_",
+    "GAPLESS_HTTP_TLS_",
+    "GAPLESS_POSTGRES_DSN_FILE",
+)
 _ADDRESSES: Final = ("GAPLESS_KAFKA_BOOTSTRAP", "GAPLESS_POSTGRES_DSN")
 
 
@@ -41,8 +49,15 @@ def use_stack(data_dir: Path | None) -> Path | None:
                 f"no stack runs on {data_dir}{why}: start one with `gapless up --data-dir {data_dir}`"
             ) from None
         return None
-    os.environ.update(document)
+    kept = without_security(os.environ)
+    os.environ.clear()
+    os.environ.update(kept | document)
     return data_dir
+
+
+def without_security(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables but those that say how to enter other servers than the embedded stack's."""
+    return {name: value for name, value in environment.items() if not name.startswith(_OF_OTHER_SERVERS)}
 
 
 def where_to_look() -> str:
@@ -62,7 +77,8 @@ def _running(folder: Path) -> dict[str, str]:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return {variable: str(document[key]) for variable, key in _VARIABLES.items()}
+            addresses = {variable: str(document[key]) for variable, key in _VARIABLES.items()}
+            return addresses | dict(document.get("security", {}))
     # Its supervisor was killed, and could not take the file away.
     raise FileNotFoundError(errno.ENOENT, "the stack has ended", str(folder))
 

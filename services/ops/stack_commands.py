@@ -44,6 +44,9 @@ def up(
     sequencers: Count = 2,
     projectors: Count = 1,
     ingests: Annotated[int, typer.Option(min=1, max=32, help="Processes of ingest and query on one port.")] = 1,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="With TLS, SCRAM, ACLs, database roles and HTTPS, as production should be.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Runs Kafka, Postgres and every service here until Ctrl-C; what the data folder holds is kept.
@@ -58,7 +61,14 @@ def up(
         raise typer.BadParameter("the embedded Kafka has 1 broker or 3", param_hint="--brokers")
     from services.ops.stack import StackPlan
 
-    plan = StackPlan(data_dir=data_dir, brokers=brokers, sequencers=sequencers, projectors=projectors, ingests=ingests)
+    plan = StackPlan(
+        data_dir=data_dir,
+        brokers=brokers,
+        sequencers=sequencers,
+        projectors=projectors,
+        ingests=ingests,
+        secure=secure,
+    )
     with told(), stack_errors():
         asyncio.run(_run_until_stopped(plan, as_json=as_json))
 

@@ -30,7 +30,8 @@ from services.ops.stack_address import where_to_look
 from services.runtime.kafka.errors import KafkaError, KafkaRefused, KafkaUnavailable, OffsetMissing, TopicsWrong
 from services.runtime.plain_text import json_safe, visible, visible_lines
 from services.runtime.postgres import POSTGRES_AWAY
-from services.runtime.settings import SettingsError
+from services.runtime.postgres_refusals import why_postgres_refuses
+from services.runtime.settings import PostgresSettings, SettingsError, load_settings
 from services.runtime.tracebacks import format_error
 
 T = TypeVar("T")
@@ -142,6 +143,8 @@ def told() -> Iterator[None]:
     except (KafkaUnavailable, OffsetMissing) as error:
         fail(f"Kafka cannot be read: {error}{where_to_look()}.", Exit.AWAY)
     except (*POSTGRES_AWAY, TimeoutError) as error:
+        if (refusal := _why_postgres_refuses()) is not None:
+            fail(refusal, Exit.USAGE)
         fail(f"Postgres does not serve this: {_first_line(error)}{where_to_look()}.", Exit.AWAY)
     except (KafkaError, SchemaError, psycopg.Error) as error:
         fail(_first_line(error), Exit.FAULT)
@@ -149,6 +152,14 @@ def told() -> Iterator[None]:
         if error.filename is None:
             raise
         fail(f"{error.filename} cannot be used ({error.strerror}): choose another folder or file.", Exit.USAGE)
+
+
+def _why_postgres_refuses() -> str | None:
+    """None where it is away, or where these are not the settings that were used."""
+    try:
+        return why_postgres_refuses(load_settings(PostgresSettings))
+    except SettingsError:
+        return None
 
 
 def _capitalised(clause: str) -> str:

@@ -39,6 +39,7 @@ from services.runtime.kafka.topics import check_topics
 from services.runtime.lifecycle import Supervisor
 from services.runtime.metrics import announce_build
 from services.runtime.postgres import POSTGRES_AWAY, PostgresPool, open_pool, postgres_trouble
+from services.runtime.postgres_refusals import why_unreachable
 from services.runtime.repeated_lines import warn_seldom
 from services.runtime.settings import SettingsError
 
@@ -211,7 +212,8 @@ async def run(settings: ProjectorSettings, supervisor: Supervisor) -> None:
             kafka = _kafka_probe(settings, projector)
 
             async def postgres() -> Answer:
-                return Answer(trouble=await postgres_trouble(pool, writes=True))
+                trouble = await postgres_trouble(pool, writes=True)
+                return Answer(trouble=await why_unreachable(settings.postgres, trouble))
 
             try:
                 async with probed(Dependency("kafka", kafka, readiness), Dependency("postgres", postgres, readiness)):
@@ -259,7 +261,10 @@ async def _prepare(settings: ProjectorSettings, pool: PostgresPool, readiness: R
             raise SettingsError(str(error)) from error
         except (KafkaError, *POSTGRES_AWAY, OSError, TimeoutError) as error:
             warn_seldom(log, "waiting", kind=type(error).__name__, error=f"{type(error).__name__}: {error}"[:300])
-            readiness.report_trouble("start", _why_waiting(error))
+            why = _why_waiting(error)
+            if not isinstance(error, KafkaError):
+                why = await why_unreachable(settings.postgres, why) or why
+            readiness.report_trouble("start", why)
             await backoff.pause()
         else:
             return TopicWatch(kafka=kafka.connection, names=topic_names(kafka), specs=events, readiness=readiness)

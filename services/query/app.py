@@ -18,6 +18,7 @@ from services.runtime.dependencies import Answer, Dependency
 from services.runtime.health import Readiness
 from services.runtime.http import build_app
 from services.runtime.lifecycle import Supervisor
+from services.runtime.postgres_refusals import why_unreachable
 from services.runtime.server import HttpServer
 
 _log = structlog.get_logger(__name__)
@@ -36,6 +37,7 @@ class QueryService:
     """
 
     def __init__(self, settings: QuerySettings, readiness: Readiness) -> None:
+        self._postgres = settings.postgres
         self._snapshots = Snapshots(settings)
         self.router = query_router(Reads(self._snapshots), partitions=settings.kafka.partitions)
         self._dependency = Dependency("postgres", self._probe, readiness)
@@ -58,7 +60,7 @@ class QueryService:
         await self._snapshots.close()
 
     async def _probe(self) -> Answer:
-        return Answer(trouble=await self._snapshots.trouble())
+        return Answer(trouble=await why_unreachable(self._postgres, await self._snapshots.trouble()))
 
 
 def create_app(settings: QueryProcessSettings) -> tuple[FastAPI, QueryService]:

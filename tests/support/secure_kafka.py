@@ -95,7 +95,7 @@ def secure_kafka(folder: Path, *, users: dict[str, str] | None = None) -> Iterat
         for_clients=authority.issue(FRONT, hosts=("127.0.0.1",)),
         users=known,
         super_users=(ADMIN,),
-        believes_unsigned_tokens=True,
+        every_mechanism=True,
     )
     cluster = KafkaCluster(folder / "kafka", security=security)
     asyncio.run(cluster.start())

@@ -167,3 +167,11 @@ def test_auto_means_json_where_there_is_no_terminal() -> None:
     configure_logging(LogSettings(format="auto"), service="ingest", stream=stream)
     structlog.get_logger().info("listening")
     assert json.loads(stream.getvalue())["event"] == "listening"
+
+
+def test_a_mapping_by_partition_is_logged(out: io.StringIO) -> None:
+    """The trimmer logs one: when its keys had to be text, each trimming ended the sequencer."""
+    structlog.get_logger().info("commands.trimmed", before={0: 17, 3: TOKEN})
+    (event,) = events(out)
+    assert event["before"]["0"] == 17
+    assert TOKEN not in out.getvalue()

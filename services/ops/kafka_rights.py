@@ -1,0 +1,116 @@
+"""The least rights that each service needs on a Kafka with ACLs, and how administrators write them down.
+
+A test runs the whole system under exactly these, and looks in the broker's log for rights that were missing or never
+used: tests/acceptance/test_secure_stack.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Final
+
+from schemas.topics import TopicNames
+from services.projector.app import GROUP as PROJECTOR_GROUP
+from services.runtime.kafka.acls import Operation, Right
+from services.runtime.settings import KafkaSettings
+from services.sequencer.assignment import GROUP as SEQUENCER_GROUP
+
+USER_PREFIX: Final = "gapless-"
+STRIMZI_API: Final = "kafka.strimzi.io/v1"
+
+_LOOK: Final[tuple[Operation, ...]] = ("Describe", "DescribeConfigs")
+
+
+def rights_by_service(kafka: KafkaSettings) -> dict[str, tuple[Right, ...]]:
+    """Service → what it needs. Query is not in it: it never talks to Kafka.
+
+    `ops` reads and checks (log, lag, verify, rebuild); `admin` creates the topics. Idempotent producers need no right
+    beyond Write on a topic (Kafka 3.0 and newer).
+    """
+    names = TopicNames.prefixed(kafka.topic_prefix)
+    read: tuple[Operation, ...] = ("Read", "DescribeConfigs")
+    write: tuple[Operation, ...] = ("Write", "DescribeConfigs")
+
+    def group(name: str) -> Right:
+        return Right(resource="group", name=f"{kafka.topic_prefix}{name}", operation="Read")
+
+    return {
+        "ingest": (
+            *_on(names.commands, write),
+            *_on(names.events, _LOOK),
+            *_on(names.replies, read),
+        ),
+        "sequencer": (
+            # Delete: decided commands are trimmed.
+            *_on(names.commands, ("Read", "Delete", "DescribeConfigs")),
+            *_on(names.events, ("Read", "Write", "DescribeConfigs")),
+            *_on(names.replies, write),
+            # The first sequencer makes the topic of the beats.
+            *_on(names.beats, ("Create", "Read", "Write")),
+            group(SEQUENCER_GROUP),
+        ),
+        "projector": (*_on(names.events, read), group(PROJECTOR_GROUP)),
+        "ops": (*_on(names.commands, read), *_on(names.events, read), *_on(names.replies, _LOOK)),
+        "admin": tuple(
+            right
+            for name in (names.commands, names.events, names.replies)
+            for right in _on(name, ("Create", "Describe", "DescribeConfigs"))
+        ),
+    }
+
+
+def _on(topic: str, operations: Iterable[Operation]) -> Iterable[Right]:
+    return (Right(resource="topic", name=topic, operation=operation) for operation in operations)
+
+
+def as_commands(rights: Mapping[str, Iterable[Right]], *, user_prefix: str = USER_PREFIX) -> str:
+    """Calls of `kafka-acls`, for a shell in which $KAFKA_ACLS_OPTIONS says how to reach the brokers as an admin."""
+    lines = []
+    for service, needed in rights.items():
+        for (resource, name), operations in _by_resource(needed):
+            asked = " ".join(f"--operation {operation}" for operation in operations)
+            lines.append(
+                f"kafka-acls $KAFKA_ACLS_OPTIONS --add --allow-principal User:{user_prefix}{service} {asked}"
+                f" --{resource} {name}"
+            )
+    return "\n".join(lines)
+
+
+def as_strimzi(rights: Mapping[str, Iterable[Right]], *, cluster: str, user_prefix: str = USER_PREFIX) -> str:
+    """KafkaUser resources for Strimzi's User Operator, which makes a SCRAM-SHA-512 password for each."""
+    return "\n---\n".join(
+        "\n".join(
+            [
+                f"apiVersion: {STRIMZI_API}",
+                "kind: KafkaUser",
+                "metadata:",
+                f"  name: {_text(user_prefix + service)}",
+                "  labels:",
+                f"    strimzi.io/cluster: {_text(cluster)}",
+                "spec:",
+                "  authentication:",
+                "    type: scram-sha-512",
+                "  authorization:",
+                "    type: simple",
+                "    acls:",
+                *(
+                    f"      - resource: {{type: {resource}, name: {_text(name)}, patternType: literal}}\n"
+                    f"        operations: [{', '.join(operations)}]"
+                    for (resource, name), operations in _by_resource(needed)
+                ),
+            ]
+        )
+        for service, needed in rights.items()
+    )
+
+
+def _by_resource(rights: Iterable[Right]) -> Iterable[tuple[tuple[str, str], list[str]]]:
+    for resource, group in groupby(rights, key=lambda right: (right.resource, right.name)):
+        yield resource, [right.operation for right in group]
+
+
+def _text(value: str) -> str:
+    """A scalar that YAML reads as text whatever it holds."""
+    return json.dumps(value)
