@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from schemas.ids import is_uuid
 from services.query.at_least import HEADER
 from services.query.parameters import AT_LEAST_CHARACTERS, CommandParameters, HistoryParameters, ListParameters
+from services.query.refusals import invalid_parameter
 from services.query.windows import MAX_SEQ
 from services.runtime.direct import DirectRequest, NotDirect
 
@@ -65,6 +66,15 @@ def _query_string(model: type[ParametersT]) -> Callable[[DirectRequest], Paramet
             raise NotDirect from None
 
     return read
+
+
+def refuse_repeats(query_string: bytes) -> None:
+    """Raise Problem for a parameter that is given twice: FastAPI takes the last, a proxy may take the first."""
+    seen: set[str] = set()
+    for name, _ in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True):
+        if name in seen:
+            raise invalid_parameter("query", name, "This parameter is there twice: send it once.")
+        seen.add(name)
 
 
 READERS: Final[Mapping[str, Callable[[DirectRequest], Any]]] = {

@@ -23,7 +23,7 @@ from services.query.parameters import (
     ListParameters,
     SeqInPath,
 )
-from services.query.plain_requests import READERS
+from services.query.plain_requests import READERS, refuse_repeats
 from services.query.reads import Reads
 from services.query.refusals import RETRY_AFTER_S, problem_of
 from services.runtime.auth import Caller, authenticated, current_caller
@@ -74,6 +74,7 @@ class QueryRoute(DirectRoute):
 
         async def handle_or_refuse(request: Request) -> Response:
             try:
+                refuse_repeats(request.scope["query_string"])
                 return await handle(request)
             except QueryError as error:
                 raise problem_of(error) from error

@@ -128,6 +128,12 @@ def test_both_ways_read_the_same_and_refuse_the_same(path: str) -> None:
     assert asked(path, (), short_way=True) == asked(path, (), short_way=False)
 
 
+@pytest.mark.parametrize("query", ["before_seq=5&before_seq=5", "limit=1&before_seq=5&limit=2", "befor=1&befor=1"])
+def test_a_parameter_is_there_once(query: str) -> None:
+    status, _, errors = asked(f"{HISTORY}?{query}", (), short_way=True)
+    assert (status, errors[0]["pointer"]) == (400, f"/{query.partition('=')[0]}")
+
+
 @pytest.mark.parametrize("path", NUMBERS)
 def test_a_number_is_written_in_digits_alone(path: str) -> None:
     assert asked(path, (), short_way=True)[0] == 400
