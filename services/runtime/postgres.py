@@ -113,14 +113,17 @@ class PostgresPool(AsyncConnectionPool[Session]):
     @asynccontextmanager
     async def bare_connection(self, timeout: float | None = None) -> AsyncIterator[Session]:
         """A session for work that begins its transactions itself and, behind a pooler, pins its settings in them."""
-        async with super().connection(timeout) as session:
-            try:
+        session = await self.getconn(timeout)
+        try:
+            async with session:  # ends what is left of a transaction
                 yield session
-            except psycopg.Error as error:
-                if is_spent(error):
-                    await session.close()
-                    self._outdated |= is_read_only(error)
-                raise
+        except psycopg.Error as error:
+            if is_spent(error):
+                await session.close()
+                self._outdated |= is_read_only(error)
+            raise
+        finally:
+            await self.putconn(session)
 
     async def getconn(self, timeout: float | None = None) -> Session:
         """As the pool's own. Of sessions that are outdated it gives none: a session keeps the defaults of when it

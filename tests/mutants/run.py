@@ -78,8 +78,8 @@ MUTANTS: Final = (
     Mutant(
         name="a session that answered read-only is given out again",
         file="services/runtime/postgres.py",
-        good="                if is_spent(error):\n",
-        bad="                if False:\n",
+        good="            if is_spent(error):\n",
+        bad="            if False:\n",
         check=f"{SESSIONS}::test_no_session_stays_read_only_longer_than_the_database",
     ),
     Mutant(
