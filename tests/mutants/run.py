@@ -501,6 +501,14 @@ MUTANTS: Final = (
         check=f"{CUTOVER}::test_a_version_that_is_not_of_this_log_is_not_cut_over_to",
     ),
     Mutant(
+        name="a writer does not look whether its log was cut under it",
+        file="services/sequencer/term.py",
+        good="            if position.next_offset > end or not await is_in_log(events, position):\n",
+        bad="            if position.next_offset < 0:\n",
+        check="tests/simulation/test_findings.py::"
+        "test_an_idle_writer_whose_log_was_cut_under_it_folds_what_is_left_and_writes_on",
+    ),
+    Mutant(
         name="a partition is confirmed only by what is written",
         file="services/projector/worker.py",
         good="                await self._feed.ask_end()\n                await self._feed.confirm()\n",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from tests.simulation.clients import Client
 from tests.simulation.plan import Plan
 from tests.simulation.run import Run, run
@@ -74,3 +76,31 @@ def test_who_slept_between_its_opening_and_its_first_command_is_superseded_and_n
         assert "partition.stopped" not in world.report.figures
 
     run(0, plan=Plan.calm(), story=story)
+
+
+class _Shown(Exception):
+    """The story is over: the rest of the run would rightly miss what was lost."""
+
+
+def test_an_idle_writer_whose_log_was_cut_under_it_folds_what_is_left_and_writes_on() -> None:
+    """Kafka was put back from an older copy. (It stopped its partition: it found that the next command was gone, and
+    not that its events were.)"""
+
+    async def story(world: Run) -> None:
+        (machine, *_) = world.machines
+        machine.start()
+        machine.word(ours=True)
+        await _until(lambda: machine.serving)
+        await _served(world.clients[0], 5)
+        assert machine.writer is not None
+        term, decided = machine.writer.term, machine.writer.decided_offset
+        assert term is not None
+        assert decided is not None
+        world.events.cut(world.events.end - 3)
+        world.commands.cut(decided - 2)
+        await _until(lambda: machine.writer is not None and machine.serving and machine.writer.term == term + 1)
+        assert "partition.stopped" not in world.report.figures
+        raise _Shown
+
+    with pytest.raises(_Shown):
+        run(0, plan=Plan.calm(), story=story)

@@ -93,6 +93,12 @@ class SimulatedLog:
         """Deletes what stands before the offset."""
         self.first = max(self.first, min(before, self.end))
 
+    def cut(self, end: int) -> None:
+        """Loses what stands at the offset and after it, as where Kafka was put back from an older copy."""
+        self.records = [record for record in self.records if record.offset < end]
+        self.end = min(self.end, end)
+        self._wake()
+
     def read(self, offset: int, most: int) -> tuple[list[Record], int]:
         """Records from `offset` on, and the offset to go on at."""
         found: list[Record] = []
@@ -111,7 +117,7 @@ class SimulatedLog:
         """Returns when there is something at `offset`, or the time is up."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        while self.end <= offset and (left := deadline - loop.time()) > 0:
+        while self.end == offset and (left := deadline - loop.time()) > 0:
             waiting: asyncio.Future[None] = loop.create_future()
             self._waiting[waiting] = None
             timer = loop.call_later(left, _resolve, waiting)
@@ -207,7 +213,7 @@ class SimulatedReader:
             await self._log.grown_beyond(self._position, timeout_s)
         if self._network.happens("read short", self._network.reads_short):
             max_records = self._network.random.randint(1, 3)
-        if self._position < self._log.first:
+        if not self._log.first <= self._position <= self._log.end:
             raise OffsetMissing(f"the log does not hold offset {self._position}")
         records, self._position = self._log.read(self._position, max_records)
         return records
