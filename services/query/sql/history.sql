@@ -1,5 +1,5 @@
--- Who may read stands in every statement: its rows hang on the caller's own row of chat_participants (LATERAL), so that
--- for anybody but a present member nothing else is looked up, and a chat that exists costs what one that does not costs.
+-- The right to read is in every statement: everything is reached through the caller's own row of chat_participants
+-- (LATERAL), so that for anyone but a present member nothing else is looked up. See docs/decisions/0025.
 
 -- name: membership
 -- Whether the caller is (true) or was (false) a member; no row: never was, or there is no such chat.
