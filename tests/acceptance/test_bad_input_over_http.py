@@ -270,7 +270,8 @@ async def test_who_does_not_want_to_wait_is_told_where_to_ask(world: World) -> N
         headers=world.as_("ben", Prefer="respond-async"),
     )
     assert refused.status_code == 202
-    assert await world.outcome(refused) == {"outcome": "rejected", "reason": "invalid"}
+    told = await world.outcome(refused)
+    assert (told["outcome"], told["reason"], told["detail"]) == ("rejected", "invalid", "The command is not valid.")
     for who, status in (("carl", 404), ("anna", 404), ("ben", 200)):
         seen = await world.http.get(first.headers["Location"], headers=world.as_(who))
         assert seen.status_code == status, "only the sender may ask"

@@ -1,5 +1,5 @@
 -- The right to read is in every statement: everything is reached through the caller's own row of chat_participants
--- (LATERAL), so that for anyone but a present member nothing else is looked up. See docs/decisions/0025.
+-- (LATERAL), so that for anyone but a present member nothing else is looked up. See docs/decisions/0028.
 
 -- name: membership
 -- Whether the caller is (true) or was (false) a member; no row: never was, or there is no such chat.
