@@ -25,6 +25,7 @@ from schemas.bodies import (
     Mark,
     MemberAdd,
     MemberRemove,
+    MemberRole,
     MessageDelete,
     MessageSend,
     Role,
@@ -162,6 +163,12 @@ class AddMember(RequestBody):
     role: Role = "member"
 
 
+class ChangeRole(RequestBody):
+    model_config = example({"role": "owner"})
+
+    role: Role
+
+
 class MarkUpTo(RequestBody):
     model_config = example({"up_to_seq": 1})
 
@@ -205,11 +212,25 @@ def open_direct_chat(raw: bytes, user_id: str, envelope: Envelope) -> Command:
     return _command(CommandType.CHAT_CREATE, body, chat_id, sender_id, envelope.key or fresh_key(), envelope)
 
 
-def add_member(raw: bytes, chat_id: str, user_id: str, envelope: Envelope) -> Command:
+def add_member(raw: bytes, chat_id: str, user_id: str, envelope: Envelope) -> tuple[Command, Command | None]:
+    """The command that adds a member; and, if the request names a role, the one that gives it to a present member.
+
+    Both have one key, so at most one of them is ever accepted, however often the request is sent.
+    """
     wanted = _parse(AddMember, raw or b"{}")
+    key, sender_id = envelope.key or fresh_key(), _sender(envelope)
     body = MemberAdd(user_id=user_id, role=wanted.role)
+    add = _command(CommandType.MEMBER_ADD, body, ChatId(chat_id), sender_id, key, envelope)
+    if "role" not in wanted.model_fields_set:
+        return add, None
+    role = MemberRole(user_id=user_id, role=wanted.role)
+    return add, _command(CommandType.MEMBER_ROLE, role, ChatId(chat_id), sender_id, key, envelope)
+
+
+def change_role(raw: bytes, chat_id: str, user_id: str, envelope: Envelope) -> Command:
+    body = MemberRole(user_id=user_id, role=_parse(ChangeRole, raw).role)
     key = envelope.key or fresh_key()
-    return _command(CommandType.MEMBER_ADD, body, ChatId(chat_id), _sender(envelope), key, envelope)
+    return _command(CommandType.MEMBER_ROLE, body, ChatId(chat_id), _sender(envelope), key, envelope)
 
 
 def remove_member(raw: bytes, chat_id: str, user_id: str, envelope: Envelope) -> Command:

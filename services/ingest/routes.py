@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from schemas.bodies import CommandType
 from schemas.encoding import Command, is_traceparent
+from schemas.errors import Reason
 from schemas.replies import Reply
 from services.ingest import answers, metrics, requests
 from services.ingest.answers import Answer, Pending
@@ -131,6 +132,9 @@ SendPreferred = Callable[[float], Awaitable[Reply | Pending]]
 
 
 SendAll = Callable[[Sequence[Command], float, ClientGone | None], Awaitable[list[Reply | Pending | Problem]]]
+_ROLE_INSTEAD: Final = (Reason.INVALID, Reason.CONFLICT)
+_NO_ROLE_TO_CHANGE: Final = (Reason.NOT_MEMBER, Reason.UNKNOWN_CHAT, Reason.UNKNOWN_TYPE)
+"""What a sequencer says who cannot change the role: then the answer to the addition says more."""
 BATCH_PATH: Final = "/v1/messages:batch"
 LONGEST_TURN_S: Final = 0.005
 """Of reading a batch, before other requests have theirs."""
@@ -203,13 +207,24 @@ def ingest_router(
 
     @router.put(
         "/v1/chats/{chat_id}/members/{user_id}",
-        summary="Add a member",
+        summary="Add a member, or give a present one the role named",
         **_described(requests.AddMember, answers.MemberChanged, required=False),
         responses=_responses(None, "not_member", "unknown_chat", "conflict"),
     )
     async def add_member(chat_id: ChatIdInPath, user_id: UserIdInPath, asked: AskedHere) -> DirectAnswer:
         desk.admit(asked)
-        command = requests.add_member(await asked.request.body(), chat_id, user_id, asked.envelope)
+        add, role = requests.add_member(await asked.request.body(), chat_id, user_id, asked.envelope)
+        return await desk.answer_addition(asked, add, role, partial(answers.member_changed, user_id=user_id))
+
+    @router.patch(
+        "/v1/chats/{chat_id}/members/{user_id}",
+        summary="Change a member's role",
+        **_described(requests.ChangeRole, answers.MemberChanged),
+        responses=_responses(None, "not_member", "unknown_chat", "conflict"),
+    )
+    async def change_role(chat_id: ChatIdInPath, user_id: UserIdInPath, asked: AskedHere) -> DirectAnswer:
+        desk.admit(asked)
+        command = requests.change_role(await asked.request.body(), chat_id, user_id, asked.envelope)
         return await desk.answer(asked, command, partial(answers.member_changed, user_id=user_id))
 
     @router.delete(
@@ -269,6 +284,21 @@ class _Desk:
         return await self._answered(
             asked, command, answer_of, lambda wait_s: self._send(command, wait_s, asked.request.receive)
         )
+
+    async def answer_addition(
+        self, asked: Asked, add: Command, role: Command | None, answer_of: AnswerOf
+    ) -> DirectAnswer:
+        """Adds a member; gives the role to one who is present under another, or whom this key gave it before."""
+
+        async def send(wait_s: float) -> Reply | Pending:
+            deadline_s = time.monotonic() + wait_s
+            added = await self._send(add, wait_s, asked.request.receive)
+            if role is None or isinstance(added, Pending) or added.reason not in _ROLE_INSTEAD:
+                return added
+            given = await self._send(role, max(0.0, deadline_s - time.monotonic()), asked.request.receive)
+            return added if isinstance(given, Reply) and given.reason in _NO_ROLE_TO_CHANGE else given
+
+        return await self._answered(asked, add, answer_of, send)
 
     async def answer_batch(self, asked: Asked) -> DirectAnswer:
         """Each message is answered as it would be alone: what is wrong with one does not touch the others."""

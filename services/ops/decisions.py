@@ -156,6 +156,11 @@ def _rights(outcome: Outcome, body: Body, chat: Chat, sender: Member) -> Iterato
             yield "forbidden", f"{body.user_id} is the last owner of chat {outcome.chat_id} and leaves others behind"
         return
     touched = chat.present(body.user_id)
+    if isinstance(body, MemberRole) and touched is not None:
+        if touched.role == body.role:
+            yield "membership", f"{body.user_id} is {body.role} of chat {outcome.chat_id} already"
+        elif touched.role == "owner" and chat.owners() == 1:
+            yield "forbidden", f"{body.user_id} is the last owner of chat {outcome.chat_id}"
     roles = {touched.role if touched is not None else "member"}
     if isinstance(body, MemberAdd | MemberRole):
         roles.add(body.role)

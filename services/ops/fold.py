@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Final, TypeVar
 
-from schemas.bodies import Body, ChatCreate, Mark, MemberAdd, MemberRemove, MessageDelete, MessageSend
+from schemas.bodies import Body, ChatCreate, Mark, MemberAdd, MemberRemove, MemberRole, MessageDelete, MessageSend
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import (
     COMMAND_OF,
@@ -102,6 +102,14 @@ class LogFold:
         self._must(
             "leave", outcome, f"{body.user_id} is no member",
             chat=outcome.chat_id, user=body.user_id, at=outcome.at_ms * 1000, position=outcome.position,
+        )  # fmt: skip
+
+    def member_role_changed(self, outcome: Outcome) -> None:
+        body = _body(outcome, MemberRole)
+        self._chat_moved(outcome)
+        self._must(
+            "give_role", outcome, f"{body.user_id} is no member",
+            chat=outcome.chat_id, user=body.user_id, role=body.role, position=outcome.position,
         )  # fmt: skip
 
     def message_sent(self, outcome: Outcome) -> None:
@@ -202,6 +210,7 @@ _FOLDS: Final[dict[str, Callable[[LogFold, Outcome], None]]] = {
     EventType.CHAT_CREATED: LogFold.chat_created,
     EventType.MEMBER_ADDED: LogFold.member_added,
     EventType.MEMBER_REMOVED: LogFold.member_removed,
+    EventType.MEMBER_ROLE_CHANGED: LogFold.member_role_changed,
     EventType.MESSAGE_SENT: LogFold.message_sent,
     EventType.MESSAGE_DELETED: LogFold.message_deleted,
     EventType.READ_ADVANCED: LogFold.read_advanced,

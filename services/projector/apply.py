@@ -30,6 +30,7 @@ from services.projector.tables import (
     MessageDeleted,
     ParticipantJoined,
     ParticipantMoved,
+    RoleChanged,
     RootReplied,
 )
 from services.projector.validity import Position
@@ -184,6 +185,7 @@ async def _change_rows(connection: Connection, sql: BoundSql, changes: Changes) 
         ("chats_created", ChatCreated._fields, changes.chats_created),
         ("participants_joined", ParticipantJoined._fields, changes.participants_joined),
         ("participants_moved", ParticipantMoved._fields, changes.participants_moved),
+        ("roles_changed", RoleChanged._fields, changes.roles_changed),
         ("chats_moved", ChatMoved._fields, changes.chats_moved),
         ("roots_replied", RootReplied._fields, changes.roots_replied),
         ("messages_deleted", MessageDeleted._fields, changes.messages_deleted),

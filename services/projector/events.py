@@ -38,6 +38,7 @@ ACCEPTED: Final = frozenset(
         EventType.CHAT_CREATED.value,
         EventType.MEMBER_ADDED.value,
         EventType.MEMBER_REMOVED.value,
+        EventType.MEMBER_ROLE_CHANGED.value,
         EventType.MESSAGE_SENT.value,
         EventType.MESSAGE_DELETED.value,
         EventType.READ_ADVANCED.value,

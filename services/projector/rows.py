@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from schemas.bodies import ChatCreate, MemberAdd, MemberRemove
+from schemas.bodies import ChatCreate, MemberAdd, MemberRemove, MemberRole
 from schemas.errors import LogCorrupt
 from schemas.events import COMMAND_OF, Duplicate, EventType, OutcomeKind, Rejected
 from schemas.ids import ChatId, CommandId, MessageId, UserId
@@ -29,6 +29,7 @@ from services.projector.tables import (
     OutcomeRow,
     ParticipantJoined,
     ParticipantMoved,
+    RoleChanged,
     RootReplied,
 )
 
@@ -250,6 +251,9 @@ class _Batch:
             case MemberRemove():
                 member = self._member(chat_id, UserId(body.user_id))
                 member.left_at, member.changed_position = at, position
+            case MemberRole():
+                member = self._member(chat_id, UserId(body.user_id))
+                member.role, member.changed_position = body.role, position
             case _:
                 raise AssertionError(f"{event.type} is accepted by events.py but has no rows")
 
@@ -372,6 +376,8 @@ class _Batch:
                         len(m.own_after_read), m.changed_position,
                     )
                 )  # fmt: skip
+                if m.role is not None:
+                    changes.roles_changed.append(RoleChanged(chat_id, user_id, m.role))
         changes.messages.extend(map(self._with_replies, self._messages) if self._replies else self._messages)
         changes.roots_replied.extend(
             RootReplied(chat_id, seq, replies.count, replies.position)

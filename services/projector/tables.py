@@ -68,6 +68,14 @@ class ParticipantMoved(NamedTuple):
     changed_position: int | None
 
 
+class RoleChanged(NamedTuple):
+    """A member from before the batch who had a role given in it; `ParticipantMoved` has the rest."""
+
+    chat_id: ChatId
+    user_id: UserId
+    role: str
+
+
 class MessageRow(NamedTuple):
     chat_id: ChatId
     seq: int
@@ -155,6 +163,7 @@ class Changes:
     chats_moved: list[ChatMoved] = field(default_factory=list)
     participants_joined: list[ParticipantJoined] = field(default_factory=list)
     participants_moved: list[ParticipantMoved] = field(default_factory=list)
+    roles_changed: list[RoleChanged] = field(default_factory=list)
     messages: list[AnyMessageRow] = field(default_factory=list)
     roots_replied: list[RootReplied] = field(default_factory=list)
     messages_deleted: list[MessageDeleted] = field(default_factory=list)
@@ -169,7 +178,7 @@ class Changes:
             len(part)
             for part in (
                 self.chats_created, self.chats_moved, self.participants_joined, self.participants_moved,
-                self.messages, self.roots_replied, self.messages_deleted, self.chats_deleted, self.blocks_deleted,
-                self.outcomes,
+                self.roles_changed, self.messages, self.roots_replied, self.messages_deleted, self.chats_deleted,
+                self.blocks_deleted, self.outcomes,
             )
         )  # fmt: skip

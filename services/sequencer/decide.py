@@ -15,7 +15,17 @@ from typing import Final
 from msgspec import Struct
 
 from schemas import ids
-from schemas.bodies import Body, ChatCreate, CommandType, Mark, MemberAdd, MemberRemove, MessageDelete, MessageSend
+from schemas.bodies import (
+    Body,
+    ChatCreate,
+    CommandType,
+    Mark,
+    MemberAdd,
+    MemberRemove,
+    MemberRole,
+    MessageDelete,
+    MessageSend,
+)
 from schemas.commands import PlainSend, digest, parse_body, plain_send
 from schemas.encoding import Command
 from schemas.errors import Reason, Refused
@@ -217,10 +227,7 @@ def _member_add(view: View, command: Command, body: Body | PlainSend) -> _Accept
         if member.role == body.role:
             raise _Unchanged
         raise Refused(
-            Reason.INVALID,
-            f"already a member, as {member.role}; to change the role, remove the member and add them again with the new"
-            " one (their unread count begins anew)",
-            "/role",
+            Reason.INVALID, f"already a member, as {member.role}: a command member.role.v1 changes that", "/role"
         )
     return _Accepted(position=chat.last_position + 1)
 
@@ -242,10 +249,26 @@ def _member_remove(view: View, command: Command, body: Body | PlainSend) -> _Acc
     if member.role == "owner" and chat.owners == 1 and chat.members > 1:
         raise Refused(
             Reason.INVALID,
-            "the last owner leaves last; make another member owner first: remove that member and add them again with"
-            " the role owner",
+            "the last owner leaves last; give another member the role owner first",
             "/user_id",
         )
+    return _Accepted(position=chat.last_position + 1)
+
+
+def _member_role(view: View, command: Command, body: Body | PlainSend) -> _Accepted:
+    assert isinstance(body, MemberRole)
+    chat, sender = _as_member(view, command)
+    if chat.kind == "direct":
+        raise Refused(Reason.FORBIDDEN, "both members of a direct chat are its owners")
+    if sender.role != "owner":
+        raise Refused(Reason.FORBIDDEN, "only an owner changes a role")
+    member = _member(view, command, UserId(body.user_id))
+    if member is None or not member.present:
+        raise Refused(Reason.INVALID, "not a member of this chat, who could be added with this role", "/user_id")
+    if member.role == body.role:
+        raise _Unchanged
+    if member.role == "owner" and chat.owners == 1:
+        raise Refused(Reason.INVALID, "the last owner stays one; give another member the role owner first", "/role")
     return _Accepted(position=chat.last_position + 1)
 
 
@@ -307,6 +330,7 @@ _DECIDERS: Final[dict[str, Callable[[View, Command, Body | PlainSend], _Accepted
     CommandType.CHAT_CREATE.value: _chat_create,
     CommandType.MEMBER_ADD.value: _member_add,
     CommandType.MEMBER_REMOVE.value: _member_remove,
+    CommandType.MEMBER_ROLE.value: _member_role,
     CommandType.MESSAGE_SEND.value: _message_send,
     CommandType.MESSAGE_DELETE.value: _message_delete,
     CommandType.READ_MARK.value: _read_mark,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from schemas.bodies import MARKS, ChatCreate, Mark, MemberAdd, MemberRemove, MessageDelete, Role
+from schemas.bodies import MARKS, ChatCreate, Mark, MemberAdd, MemberRemove, MemberRole, MessageDelete, Role
 from schemas.commands import digest
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import COMMAND_OF, EventType, Outcome, decode_accepted
@@ -98,6 +98,22 @@ def _member_removed(view: View, outcome: Outcome, changes: Changes) -> None:
     )
 
 
+def _member_role_changed(view: View, outcome: Outcome, changes: Changes) -> None:
+    body = decode_accepted(outcome)
+    assert isinstance(body, MemberRole)
+    member = _known_member(view, outcome, UserId(body.user_id))
+    _move_head(view, outcome, changes, owners=(body.role == "owner") - (member.role == "owner"))
+    assert outcome.chat_id is not None
+    changes.members[outcome.chat_id, UserId(body.user_id)] = Member(
+        role=body.role,
+        present=member.present,
+        joined_seq=member.joined_seq,
+        read_seq=member.read_seq,
+        delivered_seq=member.delivered_seq,
+        creator=member.creator,
+    )
+
+
 def _message_sent(view: View, outcome: Outcome, changes: Changes) -> None:
     _move_head(view, outcome, changes)
     if outcome.chat_id is None or outcome.sender_id is None or outcome.seq is None:
@@ -151,6 +167,7 @@ _EVOLVERS: Final[dict[str, Callable[[View, Outcome, Changes], None]]] = {
     EventType.CHAT_CREATED.value: _chat_created,
     EventType.MEMBER_ADDED.value: _member_added,
     EventType.MEMBER_REMOVED.value: _member_removed,
+    EventType.MEMBER_ROLE_CHANGED.value: _member_role_changed,
     EventType.MESSAGE_SENT.value: _message_sent,
     EventType.MESSAGE_DELETED.value: _message_deleted,
     EventType.READ_ADVANCED.value: _read_advanced,

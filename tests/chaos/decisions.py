@@ -96,6 +96,8 @@ def _of_type(state: State, command_type: str, chat_id: str, sender: str, key: st
             return _adding(chat, sender, body)
         case "member.remove.v1":
             return _removing(chat, sender, body)
+        case "member.role.v1":
+            return _role(chat, sender, body)
     if body["up_to_seq"] > chat.last_seq:
         return refused("invalid")
     member = chat.members[sender]
@@ -152,3 +154,15 @@ def _removing(chat: Chat, sender: str, body: Json) -> Expected:
     if member.role == "owner" and others and not any(m.role == "owner" for m in others):
         return refused("invalid")
     return ACCEPTED
+
+
+def _role(chat: Chat, sender: str, body: Json) -> Expected:
+    if chat.kind == "direct" or chat.members[sender].role != "owner":
+        return refused("forbidden")
+    member = chat.members.get(body["user_id"])
+    if member is None or member.left_at is not None:
+        return refused("invalid")
+    if member.role == body["role"]:
+        return UNCHANGED
+    owners = [user for user, m in chat.members.items() if m.left_at is None and m.role == "owner"]
+    return refused("invalid") if owners == [body["user_id"]] else ACCEPTED

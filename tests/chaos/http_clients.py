@@ -244,7 +244,24 @@ class Founder(Http):
                 key = stage.fresh_key(self.client)
                 await self.command("member.add.v1", chat, who, key, body, "PUT", path, {"role": role})
                 await self._say(chat, who)
+            await self._hand_over(chat, founder, other)
             await asyncio.sleep(rng.uniform(0.0, 1.0))
+
+    async def _hand_over(self, chat: str, founder: str, other: str) -> None:
+        """The last owner stays one until there is another, and may then become what that one says, and leave."""
+        path, body = f"/v1/chats/{chat}/members/{other}", {"user_id": other, "role": "admin"}
+        key = self.stage.fresh_key(self.client)
+        await self.command("member.add.v1", chat, founder, key, body, "PUT", path, {"role": "admin"})
+        for sender, who, role in (
+            (other, other, "owner"),
+            (founder, founder, "member"),
+            (founder, other, "owner"),
+            (founder, other, "owner"),
+            (other, founder, self.rng.choice(("admin", "member"))),
+        ):
+            path, body = f"/v1/chats/{chat}/members/{who}", {"user_id": who, "role": role}
+            key = self.stage.fresh_key(self.client)
+            await self.command("member.role.v1", chat, sender, key, body, "PATCH", path, {"role": role})
 
     async def _say(self, chat: str, sender: str) -> None:
         await self.send(chat, sender, self.stage.fresh_key(self.client), {"text": "still here"})

@@ -18,6 +18,7 @@ EVENT_TYPES: Final = {
     "chat.create.v1": "chat.created.v1",
     "member.add.v1": "member.added.v1",
     "member.remove.v1": "member.removed.v1",
+    "member.role.v1": "member.role.changed.v1",
     "message.send.v1": "message.sent.v1",
     "message.delete.v1": "message.deleted.v1",
     "read.mark.v1": "read.advanced.v1",

@@ -138,6 +138,9 @@ class State:
             case "member.removed.v1" if body["user_id"] in chat.members:
                 member = chat.members[body["user_id"]]
                 member.left_at, member.changed_position = at, position
+            case "member.role.changed.v1" if body["user_id"] in chat.members:
+                member = chat.members[body["user_id"]]
+                member.role, member.changed_position = body["role"], position
             case "read.advanced.v1" if outcome.sender in chat.members:
                 member = chat.members[outcome.sender]
                 member.read_seq, member.last_read_at = body["up_to_seq"], at

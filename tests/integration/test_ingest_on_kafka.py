@@ -220,6 +220,33 @@ def test_the_creator_joins_again_a_group_that_everybody_has_left(kafka: str) -> 
     run(kafka, test)
 
 
+def test_the_only_owner_makes_another_and_leaves(kafka: str) -> None:
+    async def test(api: IngestApi, scene: Scene) -> None:
+        chat_id = await api.create_group("Ops room", BEN)
+        members = f"/v1/chats/{chat_id}/members"
+        alone = await api.call("DELETE", f"{members}/{ANNA}", prefer="wait=20")
+        assert problem(alone) == (422, "invalid")
+        ensured = await api.call("PUT", f"{members}/{BEN}", prefer="wait=20")
+        admin = await api.call("PUT", f"{members}/{BEN}", {"role": "admin"}, key="a", prefer="wait=20")
+        assert [ensured.status_code, admin.status_code] == [200, 200]
+        plain = await api.call("PUT", f"{members}/{BEN}", prefer="wait=20")
+        assert problem(plain) == (422, "invalid"), "without a role in the request nobody is demoted"
+        owner = await api.call("PATCH", f"{members}/{BEN}", {"role": "owner"}, key="o", prefer="wait=20")
+        assert (owner.status_code, owner.json()["position"]) == (200, 3)
+        retried = await api.call("PUT", f"{members}/{BEN}", {"role": "admin"}, key="a", prefer="wait=20")
+        assert (retried.json()["position"], retried.json()["duplicate"]) == (2, True), "and undoes nothing"
+        assert problem(await api.call("PUT", f"{members}/{BEN}", {"role": "member"}, key="a", prefer="wait=20")) == (
+            422,
+            "conflict",
+        )
+        left = await api.call("DELETE", f"{members}/{ANNA}", prefer="wait=20")
+        assert left.status_code == 200
+        last = await api.call("PATCH", f"{members}/{BEN}", {"role": "member"}, user=BEN, prefer="wait=20")
+        assert problem(last) == (422, "invalid")
+
+    run(kafka, test)
+
+
 def test_a_direct_chat_opened_from_both_sides_is_one(kafka: str) -> None:
     async def test(api: IngestApi, scene: Scene) -> None:
         first = await api.call("PUT", f"/v1/direct-chats/{BEN}", prefer="wait=20")

@@ -450,6 +450,27 @@ MUTANTS: Final = (
         check="tests/unit/test_ingest_keys.py::test_every_quoted_key_has_a_client_generated_id_that_no_other_has",
     ),
     Mutant(
+        name="the last owner of a group steps down",
+        file="services/sequencer/decide.py",
+        good='    if member.role == "owner" and chat.owners == 1:\n',
+        bad="    if False:\n",
+        check="tests/unit/test_sequencer_decide.py::test_the_last_owner_stays_one_until_another_is_made",
+    ),
+    Mutant(
+        name="a role that changes is no change of the number of owners",
+        file="services/sequencer/evolve.py",
+        good='owners=(body.role == "owner") - (member.role == "owner"))',
+        bad="owners=0)",
+        check="tests/unit/test_sequencer_decide.py::test_the_last_owner_stays_one_until_another_is_made",
+    ),
+    Mutant(
+        name="a role does not reach the tables",
+        file="services/projector/rows.py",
+        good="                if m.role is not None:\n",
+        bad="                if False:\n",
+        check="tests/unit/test_projector_rows.py::test_a_role_changes_the_role_and_nothing_else_of_a_member",
+    ),
+    Mutant(
         name="a run of authors is written a place too far",
         file="services/sequencer/store.py",
         good="            first = gathered.chats[chat_id].last_seq - len(senders) + 1\n",

@@ -74,7 +74,7 @@ class Checker:
             found[answer.kind.value] = found.get(answer.kind.value, 0) + 1
             if command.type == CommandType.MESSAGE_DELETE and answer.kind is OutcomeKind.ACCEPTED:
                 found["deletions"] = found.get("deletions", 0) + 1
-        return found | {"returns": self._chats.returns, "chats by key": self._chats.by_key}
+        return found | {"returns": self._chats.returns, "chats by key": self._chats.by_key, "roles": self._chats.roles}
 
     def landed(self, records: Sequence[Record]) -> None:
         """Records that have just become part of the event log."""

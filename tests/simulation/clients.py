@@ -17,6 +17,7 @@ from schemas.bodies import (
     Mark,
     MemberAdd,
     MemberRemove,
+    MemberRole,
     MessageDelete,
     MessageSend,
     Role,
@@ -43,6 +44,23 @@ _ELSEWHERE: Final = next(
 
 _DESERTED: Final = 0.01
 """How often a client, in place of a request, makes everybody leave a chat."""
+
+_ROLES: Final[tuple[tuple[int, int, Role], ...]] = (
+    (1, 1, "owner"),
+    (0, 0, "member"),
+    (0, 1, "owner"),
+    (1, 0, "admin"),
+    (1, 0, "admin"),
+    (0, 1, "member"),
+    (1, 0, "owner"),
+    (1, 1, "admin"),
+)
+"""Who gives whom which role: in this order, and if nobody comes between, each of the answers that there are."""
+_TYPE_OF: Final[dict[type[Body], str]] = {
+    MemberRemove: "member.remove.v1",
+    MemberAdd: "member.add.v1",
+    MemberRole: "member.role.v1",
+}
 
 Put = Callable[[Encoded], int]
 
@@ -101,16 +119,18 @@ class Client:
     async def _desert(self, chat: ChatId) -> None:
         """Everybody leaves, the creator last, who then joins again, perhaps in a wrong way or too early first."""
         creator, *others = USERS
+        other = others[0]
         leaving = [MemberRemove(user_id=user) for user in (*others, creator)]
-        wrong = (MemberAdd(user_id=creator, role="admin"), MemberAdd(user_id=others[0], role="owner"))
+        wrong = (MemberAdd(user_id=creator, role="admin"), MemberAdd(user_id=other, role="owner"))
         right = MemberAdd(user_id=creator, role="owner")
         steps: list[tuple[UserId, Body]] = [(creator, body) for body in (*leaving, *wrong, right)]
-        steps.insert(-1, (others[0], MemberAdd(user_id=others[0], role="owner")))
-        for sender, body in steps:
-            command_type = "member.remove.v1" if isinstance(body, MemberRemove) else "member.add.v1"
-            await self._ask(self._command(command_type, chat, sender, body, f"k{self._number}-{len(self._sent)}"))
-        again = MemberAdd(user_id=others[0], role="admin")
-        await self._ask(self._command("member.add.v1", chat, creator, again, f"k{self._number}-{len(self._sent)}"))
+        steps.insert(-1, (other, MemberAdd(user_id=other, role="owner")))
+        steps.append((creator, MemberAdd(user_id=other, role="admin")))
+        for sender, user, role in _ROLES:
+            steps.append((USERS[sender], MemberRole(user_id=USERS[user], role=role)))
+        for sender_id, body in steps:
+            command_type = _TYPE_OF[type(body)]
+            await self._ask(self._command(command_type, chat, sender_id, body, f"k{self._number}-{len(self._sent)}"))
 
     async def _ask(self, command: Command) -> None:
         """Until it is answered: a retry has the same key and the same bytes, and a request id of its own."""

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import UUID, uuid5
 
-from schemas.bodies import MARKS, ChatCreate, CommandType, Mark, MemberAdd, MemberRemove, MessageDelete, MessageSend
+from schemas.bodies import (
+    MARKS,
+    ChatCreate,
+    CommandType,
+    Mark,
+    MemberAdd,
+    MemberRemove,
+    MemberRole,
+    MessageDelete,
+    MessageSend,
+)
 from schemas.commands import parse_body
 from schemas.encoding import Command
 from schemas.errors import Reason, Refused
@@ -61,6 +71,7 @@ class Chats:
         self.messages: set[tuple[str, str]] = set()
         self.returns = 0
         """Creators who joined a chat again that everybody had left."""
+        self.roles = 0
         self.by_key = 0
         """Chats that were created under the id of their creator's key."""
 
@@ -145,6 +156,10 @@ class Chats:
                 if not changed:
                     return unchanged
                 self.returns += chat.present() == 1 and isinstance(body, MemberAdd)
+            case MemberRole():
+                if not _given(chat, me, body):
+                    return unchanged
+                self.roles += 1
             case _:
                 raise AssertionError(f"the simulation sends no {command.type}")
         chat.position += 1
@@ -201,6 +216,20 @@ def _added(chat: _Chat, me: _Member, body: MemberAdd) -> bool:
     return True
 
 
+def _given(chat: _Chat, me: _Member, body: MemberRole) -> bool:
+    if chat.kind == "direct" or me.role != "owner":
+        raise Refused(Reason.FORBIDDEN, "")
+    there = chat.members.get(body.user_id)
+    if there is None or not there.present:
+        raise Refused(Reason.INVALID, "")
+    if there.role == body.role:
+        return False
+    if there.role == "owner" and chat.owners() == 1:
+        raise Refused(Reason.INVALID, "")
+    there.role = body.role
+    return True
+
+
 def _removed(chat: _Chat, me: _Member, sender: str, body: MemberRemove) -> bool:
     there = chat.members.get(body.user_id)
     if body.user_id != sender:
@@ -218,7 +247,8 @@ def _removed(chat: _Chat, me: _Member, sender: str, body: MemberRemove) -> bool:
 
 _HANDLED = frozenset(
     {
-        CommandType.CHAT_CREATE, CommandType.MEMBER_ADD, CommandType.MEMBER_REMOVE, CommandType.MESSAGE_SEND,
+        CommandType.CHAT_CREATE, CommandType.MEMBER_ADD, CommandType.MEMBER_REMOVE, CommandType.MEMBER_ROLE,
+        CommandType.MESSAGE_SEND,
         CommandType.MESSAGE_DELETE, CommandType.READ_MARK, CommandType.DELIVERED_MARK,
     }
 )  # fmt: skip

@@ -28,7 +28,7 @@ SEEDS_PER_MUTATION = 500
 SEEDS_ON_ROCKSDB = 25
 SEEDS_OF_BYTES = 60
 HAPPENS = (
-    "accepted", "deletions", "returns", "chats by key",
+    "accepted", "deletions", "returns", "chats by key", "roles",
     "duplicate", "unchanged", "rejected", "void records", "rebalances", "kills", "power cuts",
     "pauses", "restarts", "starts", "trims", "slow", "unavailable", "read nothing", "read short", "refused", "lost",
     "unacknowledged", "misplaced", "copied", "broken store", "state.wiped", "term.opened", "term.superseded",

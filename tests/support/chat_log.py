@@ -26,6 +26,7 @@ from schemas.bodies import (
     Mark,
     MemberAdd,
     MemberRemove,
+    MemberRole,
     MessageDelete,
     MessageSend,
     Role,
@@ -242,6 +243,9 @@ class ChatLog:
 
     def add(self, chat: ChatId, by: UserId, user: UserId, role: Role = "member") -> Sent:
         return self.accept(self.command(CommandType.MEMBER_ADD, chat, by, MemberAdd(user_id=user, role=role)))
+
+    def role(self, chat: ChatId, by: UserId, user: UserId, role: Role) -> Sent:
+        return self.accept(self.command(CommandType.MEMBER_ROLE, chat, by, MemberRole(user_id=user, role=role)))
 
     def remove(self, chat: ChatId, by: UserId, user: UserId) -> Sent:
         return self.accept(self.command(CommandType.MEMBER_REMOVE, chat, by, MemberRemove(user_id=user)))

@@ -46,7 +46,8 @@ class Action(NamedTuple):
 
 WHAT: Final = (
     "send", "send", "send", "send", "reply", "reply", "read", "read", "read", "delivered", "leave", "join", "join",
-    "delete", "delete", "delete", "create", "refused", "repeated", "unchanged", "open", "fenced", "copy",
+    "role", "role", "delete", "delete", "delete", "create", "refused", "repeated", "unchanged", "open", "fenced",
+    "copy",
 )  # fmt: skip
 
 actions: Final = st.lists(
@@ -157,6 +158,13 @@ class History:
             user = absent[step.c % len(absent)]
             self.log.add(chat.chat_id, self._member(chat, step), user, "admin" if step.c % 3 else "member")
             chat.present[user] = [len(chat.sent), len(chat.sent)]
+
+    def _role(self, step: Action) -> None:
+        """Whoever is present gives any role: rights are not the projector's to judge."""
+        chat = self._chat(step)
+        if not chat.direct:
+            user, by = self._member(chat, step), sorted(chat.present)[step.c % len(chat.present)]
+            self.log.role(chat.chat_id, by, user, ("owner", "admin", "member")[step.c % 3])
 
     def _refused(self, step: Action) -> None:
         chat = self._chat(step)

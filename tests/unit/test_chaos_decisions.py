@@ -91,3 +91,27 @@ def test_a_group_has_the_id_of_its_name_or_of_its_creators_key() -> None:
 )
 def test_a_message_has_a_text_or_media(body: Json, outcome: str) -> None:
     assert told(group(), "message.send.v1", BY_NAME, ANNA, body) == outcome
+
+
+@pytest.mark.parametrize(
+    ("sender", "user", "role", "outcome"),
+    [
+        (ANNA, BEN, "admin", "accepted"),
+        (ANNA, BEN, "owner", "unchanged"),
+        (ANNA, ANNA, "member", "accepted"),
+        (ANNA, CARL, "member", "rejected (invalid)"),
+        (CARL, BEN, "member", "rejected (unknown_chat)"),
+    ],
+)
+def test_an_owner_changes_any_role(sender: str, user: str, role: str, outcome: str) -> None:
+    assert told(group(), "member.role.v1", BY_NAME, sender, {"user_id": user, "role": role}) == outcome
+
+
+def test_a_member_changes_no_role_and_the_last_owner_stays_one() -> None:
+    state = group()
+    state.chats[BY_NAME].members[BEN].role = "admin"
+    assert told(state, "member.role.v1", BY_NAME, BEN, {"user_id": ANNA, "role": "member"}) == "rejected (forbidden)"
+    assert told(state, "member.role.v1", BY_NAME, ANNA, {"user_id": ANNA, "role": "admin"}) == "rejected (invalid)"
+    assert told(group(ben=LEFT_AT), "member.role.v1", BY_NAME, ANNA, {"user_id": BEN, "role": "admin"}) == (
+        "rejected (invalid)"
+    )

@@ -223,11 +223,15 @@ def test_a_direct_chat_with_oneself_names_nobody_else() -> None:
 
 
 def test_a_member_is_added_as_member_unless_a_role_is_named() -> None:
-    plain = requests.add_member(b"", CHAT, BOB, envelope(key=None))
-    admin = requests.add_member(b'{"role":"admin"}', CHAT, BOB, envelope(key=None))
+    plain, no_role = requests.add_member(b"", CHAT, BOB, envelope(key=None))
+    admin, role = requests.add_member(b'{"role":"admin"}', CHAT, BOB, envelope(key=None))
     assert plain.body == b'{"user_id":"%s","role":"member"}' % BOB.encode()
     assert admin.body == b'{"user_id":"%s","role":"admin"}' % BOB.encode()
     assert plain.client_generated_id != admin.client_generated_id
+    assert no_role is None, "who is there already keeps the role they have"
+    assert role is not None
+    assert (role.type, role.body) == ("member.role.v1", admin.body)
+    assert role.command_id == admin.command_id, "one key: at most one of the two is accepted"
     with pytest.raises(Problem) as caught:
         requests.add_member(b'{"role":"king"}', CHAT, BOB, envelope())
     assert caught.value.errors[0]["pointer"] == "/role"

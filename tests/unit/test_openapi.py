@@ -81,7 +81,8 @@ def test_each_operation_has_a_name_of_its_own_that_a_client_can_have() -> None:
     assert len(set(names)) == len(names)
     for name in names:
         assert re.fullmatch(r"[a-z]+(_[a-z]+)*", name), name
-        assert name.split("_")[0] in {"get", "list", "send", "create", "open", "add", "remove", "delete", "mark"}, name
+        verbs = {"get", "list", "send", "create", "open", "add", "change", "remove", "delete", "mark"}
+        assert name.split("_")[0] in verbs, name
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -131,6 +132,7 @@ BODIES: Final = {
     "CreateChat": requests.create_chat,
     "SendMessage": partial(requests.send_message, chat_id=CHAT),
     "AddMember": partial(requests.add_member, chat_id=CHAT, user_id=BOB),
+    "ChangeRole": partial(requests.change_role, chat_id=CHAT, user_id=BOB),
     "BatchMessage": requests.batch_message,
 }
 
@@ -155,6 +157,7 @@ CALLS: Final[list[tuple[str, str, Any]]] = [
     ("POST /v1/chats", "/v1/chats", {"kind": "group", "name": "ops"}),
     ("PUT /v1/direct-chats/{user_id}", f"/v1/direct-chats/{BOB}", None),
     ("PUT /v1/chats/{chat_id}/members/{user_id}", f"/v1/chats/{CHAT}/members/{BOB}", {"role": "admin"}),
+    ("PATCH /v1/chats/{chat_id}/members/{user_id}", f"/v1/chats/{CHAT}/members/{BOB}", {"role": "owner"}),
     ("DELETE /v1/chats/{chat_id}/members/{user_id}", f"/v1/chats/{CHAT}/members/{BOB}", None),
     ("POST /v1/chats/{chat_id}/read", f"/v1/chats/{CHAT}/read", {"up_to_seq": 1}),
     ("POST /v1/chats/{chat_id}/delivered", f"/v1/chats/{CHAT}/delivered", {"up_to_seq": 1}),

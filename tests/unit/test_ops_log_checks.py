@@ -273,6 +273,24 @@ def direct_chat_with_the_id_of_a_key(log: ChatLog) -> None:
     log.accept(log.command(CommandType.CHAT_CREATE, ids.keyed_chat_id(ANNA, "k-1"), ANNA, body, "k-1"))
 
 
+def admin_changes_a_role(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [CARL])
+    log.add(chat, ANNA, BEN, "admin")
+    log.role(chat, BEN, CARL, "admin")
+
+
+def last_owner_steps_down(log: ChatLog) -> None:
+    log.role(log.create(ANNA, "ops", [BEN]), ANNA, ANNA, "admin")
+
+
+def role_given_twice(log: ChatLog) -> None:
+    log.role(log.create(ANNA, "ops", [BEN]), ANNA, BEN, "member")
+
+
+def role_of_a_stranger(log: ChatLog) -> None:
+    log.role(log.create(ANNA, "ops"), ANNA, DORA, "member")
+
+
 def everybody_left(log: ChatLog) -> ids.ChatId:
     chat = log.create(ANNA, "ops", [BEN])
     log.remove(chat, BEN, BEN)
@@ -506,6 +524,10 @@ VIOLATIONS: list[tuple[Callable[[ChatLog], None], str]] = [
     (chat_with_the_id_of_anothers_key, "identity"),
     (direct_chat_with_the_id_of_a_key, "identity"),
     (creator_joins_again_beside_others, "not_member"),
+    (admin_changes_a_role, "forbidden"),
+    (last_owner_steps_down, "forbidden"),
+    (role_given_twice, "membership"),
+    (role_of_a_stranger, "membership"),
     (creator_joins_again_as_a_member, "not_member"),
     (creator_who_left_adds_another, "not_member"),
     (another_joins_again, "not_member"),

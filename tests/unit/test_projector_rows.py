@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from schemas.bodies import CommandType, Mark, MemberRole, MessageSend
+from schemas.bodies import ChatRename, CommandType, Mark, MessageSend
 from schemas.encoding import read_outcome
 from schemas.errors import LogCorrupt, Reason, UnknownType
 from schemas.ids import ChatId, MessageId, UserId
@@ -305,10 +305,25 @@ def test_a_message_row_holds_everything_its_body_does() -> None:
     assert (message.position, message.changed_position) == (2, 2)
 
 
+def test_a_role_changes_the_role_and_nothing_else_of_a_member() -> None:
+    s = Logged()
+    created = len(s.log.events)
+    s.log.role(s.chat, ANNA, BEN, "admin")
+    s.log.role(s.chat, ANNA, BEN, "owner")
+    changes = rows(s.events(created))
+    assert changes.roles_changed == [(s.chat, BEN, "owner")]
+    assert changes.participants_moved == [ParticipantMoved(s.chat, BEN, None, None, None, None, 0, 3)]
+    s.log.remove(s.chat, ANNA, BEN)
+    s.log.add(s.chat, ANNA, BEN)
+    s.log.role(s.chat, ANNA, BEN, "admin")
+    (joined,) = rows(s.events(created), Known(last_seqs={s.chat: 0})).participants_joined
+    assert (joined.role, joined.changed_position) == ("admin", 6)
+
+
 def test_an_accepted_type_that_this_release_has_no_rows_for_is_unknown() -> None:
     s = Logged()
-    s.log.accept(s.log.command(CommandType.MEMBER_ROLE, s.chat, ANNA, MemberRole(user_id=BEN, role="admin")))
-    with pytest.raises(UnknownType, match=r"member\.role\.changed\.v1"):
+    s.log.accept(s.log.command(CommandType.CHAT_RENAME, s.chat, ANNA, ChatRename(name="other")))
+    with pytest.raises(UnknownType, match=r"chat\.renamed\.v1"):
         s.events()
 
 

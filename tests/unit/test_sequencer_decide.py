@@ -15,6 +15,7 @@ from schemas.bodies import (
     Mark,
     MemberAdd,
     MemberRemove,
+    MemberRole,
     MessageDelete,
     MessageSend,
     canonical_body,
@@ -278,8 +279,44 @@ def test_nobody_but_an_owner_removes_an_owner_or_admin_and_members_remove_nobody
     assert gone_already.outcome.kind is OutcomeKind.UNCHANGED
 
 
+def test_an_owner_changes_any_role_and_nobody_else_does() -> None:
+    room = Room()
+    room("member.add.v1", MemberAdd(user_id=CARL, role="admin"))
+    for who in (BEN, CARL):
+        assert room("member.role.v1", MemberRole(user_id=BEN, role="admin"), by=who).reason is Reason.FORBIDDEN
+    assert room("member.role.v1", MemberRole(user_id=DORA, role="admin")).reason is Reason.INVALID, "a stranger"
+    room.send()
+    room("read.mark.v1", Mark(up_to_seq=1), by=CARL)
+    before = room.view.member((room.chat_id, CARL))
+    changed = room("member.role.v1", MemberRole(user_id=CARL, role="owner"), key="k")
+    assert (changed.outcome.type, changed.outcome.seq) == ("member.role.changed.v1", None)
+    assert before is not None
+    assert room.view.member((room.chat_id, CARL)) == replace(before, role="owner"), "and nothing else of them"
+    again = room("member.role.v1", MemberRole(user_id=CARL, role="owner"))
+    assert again.outcome.kind is OutcomeKind.UNCHANGED
+    room("member.role.v1", MemberRole(user_id=CARL, role="member"))
+    assert room("member.role.v1", MemberRole(user_id=CARL, role="owner"), key="k").outcome.kind is OutcomeKind.DUPLICATE
+    carl = room.view.member((room.chat_id, CARL))
+    assert carl is not None
+    assert carl.role == "member", "a retry undoes nothing"
+
+
+def test_the_last_owner_stays_one_until_another_is_made() -> None:
+    room = Room()
+    assert room("member.role.v1", MemberRole(user_id=ANNA, role="admin")).reason is Reason.INVALID
+    assert room("member.remove.v1", MemberRemove(user_id=ANNA)).reason is Reason.INVALID
+    room("member.role.v1", MemberRole(user_id=BEN, role="owner"))
+    assert room("member.role.v1", MemberRole(user_id=ANNA, role="admin"), by=BEN).reason is None
+    assert room("member.role.v1", MemberRole(user_id=BEN, role="member"), by=BEN).reason is Reason.INVALID
+    assert room("member.remove.v1", MemberRemove(user_id=ANNA)).reason is None
+    anna = room.view.member((room.chat_id, ANNA))
+    assert anna is not None
+    assert anna.creator, "whatever the role"
+
+
 def test_a_direct_chats_members_stay() -> None:
     room = Room("direct")
+    assert room("member.role.v1", MemberRole(user_id=BEN, role="member")).reason is Reason.FORBIDDEN
     assert room("member.remove.v1", MemberRemove(user_id=ANNA)).reason is Reason.FORBIDDEN
     assert room("member.add.v1", MemberAdd(user_id=CARL, role="member")).reason is Reason.FORBIDDEN
 

@@ -54,6 +54,10 @@ ON CONFLICT (chat_id, user_id) DO UPDATE SET
 UPDATE chat_participants SET left_at = :at, changed_position = :position
 WHERE chat_id = :chat AND user_id = :user AND left_at IS NULL;
 
+-- name: give_role
+UPDATE chat_participants SET role = :role, changed_position = :position
+WHERE chat_id = :chat AND user_id = :user AND left_at IS NULL;
+
 -- name: read_up_to
 UPDATE chat_participants SET read_seq = :seq, last_read_at = :at, changed_position = :position
 WHERE chat_id = :chat AND user_id = :sender AND left_at IS NULL;

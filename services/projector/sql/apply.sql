@@ -101,6 +101,15 @@ FROM unnest(
     ) AS found
 WHERE p.ctid = found.ctid;
 
+-- name: roles_changed
+-- Apart from participants_moved, which every send needs: a role changes seldom.
+UPDATE {schema}.chat_participants p SET role = m.role
+FROM unnest(%(chat_id)s::uuid[], %(user_id)s::uuid[], %(role)s::text[]) AS m (chat_id, user_id, role)
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM {schema}.chat_participants WHERE chat_id = m.chat_id AND user_id = m.user_id OFFSET 0
+    ) AS found
+WHERE p.ctid = found.ctid;
+
 -- name: chats_moved
 UPDATE {schema}.chats c
 SET last_position = m.last_position,
