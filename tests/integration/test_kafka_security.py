@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
+from devstack.ports import choose_ports
 from schemas.encoding import Encoded
 from schemas.topics import TopicNames, topic_specs
 from services.runtime.kafka.appender import PartitionAppender
@@ -20,6 +24,7 @@ from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topic_reader import TopicReader
 from services.runtime.kafka.topics import check_topics, create_topics, topic_id
 from services.runtime.tls import TlsFiles
+from tests.integration.test_https import SECRET, service, until
 from tests.integration.test_ops_commands import gapless, sentence
 from tests.support.secure_kafka import ADMIN, NOBODY, SecureKafka, secure_kafka
 
@@ -194,3 +199,51 @@ def test_a_certificate_that_has_expired_is_said_until_it_is_renewed(secured: Sec
     secured.renew_front(RENEWED)
     asyncio.run(broker.restart())
     asyncio.run(_brokers(secured.connection()))
+
+
+@pytest.mark.parametrize("wrong", ["password", "authority"])
+def test_services_with_a_wrong_setting_are_not_ready_say_it_and_stop_when_asked(
+    secured: SecureKafka, tmp_path: Path, wrong: str
+) -> None:
+    variables = secured.variables() | {
+        "GAPLESS_JWT_SECRET": SECRET,
+        "GAPLESS_POSTGRES_DSN": "postgresql://127.0.0.1:1/x",
+    }
+    if wrong == "password":
+        (tmp_path / "password").write_text("not-it")
+        variables["GAPLESS_KAFKA_SASL_PASSWORD_FILE"] = str(tmp_path / "password")
+        sentence = "does not accept our user name or password"
+    else:
+        variables["GAPLESS_KAFKA_TLS_CA_FILE"] = str(secured.strangers.ca)
+        sentence = "is not signed by an authority that we believe"
+
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=15.0))
+            processes = []
+            for command in ("ingest", "sequencer", "projector"):
+                [port] = choose_ports(1)
+                own = {
+                    "GAPLESS_HTTP_PORT" if command == "ingest" else "GAPLESS_OPS_PORT": str(port),
+                    "GAPLESS_SEQUENCER_STATE_DIR": str(tmp_path / "state"),
+                }
+                process = await stack.enter_async_context(
+                    service(command, tmp_path / f"{command}.log", **variables, **own)
+                )
+                processes.append((command, port, process))
+            for _, port, _ in processes:
+                await until(partial(_is_unready, client, port, sentence), f"{port} says {sentence}")
+            for command, _, process in processes:
+                process.terminate()
+                assert await asyncio.wait_for(process.wait(), 60.0) == 0, command
+                log = (tmp_path / f"{command}.log").read_text()
+                assert "Traceback" not in log
+                assert "not-it" not in log
+
+    asyncio.run(main())
+
+
+async def _is_unready(client: httpx.AsyncClient, port: int, sentence: str) -> bool:
+    answer = await client.get(f"http://127.0.0.1:{port}/readyz")
+    assert answer.status_code == 503
+    return any(sentence in reason for reason in answer.json()["reasons"])
