@@ -32,6 +32,7 @@ GUARD: Final = "tests/unit/test_schemas_guard.py"
 SNAPSHOTS: Final = "tests/integration/test_sequencer_snapshots.py"
 MANNERS: Final = "tests/unit/test_runtime_http_manners.py"
 CONNECTION: Final = "tests/unit/test_runtime_connection.py"
+KAFKA_SECURITY: Final = "tests/integration/test_kafka_security.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,41 @@ class Mutant:
 
 
 MUTANTS: Final = (
+    Mutant(
+        name="one client of Kafka is opened without its security",
+        file="services/runtime/kafka/reader.py",
+        good="            **self._kafka.client_options(),\n",
+        bad="            bootstrap_servers=self._kafka.bootstrap_servers,\n",
+        check="tests/unit/test_house_kafka_clients.py::test_every_client_of_kafka_takes_its_connection_from_one_home",
+    ),
+    Mutant(
+        name="the host name in a broker's certificate is not verified",
+        file="services/runtime/tls.py",
+        good="    context.follow(files)\n",
+        bad="    context.follow(files)\n    context.check_hostname = False\n",
+        check=f"{KAFKA_SECURITY}::test_a_broker_with_the_certificate_of_another_host_is_refused",
+    ),
+    Mutant(
+        name="a topic that we may not see is one that is not there",
+        file="services/runtime/kafka/topics.py",
+        good="    if issubclass(error, NOT_ALLOWED):\n",
+        bad='    if issubclass(error, NOT_ALLOWED) and not what.startswith("describe"):\n',
+        check=f"{KAFKA_SECURITY}::test_a_right_that_is_missing_is_said_with_where_to_get_it",
+    ),
+    Mutant(
+        name="a replaced certificate is shown only after a restart",
+        file="services/runtime/tls.py",
+        good="        self._current = self._loaded()\n\n    def _loaded",
+        bad="        self._loaded()\n\n    def _loaded",
+        check="tests/integration/test_https.py::test_a_certificate_is_replaced_at_sighup_without_a_connection_lost",
+    ),
+    Mutant(
+        name="a right that the sequencer needs is not printed",
+        file="services/ops/kafka_rights.py",
+        good='("Read", "Delete", "DescribeConfigs")',
+        bad='("Read", "DescribeConfigs")',
+        check="tests/acceptance/test_secure_stack.py",
+    ),
     Mutant(
         name="a batch that could not be written does not count as lag",
         file="services/projector/feed.py",
