@@ -34,6 +34,19 @@ _LOGGED_TRACE_ID: Final[ContextVar[Any]] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}tr
 _log = structlog.get_logger(__name__)
 
 
+class _InFlight:
+    """Counts without the lock of a metric; read when metrics are asked for."""
+
+    __slots__ = ("requests",)
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+
+_IN_FLIGHT: Final = _InFlight()
+HTTP_REQUESTS_IN_FLIGHT.set_function(lambda: _IN_FLIGHT.requests)
+
+
 class RequestContextMiddleware:
     """Gives each request its ids, measures it, and answers for what nobody else caught.
 
@@ -51,9 +64,9 @@ class RequestContextMiddleware:
             _show_errors_of_none(scope)
             await self._app(scope, receive, send)
             return
-        scope[HEADERS] = headers_once(scope)
-        request_id = request_id_of(only_header(scope, b"x-request-id"))
-        traceparent = traceparent_of(only_header(scope, b"traceparent"))
+        once = scope[HEADERS] = headers_once(scope)
+        request_id = request_id_of(once.get(b"x-request-id"))
+        traceparent = traceparent_of(once.get(b"traceparent"))
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         state["request_id"], state["traceparent"] = request_id, traceparent
         bound_id, bound_trace = _LOGGED_REQUEST_ID.set(request_id), _LOGGED_TRACE_ID.set(trace_id_of(traceparent))
@@ -87,7 +100,10 @@ class RequestContextMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message.get("headers", ()), *added]
-                if b"cache-control" not in dict(headers):
+                for name, _ in headers:
+                    if name == b"cache-control":
+                        break
+                else:
                     headers.append(PRIVATE)
                 message["headers"] = headers
             elif is_head:
@@ -95,7 +111,7 @@ class RequestContextMiddleware:
             await send(message)
 
         started_at_s = time.perf_counter()
-        HTTP_REQUESTS_IN_FLIGHT.inc()
+        _IN_FLIGHT.requests += 1
         try:
             if scope["http_version"] != "1.0" and not _is_host(only_header(scope, b"host")):
                 await _answer_wrong_host(scope, receive, send_with_ids)
@@ -107,7 +123,7 @@ class RequestContextMiddleware:
                 raise  # half an answer is out: the connection must break, so that nobody takes it for a whole one
             await _answer_unexpected(error, scope, receive, send_with_ids)
         finally:
-            HTTP_REQUESTS_IN_FLIGHT.dec()
+            _IN_FLIGHT.requests -= 1
             known = method if method in METHODS else "other"
             _seconds_of(known, _route(scope), status).observe(time.perf_counter() - started_at_s)
 
