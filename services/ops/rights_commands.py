@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from services.ops.errors import UsageError
 from services.ops.stack_address import StackOption
-from services.ops.terminal import JsonOption, print_json, told
+from services.ops.terminal import JsonOption, print_json, print_plain, told
 from services.runtime.settings import KafkaSettings, PostgresSettings, load_settings
 
 
@@ -60,9 +60,9 @@ def acls(
             }
         )
     elif output is AclFormat.STRIMZI:
-        typer.echo(as_strimzi(rights, cluster=cluster, user_prefix=user_prefix))
+        print_plain(as_strimzi(rights, cluster=cluster, user_prefix=user_prefix))
     else:
-        typer.echo(as_commands(rights, user_prefix=user_prefix))
+        print_plain(as_commands(rights, user_prefix=user_prefix))
 
 
 def roles(
@@ -86,4 +86,4 @@ def roles(
         named = database or conninfo_to_dict(load_settings(PostgresSettings).dsn.get_secret_value()).get("dbname")
         if not named:
             raise UsageError("GAPLESS_POSTGRES_DSN names no database: name it with --database.")
-        typer.echo(roles_sql(str(named), owner=owner, reader=reader))
+        print_plain(roles_sql(str(named), owner=owner, reader=reader))

@@ -179,7 +179,7 @@ def print_json(document: object) -> None:
 
 
 def print_plain(line: str) -> None:
-    """One line as it is, for programs."""
+    """A line, or text of several, as it is: for programs and for shells."""
     try:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
