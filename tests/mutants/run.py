@@ -63,7 +63,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="a topic that we may not see is one that is not there",
-        file="services/runtime/kafka/topics.py",
+        file="services/runtime/kafka/deadline.py",
         good="    if issubclass(error, NOT_ALLOWED):\n",
         bad='    if issubclass(error, NOT_ALLOWED) and not what.startswith("describe"):\n',
         check=f"{KAFKA_SECURITY}::test_a_right_that_is_missing_is_said_with_where_to_get_it",

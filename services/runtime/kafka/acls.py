@@ -12,8 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
 
 from services.runtime.kafka.connection import KafkaConnection
-from services.runtime.kafka.deadline import NOT_ALLOWED, not_allowed, within
-from services.runtime.kafka.errors import KafkaError, KafkaRefused
+from services.runtime.kafka.deadline import refuse_unless_allowed, within
+from services.runtime.kafka.errors import KafkaError
 from services.runtime.kafka.refusals import opened
 
 ANSWER_TIMEOUT_S: Final = 15.0
@@ -63,9 +63,8 @@ async def grant(kafka: KafkaConnection, user: str, rights: Iterable[Right]) -> N
             )
             answer = await within(ANSWER_TIMEOUT_S, "grant a right", client.send(client.get_random_node(), request))
             for code, message in answer.creation_responses:
+                refuse_unless_allowed(code, "grant rights")
                 error = kafka_errors.for_code(code)
-                if issubclass(error, NOT_ALLOWED):
-                    raise KafkaRefused(not_allowed("grant rights", error()))
                 if error is not kafka_errors.NoError:
                     raise KafkaError(f"Kafka did not grant {right}: {error.__name__} {message or ''}")
     finally:
