@@ -147,7 +147,7 @@ async def test_commands_find_the_stack_of_the_folder_that_they_are_run_in_or_tol
     told = ("--data-dir", str(home.data_dir))
     assert await of(home.here, "topics", "check") == "All topics are as they must be.\n"
     topics = json.loads(await of(home.elsewhere, "topics", "check", "--json", *told))
-    assert topics == {"topics": ["chat.commands", "chat.events", "chat.replies"], "ok": True}
+    assert topics == {"topics": ["chat.commands", "chat.events", "chat.replies"], "ok": True, "notes": []}
 
     tail = ("log", "tail", "--from-beginning", "--no-follow")
     assert "something to look at" in await of(home.elsewhere, *tail, *told)
