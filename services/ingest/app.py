@@ -155,7 +155,7 @@ class IngestService:
         while True:
             try:
                 # Before any other client names a topic: a broker might create it, with other settings.
-                await check_topics(self._kafka.connection, self._names, specs, reads_events=False)
+                await check_topics(self._kafka.connection, self._names, specs, ask_log="if_needed")
                 await self._producer.start()
                 break
             except TopicsWrong as wrong:
@@ -169,7 +169,7 @@ class IngestService:
             names=self._names,
             specs=specs,
             readiness=self._readiness,
-            reads_events=False,
+            ask_log="if_needed",
         )
         self._watching = asyncio.create_task(watch.run(), name="topics")
         await self._replies.start(START_WAIT_S)

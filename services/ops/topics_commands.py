@@ -79,7 +79,9 @@ async def _checked(settings: KafkaSettings) -> list[str]:
     from services.runtime.kafka.topics import check_topics
 
     specs = specs_of(settings)
-    notes = await check_topics(settings.connection, TopicNames.prefixed(settings.topic_prefix), specs)
+    notes = await check_topics(
+        settings.connection, TopicNames.prefixed(settings.topic_prefix), specs, ask_log="if_allowed"
+    )
     _, brokers = await _missing(settings, specs)
     if _copies_are_missing(settings, brokers):
         notes.append(f"{_one_copy(brokers)}: {_SET_COPIES}")
@@ -129,7 +131,7 @@ async def create_and_check(settings: KafkaSettings) -> tuple[list[str], list[str
     deadline_s = time.monotonic() + HEARD_OF_WITHIN_S
     while True:
         try:
-            notes = await check_topics(settings.connection, names, specs)
+            notes = await check_topics(settings.connection, names, specs, ask_log="if_allowed")
         except TopicsWrong:
             if not created or time.monotonic() > deadline_s:
                 raise

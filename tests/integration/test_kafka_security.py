@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -11,17 +12,21 @@ from pathlib import Path
 
 import httpx
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from devstack.ports import choose_ports
-from schemas.encoding import Encoded
+from schemas.encoding import Encoded, encode_outcome, event_source, opening_outcome
+from schemas.events import TermOpened, encode_term_opened
+from schemas.log import Stamp
 from schemas.topics import TopicNames, topic_specs
+from services.runtime.kafka.acls import Operation, Right, grant
 from services.runtime.kafka.appender import PartitionAppender
 from services.runtime.kafka.connection import KafkaConnection, Sasl
-from services.runtime.kafka.errors import KafkaRefused, KafkaUnavailable
+from services.runtime.kafka.errors import KafkaRefused, KafkaUnavailable, TopicsWrong
 from services.runtime.kafka.group import GroupHint
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.reader import PartitionReader
-from services.runtime.kafka.topic_reader import TopicReader
+from services.runtime.kafka.topic_reader import AskLog, TopicReader
 from services.runtime.kafka.topics import check_topics, create_topics, topic_id
 from services.runtime.tls import TlsFiles
 from tests.integration.test_https import SECRET, service, until
@@ -167,6 +172,61 @@ def test_a_right_that_is_missing_is_said_with_where_to_get_it(secured: SecureKaf
         with pytest.raises(KafkaRefused, match="ACLs"):
             await reader.read(max_records=1, timeout_s=10.0)
         await reader.close()
+
+    asyncio.run(main())
+
+
+def test_who_may_not_read_the_log_checks_topics_until_these_have_more_partitions(secured: SecureKafka) -> None:
+    """Ingest and whoever creates topics have no right to read events, and need none until partitions are added."""
+    names = TopicNames.prefixed("r.")
+    specs = topic_specs(names, partitions=1, reply_partitions=1, replication_factor=1)
+    admin_connection, nobody = secured.connection(), secured.connection(secured.user(NOBODY))
+    opening = encode_outcome(
+        opening_outcome(encode_term_opened(TermOpened(owner="o", host="h", partitions=1)), 1),
+        Stamp(1, 0, -1),
+        event_source(0),
+    )
+
+    async def check(ask_log: AskLog) -> list[str]:
+        return await check_topics(nobody, names, specs, ask_log=ask_log)
+
+    async def until_wrong() -> None:
+        """Raises TopicsWrong once the broker has heard of the partition."""
+        while True:
+            await check("if_needed")
+
+    async def main() -> None:
+        await create_topics(admin_connection, specs)
+        producer = Producer(kafka=admin_connection, client_id="test")
+        await producer.send(names.events, 0, opening, 10.0)
+        await producer.stop()
+        look: tuple[Operation, ...] = ("Describe", "DescribeConfigs")
+        await grant(
+            admin_connection,
+            NOBODY,
+            [Right(resource="topic", name=spec.name, operation=right) for spec in specs for right in look],
+        )
+        async with asyncio.timeout(30):  # a right is in force a moment after it is granted
+            while True:
+                with contextlib.suppress(KafkaRefused):
+                    assert await check("if_needed") == []
+                    break
+        assert await check("if_allowed") == []
+        with pytest.raises(KafkaRefused, match="ACLs"):
+            await check("always")
+        client = AIOKafkaAdminClient(**admin_connection.client_options())
+        await client.start()
+        await client.create_partitions({names.events: NewPartitions(total_count=2)})
+        await client.close()
+        with pytest.raises(TopicsWrong, match=r"may not read the events topic, .*: grant it READ there"):
+            await asyncio.wait_for(until_wrong(), 30)
+        await grant(admin_connection, NOBODY, [Right(resource="topic", name=names.events, operation="Read")])
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(TopicsWrong):
+                    (note,) = await check("if_needed")
+                    break
+        assert "partition 1 is ignored" in note
 
     asyncio.run(main())
 

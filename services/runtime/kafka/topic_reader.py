@@ -9,7 +9,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from aiokafka import TopicPartition
 from aiokafka.admin.config_resource import ConfigResourceType
@@ -47,6 +47,8 @@ CLIENT_ID: Final = "gapless-topics"
 _EARLIEST: Final = -2
 _END: Final = -1
 _READ_UNCOMMITTED: Final = 0
+
+AskLog = Literal["always", "if_allowed", "if_needed"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -153,20 +155,20 @@ class TopicReader:
         specs: Sequence[TopicSpec],
         found: Mapping[str, TopicFound],
         *,
-        reads_events: bool,
+        ask_log: AskLog,
     ) -> LogPartitions:
         """How many partitions the log was written for, as `faults` wants to know it.
 
-        A service that does not read the log (`reads_events`) may have no right to: it asks only where the topics have
-        more partitions than the settings say, and else takes these for right.
+        Whoever does not read the log may have no right to. `if_needed`: it is asked only where the topics have more
+        partitions than the settings say. `if_allowed`: it is asked, and a refusal is no fault while the numbers agree.
         """
         more = [spec for spec in specs if spec.name in found and spec.name != names.replies]
-        if not reads_events and not any(extra_partitions(spec, found[spec.name]) for spec in more):
+        if ask_log == "if_needed" and not any(extra_partitions(spec, found[spec.name]) for spec in more):
             return AS_THE_SETTINGS
         try:
             return await self.log_partitions(names.events)
         except KafkaRefused:
-            if reads_events:
+            if ask_log == "always":
                 raise
             return UNREADABLE
 

@@ -15,7 +15,7 @@ from schemas.topics import LogPartitions, TopicNames, TopicSpec
 from services.runtime.health import Readiness
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaError
-from services.runtime.kafka.topic_reader import Looked, TopicReader, look_at
+from services.runtime.kafka.topic_reader import AskLog, Looked, TopicReader, look_at
 from services.runtime.metrics import TOPIC_FAULTS, TOPIC_PARTITIONS_IGNORED
 
 LOOK_EVERY_S: Final = 3.0
@@ -33,7 +33,7 @@ class TopicWatch:
         names: TopicNames,
         specs: Sequence[TopicSpec],
         readiness: Readiness,
-        reads_events: bool = True,
+        ask_log: AskLog = "always",
         every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._reader = TopicReader(kafka)
@@ -41,7 +41,7 @@ class TopicWatch:
         self._specs = specs
         self._readiness = readiness
         self._every_s = every_s
-        self._reads_events = reads_events
+        self._ask_log: AskLog = ask_log
         self._log_partitions: int | None = None
         """Never changes once the log has a record."""
         self._said: tuple[list[str], list[str]] = ([], [])
@@ -65,7 +65,7 @@ class TopicWatch:
         found = await self._reader.describe(self._specs)
         says: LogPartitions = self._log_partitions
         if says is None:
-            says = await self._reader.log_says(self._names, self._specs, found, reads_events=self._reads_events)
+            says = await self._reader.log_says(self._names, self._specs, found, ask_log=self._ask_log)
             self._log_partitions = says if isinstance(says, int) else None
         return look_at(self._names, self._specs, found, says)
 

@@ -17,7 +17,7 @@ from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import refuse_unless_allowed, within
 from services.runtime.kafka.errors import KafkaUnavailable, TopicsWrong
 from services.runtime.kafka.refusals import opened
-from services.runtime.kafka.topic_reader import CLIENT_ID, TopicReader, look_at
+from services.runtime.kafka.topic_reader import CLIENT_ID, AskLog, TopicReader, look_at
 
 ANSWER_TIMEOUT_S: Final = 15.0
 
@@ -61,16 +61,16 @@ async def _until_led(admin: Any, names: list[str]) -> None:
 
 
 async def check_topics(
-    kafka: KafkaConnection, names: TopicNames, specs: Sequence[TopicSpec], *, reads_events: bool = True
+    kafka: KafkaConnection, names: TopicNames, specs: Sequence[TopicSpec], *, ask_log: AskLog = "always"
 ) -> list[str]:
-    """What an operator should know about topics that are as they must be. `reads_events`: see TopicReader.log_says.
+    """What an operator should know about topics that are as they must be. `ask_log`: see TopicReader.log_says.
 
     Raises TopicsWrong with every fault of the topics that are there, KafkaUnavailable where none can be asked.
     """
     reader = TopicReader(kafka)
     try:
         found = await reader.describe(specs)
-        looked = look_at(names, specs, found, await reader.log_says(names, specs, found, reads_events=reads_events))
+        looked = look_at(names, specs, found, await reader.log_says(names, specs, found, ask_log=ask_log))
     finally:
         await reader.close()
     if looked.faults:
