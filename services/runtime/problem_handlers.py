@@ -169,7 +169,7 @@ def page(title: str, body: str, reason: str | None = None) -> str:
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)} · Gapless</title>"
+        f"<title>{html.escape(title if title == 'Gapless' else f'{title} · Gapless')}</title>"
         "<style>body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem}"
         "code{background:#8882;padding:.1em .3em;border-radius:3px}:root{color-scheme:light dark}</style>"
         f"<h1>{html.escape(title)}</h1>{name}{body}</html>"
