@@ -108,9 +108,9 @@ class Dependency:
         if not self._probing.done():
             self._probing.cancel()
             self._probing.add_done_callback(_retrieved)
-            return Answer(trouble=f"{self._name} does not answer within {self._timeout_s:g} s.")
+            return Answer(trouble=f"No answer from {self._name} within {self._timeout_s:g} s.")
         if self._probing.cancelled():  # it was late, and has ended by now
-            return Answer(trouble=f"{self._name} does not answer within {self._timeout_s:g} s.")
+            return Answer(trouble=f"No answer from {self._name} within {self._timeout_s:g} s.")
         error = self._probing.exception()
         if error is not None:
             return Answer(trouble=f"{self._name} cannot be reached ({type(error).__name__}: {error!s:.200}).")

@@ -332,12 +332,18 @@ def test_a_server_that_hangs_is_answered_503_within_the_deadline(read_model: str
             Api(through(proxy, read_model), read_timeout_s=0.3, acquire_timeout_s=0.5, connect_timeout_s=1.0) as api,
         ):
             await api.json(messages(chat), anna)
+            await ready(api, anna, 200)  # the first probe has ended: from then on /readyz says what the last one found
             proxy.stall()
             began_s = time.monotonic()
             answer = await api.get(messages(chat), anna)
             assert answer.status_code == 503
             assert time.monotonic() - began_s < 3
-            assert await ready(api, anna, 503) == ["The read model did not answer in time; ask again."]
+            (reason,) = await ready(api, anna, 503)
+            # The pool's own word, or the probe's, where giving up a statement takes longer than the probe may.
+            assert reason in (
+                "The read model did not answer in time; ask again.",
+                "No answer from postgres within 3 s.",
+            )
             proxy.flow()
             async with asyncio.timeout(PATIENCE_S):
                 while (await api.get(messages(chat), anna)).status_code != 200:

@@ -73,7 +73,7 @@ def dependency(server: Server, readiness: Readiness, *, required: bool = True, d
     [
         (Answer(trouble="Thing has no leader."), "Thing has no leader."),
         (OSError("no route"), "thing cannot be reached (OSError: no route)."),
-        (None, "thing does not answer within 0.2 s."),
+        (None, "No answer from thing within 0.2 s."),
     ],
     ids=["says so", "fails", "hangs"],
 )
