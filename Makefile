@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 # Test files at once. Most of their time is waiting for servers, so that one more than the cores of a laptop pays.
+# In the order of the folders: files with a single long test come first, and no worker is left alone with them at the end.
 WORKERS ?= 3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -26,7 +27,7 @@ demo: $(INSTALLED) ## Bring up real Kafka and Postgres, run a conversation, kill
 	$(BIN)/gapless demo $(ARGS)
 
 test: $(INSTALLED) ## Run every test but the proofs; WORKERS=1 for one after the other
-	$(BIN)/pytest -m "not proof" -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/pytest -m "not proof" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 proofs: $(INSTALLED) ## Break everything for minutes, bounded: what CI runs beside the tests
 	$(BIN)/pytest -m proof $(ARGS)

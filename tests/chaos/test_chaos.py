@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.run import run
 
-MINUTES = 3.0
+MINUTES = 2.0
 SEED = 4
 
 
