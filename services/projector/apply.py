@@ -76,9 +76,11 @@ async def load_position(
     return stored_topic_id, Position(next_offset=next_offset, head=Head(*head))
 
 
-async def load_last_record(connection: Connection, sql: BoundSql, *, partition: int) -> bytes | None:
-    """The digest of the record before the stored position, if that is known."""
-    row = await (await connection.execute(sql["last_record"], {"partition": partition})).fetchone()
+async def load_last_record(connection: Connection, sql: BoundSql, *, partition: int, next_offset: int) -> bytes | None:
+    """The digest of the record before the position `next_offset`. None if it is not known, or if the tables no longer
+    stand there."""
+    values = {"partition": partition, "next_offset": next_offset}
+    row = await (await connection.execute(sql["last_record"], values)).fetchone()
     return row[0] if row is not None else None
 
 

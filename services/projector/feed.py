@@ -180,7 +180,9 @@ class PartitionFeed:
             stored_topic_id, self.position = await load_position(
                 connection, self._sql, partition=self.partition, topic_id=self._topic_id
             )
-            self._last_record = await load_last_record(connection, self._sql, partition=self.partition)
+            self._last_record = await load_last_record(
+                connection, self._sql, partition=self.partition, next_offset=self.position.next_offset
+            )
         self._refuse_another_log(stored_topic_id, self._topic_id)
         # The record before the position is read once more and checked: a log that was cut and grew again
         # would otherwise go unnoticed.

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,9 +19,10 @@ from schemas.bodies import ChatRename, CommandType
 from schemas.encoding import encode_outcome, event_source
 from schemas.events import EventType, Outcome
 from schemas.log import Stamp
+from services.projector import feed as feed_module
 from services.projector import metrics
 from services.projector import worker as worker_module
-from services.projector.apply import apply_sql
+from services.projector.apply import apply_sql, load_position
 from services.projector.errors import LostRace, PartitionStopped
 from services.projector.feed import PartitionFeed, TopicId
 from services.projector.migrations import migrate
@@ -367,6 +369,35 @@ async def test_a_position_without_a_digest_of_its_record_is_gone_on_from(kafka: 
             s.log.open()
             async with s.worker():
                 await s.reaches(await s.writer.flush())
+
+
+async def test_a_projector_that_moves_on_while_another_opens_is_not_taken_for_another_log(
+    kafka: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Position and digest are two statements: the digest that is read must be that of the position that was read."""
+    async with stage(kafka, database) as s:
+        s.log.open()
+        chat = s.log.create(ANNA, "ops", [BEN])
+        async with s.worker():
+            await s.reaches(await s.writer.flush())
+        first, second = s.feed(), s.feed()
+        await first.open()
+        s.log.send(chat, ANNA)
+        await s.writer.flush()
+
+        async def load_and_be_overtaken(*arguments: Any, **named: Any) -> Any:
+            loaded = await load_position(*arguments, **named)
+            monkeypatch.setattr(feed_module, "load_position", load_position)
+            await first.step(max_records=10, timeout_s=10.0)
+            return loaded
+
+        monkeypatch.setattr(feed_module, "load_position", load_and_be_overtaken)
+        await second.open()
+        with pytest.raises(LostRace):
+            await second.step(max_records=10, timeout_s=10.0)
+        for feed in (first, second):
+            await feed.close()
+        await s.rows_of_log()
 
 
 async def test_a_fed_partition_is_confirmed_though_nothing_is_to_be_written(

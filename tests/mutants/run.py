@@ -663,6 +663,14 @@ MUTANTS: Final = (
         check=f"{PROTOCOL}::test_missing_commands_stop_their_partition_and_no_other",
     ),
     Mutant(
+        name="the digest of a later position is held against an earlier record",
+        file="services/projector/sql/apply.sql",
+        good="WHERE partition = %(partition)s AND next_offset = %(next_offset)s AND last_record_at = next_offset;",
+        bad="WHERE partition = %(partition)s AND %(next_offset)s >= 0 AND last_record_at = next_offset;",
+        check="tests/integration/test_projector_worker.py::"
+        "test_a_projector_that_moves_on_while_another_opens_is_not_taken_for_another_log",
+    ),
+    Mutant(
         name="no position guard in the projector",
         file="services/projector/sql/apply.sql",
         good="WHERE partition = %(partition)s AND next_offset = %(from_offset)s AND topic_id = %(topic_id)s;",

@@ -12,8 +12,9 @@ SELECT topic_id, next_offset, term, index, command_offset, last_timestamp_ms
 FROM {schema}.projection_positions WHERE partition = %(partition)s;
 
 -- name: last_record
+-- Of the position that was read before: another projector may have moved on between the two statements.
 SELECT last_record FROM {schema}.projection_positions
-WHERE partition = %(partition)s AND last_record_at = next_offset;
+WHERE partition = %(partition)s AND next_offset = %(next_offset)s AND last_record_at = next_offset;
 
 -- name: advance
 -- The guard. A second projector waits here for the first one's commit, then finds no row.
