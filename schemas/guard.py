@@ -8,6 +8,7 @@ validated.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final
 
 import msgspec
@@ -68,20 +69,27 @@ def _outside_strings(raw: bytes) -> bytes:
     return b'"'.join(raw.split(b'"')[::2])
 
 
+@cache
+def _fields_of(model: type[BaseModel]) -> frozenset[str]:
+    """The names of a model's fields; asked for anew, pydantic takes longer than for a small body."""
+    return frozenset(model.model_fields)
+
+
 def unknown_fields(model: type[BaseModel], raw: bytes, most: int) -> list[str]:
     """The first `most` fields of a JSON object that the model does not have, if there are more than that; else none.
+    A body that cannot have many more is not looked at.
 
     Up to `most`, the model's own validation reports them together with whatever else is wrong. Beyond, it would build
     an error for each of thousands only to have all but the first few thrown away. Raises Refused for what is not JSON.
     """
-    if raw.count(b'"') <= 2 * most:
-        return []  # a name has two quotes
+    known = _fields_of(model)
+    if raw.count(b'"') <= 2 * (most + len(known)):
+        return []  # a name has two quotes: even if all are unknown, they are few
     try:
         given = _FIELDS.decode(raw)
     except msgspec.ValidationError:
         return []  # not an object, which is a single error
     except (ValueError, RecursionError):
         raise Refused(Reason.MALFORMED, "the body is not JSON that can be read") from None
-    known = model.model_fields
     unknown = [name for name in given if name not in known]
     return unknown[:most] if len(unknown) > most else []
