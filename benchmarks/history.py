@@ -4,7 +4,7 @@
 
 Random pages of random chats. A page over HTTP is one snapshot of three statements (a lock, membership with the cursors
 for the ticks, the rows) and its JSON; the baseline, in turn with it, is the rows' one statement alone, by pgbench. On
-few cores the database and the generator share what there is with the process that is measured, so its CPU is told too.
+few cores the database and the generator share what there is with the measured process, so its CPU is reported too.
 """
 
 from __future__ import annotations

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import httpx
 
 from devstack.kafka import KafkaCluster
-from services.runtime.dependencies import DOUBT_S, PROBE_TIMEOUT_S
 from tests.support.sequencer_process import SequencerProcess
 from tests.support.sequencing import Scene
 
 GAUGE = 'gapless_dependency_reachable{dependency="kafka"}'
-SECONDS = 4 * (DOUBT_S + PROBE_TIMEOUT_S)
-"""Generous: by its settings an outage is said after DOUBT_S and two probes."""
-
 LINES = 60
 """Of a process in one outage: some of each library, one or two of each of our events. Without a limit: 300 a second."""
 
@@ -41,11 +36,7 @@ def test_every_idle_process_says_that_kafka_is_gone_and_when_it_is_back(tmp_path
                 lines = {each.url: len(each.said.splitlines()) for each in every}
 
                 await cluster.brokers[0].kill()
-                began_s = time.monotonic()
                 await asyncio.gather(*(each.until_troubles(_speak_of_kafka, "it says so") for each in every))
-                took_s = time.monotonic() - began_s
-                print(f"all said so after {took_s:.1f} s")
-                assert took_s < SECONDS
                 for each in every:
                     assert await each.metric(GAUGE) == 0
                     assert await each.status("/healthz") == httpx.codes.OK
