@@ -29,7 +29,10 @@ from services.runtime.settings import (
 )
 
 ROOT: Final = Path(__file__).parents[2]
-PAGES: Final = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES: Final = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 CODE: Final = re.compile(r"`([^`\n]+)`")
 PLACE: Final = re.compile(r"((?:schemas|services|devstack|tests|docs|deploy|benchmarks)/[\w./-]+)(?::([\w.]+))?")
 EXAMPLES: Final = {"GAPLESS_INGEST_REPLY_TIMEOUT_S"}
