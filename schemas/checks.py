@@ -26,9 +26,12 @@ from schemas.bodies import (
 from schemas.errors import Reason, Refused
 
 
-def check_limits(body: Body) -> None:
-    """Holds a parsed body against the limits. Raises Refused with the JSON pointer of the part at fault."""
-    _LIMITS[type(body)](body)
+def check_limits(body: Body, model: type[Body] | None = None) -> None:
+    """Check a parsed body against the limits. Raises Refused with the JSON pointer of the part at fault.
+
+    :param model: the command's model, if `body` is of a subclass that adds fields. Those are not checked.
+    """
+    _LIMITS[model or type(body)](body)
 
 
 def _chat_create(body: ChatCreate) -> None:

@@ -53,7 +53,7 @@ def parse_body(command_type: str, raw: bytes) -> Body:
     if len(raw) > limits.COMMAND_BYTES:
         raise Refused(Reason.TOO_LARGE, f"a command has at most {limits.COMMAND_BYTES} bytes")
     guard_before_parsing(raw)
-    unknown = unknown_fields(BODY_OF[command_type], raw, _MOST_UNKNOWN)
+    unknown = unknown_fields(BODY_OF[command_type], raw, _MOST_UNKNOWN, raw.count(b":"))
     if unknown:
         raise Refused(Reason.MALFORMED, "the body has fields that this command does not have", _pointer(unknown[:1]))
     try:

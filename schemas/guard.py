@@ -8,13 +8,13 @@ validated.
 from __future__ import annotations
 
 import re
-from functools import cache
 from typing import Final
 
 import msgspec
 from pydantic import BaseModel
 
 from schemas import limits
+from schemas.bodies import fields_of
 from schemas.errors import Reason, Refused
 
 _EACH: Final = 3
@@ -69,22 +69,18 @@ def _outside_strings(raw: bytes) -> bytes:
     return b'"'.join(raw.split(b'"')[::2])
 
 
-@cache
-def _fields_of(model: type[BaseModel]) -> frozenset[str]:
-    """The names of a model's fields; asked for anew, pydantic takes longer than for a small body."""
-    return frozenset(model.model_fields)
+def unknown_fields(model: type[BaseModel], raw: bytes, most: int, colons: int) -> list[str]:
+    """Return the first `most` fields of a JSON object that the model does not have, or none if there are no more than
+    `most`: then the model's own validation reports them together with whatever else is wrong.
 
+    Validation would build an error for each of thousands, only to have all but the first few thrown away. Raises
+    Refused for what is not JSON.
 
-def unknown_fields(model: type[BaseModel], raw: bytes, most: int) -> list[str]:
-    """The first `most` fields of a JSON object that the model does not have, if there are more than that; else none.
-    A body that cannot have many more is not looked at.
-
-    Up to `most`, the model's own validation reports them together with whatever else is wrong. Beyond, it would build
-    an error for each of thousands only to have all but the first few thrown away. Raises Refused for what is not JSON.
+    :param colons: the number of colons in `raw`. Each field has one, so a body with few of them is not parsed here.
     """
-    known = _fields_of(model)
-    if raw.count(b'"') <= 2 * (most + len(known)):
-        return []  # a name has two quotes: even if all are unknown, they are few
+    known = fields_of(model)
+    if colons <= most + len(known):
+        return []
     try:
         given = _FIELDS.decode(raw)
     except msgspec.ValidationError:

@@ -20,13 +20,14 @@ class _Twice(dict[str, Any]):
         self.name = name
 
 
-def duplicate_member(raw: bytes, distinct: int) -> str | None:
-    """The JSON pointer of the first member that is named twice in a body that has been parsed, or None.
+def duplicate_member(raw: bytes, distinct: int, colons: int) -> str | None:
+    """Return the JSON pointer of the first member that a parsed body names twice, or None.
 
-    :param distinct: how many members of the outermost object the parser found. With as many colons in all there is
-        neither a second one nor an object within, and the body is not read again.
+    :param distinct: the number of members that the parser found in the outermost object.
+    :param colons: the number of colons in `raw`. With one for each distinct member there is neither a repeated one nor
+        an object within, and the body is not read again.
     """
-    if raw.count(b":") == distinct:
+    if colons == distinct:
         return None
     found: list[_Twice] = []
 

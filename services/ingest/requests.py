@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from schemas import ids, limits
 from schemas.bodies import (
+    BODY_OF,
     FIRST_FAULT,
     Body,
     ChatCreate,
@@ -55,7 +56,7 @@ AnyCaseUuid = Annotated[
 
 
 class RequestBody(BaseModel):
-    """What a client sends. Unknown fields are refused: a misspelt one must not be lost silently."""
+    """What a client sends. Unknown fields are refused, so that a misspelt one is not lost silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -99,7 +100,8 @@ class CreateChat(RequestBody):
     sender_id: AnyCaseUuid | None = Field(default=None, description="For scope producer.")
 
 
-class SendMessage(RequestBody):
+# The command's body, and the fields that go into its record's headers: validated once, without a copy in between.
+class SendMessage(RequestBody, MessageSend):
     model_config = example(
         {
             "text": "Is the log gap-free?",
@@ -285,7 +287,7 @@ def _items(raw: bytes) -> Sequence[bytes | msgspec.Raw]:
         raise _too_many_items() from None
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         raise Problem("malformed", "The body cannot be read as JSON.") from None
-    return [item for item in items if item is not None]
+    return items if items[-1] is not None else items[: items.index(None)]
 
 
 def _too_many_items() -> Problem:
@@ -298,15 +300,8 @@ def _sent(wanted: SendMessage, chat_id: str, envelope: Envelope) -> Command:
         detail = "Only a token with the scope import may set original_sent_at."
         raise Problem("forbidden", detail, errors=[{"pointer": "/original_sent_at", "detail": detail}])
     key = required_key(envelope.key, wanted.client_generated_id)
-    body = MessageSend(
-        text=wanted.text,
-        reply_to_message_id=wanted.reply_to_message_id,
-        media_urls=wanted.media_urls,
-        metadata=wanted.metadata,
-        original_sent_at=wanted.original_sent_at,
-    )
-    _check(body)
-    return _command(CommandType.MESSAGE_SEND, body, ChatId(chat_id), sender_id, key, envelope)
+    _check(wanted, MessageSend)
+    return _command(CommandType.MESSAGE_SEND, wanted, ChatId(chat_id), sender_id, key, envelope)
 
 
 def delete_message(raw: bytes, chat_id: str, seq: int, envelope: Envelope) -> Command:
@@ -342,7 +337,7 @@ def mark(
 def _command(
     command_type: CommandType, body: Body, chat_id: ChatId, sender_id: UserId, key: str, envelope: Envelope
 ) -> Command:
-    raw = canonical_body(body)
+    raw = canonical_body(body, BODY_OF[command_type])
     if len(raw) > limits.COMMAND_BYTES:
         raise problem_of(Refused(Reason.TOO_LARGE, f"a command has at most {limits.COMMAND_BYTES} bytes"))
     return Command(
@@ -398,11 +393,13 @@ BodyT = TypeVar("BodyT", bound=RequestBody)
 def _parse(model: type[BodyT], raw: bytes, most_errors: int = MAX_ERRORS) -> BodyT:
     try:
         guard_before_parsing(raw)
-        unknown = unknown_fields(model, raw, most_errors)
+        colons = raw.count(b":")
+        unknown = unknown_fields(model, raw, most_errors, colons)
         if unknown:
             raise unknown_fields_problem(("body", name) for name in unknown)
-        body = model.model_validate_json(raw)
-        twice = duplicate_member(raw, len(body.model_fields_set))
+        # What model_validate_json calls, without its handling of options that are not used here.
+        body: BodyT = model.__pydantic_validator__.validate_json(raw)
+        twice = duplicate_member(raw, len(body.model_fields_set), colons)
     except Refused as refused:
         raise problem_of(refused) from None
     except ValidationError as error:
@@ -417,9 +414,9 @@ def _parse(model: type[BodyT], raw: bytes, most_errors: int = MAX_ERRORS) -> Bod
     return body
 
 
-def _check(body: Body) -> None:
+def _check(body: Body, model: type[Body] | None = None) -> None:
     try:
-        check_limits(body)
+        check_limits(body, model)
     except Refused as refused:
         raise problem_of(refused) from None
 
