@@ -27,9 +27,11 @@ demo: $(INSTALLED) ## Bring up real Kafka and Postgres, run a conversation, kill
 	$(BIN)/gapless demo $(ARGS)
 
 test: $(INSTALLED) ## Run every test but the proofs; WORKERS=1 for one after the other
+	$(BIN)/python -m devstack.class_cache
 	$(BIN)/pytest -m "not proof" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 proofs: $(INSTALLED) ## Break everything for minutes, bounded: what CI runs beside the tests
+	$(BIN)/python -m devstack.class_cache
 	$(BIN)/pytest -m proof $(ARGS)
 
 check: $(INSTALLED) ## Lint, formatting, types, and who may import whom

