@@ -16,6 +16,8 @@ import typer
 
 from services.ops import (
     bench_command,
+    chat_commands,
+    env_command,
     lag_command,
     log_commands,
     projection_commands,
@@ -25,13 +27,12 @@ from services.ops import (
     stack_commands,
     topics_commands,
 )
-from services.ops.development_secret import token_secret
-from services.ops.errors import Exit
-from services.ops.terminal import ERR, JsonOption, as_a_program, fail, print_json, print_plain, told
+from services.ops.development_token import development_token
+from services.ops.terminal import ERR, JsonOption, as_a_program, print_json, print_plain, told
 from services.ops.variables import unknown_variables
 from services.runtime.logs import configure_logging
 from services.runtime.metrics import package_version
-from services.runtime.settings import AuthSettings, LogSettings, load_settings
+from services.runtime.settings import LogSettings, load_settings
 
 
 class Scope(StrEnum):
@@ -48,12 +49,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # `main` prints its own: locals and messages of errors hold texts and passwords
     rich_markup_mode=None,
 )
+app.add_typer(chat_commands.app, name="chat")
 app.add_typer(log_commands.app, name="log")
 projection_retirement.add_to(projection_commands.app)
 app.add_typer(projection_commands.app, name="projection")
 app.add_typer(topics_commands.app, name="topics")
 topics_commands.app.command("acls")(rights_commands.acls)
 projection_commands.app.command("roles")(rights_commands.roles)
+app.command("env")(env_command.env)
 app.command("lag")(lag_command.lag)
 app.command("bench", context_settings=bench_command.PASS_ALL_ON)(bench_command.bench)
 app.command("up")(stack_commands.up)
@@ -121,35 +124,12 @@ def token(
 
     Exit code: 0, 2 no secret to sign with.
     """
-    from services.runtime.auth import mint_token  # brings the web framework: no other command waits for it
-
     with told():
-        auth = _auth_settings(data_dir)
-    if auth.secret is None:
-        fail("Tokens are verified by GAPLESS_JWT_JWKS_URL: ask its issuer for one.", Exit.USAGE)
-    minted = mint_token(
-        auth.secret.get_secret_value(),
-        user,
-        scopes=[each.value for each in scope or ()],
-        ttl_s=ttl_s,
-        user_claim=auth.user_claim,
-        issuer=auth.expected_issuer,
-        audience=auth.expected_audience,
-    )
+        minted = development_token(user, data_dir=data_dir, scopes=[each.value for each in scope or ()], ttl_s=ttl_s)
     if as_json:
         print_json({"token": minted})
     else:
         print_plain(minted)
-
-
-def _auth_settings(data_dir: Path) -> AuthSettings:
-    if os.environ.get("GAPLESS_JWT_SECRET") or os.environ.get("GAPLESS_JWT_JWKS_URL"):
-        return load_settings(AuthSettings)
-    try:
-        secret = token_secret(data_dir)
-    except OSError as error:
-        fail(f"There is no secret to sign with ({error.strerror}): set GAPLESS_JWT_SECRET.", Exit.USAGE)
-    return AuthSettings.model_validate({"secret": secret})
 
 
 def main() -> None:

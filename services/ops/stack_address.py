@@ -15,7 +15,11 @@ import typer
 DEFAULT_FOLDER: Final = Path(".gapless")
 STACK_FILE: Final = "stack.json"
 """In the data folder while the stack is ready: where everything is, and the pid of every process."""
+API_URL: Final = "GAPLESS_API_URL"
+API_CA: Final = "GAPLESS_API_CA"
 _VARIABLES: Final = {
+    API_URL: "api_url",
+    API_CA: "ca",
     "GAPLESS_KAFKA_BOOTSTRAP": "kafka",
     "GAPLESS_POSTGRES_DSN": "postgres",
     "GAPLESS_KAFKA_PARTITIONS": "partitions",
@@ -41,7 +45,7 @@ def use_stack(data_dir: Path | None) -> Path | None:
         return None
     folder = data_dir if data_dir is not None else DEFAULT_FOLDER
     try:
-        document = _running(folder)
+        document = stack_variables(folder)
     except (OSError, ValueError, KeyError) as error:
         if data_dir is not None:
             why = f" ({error.strerror})" if isinstance(error, OSError) and error.errno != errno.ENOENT else ""
@@ -50,6 +54,10 @@ def use_stack(data_dir: Path | None) -> Path | None:
             ) from None
         return None
     kept = without_security(os.environ)
+    # An API that a variable names is preferred to one that was only found; its certificates belong to it.
+    overridden = document if data_dir is None and API_URL in kept else {}
+    for name in (API_URL, API_CA):
+        (overridden or kept).pop(name, None)
     os.environ.clear()
     os.environ.update(kept | document)
     return data_dir
@@ -70,14 +78,17 @@ def where_to_look() -> str:
     )
 
 
-def _running(folder: Path) -> dict[str, str]:
-    """The variables of the stack that runs on the folder. Raises OSError, ValueError or KeyError where none does."""
+def stack_variables(folder: Path) -> dict[str, str]:
+    """Return the variables that name the stack running on a folder.
+
+    Raises OSError, ValueError or KeyError if no stack runs there.
+    """
     document = json.loads((folder / STACK_FILE).read_text(encoding="utf-8"))
     with (folder / "lock").open("rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            addresses = {variable: str(document[key]) for variable, key in _VARIABLES.items()}
+            addresses = {variable: str(document[key]) for variable, key in _VARIABLES.items() if document[key]}
             return addresses | dict(document.get("security", {}))
     # Its supervisor was killed, and could not take the file away.
     raise FileNotFoundError(errno.ENOENT, "the stack has ended", str(folder))

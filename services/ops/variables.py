@@ -19,6 +19,9 @@ from services.runtime.settings import Settings, variables_of
 PREFIX: Final = "GAPLESS_"
 NO_SETTINGS: Final = frozenset(
     {
+        "GAPLESS_API_CA",
+        "GAPLESS_API_TOKEN",
+        "GAPLESS_API_URL",
         "GAPLESS_CACHE",
         "GAPLESS_CRASH_AT",
         "GAPLESS_DEVSTACK_JVM_OPTIONS",

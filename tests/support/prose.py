@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).parents[2]
 DEBT: Final = Path(__file__).with_name("prose_debt.txt")
-MESSAGES_COUNT: Final = ("schemas", "services", "devstack", "benchmarks")
+MESSAGES_COUNT: Final = ("schemas", "services", "devstack", "benchmarks", "examples")
 """Folders in which every string of two words is prose: errors, help texts, log lines."""
 SELF: Final = {"docs/style.md", "tests/support/prose.py", "tests/unit/test_house_language.py"}
 """Files that quote the habits."""

@@ -30,11 +30,13 @@ from services.runtime.settings import (
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 CODE: Final = re.compile(r"`([^`\n]+)`")
-PLACE: Final = re.compile(r"((?:schemas|services|devstack|tests|docs|deploy|benchmarks)/[\w./-]+)(?::([\w.]+))?")
+PLACE: Final = re.compile(
+    r"((?:schemas|services|devstack|tests|docs|deploy|benchmarks|examples)/[\w./-]+)(?::([\w.]+))?"
+)
 EXAMPLES: Final = {"GAPLESS_INGEST_REPLY_TIMEOUT_S"}
 """In the docstring that explains settings."""
 OURS: Final = ("schemas", "services", "devstack", "tests")
@@ -150,8 +152,10 @@ def test_every_command_that_a_page_names_is_there_with_its_options(page: Path) -
     there = commands() | benchmarks()
     groups = {name.split()[0] for name in there if " " in name}
     for words in calls(page):
-        of_all = words[0] == "bench" and (words[1:] or ["--help"])[0] in ("NAME", "--help")
-        name = " ".join(words[:2]) if words[0] in groups and not of_all else words[0]
+        of_all = words[0] in groups | {"bench"} and (words[1:] or ["--help"])[0] in ("NAME", "--help")
+        if of_all:
+            continue
+        name = " ".join(words[:2]) if words[0] in groups else words[0]
         assert name in there, f"gapless {' '.join(words)}: there is no such command"
         wrong = {word for word in words if word.startswith("--")} - there[name] - {"--help"}
         assert not wrong, f"gapless {name} has no {wrong}"

@@ -26,7 +26,7 @@ from services.runtime.settings import MIN_SECRET_BYTES
 def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name in ("GAPLESS_KAFKA_BOOTSTRAP", "GAPLESS_POSTGRES_DSN", "GAPLESS_KAFKA_PARTITIONS",
-                 "GAPLESS_KAFKA_REPLICATION_FACTOR"):  # fmt: skip
+                 "GAPLESS_KAFKA_REPLICATION_FACTOR", "GAPLESS_API_URL", "GAPLESS_API_CA"):  # fmt: skip
         monkeypatch.setenv(name, "")  # so that what the code sets is taken back after the test
         monkeypatch.delenv(name)
     return tmp_path / "state"
@@ -71,7 +71,10 @@ def test_a_home_that_cannot_be_written_to_gives_a_stack_its_own(
 def running_on(folder: Path) -> Iterator[Path]:
     """A folder as `gapless up` holds it."""
     folder.mkdir()
-    document = {"kafka": "127.0.0.1:1234", "postgres": "postgresql://x", "partitions": 8, "replication_factor": 1}
+    document = {
+        "kafka": "127.0.0.1:1234", "postgres": "postgresql://x", "partitions": 8, "replication_factor": 1,
+        "api_url": "https://127.0.0.1:1235", "ca": "/ca.pem",
+    }  # fmt: skip
     (folder / "stack.json").write_text(json.dumps(document))
     lock = FolderLock(folder)
     lock.acquire()
@@ -104,6 +107,27 @@ def test_without_a_word_the_stack_of_this_folder_is_meant_unless_an_address_is_s
     monkeypatch.setenv("GAPLESS_KAFKA_BOOTSTRAP", "elsewhere:9092")
     use_stack(None)
     assert os.environ["GAPLESS_KAFKA_BOOTSTRAP"] == "elsewhere:9092"
+
+
+def test_an_api_that_is_named_is_preferred_to_one_that_is_found_and_not_to_the_one_of_a_named_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def api() -> tuple[str | None, str | None]:
+        return os.environ.get("GAPLESS_API_URL"), os.environ.get("GAPLESS_API_CA")
+
+    monkeypatch.chdir(tmp_path)
+    with running_on(tmp_path / ".gapless") as folder:
+        monkeypatch.setenv("GAPLESS_API_URL", "http://elsewhere")
+        use_stack(None)
+        assert api() == ("http://elsewhere", None)
+        use_stack(folder)
+        assert api() == ("https://127.0.0.1:1235", "/ca.pem")
+        monkeypatch.delenv("GAPLESS_API_URL")
+        for name in ("GAPLESS_KAFKA_BOOTSTRAP", "GAPLESS_POSTGRES_DSN"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("GAPLESS_API_CA", "/of/another.pem")
+        use_stack(None)
+        assert api() == ("https://127.0.0.1:1235", "/ca.pem")
 
 
 def test_a_folder_on_which_nothing_runs_is_refused(tmp_path: Path) -> None:
