@@ -18,7 +18,7 @@ from schemas.events import OutcomeKind
 from schemas.replies import Reply
 from services.ingest.refusals import RETRY_AFTER_S
 from services.runtime.openapi import InstantText, TokenText, UuidText, example
-from services.runtime.problems import PROBLEM_TYPES, Problem, encode_document
+from services.runtime.problems import PROBLEM_TYPES, Problem, encode_document, sentence
 
 TOKEN_HEADER: Final = "Gapless-Token"  # noqa: S105  (a read-your-writes token, no secret)
 """On the answer to a mark, whose body has none."""
@@ -301,16 +301,9 @@ def _raise_if_rejected(command: Command, reply: Reply) -> None:
         )
         raise Problem(reason, detail, chat_id=command.chat_id)
     if reason in PROBLEM_TYPES:
-        raise Problem(reason, _sentence(reply.detail))
+        raise Problem(reason, sentence(reply.detail))
     # wrong_partition: not the client's doing. Start-up checks the number of partitions, so this is a broken set-up.
     raise Problem("internal", "The servers disagree about where this chat lives; nothing was accepted.")
-
-
-def _sentence(detail: str | None) -> str | None:
-    """The writer's words, as people read them."""
-    if not detail:
-        return None
-    return f"{detail[:1].upper()}{detail[1:]}{'' if detail.endswith('.') else '.'}"
 
 
 def _created(reply: Reply) -> int:

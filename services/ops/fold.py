@@ -8,7 +8,7 @@ shared with the projector would let one bug hide in both.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -62,6 +62,10 @@ class LogFold:
         for span in LONGER_SPANS:
             self._scratch.execute(_SQL["count_deleted_blocks"], {"span": span})
         self._scratch.execute(_SQL["count_deleted"])
+
+    def leave_out_details(self, indexes: Iterable[int]) -> None:
+        """Clear the details of these rejections: the release that projected them did not store any."""
+        self._scratch.executemany(_SQL["leave_out_detail"], ({"index": index} for index in indexes))
 
     def rows(self, table: Table, since_us: int) -> Iterator[Row]:
         """All rows of a table, in no order; of `outcomes` those not older than `since_us`."""
@@ -177,6 +181,7 @@ class LogFold:
             return
         command_type: str | None = None
         reason: str | None = None
+        detail: str | None = None
         seq, position = outcome.seq, outcome.position
         match outcome.kind:
             case OutcomeKind.DUPLICATE:
@@ -186,7 +191,7 @@ class LogFold:
                 position = decode_unchanged(outcome.body)
             case OutcomeKind.REJECTED:
                 rejected = decode_rejected(outcome.body)
-                command_type, reason = rejected.command_type, rejected.reason.value
+                command_type, reason, detail = rejected.command_type, rejected.reason.value, rejected.detail
             case OutcomeKind.ACCEPTED:
                 command_type = COMMAND_OF[outcome.type].value
         self._scratch.execute(
@@ -202,6 +207,7 @@ class LogFold:
                 "seq": seq,
                 "position": position,
                 "at": outcome.at_ms * 1000,
+                "detail": detail,
             },
         )
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 from psycopg import IsolationLevel
 from psycopg.sql import SQL
@@ -68,12 +68,21 @@ class PinnedTables:
         """The rows of one chat (or partition) in pages, in the order of their keys."""
         return self._pages(table, f"group_{table.name}", group)
 
+    async def without_detail(self, partition: int) -> AsyncIterator[list[int]]:
+        """Return the indexes of rejections in a partition that were projected without details by an older release."""
+        async for page in self._fetched("without_detail", {"partition": partition}):
+            yield [index for (index,) in page]
+
     async def _pages(self, table: Table, block: str, group: Value) -> AsyncIterator[list[Row]]:
+        async for page in self._fetched(block, {"group": group}):
+            yield [canonical_row(table, raw) for raw in page]
+
+    async def _fetched(self, block: str, values: Mapping[str, object]) -> AsyncIterator[list[tuple[Any, ...]]]:
         async with self._connection.cursor(f"verify_{next(self._cursor_names)}") as cursor:
-            values = {"group": group, "since": EPOCH + timedelta(microseconds=self.since_us)}
-            await cursor.execute(self._statements[block], values)
+            since = EPOCH + timedelta(microseconds=self.since_us)
+            await cursor.execute(self._statements[block], {**values, "since": since})
             while page := await cursor.fetchmany(PAGE_ROWS):
-                yield [canonical_row(table, raw) for raw in page]
+                yield page
 
 
 @asynccontextmanager

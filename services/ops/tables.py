@@ -96,11 +96,13 @@ DELETED_BLOCKS: Final = Table(
 
 OUTCOMES: Final = Table(
     name="outcomes",
-    columns=("partition", "index", "command_id", "sender_id", "type", "outcome", "reason", "seq", "position", "at"),
+    columns=(
+        "partition", "index", "command_id", "sender_id", "type", "outcome", "reason", "seq", "position", "at", "detail",
+    ),
     key_columns=2,
     instants=frozenset({"at"}),
     seq="index",
-)
+)  # fmt: skip
 
 TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, DELETED_BLOCKS, OUTCOMES)
 CHAT_TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, DELETED_BLOCKS)

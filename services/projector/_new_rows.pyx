@@ -57,7 +57,7 @@ def outcome_rows(list rows, int64_t partition, bytes told, otherwise):
             continue
         message = <ScannedMessage>row
         to = piece.room(FIXED_BYTES + PyBytes_GET_SIZE(told))
-        to = _put_count(to, 10)
+        to = _put_count(to, 11)
         to = _put_integer(_put_length(to, 4), partition, 4)
         to = _put_bigint(to, message.index)
         to = _put_uuid(to, message.commandid)
@@ -67,6 +67,7 @@ def outcome_rows(list rows, int64_t partition, bytes told, otherwise):
         to = _put_bigint(to, message.seq)
         to = _put_bigint(to, message.position)
         to = _put_bigint(to, _micros(message.record.timestamp))
+        to = _put_length(to, -1)  # no detail: it is not rejected
         piece.end(to)
     return piece.whole()
 

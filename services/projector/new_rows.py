@@ -165,12 +165,12 @@ def _jsonb(value: dict[str, Any]) -> bytes:
 
 
 _outcome_head: Final = struct.Struct("!6si4sq4s16s").pack
-_OUTCOME_FIELDS: Final = struct.pack("!h", 10) + _4
+_OUTCOME_FIELDS: Final = struct.pack("!h", 11) + _4
 
 
 def outcome_bytes(row: OutcomeRow) -> bytes:
     """One row of `copy_outcomes`. Raises as `message_bytes` does."""
-    partition, index, command_id, sender_id, command_type, outcome, reason, seq, position, at = row
+    partition, index, command_id, sender_id, command_type, outcome, reason, seq, position, at, detail = row
     return b"".join(
         (
             _outcome_head(_OUTCOME_FIELDS, partition, _8, index, _16, _fresh_uuid(command_id)),
@@ -179,6 +179,7 @@ def outcome_bytes(row: OutcomeRow) -> bytes:
             _bigint(8, seq) if seq is not None else _NULL,
             _bigint(8, position) if position is not None else _NULL,
             _bigint(8, _micros(at)),
+            _text(detail),  # not in `_told`: some name a number, and would push the others out of its cache
         )
     )
 
@@ -186,8 +187,14 @@ def outcome_bytes(row: OutcomeRow) -> bytes:
 @lru_cache(maxsize=1_024)
 def _told(command_type: str | None, outcome: str, reason: str | None) -> bytes:
     """The three texts of an outcome. Cached: there are a few combinations (a rejected type can be any)."""
-    texts = (command_type, outcome, reason)
-    return b"".join([_NULL if text is None else _length(len(text.encode())) + text.encode() for text in texts])
+    return b"".join([_text(text) for text in (command_type, outcome, reason)])
+
+
+def _text(text: str | None) -> bytes:
+    if text is None:
+        return _NULL
+    raw = text.encode()
+    return _length(len(raw)) + raw
 
 
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)

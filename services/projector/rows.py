@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 
 MAPPING_VERSION: Final = 1
 """Raise it with any change that gives other rows for a log that older releases could already fold. A projector
-feeds only projections of its own mapping, so that the rows of one schema are all made by one mapping."""
+feeds only projections of its own mapping, so that the rows of one schema are all made by one mapping.
+
+`outcomes.detail` was added without raising it, because every row says whether a release that stores details wrote it
+(docs/decisions/0031-outcome-rows-say-whether-they-hold-the-detail.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,16 +138,17 @@ def _outcome_row(event: Event, partition: int) -> OutcomeRow:
     seq, position = event.seq, event.position
     command_type: str | None = COMMAND_OF.get(event.type)
     reason: str | None = None
+    detail: str | None = None
     if command_type is None:
         if isinstance(body, Duplicate):
             seq, position = body.seq, body.position
         elif isinstance(body, Rejected):
-            command_type, reason = body.command_type, body.reason.value
+            command_type, reason, detail = body.command_type, body.reason.value, body.detail
         elif isinstance(body, int):
             position = body
     return OutcomeRow(
         partition, event.index, event.command_id, event.sender_id, command_type, event.kind, reason, seq, position,
-        instant(event.at_ms),
+        instant(event.at_ms), detail,
     )  # fmt: skip
 
 
@@ -165,7 +169,7 @@ def outcome_row(outcome: AnyOutcomeRow, partition: int) -> OutcomeRow:
         return outcome
     return OutcomeRow(
         partition, outcome.index, CommandId(outcome.message_id), outcome.sender_id, *SENT, outcome.seq,
-        outcome.position, instant(outcome.at_ms),
+        outcome.position, instant(outcome.at_ms), None,
     )  # fmt: skip
 
 

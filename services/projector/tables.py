@@ -148,6 +148,8 @@ class OutcomeRow(NamedTuple):
     seq: int | None
     position: int | None
     at: datetime
+    detail: str | None
+    """The sentence that the sequencer gave for a rejection."""
 
 
 AnyMessageRow: TypeAlias = "MessageRow | ScannedMessage"

@@ -219,8 +219,12 @@ class CommandStatus(BaseModel):
     chat_id: UUID
     command_id: UUID
     message_id: UUID | None = Field(default=None, description="Of an accepted message.")
-    reason: Reason | None = Field(default=None, description="Of a rejection.")
-    detail: str | None = Field(default=None, description="What the reason means.")
+    reason: Reason | None = Field(default=None, description="Why it was rejected.")
+    detail: str | None = Field(
+        default=None,
+        description="What was wrong with this command, if it was rejected, in the words of the answer to it. For a"
+        " command decided before the read model stored this: what the reason means.",
+    )
     seq: int | None = None
     position: int | None = None
     sent_at: datetime | None = Field(default=None, description="Of an accepted message.")

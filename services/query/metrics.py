@@ -47,6 +47,7 @@ for _result in ("held", "waited", "behind"):
 _FAILURES: Final[tuple[type[Exception], ...]] = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedColumn,
     psycopg.errors.QueryCanceled,
     psycopg.errors.LockNotAvailable,
     PoolTimeout,

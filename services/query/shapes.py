@@ -18,7 +18,7 @@ from msgspec.json import encode
 
 from services.query.ticks import Ticks, tick
 from services.query.windows import Page
-from services.runtime.problems import PROBLEM_TYPES
+from services.runtime.problems import PROBLEM_TYPES, sentence
 
 Row = tuple[Any, ...]
 
@@ -160,7 +160,8 @@ def command_status(
     an id that was accepted before, and means just that: a duplicate with the original's figures, a conflict without.
 
     :param accepted_message: (seq, position, sent_at in ms) of the message with this id.
-    :param outcome: (outcome, reason, seq, position, index), by the order of `outcome_of_command`.
+    :param outcome: (outcome, reason, seq, position, index, detail), by the order of `outcome_of_command`. A rejection
+        without a detail was projected by a release that did not store it; its reason's title is shown instead.
     """
     ids = {"chat_id": chat_id, "command_id": command_id}
     token = None if outcome is None else f"{partition}:{outcome[4]}"
@@ -170,20 +171,24 @@ def command_status(
         return dumps(_present({"outcome": "accepted", **ids, **figures, "token": token})), seq
     if outcome is None:
         return None
-    kind, reason, seq, position, _ = outcome
+    kind, reason, seq, position, _, detail = outcome
     if kind == "duplicate":
         kind = "accepted"
     elif reason == "conflict":
         kind, reason = "accepted", None
-    problem = PROBLEM_TYPES.get(reason or "")
     figures = {
         "reason": reason,
-        "detail": None if problem is None else f"{problem.title}.",
+        "detail": None if reason is None else sentence(detail or _title(reason)),
         "seq": seq,
         "position": position,
         "token": token,
     }
     return dumps(_present({"outcome": kind, **ids, **figures})), None
+
+
+def _title(reason: str) -> str | None:
+    problem = PROBLEM_TYPES.get(reason)
+    return None if problem is None else problem.title
 
 
 def command_pending(chat_id: str, command_id: str) -> bytes:

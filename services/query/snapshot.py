@@ -148,6 +148,8 @@ class Snapshots:
                 answers = await self._in_time(asks)
             except _NO_PROJECTION as error:
                 raise self._is_away(error, "The read model has no projection yet; ask again.") from error
+            except psycopg.errors.UndefinedColumn as error:
+                raise self._is_away(error, "The read model is older than query; upgrade the projectors.") from error
             except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable, PoolTimeout, TimeoutError) as error:
                 raise self._is_away(error, "The read model did not answer in time; ask again.") from error
             except psycopg.Error as error:

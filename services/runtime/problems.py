@@ -173,6 +173,13 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
 }
 
 
+def sentence(words: str | None) -> str | None:
+    """Return the detail of a `Refused` with a capital letter and a full stop, or None if it is empty."""
+    if not words:
+        return None
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith('.') else '.'}"
+
+
 class Problem(Exception):
     """A refusal of one request, answered as a problem document.
 

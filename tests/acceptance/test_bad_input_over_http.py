@@ -271,10 +271,31 @@ async def test_who_does_not_want_to_wait_is_told_where_to_ask(world: World) -> N
     )
     assert refused.status_code == 202
     told = await world.outcome(refused)
-    assert (told["outcome"], told["reason"], told["detail"]) == ("rejected", "invalid", "The command is not valid.")
+    assert (told["outcome"], told["reason"]) == ("rejected", "invalid")
+    assert told["detail"] == f"The chat's last seq is {world.seq}."
     for who, status in (("carl", 404), ("anna", 404), ("ben", 200)):
         seen = await world.http.get(first.headers["Location"], headers=world.as_(who))
         assert seen.status_code == status, "only the sender may ask"
+    await world.good()
+
+
+async def test_the_status_of_a_rejection_has_the_detail_of_the_answer_also_after_a_rebuild(world: World) -> None:
+    async def mark(prefer: str) -> httpx.Response:
+        body, headers = {"up_to_seq": 1_000_000}, world.as_("ben", Prefer=prefer)
+        return await world.http.post(f"/v1/chats/{world.chat}/read", json=body, headers=headers)
+
+    detail = _assert_problem(await mark("wait=30"), 422, "invalid")["detail"]
+    assert detail == f"The chat's last seq is {world.seq}.", "what was wrong with this very command"
+    asked = await mark("respond-async")
+    told = await world.outcome(asked)
+    assert (told["outcome"], told["reason"], told["detail"]) == ("rejected", "invalid", detail)
+
+    await world.stack.gapless("projection", "rebuild", "--to", "v2")
+    await world.stack.gapless("projection", "cutover", "--to", "v2")
+    assert await world.outcome(asked) == told
+    assert (await world.stack.gapless("projection", "verify", "--version", "v2"))["equal"]
+    await world.stack.gapless("projection", "cutover", "--to", "v1")
+    await world.stack.gapless("projection", "drop", "v2", "--yes")
     await world.good()
 
 

@@ -28,6 +28,7 @@ _PLAIN: Final = {
     ),
     "outcomes": (
         "partition", "index", "command_id::text", "sender_id::text", "type", "outcome", "reason", "seq", "position",
+        "detail",
     ),
     "projection_positions": (
         "partition", "next_offset", "term", "index", "command_offset", "last_timestamp_ms",

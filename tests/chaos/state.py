@@ -246,9 +246,10 @@ def _outcome(o: Outcome) -> Json:
     row: Json = {
         "partition": o.partition, "index": o.index, "command_id": o.command_id, "sender_id": o.sender,
         "type": o.command_type, "outcome": o.kind, "reason": None, "seq": o.seq, "position": o.position, "at": o.at_ms,
+        "detail": None,
     }  # fmt: skip
     if o.kind in ("duplicate", "unchanged"):
         row |= {"seq": o.body.get("seq"), "position": o.body.get("position")}
     elif o.kind == "rejected":
-        row |= {"type": o.body.get("command_type"), "reason": o.body["reason"]}
+        row |= {"type": o.body.get("command_type"), "reason": o.body["reason"], "detail": o.body["detail"]}
     return row

@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas import ids
+from schemas.bodies import CommandType, MessageSend
+from schemas.errors import Reason
 from schemas.ids import UserId
 from services.projector.apply import apply_sql, load_position, write_batch
 from services.projector.deletions import SPANS, blocks_deleted
@@ -128,6 +130,52 @@ async def test_every_kind_of_text_and_metadata_comes_back_as_it_went_in(database
     assert [text for text, _, _ in rows] == texts
     assert [value for _, value, _ in rows] == metadata
     assert {tuple(urls) for _, _, urls in rows} == {('https://a.example/{a,b"c}',)}
+
+
+INSERT_BEFORE_DETAILS = (
+    "INSERT INTO chat_v1.outcomes (partition, index, command_id, sender_id, type, outcome, reason, seq, position, at)"
+    " VALUES (0, %s, gen_random_uuid(), NULL, NULL, %s, %s, NULL, NULL, now())"
+)
+"""The statement by which releases before the column `detail` stored an outcome."""
+
+
+async def _details(connection: Connection, table: str) -> list[str | None]:
+    rows = await (await connection.execute(f"SELECT detail FROM {table} ORDER BY index".encode())).fetchall()
+    return [detail for (detail,) in rows]
+
+
+@pytest.mark.parametrize("copy_from", [0, 1_000])
+async def test_a_rejection_is_stored_with_its_detail(database: str, copy_from: int) -> None:
+    details = ['a "quote", a \\ and an é', "the chat's last seq is 7", "x" * 2_000]
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops")
+    for detail in details:
+        log.reject(log.command(CommandType.MESSAGE_SEND, chat, CARL, MessageSend(text="no")), Reason.INVALID, detail)
+        log.send(chat, ANNA, "a plain message between them")
+    async with tables(database) as connection:
+        await write_records(connection, 1, as_read(log.events), copy_from=copy_from)
+        told = await _details(connection, "chat.outcomes")
+    assert told == [None, details[0], None, details[1], None, details[2], None]
+
+
+async def test_an_outcome_written_by_a_release_without_details_claims_none(database: str) -> None:
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops")
+    log.reject(log.command(CommandType.MESSAGE_SEND, chat, CARL, MessageSend(text="no")), Reason.INVALID, "too new")
+    async with tables(database) as connection:
+        await connection.execute("DROP VIEW chat.outcomes")
+        await connection.execute("ALTER TABLE chat_v1.outcomes DROP COLUMN detail")
+        await connection.execute("DELETE FROM chat.schema_migrations WHERE scope = 'chat_v1/tables' AND number = 4")
+        await connection.execute(INSERT_BEFORE_DETAILS, [-4, "rejected", "forbidden"])
+        await connection.execute(INSERT_BEFORE_DETAILS, [-3, "unchanged", None])
+        await migrate(connection)
+        await connection.execute(INSERT_BEFORE_DETAILS, [-2, "rejected", "forbidden"])  # it still runs
+        await connection.execute(INSERT_BEFORE_DETAILS, [-1, "unchanged", None])
+        await write_records(connection, 1, log.events)
+        assert await _details(connection, "chat_v1.outcomes") == ["", "", "", "", None, "too new"]
+        assert await _details(connection, "chat.outcomes") == [None, None, None, None, None, "too new"]
 
 
 async def test_pruning_deletes_what_is_older_and_nothing_else_in_pieces(database: str) -> None:

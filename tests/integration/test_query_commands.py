@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from schemas import ids
@@ -121,6 +122,36 @@ def test_a_rejection_is_told_with_its_reason_and_the_last_one_counts(read_model:
         assert await status(api, chat, command, anna) == {"outcome": "accepted", "position": 8}
 
     run(read_model, story)
+
+
+def test_a_rejection_has_its_own_detail_or_if_none_is_stored_the_title_of_its_reason(
+    read_model: str, world: World
+) -> None:
+    anna = somebody()
+    chat = world.chat(anna)
+    new, old = str(uuid4()), str(uuid4())
+    world.outcome(partition(chat), 501, new, anna, "rejected", reason="invalid", detail="the chat's last seq is 7")
+    world.outcome(partition(chat), 502, old, anna, "rejected", reason="invalid")
+
+    async def story(api: Api) -> None:
+        assert (await api.json(url(chat, new), anna))["detail"] == "The chat's last seq is 7."
+        assert (await api.json(url(chat, old), anna))["detail"] == "The command is not valid."
+
+    run(read_model, story)
+
+
+def test_a_read_model_of_an_older_release_is_unavailable_and_not_an_error(postgres: str) -> None:
+    """Query was upgraded before the projectors, whose migration adds a column."""
+
+    async def story(api: Api) -> None:
+        answer = await api.get(url(ChatId(str(uuid4())), str(uuid4())), somebody())
+        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+        assert "upgrade the projectors" in answer.json()["detail"]
+
+    with read_model_database(postgres) as dsn:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("ALTER VIEW chat.outcomes RENAME COLUMN detail TO not_yet_there")
+        run(dsn, story)
 
 
 def test_neither_a_duplicate_nor_a_conflict_hides_the_acceptance(read_model: str, world: World) -> None:

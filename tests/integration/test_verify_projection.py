@@ -140,6 +140,17 @@ def test_a_changed_value_in_any_column_is_named(
     assert found.log != found.held
 
 
+def test_the_detail_is_compared_unless_an_older_release_wrote_the_row(settings: KafkaSettings, projected: str) -> None:
+    """An older release leaves the default of the column in every row."""
+    execute(projected, "UPDATE chat_v1.outcomes SET detail = DEFAULT")
+    report = verify(settings, projected)
+    assert (report.differences, report.log["outcomes"]) == ([], report.held["outcomes"])
+    first = "(SELECT min(index) FROM chat_v1.outcomes WHERE outcome = 'rejected')"
+    execute(projected, f"UPDATE chat_v1.outcomes SET detail = NULL WHERE index = {first}")
+    found = only(verify(settings, projected))
+    assert (found.table, found.column, found.log, found.held) == ("outcomes", "detail", "because", None)
+
+
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_a_missing_row_is_named(settings: KafkaSettings, damaged: str, table: Table) -> None:
     execute(damaged, f"DELETE FROM chat_v1.{table.name} WHERE {first_row(table)}")

@@ -574,6 +574,27 @@ MUTANTS: Final = (
         "test_a_fed_partition_is_confirmed_though_nothing_is_to_be_written",
     ),
     Mutant(
+        name="a row written by an older release looks like one that lost its detail",
+        file="services/projector/sql/projection/0004_detail.sql",
+        good=" DEFAULT ''",
+        bad="",
+        check=f"{TABLES}::test_an_outcome_written_by_a_release_without_details_claims_none",
+    ),
+    Mutant(
+        name="a rejection is projected without its detail",
+        file="services/projector/rows.py",
+        good="body.reason.value, body.detail\n",
+        bad="body.reason.value, None\n",
+        check=f"{TABLES}::test_a_rejection_is_stored_with_its_detail",
+    ),
+    Mutant(
+        name="a detail that an older release did not store is reported as a difference",
+        file="services/ops/verify.py",
+        good="                fold.leave_out_details(indexes)\n",
+        bad="                assert indexes\n",
+        check="tests/integration/test_verify_projection.py::test_the_detail_is_compared_unless_an_older_release_wrote_the_row",
+    ),
+    Mutant(
         name="a version of another mapping is cut over to",
         file="services/projector/cutover.py",
         good="    if new.mapping_version != MAPPING_VERSION:\n",

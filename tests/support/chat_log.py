@@ -270,8 +270,8 @@ class ChatLog:
     def unchanged(self, command: Command, **wrong: object) -> None:
         self.answer(command, EventType.UNCHANGED, encode_unchanged(None), **wrong)  # type: ignore[arg-type]
 
-    def reject(self, command: Command, reason: Reason, **wrong: object) -> None:
-        body = encode_rejected(Rejected(command_type=command.type or None, reason=reason, detail="because"))
+    def reject(self, command: Command, reason: Reason, detail: str = "because", **wrong: object) -> None:
+        body = encode_rejected(Rejected(command_type=command.type or None, reason=reason, detail=detail))
         self.answer(command, EventType.REJECTED, body, **wrong)  # type: ignore[arg-type]
 
     def _tick(self) -> int:

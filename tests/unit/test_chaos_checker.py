@@ -320,6 +320,7 @@ def tables() -> dict[str, Rows]:
             "seq": None,
             "position": None,
             "at": at(offset),
+            "detail": "d" if kind == "rejected" else None,
         }
         return row | others
 
@@ -805,6 +806,7 @@ def _with_a_deletion() -> World:
                 "type": None if kind == "unchanged" else "message.delete.v1", "outcome": kind,
                 "reason": "unknown_message" if kind == "rejected" else None, "seq": None,
                 "position": None if kind == "rejected" else 6, "at": T0 + 1000 * (index + 2),
+                "detail": "d" if kind == "rejected" else None,
             }
         )  # fmt: skip
     w.row("projection_positions").update(next_offset=15, index=12, command_offset=11, last_timestamp_ms=T0 + 14_000)

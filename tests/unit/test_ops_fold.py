@@ -157,14 +157,14 @@ def test_every_outcome_with_an_id_is_remembered_with_what_became_of_it(log: Chat
     sent = log.send(chat, ANNA)
     log.duplicate(sent)
     refused = log.command(CommandType.MESSAGE_SEND, chat, DORA, MessageSend(text="a"))
-    log.reject(refused, Reason.UNKNOWN_CHAT)
+    log.reject(refused, Reason.UNKNOWN_CHAT, "there is no such chat")
     log.reject(log.command("nonsense", chat, DORA, b"{"), Reason.UNKNOWN_TYPE, command_id=None)
-    columns = ("index", "command_id", "sender_id", "type", "outcome", "reason", "seq", "position", "at")
+    columns = ("index", "command_id", "sender_id", "type", "outcome", "reason", "seq", "position", "at", "detail")
     assert rows(log, OUTCOMES, *columns)[1:] == [
-        (2, sent.id, ANNA, "message.send.v1", "accepted", None, 1, 2, sent.at_ms * 1000),
-        (3, sent.id, ANNA, None, "duplicate", None, 1, 2, (sent.at_ms + 1) * 1000),
+        (2, sent.id, ANNA, "message.send.v1", "accepted", None, 1, 2, sent.at_ms * 1000, None),
+        (3, sent.id, ANNA, None, "duplicate", None, 1, 2, (sent.at_ms + 1) * 1000, None),
         (4, refused.command_id, DORA, "message.send.v1", "rejected", "unknown_chat", None, None,
-         (sent.at_ms + 2) * 1000),
+         (sent.at_ms + 2) * 1000, "there is no such chat"),
     ]  # fmt: skip
 
 

@@ -257,16 +257,17 @@ def test_each_kind_of_outcome_has_a_row_that_says_what_became_of_the_command() -
     s.log.duplicate(sent)
     s.log.unchanged(s.log.command(CommandType.READ_MARK, s.chat, BEN, Mark(up_to_seq=0)))
     late = s.log.command(CommandType.MESSAGE_SEND, s.chat, CARL, MessageSend(text="hello"))
-    s.log.reject(late, Reason.UNKNOWN_CHAT)
+    s.log.reject(late, Reason.UNKNOWN_CHAT, "there is no such chat")
     changes = rows(s.events())
     assert [
-        (o.partition, o.log_index, o.type, o.outcome, o.reason, o.seq, o.position) for o in outcomes_of(changes)
+        (o.partition, o.log_index, o.type, o.outcome, o.reason, o.seq, o.position, o.detail)
+        for o in outcomes_of(changes)
     ] == [
-        (3, 1, "chat.create.v1", "accepted", None, None, 1),
-        (3, 2, "message.send.v1", "accepted", None, 1, 2),
-        (3, 3, None, "duplicate", None, 1, 2),
-        (3, 4, None, "unchanged", None, None, None),
-        (3, 5, "message.send.v1", "rejected", "unknown_chat", None, None),
+        (3, 1, "chat.create.v1", "accepted", None, None, 1, None),
+        (3, 2, "message.send.v1", "accepted", None, 1, 2, None),
+        (3, 3, None, "duplicate", None, 1, 2, None),
+        (3, 4, None, "unchanged", None, None, None, None),
+        (3, 5, "message.send.v1", "rejected", "unknown_chat", None, None, "there is no such chat"),
     ]
     assert {str(messages_of(changes)[0].message_id)} == {
         str(outcome.command_id) for outcome in outcomes_of(changes)[1:3]

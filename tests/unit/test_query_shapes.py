@@ -145,17 +145,26 @@ SENT: dict[str, Any] = {"message_id": MESSAGE, "seq": 5, "position": 9, "sent_at
 @pytest.mark.parametrize(
     ("message", "outcome", "expected"),
     [
-        ((5, 9, 1_500), ("rejected", "conflict", None, None, 7), {"outcome": "accepted", "token": "3:7"} | SENT),
+        (
+            (5, 9, 1_500),
+            ("rejected", "conflict", None, None, 7, "used before"),
+            {"outcome": "accepted", "token": "3:7"} | SENT,
+        ),
         ((5, 9, 1_500), None, {"outcome": "accepted"} | SENT),
-        (None, ("accepted", None, None, 3, 7), {"outcome": "accepted", "position": 3, "token": "3:7"}),
-        (None, ("duplicate", None, None, 3, 8), {"outcome": "accepted", "position": 3, "token": "3:8"}),
-        (None, ("rejected", "conflict", None, None, 7), {"outcome": "accepted", "token": "3:7"}),
+        (None, ("accepted", None, None, 3, 7, None), {"outcome": "accepted", "position": 3, "token": "3:7"}),
+        (None, ("duplicate", None, None, 3, 8, None), {"outcome": "accepted", "position": 3, "token": "3:8"}),
+        (None, ("rejected", "conflict", None, None, 7, "used before"), {"outcome": "accepted", "token": "3:7"}),
         (
             None,
-            ("rejected", "not_member", None, None, 7),
+            ("rejected", "not_member", None, None, 7, "the sender left the chat"),
+            {"outcome": "rejected", "reason": "not_member", "detail": "The sender left the chat.", "token": "3:7"},
+        ),
+        (  # projected by a release that kept no details
+            None,
+            ("rejected", "not_member", None, None, 7, None),
             {"outcome": "rejected", "reason": "not_member", "detail": "No longer a member.", "token": "3:7"},
         ),
-        (None, ("unchanged", None, None, 4, 7), {"outcome": "unchanged", "position": 4, "token": "3:7"}),
+        (None, ("unchanged", None, None, 4, 7, None), {"outcome": "unchanged", "position": 4, "token": "3:7"}),
     ],
 )
 def test_a_status_never_hides_that_the_id_was_accepted(

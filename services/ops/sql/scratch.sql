@@ -27,7 +27,7 @@ CREATE TABLE deleted_blocks (
 ) WITHOUT ROWID;
 CREATE TABLE outcomes (
     partition INTEGER, "index" INTEGER PRIMARY KEY, command_id TEXT, sender_id TEXT, type TEXT, outcome TEXT,
-    reason TEXT, seq INTEGER, position INTEGER, at INTEGER
+    reason TEXT, seq INTEGER, position INTEGER, at INTEGER, detail TEXT
 );
 
 -- name: add_chat
@@ -87,8 +87,11 @@ WHERE chat_id = :chat AND seq = :seq AND deleted_at IS NULL;
 
 -- name: add_outcome
 INSERT INTO outcomes VALUES (
-    :partition, :index, :command_id, :sender, :type, :outcome, :reason, :seq, :position, :at
+    :partition, :index, :command_id, :sender, :type, :outcome, :reason, :seq, :position, :at, :detail
 );
+
+-- name: leave_out_detail
+UPDATE outcomes SET detail = '' WHERE "index" = :index AND outcome = 'rejected';
 
 -- name: count_own_live
 -- By its definition, not by steps: the member's own messages above the cursor that are not deleted.

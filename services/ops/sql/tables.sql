@@ -85,11 +85,18 @@ FROM {schema}.deleted_blocks AS b WHERE b.chat_id = %(group)s ORDER BY b.span, b
 
 -- name: all_outcomes
 SELECT o.partition, o.index, o.command_id::text, o.sender_id::text, o.type, o.outcome, o.reason, o.seq, o.position,
-    (extract(epoch FROM o.at) * 1000000)::bigint
+    (extract(epoch FROM o.at) * 1000000)::bigint,
+    CASE WHEN o.outcome = 'rejected' THEN o.detail ELSE nullif(o.detail, '') END
 FROM {schema}.outcomes AS o WHERE o.at >= %(since)s;
 
 -- name: group_outcomes
 SELECT o.partition, o.index, o.command_id::text, o.sender_id::text, o.type, o.outcome, o.reason, o.seq, o.position,
-    (extract(epoch FROM o.at) * 1000000)::bigint
+    (extract(epoch FROM o.at) * 1000000)::bigint,
+    CASE WHEN o.outcome = 'rejected' THEN o.detail ELSE nullif(o.detail, '') END
 FROM {schema}.outcomes AS o WHERE o.partition = %(group)s AND o.at >= %(since)s
 ORDER BY o.index;
+
+-- name: without_detail
+-- Rejections that were projected by a release without details: they have the default of the column.
+SELECT o.index FROM {schema}.outcomes AS o
+WHERE o.partition = %(partition)s AND o.at >= %(since)s AND o.outcome = 'rejected' AND o.detail = '';

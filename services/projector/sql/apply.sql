@@ -187,7 +187,7 @@ COPY {schema}.chat_messages
 FROM STDIN (FORMAT BINARY);
 
 -- name: copy_outcomes
-COPY {schema}.outcomes (partition, index, command_id, sender_id, type, outcome, reason, seq, position, at)
+COPY {schema}.outcomes (partition, index, command_id, sender_id, type, outcome, reason, seq, position, at, detail)
 FROM STDIN (FORMAT BINARY);
 
 -- name: insert_message
@@ -197,8 +197,9 @@ INSERT INTO {schema}.chat_messages
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
 
 -- name: insert_outcome
-INSERT INTO {schema}.outcomes (partition, index, command_id, sender_id, type, outcome, reason, seq, position, at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
+INSERT INTO {schema}.outcomes
+    (partition, index, command_id, sender_id, type, outcome, reason, seq, position, at, detail)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
 
 -- name: prune_outcomes
 -- The oldest of a partition have its lowest indexes (time never decreases in a partition), so that no index on

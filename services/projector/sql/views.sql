@@ -18,7 +18,8 @@ SELECT chat_id, seq, message_id, sender_id, message_text, client_generated_id, r
 FROM {schema}.chat_messages;
 
 CREATE OR REPLACE VIEW chat.outcomes AS
-SELECT partition, index, command_id, sender_id, type, outcome, reason, seq, position, at
+SELECT partition, index, command_id, sender_id, type, outcome, reason, seq, position, at,
+       nullif(detail, '') AS detail  -- '': written by a release that does not store details
 FROM {schema}.outcomes;
 
 CREATE OR REPLACE VIEW chat.projection_positions AS
