@@ -10,6 +10,7 @@ Another program that writes commands or reads events needs what stands here and 
 - `events`     the outcome types, and the bodies that are not a command's own
 - `encoding`   records: commands and outcomes to and from key, headers and value
 - `log`        the validity rule: which records of `chat.events` count
+- `cursor`     the reader of `chat.events` that applies it: records in, typed events out
 - `replies`    what the writer tells a waiting ingest
 - `topics`     the topics, their settings, and what is wrong with the ones that are there
 - `errors`     one root for everything that is raised here

@@ -28,6 +28,7 @@ CUTOVER: Final = "tests/integration/test_rebuild_and_cutover.py"
 TABLES: Final = "tests/integration/test_projector_tables.py"
 SESSIONS: Final = "tests/integration/test_postgres_sessions.py"
 SENDS: Final = "tests/unit/test_sequencer_sends.py"
+CURSOR: Final = "tests/unit/test_schemas_cursor.py"
 GUARD: Final = "tests/unit/test_schemas_guard.py"
 SNAPSHOTS: Final = "tests/integration/test_sequencer_snapshots.py"
 MANNERS: Final = "tests/unit/test_runtime_http_manners.py"
@@ -394,6 +395,56 @@ MUTANTS: Final = (
         good="        if stamp.index <= head.index:\n            return Verdict.VOID\n",
         bad="        if stamp.index < head.index:\n            return Verdict.VOID\n",
         check="tests/unit/test_schemas_log.py::test_every_head_and_every_stamp_have_the_verdict_of_the_table",
+    ),
+    Mutant(
+        name="a reader's fast path takes the next index from any writer",
+        file="schemas/cursor.py",
+        good="if stamp.term != term or stamp.index != index + 1 or",
+        bad="if stamp.index != index + 1 or",
+        check=f"{CURSOR}::test_any_log_has_the_events_and_the_head_of_the_table_however_it_is_split",
+    ),
+    Mutant(
+        name="a reader's fast path takes a command that was answered before",
+        file="schemas/cursor.py",
+        good="stamp.index != index + 1 or stamp.command_offset <= command_offset:",
+        bad="stamp.index != index + 1:",
+        check=f"{CURSOR}::test_any_log_has_the_events_and_the_head_of_the_table_however_it_is_split",
+    ),
+    Mutant(
+        name="a reader's time goes back",
+        file="schemas/cursor.py",
+        good="            if record.timestamp > timestamp_ms:\n                timestamp_ms = record.timestamp\n",
+        bad="            timestamp_ms = record.timestamp\n",
+        check=f"{CURSOR}::test_any_log_has_the_events_and_the_head_of_the_table_however_it_is_split",
+    ),
+    Mutant(
+        name="a reader skips the outcome that it does not know",
+        file="schemas/cursor.py",
+        good="            self.stopped = Stop(records[at].offset, error)\n",
+        bad="            self.stopped = Stop(records[at].offset, error)\n            at += 1\n",
+        check=f"{CURSOR}::test_outcomes_alone_are_those_of_the_table_up_to_one_that_is_not_known",
+    ),
+    Mutant(
+        name="a reader decodes void records",
+        file="schemas/cursor.py",
+        good="        stamp = self._stamp_of(record)\n        verdict = judge(self.head, stamp)\n",
+        bad="        stamp = self._stamp_of(record)\n        self._outcome_of(record)\n"
+        "        verdict = judge(self.head, stamp)\n",
+        check=f"{CURSOR}::test_a_void_record_is_read_no_further_than_its_stamp",
+    ),
+    Mutant(
+        name="a reader does not see where an opening lets commands start",
+        file="schemas/cursor.py",
+        good="after(self.head, stamp, record.timestamp, commands_from)",
+        bad="after(self.head, stamp, record.timestamp)",
+        check=f"{CURSOR}::test_any_log_has_the_events_and_the_head_of_the_table_however_it_is_split",
+    ),
+    Mutant(
+        name="messages read in a run are counted as one",
+        file="schemas/cursor.py",
+        good="                index += len(messages)\n",
+        bad="                index += 1\n",
+        check=f"{CURSOR}::test_outcomes_alone_are_those_of_the_table_up_to_one_that_is_not_known",
     ),
     Mutant(
         name="dedupe is not written",
