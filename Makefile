@@ -9,7 +9,7 @@ ARGS ?=
 WORKERS ?= 3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-COMPILED := schemas/_records.pyx schemas/_records.pxd services/sequencer/_sends.pyx services/projector/_new_rows.pyx
+COMPILED := schemas/wire/_records.pyx schemas/wire/_records.pxd services/sequencer/partition/_sends.pyx services/projector/writing/_copy.pyx
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --generate-hashes --quiet
@@ -59,7 +59,7 @@ lock: $(INSTALLED) ## Resolve pyproject.toml again into both lock files; version
 clean: ## Remove what make and the tools left here: .venv, caches, built files
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	rm -f schemas/_records.*.so services/sequencer/_sends.*.so services/projector/_new_rows.*.so
+	rm -f schemas/_records.*.so services/sequencer/_sends.*.so services/projector/_compiled.*.so
 
 # Last and only when the whole installation stands is the stamp written: an interrupted one is done again.
 # What is compiled is made here too: a change of it is a new installation.
@@ -70,6 +70,6 @@ $(INSTALLED): requirements.lock pyproject.toml hatch_build.py $(COMPILED)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
-	@$(BIN)/python -c 'import services.projector._new_rows' 2>/dev/null || \
+	@$(BIN)/python -c 'import services.projector.writing._copy' 2>/dev/null || \
 	  echo "Nothing was compiled: no C compiler, or no Python headers. All works, the sequencer and the projector slower." >&2
 	@touch $@

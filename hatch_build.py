@@ -1,6 +1,6 @@
 """Compiles the project's extensions when it is installed or its wheel built; where there is no C compiler, none.
 
-Everything works without them, the longer way (schemas/records.py): a machine that cannot compile is served, not
+Everything works without them, the longer way (schemas/wire/records.py): a machine that cannot compile is served, not
 refused, and `make install` says so.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULES: Final = ("schemas._records", "services.sequencer._sends", "services.projector._new_rows")
+MODULES: Final = ("schemas.wire._records", "services.sequencer.partition._sends", "services.projector.writing._copy")
 
 
 class CompiledModules(BuildHookInterface):  # type: ignore[type-arg]

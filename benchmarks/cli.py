@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import report
-from benchmarks.ground import Ground
+from benchmarks.report import report
+from benchmarks.servers.ground import Ground
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -71,7 +71,7 @@ def sequencer(
     profile: ProfileOption = None,
 ) -> None:
     """Commands per second, CPU per command, time from append to outcome, beside the Postgres trigger."""
-    from benchmarks import sequencer as benchmark
+    from benchmarks.run import sequencer as benchmark
 
     options = benchmark.Options(
         commands=commands,
@@ -88,7 +88,7 @@ def sequencer(
 @app.command()
 def stages(as_json: JsonOption = False, commands: CommandsOption = 200_000, rounds: RoundsOption = 3) -> None:
     """Where a command's time goes in the sequencer, stage by stage, beside the codec alone."""
-    from benchmarks import stages as benchmark
+    from benchmarks.run import stages as benchmark
 
     options = benchmark.Options(commands=commands, rounds=rounds)
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
@@ -102,7 +102,7 @@ def ingest(
     latency_s: LatencyOption = 20,
 ) -> None:
     """Sends over HTTP answered with their seq, and batches of 500, beside a bare FastAPI route."""
-    from benchmarks import ingest as benchmark
+    from benchmarks.run import ingest as benchmark
 
     options = benchmark.Options(sends=sends, rounds=rounds, latency_s=latency_s)
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
@@ -111,7 +111,7 @@ def ingest(
 @app.command()
 def history(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
     """Pages of fifty over HTTP, beside the bare SQL of the same pages."""
-    from benchmarks import history as benchmark
+    from benchmarks.run import history as benchmark
 
     options = benchmark.Options(rounds=rounds)
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
@@ -120,7 +120,7 @@ def history(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
 @app.command()
 def unread(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
     """Unread over HTTP at ten, at a million and beside half a million deleted, and counting them instead."""
-    from benchmarks import unread as benchmark
+    from benchmarks.run import unread as benchmark
 
     options = benchmark.Options(rounds=rounds)
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
@@ -134,7 +134,7 @@ def projector(
     profile: ProfileOption = None,
 ) -> None:
     """From the log into Postgres, live and in a rebuild, beside plain COPY and index build of the same rows."""
-    from benchmarks import projector as benchmark
+    from benchmarks.run import projector as benchmark
 
     options = benchmark.Options(commands=commands, rounds=rounds, profile=profile)
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
@@ -148,7 +148,7 @@ def recovery(
     profile: ProfileOption = None,
 ) -> None:
     """A sequencer that finds a long log, without its state and with it, beside reading that log."""
-    from benchmarks import recovery as benchmark
+    from benchmarks.run import recovery as benchmark
 
     options = benchmark.Options(commands=commands, rounds=rounds, profile=profile)
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
@@ -162,7 +162,7 @@ def receipts(
     seconds: Annotated[int, typer.Option(min=3, help="Of each part: without marks, and with them.")] = 30,
 ) -> None:
     """Ten messages a second in a chat of ten thousand, without marks and with everybody marking."""
-    from benchmarks import receipts as benchmark
+    from benchmarks.run import receipts as benchmark
 
     options = benchmark.Options(members=members, marks_per_s=marks, seconds=seconds)
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
@@ -171,7 +171,7 @@ def receipts(
 @app.command()
 def depth(as_json: JsonOption = False, commands: CommandsOption = 10_000_000) -> None:
     """A partition of ten million messages: its rate beside that of the beginning, and memory."""
-    from benchmarks import depth as benchmark
+    from benchmarks.run import depth as benchmark
 
     options = benchmark.Options(commands=commands, window=min(benchmark.Options().window, commands // 3))
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
@@ -184,7 +184,7 @@ def snapshot(
     rounds: RoundsOption = 3,
 ) -> None:
     """A sequencer without a state that finds a long log and a snapshot, beside the fold; and what taking one costs."""
-    from benchmarks import snapshot as benchmark
+    from benchmarks.run import snapshot as benchmark
 
     options = benchmark.Options(commands=commands, tail=min(100_000, commands // 10), rounds=rounds)
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
@@ -193,7 +193,7 @@ def snapshot(
 @app.command()
 def verify(as_json: JsonOption = False, commands: CommandsOption = 200_000, rounds: RoundsOption = 3) -> None:
     """The proofs of the log and of the read model, beside reading the log."""
-    from benchmarks import verify as benchmark
+    from benchmarks.run import verify as benchmark
 
     options = benchmark.Options(commands=commands, rounds=rounds)
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
@@ -205,7 +205,7 @@ def live(
     sends: Annotated[int, typer.Option(min=10, help="One after the other, with pauses.")] = 600,
 ) -> None:
     """From a send over HTTP until it is seen, on an idle system, beside the Postgres trigger."""
-    from benchmarks import live as benchmark
+    from benchmarks.run import live as benchmark
 
     options = benchmark.Options(sends=sends)
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
@@ -244,7 +244,7 @@ def takeover(
     way: Annotated[str, typer.Option(help="kill, term, stop, or all of them.")] = "all",
 ) -> None:
     """From a signal to the owner of a partition until the next owner's first outcome."""
-    from benchmarks import takeover as benchmark
+    from benchmarks.run import takeover as benchmark
 
     ways = tuple(benchmark.WAYS) if way == "all" else (way,)
     _print(asyncio.run(benchmark.run(rounds=rounds, ways=ways)).document(), as_json=as_json)
@@ -253,7 +253,7 @@ def takeover(
 @app.command()
 def standby(as_json: JsonOption = False, commands: CommandsOption = 200_000, rounds: RoundsOption = 2) -> None:
     """What standing by costs: two sequencers with standbys and without."""
-    from benchmarks import standby as benchmark
+    from benchmarks.run import standby as benchmark
 
     options = benchmark.Options(commands=commands, rounds=rounds)
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)

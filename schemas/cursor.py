@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, final
 
 from msgspec import Struct, structs
 
-from schemas.encoding import Record, Undecodable, read_outcome
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import EventType, Outcome, TermOpened, decode_term_opened
 from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge, read_stamp
-from schemas.records import messages_from, outcome_of, stamp_of
+from schemas.wire.encoding import Record, Undecodable, read_outcome
+from schemas.wire.records import messages_from, outcome_of, stamp_of
 
 if TYPE_CHECKING:
-    from schemas._records import ScannedMessage
+    from schemas.wire._records import ScannedMessage
 
 
 @final

@@ -26,7 +26,7 @@ class TopicNames:
     events: str = "chat.events"
     replies: str = "chat.replies"
     beats: str = "chat.beats"
-    """Hints between sequencers (schemas/beats.py); no part of the log."""
+    """Hints between sequencers (services/sequencer/peers/heartbeat.py); no part of the log."""
 
     @classmethod
     def prefixed(cls, prefix: str) -> TopicNames:

@@ -18,33 +18,33 @@ from typing import Final
 import structlog
 from fastapi import FastAPI
 
-from schemas.encoding import Command
-from schemas.replies import Reply
 from schemas.topics import TopicNames, topic_specs
-from services.ingest.answers import Pending
-from services.ingest.dispatch import ClientGone, Dispatcher
-from services.ingest.marks import MarkMerger
-from services.ingest.publisher import Publisher
-from services.ingest.rate import RateLimit
-from services.ingest.refusals import not_open
-from services.ingest.replies import Replies
-from services.ingest.routes import BODY_LIMIT_BYTES_BY_PATH, ingest_router
+from schemas.wire.encoding import Command
+from schemas.wire.replies import Reply
+from services.ingest.api.rate import RateLimit
+from services.ingest.api.responses import Pending
+from services.ingest.api.routes import BODY_LIMIT_BYTES_BY_PATH, ingest_router
+from services.ingest.problems import not_open
+from services.ingest.sending.dispatch import ClientGone, Dispatcher
+from services.ingest.sending.publisher import Publisher
+from services.ingest.sending.receipts import MarkMerger
+from services.ingest.sending.replies import Replies
 from services.ingest.settings import IngestProcessSettings, IngestSettings
-from services.runtime.auth import Authenticator
-from services.runtime.collector import seldom_collected
-from services.runtime.dependencies import Dependency
-from services.runtime.health import OpsServer, Readiness
+from services.runtime.access.auth import Authenticator
+from services.runtime.health.dependencies import Dependency
+from services.runtime.health.health import OpsServer, Readiness
 from services.runtime.http import build_app
 from services.runtime.kafka.errors import KafkaUnavailable, TopicsWrong
 from services.runtime.kafka.probe import KafkaProbe
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topic_watch import TopicWatch
 from services.runtime.kafka.topics import check_topics
-from services.runtime.lifecycle import Supervisor
-from services.runtime.problems import Problem
-from services.runtime.repeated_lines import warn_seldom
-from services.runtime.server import HttpServer
+from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.process.collector import seldom_collected
+from services.runtime.process.lifecycle import Supervisor
+from services.runtime.serving.server import HttpServer
 from services.runtime.settings import SettingsError
+from services.runtime.web.problems import Problem
 
 START_WAIT_S: Final = 10.0
 """How long start() waits for Kafka before it lets the process answer 503."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from services.ingest.preferences import LONGEST_WAIT_S
+from services.ingest.api.preferences import LONGEST_WAIT_S
 from services.runtime.settings import (
     AuthSettings,
     HttpSettings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.ops.cli import main
+from services.ops.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -19,28 +19,28 @@ import structlog
 
 from schemas.topics import topic_specs
 from services.projector import metrics
-from services.projector.apply import schema_name
-from services.projector.feed import YOUNG_OBJECTS, PartitionFeed, TopicId
-from services.projector.migrations import migrate
-from services.projector.prune import keep_pruning
-from services.projector.registry import Projection, State, list_projections
-from services.projector.rows import MAPPING_VERSION
+from services.projector.following.consumer import YOUNG_OBJECTS, PartitionFeed, TopicId
+from services.projector.following.prune import keep_pruning
+from services.projector.following.worker import Ended, PartitionWorker
+from services.projector.mapping.rows import MAPPING_VERSION
 from services.projector.settings import ProjectorSettings, topic_names
-from services.projector.worker import Ended, PartitionWorker
-from services.runtime.backoff import Backoff
-from services.runtime.collector import seldom_collected
-from services.runtime.dependencies import Answer, Dependency, probed
-from services.runtime.health import OpsServer, Readiness
+from services.projector.versions.migrations import migrate
+from services.projector.versions.registry import Projection, State, list_projections
+from services.projector.writing.apply import schema_name
+from services.runtime.health.dependencies import Answer, Dependency, probed
+from services.runtime.health.health import OpsServer, Readiness
 from services.runtime.kafka.errors import KafkaError, TopicsWrong
 from services.runtime.kafka.group import GroupHint
 from services.runtime.kafka.probe import KafkaProbe
 from services.runtime.kafka.topic_watch import TopicWatch
 from services.runtime.kafka.topics import check_topics
-from services.runtime.lifecycle import Supervisor
-from services.runtime.metrics import announce_build
-from services.runtime.postgres import POSTGRES_AWAY, PostgresPool, open_pool, postgres_trouble
-from services.runtime.postgres_refusals import why_unreachable
-from services.runtime.repeated_lines import warn_seldom
+from services.runtime.observe.metrics import announce_build
+from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.postgres.pool import POSTGRES_AWAY, PostgresPool, open_pool, postgres_trouble
+from services.runtime.postgres.refusals import why_unreachable
+from services.runtime.process.backoff import Backoff
+from services.runtime.process.collector import seldom_collected
+from services.runtime.process.lifecycle import Supervisor
 from services.runtime.settings import SettingsError
 
 GROUP: str = "gapless-projector"

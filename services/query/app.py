@@ -7,19 +7,19 @@ import asyncio
 import structlog
 from fastapi import FastAPI
 
-from services.query.feeding import FeedingWatch
-from services.query.reads import Reads
-from services.query.routes import query_router
+from services.query.api.reads import Reads
+from services.query.api.routes import query_router
 from services.query.settings import QueryProcessSettings, QuerySettings
-from services.query.snapshot import Snapshots
-from services.runtime.auth import Authenticator
-from services.runtime.collector import seldom_collected
-from services.runtime.dependencies import Answer, Dependency
-from services.runtime.health import Readiness
+from services.query.snapshot.feeding import FeedingWatch
+from services.query.snapshot.reader import Snapshots
+from services.runtime.access.auth import Authenticator
+from services.runtime.health.dependencies import Answer, Dependency
+from services.runtime.health.health import Readiness
 from services.runtime.http import build_app
-from services.runtime.lifecycle import Supervisor
-from services.runtime.postgres_refusals import why_unreachable
-from services.runtime.server import HttpServer
+from services.runtime.postgres.refusals import why_unreachable
+from services.runtime.process.collector import seldom_collected
+from services.runtime.process.lifecycle import Supervisor
+from services.runtime.serving.server import HttpServer
 
 _log = structlog.get_logger(__name__)
 

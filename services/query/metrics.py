@@ -1,4 +1,4 @@
-"""What query measures. Requests themselves are measured by `services.runtime.middleware`."""
+"""What query measures. Requests themselves are measured by `services.runtime.web.middleware`."""
 
 from __future__ import annotations
 

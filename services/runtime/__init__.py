@@ -1,12 +1,18 @@
 """What every Gapless service needs: settings, clients, logs, metrics, process life.
 
-Nothing in here knows a chat, a command or a projection; a service imports a piece, never the other way
-round. A process is started by `lifecycle.run_service`: it configures `logs`, installs the signal handlers,
-supervises the service's tasks and ends with an exit code that means something. HTTP services build their
-application with `http.build_app`, which wires problem documents (`problems`), health and metrics
-(`health`), request ids, trace context and body limits; who is asking is settled by `auth`. Services
-without an API of their own answer health checks through `health.OpsServer`. All of it keeps nothing: a
-crash of any line here loses no data; the crash seams that tests need are declared through `crashpoints`.
+Nothing here knows a chat, a command or a projection; a service imports a piece, never the other way round. All of it is
+stateless: a crash of any line loses no data.
 
-Read in this order: settings, lifecycle, logs, problems, auth, http, health, postgres, sql, crashpoints.
+Rooms, from the top down (upper may import lower):
+
+- `health`     alive, ready, measured; the probes of dependencies
+- `serving`    the HTTP server and its connections: limits, deadlines, TLS
+- `access`     authentication: tokens, and the keys that verify them
+- `web`        an HTTP application's parts: middleware, problem documents, fast routes, OpenAPI
+- `kafka`      Kafka clients with a deadline on everything
+- `postgres`   Postgres pools, sessions and SQL files
+- `process`    a process's life: start, supervise, stop, exit code; crash points
+- `observe`    logs, metrics, trace context
+
+Files: `http` (builds the application of a service from these), `settings` (all variables), `tls` (certificates).
 """

@@ -14,14 +14,14 @@ from fastapi.responses import JSONResponse
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import Lifespan
 
-from services.runtime.auth import Authenticator
-from services.runtime.docs_pages import docs_pages
-from services.runtime.health import Readiness, health_router
-from services.runtime.metrics import announce_build, package_version
-from services.runtime.middleware_stack import middleware_of
-from services.runtime.openapi import use_problem_schema
-from services.runtime.problem_handlers import install_problems
+from services.runtime.access.auth import Authenticator
+from services.runtime.health.health import Readiness, health_router
+from services.runtime.observe.metrics import announce_build, package_version
 from services.runtime.settings import HttpSettings
+from services.runtime.web.docs_pages import docs_pages
+from services.runtime.web.middleware_stack import middleware_of
+from services.runtime.web.openapi import use_problem_schema
+from services.runtime.web.problem_handlers import install_problems
 
 NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI's own looks for a provider at each request; metrics and trace context are ours (middleware.py)."""

@@ -9,12 +9,10 @@ from typing import Final
 
 import structlog
 
-from schemas.replies import encode_replies
 from schemas.topics import TopicNames, TopicSpec, topic_specs
-from services.runtime.backoff import Backoff
-from services.runtime.collector import seldom_collected
-from services.runtime.dependencies import Answer, Dependency, Probe, probed
-from services.runtime.health import OpsServer, Readiness
+from schemas.wire.replies import encode_replies
+from services.runtime.health.dependencies import Answer, Dependency, Probe, probed
+from services.runtime.health.health import OpsServer, Readiness
 from services.runtime.kafka.broker_time import BrokerTime
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaUnavailable, TopicsWrong
@@ -22,17 +20,19 @@ from services.runtime.kafka.probe import KafkaProbe
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topic_watch import TopicWatch
 from services.runtime.kafka.topics import check_topics
-from services.runtime.lifecycle import Supervisor
-from services.runtime.repeated_lines import warn_seldom
+from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.process.backoff import Backoff
+from services.runtime.process.collector import seldom_collected
+from services.runtime.process.lifecycle import Supervisor
+from services.runtime.process.threads import aside
 from services.runtime.settings import SettingsError
-from services.sequencer.aside import aside
 from services.sequencer.assignment import GROUP, Assignment
 from services.sequencer.clock import Clock, until_right, watch
-from services.sequencer.kafka_ports import KafkaReplies
+from services.sequencer.kafka import KafkaReplies
 from services.sequencer.settings import SequencerSettings
-from services.sequencer.snapshot_shop import ShopAway, SnapshotShop
-from services.sequencer.snapshot_taking import SnapshotTaker
-from services.sequencer.state_slot import StateSlot
+from services.sequencer.snapshots.object_store import ShopAway, SnapshotShop
+from services.sequencer.snapshots.take import SnapshotTaker
+from services.sequencer.store.slot import StateSlot
 from services.sequencer.trimming import Trimmer
 
 log = structlog.get_logger(__name__)

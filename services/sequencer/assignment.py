@@ -12,23 +12,23 @@ from functools import partial
 from typing import Final
 
 from schemas.topics import TopicNames, beats_spec
-from services.runtime.health import Readiness, Trouble
+from services.runtime.health.health import Readiness, Trouble
 from services.runtime.kafka.group import GroupHint
-from services.runtime.lifecycle import Supervisor
+from services.runtime.process.lifecycle import Supervisor
 from services.sequencer import metrics
-from services.sequencer.beats import Beats
-from services.sequencer.hint import Hint
-from services.sequencer.kafka_ports import KafkaBeatLog, KafkaLogs, KafkaReplies
-from services.sequencer.presence import Presence
+from services.sequencer.kafka import KafkaBeatLog, KafkaLogs, KafkaReplies
+from services.sequencer.partition.hint import Hint
+from services.sequencer.partition.term import TermSettings
+from services.sequencer.partition.writer import PartitionWriter, Status
+from services.sequencer.peers.exchange import Beats
+from services.sequencer.peers.failure_detector import Presence
+from services.sequencer.peers.handover import hand_over, state_of
 from services.sequencer.responsibility import PartitionView, Responsibility, joined
 from services.sequencer.settings import SequencerSettings
-from services.sequencer.snapshot_restoring import SnapshotRestorer
-from services.sequencer.snapshot_shop import SnapshotShop
-from services.sequencer.standby import hand_over, state_of
-from services.sequencer.state_slot import StateSlot
-from services.sequencer.store import RocksStore
-from services.sequencer.term import TermSettings
-from services.sequencer.writer import PartitionWriter, Status
+from services.sequencer.snapshots.object_store import SnapshotShop
+from services.sequencer.snapshots.restore import SnapshotRestorer
+from services.sequencer.store.rocks import RocksStore
+from services.sequencer.store.slot import StateSlot
 
 GROUP: Final = "gapless-sequencer"
 STOP_S: Final = 8.0

@@ -15,11 +15,11 @@ from typing import Final
 
 import structlog
 
-from services.runtime.backoff import Backoff
-from services.runtime.health import Readiness
+from services.runtime.health.health import Readiness
 from services.runtime.kafka.broker_time import Reading
 from services.runtime.kafka.errors import KafkaError
-from services.runtime.lifecycle import Supervisor
+from services.runtime.process.backoff import Backoff
+from services.runtime.process.lifecycle import Supervisor
 from services.sequencer import metrics
 
 COMPARED_EVERY_S: Final = 10.0

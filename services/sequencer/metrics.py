@@ -7,7 +7,7 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram
 
 from schemas.events import EventType
-from services.sequencer.snapshots import Reason
+from services.sequencer.snapshots.manifest import Reason
 
 OUTCOMES: Final = Counter(
     "gapless_sequencer_outcomes_total", "Valid outcomes of commands decided by this process.", ["partition", "type"]

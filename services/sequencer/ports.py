@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
-from schemas.encoding import Record
 from schemas.events import Outcome
 from schemas.ids import ChatId, CommandKey
 from schemas.log import EMPTY, Head, Stamp
-from schemas.replies import Reply
-from services.sequencer.state import Changes, LoadedView, MemberKey
+from schemas.wire.encoding import Record
+from schemas.wire.replies import Reply
+from services.sequencer.rules.state import Changes, LoadedView, MemberKey
 
 if TYPE_CHECKING:
-    from schemas._records import OutcomeWriter
+    from schemas.wire._records import OutcomeWriter
 
 
 class LogReader(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from services.sequencer.writer import Status
+from services.sequencer.partition.writer import Status
 
 ORPHANED_AFTER_S: Final = 5.0
 """A takeover takes less: the next owner is heard by then."""

@@ -12,7 +12,7 @@ from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaError
 from services.runtime.kafka.topics import delete_records, first_offsets_since
 from services.sequencer import metrics
-from services.sequencer.writer import PartitionWriter
+from services.sequencer.partition.writer import PartitionWriter
 
 log = structlog.get_logger(__name__)
 

@@ -14,9 +14,9 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from services.runtime.auth import mint_token
-from services.runtime.cors import EXPOSED_HEADERS
-from services.runtime.problems import PROBLEM_TYPES
+from services.runtime.access.auth import mint_token
+from services.runtime.web.cors import EXPOSED_HEADERS
+from services.runtime.web.problems import PROBLEM_TYPES
 from tests.support.chat_log import ANNA, BEN, CARL, DORA
 from tests.support.pausing import family, paused
 from tests.support.refusals import REFUSALS, SECRET, Bad, in_chunks

@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from schemas import ids
-from schemas.encoding import Encoded
+from schemas.wire.encoding import Encoded
 from tests.support.poison import ACCEPTED, REJECTED, put_undecodable
 from tests.support.running_stack import RunningStack
 from tests.support.sequencing import ANNA, Chat

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from schemas.ids import group_chat_id
-from services.runtime.auth import user_id_of
+from services.runtime.access.auth import user_id_of
 from tests.support import plain_wire
 from tests.support.chat_log import BEN
 from tests.support.newcomer import GAPLESS, Newcomer, Started

@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from schemas.ids import ChatId, UserId, group_chat_id, partition_of
-from services.runtime.auth import mint_token
+from services.runtime.access.auth import mint_token
 from tests.support.running_stack import RunningStack
 
 CHATS = 3

@@ -14,7 +14,7 @@ import httpx
 import psycopg
 import pytest
 
-from services.ops.producer_client import ProducerClient, Told
+from services.ops.producer import ProducerClient, Told
 from tests.support.running_stack import RunningStack
 
 PRODUCERS = 20

@@ -22,7 +22,7 @@ import psycopg
 import pytest
 
 from schemas.ids import ChatId, UserId, group_chat_id
-from services.runtime.auth import mint_token
+from services.runtime.access.auth import mint_token
 from tests.support.bulk_commands import ROOTS, Talk, put_commands
 from tests.support.running_stack import GAPLESS, RunningStack
 from tests.support.steady_readers import SteadyReaders
@@ -321,8 +321,10 @@ async def test_a_changed_text_a_missing_row_an_extra_row_and_a_wrong_cursor_are_
 
 BROKEN_MAPPING = """
 import sys
-from services.ops.cli import main
-from services.projector import feed, rebuild, rows
+from services.ops.cli.main import main
+from services.projector.following import consumer as feed
+from services.projector.versions import rebuild
+from services.projector.mapping import rows
 
 # Members are to be changed by later batches than the one they joined in.
 rebuild.rebuild.__kwdefaults__["max_batch_records"] = 2_000

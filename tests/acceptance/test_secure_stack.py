@@ -19,10 +19,10 @@ import psycopg
 import pytest
 
 from devstack import broker
-from services.ops.kafka_rights import USER_PREFIX, rights_by_service
-from services.ops.roles import READER
-from services.ops.stack import EmbeddedStack, StackPlan
-from services.runtime.auth import mint_token
+from services.ops.rights.kafka import USER_PREFIX, rights_by_service
+from services.ops.rights.postgres import READER
+from services.ops.stack.embedded import EmbeddedStack, StackPlan
+from services.runtime.access.auth import mint_token
 from services.runtime.kafka.acls import Operation, Right
 from tests.support.running_stack import GAPLESS
 

@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final
 
+from tests.chaos.acknowledged import ACCEPTED, REJECTED, Told, command_id_of, told_by
 from tests.chaos.check_log import Folded
 from tests.chaos.evidence import Op
 from tests.chaos.judged import Outcome, headers_of
-from tests.chaos.told import ACCEPTED, REJECTED, Told, command_id_of, told_by
 from tests.chaos.violations import Kind, Violation
 
 INGEST_TOO: Final = frozenset({"malformed", "too_large", "invalid", "forbidden"})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.chaos.decisions import expected
 from tests.chaos.evidence import Op, Record
+from tests.chaos.expected import expected
 from tests.chaos.judged import COMMAND_TYPES, Outcome, PartitionLog, headers_of, judge, uuid_or_none
 from tests.chaos.state import State
 from tests.chaos.violations import Kind, Violation

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from tests.chaos.acknowledged import command_id_of, told_by
 from tests.chaos.check_log import Folded
 from tests.chaos.evidence import Op
-from tests.chaos.told import command_id_of, told_by
 from tests.chaos.violations import Kind, Violation
 
 

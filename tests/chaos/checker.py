@@ -1,7 +1,7 @@
 """The checker: takes what a chaos run left behind and says what is broken, if anything is.
 
 It runs no server and shares no code with the services, but the ids of the wire contract. Each check stands in a module
-of its own; tests/unit/test_chaos_checker.py plants a violation of every kind and sees it found.
+of its own; tests/unit/chaos/test_checker.py plants a violation of every kind and sees it found.
 """
 
 from __future__ import annotations

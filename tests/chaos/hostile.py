@@ -12,9 +12,9 @@ from typing import Final
 
 from schemas import ids
 from schemas.bodies import canonical_json
-from schemas.encoding import Command, Encoded, encode_command
 from schemas.ids import ChatId, UserId
 from schemas.topics import TopicNames
+from schemas.wire.encoding import Command, Encoded, encode_command
 from tests.chaos.kafka_clients import APPEND_TIMEOUT_S, START_TIMEOUT_S, TROUBLES, in_time
 from tests.chaos.stage import SEND, Stage
 from tests.support.forged_batches import BatchRefused, RawProducer, any_batch, raw

@@ -10,10 +10,10 @@ from uuid import UUID, uuid5
 
 import httpx
 
-from tests.chaos.decisions import uuid5_of_key
+from tests.chaos.acknowledged import milliseconds
 from tests.chaos.evidence import Json, message_digest
+from tests.chaos.expected import uuid5_of_key
 from tests.chaos.stage import SEND, Sent, Stage
-from tests.chaos.told import milliseconds
 
 REQUEST_TIMEOUT_S: Final = 8.0
 ANSWER_DEADLINE_S: Final = 180.0

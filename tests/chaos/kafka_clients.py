@@ -14,9 +14,9 @@ from aiokafka import errors as kafka_errors
 
 from schemas import ids
 from schemas.bodies import canonical_json
-from schemas.encoding import Command, ReplyTo, encode_command
 from schemas.ids import ChatId, UserId
 from schemas.topics import TopicNames
+from schemas.wire.encoding import Command, ReplyTo, encode_command
 from tests.chaos.evidence import Json, Record
 from tests.chaos.judged import Outcome, PartitionLog, take
 from tests.chaos.stage import SEND, Sent, Stage

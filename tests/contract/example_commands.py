@@ -19,8 +19,8 @@ from schemas.bodies import (
     Reaction,
     canonical_body,
 )
-from schemas.encoding import Command, ReplyTo
 from schemas.ids import CommandId
+from schemas.wire.encoding import Command, ReplyTo
 from tests.contract.example_records import (
     CREATOR,
     DIRECT,

@@ -11,7 +11,6 @@ from typing import Final
 from msgspec.structs import replace
 
 from schemas.bodies import CommandType
-from schemas.encoding import Command, opening_outcome
 from schemas.errors import Reason
 from schemas.events import (
     EVENT_OF,
@@ -27,7 +26,8 @@ from schemas.events import (
     encode_unchanged,
 )
 from schemas.log import Stamp
-from schemas.replies import Reply
+from schemas.wire.encoding import Command, opening_outcome
+from schemas.wire.replies import Reply
 from tests.contract.example_commands import DIRECT_CREATE, IN_THE_GROUP
 from tests.contract.example_records import (
     DIRECT_PARTITION,

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from schemas.bodies import Body
-from schemas.encoding import Command, Encoded, encode_command, encode_outcome, event_source
 from schemas.events import Duplicate, Outcome, Rejected, TermOpened
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Stamp
-from schemas.replies import Reply, encode_replies
+from schemas.wire.encoding import Command, Encoded, encode_command, encode_outcome, event_source
+from schemas.wire.replies import Reply, encode_replies
 
 PARTITIONS: Final = 8
 CREATOR: Final = UserId("11111111-1111-4111-8111-111111111111")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from schemas.encoding import Encoded
+from schemas.wire.encoding import Encoded
 from tests.contract.example_commands import COMMANDS
 from tests.contract.example_outcomes import OUTCOMES, REPLIES
 from tests.contract.example_records import CommandExample, OutcomeExample, RepliesExample

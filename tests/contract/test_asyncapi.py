@@ -14,12 +14,12 @@ from msgspec.structs import fields as struct_fields
 from schemas import limits, topics
 from schemas.bodies import BODY_OF, MARKS, Body, ChatKind, CommandType, Role, canonical_body
 from schemas.commands import parse_body
-from schemas.encoding import Command, ReplyTo, encode_command, encode_outcome, event_source
 from schemas.errors import Reason, Refused
 from schemas.events import COMMAND_OF, EVENT_OF, Duplicate, EventType, Outcome, OutcomeKind, Rejected, TermOpened
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Stamp
-from schemas.replies import Reply
+from schemas.wire.encoding import Command, ReplyTo, encode_command, encode_outcome, event_source
+from schemas.wire.replies import Reply
 from tests.contract.example_records import CREATOR, GROUP, TRACEPARENT
 from tests.contract.golden_files import GOLDEN, load
 from tests.support import asyncapi

@@ -13,7 +13,6 @@ import pytest
 from schemas import log
 from schemas.bodies import CommandType
 from schemas.commands import parse_body
-from schemas.encoding import read_command, read_outcome
 from schemas.events import (
     COMMAND_OF,
     EventType,
@@ -25,7 +24,8 @@ from schemas.events import (
     decode_unchanged,
 )
 from schemas.log import EMPTY, Verdict
-from schemas.replies import decode_replies
+from schemas.wire.encoding import read_command, read_outcome
+from schemas.wire.replies import decode_replies
 from tests.contract.example_commands import COMMANDS
 from tests.contract.example_outcomes import OUTCOMES, REPLIES
 from tests.contract.example_records import PARTITIONS, CommandExample, OutcomeExample

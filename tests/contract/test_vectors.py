@@ -23,8 +23,8 @@ from schemas.bodies import BODY_OF, CommandType, canonical_body
 from schemas.commands import digest, parse_body
 from schemas.errors import LogCorrupt
 from schemas.ids import ChatId, UserId
-from services.ingest.keys import key_in_header
-from services.runtime.auth import user_id_of
+from services.ingest.api.keys import key_in_header
+from services.runtime.access.auth import user_id_of
 from tests.support.reference_rule import Claimed, Counted, Row, rows
 
 VECTORS: Final[dict[str, Any]] = json.loads((Path(__file__).parent / "vectors.json").read_bytes())

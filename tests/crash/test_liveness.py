@@ -19,10 +19,10 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
 from devstack.kafka import KafkaCluster
 from schemas.bodies import Body
-from schemas.encoding import Encoded, encode_outcome, event_source, opening_outcome
 from schemas.events import Outcome, TermOpened, encode_term_opened
 from schemas.log import Stamp
 from schemas.topics import TopicNames, topic_specs
+from schemas.wire.encoding import Encoded, encode_outcome, event_source, opening_outcome
 from tests.chaos.collect import read_topic
 from tests.chaos.judged import headers_of
 from tests.support.running_stack import RunningStack

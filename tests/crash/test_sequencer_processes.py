@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from schemas.bodies import MessageSend
-from schemas.encoding import ReplyTo
 from schemas.log import Verdict
-from services.runtime.crashpoints import declared_crash_points
+from schemas.wire.encoding import ReplyTo
+from services.runtime.process.crashpoints import declared_crash_points
 from services.sequencer import app as _declares_the_seams
 from tests.support.sequencing import Chat, LogEntry, Scene
 

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from schemas.bodies import MessageSend
-from schemas.encoding import ReplyTo
 from schemas.log import Verdict
+from schemas.wire.encoding import ReplyTo
 from tests.support.sequencer_process import SequencerProcess
 from tests.support.sequencing import Chat, Scene
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from aiokafka.admin import NewPartitions
 
-from schemas.encoding import Encoded
 from schemas.topics import topic_specs
+from schemas.wire.encoding import Encoded
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.producer import Producer
 from tests.crash.test_liveness import members_of

@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from schemas.encoding import Encoded, Undecodable
 from schemas.events import OutcomeKind
 from schemas.log import EMPTY, Verdict, after, judge, read_stamp
-from services.ops.log_verify import verify_log
+from schemas.wire.encoding import Encoded, Undecodable
+from services.ops.verify.log.verify import verify_log
 from services.runtime.settings import KafkaSettings
 from tests.support.forged_batches import BatchRefused, Forged, ForgedRecord, RawProducer, any_batch, raw
 from tests.support.poison import REJECTED, TEXT, headers

@@ -19,7 +19,11 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
-from benchmarks import (
+from benchmarks.load.conversations import chats_of, is_repeat, message_body, repeats_among, sends
+from benchmarks.load.http_load import Generator, get, host_of
+from benchmarks.load.open_loop import Latencies
+from benchmarks.report import report, svg
+from benchmarks.run import (
     depth,
     history,
     ingest,
@@ -27,18 +31,13 @@ from benchmarks import (
     projector,
     receipts,
     recovery,
-    report,
     sequencer,
     snapshot,
     stages,
-    svg,
     unread,
     verify,
 )
-from benchmarks.conversations import chats_of, is_repeat, message_body, repeats_among, sends
-from benchmarks.ground import Ground
-from benchmarks.http_load import Generator, get, host_of
-from benchmarks.open_loop import Latencies
+from benchmarks.servers.ground import Ground
 from schemas.commands import parse_body
 
 RUNS: Mapping[str, Callable[[Ground], Awaitable[Any]]] = {

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from schemas.encoding import Encoded
 from schemas.events import Outcome, OutcomeKind
+from schemas.wire.encoding import Encoded
 from tests.fuzz.batches import Storm, storm
 from tests.support.forged_batches import Forged, ForgedRecord, RawProducer, honest, raw
 from tests.support.poison import TEXT, headers

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 
 from devstack.certificates import Authority, Certificate
 from devstack.ports import choose_ports
-from services.runtime.health import OpsServer, Readiness
+from services.runtime.health.health import OpsServer, Readiness
 from services.runtime.settings import HttpSettings
 from tests.integration.test_ops_commands import environment, gapless, sentence
 from tests.support.raw_http import RawHttp, raw_http

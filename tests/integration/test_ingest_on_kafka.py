@@ -16,8 +16,8 @@ import pytest
 
 from devstack.ports import choose_ports
 from schemas import ids
-from schemas.encoding import Encoded
 from schemas.ids import ChatId, UserId
+from schemas.wire.encoding import Encoded
 from services.ingest import app
 from services.runtime.settings import KafkaSettings, SettingsError
 from tests.support.ingest_api import SECRET, IngestApi, ingest_on, kafka_settings
@@ -432,7 +432,7 @@ import sys
 from functools import partial
 from services.ingest.app import run
 from services.ingest.settings import IngestProcessSettings
-from services.runtime.lifecycle import run_service
+from services.runtime.process.lifecycle import run_service
 from services.runtime.settings import load_settings
 settings = load_settings(IngestProcessSettings)
 sys.exit(run_service(partial(run, settings), service="ingest", logs=settings.logs))

@@ -16,8 +16,8 @@ import psutil
 
 from devstack.ports import choose_ports
 from services.ingest.settings import IngestProcessSettings, IngestSettings
-from services.ops.workers import worker_environments
-from services.runtime.auth import mint_token
+from services.ops.processes.ingest_workers import worker_environments
+from services.runtime.access.auth import mint_token
 from services.runtime.settings import AuthSettings, HttpSettings
 from tests.support.ingest_api import SECRET, kafka_settings
 from tests.support.sequencing import ANNA, Scene, until

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from devstack.kafka import KafkaCluster
-from schemas.encoding import Encoded
 from schemas.events import Outcome
 from schemas.log import Stamp
 from schemas.topics import TopicNames, topic_specs
+from schemas.wire.encoding import Encoded
 from services.runtime.kafka.appender import PartitionAppender
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable, OffsetMissing, TopicsWrong

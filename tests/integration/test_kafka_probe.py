@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection
 
 from devstack.ports import choose_ports
-from services.runtime.dependencies import PROBE_TIMEOUT_S, Answer
+from services.runtime.health.dependencies import PROBE_TIMEOUT_S, Answer
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.probe import KafkaProbe
 from tests.support.sequencing import Scene

@@ -15,10 +15,10 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from devstack.ports import choose_ports
-from schemas.encoding import Encoded, encode_outcome, event_source, opening_outcome
 from schemas.events import TermOpened, encode_term_opened
 from schemas.log import Stamp
 from schemas.topics import TopicNames, topic_specs
+from schemas.wire.encoding import Encoded, encode_outcome, event_source, opening_outcome
 from services.runtime.kafka.acls import Operation, Right, grant
 from services.runtime.kafka.appender import PartitionAppender
 from services.runtime.kafka.connection import KafkaConnection, Sasl

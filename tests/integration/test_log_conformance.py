@@ -12,9 +12,9 @@ from itertools import pairwise
 
 import pytest
 
-from schemas.encoding import Encoded, Record, Undecodable, encode_outcome
 from schemas.events import Outcome
 from schemas.log import Stamp
+from schemas.wire.encoding import Encoded, Record, Undecodable, encode_outcome
 from services.runtime.kafka import batches
 from services.runtime.kafka.errors import AppendUnknown, OffsetMissing
 from services.sequencer.ports import LogReader

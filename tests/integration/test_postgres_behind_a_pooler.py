@@ -15,18 +15,18 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from schemas.ids import ChatId
-from services.ops.lag import projection_offsets
-from services.ops.verify import verify_projection
-from services.projector.cutover import cutover, projections
+from services.ops.inspect.lag import projection_offsets
+from services.ops.verify.projection.verify import verify_projection
 from services.projector.errors import ProjectionMissing
-from services.projector.feed import PartitionFeed, TopicId
-from services.projector.migrations import migrate
-from services.projector.prune import prune
-from services.projector.rebuild import only_one, rebuild
-from services.projector.retirement import drop
-from services.projector.worker import PartitionWorker
-from services.runtime.health import Readiness
-from services.runtime.postgres import PostgresPool, open_pool, postgres_trouble
+from services.projector.following.consumer import PartitionFeed, TopicId
+from services.projector.following.prune import prune
+from services.projector.following.worker import PartitionWorker
+from services.projector.versions.cutover import cutover, projections
+from services.projector.versions.migrations import migrate
+from services.projector.versions.rebuild import only_one, rebuild
+from services.projector.versions.retirement import drop
+from services.runtime.health.health import Readiness
+from services.runtime.postgres.pool import PostgresPool, open_pool, postgres_trouble
 from services.runtime.settings import KafkaSettings, PostgresSettings
 from tests.support.chat_log import ANNA, BEN, ChatLog
 from tests.support.hostile import make_hostile

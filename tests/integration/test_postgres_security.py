@@ -17,7 +17,7 @@ import pytest
 from devstack.certificates import Authority, Certificate
 from devstack.ports import choose_ports
 from devstack.postgres import PostgresServer
-from services.runtime.postgres_refusals import why_postgres_refuses
+from services.runtime.postgres.refusals import why_postgres_refuses
 from services.runtime.settings import PostgresSettings
 from tests.integration.test_https import SECRET, service
 from tests.integration.test_ops_commands import gapless, sentence

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from schemas.ids import UserId
-from services.projector.migrations import migrate
-from services.query.shapes import instant_of
-from services.runtime.postgres import (
+from services.projector.versions.migrations import migrate
+from services.query.api.serializers import instant_of
+from services.runtime.postgres.pool import (
     PostgresPool,
     connect,
     is_spent,
@@ -19,7 +19,7 @@ from services.runtime.postgres import (
     postgres_trouble,
     session_pins,
 )
-from services.runtime.postgres_session import DatabaseUnfit
+from services.runtime.postgres.session import DatabaseUnfit
 from services.runtime.settings import PostgresSettings
 from tests.support.chat_log import ANNA, BEN, ChatLog
 from tests.support.hostile import DEFAULTS, SHELL, make_hostile, read_only

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from schemas.encoding import Encoded
+from schemas.wire.encoding import Encoded
 from services.runtime.kafka import producer as producer_module
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaError, KafkaUnavailable

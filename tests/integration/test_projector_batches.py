@@ -9,15 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.encoding import read_outcome
 from schemas.log import read_stamp
-from services.ops.fold import LogFold
-from services.ops.pinned import pin
-from services.ops.scratch import open_scratch
-from services.ops.tables import TABLES, Row, Table
-from services.projector.migrations import create_projection, migrate
-from services.projector.validity import Position, judge_records
-from services.runtime.postgres import Connection, connect
+from schemas.wire.encoding import read_outcome
+from services.ops.verify.projection.fold import LogFold
+from services.ops.verify.projection.snapshot import pin
+from services.ops.verify.projection.tables import TABLES, Row, Table
+from services.ops.verify.scratch import open_scratch
+from services.projector.mapping.validity import Position, judge_records
+from services.projector.versions.migrations import create_projection, migrate
+from services.runtime.postgres.pool import Connection, connect
 from services.runtime.settings import PostgresSettings
 from tests.support.chat_log import ChatLog, conversation
 from tests.support.projection import Action, History, actions, contradictions, dump, empty, postgres_of, write_records

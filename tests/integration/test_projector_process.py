@@ -17,9 +17,9 @@ import pytest
 from devstack.ports import choose_ports
 from schemas.ids import ChatId
 from services.projector import app as _declares_the_seams
-from services.projector.apply import AFTER_COMMIT, BEFORE_COMMIT
-from services.runtime.lifecycle import ExitCode
-from services.runtime.postgres import connect
+from services.projector.writing.apply import AFTER_COMMIT, BEFORE_COMMIT
+from services.runtime.postgres.pool import connect
+from services.runtime.process.lifecycle import ExitCode
 from services.runtime.settings import KafkaSettings
 from tests.support.chat_log import ANNA, BEN, ChatLog
 from tests.support.projection import (

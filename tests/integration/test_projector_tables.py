@@ -15,15 +15,15 @@ from schemas import ids
 from schemas.bodies import CommandType, MessageSend
 from schemas.errors import Reason
 from schemas.ids import UserId
-from services.projector.apply import apply_sql, load_position, write_batch
-from services.projector.deletions import SPANS, blocks_deleted
-from services.projector.events import instant
-from services.projector.migrations import migrate
-from services.projector.prune import PIECE, prune
-from services.projector.rows import Known, changes_of
-from services.projector.tables import Changes
-from services.projector.validity import judge_records
-from services.runtime.postgres import Connection, connect
+from services.projector.following.prune import PIECE, prune
+from services.projector.mapping.decode import instant
+from services.projector.mapping.deletions import SPANS, blocks_deleted
+from services.projector.mapping.rows import Known, changes_of
+from services.projector.mapping.tables import Changes
+from services.projector.mapping.validity import judge_records
+from services.projector.versions.migrations import migrate
+from services.projector.writing.apply import apply_sql, load_position, write_batch
+from services.runtime.postgres.pool import Connection, connect
 from tests.support.chat_log import ANNA, BEN, CARL, ChatLog
 from tests.support.projection import TOPIC_ID, postgres_of, write_changes, write_records
 from tests.support.record_batches import as_read

@@ -16,22 +16,22 @@ from prometheus_client import REGISTRY
 
 from devstack.kafka import KafkaCluster
 from schemas.bodies import ChatRename, CommandType
-from schemas.encoding import encode_outcome, event_source
 from schemas.events import EventType, Outcome
 from schemas.log import Stamp
-from services.projector import feed as feed_module
+from schemas.wire.encoding import encode_outcome, event_source
 from services.projector import metrics
-from services.projector import worker as worker_module
-from services.projector.apply import apply_sql, load_position
 from services.projector.errors import LostRace, PartitionStopped
-from services.projector.feed import PartitionFeed, TopicId
-from services.projector.migrations import migrate
-from services.projector.worker import Ended, PartitionWorker
-from services.runtime.health import Readiness
+from services.projector.following import consumer as feed_module
+from services.projector.following import worker as worker_module
+from services.projector.following.consumer import PartitionFeed, TopicId
+from services.projector.following.worker import Ended, PartitionWorker
+from services.projector.versions.migrations import migrate
+from services.projector.writing.apply import apply_sql, load_position
+from services.runtime.health.health import Readiness
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.probe import KafkaProbe
 from services.runtime.kafka.topics import topic_id
-from services.runtime.postgres import PostgresPool, open_pool
+from services.runtime.postgres.pool import PostgresPool, open_pool
 from services.runtime.settings import KafkaSettings
 from tests.support.chat_log import ANNA, BEN, ChatLog, LogRecord, conversation
 from tests.support.cuttable import CuttableProxy

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.ids import ChatId, UserId
-from services.query.answers import AllUnread, Chat, Chats, Members, ReadState
+from services.query.api.responses import AllUnread, Chat, Chats, Members, ReadState
 from tests.support.read_model import Api, World, read_model_database, run, somebody, world_of
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from schemas.ids import ChatId, UserId
-from services.query.answers import History, Message
-from services.query.pipeline import Pipelines, Row
+from services.query.api.responses import History, Message
+from services.query.snapshot.pipeline import Pipelines, Row
 from tests.support.read_model import Api, World, read_model_database, run, somebody, world_of
 
 LIMITS = (1, 2, 3, 7)

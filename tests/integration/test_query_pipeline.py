@@ -12,7 +12,7 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.types.numeric import Int8
 
-from services.query.pipeline import Pipelines, Row, statement_of
+from services.query.snapshot.pipeline import Pipelines, Row, statement_of
 
 STATEMENTS = {
     "begin": "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from services.runtime.sql import load_sql
+from services.runtime.postgres.sql import load_sql
 from tests.support.read_model import World, read_model_database, world_of
 
 STATEMENTS = load_sql("services.query.sql")

@@ -13,9 +13,9 @@ from prometheus_client import REGISTRY
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from schemas.ids import ChatId, UserId
-from services.projector.migrations import create_projection, index_projection
-from services.projector.registry import point_views
-from services.query import feeding
+from services.projector.versions.migrations import create_projection, index_projection
+from services.projector.versions.registry import point_views
+from services.query.snapshot import feeding
 from tests.support.cuttable import CuttableProxy
 from tests.support.read_model import Api, World, read_model_database, run, somebody, world_of
 

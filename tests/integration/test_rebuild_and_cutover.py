@@ -18,19 +18,19 @@ from prometheus_client import REGISTRY
 
 from schemas.ids import ChatId
 from services.projector.app import Projector
-from services.projector.cutover import cutover, projections
 from services.projector.errors import LoadEnded, PartitionStopped, ProjectionMissing, SwitchFailed
-from services.projector.feed import PartitionFeed, TopicId
-from services.projector.load import Loaded
-from services.projector.load_processes import APPLICATION, load_in_processes
-from services.projector.migrations import create_projection, migrate
-from services.projector.rebuild import RebuildProgress, Stage, only_one, rebuild
-from services.projector.registry import State, positions
-from services.projector.retirement import drop, stop_feeding
-from services.projector.rows import MAPPING_VERSION
+from services.projector.following.consumer import PartitionFeed, TopicId
+from services.projector.mapping.rows import MAPPING_VERSION
 from services.projector.settings import ProjectorSettings
-from services.runtime.health import Readiness
-from services.runtime.postgres import Connection, PostgresPool, connect, open_pool
+from services.projector.versions.cutover import cutover, projections
+from services.projector.versions.load import Loaded
+from services.projector.versions.load_processes import APPLICATION, load_in_processes
+from services.projector.versions.migrations import create_projection, migrate
+from services.projector.versions.rebuild import RebuildProgress, Stage, only_one, rebuild
+from services.projector.versions.registry import State, positions
+from services.projector.versions.retirement import drop, stop_feeding
+from services.runtime.health.health import Readiness
+from services.runtime.postgres.pool import Connection, PostgresPool, connect, open_pool
 from services.runtime.settings import KafkaSettings, PostgresSettings
 from tests.support.chat_log import ANNA, BEN, ChatLog, conversation
 from tests.support.projection import (
@@ -200,7 +200,7 @@ async def test_a_rebuilt_schema_has_the_tables_constraints_and_indexes_of_the_fi
 REBUILD_IN_A_PROCESS = """
 import asyncio, sys
 from pydantic import SecretStr
-from services.projector.rebuild import rebuild
+from services.projector.versions.rebuild import rebuild
 from services.runtime.settings import KafkaSettings, PostgresSettings
 kafka = KafkaSettings.model_validate_json(sys.argv[1])
 asyncio.run(rebuild(2, kafka=kafka, postgres=PostgresSettings(dsn=SecretStr(sys.argv[2])), max_batch_records=20,
@@ -310,7 +310,7 @@ LOAD_FROM_A_PROCESS = """
 import asyncio, sys
 from collections import deque
 from pydantic import SecretStr
-from services.projector.load_processes import load_in_processes
+from services.projector.versions.load_processes import load_in_processes
 from services.runtime.settings import KafkaSettings, PostgresSettings
 kafka = KafkaSettings.model_validate_json(sys.argv[1])
 asyncio.run(load_in_processes(deque([0, 1]), processes=2, at_once=1, version=2, kafka=kafka,

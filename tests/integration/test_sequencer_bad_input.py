@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
-from schemas.encoding import Encoded
 from schemas.events import OutcomeKind
+from schemas.wire.encoding import Encoded
 from tests.support.poison import ACCEPTED, REJECTED, TEXT, headers, put_undecodable
 from tests.support.sequencing import Scene
 

@@ -16,7 +16,7 @@ from schemas.log import Verdict
 from services.runtime.kafka.broker_time import BrokerTime
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaUnavailable
-from services.runtime.lifecycle import Supervisor
+from services.runtime.process.lifecycle import Supervisor
 from services.runtime.settings import HttpSettings, KafkaSettings
 from services.sequencer import app, clock
 from services.sequencer.settings import SequencerSettings

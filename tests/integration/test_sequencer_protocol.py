@@ -12,20 +12,20 @@ from msgspec.structs import replace
 
 from schemas import ids
 from schemas.bodies import Mark, MemberAdd, MemberRemove, MessageSend
-from schemas.encoding import ReplyTo, encode_outcome, event_source, opening_outcome
 from schemas.events import Outcome, TermOpened, encode_term_opened
 from schemas.ids import CommandId, UserId
 from schemas.log import Stamp, Verdict
-from schemas.records import command_key
+from schemas.wire.encoding import ReplyTo, encode_outcome, event_source, opening_outcome
+from schemas.wire.records import command_key
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import AppendUnknown
 from services.runtime.kafka.topics import delete_records, topic_id
+from services.sequencer.partition.writer import Status
 from services.sequencer.ports import LogAppender, LogReader, Logs, OutcomeBatch
-from services.sequencer.state import Changes
-from services.sequencer.state import Chat as ChatHead
-from services.sequencer.store import RocksStore
+from services.sequencer.rules.state import Changes
+from services.sequencer.rules.state import Chat as ChatHead
+from services.sequencer.store.rocks import RocksStore
 from services.sequencer.trimming import Trimmer
-from services.sequencer.writer import Status
 from tests.support.sequencing import ANNA, BEN, Chat, Scene, until
 
 

@@ -16,16 +16,16 @@ from prometheus_client import REGISTRY
 
 from schemas.log import Verdict
 from services.runtime.kafka.connection import KafkaConnection
-from services.sequencer import snapshot_restoring
-from services.sequencer.kafka_ports import KafkaLogs
+from services.sequencer.kafka import KafkaLogs
+from services.sequencer.partition.writer import Status
 from services.sequencer.ports import Fetched, LogPosition
-from services.sequencer.recovery import fold
-from services.sequencer.snapshot_restoring import SnapshotRestorer
-from services.sequencer.snapshot_shop import ShopAway, SnapshotShop
-from services.sequencer.snapshot_taking import SnapshotTaker
-from services.sequencer.snapshots import Manifest, decode_manifest, encode_manifest
-from services.sequencer.store import RocksStore
-from services.sequencer.writer import Status
+from services.sequencer.snapshots import restore as snapshot_restoring
+from services.sequencer.snapshots.manifest import Manifest, decode_manifest, encode_manifest
+from services.sequencer.snapshots.object_store import ShopAway, SnapshotShop
+from services.sequencer.snapshots.restore import SnapshotRestorer
+from services.sequencer.snapshots.take import SnapshotTaker
+from services.sequencer.store.fold import fold
+from services.sequencer.store.rocks import RocksStore
 from tests.support.sequencing import Chat, Running, Scene
 
 MESSAGES = 40
@@ -338,7 +338,7 @@ def test_only_what_is_new_is_uploaded_and_what_nobody_needs_goes(
                 assert kept == manifests[1:], "two are kept"
                 assert {f.digest for m in manifests for f in m.files} == {path.name for path in place.files}
 
-                monkeypatch.setattr("services.sequencer.snapshots.FILE_KEPT", timedelta(0))
+                monkeypatch.setattr("services.sequencer.snapshots.manifest.FILE_KEPT", timedelta(0))
                 await asyncio.sleep(0.01)  # by the store's clock a file is older than the next manifest
                 manifests.append(await taker.take(chat.partition, running.stores[-1]))
                 named = {f.digest for m in manifests[2:] for f in m.files}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from benchmarks import standby, takeover
-from benchmarks.ground import Ground
+from benchmarks.run import standby, takeover
+from benchmarks.servers.ground import Ground
 
 
 def test_a_takeover_is_measured_from_the_signal_to_the_next_owners_outcome(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """`log verify` on a real Kafka: sound where the log is, and what only the two topics together show is named.
 
-Each rule on its own is shown in tests/unit/test_ops_log_checks.py, on the same records.
+Each rule on its own is shown in tests/unit/ops/test_log_checks.py, on the same records.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from aiokafka.record._crc32c import crc
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from schemas.bodies import CommandType, MessageSend
-from schemas.encoding import encode_outcome, event_source
 from schemas.events import EventType, Outcome
 from schemas.log import Stamp
+from schemas.wire.encoding import encode_outcome, event_source
 from services.ops.errors import UsageError
-from services.ops.log_verify import LogReport, verify_log
+from services.ops.verify.log.verify import LogReport, verify_log
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.topics import delete_records
 from services.runtime.settings import KafkaSettings

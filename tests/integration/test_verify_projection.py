@@ -12,14 +12,14 @@ import pytest
 
 from schemas.errors import Reason
 from schemas.ids import ChatId
-from services.ops.differences import Difference, Kind
 from services.ops.errors import UsageError
-from services.ops.pinned import KEEP_OUTCOMES_S
-from services.ops.tables import CHATS, MESSAGES, PARTICIPANTS, TABLES, Table
-from services.ops.verify import Report, verify_projection
-from services.projector import rows as projector_rows
-from services.projector.migrations import migrate
-from services.runtime.postgres import PostgresPool, open_pool
+from services.ops.verify.projection.diff import Difference, Kind
+from services.ops.verify.projection.snapshot import KEEP_OUTCOMES_S
+from services.ops.verify.projection.tables import CHATS, MESSAGES, PARTICIPANTS, TABLES, Table
+from services.ops.verify.projection.verify import Report, verify_projection
+from services.projector.mapping import rows as projector_rows
+from services.projector.versions.migrations import migrate
+from services.runtime.postgres.pool import PostgresPool, open_pool
 from services.runtime.settings import KafkaSettings
 from tests.support.chat_log import ANNA, BEN, CARL, ChatLog, conversation
 from tests.support.projection import WHAT, Action, History

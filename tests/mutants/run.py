@@ -27,12 +27,12 @@ PROTOCOL: Final = "tests/integration/test_sequencer_protocol.py"
 CUTOVER: Final = "tests/integration/test_rebuild_and_cutover.py"
 TABLES: Final = "tests/integration/test_projector_tables.py"
 SESSIONS: Final = "tests/integration/test_postgres_sessions.py"
-SENDS: Final = "tests/unit/test_sequencer_sends.py"
-CURSOR: Final = "tests/unit/test_schemas_cursor.py"
-GUARD: Final = "tests/unit/test_schemas_guard.py"
+SENDS: Final = "tests/unit/sequencer/test_sends.py"
+CURSOR: Final = "tests/unit/schemas/test_cursor.py"
+GUARD: Final = "tests/unit/schemas/test_guard.py"
 SNAPSHOTS: Final = "tests/integration/test_sequencer_snapshots.py"
-MANNERS: Final = "tests/unit/test_runtime_http_manners.py"
-CONNECTION: Final = "tests/unit/test_runtime_connection.py"
+MANNERS: Final = "tests/unit/runtime/test_http_manners.py"
+CONNECTION: Final = "tests/unit/runtime/test_connection.py"
 KAFKA_SECURITY: Final = "tests/integration/test_kafka_security.py"
 
 
@@ -53,7 +53,7 @@ MUTANTS: Final = (
         file="services/runtime/kafka/reader.py",
         good="            **self._kafka.client_options(),\n",
         bad="            bootstrap_servers=self._kafka.bootstrap_servers,\n",
-        check="tests/unit/test_house_kafka_clients.py::test_every_client_of_kafka_takes_its_connection_from_one_home",
+        check="tests/unit/house/test_kafka_clients.py::test_every_client_of_kafka_takes_its_connection_from_one_home",
     ),
     Mutant(
         name="the host name in a broker's certificate is not verified",
@@ -78,21 +78,21 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="a right that the sequencer needs is not printed",
-        file="services/ops/kafka_rights.py",
+        file="services/ops/rights/kafka.py",
         good='("Read", "Delete", "DescribeConfigs")',
         bad='("Read", "DescribeConfigs")',
         check="tests/acceptance/test_secure_stack.py",
     ),
     Mutant(
         name="a batch that could not be written does not count as lag",
-        file="services/projector/feed.py",
+        file="services/projector/following/consumer.py",
         good="        return (self._unwritten or self._batch).first_ms or None\n",
         bad="        return self._batch.first_ms or None\n",
         check="tests/integration/test_projector_worker.py::test_postgres_away_is_waited_for_and_said",
     ),
     Mutant(
         name="the record that stops a partition does not count as lag",
-        file="services/projector/feed.py",
+        file="services/projector/following/consumer.py",
         good="first_ms=batch.stop_ms, ",
         bad="",
         check="tests/integration/test_projector_worker.py"
@@ -100,28 +100,28 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="an issuer may lead to keys without TLS",
-        file="services/runtime/signing_keys.py",
+        file="services/runtime/access/signing_keys.py",
         good="        if not is_safe_key_url(newurl):\n",
         bad="        if not newurl:\n",
-        check="tests/unit/test_runtime_auth.py::test_no_key_is_fetched_from_where_the_issuer_must_not_lead",
+        check="tests/unit/runtime/test_auth.py::test_no_key_is_fetched_from_where_the_issuer_must_not_lead",
     ),
     Mutant(
         name="a session takes the defaults it meets",
-        file="services/runtime/postgres_session.py",
+        file="services/runtime/postgres/session.py",
         good="            await self.execute(pins.for_session)\n",
         bad="            pass\n",
         check=f"{SESSIONS}::test_no_default_of_database_role_or_shell_reaches_a_session",
     ),
     Mutant(
         name="a session that answered read-only is given out again",
-        file="services/runtime/postgres.py",
+        file="services/runtime/postgres/pool.py",
         good="            if is_spent(error):\n",
         bad="            if False:\n",
         check=f"{SESSIONS}::test_no_session_stays_read_only_longer_than_the_database",
     ),
     Mutant(
         name="a session from before the read-only database was writable is used",
-        file="services/runtime/postgres.py",
+        file="services/runtime/postgres/pool.py",
         good="        while session.began_s < self._oldest_s:\n",
         bad="        while False:\n",
         check=f"{SESSIONS}::test_no_session_stays_read_only_longer_than_the_database",
@@ -157,17 +157,17 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="one success ends an outage",
-        file="services/runtime/dependencies.py",
+        file="services/runtime/health/dependencies.py",
         good="SUCCESSES_TO_RETURN: Final = 2\n",
         bad="SUCCESSES_TO_RETURN: Final = 1\n",
-        check="tests/unit/test_runtime_dependencies.py::test_one_success_in_an_outage_is_not_the_end_of_it",
+        check="tests/unit/runtime/test_dependencies.py::test_one_success_in_an_outage_is_not_the_end_of_it",
     ),
     Mutant(
         name="a partition is nobody's trouble while the group is silent",
         file="services/sequencer/responsibility.py",
         good="            elif view.status is Status.STOPPED or view.given:\n",
         bad="            elif view.status is Status.STOPPED:\n",
-        check="tests/unit/test_sequencer_responsibility.py::"
+        check="tests/unit/sequencer/test_responsibility.py::"
         "test_a_partition_that_the_group_gave_us_is_our_trouble_until_it_is_served",
     ),
     Mutant(
@@ -183,7 +183,7 @@ MUTANTS: Final = (
         file="services/sequencer/clock.py",
         good="return wall_ms if abs(wall_ms - broker_ms) <= self._max_skew_ms else round(broker_ms)",
         bad="return wall_ms or round(broker_ms)",
-        check="tests/unit/test_sequencer_clock.py::test_the_time_is_never_further_from_the_brokers_than_allowed",
+        check="tests/unit/sequencer/test_clock.py::test_the_time_is_never_further_from_the_brokers_than_allowed",
     ),
     Mutant(
         name="a process with a wrong clock serves",
@@ -199,16 +199,16 @@ MUTANTS: Final = (
         file="services/runtime/kafka/plain_records.py",
         good='    if delta != index:\n        raise ValueError("a record\'s offset is not its place in the batch")\n',
         bad="    offset += delta - index\n",
-        check="tests/unit/test_kafka_batches.py::test_a_record_that_says_it_is_elsewhere_is_undecodable_where_it_is",
+        check="tests/unit/runtime/test_kafka_batches.py::test_a_record_that_says_it_is_elsewhere_is_undecodable_where_it_is",
     ),
     Mutant(
         name="compiled code believes the offset that a record claims",
-        file="schemas/_records.pyx",
+        file="schemas/wire/_records.pyx",
         good="        if _varint(b, &at, end) != self.index - 1:\n"
         '            raise ValueError("a record\'s offset is not its place in the batch")\n'
         "        record.offset = self.base_offset + self.index - 1\n",
         bad="        record.offset = self.base_offset + _varint(b, &at, end)\n",
-        check="tests/unit/test_kafka_batches.py::test_a_record_that_says_it_is_elsewhere_is_undecodable_where_it_is",
+        check="tests/unit/runtime/test_kafka_batches.py::test_a_record_that_says_it_is_elsewhere_is_undecodable_where_it_is",
     ),
     Mutant(
         name="one record that cannot be decoded spoils those behind it",
@@ -219,127 +219,127 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="an outcome is appended for a command that was read twice",
-        file="services/sequencer/batch.py",
+        file="services/sequencer/partition/batch.py",
         good="        if command.offset <= self._command_offset:\n",
         bad="        if command.offset < 0:\n",
-        check="tests/unit/test_sequencer_batch.py::"
+        check="tests/unit/sequencer/test_batch.py::"
         "test_a_command_that_does_not_come_after_the_one_before_it_is_not_decided",
     ),
     Mutant(
         name="the short way takes a command that was read twice",
-        file="services/sequencer/_sends.pyx",
+        file="services/sequencer/partition/_sends.pyx",
         good="        if send.record.offset <= command_offset:\n            break\n",
         bad="",
         check=f"{SENDS}::test_a_send_that_does_not_come_after_the_one_before_it_is_not_decided",
     ),
     Mutant(
         name="of a member that is there twice the last one counts",
-        file="services/ingest/duplicates.py",
+        file="services/ingest/api/duplicates.py",
         good="        if len(given) == len(pairs):\n",
         bad="        if given:\n",
-        check="tests/unit/test_ingest_requests.py::test_a_bad_body_is_refused_with_the_place_of_the_fault",
+        check="tests/unit/ingest/test_requests.py::test_a_bad_body_is_refused_with_the_place_of_the_fault",
     ),
     Mutant(
         name="an encoded slash separates",
-        file="services/runtime/middleware.py",
+        file="services/runtime/web/middleware.py",
         good='_ENCODED_SLASH.sub(b"%252F", raw_path)',
         bad="raw_path",
         check=f"{MANNERS}::test_an_encoded_slash_separates_nothing",
     ),
     Mutant(
         name="two Hosts are taken",
-        file="services/runtime/middleware.py",
+        file="services/runtime/web/middleware.py",
         good='not _is_host(only_header(scope, b"host"))',
         bad='b"host" not in scope[HEADERS]',
         check=f"{MANNERS}::test_a_request_names_its_host_exactly_once",
     ),
     Mutant(
         name="HEAD is not GET",
-        file="services/runtime/middleware.py",
+        file="services/runtime/web/middleware.py",
         good='        is_head = method == "HEAD"\n',
         bad="        is_head = False\n",
         check=f"{MANNERS}::test_head_is_get_without_the_body",
     ),
     Mutant(
         name="browsers cannot read a token",
-        file="services/runtime/cors.py",
+        file="services/runtime/web/cors.py",
         good='    "Gapless-Token",\n',
         bad="",
-        check="tests/unit/test_house_headers.py::test_every_header_that_is_set_is_exposed_to_browsers",
+        check="tests/unit/house/test_headers.py::test_every_header_that_is_set_is_exposed_to_browsers",
     ),
     Mutant(
         name="a trailer becomes a header",
-        file="services/runtime/connection.py",
+        file="services/runtime/serving/connection.py",
         good="        self.headers = []  # of the trailers: those are never merged into the headers of the request\n",
         bad="",
         check=f"{CONNECTION}::test_a_trailer_is_no_header",
     ),
     Mutant(
         name="half a header is not counted",
-        file="services/runtime/connection.py",
+        file="services/runtime/serving/connection.py",
         good="            if self._phase != _IDLE:\n                self._count(len(data))\n",
         bad="            pass\n",
         check=f"{CONNECTION}::test_an_endless_head_or_trailer_ends_early_and_costs_nobody_else_anything",
     ),
     Mutant(
         name="a stalled body takes a place",
-        file="services/runtime/request_bodies.py",
+        file="services/runtime/web/request_bodies.py",
         good='        if message.get("more_body", False):\n',
         bad='        if message.get("more_body", False) and b"transfer-encoding" in dict(scope["headers"]):\n',
         check=f"{CONNECTION}::test_half_a_body_is_408_and_takes_no_place_from_others",
     ),
     Mutant(
         name="the announced length of a body is cut before its zeros",
-        file="services/runtime/request_bodies.py",
+        file="services/runtime/web/request_bodies.py",
         good='content_length.lstrip(b"0")[:_DIGITS]',
         bad="content_length[:_DIGITS]",
         check=f"{CONNECTION}::test_a_length_with_leading_zeros_is_the_length_that_it_is",
     ),
     Mutant(
         name="a connection that is being answered is given up for another",
-        file="services/runtime/connection.py",
+        file="services/runtime/serving/connection.py",
         good="        self._phase = _IDLE\n        self._shared.waiting.pop(self, None)\n",
         bad="        self._phase = _IDLE\n",
         check=f"{CONNECTION}::test_one_connection_too_many_costs_the_one_that_has_waited_longest_for_its_client",
     ),
     Mutant(
         name="one token takes all the places",
-        file="services/runtime/concurrency.py",
+        file="services/runtime/web/concurrency.py",
         good="        if of_caller >= self._limit_per_caller and caller:\n",
         bad="        if False:\n",
-        check="tests/unit/test_runtime_http.py::test_one_token_takes_its_share_of_the_places_and_no_more",
+        check="tests/unit/runtime/test_http.py::test_one_token_takes_its_share_of_the_places_and_no_more",
     ),
     Mutant(
         name="a snapshot's digests are not looked at",
-        file="services/sequencer/snapshot_shop.py",
+        file="services/sequencer/snapshots/object_store.py",
         good="        if (count, digest.hexdigest()) != (file.bytes, file.digest):\n",
         bad="        if count != file.bytes:\n",
         check=f"{SNAPSHOTS}::test_a_snapshot_that_is_not_what_it_should_be_is_refused_and_the_log_is_folded",
     ),
     Mutant(
         name="a snapshot of a log that was truncated is installed",
-        file="services/sequencer/snapshot_restoring.py",
+        file="services/sequencer/snapshots/restore.py",
         good="if manifest.position.next_offset > end or not await in_log(manifest.position):",
         bad="if manifest.position.next_offset > end:",
         check=f"{SNAPSHOTS}::test_a_snapshot_that_is_not_what_it_should_be_is_refused_and_the_log_is_folded",
     ),
     Mutant(
         name="a snapshot is of a later moment than it tells",
-        file="services/sequencer/store.py",
+        file="services/sequencer/store/rocks.py",
         good='return max((entry.name for entry in os.scandir(folder) if entry.name.endswith(".log")), default="")',
         bad='return ""',
-        check="tests/unit/test_sequencer_snapshots.py::test_a_state_that_was_written_out_again_is_not_that_of_its_moment",
+        check="tests/unit/sequencer/test_snapshots.py::test_a_state_that_was_written_out_again_is_not_that_of_its_moment",
     ),
     Mutant(
         name="reply before the acknowledgement",
-        file="services/sequencer/term.py",
+        file="services/sequencer/partition/term.py",
         good="        crash_point(CRASH_BEFORE_APPEND)\n",
         bad="        crash_point(CRASH_BEFORE_APPEND)\n        self._replies.publish(batch.replies)\n",
         check=f"{PROTOCOL}::test_a_zombies_append_is_void_and_nobody_was_told_of_it",
     ),
     Mutant(
         name="apply before the acknowledgement",
-        file="services/sequencer/term.py",
+        file="services/sequencer/partition/term.py",
         good="        crash_point(CRASH_BEFORE_APPEND)\n",
         bad="        crash_point(CRASH_BEFORE_APPEND)\n"
         "        self._store.apply(batch.changes, self._store.position)\n",
@@ -347,14 +347,14 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="resume at the last decided command",
-        file="services/sequencer/term.py",
+        file="services/sequencer/partition/term.py",
         good="resume = self._store.position.head.command_offset + 1",
         bad="resume = max(0, self._store.position.head.command_offset)",
         check=f"{PROTOCOL}::test_an_unknown_append_is_never_retried_on_top_and_the_command_is_decided_once",
     ),
     Mutant(
         name="resume one command too far",
-        file="services/sequencer/term.py",
+        file="services/sequencer/partition/term.py",
         good="resume = self._store.position.head.command_offset + 1",
         bad="resume = self._store.position.head.command_offset + 2 * (self._store.position.head.index > 1)"
         " + (self._store.position.head.index <= 1)",
@@ -362,21 +362,21 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="any acknowledgement is the expected one",
-        file="services/sequencer/term.py",
+        file="services/sequencer/partition/term.py",
         good="        if base == expected:",
         bad="        if base >= expected:",
         check=f"{PROTOCOL}::test_a_zombies_append_is_void_and_nobody_was_told_of_it",
     ),
     Mutant(
         name="the fold of step 6 is taken for granted",
-        file="services/sequencer/term.py",
+        file="services/sequencer/partition/term.py",
         good="        if ours != {Verdict.VALID}:",
         bad="        if not ours:",
         check=f"{PROTOCOL}::test_a_zombies_append_is_void_and_nobody_was_told_of_it",
     ),
     Mutant(
         name="an unknown append is retried in the same term",
-        file="services/sequencer/term.py",
+        file="services/sequencer/partition/term.py",
         good="        base = append.acknowledged.result()",
         bad="        try:\n            base = append.acknowledged.result()\n        except AppendUnknown:\n"
         "            base = await self._appender.append(batch.records, 5.0)",
@@ -387,14 +387,14 @@ MUTANTS: Final = (
         file="schemas/log.py",
         good="    if stamp.term < head.term:\n        return Verdict.VOID\n",
         bad="    if stamp.term < head.term and stamp.index <= head.index:\n        return Verdict.VOID\n",
-        check="tests/unit/test_schemas_log.py::test_every_head_and_every_stamp_have_the_verdict_of_the_table",
+        check="tests/unit/schemas/test_log.py::test_every_head_and_every_stamp_have_the_verdict_of_the_table",
     ),
     Mutant(
         name="a repeated copy counts",
         file="schemas/log.py",
         good="        if stamp.index <= head.index:\n            return Verdict.VOID\n",
         bad="        if stamp.index < head.index:\n            return Verdict.VOID\n",
-        check="tests/unit/test_schemas_log.py::test_every_head_and_every_stamp_have_the_verdict_of_the_table",
+        check="tests/unit/schemas/test_log.py::test_every_head_and_every_stamp_have_the_verdict_of_the_table",
     ),
     Mutant(
         name="a reader's fast path takes the next index from any writer",
@@ -448,169 +448,169 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="dedupe is not written",
-        file="services/sequencer/evolve.py",
+        file="services/sequencer/rules/evolve.py",
         good="    if outcome.client_generated_id is not None and",
         bad="    if outcome.client_generated_id is None and",
-        check="tests/unit/test_sequencer_decide.py::test_a_repeat_gets_the_originals_figures_for_ever",
+        check="tests/unit/sequencer/test_decide.py::test_a_repeat_gets_the_originals_figures_for_ever",
     ),
     Mutant(
         name="rights before repeats",
-        file="services/sequencer/decide.py",
+        file="services/sequencer/rules/decide.py",
         good="        repeat = _repeat(view, command, at_ms)\n",
         bad="        if command.type == 'message.send.v1':\n            _as_member(view, command)\n"
         "        repeat = _repeat(view, command, at_ms)\n",
-        check="tests/unit/test_sequencer_decide.py::test_a_repeat_comes_before_every_right_and_every_limit",
+        check="tests/unit/sequencer/test_decide.py::test_a_repeat_comes_before_every_right_and_every_limit",
     ),
     Mutant(
         name="anyone may delete any message",
-        file="services/sequencer/decide.py",
+        file="services/sequencer/rules/decide.py",
         good='    moderates = chat.kind == "group" and sender.role != "member"\n',
         bad="    moderates = True\n",
-        check="tests/unit/test_sequencer_decide.py::"
+        check="tests/unit/sequencer/test_decide.py::"
         "test_a_message_is_deleted_by_its_author_and_in_a_group_by_owners_and_admins",
     ),
     Mutant(
         name="both owners of a direct chat delete what the other wrote",
-        file="services/sequencer/decide.py",
+        file="services/sequencer/rules/decide.py",
         good='    moderates = chat.kind == "group" and sender.role != "member"\n',
         bad='    moderates = sender.role != "member"\n',
-        check="tests/unit/test_sequencer_decide.py::"
+        check="tests/unit/sequencer/test_decide.py::"
         "test_in_a_direct_chat_nobody_deletes_what_the_other_wrote_though_both_own_it",
     ),
     Mutant(
         name="a creator joins again though others are there",
-        file="services/sequencer/decide.py",
+        file="services/sequencer/rules/decide.py",
         good="if sender.creator and chat.members == 0 and",
         bad="if sender.creator and not sender.present and",
-        check="tests/unit/test_sequencer_decide.py::"
+        check="tests/unit/sequencer/test_decide.py::"
         "test_the_creator_of_a_group_that_everybody_has_left_joins_again_as_owner",
     ),
     Mutant(
         name="anybody joins again a group that everybody has left",
-        file="services/sequencer/decide.py",
+        file="services/sequencer/rules/decide.py",
         good="if sender.creator and chat.members == 0 and",
         bad="if chat.members == 0 and",
-        check="tests/unit/test_sequencer_decide.py::"
+        check="tests/unit/sequencer/test_decide.py::"
         "test_the_creator_of_a_group_that_everybody_has_left_joins_again_as_owner",
     ),
     Mutant(
         name="a creator who has come back once is a creator no more",
-        file="services/sequencer/evolve.py",
+        file="services/sequencer/rules/evolve.py",
         good="creator=before is not None and before.creator)",
         bad="creator=before is None)",
-        check="tests/unit/test_sequencer_decide.py::"
+        check="tests/unit/sequencer/test_decide.py::"
         "test_the_creator_of_a_group_that_everybody_has_left_joins_again_as_owner",
     ),
     Mutant(
         name="a group has the id of any key of anybody",
-        file="services/sequencer/decide.py",
+        file="services/sequencer/rules/decide.py",
         good="            expected = ids.keyed_chat_id(sender, command.client_generated_id)\n",
         bad="            expected = command.chat_id or expected\n",
-        check="tests/unit/test_sequencer_decide.py::test_a_group_may_have_the_id_of_its_creators_key_and_then_any_name",
+        check="tests/unit/sequencer/test_decide.py::test_a_group_may_have_the_id_of_its_creators_key_and_then_any_name",
     ),
     Mutant(
         name="the disk forgets who created a chat",
-        file="services/sequencer/store_format.py",
+        file="services/sequencer/store/format.py",
         good="    flags = _PRESENT * m.present | _CREATOR * m.creator\n",
         bad="    flags = _PRESENT * m.present\n",
-        check="tests/unit/test_sequencer_store.py::test_a_member_comes_back_from_the_disk_as_it_was",
+        check="tests/unit/sequencer/test_store.py::test_a_member_comes_back_from_the_disk_as_it_was",
     ),
     Mutant(
         name="a message of nothing is a message",
         file="schemas/checks.py",
         good="    if body.text or not body.media_urls:\n",
         bad="    if body.text:\n",
-        check="tests/unit/test_schemas_parse_body.py",
+        check="tests/unit/schemas/test_parse_body.py",
     ),
     Mutant(
         name="a key with a space and one with a plus are one",
-        file="services/ingest/keys.py",
+        file="services/ingest/api/keys.py",
         good='.replace("+", "%2B")',
         bad="",
-        check="tests/unit/test_ingest_keys.py::test_every_quoted_key_has_a_client_generated_id_that_no_other_has",
+        check="tests/unit/ingest/test_keys.py::test_every_quoted_key_has_a_client_generated_id_that_no_other_has",
     ),
     Mutant(
         name="a key that looks like one with spaces is that key",
-        file="services/ingest/keys.py",
+        file="services/ingest/api/keys.py",
         good='    if " " not in key and not key.startswith(SPACED):\n',
         bad='    if " " not in key:\n',
-        check="tests/unit/test_ingest_keys.py::test_every_quoted_key_has_a_client_generated_id_that_no_other_has",
+        check="tests/unit/ingest/test_keys.py::test_every_quoted_key_has_a_client_generated_id_that_no_other_has",
     ),
     Mutant(
         name="the last owner of a group steps down",
-        file="services/sequencer/decide.py",
+        file="services/sequencer/rules/decide.py",
         good='    if member.role == "owner" and chat.owners == 1:\n',
         bad="    if False:\n",
-        check="tests/unit/test_sequencer_decide.py::test_the_last_owner_stays_one_until_another_is_made",
+        check="tests/unit/sequencer/test_decide.py::test_the_last_owner_stays_one_until_another_is_made",
     ),
     Mutant(
         name="a role that changes is no change of the number of owners",
-        file="services/sequencer/evolve.py",
+        file="services/sequencer/rules/evolve.py",
         good='owners=(body.role == "owner") - (member.role == "owner"))',
         bad="owners=0)",
-        check="tests/unit/test_sequencer_decide.py::test_the_last_owner_stays_one_until_another_is_made",
+        check="tests/unit/sequencer/test_decide.py::test_the_last_owner_stays_one_until_another_is_made",
     ),
     Mutant(
         name="a role does not reach the tables",
-        file="services/projector/rows.py",
+        file="services/projector/mapping/rows.py",
         good="                if m.role is not None:\n",
         bad="                if False:\n",
-        check="tests/unit/test_projector_rows.py::test_a_role_changes_the_role_and_nothing_else_of_a_member",
+        check="tests/unit/projector/test_rows.py::test_a_role_changes_the_role_and_nothing_else_of_a_member",
     ),
     Mutant(
         name="a run of authors is written a place too far",
-        file="services/sequencer/store.py",
+        file="services/sequencer/store/rocks.py",
         good="            first = gathered.chats[chat_id].last_seq - len(senders) + 1\n",
         bad="            first = gathered.chats[chat_id].last_seq - len(senders) + 1 + (len(senders) > 1)\n",
-        check="tests/unit/test_sequencer_store.py::"
+        check="tests/unit/sequencer/test_store.py::"
         "test_the_author_of_a_message_is_found_in_whatever_run_it_was_written",
     ),
     Mutant(
         name="the batch in flight is not seen by the next",
-        file="services/sequencer/batch.py",
+        file="services/sequencer/partition/batch.py",
         good="before.changes if before is not None else None",
         bad="None",
-        check="tests/unit/test_sequencer_batch.py::test_any_cut_into_batches_and_any_overlap_gives_the_same_outcomes",
+        check="tests/unit/sequencer/test_batch.py::test_any_cut_into_batches_and_any_overlap_gives_the_same_outcomes",
     ),
     Mutant(
         name="the position is not stored with the changes",
-        file="services/sequencer/store.py",
+        file="services/sequencer/store/rocks.py",
         good="        put(META, pack_position(self._topic_id, self._position))\n",
         bad="        if not gathered.remembered:\n"
         "            put(META, pack_position(self._topic_id, self._position))\n",
-        check="tests/unit/test_sequencer_store.py::test_a_crash_leaves_the_state_of_the_last_write_whole",
+        check="tests/unit/sequencer/test_store.py::test_a_crash_leaves_the_state_of_the_last_write_whole",
     ),
     Mutant(
         name="tables of a log that was cut and has grown again are gone on with",
-        file="services/projector/feed.py",
+        file="services/projector/following/consumer.py",
         good="known = self._last_record is None or self._last_record == record_digest(first)",
         bad="known = True",
         check="tests/integration/test_projector_worker.py::test_a_position_of_another_log_is_refused[record]",
     ),
     Mutant(
         name="a cutover waits for a version that stands beyond the end of the log",
-        file="services/projector/cutover.py",
+        file="services/projector/versions/cutover.py",
         good="return await positions(connection, self._old.version) | self._unreachable",
         bad="return await positions(connection, self._old.version)",
         check=f"{CUTOVER}::test_a_version_that_is_not_of_this_log_is_cut_over_from_at_the_end_of_the_log",
     ),
     Mutant(
         name="a version of another topic is taken for one of this log",
-        file="services/projector/cutover.py",
+        file="services/projector/versions/cutover.py",
         good="return stand.topic_id == topic_id and stand.next_offset <= end_offset",
         bad="return stand.next_offset <= end_offset",
         check=f"{CUTOVER}::test_a_version_that_is_not_of_this_log_is_cut_over_from_at_the_end_of_the_log",
     ),
     Mutant(
         name="a version that nobody can feed is cut over to",
-        file="services/projector/cutover.py",
+        file="services/projector/versions/cutover.py",
         good="            await feed.check_history()\n",
         bad="",
         check=f"{CUTOVER}::test_a_version_that_is_not_of_this_log_is_not_cut_over_to",
     ),
     Mutant(
         name="a writer does not look whether its log was cut under it",
-        file="services/sequencer/term.py",
+        file="services/sequencer/partition/term.py",
         good="            if position.next_offset > end or not await is_in_log(events, position):\n",
         bad="            if position.next_offset < 0:\n",
         check="tests/simulation/test_findings.py::"
@@ -618,7 +618,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="a partition is confirmed only by what is written",
-        file="services/projector/worker.py",
+        file="services/projector/following/worker.py",
         good="                await self._feed.ask_end()\n                await self._feed.confirm()\n",
         bad="                await self._feed.ask_end()\n",
         check="tests/integration/test_projector_worker.py::"
@@ -626,56 +626,56 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="a row written by an older release looks like one that lost its detail",
-        file="services/projector/sql/projection/0004_detail.sql",
+        file="services/projector/versions/sql/projection/0004_detail.sql",
         good=" DEFAULT ''",
         bad="",
         check=f"{TABLES}::test_an_outcome_written_by_a_release_without_details_claims_none",
     ),
     Mutant(
         name="a rejection is projected without its detail",
-        file="services/projector/rows.py",
+        file="services/projector/mapping/rows.py",
         good="body.reason.value, body.detail\n",
         bad="body.reason.value, None\n",
         check=f"{TABLES}::test_a_rejection_is_stored_with_its_detail",
     ),
     Mutant(
         name="a detail that an older release did not store is reported as a difference",
-        file="services/ops/verify.py",
+        file="services/ops/verify/projection/verify.py",
         good="                fold.leave_out_details(indexes)\n",
         bad="                assert indexes\n",
         check="tests/integration/test_verify_projection.py::test_the_detail_is_compared_unless_an_older_release_wrote_the_row",
     ),
     Mutant(
         name="a version of another mapping is cut over to",
-        file="services/projector/cutover.py",
+        file="services/projector/versions/cutover.py",
         good="    if new.mapping_version != MAPPING_VERSION:\n",
         bad="    if not new.mapping_version:\n",
         check=f"{CUTOVER}::test_a_version_of_another_mapping_is_not_cut_over_to_and_gets_no_row",
     ),
     Mutant(
         name="a state of another log is believed",
-        file="services/sequencer/recovery.py",
+        file="services/sequencer/store/fold.py",
         good="return record.offset == position.next_offset - 1 and record_digest(record) == position.last_record",
         bad="return record.offset >= 0",
         check=f"{PROTOCOL}::test_a_state_that_is_not_of_this_log_is_thrown_away[of another history]",
     ),
     Mutant(
         name="a standby opens for any term whose writer is silent",
-        file="services/sequencer/presence.py",
+        file="services/sequencer/peers/failure_detector.py",
         good="if other.beat.serves.get(partition) == term)",
         bad="if partition in other.beat.serves)",
-        check="tests/unit/test_sequencer_presence.py::test_only_the_writer_of_the_term_in_the_log_counts",
+        check="tests/unit/sequencer/test_failure_detector.py::test_only_the_writer_of_the_term_in_the_log_counts",
     ),
     Mutant(
         name="after an own pause the others are judged at once",
-        file="services/sequencer/presence.py",
+        file="services/sequencer/peers/failure_detector.py",
         good="        if late and not other.silent:\n",
         bad="        if False:\n",
-        check="tests/unit/test_sequencer_presence.py::test_after_a_late_beat_of_ones_own_the_others_have_longer",
+        check="tests/unit/sequencer/test_failure_detector.py::test_after_a_late_beat_of_ones_own_the_others_have_longer",
     ),
     Mutant(
         name="who is asked to stop does not wait for its standby",
-        file="services/sequencer/standby.py",
+        file="services/sequencer/peers/handover.py",
         good="writer.term is None or presence.relieved(partition, writer.term)",
         bad="True",
         check="tests/crash/test_standby.py::test_one_that_is_asked_to_stop_writes_on_until_another_does",
@@ -693,7 +693,7 @@ MUTANTS: Final = (
         file="schemas/topics.py",
         good="isinstance(log_partitions, int) and log_partitions != spec.partitions:",
         bad="isinstance(log_partitions, str):",
-        check="tests/unit/test_schemas_topics.py::"
+        check="tests/unit/schemas/test_topics.py::"
         "test_what_the_log_was_written_for_decides_and_not_what_the_topics_have",
     ),
     Mutant(
@@ -701,7 +701,7 @@ MUTANTS: Final = (
         file="schemas/topics.py",
         good="    few = [p for p in _of_log(spec, found) if found.copies[p] < spec.replication_factor]\n",
         bad="    few = [p for p in _of_log(spec, found)[:1] if found.copies[p] < spec.replication_factor]\n",
-        check="tests/unit/test_schemas_topics.py::"
+        check="tests/unit/schemas/test_topics.py::"
         "test_fewer_copies_than_the_settings_say_are_a_fault_in_whichever_partition",
     ),
     Mutant(
@@ -714,10 +714,10 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="libraries write what they like",
-        file="services/runtime/logs.py",
+        file="services/runtime/observe/logs.py",
         good="    handler.addFilter(LibraryLines())\n",
         bad="",
-        check="tests/unit/test_runtime_repeated_lines.py::test_the_logging_of_a_process_limits_its_libraries",
+        check="tests/unit/runtime/test_repeated_lines.py::test_the_logging_of_a_process_limits_its_libraries",
     ),
     Mutant(
         name="a discarded producer keeps its connections",
@@ -729,14 +729,14 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="missing commands are skipped",
-        file="services/sequencer/term.py",
+        file="services/sequencer/partition/term.py",
         good="        if first > resume:\n",
         bad="        if first > resume + 1_000_000:\n",
         check=f"{PROTOCOL}::test_missing_commands_stop_their_partition_and_no_other",
     ),
     Mutant(
         name="the digest of a later position is held against an earlier record",
-        file="services/projector/sql/apply.sql",
+        file="services/projector/writing/sql/apply.sql",
         good="WHERE partition = %(partition)s AND next_offset = %(next_offset)s AND last_record_at = next_offset;",
         bad="WHERE partition = %(partition)s AND %(next_offset)s >= 0 AND last_record_at = next_offset;",
         check="tests/integration/test_projector_worker.py::"
@@ -744,49 +744,49 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="no position guard in the projector",
-        file="services/projector/sql/apply.sql",
+        file="services/projector/writing/sql/apply.sql",
         good="WHERE partition = %(partition)s AND next_offset = %(from_offset)s AND topic_id = %(topic_id)s;",
         bad="WHERE partition = %(partition)s AND %(from_offset)s >= 0 AND topic_id = %(topic_id)s;",
         check="tests/integration/test_projector_worker.py::test_two_batches_at_the_guard_at_once_let_one_through",
     ),
     Mutant(
         name="a deleted own message counts as deleted and as own",
-        file="services/projector/sql/apply.sql",
+        file="services/projector/writing/sql/apply.sql",
         good="SET own_live_after_read = p.own_live_after_read - own.deleted\n",
         bad="SET own_live_after_read = p.own_live_after_read - 0 * own.deleted\n",
         check=f"{TABLES}::test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once",
     ),
     Mutant(
         name="an own message below the cursor is taken from those above when it is deleted",
-        file="services/projector/sql/apply.sql",
+        file="services/projector/writing/sql/apply.sql",
         good="    WHERE d.seq > sender.read_seq\n",
         bad="",
         check=f"{TABLES}::test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once",
     ),
     Mutant(
         name="a message that its batch deletes stays among its sender's",
-        file="services/projector/rows.py",
+        file="services/projector/mapping/rows.py",
         good="[seq for seq in member.own_after_read if (chat_id, seq) not in here]",
         bad="list(member.own_after_read)",
         check=f"{TABLES}::test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once",
     ),
     Mutant(
         name="a deletion is counted twice in the blocks that it had a place in",
-        file="services/projector/sql/apply.sql",
+        file="services/projector/writing/sql/apply.sql",
         good="    deleted = b.deleted + excluded.deleted, places = b.places | excluded.places;\n",
         bad="    deleted = b.deleted + 2 * excluded.deleted, places = b.places | excluded.places;\n",
         check=f"{TABLES}::test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once",
     ),
     Mutant(
         name="a block that begins where one of the next span does is left out",
-        file="services/projector/sql/views.sql",
+        file="services/projector/versions/sql/views.sql",
         good="AND b.block > in_seq / 4096 AND b.block < (in_seq / 65536 + 1) * 16)",
         bad="AND b.block > in_seq / 4096 AND b.block < in_seq / 65536 * 16 + 15)",
         check=f"{TABLES}::test_unread_reads_a_handful_of_rows_beside_half_a_million_deleted_messages",
     ),
     Mutant(
         name="void records are projected",
-        file="services/projector/validity.py",
+        file="services/projector/mapping/validity.py",
         good="            if verdict is Verdict.VOID:\n                voids += 1\n",
         bad="            if verdict is Verdict.VOID and stamp.index == 0:\n                voids += 1\n",
         check="tests/integration/test_projector_worker.py::"
@@ -794,7 +794,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="a member who joined after a message has read it",
-        file="services/query/ticks.py",
+        file="services/query/api/delivery_status.py",
         good="first_joined is None or first_joined >= seq:",
         bad="first_joined is None:",
         check="tests/integration/test_query_ticks.py::"
@@ -818,21 +818,21 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="the short way lets in who has left",
-        file="services/sequencer/_sends.pyx",
+        file="services/sequencer/partition/_sends.pyx",
         good="if member is None or member is NOT_AT_HAND or not member.present:",
         bad="if member is None or member is NOT_AT_HAND:",
         check=f"{SENDS}::test_both_ways_say_the_same",
     ),
     Mutant(
         name="the short way knows no repeats in the batch in flight",
-        file="services/sequencer/_sends.pyx",
+        file="services/sequencer/partition/_sends.pyx",
         good="tuple([layer.remembered for layer in layers])",
         bad="tuple([layer.remembered for layer in layers if layer is not layers[1]])",
         check=f"{SENDS}::test_both_ways_say_the_same",
     ),
     Mutant(
         name="the short way knows no end of an append",
-        file="services/sequencer/_sends.pyx",
+        file="services/sequencer/partition/_sends.pyx",
         good="        if size and size + more > most_bytes:\n            break\n",
         bad="",
         check="tests/simulation/test_simulation.py::"
@@ -840,21 +840,21 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="an id that is forged is a command's",
-        file="schemas/_records.pyx",
+        file="schemas/wire/_records.pyx",
         good="            if command_key is None:\n                return None\n",
         bad="",
-        check="tests/unit/test_schemas_records.py::test_a_command_is_read_as_the_plain_way_reads_it",
+        check="tests/unit/schemas/test_records.py::test_a_command_is_read_as_the_plain_way_reads_it",
     ),
     Mutant(
         name="a message of a replaced writer reaches the tables",
-        file="schemas/_records.pyx",
+        file="schemas/wire/_records.pyx",
         good="if its_term != term or its_index != index + 1",
         bad="if its_index != index + 1",
-        check="tests/unit/test_projector_messages.py::test_the_run_ends_before_a_record_that_is_not_the_next",
+        check="tests/unit/projector/test_messages.py::test_the_run_ends_before_a_record_that_is_not_the_next",
     ),
     Mutant(
         name="the tables of a plain message have its seq for its position",
-        file="services/projector/_new_rows.pyx",
+        file="services/projector/writing/_copy.pyx",
         good="        to = _put_bigint(to, message.position)  # nor changed since",
         bad="        to = _put_bigint(to, message.seq)  # nor changed since",
         check="tests/integration/test_projector_batches.py::"
@@ -865,49 +865,49 @@ MUTANTS: Final = (
         file="devstack/life.py",
         good="        if works or vitals.lines > self.seen.lines:\n",
         bad="        if vitals.lines > self.seen.lines:\n",
-        check="tests/unit/test_devstack_life.py",
+        check="tests/unit/devstack/test_life.py",
     ),
     Mutant(
         name="a server that repeats itself is taken for alive",
         file="devstack/life.py",
         good='self._noise.sub("", line)',
         bad="line",
-        check="tests/unit/test_devstack_life.py",
+        check="tests/unit/devstack/test_life.py",
     ),
     Mutant(
         name="bidirectional marks reach the terminal",
-        file="services/runtime/plain_text.py",
+        file="services/runtime/observe/plain_text.py",
         good='frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})',
         bad='frozenset({"Cc", "Cs", "Zl", "Zp"})',
-        check="tests/unit/test_runtime_plain_text.py",
+        check="tests/unit/runtime/test_plain_text.py",
     ),
     Mutant(
         name="what forgets to escape reaches the terminal",
-        file="services/ops/terminal.py",
+        file="services/ops/cli/terminal.py",
         good="yield Segment(visible_lines(segment.text), segment.style)",
         bad="yield segment",
-        check="tests/unit/test_ops_terminal.py::test_what_forgets_to_escape_is_caught_by_the_net",
+        check="tests/unit/ops/test_terminal.py::test_what_forgets_to_escape_is_caught_by_the_net",
     ),
     Mutant(
         name="tables are cut in a pipe",
-        file="services/ops/terminal.py",
+        file="services/ops/cli/terminal.py",
         good="return size if self.is_terminal else ConsoleDimensions(WIDE, size.height)",
         bad="return size",
-        check="tests/unit/test_ops_terminal.py::test_a_cell_of_any_text_is_shown_as_it_is",
+        check="tests/unit/ops/test_terminal.py::test_a_cell_of_any_text_is_shown_as_it_is",
     ),
     Mutant(
         name="the database has a default password",
         file="compose.yaml",
         good="POSTGRES_PASSWORD: ${GAPLESS_POSTGRES_PASSWORD:?is",
         bad="POSTGRES_PASSWORD: ${GAPLESS_POSTGRES_PASSWORD:-is",
-        check="tests/unit/test_house_compose.py::test_no_secret_has_a_default",
+        check="tests/unit/house/test_compose.py::test_no_secret_has_a_default",
     ),
     Mutant(
         name="a library is free whose private parts are used",
         file="pyproject.toml",
         good='"psycopg[binary,pool]==3.3.9"',
         bad='"psycopg[binary,pool]>=3.3.9"',
-        check="tests/unit/test_house_private_parts.py",
+        check="tests/unit/house/test_private_parts.py",
     ),
 )
 

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from typing import NoReturn
 
 from schemas.bodies import CommandType
-from schemas.encoding import Command, Record, read_command, read_outcome
 from schemas.errors import LogCorrupt
 from schemas.events import (
     COMMAND_OF,
@@ -24,7 +23,8 @@ from schemas.events import (
     decode_unchanged,
 )
 from schemas.log import EMPTY, Head, Verdict, after, judge, read_stamp
-from schemas.replies import Reply
+from schemas.wire.encoding import Command, Record, read_command, read_outcome
+from schemas.wire.replies import Reply
 from tests.simulation.contract import Answer, Chats
 from tests.support.simulated_log import SimulatedLog
 

@@ -23,9 +23,9 @@ from schemas.bodies import (
     Role,
     canonical_body,
 )
-from schemas.encoding import Command, Encoded, ReplyTo, encode_command
 from schemas.ids import ChatId, CommandId, UserId
-from schemas.replies import Reply
+from schemas.wire.encoding import Command, Encoded, ReplyTo, encode_command
+from schemas.wire.replies import Reply
 
 PARTITION: Final = 0
 PARTITIONS: Final = 2

@@ -17,10 +17,10 @@ from schemas.bodies import (
     MessageSend,
 )
 from schemas.commands import parse_body
-from schemas.encoding import Command
 from schemas.errors import Reason, Refused
 from schemas.events import OutcomeKind
 from schemas.ids import direct_chat_id, group_chat_id
+from schemas.wire.encoding import Command
 
 
 @dataclass(slots=True)

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final, Protocol
 
-from schemas.encoding import Encoded
-from schemas.replies import Reply
-from services.sequencer.beats import Beats
-from services.sequencer.hint import Hint
+from schemas.wire.encoding import Encoded
+from schemas.wire.replies import Reply
+from services.sequencer.partition.hint import Hint
+from services.sequencer.partition.term import TermSettings
+from services.sequencer.partition.writer import PartitionWriter, Status
+from services.sequencer.peers.exchange import Beats
+from services.sequencer.peers.failure_detector import Presence
+from services.sequencer.peers.handover import hand_over, state_of
 from services.sequencer.ports import LogAppender, LogPosition, LogReader
-from services.sequencer.presence import Presence
-from services.sequencer.standby import hand_over, state_of
-from services.sequencer.term import TermSettings
-from services.sequencer.writer import PartitionWriter, Status
 from tests.simulation.clients import PARTITION, PARTITIONS
 from tests.simulation.plan import Plan
 from tests.support.simulated_log import Network, RecordList, SimulatedAppender, SimulatedLog, SimulatedReader

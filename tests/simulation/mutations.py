@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from services.sequencer import batch, evolve, recovery, snapshot_restoring, term
-from services.sequencer.presence import Presence
-from services.sequencer.state import Overlay, View
-from services.sequencer.term import Term
-from services.sequencer.writer import PartitionWriter
+from services.sequencer.partition import batch, term
+from services.sequencer.partition.term import Term
+from services.sequencer.partition.writer import PartitionWriter
+from services.sequencer.peers.failure_detector import Presence
+from services.sequencer.rules import evolve
+from services.sequencer.rules.state import Overlay, View
+from services.sequencer.snapshots import restore as snapshot_restoring
+from services.sequencer.store import fold as recovery
 from tests.model.rule import judge_any_opening, judge_without_copies, judge_without_fencing, judge_without_terms
 
 

@@ -12,12 +12,14 @@ from unittest import mock
 
 import structlog
 
-from schemas.encoding import Command
-from services.runtime.backoff import Backoff
-from services.sequencer import batch as batch_module
-from services.sequencer import beats, snapshot_restoring, term, writer
-from services.sequencer.decide import Decision
-from services.sequencer.state import View
+from schemas.wire.encoding import Command
+from services.runtime.process.backoff import Backoff
+from services.sequencer.partition import batch as batch_module
+from services.sequencer.partition import term, writer
+from services.sequencer.peers import exchange as beats
+from services.sequencer.rules.decide import Decision
+from services.sequencer.rules.state import View
+from services.sequencer.snapshots import restore as snapshot_restoring
 from tests.simulation.machines import die_here
 from tests.simulation.plan import Plan
 

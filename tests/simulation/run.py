@@ -17,15 +17,15 @@ from typing import Any, Final
 from unittest import mock
 
 from schemas import limits
-from schemas.encoding import Command, Encoded, encode_outcome, event_source, opening_outcome
 from schemas.events import TermOpened, encode_term_opened
 from schemas.log import Stamp
-from schemas.replies import Reply
-from services.sequencer import recovery
-from services.sequencer.decide import Decision, decide
+from schemas.wire.encoding import Command, Encoded, encode_outcome, event_source, opening_outcome
+from schemas.wire.replies import Reply
+from services.sequencer.partition.writer import Status
 from services.sequencer.ports import LogPosition
-from services.sequencer.state import View
-from services.sequencer.writer import Status
+from services.sequencer.rules.decide import Decision, decide
+from services.sequencer.rules.state import View
+from services.sequencer.store import fold as recovery
 from tests.simulation.checker import Checker, Violation
 from tests.simulation.clients import PARTITION, PARTITIONS, Client, rubbish
 from tests.simulation.machines import TOPIC_ID, Machine

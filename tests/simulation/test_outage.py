@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from statistics import median
 
-from services.sequencer.writer import LONGEST_PAUSE_S
+from services.sequencer.partition.writer import LONGEST_PAUSE_S
 from tests.simulation.plan import Plan
 from tests.simulation.run import Run, run
 

@@ -17,7 +17,7 @@ from random import Random
 
 import pytest
 
-from schemas.records import COMPILED
+from schemas.wire.records import COMPILED
 from tests.simulation.mutations import MUTATIONS, seeded
 from tests.simulation.plan import Plan
 from tests.simulation.run import Failed, Report, run

@@ -14,12 +14,12 @@ from msgspec.structs import replace
 from schemas import ids
 from schemas.ids import ChatId, UserId
 from schemas.log import Head
-from schemas.records import command_key
-from services.sequencer import store as store_module
+from schemas.wire.records import command_key
 from services.sequencer.errors import StoreBroken
 from services.sequencer.ports import LogPosition, Store
-from services.sequencer.state import Changes, Chat, Member, View, keep
-from services.sequencer.store import RocksStore
+from services.sequencer.rules.state import Changes, Chat, Member, View, keep
+from services.sequencer.store import rocks as store_module
+from services.sequencer.store.rocks import RocksStore
 from tests.support.simulated_store import MemoryDisk
 
 CHATS = [ids.group_chat_id(UserId("a1111111-1111-4111-8111-111111111111"), name) for name in "abc"]

@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaProducer
 
 from schemas import ids
 from schemas.bodies import Body, CommandType, Mark, MessageSend, canonical_body
-from schemas.encoding import Command, encode_command
 from schemas.ids import ChatId, UserId
+from schemas.wire.encoding import Command, encode_command
 
 SOURCE = "/test/bulk"
 BATCH_BYTES = 256 * 1024

@@ -32,7 +32,6 @@ from schemas.bodies import (
     Role,
     canonical_body,
 )
-from schemas.encoding import Command, Encoded, encode_command, encode_outcome, event_source, opening_outcome
 from schemas.errors import Reason
 from schemas.events import (
     EVENT_OF,
@@ -48,6 +47,7 @@ from schemas.events import (
 )
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Stamp
+from schemas.wire.encoding import Command, Encoded, encode_command, encode_outcome, event_source, opening_outcome
 
 ANNA = UserId("11111111-1111-4111-8111-111111111111")
 BEN = UserId("22222222-2222-4222-8222-222222222222")

@@ -21,7 +21,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.structs import TopicPartition
 
-from schemas.encoding import Encoded
+from schemas.wire.encoding import Encoded
 
 HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 CODECS: Final[dict[int, Callable[[bytes], bytes]]] = {

@@ -12,8 +12,8 @@ import httpx
 
 from services.ingest.app import IngestService, create_app
 from services.ingest.settings import IngestProcessSettings, IngestSettings
-from services.runtime.auth import mint_token
-from services.runtime.server import HttpServer
+from services.runtime.access.auth import mint_token
+from services.runtime.serving.server import HttpServer
 from services.runtime.settings import AuthSettings, HttpSettings, KafkaSettings
 from tests.support.sequencing import ANNA, Scene
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from schemas.encoding import Encoded
+from schemas.wire.encoding import Encoded
 
 
 @dataclass(frozen=True)

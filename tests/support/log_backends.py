@@ -13,9 +13,9 @@ from random import Random
 from typing import Any, Protocol
 from uuid import uuid4
 
-from schemas.encoding import Encoded, event_source
 from schemas.events import Outcome
 from schemas.log import Stamp
+from schemas.wire.encoding import Encoded, event_source
 from services.runtime.kafka.appender import PartitionAppender
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.reader import PartitionReader

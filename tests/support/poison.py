@@ -14,7 +14,7 @@ from aiokafka.record import _crc32c
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from schemas import ids
-from schemas.encoding import Encoded
+from schemas.wire.encoding import Encoded
 from tests.support.sequencing import ANNA, Chat
 
 Headers = list[tuple[str, bytes]]

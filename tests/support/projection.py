@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from schemas.bodies import CommandType, Mark, MessageSend
-from schemas.encoding import Record, encode_outcome, event_source
 from schemas.errors import Reason
 from schemas.events import EventType, Outcome
 from schemas.ids import ChatId, UserId
 from schemas.log import Stamp
 from schemas.topics import topic_specs
-from services.projector.apply import COPY_FROM_ROWS, apply_sql, load_position, look_up, schema_name, write_batch
-from services.projector.rows import changes_of, wanted
+from schemas.wire.encoding import Record, encode_outcome, event_source
+from services.projector.mapping.rows import changes_of, wanted
+from services.projector.mapping.tables import Changes
+from services.projector.mapping.validity import Position, judge_records
 from services.projector.settings import topic_names
-from services.projector.tables import Changes
-from services.projector.validity import Position, judge_records
+from services.projector.writing.apply import COPY_FROM_ROWS, apply_sql, load_position, look_up, schema_name, write_batch
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topics import create_topics
-from services.runtime.postgres import Connection
+from services.runtime.postgres.pool import Connection
 from services.runtime.settings import KafkaSettings, PostgresSettings
 from tests.support.chat_log import ChatLog, LogRecord, Sent
 

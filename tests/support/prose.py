@@ -21,7 +21,7 @@ ROOT: Final = Path(__file__).parents[2]
 DEBT: Final = Path(__file__).with_name("prose_debt.txt")
 MESSAGES_COUNT: Final = ("schemas", "services", "devstack", "benchmarks", "examples")
 """Folders in which every string of two words is prose: errors, help texts, log lines."""
-SELF: Final = {"docs/style.md", "tests/support/prose.py", "tests/unit/test_house_language.py"}
+SELF: Final = {"docs/style.md", "tests/support/prose.py", "tests/unit/house/test_language.py"}
 """Files that quote the habits."""
 PLAIN: Final = {".md", ".yaml", ".yml"}
 COMMENT: Final = {".sql": r"--\s?(.*)", ".toml": r"#\s?(.*)", "": r"#\s?(.*)", ".sh": r"#\s?(.*)"}

@@ -12,11 +12,11 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from schemas.topics import TopicNames, topic_specs
-from services.projector.feed import PartitionFeed, TopicId
-from services.projector.migrations import migrate
+from services.projector.following.consumer import PartitionFeed, TopicId
+from services.projector.versions.migrations import migrate
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topics import create_topics
-from services.runtime.postgres import PostgresPool, open_pool
+from services.runtime.postgres.pool import PostgresPool, open_pool
 from services.runtime.settings import KafkaSettings, PostgresSettings
 from tests.support.chat_log import ChatLog, LogRecord
 

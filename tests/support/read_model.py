@@ -24,10 +24,10 @@ from psycopg.types.json import Jsonb
 
 from schemas import ids
 from schemas.ids import ChatId, UserId
-from services.projector.migrations import migrate
+from services.projector.versions.migrations import migrate
 from services.query.app import QueryService, create_app
 from services.query.settings import QueryProcessSettings, QuerySettings
-from services.runtime.auth import mint_token
+from services.runtime.access.auth import mint_token
 from services.runtime.settings import AuthSettings, KafkaSettings, PostgresSettings
 from tests.support.stack import fresh_database
 

@@ -10,7 +10,7 @@ from unittest import mock
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from schemas.encoding import Encoded, Record
+from schemas.wire.encoding import Encoded, Record
 from services.runtime.kafka.batches import batches_in
 from tests.support.chat_log import LogRecord
 

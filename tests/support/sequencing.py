@@ -22,23 +22,23 @@ from aiokafka import AIOKafkaProducer
 
 from schemas import ids
 from schemas.bodies import MARKS, Body, ChatCreate, MessageSend, canonical_body
-from schemas.encoding import Command, Encoded, ReplyTo, encode_command, read_outcome
 from schemas.events import Outcome, decode_rejected
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import EMPTY, Stamp, Verdict, after, judge, read_stamp
-from schemas.replies import Reply, decode_replies
 from schemas.topics import TopicNames, topic_specs
+from schemas.wire.encoding import Command, Encoded, ReplyTo, encode_command, read_outcome
+from schemas.wire.replies import Reply, decode_replies
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import create_topics
 from services.sequencer.clock import wall_clock_ms
-from services.sequencer.hint import Hint
-from services.sequencer.kafka_ports import KafkaLogs, KafkaReplies
+from services.sequencer.kafka import KafkaLogs, KafkaReplies
+from services.sequencer.partition.hint import Hint
+from services.sequencer.partition.term import TermSettings
+from services.sequencer.partition.writer import PartitionWriter, Status
 from services.sequencer.ports import Logs, Snapshots
-from services.sequencer.store import RocksStore
-from services.sequencer.term import TermSettings
-from services.sequencer.writer import PartitionWriter, Status
+from services.sequencer.store.rocks import RocksStore
 
 ANNA = UserId("11111111-1111-4111-8111-111111111111")
 BEN = UserId("22222222-2222-4222-8222-222222222222")

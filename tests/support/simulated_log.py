@@ -19,9 +19,9 @@ from typing import Final
 
 from msgspec import structs
 
-from schemas.encoding import Encoded, Record, Undecodable, encode_outcome
 from schemas.events import Outcome
 from schemas.log import Stamp
+from schemas.wire.encoding import Encoded, Record, Undecodable, encode_outcome
 from services.runtime.kafka.batches import OutcomeBatch as ProductionBatch
 from services.runtime.kafka.batches import new_outcome_batch
 from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable, OffsetMissing

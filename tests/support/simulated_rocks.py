@@ -10,7 +10,7 @@ from random import Random
 
 from services.sequencer.errors import StoreBroken
 from services.sequencer.ports import Store
-from services.sequencer.store import RocksStore
+from services.sequencer.store.rocks import RocksStore
 from tests.support.simulated_snapshots import Shelf
 from tests.support.simulated_store import Damage, Image
 

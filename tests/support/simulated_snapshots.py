@@ -23,7 +23,7 @@ Shelf = dict[Path, Image]
 
 
 class SimulatedSnapshots:
-    """As services.sequencer.snapshot_restoring.SnapshotRestorer, of one process."""
+    """As services.sequencer.snapshots.restore.SnapshotRestorer, of one process."""
 
     ahead = 1
 

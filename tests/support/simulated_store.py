@@ -1,4 +1,4 @@
-"""What a process leaves on its disk, and a store on it: as services.sequencer.store.RocksStore, in memory.
+"""What a process leaves on its disk, and a store on it: as services.sequencer.store.rocks.RocksStore, in memory.
 
 A disk outlives its processes. After a crash it holds what was written, or what an older copy of the folder held, or
 nothing, or another topic's state: whatever a machine may wake up with. tests/simulation/test_stores.py shows that a
@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from schemas.ids import ChatId, CommandKey, UserId
 from services.sequencer.errors import StoreBroken
 from services.sequencer.ports import LogPosition, Store
-from services.sequencer.state import (
+from services.sequencer.rules.state import (
     AtHand,
     Changes,
     Chat,

@@ -16,15 +16,15 @@ import google_crc32c
 from aiokafka.errors import CorruptRecordException
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from schemas.encoding import Record, Undecodable, encode_outcome
 from schemas.events import Outcome
 from schemas.log import Stamp
-from schemas.records import COMPILED
+from schemas.wire.encoding import Record, Undecodable, encode_outcome
+from schemas.wire.records import COMPILED
 from services.runtime.kafka.decompression import decompressed
 from services.runtime.kafka.plain_records import plain_records
 
 if COMPILED:
-    from schemas._records import OutcomeWriter, Records
+    from schemas.wire._records import OutcomeWriter, Records
 
 BATCH_BYTES: Final = 1_000_000
 """What the client accepts in one batch: under Kafka's default of 1,048,588, above what the writer closes at."""

@@ -2,7 +2,7 @@
 
 `KafkaSettings.connection` makes it from `GAPLESS_KAFKA_*`. A client is opened with
 `AIOKafkaProducer(**connection.client_options(), ...)` and never with addresses alone, so that no client can be the
-one that was forgotten: `tests/unit/test_house_kafka_clients.py` looks for those that do.
+one that was forgotten: `tests/unit/house/test_kafka_clients.py` looks for those that do.
 """
 
 from __future__ import annotations

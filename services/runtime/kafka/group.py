@@ -18,12 +18,12 @@ from aiokafka.cluster import ClusterMetadata
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
-from services.runtime.backoff import Backoff
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import within
 from services.runtime.kafka.errors import KafkaUnavailable
 from services.runtime.kafka.refusals import opened
-from services.runtime.repeated_lines import warn_seldom
+from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.process.backoff import Backoff
 
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 5.0

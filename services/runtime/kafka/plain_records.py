@@ -1,4 +1,4 @@
-"""The records of a batch, taken apart without compiled code: the same answers as `Records` in schemas/_records.pyx.
+"""Take the records of a batch apart without compiled code; the same results as schemas/wire/_records.pyx:Records.
 
 A producer writes these bytes and a broker checks little of them. What the broker knows is where the batch stands and
 how many records it has, so that is all a reader believes: record i of a batch is at base offset + i. A record that says
@@ -15,7 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from schemas.encoding import Record, Undecodable
+from schemas.wire.encoding import Record, Undecodable
 
 _INT: Final = 32
 _LONG: Final = 64

@@ -26,7 +26,7 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from schemas.encoding import Record
+from schemas.wire.encoding import Record
 from services.runtime.kafka.batches import Batch, batches_in
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import not_allowed, within

@@ -17,10 +17,8 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from schemas.encoding import Undecodable
 from schemas.errors import SchemaError
 from schemas.events import EventType, decode_term_opened
-from schemas.records import outcome_of
 from schemas.topics import (
     AS_THE_SETTINGS,
     UNREADABLE,
@@ -33,6 +31,8 @@ from schemas.topics import (
     notes,
     short_of_replicas,
 )
+from schemas.wire.encoding import Undecodable
+from schemas.wire.records import outcome_of
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import refuse_unless_allowed, within
 from services.runtime.kafka.errors import KafkaError, KafkaRefused, KafkaUnavailable

@@ -12,11 +12,11 @@ from typing import Final
 import structlog
 
 from schemas.topics import LogPartitions, TopicNames, TopicSpec
-from services.runtime.health import Readiness
+from services.runtime.health.health import Readiness
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaError
 from services.runtime.kafka.topic_reader import AskLog, Looked, TopicReader, look_at
-from services.runtime.metrics import TOPIC_FAULTS, TOPIC_PARTITIONS_IGNORED
+from services.runtime.observe.metrics import TOPIC_FAULTS, TOPIC_PARTITIONS_IGNORED
 
 LOOK_EVERY_S: Final = 3.0
 

@@ -1,0 +1,51 @@
+"""PostgreSQL's own load generator: C, prepared statements, no more than what a bare client must do."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from benchmarks.load.open_loop import Latencies
+from devstack.postgres import postgres_programs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transactions:
+    """What a script did in one run. Closed loop: each client waits for its answer before it goes on."""
+
+    per_s: float
+    latencies: Latencies
+
+
+async def pgbench(
+    dsn: str, script: Path, *, clients: int, seconds: int, variables: Mapping[str, str] | None = None
+) -> Transactions:
+    """Runs the script over and over. Raises RuntimeError where pgbench fails."""
+    address = urlsplit(dsn)
+    with tempfile.TemporaryDirectory(prefix="pgbench-") as folder:
+        process = await asyncio.create_subprocess_exec(
+            str(postgres_programs() / "pgbench"),
+            *("-h", str(address.hostname), "-p", str(address.port), "-U", str(address.username)),
+            *("-n", "-M", "prepared", "-c", str(clients), "-j", "1", "-T", str(seconds), "-f", str(script)),
+            *(part for name, value in (variables or {}).items() for part in ("-D", f"{name}={value}")),
+            *("-l", f"--log-prefix={folder}/tx", address.path[1:]),
+            env={"PGPASSWORD": str(address.password), "PATH": "/usr/bin:/bin"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+        if process.returncode != 0:
+            raise RuntimeError(f"pgbench failed: {errors.decode()[-1000:]}")
+        # The third column of a transaction's line is its time in microseconds.
+        waits = [
+            int(line.split(" ", 3)[2]) / 1e6
+            for path in Path(folder).glob("tx.*")
+            for line in path.read_text().splitlines()
+        ]
+    tps = next(line for line in output.decode().splitlines() if line.startswith("tps = "))
+    rate = float(tps.split()[2])
+    return Transactions(per_s=round(rate, 1), latencies=Latencies.of(waits, round(rate)))

@@ -1,0 +1,71 @@
+"""The baseline of the sequencer: the Postgres trigger that it replaces, driven by pgbench (C, prepared statements).
+
+In its favour: a repeat is not told the seq of its original (ON CONFLICT DO NOTHING returns no row), nobody asks whether
+the sender is a member, and there is no HTTP, no validation and no second copy of the data. Against it: every commit is
+synced to disk, where one Kafka broker acknowledges from the page cache and takes its durability from replicas.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from benchmarks.load.conversations import BODY_BYTES
+from benchmarks.load.open_loop import Latencies
+from benchmarks.load.pgbench import pgbench
+from benchmarks.servers.database import blocking_session
+from services.runtime.postgres.sql import load_sql
+
+CLIENTS: Final = 8
+"""Where it is fastest on few cores: more wait longer and commit no more."""
+NAME: Final = "Postgres trigger: advisory lock, MAX(seq) + 1, unique key; 8 clients, each commit synced"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerFigures:
+    """One run of one shape."""
+
+    commands_per_s: float
+    latencies: Latencies
+    """Closed loop: each client waits for its answer before it sends again. Better than it would be for users."""
+
+
+class Trigger:
+    """The table with the trigger, and messages in it."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    @classmethod
+    @asynccontextmanager
+    async def on(cls, dsn: str, *, stored: int) -> AsyncIterator[Trigger]:
+        """`stored` messages are there before the first run."""
+        blocks = load_sql("benchmarks.load", "trigger.sql").bind()
+        with blocking_session(dsn) as connection:
+            connection.execute(blocks["schema"])
+            connection.execute(blocks["stored"], {"rows": stored})
+            connection.execute(blocks["trigger"])
+            connection.execute("VACUUM ANALYZE messages")
+            connection.execute("CHECKPOINT")
+            try:
+                yield cls(dsn)
+                (gaps,) = connection.execute(blocks["gaps"]).fetchone() or (None,)
+                if gaps != 0:
+                    raise RuntimeError(f"{gaps} chats of the baseline have gaps")
+            finally:
+                connection.execute("DROP TABLE messages; DROP FUNCTION number_message")
+
+    async def run(self, *, chats: int, seconds: int, clients: int = CLIENTS) -> TriggerFigures:
+        """Sends to that many chats as fast as the clients can."""
+        found = await pgbench(
+            self._dsn,
+            Path(__file__).with_name("trigger.pgbench"),
+            clients=clients,
+            seconds=seconds,
+            variables={"n": "0", "chats": str(chats), "run": uuid.uuid4().hex, "body": "x" * BODY_BYTES},
+        )
+        return TriggerFigures(commands_per_s=found.per_s, latencies=found.latencies)

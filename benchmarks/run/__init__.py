@@ -1,0 +1,13 @@
+"""The benchmarks, one per file: `gapless bench <name>`.
+
+- `sequencer`, `stages`     commands per second; where a command's time goes
+- `ingest`                  sends over HTTP
+- `projector`               live and rebuild
+- `history`, `unread`       reads over HTTP
+- `receipts`                one chat of ten thousand members
+- `live`                    end to end on an idle system
+- `recovery`, `snapshot`    a sequencer that finds a long log
+- `takeover`, `standby`     from a kill to the next outcome; what standing by costs
+- `depth`                   ten million messages in a partition
+- `verify`                  how long the proofs take
+"""

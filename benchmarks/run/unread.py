@@ -1,0 +1,175 @@
+"""Unread over HTTP: with ten unread, with a million, and beside half a million deleted messages.
+
+    gapless bench unread
+
+One chat, its messages by five members in turn. One reader has read all but ten, another nothing, and a member who wrote
+a fifth of them has read nothing either. These rows are made by the server itself. In another chat as long, whose rows
+are the projector's own work (deleted_messages.py), every other message is deleted: one reader has ten unread there, and
+a member who wrote a tenth has read nothing. The number is flat: what it costs does not depend on what it is. The
+baseline, in turn with it, is what people write instead: SELECT count(*) of the messages above the cursor, by pgbench.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from benchmarks.load.deleted_messages import LIVE_UNREAD, WRITER, filled_and_half_deleted
+from benchmarks.load.http_load import Generator, get, host_of
+from benchmarks.load.open_loop import Latencies
+from benchmarks.load.pgbench import pgbench
+from benchmarks.load.read_model import READER_OF_ALL_BUT_TEN, READER_OF_NOTHING, chat_id, filled, user_id
+from benchmarks.report.machine import Machine, MachineWatch
+from benchmarks.servers.ground import SECRET, Ground, Log
+from benchmarks.servers.processes import Service
+from services.runtime.access.auth import mint_token
+
+BASELINE: Final = "SELECT count(*) of the messages above the read cursor, pgbench, prepared, one client"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    unread: int = 1_000_000
+    requests: int = 3_000
+    rounds: int = 3
+    baseline_s: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """One client that asks again and again."""
+
+    unread: int
+    own: int
+    """Of the messages above its cursor, that are the reader's own."""
+    deleted: int
+    """Of the same, that are deleted."""
+    p50_ms: float
+    p99_ms: float
+    counted_p50_ms: float
+    """The baseline's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Medians over the rounds; the first four are of the reader with most unread and none deleted."""
+
+    requests_per_s: float
+    cpu_us_per_request: float
+    p50_ms: float
+    p99_ms: float
+    baseline: str
+    baseline_p50_ms: float
+    ratio: float
+    """The baseline's median time to ours, at most unread."""
+    flatness: float
+    """Our median time at most unread to that at ten: 1 is flat."""
+    flatness_beside_deleted: float
+    """The same in the chat with deleted messages."""
+    readers: Sequence[Reader]
+    machine: Machine
+
+
+class _Above(NamedTuple):
+    """A reader's cursor: the live messages of others, the own live ones, and the deleted ones."""
+
+    user: int
+    unread: int
+    own: int = 0
+    deleted: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.unread:,} unread, {self.own:,} own, {self.deleted:,} deleted"
+
+
+class _Place(NamedTuple):
+    """A chat in a database of its own, and query in front of it."""
+
+    log: Log
+    query: Service
+    readers: Sequence[_Above]
+
+
+async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
+    """Raises RuntimeError where an answer is another number."""
+    watched = MachineWatch()
+    log = await ground.log(partitions=8)
+    other = ground.with_fresh_database(log)
+    messages = options.unread - options.unread % 10
+    on_step(f"filling two chats of {messages:,} messages")
+    await filled(log, chats=1, messages=messages)
+    await filled_and_half_deleted(other, messages=messages)
+    fifth, tenth, half = messages // 5, messages // 10, messages // 2
+    all_live = (
+        _Above(READER_OF_ALL_BUT_TEN, 10),
+        _Above(WRITER, messages - fifth, own=fifth),
+        _Above(READER_OF_NOTHING, messages),
+    )
+    half_deleted = (
+        _Above(READER_OF_ALL_BUT_TEN, LIVE_UNREAD, deleted=LIVE_UNREAD),
+        _Above(WRITER, messages - half - tenth, own=tenth, deleted=half),
+    )
+    measured: dict[_Above, list[Latencies]] = {above: [] for above in (*all_live, *half_deleted)}
+    counted: dict[_Above, list[float]] = {above: [] for above in measured}
+    rates: list[float] = []
+    cpu_us: list[float] = []
+    async with (
+        Generator.started() as generator,
+        ground.service("query", log) as query,
+        ground.service("query", other) as other_query,
+    ):
+        places = (_Place(log, query, all_live), _Place(other, other_query, half_deleted))
+        for place in places:
+            await place.query.until_ready()
+        for place, above in [(each, above) for each in places for above in each.readers] * options.rounds:
+            target = f"/v1/chats/{chat_id(1)}/unread"
+            token = mint_token(SECRET, user_id(above.user))
+            requests = [get(host_of(place.query.url), target, token)] * options.requests
+            await generator.ask(place.query.url, requests[: len(requests) // 10], connections=1)
+            before = place.query.mark()
+            answers = await generator.ask(place.query.url, requests, connections=1)
+            answers.require(200)
+            rates.append(answers.per_s)
+            cpu_us.append(1e6 * (place.query.mark().cpu_s - before.cpu_s) / len(requests))
+            said = json.loads(answers.sample.split(b"\r\n\r\n", 1)[1])
+            if said != {"unread": above.unread}:
+                raise RuntimeError(f"{said}, but {above.unread} are unread")
+            measured[above].append(Latencies.of(answers.waits_s, round(answers.per_s)))
+            found = await pgbench(
+                place.log.dsn,
+                Path(__file__).with_name("unread_counted.pgbench"),
+                clients=1,
+                seconds=options.baseline_s,
+                variables={"reader": str(above.user)},
+            )
+            counted[above].append(found.latencies.p50_ms)
+            on_step(f"{above}: p50 {measured[above][-1].p50_ms} ms; counted {counted[above][-1]}")
+    readers = [
+        Reader(
+            unread=above.unread,
+            own=above.own,
+            deleted=above.deleted,
+            p50_ms=statistics.median(m.p50_ms for m in measured[above]),
+            p99_ms=statistics.median(m.p99_ms for m in measured[above]),
+            counted_p50_ms=statistics.median(counted[above]),
+        )
+        for above in measured
+    ]
+    least, _, most, least_deleted, most_deleted = readers
+    return Figures(
+        requests_per_s=round(statistics.median(rates), 1),
+        cpu_us_per_request=round(statistics.median(cpu_us), 1),
+        p50_ms=most.p50_ms,
+        p99_ms=most.p99_ms,
+        baseline=BASELINE,
+        baseline_p50_ms=most.counted_p50_ms,
+        ratio=round(most.counted_p50_ms / most.p50_ms, 2),
+        flatness=round(most.p50_ms / least.p50_ms, 2),
+        flatness_beside_deleted=round(most_deleted.p50_ms / least_deleted.p50_ms, 2),
+        readers=readers,
+        machine=watched.told(),
+    )

@@ -1,0 +1,10 @@
+"""The bytes of records: commands, outcomes and replies to and from what Kafka stores.
+
+- `encoding`   commands and outcomes to and from key, headers and value (CloudEvents 1.0, binary mode)
+- `records`    the same in batches: `_records` if it was compiled, otherwise `encoding`; equal results
+- `_records`   the compiled scanner and writer; returns None for every record that is not in our canonical encoding
+- `replies`    what the writer tells a waiting ingest on `chat.replies`
+
+Pure. A record that cannot be read is a value (`Undecodable`), not an exception: it keeps its offset, and the reader
+decides what it means.
+"""

@@ -1,0 +1,1095 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""The way between a record's bytes and what encoding.py reads and writes, without an object for each header. Compiled.
+
+Nothing is decided here. A record that is not spelt as our own code spells it gives None, and encoding.py says what it
+is; so each answer of this file is one that encoding.py gives too (tests/unit/schemas/test_records.py).
+
+The bytes are those of a record batch of Kafka's format v2, after its header and uncompressed:
+
+    record: length, attributes (1 byte), timestamp − the batch's, offset − the batch's, key, value, headers
+    numbers are zigzag varints; key and value have a length before them, −1 for null; headers have a count before them
+
+services/runtime/kafka/plain_records.py takes a batch apart where nothing is compiled, with the same results.
+"""
+
+from hashlib import sha1
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memchr, memcmp, memcpy, memset
+
+cimport cython
+
+from schemas import limits
+from schemas.bodies import CommandType
+from schemas.wire.encoding import Command, ReplyTo, Undecodable
+from schemas.events import EventType, Outcome
+from schemas.log import Stamp
+
+cdef extern from "Python.h":
+    object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
+    void* PyUnicode_DATA(object text)
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+
+cdef enum:
+    UUID_CHARACTERS = 36
+    DIGITS = 18  # at most, of a number, as in schemas/log.py; it is below 2^63
+    HEADER_CHARACTERS = 256  # at most, of a type or a traceparent
+    BEFORE_TEXT = 9  # characters of {"text":"
+    AFTER_TEXT = 2  # of "}
+    MET = 65_536  # chats, senders and types: then those that were met are forgotten
+
+
+cdef object MESSAGE_SEND = CommandType.MESSAGE_SEND.value
+cdef bytes MESSAGE_SENT = EventType.MESSAGE_SENT.value.encode()
+cdef Py_ssize_t KEY_CHARACTERS = limits.CLIENT_GENERATED_ID_CHARACTERS
+cdef Py_ssize_t TEXT_CHARACTERS = limits.TEXT_CHARACTERS
+cdef Py_ssize_t REQUEST_ID_CHARACTERS = limits.REQUEST_ID_CHARACTERS
+
+
+# --- varints ------------------------------------------------------------------------------------------------------
+
+
+cdef inline int64_t _varlong(const uint8_t* b, Py_ssize_t* at, Py_ssize_t end) except? -4_611_686_018_427_387_904:
+    """The number of at most 64 bits at `at`, which is moved behind it. Raises ValueError if it does not end before
+    `end`."""
+    cdef uint64_t value = 0
+    cdef int shift = 0
+    cdef Py_ssize_t i = at[0]
+    while True:
+        if i >= end or shift > 63:
+            raise ValueError("a number in a record has no end")
+        value |= (<uint64_t>(b[i] & 0x7F)) << shift
+        i += 1
+        if b[i - 1] < 0x80:
+            break
+        shift += 7
+    at[0] = i
+    return <int64_t>(value >> 1) ^ -<int64_t>(value & 1)
+
+
+cdef inline int32_t _varint(const uint8_t* b, Py_ssize_t* at, Py_ssize_t end) except? -1_073_741_824:
+    """As _varlong, of at most 32 bits: bits beyond are dropped, as by Kafka's Java code, so that a broker and a reader
+    agree on where a record ends."""
+    cdef uint32_t value = 0
+    cdef int shift = 0
+    cdef Py_ssize_t i = at[0]
+    while True:
+        if i >= end or shift > 31:
+            raise ValueError("a number in a record has no end")
+        value |= (<uint32_t>(b[i] & 0x7F)) << shift
+        i += 1
+        if b[i - 1] < 0x80:
+            break
+        shift += 7
+    at[0] = i
+    return <int32_t>(value >> 1) ^ -<int32_t>(value & 1)
+
+
+cdef inline Py_ssize_t _varint_size(int64_t number) noexcept:
+    cdef uint64_t left = (<uint64_t>number << 1) ^ <uint64_t>(number >> 63)
+    cdef Py_ssize_t size = 1
+    while left >= 0x80:
+        left >>= 7
+        size += 1
+    return size
+
+
+cdef inline uint8_t* _put_varint(uint8_t* to, int64_t number) noexcept:
+    cdef uint64_t left = (<uint64_t>number << 1) ^ <uint64_t>(number >> 63)
+    while left >= 0x80:
+        to[0] = <uint8_t>(left & 0x7F) | 0x80
+        to += 1
+        left >>= 7
+    to[0] = <uint8_t>left
+    return to + 1
+
+
+# --- taking records apart -----------------------------------------------------------------------------------------
+
+
+@cython.final
+@cython.freelist(1024)
+cdef class Record:
+    """A record as a broker sent it: encoding.Record, whose headers become objects only for who asks for them."""
+
+    @property
+    def headers(self) -> list:
+        cdef const uint8_t* b = <const uint8_t*>PyBytes_AS_STRING(self.batch)
+        cdef Py_ssize_t at = self.first_header
+        cdef Py_ssize_t size
+        headers = []
+        for _ in range(self.header_count):
+            size = _varint(b, &at, self.end)
+            name = PyUnicode_DecodeUTF8(<const char*>b + at, size, NULL)
+            at += size
+            size = _varint(b, &at, self.end)
+            if size < 0:
+                headers.append((name, None))
+            else:
+                headers.append((name, PyBytes_FromStringAndSize(<const char*>b + at, size)))
+                at += size
+        return headers
+
+
+@cython.final
+cdef class Records:
+    """Exactly `count` records of one batch, each made when it is asked for: record i is at base_offset + i, as a Record
+    or, if it cannot be decoded or says that it is elsewhere, as an Undecodable. Iterating never raises."""
+
+    cdef bytes batch
+    cdef Py_ssize_t at
+    cdef Py_ssize_t end
+    cdef int64_t index
+    cdef int64_t count
+    cdef int64_t base_offset
+    cdef int64_t base_timestamp
+    cdef int64_t appended_at
+    cdef bint framed  # whether `at` is where the next record begins
+    cdef str broken
+
+    def __init__(self, bytes batch, Py_ssize_t start, Py_ssize_t end, *, int64_t count, int64_t base_offset,
+                 int64_t base_timestamp, int64_t appended_at):
+        """`batch[start:end]` is what follows the batch's header; `appended_at` is the time of all, −1 where each has
+        its own."""
+        if not 0 <= start <= end <= PyBytes_GET_SIZE(batch):
+            raise ValueError("a batch ends behind its bytes")
+        self.batch = batch
+        self.at = start
+        self.end = end
+        self.count = count
+        self.base_offset = base_offset
+        self.base_timestamp = base_timestamp
+        self.appended_at = appended_at
+        self.framed = True
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.index >= self.count:
+            raise StopIteration
+        self.index += 1
+        if not self.framed:
+            return self._undecodable(self.broken)
+        try:
+            return self._next()
+        except ValueError as error:  # UnicodeDecodeError, of a header's name, is one
+            self.broken = str(error)
+            return self._undecodable(self.broken)
+
+    cdef object _undecodable(self, str reason):
+        return Undecodable(self.base_offset + self.index - 1, reason, max(self.appended_at, 0))
+
+    cdef Record _next(self):
+        cdef const uint8_t* b = <const uint8_t*>PyBytes_AS_STRING(self.batch)
+        cdef Py_ssize_t at = self.at
+        self.framed = False
+        cdef Py_ssize_t size = _varint(b, &at, self.end)
+        if not 0 < size <= self.end - at:
+            raise ValueError("a record ends behind its batch")
+        cdef Py_ssize_t end = at + size
+        self.at = end
+        self.framed = True
+        cdef Record record = Record.__new__(Record)
+        at += 1  # attributes: one byte, none of its bits in use, and ignored as by Kafka's clients
+        cdef int64_t later = _varlong(b, &at, end)
+        record.timestamp = (
+            self.appended_at if self.appended_at >= 0
+            else <int64_t>(<uint64_t>self.base_timestamp + <uint64_t>later)
+        )
+        if _varint(b, &at, end) != self.index - 1:
+            raise ValueError("a record's offset is not its place in the batch")
+        record.offset = self.base_offset + self.index - 1
+        record.key = _nullable(b, &at, end)
+        record.value = _nullable(b, &at, end)
+        record.header_count = _varint(b, &at, end)
+        if record.header_count < 0:
+            raise ValueError("a record has less than no headers")
+        record.batch = self.batch
+        record.first_header = at
+        record.end = end
+        for _ in range(record.header_count):
+            size = _varint(b, &at, end)
+            if size < 0:
+                raise ValueError("a header has no name")
+            if size > end - at:
+                raise ValueError("a record ends before what it holds")
+            if not _is_ascii(b + at, size):
+                PyUnicode_DecodeUTF8(<const char*>b + at, size, NULL)  # UnicodeDecodeError is a ValueError
+            at += size
+            size = _varint(b, &at, end)
+            if size > end - at:
+                raise ValueError("a record ends before what it holds")
+            if size > 0:
+                at += size
+        if at != end:
+            raise ValueError("a record has more bytes than headers")
+        return record
+
+
+cdef inline bytes _nullable(const uint8_t* b, Py_ssize_t* at, Py_ssize_t end):
+    cdef Py_ssize_t size = _varint(b, at, end)
+    if size < 0:
+        return None
+    if size > end - at[0]:
+        raise ValueError("a record ends before what it holds")
+    at[0] += size
+    return PyBytes_FromStringAndSize(<const char*>b + at[0] - size, size)
+
+
+# --- headers ------------------------------------------------------------------------------------------------------
+
+
+cdef struct Headers:
+    Span specversion
+    Span id
+    Span type
+    Span sender
+    Span clientid
+    Span replyto
+    Span traceparent
+    Span command
+    Span commandid
+    Span position
+    Span seq
+
+
+cdef bint _find(Record record, Headers* found) except -1:
+    """Of a header that is there twice the last counts. False where one of them is null."""
+    cdef const uint8_t* b = <const uint8_t*>PyBytes_AS_STRING(record.batch)
+    cdef Py_ssize_t at = record.first_header
+    cdef const uint8_t* name
+    cdef Py_ssize_t size
+    cdef Span value
+    cdef Span* place
+    memset(found, 0, sizeof(Headers))
+    for _ in range(record.header_count):
+        size = _varint(b, &at, record.end)
+        name = b + at
+        at += size
+        place = _place(found, name, size)
+        value.size = _varint(b, &at, record.end)
+        value.at = b + at
+        if value.size > 0:
+            at += value.size
+        if place != NULL:
+            if value.size < 0:
+                return False
+            place[0] = value
+    return True
+
+
+cdef inline Span* _place(Headers* found, const uint8_t* name, Py_ssize_t size) noexcept:
+    if size == 5:
+        return &found.id if memcmp(name, b"ce_id", 5) == 0 else NULL
+    if size == 6:
+        return &found.seq if memcmp(name, b"ce_seq", 6) == 0 else NULL
+    if size == 7:
+        return &found.type if memcmp(name, b"ce_type", 7) == 0 else NULL
+    if size == 9:
+        return &found.sender if memcmp(name, b"ce_sender", 9) == 0 else NULL
+    if size == 10:
+        if memcmp(name, b"ce_command", 10) == 0:
+            return &found.command
+        return &found.replyto if memcmp(name, b"ce_replyto", 10) == 0 else NULL
+    if size == 11:
+        if memcmp(name, b"ce_clientid", 11) == 0:
+            return &found.clientid
+        if memcmp(name, b"ce_position", 11) == 0:
+            return &found.position
+        return &found.traceparent if memcmp(name, b"traceparent", 11) == 0 else NULL
+    if size == 12:
+        return &found.commandid if memcmp(name, b"ce_commandid", 12) == 0 else NULL
+    if size == 14:
+        return &found.specversion if memcmp(name, b"ce_specversion", 14) == 0 else NULL
+    return NULL
+
+
+cdef inline bint _is_ascii(const uint8_t* b, Py_ssize_t size) noexcept:
+    for i in range(size):
+        if b[i] > 0x7F:
+            return False
+    return True
+
+
+cdef inline bint _is_visible(Span text, Py_ssize_t most) noexcept:
+    """1 to `most` characters that are ASCII and no white space."""
+    if not 0 < text.size <= most:
+        return False
+    for i in range(text.size):
+        if not 0x21 <= text.at[i] <= 0x7E:
+            return False
+    return True
+
+
+cdef inline bint _is_hex(const uint8_t* b, Py_ssize_t size) noexcept:
+    """Lower-case."""
+    for i in range(size):
+        if not (48 <= b[i] <= 57 or 97 <= b[i] <= 102):
+            return False
+    return True
+
+
+cdef inline bint _is_uuid(Span text) noexcept:
+    """As ids.is_uuid."""
+    cdef const uint8_t* b = text.at
+    return (
+        text.size == UUID_CHARACTERS
+        and b[8] == b[13] == b[18] == b[23] == 45
+        and _is_hex(b, 8) and _is_hex(b + 9, 4) and _is_hex(b + 14, 4) and _is_hex(b + 19, 4) and _is_hex(b + 24, 12)
+    )
+
+
+cdef inline bint _is_traceparent(Span text) noexcept:
+    """As encoding.is_traceparent: version-trace-parent-flags in lower-case hex, no version ff, nothing all zeros."""
+    cdef const uint8_t* b = text.at
+    return (
+        text.size == 55
+        and b[2] == b[35] == b[52] == 45
+        and _is_hex(b, 2) and _is_hex(b + 3, 32) and _is_hex(b + 36, 16) and _is_hex(b + 53, 2)
+        and memcmp(b, b"ff", 2) != 0
+        and memcmp(b + 3, b"00000000000000000000000000000000", 32) != 0
+        and memcmp(b + 36, b"0000000000000000", 16) != 0
+    )
+
+
+cdef inline int64_t _number(const uint8_t* b, Py_ssize_t size) noexcept:
+    """Of 1 to 18 ASCII digits; −1 of anything else."""
+    if not 0 < size <= DIGITS:
+        return -1
+    cdef int64_t number = 0
+    for i in range(size):
+        if not 48 <= b[i] <= 57:
+            return -1
+        number = 10 * number + (b[i] - 48)
+    return number
+
+
+cdef inline str _ascii(Span text):
+    """Of bytes that are known to be ASCII."""
+    made = PyUnicode_New(text.size, 0x7F)
+    memcpy(PyUnicode_DATA(made), text.at, text.size)
+    return made
+
+
+cdef inline bytes _bytes(Span text):
+    return PyBytes_FromStringAndSize(<const char*>text.at, text.size)
+
+
+# --- UUIDs ---------------------------------------------------------------------------------------------------------
+
+
+def command_key(str chat_id, str command_id):
+    """As records._command_key. Raises ValueError."""
+    cdef bytes key = PyBytes_FromStringAndSize(NULL, 33)
+    cdef uint8_t* to = <uint8_t*>PyBytes_AS_STRING(key)
+    to[0] = b"r"
+    put_uuid(to + 1, utf8(chat_id))
+    put_uuid(to + 17, utf8(command_id))
+    return key
+
+
+cdef const char* HEXADECIMAL = "0123456789abcdef"
+
+
+cdef enum:
+    EACH = 0x0101010101010101  # times a byte: eight of it in one word
+
+
+cdef inline uint64_t _eight_digits(const uint8_t* b, uint8_t* to) noexcept:
+    """Four bytes, of eight hexadecimal characters in lower case that are looked at as one word; not 0 where they are
+    not."""
+    cdef uint64_t word
+    cdef uint64_t is_digit
+    cdef uint64_t is_letter
+    memcpy(&word, b, 8)
+    # The highest bit of each byte says whether its character is between two others; one above 0x7F is none of ours.
+    is_digit = (word + EACH * <uint64_t>(0x80 - 48)) & ~(word + EACH * <uint64_t>(0x7F - 57))
+    is_letter = (word + EACH * <uint64_t>(0x80 - 97)) & ~(word + EACH * <uint64_t>(0x7F - 102))
+    cdef uint64_t wrong = (~(is_digit | is_letter) | word) & (EACH * <uint64_t>0x80)
+    word = (word & (EACH * <uint64_t>0x0F)) + 9 * ((word >> 6) & EACH)
+    for i in range(4):
+        to[i] = <uint8_t>((word << 4) | ((word >> 8) & 0x0F))
+        word >>= 16
+    return wrong
+
+
+cdef int put_uuid(uint8_t* to, Span uuid) except -1:
+    """The 16 bytes of a UUID in wire form. Raises ValueError where it is none."""
+    cdef const uint8_t* b = uuid.at
+    cdef uint8_t[8] middle
+    cdef uint64_t wrong = uuid.size != UUID_CHARACTERS
+    if not wrong:
+        wrong = (b[8] ^ 45) | (b[13] ^ 45) | (b[18] ^ 45) | (b[23] ^ 45)
+        wrong |= _eight_digits(b, to)
+        memcpy(middle, b + 9, 4)
+        memcpy(middle + 4, b + 14, 4)
+        wrong |= _eight_digits(middle, to + 4)
+        memcpy(middle, b + 19, 4)
+        memcpy(middle + 4, b + 24, 4)
+        wrong |= _eight_digits(middle, to + 8)
+        wrong |= _eight_digits(b + 28, to + 12)
+    if wrong:
+        raise ValueError("no UUID in wire form")
+    return 0
+
+
+# --- plain bodies --------------------------------------------------------------------------------------------------
+
+
+cpdef bint is_plain(bytes body) except -1:
+    """Whether commands.parse_body accepts it as a text and nothing else, and its spelling is our own code's."""
+    cdef const uint8_t* b = <const uint8_t*>PyBytes_AS_STRING(body)
+    cdef Py_ssize_t end = PyBytes_GET_SIZE(body) - AFTER_TEXT
+    cdef Py_ssize_t i = BEFORE_TEXT
+    cdef Py_ssize_t characters = 0  # bytes, where it is not ASCII: a text that is nearly too long is not plain
+    cdef uint8_t all_bits = 0
+    if end <= BEFORE_TEXT or memcmp(b, b'{"text":"', BEFORE_TEXT) != 0 or memcmp(b + end, b'"}', AFTER_TEXT) != 0:
+        return False
+    while i < end:
+        if b[i] < 0x20 or b[i] == 34:
+            return False
+        if b[i] == 92:  # nor is \uXXXX
+            i += 1
+            if i == end or b[i] not in b'"\\/bfnrt':
+                return False
+        all_bits |= b[i]
+        characters += 1
+        i += 1
+    if all_bits > 0x7F:
+        try:
+            PyUnicode_DecodeUTF8(<const char*>b + BEFORE_TEXT, end - BEFORE_TEXT, NULL)
+        except UnicodeDecodeError:
+            return False
+    return characters <= TEXT_CHARACTERS
+
+
+cdef Py_ssize_t put_text(uint8_t* to, bytes body) noexcept:
+    """The text of a plain body in UTF-8, without its escapes; gives its size, which is below that of the body."""
+    cdef const uint8_t* b = <const uint8_t*>PyBytes_AS_STRING(body) + BEFORE_TEXT
+    cdef Py_ssize_t left = PyBytes_GET_SIZE(body) - BEFORE_TEXT - AFTER_TEXT
+    cdef uint8_t* begin = to
+    cdef const uint8_t* escape
+    while left > 0:
+        escape = <const uint8_t*>memchr(b, 92, left)
+        if escape == NULL:
+            memcpy(to, b, left)
+            to += left
+            break
+        memcpy(to, b, escape - b)
+        to += escape - b
+        to[0] = _escaped(escape[1])
+        to += 1
+        left -= escape - b + 2
+        b = escape + 2
+    return to - begin
+
+
+cdef inline uint8_t _escaped(uint8_t letter) noexcept:
+    if letter == 98:
+        return 8
+    if letter == 102:
+        return 12
+    if letter == 110:
+        return 10
+    if letter == 114:
+        return 13
+    if letter == 116:
+        return 9
+    return letter
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+
+
+@cython.final
+@cython.freelist(1024)
+cdef class ScannedSend:
+    """A message.send whose headers are in order, as it lies in its record: an encoding.Command for who asks for it."""
+
+    @property
+    def body(self):
+        return self.record.value
+
+    @property
+    def command_id(self):
+        return _ascii(self.id)
+
+    def command(self):
+        return _command(
+            self.record, MESSAGE_SEND, self.chat_id, self.sender_id, self.id, _ascii(self.clientid), self.reply_to,
+            self.traceparent,
+        )
+
+
+cdef object _command(
+    Record record, object command_type, str chat_id, str sender_id, Span id, str client_generated_id, object reply_to,
+    Span traceparent,
+):
+    return Command(
+        record.offset,
+        command_type,
+        record.value if record.value is not None else b"",
+        record.key,
+        chat_id,
+        sender_id,
+        client_generated_id,
+        _ascii(id),
+        reply_to,
+        _ascii(traceparent) if traceparent.at != NULL else None,
+    )
+
+
+@cython.final
+cdef class CommandScanner:
+    """Reads the commands whose chat and sender an encoding.CommandReader has met, and leaves all others to it."""
+
+    cdef dict chats
+    cdef dict senders
+    cdef dict types
+    cdef object marks
+    cdef object otherwise
+    cdef bytes last_type_value  # of the command before: most commands are sends
+    cdef object last_type
+
+    def __init__(self, dict chats, dict senders, dict types, marks, otherwise):
+        """`chats`: key → (chat_id, its 16 bytes); `senders`: value of ce_sender → user_id, both a CommandReader's own.
+        `types`: value of ce_type → type; `marks`: those of them that have no client_generated_id;
+        `otherwise`: the CommandReader's `read`."""
+        self.chats = chats
+        self.senders = senders
+        self.types = types
+        self.marks = marks
+        self.otherwise = otherwise
+        self.last_type_value = b""
+
+    def read(self, list records):
+        """A ScannedSend or a Command for each."""
+        commands = []
+        for record in records:
+            command = self._scan(<Record>record) if type(record) is Record else None
+            commands.append(command if command is not None else self.otherwise(record))
+        return commands
+
+    cdef object _scan(self, Record record):
+        cdef Headers given
+        cdef tuple chat = self.chats.get(record.key)
+        if chat is None or not _find(record, &given):
+            return None
+        if given.type.at == NULL or given.sender.at == NULL:
+            return None
+        command_type = self._type(given.type)
+        if command_type is None:
+            return None
+        cdef bytes sender = _bytes(given.sender)
+        sender_id = self.senders.get(sender)
+        if sender_id is None or given.specversion.size != 3 or memcmp(given.specversion.at, b"1.0", 3) != 0:
+            return None
+        cdef bytes command_key = None
+        if command_type in self.marks:
+            if not _is_uuid(given.id):
+                return None
+        elif _is_visible(given.clientid, KEY_CHARACTERS):
+            command_key = _key_of(given, <bytes>chat[1], sender)
+            if command_key is None:
+                return None
+        else:
+            return None
+        reply_to = None
+        if given.replyto.at != NULL:
+            reply_to = _reply_to(given.replyto)
+            if reply_to is None:
+                return None
+        if given.traceparent.at != NULL and not _is_traceparent(given.traceparent):
+            return None
+        cdef ScannedSend send
+        if command_type is MESSAGE_SEND and record.value is not None:
+            send = ScannedSend.__new__(ScannedSend)
+            send.record = record
+            send.chat_id = <str>chat[0]
+            send.sender_id = <str>sender_id
+            send.command_key = command_key
+            send.reply_to = reply_to
+            send.id = given.id
+            send.sender = given.sender
+            send.clientid = given.clientid
+            send.traceparent = given.traceparent
+            return send
+        client_generated_id = _ascii(given.clientid) if command_key is not None else None
+        return _command(
+            record, command_type, <str>chat[0], <str>sender_id, given.id, client_generated_id, reply_to, given.traceparent
+        )
+
+    cdef object _type(self, Span value):
+        cdef bytes last = self.last_type_value
+        if value.size != PyBytes_GET_SIZE(last) or memcmp(value.at, PyBytes_AS_STRING(last), value.size) != 0:
+            self.last_type_value = _bytes(value)
+            self.last_type = self.types.get(self.last_type_value)
+        return self.last_type
+
+
+cdef bytes _key_of(Headers given, bytes chat, bytes sender):
+    """The command_key of a command whose ce_id is ids.command_id_of this chat, sender and ce_clientid, a UUID of version
+    5; None where it is not."""
+    if given.id.size != UUID_CHARACTERS:
+        return None
+    cdef bytes named = PyBytes_FromStringAndSize(NULL, 16 + PyBytes_GET_SIZE(sender) + 1 + given.clientid.size)
+    cdef char* to = PyBytes_AS_STRING(named)
+    memcpy(to, PyBytes_AS_STRING(chat), 16)
+    to += 16
+    memcpy(to, PyBytes_AS_STRING(sender), PyBytes_GET_SIZE(sender))
+    to += PyBytes_GET_SIZE(sender)
+    to[0] = b"/"
+    memcpy(to + 1, given.clientid.at, given.clientid.size)
+    cdef bytes digest = sha1(named, usedforsecurity=False).digest()
+    cdef bytes key = PyBytes_FromStringAndSize(NULL, 33)
+    cdef uint8_t* d = <uint8_t*>PyBytes_AS_STRING(key)
+    d[0] = b"r"
+    memcpy(d + 1, PyBytes_AS_STRING(chat), 16)
+    d += 17
+    memcpy(d, PyBytes_AS_STRING(digest), 16)
+    d[6] = (d[6] & 0x0F) | 0x50
+    d[8] = (d[8] & 0x3F) | 0x80
+    cdef const uint8_t* told = given.id.at
+    for i in range(16):
+        if i == 4 or i == 6 or i == 8 or i == 10:
+            if told[0] != 45:
+                return None
+            told += 1
+        if told[0] != <uint8_t>HEXADECIMAL[d[i] >> 4] or told[1] != <uint8_t>HEXADECIMAL[d[i] & 15]:
+            return None
+        told += 2
+    return key
+
+
+cdef object _reply_to(Span text):
+    """partition/request id; None where it is not."""
+    cdef Span request = text
+    cdef int64_t partition
+    for i in range(min(text.size, 6)):
+        if text.at[i] == 47:
+            partition = _number(text.at, i)
+            request.at += i + 1
+            request.size -= i + 1
+            if partition < 0 or not _is_visible(request, REQUEST_ID_CHARACTERS):
+                return None
+            return ReplyTo(partition, _ascii(request))
+    return None
+
+
+# --- outcomes -----------------------------------------------------------------------------------------------------
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(1024)
+cdef class ScannedMessage:
+    """A message.sent of a text and nothing else, all of it in order, as it lies in its record."""
+
+    @property
+    def at_ms(self):
+        return self.record.timestamp
+
+    @property
+    def message_id(self):
+        """The command_id of its send."""
+        return _ascii(self.commandid)
+
+    @property
+    def client_generated_id(self):
+        return _ascii(self.clientid)
+
+    @property
+    def text(self):
+        cdef bytes body = self.record.value
+        cdef bytearray text = bytearray(PyBytes_GET_SIZE(body))
+        cdef Py_ssize_t size = put_text(<uint8_t*><char*>text, body)
+        return text[:size].decode()
+
+
+cdef inline bint _read_stamp(Headers* given, int64_t* term, int64_t* index, int64_t* command_offset) noexcept:
+    """False where log.read_stamp has to say it."""
+    cdef Py_ssize_t slash = 0
+    while slash < given.id.size and given.id.at[slash] != 47:
+        slash += 1
+    term[0] = _number(given.id.at, slash)
+    index[0] = _number(given.id.at + slash + 1, given.id.size - slash - 1)
+    command_offset[0] = _number(given.command.at, given.command.size) if index[0] > 0 else -1
+    return term[0] >= 0 and index[0] >= 0 and (index[0] == 0 or command_offset[0] >= 0)
+
+
+@cython.final
+cdef class OutcomeScanner:
+    """Reads what a writer appended, and remembers the chats, senders and types that it has met: they repeat."""
+
+    cdef dict uuids
+    cdef dict types
+
+    def __init__(self):
+        self.uuids = {}
+        self.types = {}
+
+    def stamp(self, object any_record):
+        """As log.read_stamp; None where that has to say it."""
+        cdef Headers given
+        cdef int64_t term
+        cdef int64_t index
+        cdef int64_t command_offset = -1
+        if type(any_record) is not Record or not _find(<Record>any_record, &given):
+            return None
+        if not _read_stamp(&given, &term, &index, &command_offset):
+            return None
+        return Stamp(term, index, command_offset)
+
+    def messages(self, records, Py_ssize_t start, int64_t term, int64_t index, int64_t command_offset):
+        """From record `start` on, those that the rule finds valid one after the other, as long as each is of the term
+        and a message of a text and nothing else: see records.messages_from."""
+        cdef int64_t its_term
+        cdef int64_t its_index
+        cdef int64_t its_command
+        cdef Headers given
+        cdef ScannedMessage message
+        cdef Record record
+        found = []
+        for at in range(start, len(records)):
+            any_record = records[at]
+            if type(any_record) is not Record or not _find(<Record>any_record, &given):
+                break
+            if not _read_stamp(&given, &its_term, &its_index, &its_command):
+                break
+            if its_term != term or its_index != index + 1 or its_command <= command_offset:
+                break
+            message = self._message(<Record>any_record, &given)
+            if message is None:
+                break
+            index = message.index = its_index
+            command_offset = message.command_offset = its_command
+            found.append(message)
+        return found
+
+    cdef ScannedMessage _message(self, Record record, Headers* given):
+        cdef bytes sent = MESSAGE_SENT
+        if given.type.size != PyBytes_GET_SIZE(sent) or memcmp(given.type.at, PyBytes_AS_STRING(sent), given.type.size):
+            return None
+        if record.key is None or record.value is None:
+            return None
+        cdef ScannedMessage message = ScannedMessage.__new__(ScannedMessage)
+        message.chat_id = self._uuid(record.key)
+        message.sender_id = self._uuid(_bytes(given.sender)) if given.sender.at != NULL else None
+        message.position = _number(given.position.at, given.position.size)
+        message.seq = _number(given.seq.at, given.seq.size)
+        if message.chat_id is None or message.sender_id is None or message.position < 0 or message.seq < 0:
+            return None
+        if not _is_uuid(given.commandid) or not _is_visible(given.clientid, KEY_CHARACTERS):
+            return None
+        if given.traceparent.at != NULL and not _is_visible(given.traceparent, HEADER_CHARACTERS):
+            return None
+        if not is_plain(record.value):
+            return None
+        message.record = record
+        message.commandid = given.commandid
+        message.clientid = given.clientid
+        return message
+
+    def outcome(self, object any_record):
+        """As encoding.read_outcome; None where that has to say it."""
+        cdef Headers given
+        if type(any_record) is not Record or not _find(<Record>any_record, &given):
+            return None
+        cdef Record record = <Record>any_record
+        outcome_type = self._type(given.type)
+        if outcome_type is None:
+            return None
+        chat_id = sender_id = command_id = client_generated_id = position = seq = traceparent = None
+        if record.key is not None:
+            chat_id = self._uuid(record.key)
+            if chat_id is None:
+                return None
+        if given.sender.at != NULL:
+            sender_id = self._uuid(_bytes(given.sender))
+            if sender_id is None:
+                return None
+        if given.commandid.at != NULL:
+            if not _is_uuid(given.commandid):
+                return None
+            command_id = _ascii(given.commandid)
+        if given.clientid.at != NULL:
+            if not _is_visible(given.clientid, KEY_CHARACTERS):
+                return None
+            client_generated_id = _ascii(given.clientid)
+        cdef int64_t number
+        if given.position.at != NULL:
+            number = _number(given.position.at, given.position.size)
+            if number < 0:
+                return None
+            position = number
+        if given.seq.at != NULL:
+            number = _number(given.seq.at, given.seq.size)
+            if number < 0:
+                return None
+            seq = number
+        if given.traceparent.at != NULL:
+            if not _is_visible(given.traceparent, HEADER_CHARACTERS):
+                return None
+            traceparent = _ascii(given.traceparent)
+        return Outcome(
+            outcome_type,
+            record.timestamp,
+            record.value if record.value is not None else b"",
+            record.key,
+            chat_id,
+            command_id,
+            client_generated_id,
+            sender_id,
+            position,
+            seq,
+            traceparent,
+        )
+
+    cdef str _uuid(self, bytes raw):
+        known = self.uuids.get(raw)
+        if known is not None:
+            return known
+        cdef Span text
+        text.at = <const uint8_t*>PyBytes_AS_STRING(raw)
+        text.size = PyBytes_GET_SIZE(raw)
+        if not _is_uuid(text):
+            return None
+        if len(self.uuids) >= MET:
+            self.uuids.clear()
+        made = self.uuids[raw] = _ascii(text)
+        return made
+
+    cdef str _type(self, Span text):
+        if not _is_visible(text, HEADER_CHARACTERS):
+            return None
+        raw = _bytes(text)
+        known = self.types.get(raw)
+        if known is not None:
+            return known
+        if len(self.types) >= MET:
+            self.types.clear()
+        made = self.types[raw] = _ascii(text)
+        return made
+
+
+# --- putting outcomes together --------------------------------------------------------------------------------------
+
+
+@cython.final
+cdef class OutcomeWriter:
+    """The records of outcomes, one behind the other, as encoding.encode_outcome and Kafka's format spell them."""
+
+    def __init__(self, Py_ssize_t most_bytes):
+        """`most_bytes`: whoever adds more has not counted."""
+        self.most_bytes = most_bytes
+        self.written = bytearray(65_536)
+        self.block = bytearray(2_048)
+
+    def __len__(self):
+        return self.count
+
+    @property
+    def size(self):
+        """Bytes so far."""
+        return self.used
+
+    @property
+    def timestamps(self):
+        """Of the first record, and the greatest: ms since 1970."""
+        return self.first_timestamp, self.last_timestamp
+
+    def written_bytes(self):
+        return bytes(memoryview(self.written)[: self.used])
+
+    def add(self, outcome, stamp, bytes source):
+        cdef OutcomeParts parts
+        cdef bytes key = outcome.key
+        cdef bytes body = outcome.body
+        parts.at_ms = outcome.at_ms
+        parts.term = stamp.term
+        parts.index = stamp.index
+        parts.command_offset = stamp.command_offset
+        number = outcome.position
+        parts.has_position = number is not None
+        parts.position = number if number is not None else 0
+        number = outcome.seq
+        parts.has_seq = number is not None
+        parts.seq = number if number is not None else 0
+        parts.key = _span(key)
+        parts.body = _span(body)
+        parts.source = _span(source)
+        parts.type = utf8(outcome.type)
+        parts.command_id = utf8(outcome.command_id)
+        parts.client_generated_id = utf8(outcome.client_generated_id)
+        parts.sender_id = utf8(outcome.sender_id)
+        parts.traceparent = utf8(outcome.traceparent)
+        self._add(&parts)
+
+    cdef int add_sent(
+        self, ScannedSend send, int64_t at_ms, int64_t position, int64_t seq, int64_t term, int64_t index, bytes source
+    ) except -1:
+        """The outcome of a message.send that is accepted, from the bytes that it came in."""
+        cdef OutcomeParts parts
+        cdef bytes sent = MESSAGE_SENT
+        parts.at_ms = at_ms
+        parts.term = term
+        parts.index = index
+        parts.command_offset = send.record.offset
+        parts.has_position = parts.has_seq = True
+        parts.position = position
+        parts.seq = seq
+        parts.key = _span(send.record.key)
+        parts.body = _span(send.record.value)
+        parts.source = _span(source)
+        parts.type = _span(sent)
+        parts.command_id = send.id
+        parts.client_generated_id = send.clientid
+        parts.sender_id = send.sender
+        parts.traceparent = send.traceparent
+        return self._add(&parts)
+
+    cdef int _add(self, OutcomeParts* parts) except -1:
+        if self.count == 0:
+            self.first_timestamp = self.last_timestamp = parts.at_ms
+        cdef Py_ssize_t key_size = -1 if parts.key.at == NULL else parts.key.size
+        cdef Py_ssize_t most = (
+            512  # our names, our numbers, all lengths
+            + parts.source.size + parts.type.size + parts.command_id.size + parts.client_generated_id.size
+            + parts.sender_id.size + parts.traceparent.size
+        )
+        if len(self.block) < most:
+            self.block = bytearray(2 * most)
+        cdef uint8_t* block = <uint8_t*><char*>self.block
+        cdef uint8_t* to = block
+        cdef Py_ssize_t headers = 5
+        to = _put_header(to, "ce_specversion", 14, "1.0", 3)
+        to = _put_number_pair(to, "ce_id", 5, parts.term, parts.index)
+        to = _put_span(to, "ce_source", 9, parts.source)
+        to = _put_span(to, "ce_type", 7, parts.type)
+        if parts.index:
+            to = _put_number(to, "ce_command", 10, parts.command_offset)
+            headers += 1
+        if parts.command_id.at != NULL:
+            to = _put_span(to, "ce_commandid", 12, parts.command_id)
+            headers += 1
+        if parts.client_generated_id.at != NULL:
+            to = _put_span(to, "ce_clientid", 11, parts.client_generated_id)
+            headers += 1
+        if parts.sender_id.at != NULL:
+            to = _put_span(to, "ce_sender", 9, parts.sender_id)
+            headers += 1
+        if parts.has_position:
+            to = _put_number(to, "ce_position", 11, parts.position)
+            headers += 1
+        if parts.has_seq:
+            to = _put_number(to, "ce_seq", 6, parts.seq)
+            headers += 1
+        if parts.traceparent.at != NULL:
+            to = _put_span(to, "traceparent", 11, parts.traceparent)
+            headers += 1
+        to = _put_header(to, "content-type", 12, "application/json", 16)
+        cdef Py_ssize_t block_size = to - block
+
+        cdef int64_t later_ms = parts.at_ms - self.first_timestamp
+        cdef Py_ssize_t size = (
+            1
+            + _varint_size(later_ms)
+            + _varint_size(self.count)
+            + _varint_size(key_size) + max(key_size, 0)
+            + _varint_size(parts.body.size) + parts.body.size
+            + _varint_size(headers) + block_size
+        )
+        self._make_room(size + 10)
+        cdef uint8_t* begin = <uint8_t*><char*>self.written + self.used
+        to = _put_varint(begin, size)
+        to[0] = 0
+        to = _put_varint(to + 1, later_ms)
+        to = _put_varint(to, self.count)
+        to = _put_varint(to, key_size)
+        if key_size > 0:
+            to = _put(to, <const char*>parts.key.at, key_size)
+        to = _put_varint(to, parts.body.size)
+        to = _put(to, <const char*>parts.body.at, parts.body.size)
+        to = _put_varint(to, headers)
+        to = _put(to, <const char*>block, block_size)
+        self.used += to - begin
+        if self.used > self.most_bytes:
+            raise AssertionError("an append is closed by bytes before it outgrows a record batch")
+        self.count += 1
+        self.last_timestamp = max(self.last_timestamp, parts.at_ms)
+        return 0
+
+    cdef int _make_room(self, Py_ssize_t size) except -1:
+        if self.used + size > len(self.written):
+            self.written.extend(bytes(max(size, len(self.written))))
+        return 0
+
+
+cdef inline Span _span(bytes held):
+    """Of bytes that outlive it; NULL of None."""
+    cdef Span made
+    made.at = NULL
+    made.size = 0
+    if held is not None:
+        made.at = <const uint8_t*>PyBytes_AS_STRING(held)
+        made.size = PyBytes_GET_SIZE(held)
+    return made
+
+
+cdef Span utf8(object text) except *:
+    """Of a str that outlives it; NULL of None."""
+    cdef Span made
+    made.at = NULL
+    made.size = 0
+    if text is not None:
+        made.at = <const uint8_t*>PyUnicode_AsUTF8AndSize(text, &made.size)
+    return made
+
+
+cdef inline uint8_t* _put(uint8_t* to, const char* what, Py_ssize_t size) noexcept:
+    memcpy(to, what, size)
+    return to + size
+
+
+cdef inline uint8_t* _put_header(uint8_t* to, const char* name, Py_ssize_t name_size, const char* value, Py_ssize_t size) noexcept:
+    to = _put(_put_varint(to, name_size), name, name_size)
+    return _put(_put_varint(to, size), value, size)
+
+
+cdef inline uint8_t* _put_span(uint8_t* to, const char* name, Py_ssize_t name_size, Span value) noexcept:
+    return _put_header(to, name, name_size, <const char*>value.at, value.size)
+
+
+cdef inline uint8_t* _put_number(uint8_t* to, const char* name, Py_ssize_t name_size, int64_t number) noexcept:
+    cdef char text[24]
+    return _put_header(to, name, name_size, text, _decimal(text, number))
+
+
+cdef inline uint8_t* _put_number_pair(uint8_t* to, const char* name, Py_ssize_t name_size, int64_t first, int64_t second) noexcept:
+    """Two numbers with a slash between them."""
+    cdef char text[48]
+    cdef Py_ssize_t size = _decimal(text, first)
+    text[size] = 47
+    size += 1
+    size += _decimal(text + size, second)
+    return _put_header(to, name, name_size, text, size)
+
+
+cdef inline Py_ssize_t _decimal(char* to, int64_t number) noexcept:
+    cdef char text[24]
+    cdef int at = 24
+    cdef uint64_t left = <uint64_t>number if number >= 0 else 0 - <uint64_t>number
+    while True:
+        at -= 1
+        text[at] = <char>(48 + left % 10)
+        left //= 10
+        if left == 0:
+            break
+    if number < 0:
+        at -= 1
+        text[at] = 45
+    memcpy(to, &text[at], 24 - at)
+    return 24 - at

@@ -1,0 +1,130 @@
+"""Many commands at once: appended by partition, each answered on its own, in the order of the request within a chat.
+
+The commands of a partition go as few appends, one after the other: the next is handed over when the one before is
+acknowledged. When one fails, those behind it are not handed over, so that no later message of a chat is in the log
+where an earlier one of the same request is not known to be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from schemas.wire.encoding import Command
+from schemas.wire.replies import Reply
+from services.ingest.api.responses import Pending
+from services.ingest.problems import not_behind, outcome_unknown, too_many, unreachable
+from services.ingest.sending.publisher import Append, Publisher, TooManyAppends
+from services.ingest.sending.replies import Replies, Waiters
+from services.runtime.kafka.errors import AppendUnknown
+from services.runtime.kafka.producer import BATCH_BYTES
+from services.runtime.web.problems import Problem
+
+RECORD_BYTES: Final = 512
+"""What a command's record takes at most beside its body, with all its headers at their longest."""
+
+
+class Batch:
+    """One request's commands on their way. `send` once, then `settled` as long as is wanted, then `outcomes`."""
+
+    def __init__(self, commands: Sequence[Command], publisher: Publisher, replies: Replies) -> None:
+        self._commands = commands
+        self._publisher = publisher
+        self._waiters: Waiters = replies.expect_many(len(commands))
+        self._problems: dict[int, Problem] = {}
+        """By the place in the request: what will not be answered by a reply, unless one comes all the same."""
+        self._offsets: dict[int, tuple[int, int]] = {}
+        """By the place in the request: partition and offset of what is acknowledged."""
+        self._under_way = 0
+        self._all_told: asyncio.Future[None] | None = None
+
+    def send(self) -> None:
+        """Hands the first append of each partition over; the rest follow by themselves."""
+        places: dict[int, list[int]] = {}
+        for place, command in enumerate(self._commands):
+            places.setdefault(self._publisher.partition_of(command), []).append(place)
+        self._under_way = len(places)
+        for partition, of_partition in places.items():
+            self._send_next(partition, deque(self._appends_of(of_partition)))
+
+    async def told(self) -> None:
+        """Returns when of every append it is known what became of it; the producer's deadlines bound that."""
+        if self._under_way:
+            self._all_told = asyncio.get_running_loop().create_future()
+            await self._all_told
+
+    def outcomes(self, *, replies_wanted: bool) -> list[Reply | Pending | Problem]:
+        """Of each command, in the order of the request; once all are told. Pending: in the log, and no reply yet, or
+        none wanted: who does not wait is told where to ask, also when the reply was faster."""
+        return [self._outcome(place, replies_wanted) for place in range(len(self._commands))]
+
+    @property
+    def waiters(self) -> Waiters:
+        return self._waiters
+
+    def _appends_of(self, places: Sequence[int]) -> list[list[int]]:
+        """Cut so that each fits a record batch."""
+        appends: list[list[int]] = []
+        room = 0
+        for place in places:
+            size = len(self._commands[place].body) + RECORD_BYTES
+            if size > room:
+                appends.append([])
+                room = BATCH_BYTES
+            appends[-1].append(place)
+            room -= size
+        return appends
+
+    def _send_next(self, partition: int, waiting: deque[list[int]]) -> None:
+        if not waiting:
+            self._under_way -= 1
+            if not self._under_way and self._all_told is not None and not self._all_told.done():
+                self._all_told.set_result(None)
+            return
+        places = waiting.popleft()
+
+        def told(append: Append) -> None:
+            if append.error is None:
+                assert append.first_offset is not None
+                for offset, place in enumerate(places, start=append.first_offset):
+                    self._offsets[place] = (partition, offset)
+            else:
+                unknown = isinstance(append.error, AppendUnknown)
+                for place in places:
+                    self._problems[place] = outcome_unknown(self._commands[place]) if unknown else unreachable()
+                if not unknown:
+                    self._waiters.give_up(places)
+                self._leave_out(waiting)
+            self._send_next(partition, waiting)
+
+        reply_to = self._waiters.reply_to
+        commands = [replace(self._commands[place], reply_to=reply_to(place)) for place in places]
+        try:
+            self._publisher.append(partition, commands, told)
+        except TooManyAppends:
+            for place in places:
+                self._problems[place] = too_many()
+            self._waiters.give_up(places)
+            self._leave_out(waiting)
+            self._send_next(partition, waiting)
+
+    def _leave_out(self, waiting: deque[list[int]]) -> None:
+        for places in waiting:
+            for place in places:
+                self._problems[place] = not_behind()
+            self._waiters.give_up(places)
+        waiting.clear()
+
+    def _outcome(self, place: int, reply_wanted: bool) -> Reply | Pending | Problem:
+        reply = self._waiters.replies[place]
+        if reply is not None and (reply_wanted or place not in self._offsets):
+            return reply
+        problem = self._problems.get(place)
+        if problem is not None:
+            return problem
+        partition, offset = self._offsets[place]
+        return Pending(command=self._commands[place], partition=partition, offset=offset)

@@ -1,0 +1,146 @@
+"""Merges the marks of one (chat, user) to the highest: a client that scrolls sends many, and only the last counts.
+
+The first mark goes at once and opens a window; later ones wait for its end and travel as one, the highest, which
+opens the next window. A mark never fails for another's sake: whoever's merged mark was refused as invalid (it
+named a seq that does not exist), or got no answer in time, sends their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from schemas.errors import Reason
+from schemas.events import OutcomeKind
+from schemas.ids import ChatId, UserId
+from schemas.wire.encoding import Command
+from schemas.wire.replies import Reply
+from services.ingest import metrics
+from services.ingest.api.responses import Pending
+from services.ingest.sending.dispatch import ClientGone
+
+Send = Callable[[Command, float, ClientGone | None], Awaitable[Reply | Pending]]
+Key = tuple[str, ChatId | None, UserId | None]
+"""Command type, chat, user."""
+
+
+@dataclass(slots=True)
+class MergedMark:
+    """The marks that wait for one window's end: the highest of them, and when the last of their waits runs out."""
+
+    command: Command
+    up_to_seq: int
+    deadline_s: float
+    outcome: asyncio.Future[Reply | Pending]
+
+    def join(self, command: Command, up_to_seq: int, deadline_s: float) -> None:
+        if up_to_seq > self.up_to_seq:
+            self.command, self.up_to_seq = command, up_to_seq
+        self.deadline_s = max(self.deadline_s, deadline_s)
+
+
+@dataclass(slots=True)
+class Window:
+    """Open since a mark of this key was sent."""
+
+    timer: asyncio.TimerHandle
+    merged: MergedMark | None = field(default=None)
+
+
+class MarkMerger:
+    """Holds a window for each (type, chat, user) that sent a mark within the last `window_s`, and nothing else."""
+
+    def __init__(self, send: Send, *, window_s: float) -> None:
+        self._send = send
+        self._window_s = window_s
+        self._windows: dict[Key, Window] = {}
+        self._carriers: set[asyncio.Task[None]] = set()
+
+    @property
+    def open_windows(self) -> int:
+        return len(self._windows)
+
+    async def send(
+        self, command: Command, up_to_seq: int, wait_s: float, client_gone: ClientGone | None = None
+    ) -> Reply | Pending:
+        """The outcome of this mark, or of the higher one that it travelled with; Pending always names this one.
+
+        Raises Problem as the dispatcher does.
+        """
+        if wait_s <= 0:  # whoever does not wait is told where their own command stands
+            return await self._send(command, 0.0, client_gone)
+        key = (command.type, command.chat_id, command.sender_id)
+        window = self._windows.get(key)
+        if window is None:
+            self._open_window(key)
+            return await self._send(command, wait_s, client_gone)
+        deadline_s = time.monotonic() + wait_s
+        merged = _join(window, command, up_to_seq, deadline_s)
+        outcome = await _outcome(merged, deadline_s)
+        refused = (
+            isinstance(outcome, Reply)
+            and outcome.outcome is OutcomeKind.REJECTED
+            and outcome.reason is Reason.INVALID
+            and merged.up_to_seq != up_to_seq
+        )
+        if isinstance(outcome, Reply) and not refused:
+            return outcome
+        return await self._send(command, max(0.0, deadline_s - time.monotonic()), client_gone)
+
+    async def stop(self) -> None:
+        """Forgets the windows. Requests in progress have been answered by now; marks that nobody waits for are lost
+        like any request that a crash cut off."""
+        for window in self._windows.values():
+            window.timer.cancel()
+        self._windows.clear()
+        for carrier in self._carriers:
+            carrier.cancel()
+        if self._carriers:
+            await asyncio.wait(self._carriers)
+
+    def _open_window(self, key: Key) -> None:
+        timer = asyncio.get_running_loop().call_later(self._window_s, self._close_window, key)
+        self._windows[key] = Window(timer)
+
+    def _close_window(self, key: Key) -> None:
+        merged = self._windows.pop(key).merged
+        if merged is None:
+            return
+        self._open_window(key)
+        carrier = asyncio.create_task(self._carry(merged), name="merged mark")
+        self._carriers.add(carrier)
+        carrier.add_done_callback(self._carriers.discard)
+
+    async def _carry(self, merged: MergedMark) -> None:
+        """Sends it, whether or not anybody still waits: a client that closes its page wants its mark kept."""
+        try:
+            outcome = await self._send(merged.command, max(0.0, merged.deadline_s - time.monotonic()), None)
+        except asyncio.CancelledError:
+            merged.outcome.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001  (each of those who wait raises it)
+            merged.outcome.set_exception(error)
+            merged.outcome.exception()  # seen, also where nobody waits any more
+        else:
+            merged.outcome.set_result(outcome)
+
+
+def _join(window: Window, command: Command, up_to_seq: int, deadline_s: float) -> MergedMark:
+    if window.merged is None:
+        outcome: asyncio.Future[Reply | Pending] = asyncio.get_running_loop().create_future()
+        window.merged = MergedMark(command, up_to_seq, deadline_s, outcome)
+    else:
+        metrics.MARKS_MERGED.inc()
+        window.merged.join(command, up_to_seq, deadline_s)
+    return window.merged
+
+
+async def _outcome(merged: MergedMark, deadline_s: float) -> Reply | Pending | None:
+    """None when it is not there in time."""
+    try:
+        async with asyncio.timeout(deadline_s - time.monotonic()):
+            return await asyncio.shield(merged.outcome)
+    except TimeoutError:
+        return None

@@ -1,0 +1,286 @@
+"""Waits for outcomes on one partition of `chat.replies`, that of this process.
+
+Several processes may share the partition: request ids carry the process' id, and unknown ones are passed over.
+Replies may be lost (this process was away, or restarted); the log is the truth, and the client is told where to ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from schemas import ids
+from schemas.wire.encoding import Record, ReplyTo
+from schemas.wire.replies import Reply, decode_replies
+from services.ingest import metrics
+from services.runtime.kafka.connection import KafkaConnection
+from services.runtime.kafka.errors import KafkaError, KafkaUnavailable, OffsetMissing
+from services.runtime.kafka.reader import PartitionReader
+from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.process.backoff import Backoff
+
+LONGEST_PAUSE_S: Final = 5.0
+MAX_RECORDS: Final = 500
+READ_TIMEOUT_S: Final = 1.0
+PROBE_TIMEOUT_S: Final = 3.0
+PROBE_INTERVAL_S: Final = 5.0
+"""Silence for longer makes the listener ask whether the broker is still there."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Waiter:
+    """One expected reply. Made by `Replies.expect`; whoever made it says `Replies.forget` in the end."""
+
+    __slots__ = ("_reply", "_woken", "reply_to")
+
+    def __init__(self, reply_to: ReplyTo) -> None:
+        self.reply_to = reply_to
+        self._reply: Reply | None = None
+        self._woken: asyncio.Future[None] | None = None
+
+    async def reply(self, timeout_s: float) -> Reply | None:
+        """The reply, or None when it is not there in time, or when `wake` was called. May be asked again, by one task
+        at a time.
+
+        One future and one timer: this is on the way of every command.
+        """
+        if self._reply is None and timeout_s > 0:
+            loop = asyncio.get_running_loop()
+            self._woken = loop.create_future()
+            timer = loop.call_later(timeout_s, self.wake)
+            try:
+                await self._woken
+            finally:
+                timer.cancel()
+                self._woken = None
+        return self._reply
+
+    def settle(self, reply: Reply) -> None:
+        if self._reply is None:  # a reply that came twice says the same twice
+            self._reply = reply
+            self.wake()
+
+    def wake(self) -> None:
+        """Ends the wait, with or without a reply."""
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+
+class Waiters:
+    """The expected replies of many commands that are answered together. Made by `Replies.expect_many`."""
+
+    __slots__ = ("_missing", "_place_of", "_woken", "partition", "replies", "request_ids")
+
+    def __init__(self, partition: int, request_ids: Sequence[str]) -> None:
+        self.partition = partition
+        self.request_ids = request_ids
+        self.replies: list[Reply | None] = [None] * len(request_ids)
+        """In the order of the commands."""
+        self._place_of = {request_id: place for place, request_id in enumerate(request_ids)}
+        self._missing = set(request_ids)
+        self._woken: asyncio.Future[None] | None = None
+
+    def reply_to(self, place: int) -> ReplyTo:
+        return ReplyTo(self.partition, self.request_ids[place])
+
+    async def reply(self, timeout_s: float) -> bool | None:
+        """True when all that can come are there, or None when they are not in time. May be asked again."""
+        if self._missing and timeout_s > 0:
+            loop = asyncio.get_running_loop()
+            self._woken = loop.create_future()
+            timer = loop.call_later(timeout_s, self._wake)
+            try:
+                await self._woken
+            finally:
+                timer.cancel()
+                self._woken = None
+        return None if self._missing else True
+
+    def settle(self, reply: Reply) -> None:
+        place = self._place_of[reply.request_id]
+        if self.replies[place] is None:
+            self.replies[place] = reply
+            self._done(reply.request_id)
+
+    def give_up(self, places: Sequence[int]) -> None:
+        """No reply will come to these: they are not in the log."""
+        for place in places:
+            self._done(self.request_ids[place])
+
+    def _done(self, request_id: str) -> None:
+        self._missing.discard(request_id)
+        if not self._missing:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+
+class Replies:
+    """Listens for ever, from the end of the partition on; after an outage it goes on where it was."""
+
+    def __init__(
+        self,
+        *,
+        kafka: KafkaConnection,
+        topic: str,
+        reply_partitions: int,
+        client_id: str,
+        partition: int | None = None,
+    ) -> None:
+        """`partition`: the one to listen on; by chance where none is given."""
+        self._kafka = kafka
+        self._topic = topic
+        self._client_id = client_id
+        instance_id = secrets.token_hex(8)
+        self._request_ids = (f"{instance_id}-{n}" for n in itertools.count(1))
+        self._partition = ids.partition_of(instance_id, reply_partitions) if partition is None else partition
+        self._waiters: dict[str, Waiter | Waiters] = {}
+        self._position: int | None = None
+        self._backoff = Backoff(LONGEST_PAUSE_S)
+        self._listening = asyncio.Event()
+        self._said_unavailable = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def partition(self) -> int:
+        return self._partition
+
+    @property
+    def waiting(self) -> int:
+        """How many replies are expected now."""
+        return len(self._waiters)
+
+    @property
+    def listening(self) -> bool:
+        return self._listening.is_set()
+
+    def expect(self) -> Waiter:
+        """A waiter with a request id of its own, to be named in the command before it is appended."""
+        request_id = next(self._request_ids)
+        waiter = Waiter(ReplyTo(self._partition, request_id))
+        self._waiters[request_id] = waiter
+        metrics.WAITERS.inc()
+        return waiter
+
+    def forget(self, waiter: Waiter) -> None:
+        """The end of a waiter, however it came to it: a reply after this is passed over."""
+        del self._waiters[waiter.reply_to.request_id]
+        metrics.WAITERS.dec()
+
+    def expect_many(self, count: int) -> Waiters:
+        """The same for many commands that are answered together; to be forgotten by `forget_many`."""
+        request_ids = [next(self._request_ids) for _ in range(count)]
+        waiters = Waiters(self._partition, request_ids)
+        self._waiters.update(dict.fromkeys(request_ids, waiters))
+        metrics.WAITERS.inc(count)
+        return waiters
+
+    def forget_many(self, waiters: Waiters) -> None:
+        for request_id in waiters.request_ids:
+            del self._waiters[request_id]
+        metrics.WAITERS.dec(len(waiters.request_ids))
+
+    def hand_over(self, reply: Reply) -> None:
+        """To whoever waits for it; nobody does where it is another process', or came too late."""
+        waiter = self._waiters.get(reply.request_id)
+        if waiter is not None:
+            waiter.settle(reply)
+
+    async def start(self, timeout_s: float) -> bool:
+        """Begins to listen; whether it does by the end of `timeout_s`. It goes on trying in any case."""
+        self._task = asyncio.create_task(self._listen_for_ever(), name=f"replies {self._topic}-{self._partition}")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._listening.wait()
+        return self.listening
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            if not self._task.cancelled():
+                self._task.result()  # a fault of ours is raised here, not lost
+
+    async def ended(self) -> None:
+        """Returns, or raises what ended it, when the listening is over: what a supervisor awaits."""
+        assert self._task is not None, "start() was not called"
+        await asyncio.shield(self._task)
+
+    async def _listen_for_ever(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except OffsetMissing:
+                # Kept for ten minutes only, and this process was away for longer (or the topic is a new one).
+                self._position = None
+                _log.warning("replies_lost", topic=self._topic, partition=self._partition)
+            except KafkaError as error:
+                if not self._said_unavailable:  # once for an outage
+                    _log.warning("replies_unavailable", partition=self._partition, error=str(error))
+                self._said_unavailable = True
+            finally:
+                self._listening.clear()
+            metrics.REPLY_LISTENER_RESTARTS.inc()
+            await self._backoff.pause()
+
+    async def _listen(self) -> None:
+        """Until trouble: raises KafkaError."""
+        reader = PartitionReader(
+            kafka=self._kafka,
+            topic=self._topic,
+            partition=self._partition,
+            client_id=self._client_id,
+        )
+        try:
+            await reader.start(self._position or 0)
+            _, end = await reader.bounds()
+            if self._position is None:
+                self._position = end  # what came before was for others
+                await reader.seek(end)
+            self._listening.set()
+            self._said_unavailable = False
+            probe_at_s = time.monotonic() + PROBE_INTERVAL_S
+            while True:
+                records = await reader.read(max_records=MAX_RECORDS, timeout_s=READ_TIMEOUT_S)
+                for record in records:
+                    self._take(record)
+                self._position = reader.position
+                if records:
+                    self._backoff.reset()
+                    probe_at_s = time.monotonic() + PROBE_INTERVAL_S
+                elif time.monotonic() > probe_at_s:
+                    await self._probe(reader)
+                    probe_at_s = time.monotonic() + PROBE_INTERVAL_S
+        finally:
+            await reader.close()
+
+    async def _probe(self, reader: PartitionReader) -> None:
+        """Silence may be idleness or a lost broker, and the client does not say which; nor that the log shrank."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                _, end = await reader.bounds()
+        except TimeoutError:
+            raise KafkaUnavailable(f"the broker is silent for {PROBE_TIMEOUT_S:g} s") from None
+        if reader.position > end:
+            raise OffsetMissing(f"{self._topic}-{self._partition} ends before offset {reader.position}")
+        self._backoff.reset()
+
+    def _take(self, record: Record) -> None:
+        try:
+            replies = decode_replies(record.value or b"")
+        except (ValueError, RecursionError) as error:
+            metrics.REPLIES_UNREADABLE.inc()
+            warn_seldom(_log, "reply_unreadable", partition=self._partition, offset=record.offset, error=str(error))
+            return
+        for reply in replies:
+            self.hand_over(reply)

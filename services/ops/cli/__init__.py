@@ -1,0 +1,18 @@
+"""The command line: `gapless …`. Each file declares one group of commands and prints what another room found out.
+
+- `main`         the root command and its exit codes
+- `terminal`     what all share: where output goes, progress, how an error becomes a sentence and a code
+- `variables`    warns of `GAPLESS_*` variables that nothing reads
+- `services`     `gapless ingest`, `sequencer`, `projector`, `query`, `api`
+- `stack`        `gapless up`, `down`
+- `demo`         `gapless demo`
+- `env`          `gapless env`
+- `chat`         `gapless chat …`
+- `topics`       `gapless topics …`
+- `rights`       `gapless topics acls`, `projection roles`
+- `log`          `gapless log …`
+- `projection`   `gapless projection …`
+- `retirement`   `gapless projection stop-feeding`, `drop`
+- `lag`          `gapless lag`
+- `bench`        `gapless bench …`
+"""

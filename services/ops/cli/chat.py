@@ -1,0 +1,148 @@
+"""`gapless chat …`: a conversation over the HTTP API, from a terminal."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from services.ops.cli.terminal import OUT, JsonOption, cell, print_json, told
+from services.ops.errors import UsageError
+from services.ops.stack.address import API_CA, API_URL, DEFAULT_FOLDER, StackOption
+
+if TYPE_CHECKING:
+    from services.ops.chat_client import ChatClient
+
+TIMEOUT_S = 40.0
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Make a chat, send and read messages, over the HTTP API of GAPLESS_API_URL or of the embedded stack here.",
+)
+UserOption = Annotated[
+    str | None,
+    typer.Option(help="Act as this user, a UUID or a name, with a development token; else by GAPLESS_API_TOKEN."),
+]
+ChatArgument = Annotated[str, typer.Argument(metavar="CHAT", help="The name of one of your groups, or a chat_id.")]
+
+
+@app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="Unique among the groups that you make.")],
+    member: Annotated[list[str] | None, typer.Option(help="A UUID or a name; may be given more than once.")] = None,
+    user: UserOption = None,
+    as_json: JsonOption = False,
+    stack: StackOption = None,
+) -> None:
+    """Make a group, and add members. Repeating it changes nothing.
+
+    Exit code: 0, 1 refused, 2 wrong usage, 3 the API is away.
+    """
+    with told(), _client(user, stack) as client:
+        from services.runtime.access.auth import user_id_of
+
+        issuer = os.environ.get("GAPLESS_JWT_ISSUER", "").removeprefix("*")
+        chat_id, is_new = client.create_group(name)
+        for each in member or ():
+            client.add_member(chat_id, user_id_of(each, issuer=issuer))
+    if as_json:
+        print_json({"chat_id": chat_id, "new": is_new})
+    else:
+        OUT.say((name, "green"), f": {'new' if is_new else 'there already'}, chat_id {chat_id}")
+
+
+@app.command("send")
+def send(
+    chat: ChatArgument,
+    text: Annotated[str, typer.Argument()],
+    key: Annotated[
+        str | None, typer.Option(help="Send again under the same key as often as you like: it is one message.")
+    ] = None,
+    user: UserOption = None,
+    as_json: JsonOption = False,
+    stack: StackOption = None,
+) -> None:
+    """Send a message, and wait until it can be read.
+
+    Exit code: 0, 1 refused, 2 wrong usage, 3 the API is away.
+    """
+    with told(), _client(user, stack) as client:
+        sent = client.send(client.chat_id(chat), text, key=key)
+    if as_json:
+        print_json(sent)
+    else:
+        OUT.say((f"seq {sent['seq']}", "green"), ", the original's: this key was used before" * sent["duplicate"])
+
+
+@app.command("read")
+def read(
+    chat: ChatArgument,
+    after_seq: Annotated[int | None, typer.Option(min=0, help="Only messages after this seq.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
+    user: UserOption = None,
+    as_json: JsonOption = False,
+    stack: StackOption = None,
+) -> None:
+    """Show the newest messages of a chat, or those after a seq.
+
+    Exit code: 0, 1 refused, 2 wrong usage, 3 the API is away.
+    """
+    with told(), _client(user, stack) as client:
+        page = client.history(client.chat_id(chat), after_seq=after_seq, limit=limit)
+    if as_json:
+        print_json(page)
+        return
+    table = Table("seq", "sent at", "sender", "text", "status")
+    for message in page["messages"]:
+        text = cell("deleted", "dim") if message["deleted_at"] is not None else cell(message["text"])
+        sender = cell(message["sender_id"])
+        table.add_row(str(message["seq"]), cell(message["sent_at"]), sender, text, cell(message["status"]))
+    OUT.print(table)
+
+
+@app.command("list")
+def list_chats(user: UserOption = None, as_json: JsonOption = False, stack: StackOption = None) -> None:
+    """Show your chats by last activity, with what is unread.
+
+    Exit code: 0, 1 refused, 2 wrong usage, 3 the API is away.
+    """
+    with told(), _client(user, stack) as client:
+        chats = list(client.chats())
+    if as_json:
+        print_json({"items": chats})
+        return
+    table = Table("name", "chat_id", "last seq", "unread")
+    for chat in chats:
+        table.add_row(cell(chat["name"] or ""), cell(chat["chat_id"]), str(chat["last_seq"]), str(chat["unread"]))
+    OUT.print(table)
+
+
+@contextmanager
+def _client(user: str | None, stack: Path | None) -> Iterator[ChatClient]:
+    import httpx
+
+    from services.ops.chat_client import ChatClient
+
+    url = os.environ.get(API_URL)
+    if url is None:
+        raise UsageError(f"No stack runs on {DEFAULT_FOLDER} here: start one with `gapless up`, or set {API_URL}.")
+    if user is not None:
+        from services.ops.stack.token import development_token
+
+        token = development_token(user, data_dir=stack or DEFAULT_FOLDER)
+    else:
+        token = os.environ.get("GAPLESS_API_TOKEN", "")
+    if not token:
+        raise UsageError("Say who you are: --user anna, or set GAPLESS_API_TOKEN.")
+    # By name on this machine, or by the one that was set: a proxy of the environment does not stand between.
+    verify = ssl.create_default_context(cafile=os.environ.get(API_CA))
+    try:
+        with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False, verify=verify) as http:
+            yield ChatClient(http, token)
+    except httpx.InvalidURL as error:
+        raise UsageError(f"{API_URL} is {url}, and that is no URL ({error}).") from None

@@ -1,0 +1,53 @@
+"""`gapless lag`: how far behind everybody is, per partition."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from services.ops.cli.terminal import OUT, JsonOption, print_json, run, told
+from services.ops.stack.address import StackOption
+from services.runtime.settings import KafkaSettings, PostgresSettings, load_settings
+
+if TYPE_CHECKING:
+    from services.ops.inspect.lag import Behind, PartitionLag
+
+
+def lag(as_json: JsonOption = False, _stack: StackOption = None) -> None:
+    """Commands without an outcome, and events not yet in each projection: how many, and how old the oldest is.
+
+    Exit code: 0, 2 wrong settings, 3 Kafka or Postgres away.
+    """
+    from services.ops.inspect.lag import measure_lag
+
+    with told():
+        kafka, postgres = load_settings(KafkaSettings), load_settings(PostgresSettings)
+    found = run(measure_lag(kafka, postgres))
+    if as_json:
+        print_json({"partitions": [_lag_json(partition) for partition in found]})
+        return
+    versions = sorted({version for partition in found for version in partition.unprojected})
+    table = Table(title="lag: records, and the age of the oldest")
+    table.add_column("partition", justify="right", overflow="fold")
+    for column in ("undecided commands", *(f"{version}: events" for version in versions)):
+        table.add_column(column, justify="right", overflow="fold")
+    for partition in found:
+        cells = [_cell(partition.undecided), *(_cell(partition.unprojected[version]) for version in versions)]
+        table.add_row(str(partition.partition), *cells)
+    OUT.print(table)
+
+
+def _cell(behind: Behind) -> str:
+    if behind.beyond:
+        return f"{behind.beyond:,} beyond the end of the log"
+    return "0" if behind.records == 0 else f"{behind.records:,} ({behind.seconds:.1f} s)"
+
+
+def _lag_json(partition: PartitionLag) -> dict[str, Any]:
+    return {
+        "partition": partition.partition,
+        "undecided": asdict(partition.undecided),
+        "unprojected": {version: asdict(behind) for version, behind in partition.unprojected.items()},
+    }

@@ -1,0 +1,136 @@
+"""The `gapless` command. Exit codes: 0 ok, 1 a difference or fault was found, 2 wrong usage, 3 a server is away.
+
+Commands import what they need when they are called, so that each starts fast and a production image without the
+embedded stack has all the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.ops.cli import bench as bench_command
+from services.ops.cli import chat as chat_commands
+from services.ops.cli import env as env_command
+from services.ops.cli import lag as lag_command
+from services.ops.cli import log as log_commands
+from services.ops.cli import projection as projection_commands
+from services.ops.cli import retirement as projection_retirement
+from services.ops.cli import rights as rights_commands
+from services.ops.cli import services as service_commands
+from services.ops.cli import stack as stack_commands
+from services.ops.cli import topics as topics_commands
+from services.ops.cli.terminal import ERR, JsonOption, as_a_program, print_json, print_plain, told
+from services.ops.cli.variables import unknown_variables
+from services.ops.stack.token import development_token
+from services.runtime.observe.logs import configure_logging
+from services.runtime.observe.metrics import package_version
+from services.runtime.settings import LogSettings, load_settings
+
+
+class Scope(StrEnum):
+    """The scopes that the services know."""
+
+    PRODUCER = "producer"
+    IMPORT = "import"
+
+
+app = typer.Typer(
+    name="gapless",
+    help=(__doc__ or "").splitlines()[0],
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # `main` prints its own: locals and messages of errors hold texts and passwords
+    rich_markup_mode=None,
+)
+app.add_typer(chat_commands.app, name="chat")
+app.add_typer(log_commands.app, name="log")
+projection_retirement.add_to(projection_commands.app)
+app.add_typer(projection_commands.app, name="projection")
+app.add_typer(topics_commands.app, name="topics")
+topics_commands.app.command("acls")(rights_commands.acls)
+projection_commands.app.command("roles")(rights_commands.roles)
+app.command("env")(env_command.env)
+app.command("lag")(lag_command.lag)
+app.command("bench", context_settings=bench_command.PASS_ALL_ON)(bench_command.bench)
+app.command("up")(stack_commands.up)
+app.command("down")(stack_commands.down)
+for _service in service_commands.SERVICES:
+    app.command(_service)(getattr(service_commands, _service))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_plain(package_version())
+        raise typer.Exit
+
+
+@app.callback()
+def gapless(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """An event-sourced message log service: a gap-free, deduplicated sequence per chat."""
+    # Commands log what concerns the person at the terminal; a service sets up its own logging when it starts.
+    with told():
+        chosen = "GAPLESS_LOG_LEVEL" in os.environ
+        settings = load_settings(LogSettings) if chosen else LogSettings.model_validate({"level": "warning"})
+        configure_logging(settings, service="gapless")
+    if context.invoked_subcommand not in service_commands.SERVICES:  # those write it to their logs
+        for unknown in unknown_variables():
+            ERR.say(f"{unknown}", style="yellow")
+    if not chosen:
+        for library in ("aiokafka", "psycopg.pool"):  # what they report the command itself says in one sentence
+            logging.getLogger(library).setLevel(logging.CRITICAL)
+
+
+@app.command("demo")
+def demo(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", metavar="D", help="Keep the data here; a temporary folder if not given."),
+    ] = None,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="With TLS, SCRAM, ACLs, database roles and HTTPS, as production should be.")
+    ] = False,
+) -> None:
+    """Brings the whole system up on this machine, runs a conversation through it, kills a sequencer, proves the result.
+
+    Exit code: 0 everything held, 1 something did not, 2 wrong usage, 3 a server or a download is away.
+    """
+    from services.ops.cli import demo as story
+
+    story.demo(data_dir, secure=secure)
+
+
+@app.command("token")
+def token(
+    user: Annotated[str, typer.Option(help="The user: a UUID, or a name that becomes one (GET /v1/me says which).")],
+    scope: Annotated[list[Scope] | None, typer.Option(help="What it may do besides; may be given twice.")] = None,
+    ttl_s: Annotated[float, typer.Option(min=1, help="Valid for so many seconds.")] = 24 * 3600,
+    data_dir: Annotated[Path, typer.Option(metavar="D", help="Of the stack that is to believe it.")] = Path(".gapless"),
+    as_json: JsonOption = False,
+) -> None:
+    """Prints a development token, bare, on one line: signed with GAPLESS_JWT_SECRET if that is set, else with the
+    secret that all embedded stacks of this user share.
+
+    Exit code: 0, 2 no secret to sign with.
+    """
+    with told():
+        minted = development_token(user, data_dir=data_dir, scopes=[each.value for each in scope or ()], ttl_s=ttl_s)
+    if as_json:
+        print_json({"token": minted})
+    else:
+        print_plain(minted)
+
+
+def main() -> None:
+    """The entry point."""
+    with as_a_program():
+        app()

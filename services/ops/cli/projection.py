@@ -1,0 +1,291 @@
+"""`gapless projection …`: rebuild a projection beside the one that serves, prove it, switch to it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+from rich.table import Table
+
+from services.ops.cli.terminal import ERR, OUT, JsonOption, fail, print_json, progress, run, told
+from services.ops.errors import Exit, UsageError
+from services.ops.stack.address import StackOption
+from services.runtime.settings import KafkaSettings, PostgresSettings, load_settings
+
+if TYPE_CHECKING:
+    from services.ops.verify.projection.diff import Difference
+    from services.ops.verify.projection.verify import Report
+    from services.projector.versions.rebuild import RebuildProgress
+    from services.projector.versions.registry import Projection
+
+NAMED_DIFFERENCES = 1_000
+app = typer.Typer(no_args_is_help=True, help="Rebuild the read model from the log, prove it, and switch to it.")
+_VERSION = re.compile(r"v([1-9][0-9]{0,8})")
+VersionOption = Annotated[str, typer.Option("--to", metavar="vN", help="The projection, as v2.")]
+
+
+@app.command("verify")
+def verify(
+    version: Annotated[
+        str | None, typer.Option(metavar="vN", help="The projection, as v2; the one that serves if not given.")
+    ] = None,
+    as_json: JsonOption = False,
+    limit: Annotated[
+        int, typer.Option(min=1, help="How many differences to name; all are counted.")
+    ] = NAMED_DIFFERENCES,
+    _stack: StackOption = None,
+) -> None:
+    """Compares a projection with the log, as of one snapshot; the projector may go on meanwhile.
+
+    It folds the log by a fold of its own, sums both sides up per chat, and compares chats that differ row by
+    row. Every difference is named by table, row and column, with what the log says and what the table holds.
+
+    Exit code: 0 equal, 1 different, 2 wrong usage, 3 Kafka or Postgres away.
+    """
+    from services.ops.verify.projection.verify import verify_projection
+
+    with told():
+        kafka, postgres = load_settings(KafkaSettings), load_settings(PostgresSettings)
+        if version is not None:
+            parse_version(version)
+    with progress("folding the log", quiet=as_json) as begin:
+        report = run(verify_projection(kafka, postgres, version=version, limit=limit, on_plan=begin))
+    if as_json:
+        print_json(report_json(report))
+    else:
+        _show(report)
+    raise typer.Exit(Exit.OK if report.equal else Exit.FAULT)
+
+
+@app.command("rebuild")
+def rebuild_command(to: VersionOption, as_json: JsonOption = False, _stack: StackOption = None) -> None:
+    """Folds the whole log into another version beside the one that serves; stopped anywhere, it goes on next time.
+
+    Exit code: 0 built and on standby, 1 refused, 2 wrong usage, 3 Kafka or Postgres away, 130 stopped by Ctrl-C.
+    """
+    from services.projector.versions.rebuild import rebuild
+
+    with told(), refusals():
+        number = parse_version(to)
+        kafka, postgres = load_settings(KafkaSettings), load_settings(PostgresSettings)
+        with _rebuild_bar(to, quiet=as_json) as on_progress:
+            done = run(rebuild(number, kafka=kafka, postgres=postgres, on_progress=on_progress))
+    figures = {
+        "version": to,
+        "records": done.records_done,
+        "rows": done.rows,
+        "seconds": round(done.seconds, 3),
+        "records_per_s": round(done.records_per_s, 1),
+    }
+    if as_json:
+        print_json(figures)
+        return
+    OUT.say(
+        (f"{to} is built", "green"),
+        f" and fed: {done.records_done:,} records, {done.rows:,} rows in {done.seconds:.1f} s"
+        f" ({done.records_per_s:,.0f} records/s). Prove it with `gapless projection verify --version {to}`, then"
+        f" `gapless projection cutover --to {to}`.",
+    )
+
+
+@app.command("cutover")
+def cutover_command(
+    to: VersionOption,
+    as_json: JsonOption = False,
+    timeout_s: Annotated[float, typer.Option(min=0.1, help="Give up after this many seconds.")] = 60.0,
+    _stack: StackOption = None,
+) -> None:
+    """Lets readers see another version from now on, in one transaction; going back is the same with the old one.
+
+    Where the version that serves stands beyond the end of the log, or was folded from another topic, the other one has
+    to reach the end of the log. A version that no projector of this release can feed is refused.
+
+    Exit code: 0 switched (or it served already), 1 refused and nothing changed, 2 wrong usage, 3 Kafka or Postgres
+    away.
+    """
+    from services.projector.versions.cutover import cutover
+
+    with told(), refusals():
+        number = parse_version(to)
+        kafka, postgres = load_settings(KafkaSettings), load_settings(PostgresSettings)
+        done = run(cutover(number, kafka=kafka, postgres=postgres, timeout_s=timeout_s))
+    if as_json:
+        print_json(
+            {
+                "from": f"v{done.from_version}",
+                "to": f"v{done.to_version}",
+                "attempts": done.attempts,
+                "held_ms": round(done.held_s * 1000, 1),
+                "not_of_this_log": list(done.not_of_this_log),
+            }
+        )
+    elif done.attempts == 0:
+        OUT.say(f"{to} served already; nothing was changed.")
+    else:
+        old = f"v{done.from_version}"
+        next_step = f"Back again: `gapless projection cutover --to {old}`."
+        if done.not_of_this_log:
+            named = ", ".join(map(str, done.not_of_this_log))
+            next_step = (
+                f"{old} is not of the log that is there now, in partitions {named}: drop it with `gapless projection"
+                f" drop {old}`."
+            )
+        OUT.say(
+            (f"Readers see {to}", "green"),
+            f" (before: {old}); the writers of the old one were held for {done.held_s * 1000:.0f} ms. {next_step}",
+        )
+
+
+@app.command("list")
+def list_command(as_json: JsonOption = False, _stack: StackOption = None) -> None:
+    """The projections that exist, and which one serves.
+
+    Exit code: 0, 2 wrong settings, 3 Postgres away.
+    """
+    from services.projector.versions.cutover import projections
+
+    with told():
+        there = run(projections(postgres=load_settings(PostgresSettings)))
+    if as_json:
+        print_json([_projection_json(projection) for projection in there])
+        return
+    table = Table(title="projections")
+    for column in ("version", "state", "row mapping", "serving since"):
+        table.add_column(column, overflow="fold")
+    for projection in there:
+        since = f"{projection.serving_since:%Y-%m-%d %H:%M:%S}" if projection.serving_since is not None else ""
+        table.add_row(f"v{projection.version}", projection.state.value, str(projection.mapping_version), since)
+    OUT.print(table)
+
+
+def parse_version(text: str) -> int:
+    """The number of `v2`. Raises UsageError."""
+    match = _VERSION.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{text!r} is no version of a projection: write it as v2.")
+    return int(match[1])
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """The report of `projection verify` for programs; digests are 128 bits in hex."""
+    return {
+        "version": report.version,
+        "equal": report.equal,
+        "difference_count": report.difference_count,
+        "differences": [_difference_json(difference) for difference in report.differences],
+        "faults": report.faults,
+        "positions": [
+            {"partition": p.partition, "next_offset": p.next_offset, "term": p.head.term, "index": p.head.index}
+            for p in report.positions.values()
+        ],
+        "tables": {
+            name: {
+                "log": {"rows": said.rows, "digest": said.hex},
+                "held": {"rows": report.held[name].rows, "digest": report.held[name].hex},
+            }
+            for name, said in report.log.items()
+        },
+    }
+
+
+def _difference_json(difference: Difference) -> dict[str, Any]:
+    return {
+        "table": difference.table,
+        "kind": difference.kind.value,
+        "key": dict(difference.key),
+        "column": difference.column,
+        "log": difference.log,
+        "held": difference.held,
+    }
+
+
+def _projection_json(projection: Projection) -> dict[str, Any]:
+    def instant(at: Any) -> str | None:
+        return at.isoformat(timespec="milliseconds") if at is not None else None
+
+    return {
+        "version": f"v{projection.version}",
+        "state": projection.state.value,
+        "mapping_version": projection.mapping_version,
+        "created_at": instant(projection.created_at),
+        "fed_since": instant(projection.fed_since),
+        "stopped_at": instant(projection.stopped_at),
+        "serving_since": instant(projection.serving_since),
+    }
+
+
+def _show(report: Report) -> None:
+    offsets = sum(p.next_offset for p in report.positions.values())
+    table = Table(title=f"projection {report.version} at {offsets:,} offsets of {len(report.positions)} partitions")
+    table.add_column("table", overflow="fold")
+    for side in ("log", "held"):
+        table.add_column(f"rows, {side}", justify="right", overflow="fold")
+    for side in ("log", "held"):
+        table.add_column(f"digest, {side}", overflow="fold")
+    for name, said in report.log.items():
+        held = report.held[name]
+        style = "" if (said.rows, said.digest) == (held.rows, held.digest) else "red"
+        table.add_row(name, f"{said.rows:,}", f"{held.rows:,}", said.hex[:12], held.hex[:12], style=style)
+    OUT.print(table)
+    for fault in report.faults:
+        OUT.say(fault, style="red")
+    if report.equal:
+        OUT.say((f"Projection {report.version} is what the log says", "green"), ", in every row and column.")
+        return
+    for difference in report.differences:
+        row = ", ".join(f"{name} {value}" for name, value in difference.key)
+        column = f" {difference.column}" if difference.column is not None else ""
+        says = f": the log says {_shown(difference.log)}, the table holds {_shown(difference.held)}"
+        OUT.say((f"{difference.table}{column}", "red"), f" [{row}]", says)
+    unnamed = report.difference_count - len(report.differences)
+    more = f", {unnamed} of them not shown (--limit)" if unnamed else ""
+    OUT.say((f"{report.difference_count} differences", "red"), f"{more}.")
+
+
+def _shown(value: object) -> str:
+    """Texts in quotes, so that one which looks like a sentence of ours is none."""
+    return "NULL" if value is None else repr(value) if isinstance(value, str) else str(value)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What the projector refuses is one sentence of its own."""
+    from services.projector.errors import ProjectorError
+
+    try:
+        yield
+    except ProjectorError as error:
+        fail(f"{error}.", Exit.FAULT)
+    except asyncio.CancelledError:
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def _rebuild_bar(version: str, *, quiet: bool) -> Iterator[Callable[[RebuildProgress], None]]:
+    if quiet or not ERR.is_terminal:
+        yield lambda _progress: None
+        return
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=ERR, transient=True) as bar:
+        task = bar.add_task(f"{version}: load", total=None, rate="")
+
+        def show(now: RebuildProgress) -> None:
+            eta = f", {now.eta_s:.0f} s left" if now.eta_s is not None else ""
+            index = f" {now.index}" if now.index is not None else ""
+            bar.update(
+                task,
+                description=f"{version}: {now.stage.value}{index}",
+                completed=now.records_done,
+                total=now.records_total or None,
+                rate=f"{now.records_per_s:,.0f}/s{eta}",
+            )
+
+        yield show

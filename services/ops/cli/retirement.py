@@ -1,0 +1,76 @@
+"""`gapless projection stop-feeding` and `drop`: what takes a version out of use that no longer serves."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.filesize import decimal
+
+from services.ops.cli.projection import parse_version, refusals
+from services.ops.cli.terminal import OUT, JsonOption, fail, print_json, run, told
+from services.ops.errors import Exit
+from services.ops.stack.address import StackOption
+from services.runtime.settings import PostgresSettings, load_settings
+
+Version = Annotated[str, typer.Argument(metavar="vN", help="The projection, as v1.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Makes them commands of `gapless projection`."""
+    app.command("stop-feeding")(stop_feeding)
+    app.command("drop")(drop)
+
+
+def stop_feeding(version: Version, as_json: JsonOption = False, _stack: StackOption = None) -> None:
+    """Stops feeding a version that does not serve; its rows stay, and a rebuild of it goes on from there.
+
+    It costs the projectors and Postgres nothing from then on, and can no longer be cut over to.
+
+    Exit code: 0 stopped (now or before), 1 refused, 2 wrong usage, 3 Postgres away.
+    """
+    from services.projector.versions.retirement import stop_feeding as stop
+
+    with told(), refusals():
+        number = parse_version(version)
+        run(stop(number, postgres=load_settings(PostgresSettings)))
+    if as_json:
+        print_json({"version": version, "state": "stopped"})
+    else:
+        OUT.say(
+            f"{version} is no longer fed. Up to date again: `gapless projection rebuild --to {version}`; off the disk:"
+            f" `gapless projection drop {version}`."
+        )
+
+
+def drop(
+    version: Version,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+    _stack: StackOption = None,
+) -> None:
+    """Deletes a version that does not serve, with all its rows, and frees its disk space. The log is not touched.
+
+    It asks first; a program says --yes.
+
+    Exit code: 0 dropped, 1 refused or not confirmed, 2 wrong usage, 3 Postgres away.
+    """
+    from services.projector.versions.retirement import drop as drop_projection
+
+    with told(), refusals():
+        number = parse_version(version)
+        if not yes:
+            _confirm(version)
+        freed = run(drop_projection(number, postgres=load_settings(PostgresSettings)))
+    if as_json:
+        print_json({"version": version, "freed_bytes": freed})
+    else:
+        OUT.say(f"{version} is dropped: {decimal(freed)} freed.")
+
+
+def _confirm(version: str) -> None:
+    if not sys.stdin.isatty():
+        fail(f"Dropping {version} deletes all its rows: confirm with --yes.", Exit.USAGE)
+    if not typer.confirm(f"Delete {version} with all its rows?", err=True):
+        fail("Nothing was dropped.", Exit.FAULT)

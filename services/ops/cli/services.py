@@ -1,0 +1,101 @@
+"""One service in the foreground, with its settings from GAPLESS_* variables.
+
+Each is imported only when it is asked for: a sequencer does not load a web framework, and no production image
+needs what another service needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import structlog
+import typer
+
+from services.ops.cli.terminal import told
+from services.ops.cli.variables import unknown_variables
+from services.runtime.settings import LogSettings, Settings, load_settings
+
+if TYPE_CHECKING:
+    from services.runtime.process.lifecycle import Supervisor
+
+SHUTDOWN_TIMEOUT_S = 10.0
+SERVICES = ("ingest", "sequencer", "projector", "query", "api")
+S = TypeVar("S", bound=Settings)
+log = structlog.get_logger(__name__)
+
+
+def ingest(worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False) -> None:
+    """Takes commands in over HTTP and appends them to chat.commands; in GAPLESS_INGEST_WORKERS processes.
+
+    Exit code, of all services: 0 stopped when asked, 1 crashed, 2 wrong settings, 3 cut off when stopping.
+    """
+    from services.ingest.app import run
+    from services.ingest.settings import IngestProcessSettings
+    from services.ops.processes.ingest_workers import run_ingest_workers, stop_at_end_of_input
+
+    async def serve(settings: IngestProcessSettings, supervisor: Supervisor) -> None:
+        if worker:
+            supervisor.start("parent", stop_at_end_of_input(supervisor), may_end=True)
+        if settings.ingest.workers > 1:
+            await run_ingest_workers(settings, supervisor)
+        else:
+            await run(settings, supervisor)
+
+    _serve("ingest", IngestProcessSettings, serve, lambda settings: settings.logs)
+
+
+def sequencer() -> None:
+    """Decides commands, exactly once and in order, into chat.events."""
+    from services.sequencer.app import run
+    from services.sequencer.settings import SequencerSettings
+
+    _serve("sequencer", SequencerSettings, run, lambda settings: settings.logs)
+
+
+def projector() -> None:
+    """Writes chat.events into the Postgres read model."""
+    from services.projector.app import run
+    from services.projector.settings import ProjectorSettings
+
+    _serve("projector", ProjectorSettings, run, lambda settings: settings.logs)
+
+
+def query() -> None:
+    """Answers questions about the read model over HTTP."""
+    from services.query.app import run
+    from services.query.settings import QueryProcessSettings
+
+    _serve("query", QueryProcessSettings, run, lambda settings: settings.logs)
+
+
+def api() -> None:
+    """Ingest and query behind one port; several processes may share it (GAPLESS_HTTP_REUSE_PORT=true)."""
+    from services.ops.processes.api import ApiSettings, run
+
+    _serve("api", ApiSettings, run, lambda settings: settings.logs)
+
+
+def _serve(
+    service: str,
+    settings_type: type[S],
+    run: Callable[[S, Supervisor], Awaitable[None]],
+    logs: Callable[[S], LogSettings],
+) -> None:
+    from services.runtime.process.lifecycle import run_service
+
+    with told():
+        settings = load_settings(settings_type)
+
+    def serve(supervisor: Supervisor) -> Awaitable[None]:
+        for unknown in unknown_variables():  # logging is set up by now
+            log.warning("unknown_variable", variable=unknown.name, meant=unknown.meant)
+        return run(settings, supervisor)
+
+    code = run_service(
+        serve,
+        service=service,
+        logs=logs(settings),
+        shutdown_timeout_s=SHUTDOWN_TIMEOUT_S,
+    )
+    raise typer.Exit(code)

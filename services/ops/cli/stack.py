@@ -1,0 +1,205 @@
+"""`gapless up` and `gapless down`: the whole system on this machine, from one command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from services.ops.cli.terminal import ERR, OUT, JsonOption, fail, print_json, told
+from services.ops.errors import Exit
+
+if TYPE_CHECKING:
+    from services.ops.stack.embedded import EmbeddedStack, StackPlan
+
+DOWN_SILENCE_S: Final = 60.0
+"""A limit on silence, not on the whole: servers write down what they hold before they end (see devstack/life.py)."""
+LOOK_AGAIN_S: Final = 0.1
+DataDir = Annotated[Path, typer.Option("--data-dir", metavar="D", help="The data folder; made if it is not there.")]
+Count = Annotated[int, typer.Option(min=1, max=32)]
+
+
+class Brokers(IntEnum):
+    """How many Kafka brokers: one, or three with every record on all of them."""
+
+    ONE = 1
+    THREE = 3
+
+
+def up(
+    data_dir: DataDir = Path(".gapless"),
+    brokers: Annotated[int, typer.Option(min=1, max=3, help="1, or 3 with min.insync.replicas 2.")] = 1,
+    sequencers: Count = 2,
+    projectors: Count = 1,
+    ingests: Annotated[int, typer.Option(min=1, max=32, help="Processes of ingest and query on one port.")] = 1,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="With TLS, SCRAM, ACLs, database roles and HTTPS, as production should be.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Runs Kafka, Postgres and every service here until Ctrl-C; what the data folder holds is kept.
+
+    When all is ready it says where, and D/stack.json holds api_url, kafka, postgres and processes (name: pid),
+    kept current. Each process that dies is started again; D/logs/<process>.log holds what it says.
+
+    Exit code: 0 stopped when asked, 1 something did not come up, 2 the folder is taken or does not fit, 3 a
+    download failed.
+    """
+    if brokers not in tuple(Brokers):
+        raise typer.BadParameter("the embedded Kafka has 1 broker or 3", param_hint="--brokers")
+    from services.ops.stack.embedded import StackPlan
+
+    plan = StackPlan(
+        data_dir=data_dir,
+        brokers=brokers,
+        sequencers=sequencers,
+        projectors=projectors,
+        ingests=ingests,
+        secure=secure,
+    )
+    with told(), stack_errors():
+        asyncio.run(_run_until_stopped(plan, as_json=as_json))
+
+
+def down(
+    data_dir: DataDir = Path(".gapless"),
+    as_json: JsonOption = False,
+) -> None:
+    """Stops the stack that runs on a data folder, from anywhere, and waits until it has ended.
+
+    Exit code: 0 nothing runs there any more, 1 it did not end in time, 2 the folder is held by something else.
+    """
+    with told(), stack_errors():
+        stopped = _stop(data_dir.absolute())
+    if as_json:
+        print_json({"stopped": stopped})
+    else:
+        said = f"Stopped; the data is kept in {data_dir}." if stopped else f"Nothing runs on {data_dir}."
+        OUT.say(said)
+
+
+async def _run_until_stopped(plan: StackPlan, *, as_json: bool) -> None:
+    from services.ops.stack.embedded import EmbeddedStack
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    stack = EmbeddedStack(plan, on_step=_show_step)
+    starting = asyncio.create_task(stack.start())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            if as_json:
+                print_json(stack.document())
+            else:
+                _announce(stack)
+            for name, trouble in stack.troubles.items():
+                ERR.say(f"{name} is not ready: {trouble}", style="yellow")
+            await stopping
+        _show_step("stopping")
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        stopping.cancel()
+        await stack.stop()
+        _show_step("stopped")
+
+
+def _show_step(step: str) -> None:
+    ERR.say(("gapless: ", "dim"), step)
+
+
+def _announce(stack: EmbeddedStack) -> None:
+    folder = stack.plan.data_dir
+    where = "" if folder == Path(".gapless") else f" --data-dir {shlex.quote(str(folder))}"
+    OUT.print()
+    OUT.say(("Gapless is ready", "bold green"), " at ", (stack.api_url, "bold"), f" (docs: {stack.api_url}/docs)")
+    OUT.say(f"processes and addresses: {folder / 'stack.json'}, logs: {folder / 'logs'}, stop: Ctrl-C")
+    OUT.print("\nA first chat:")
+    # The same command as in README.md, so that who does both gets one chat and no conflict.
+    OUT.print(
+        f"  TOKEN=$({_this_command()} token --user anna{where})\n"
+        f"  curl -s {stack.api_url}/v1/chats -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json'"
+        " -H 'Idempotency-Key: my-first-chat'"
+        ' -d \'{"kind":"group","name":"ops","members":[]}\'\n',
+        markup=False,
+        highlight=False,
+    )
+
+
+def _this_command() -> str:
+    """How a shell calls `gapless` from here: by name only where that finds this one."""
+    program = sys.argv[0]
+    if Path(program).name != "gapless":
+        return f"{shlex.quote(sys.executable)} -P -m services.ops"
+    found = shutil.which("gapless")
+    return "gapless" if found is not None and Path(found).samefile(program) else shlex.quote(program)
+
+
+@contextmanager
+def stack_errors() -> Iterator[None]:
+    """What devstack refuses is one sentence of its own; its codes are those of all commands."""
+    try:
+        from devstack import errors, stack  # noqa: F401  (stack brings what only the extra installs)
+    except ImportError as error:
+        fail(f"The embedded stack needs the package {error.name}: install gapless[devstack].", Exit.USAGE)
+    from services.ops.stack.supervisor import StartFailed
+
+    try:
+        yield
+    except (errors.FolderTakenError, errors.FolderMismatchError, errors.MissingRuntimeError) as error:
+        fail(str(error), Exit.USAGE)
+    except errors.DownloadError as error:
+        fail(str(error), Exit.AWAY)
+    except (errors.DevstackError, StartFailed) as error:
+        fail(str(error), Exit.FAULT)
+
+
+def _stop(folder: Path) -> bool:
+    """Whether there was something to stop. Raises FolderTakenError where the holder of the folder is no `up`."""
+    from devstack.life import Watch, is_silent
+    from services.ops.stack.embedded import taken
+
+    refusal = taken(folder)
+    if refusal is None:
+        return False
+    pid = _supervisor_pid(folder)
+    if pid is None:
+        raise refusal
+    watch = Watch(pid, folder / "logs" / "kafka-1.log", silence_s=DOWN_SILENCE_S)  # with all that it has started
+    os.kill(pid, signal.SIGTERM)
+    while taken(folder) is not None:
+        if is_silent([watch]):
+            fail(
+                f"Process {pid} does not stop, and nothing has moved for {DOWN_SILENCE_S:.0f} s; see"
+                f" {folder / 'logs'}.",
+                Exit.FAULT,
+            )
+        time.sleep(LOOK_AGAIN_S)
+    return True
+
+
+def _supervisor_pid(folder: Path) -> int | None:
+    """Of the `gapless up` that holds the folder; None where its lock says that the holder is something else."""
+    try:
+        holder = json.loads((folder / "lock").read_text(encoding="utf-8"))
+        program, command = holder["command"].split()[:2]
+        pid = int(holder["pid"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return pid if program in ("gapless", "__main__.py") and command == "up" else None

@@ -1,0 +1,219 @@
+"""What every command shares: where it prints, how it shows progress, and how an error becomes one sentence and a code.
+
+Answers go to standard output, everything else to standard error, so that `--json` can be piped.
+
+Whatever is printed here may hold text of users, so it passes through `plain_text`, and a reader that goes away
+(`| head`) or a terminal that cannot show a character is no error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, NoReturn, TypeVar
+
+import psycopg
+import typer
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
+from rich.text import Text
+
+from schemas.errors import SchemaError
+from services.ops.errors import Exit, OpsError
+from services.ops.stack.address import where_to_look
+from services.runtime.kafka.errors import KafkaError, KafkaRefused, KafkaUnavailable, OffsetMissing, TopicsWrong
+from services.runtime.observe.plain_text import json_safe, visible, visible_lines
+from services.runtime.observe.tracebacks import format_error
+from services.runtime.postgres.pool import POSTGRES_AWAY
+from services.runtime.postgres.refusals import why_postgres_refuses
+from services.runtime.settings import PostgresSettings, SettingsError, load_settings
+
+T = TypeVar("T")
+WIDE: Final = 100_000
+"""Columns of a file or pipe: a table is as wide as what it holds, and nothing is cut."""
+READER_GONE: Final = 141
+"""The exit code of a program that SIGPIPE ends, as shells know it."""
+Part = str | tuple[str, str]
+"""A text, or a text and its style."""
+
+
+class Terminal(Console):
+    """A Rich console for text that is not ours: none of it is markup, and none of it controls the terminal."""
+
+    def say(self, *parts: Part, style: str = "") -> None:
+        """Prints one line, however long and whatever is in it."""
+        self.print(Text.assemble(*map(_styled, parts), style=style), highlight=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The net below those who print: what still controls the terminal here came from a text, not from Rich."""
+        for segment in super().render(renderable, options):
+            if segment.control is not None or segment.text.isprintable() or segment.text == "\n":
+                yield segment
+            else:
+                yield Segment(visible_lines(segment.text), segment.style)
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        size = super().size
+        return size if self.is_terminal else ConsoleDimensions(WIDE, size.height)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        raise AttributeError(f"the size is that of the terminal or pipe, not {new_size}")
+
+    def on_broken_pipe(self) -> None:
+        """Rich calls this when the reader is gone."""
+        self.quiet = True
+        reader_gone()
+
+
+OUT: Final = Terminal(soft_wrap=True, emoji=False)
+ERR: Final = Terminal(stderr=True, soft_wrap=True, emoji=False)
+
+
+def _styled(part: Part) -> tuple[str, str]:
+    text, style = (part, "") if isinstance(part, str) else part
+    return visible(text), style
+
+
+def cell(text: str, style: str = "") -> Text:
+    """A cell of a table, of a text that is not ours."""
+    return Text(visible(text), style=style)
+
+
+def reader_gone() -> NoReturn:
+    """Ends quietly: whoever read our output has seen enough."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())  # or the interpreter complains when it flushes at its end
+        except (OSError, ValueError):
+            continue
+    raise SystemExit(READER_GONE)
+
+
+@contextmanager
+def as_a_program() -> Iterator[None]:
+    """What the whole process needs: streams that take every character, and an end that is no traceback of Python's."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    except BrokenPipeError:
+        reader_gone()
+    except Exception as error:  # noqa: BLE001 - the last frame: a bug ends here, with its traceback
+        ERR.print(Text(visible_lines(format_error(error))), highlight=False)
+        raise SystemExit(Exit.FAULT) from None
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")]
+OnProgress = Callable[[int], None]
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a command's coroutine; whatever it raises that a person can act on ends in one sentence and a code."""
+    with told():
+        return asyncio.run(work)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turns the errors that a person can act on into one sentence on standard error and an exit code."""
+    try:
+        yield
+    except OpsError as error:
+        fail(str(error), error.exit_code)
+    except SettingsError as error:
+        fail(str(error), Exit.USAGE)
+    except TopicsWrong as error:
+        for fault in error.faults:
+            ERR.say(fault, style="red")
+        raise typer.Exit(Exit.FAULT) from None
+    except KafkaRefused as error:
+        fail(f"{_capitalised(str(error))}.", Exit.USAGE)
+    except (KafkaUnavailable, OffsetMissing) as error:
+        fail(f"Kafka cannot be read: {error}{where_to_look()}.", Exit.AWAY)
+    except (*POSTGRES_AWAY, TimeoutError) as error:
+        if (refusal := _why_postgres_refuses()) is not None:
+            fail(refusal, Exit.USAGE)
+        fail(f"Postgres does not serve this: {_first_line(error)}{where_to_look()}.", Exit.AWAY)
+    except (KafkaError, SchemaError, psycopg.Error) as error:
+        fail(_first_line(error), Exit.FAULT)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f"{error.filename} cannot be used ({error.strerror}): choose another folder or file.", Exit.USAGE)
+
+
+def _why_postgres_refuses() -> str | None:
+    """None where it is away, or where these are not the settings that were used."""
+    try:
+        return why_postgres_refuses(load_settings(PostgresSettings))
+    except SettingsError:
+        return None
+
+
+def _capitalised(clause: str) -> str:
+    return f"{clause[:1].upper()}{clause[1:]}"
+
+
+def fail(sentence: str, code: Exit) -> NoReturn:
+    """Ends the command with one sentence on standard error."""
+    ERR.print(Text(visible_lines(sentence), style="red"), highlight=False)
+    raise typer.Exit(code)
+
+
+def print_json(document: object) -> None:
+    """One JSON document on one line."""
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print_plain(json_safe(json.dumps(document, ensure_ascii=not unicode)))
+
+
+def print_plain(line: str) -> None:
+    """A line, or text of several, as it is: for programs and for shells."""
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        reader_gone()
+
+
+class _Rate(ProgressColumn):
+    """Events per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s", style="progress.data.speed")
+
+
+@contextmanager
+def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int], OnProgress]]:
+    """A bar with rate and ETA on standard error; gives a function from the total to the one told of each step.
+
+    Nothing is drawn when `quiet`, or where standard error is no terminal.
+    """
+    if quiet or not ERR.is_terminal:
+        yield lambda _total: lambda _steps: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=ERR, transient=True) as bar:
+
+        def begin(total: int) -> OnProgress:
+            task = bar.add_task(what, total=total)
+            return lambda steps: bar.advance(task, steps)
+
+        yield begin
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,131 @@
+"""How far the writer is behind the commands, and each projection behind the events: in records and in seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.errors import LogCorrupt
+from schemas.events import decode_term_opened
+from schemas.log import Stamp, read_stamp
+from schemas.topics import TopicNames
+from schemas.wire.encoding import Undecodable
+from services.ops.verify.projection.snapshot import projections
+from services.ops.verify.reading import READ_TIMEOUT_S, partition_reader, records_until, topics_of
+from services.runtime.kafka.reader import PartitionReader
+from services.runtime.postgres.pool import connect
+from services.runtime.postgres.sql import load_sql
+from services.runtime.settings import KafkaSettings, PostgresSettings
+
+FIRST_WINDOW: Final = 64
+_SQL: Final = load_sql("services.ops.inspect.sql", "lag.sql")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behind:
+    """A distance: records not yet taken, and the age in seconds of the first of them (0 where there is none)."""
+
+    records: int
+    seconds: float
+    beyond: int = 0
+    """How far the position lies beyond the end of the log: records were lost, or it is of another log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionLag:
+    """Of one partition."""
+
+    partition: int
+    undecided: Behind
+    """Commands without an outcome."""
+    unprojected: Mapping[str, Behind]
+    """By projection ("v1"): events that it has not applied."""
+
+
+async def measure_lag(kafka: KafkaSettings, postgres: PostgresSettings) -> list[PartitionLag]:
+    """Lag of every partition. Raises KafkaError, psycopg.OperationalError."""
+    names = await topics_of(kafka)
+    positions = await projection_offsets(postgres)
+    return [await _partition(kafka, names, partition, positions) for partition in range(kafka.partitions)]
+
+
+async def projection_offsets(postgres: PostgresSettings) -> dict[str, dict[int, int]]:
+    """By version ("v1") and partition: the next offset to be applied."""
+    connection = await connect(postgres, application_name="gapless-lag", autocommit=True, read_only=True)
+    try:
+        async with connection.work():
+            found: dict[str, dict[int, int]] = {}
+            for version in await projections(connection):
+                cursor = await connection.execute(_SQL.compose("positions", schema=f"chat_{version}"))
+                found[version] = dict(await cursor.fetchall())
+            return found
+    finally:
+        await connection.close()
+
+
+async def _partition(
+    kafka: KafkaSettings, names: TopicNames, partition: int, positions: Mapping[str, Mapping[int, int]]
+) -> PartitionLag:
+    async with partition_reader(kafka, names.events, partition) as events:
+        start, end = await events.bounds()
+        next_command = await next_undecided(events, start, end)
+        unprojected = {
+            version: await _behind(events, by_partition.get(partition, 0), end)
+            for version, by_partition in positions.items()
+        }
+    async with partition_reader(kafka, names.commands, partition) as commands:
+        first, last = await commands.bounds()
+        undecided = await _behind(commands, max(next_command, first), last)
+    return PartitionLag(partition=partition, undecided=undecided, unprojected=unprojected)
+
+
+async def next_undecided(events: PartitionReader, start: int, end: int) -> int:
+    """The command offset after the last decided one, from the tail of the log; 0 in an empty log.
+
+    The tail is read in windows that double until an outcome of the last term, or an opening that sets the next
+    command, is in sight: a record of the highest (term, index) is valid, or a copy of the valid one.
+    """
+    window = FIRST_WINDOW
+    while True:
+        low = max(start, end - window)
+        await events.seek(low)
+        last: Stamp | None = None
+        commands_from: tuple[int, int] | None = None
+        async for record in records_until(events, end):
+            if isinstance(record, Undecodable):
+                continue
+            stamp = _stamp(record.headers)
+            if stamp is None:
+                continue
+            if stamp.index == 0:
+                opened = decode_term_opened(record.value or b"{}").commands_from
+                commands_from = (stamp.term, opened) if opened is not None else commands_from
+            elif last is None or (stamp.term, stamp.index) > (last.term, last.index):
+                last = stamp
+        if commands_from is not None and (last is None or last.term < commands_from[0]):
+            return commands_from[1]
+        if last is not None:
+            return last.command_offset + 1
+        if low == start:
+            return 0
+        window *= 4
+
+
+def _stamp(headers: object) -> Stamp | None:
+    """A record without a stamp is for `log verify` to name; here it is passed over."""
+    try:
+        return read_stamp(headers)  # type: ignore[arg-type]
+    except LogCorrupt:
+        return None
+
+
+async def _behind(reader: PartitionReader, position: int, end: int) -> Behind:
+    if position >= end:
+        return Behind(records=0, seconds=0.0, beyond=position - end)
+    await reader.seek(position)
+    found = await reader.read(max_records=1, timeout_s=READ_TIMEOUT_S)
+    since_ms = found[0].timestamp if found else None
+    seconds = max(0.0, time.time() - since_ms / 1000) if since_ms else 0.0
+    return Behind(records=end - position, seconds=round(seconds, 3))

@@ -1,0 +1,78 @@
+"""Holds an outcome against the command it answers, as long as that one is still in `chat.commands`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from schemas.bodies import MARKS
+from schemas.commands import digest, parse_body
+from schemas.errors import Reason, Refused
+from schemas.events import EVENT_OF, OutcomeKind, decode_rejected
+from schemas.wire.encoding import Command
+from services.ops.verify.log.accepted import Finding
+from services.ops.verify.log.partition import Decided
+
+
+def against_command(decided: Decided, command: Command) -> Iterator[Finding]:
+    """What does not fit between an outcome and its command. Raises LogCorrupt for an outcome's body that is none."""
+    outcome = decided.outcome
+    yield from _identity(decided, command)
+    if command.fault is not None:
+        yield from _must_be_rejected(decided, command.fault)
+        return
+    match outcome.kind:
+        case OutcomeKind.ACCEPTED:
+            yield from _accepted(decided, command)
+        case OutcomeKind.DUPLICATE:
+            if decided.original is not None and digest(command.type, command.body) != decided.original.digest:
+                yield "duplicate", "the command is not what was accepted under its id: it is a conflict"
+        case OutcomeKind.UNCHANGED:
+            if decided.original is not None and command.type not in MARKS:
+                yield "repeat", "the command was accepted before: its repeat is a duplicate or a conflict"
+        case OutcomeKind.REJECTED:
+            yield from _rejected(decided, command)
+
+
+def _identity(decided: Decided, command: Command) -> Iterator[Finding]:
+    outcome = decided.outcome
+    sides = (
+        ("key", outcome.key, command.key),
+        ("ce_commandid", outcome.command_id, command.command_id),
+        ("ce_sender", outcome.sender_id, command.sender_id),
+        ("ce_clientid", outcome.client_generated_id, command.client_generated_id),
+        ("traceparent", outcome.traceparent, command.traceparent),
+    )
+    for name, said, sent in sides:
+        if said != sent and not (said is None and command.fault is not None):
+            yield "command_identity", f"its {name} is {said!r:.140}, that of its command {sent!r:.140}"
+
+
+def _must_be_rejected(decided: Decided, fault: Refused) -> Iterator[Finding]:
+    outcome = decided.outcome
+    if outcome.kind is not OutcomeKind.REJECTED:
+        yield "must_reject", f"it is {outcome.kind}, yet its command is {fault.reason}: {fault.detail}"
+    elif (reason := decode_rejected(outcome.body).reason) is not fault.reason:
+        yield "must_reject", f"it is rejected as {reason}, yet its command is {fault.reason}: {fault.detail}"
+
+
+def _accepted(decided: Decided, command: Command) -> Iterator[Finding]:
+    outcome = decided.outcome
+    event = EVENT_OF.get(command.type)
+    if event is None or event.value != outcome.type:
+        yield "command_identity", f"a {outcome.type} answers a {command.type}"
+        return
+    if outcome.body != command.body:
+        yield "command_identity", "its body is not that of its command, byte for byte"
+    try:
+        parse_body(command.type, command.body)
+    except Refused as refused:
+        yield "must_reject", f"its command is {refused.reason}: {refused.detail}"
+
+
+def _rejected(decided: Decided, command: Command) -> Iterator[Finding]:
+    body = decode_rejected(decided.outcome.body)
+    if body.command_type is not None and body.command_type != command.type:
+        yield "command_identity", f"it rejects a {body.command_type}, its command is a {command.type}"
+    conflicts = decided.original is not None and digest(command.type, command.body) != decided.original.digest
+    if body.reason is Reason.CONFLICT and decided.original is not None and not conflicts:
+        yield "rejected", "conflict, yet the command is exactly what was accepted under its id"

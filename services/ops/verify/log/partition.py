@@ -1,0 +1,306 @@
+"""The rules of one partition of the log, as a fold over its records that names every fault.
+
+Two kinds of rules: what any reader relies on (the validity rule, density of index, seq and position, order of
+commands and of time), and what a correct writer decides (membership, repeats, cursors). It knows the decisions
+from wire.md and shares no code with the writer. `decisions.py` judges accepted events, this module the rest.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from schemas import ids
+from schemas.bodies import MARKS, CommandType, MessageDelete
+from schemas.commands import digest
+from schemas.errors import LogCorrupt, Reason
+from schemas.events import (
+    COMMAND_OF,
+    EventType,
+    Outcome,
+    OutcomeKind,
+    decode_accepted,
+    decode_duplicate,
+    decode_rejected,
+    decode_term_opened,
+    decode_unchanged,
+)
+from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge, read_stamp
+from schemas.wire.encoding import Record, Undecodable, read_outcome
+from services.ops.verify.log.accepted import take_over, unlawful
+from services.ops.verify.log.chat import Chat
+from services.ops.verify.scratch import SCRATCH_SQL
+
+_SQL: Final[Mapping[str, str]] = {name: SCRATCH_SQL.text(name) for name in SCRATCH_SQL.names}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing that is not as it must be. `rule` is a fixed word, `detail` a sentence with both sides."""
+
+    partition: int
+    offset: int
+    rule: str
+    detail: str
+
+
+class Stopped(Exception):
+    """Nothing can be said of the records behind this one; the fault is reported already."""
+
+
+class Accepted(NamedTuple):
+    """What the log remembers of an accepted command."""
+
+    digest: bytes
+    chat_id: str
+    seq: int | None
+    position: int | None
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A valid outcome, with what is needed to hold it against its command."""
+
+    offset: int
+    stamp: Stamp
+    outcome: Outcome
+    original: Accepted | None
+    """Of a repeat or a conflict: what was accepted under this command_id before."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was seen in a partition."""
+
+    records: int = 0
+    outcomes: int = 0
+    void: int = 0
+    terms: int = 0
+
+
+class PartitionChecks:
+    """Feed it every record of the partition from offset 0; faults go to `report`, in the order of the log."""
+
+    def __init__(
+        self, *, partition: int, partitions: int, scratch: sqlite3.Connection, report: Callable[[Fault], None]
+    ) -> None:
+        """:param scratch: an empty database with `accepted_schema`, for this partition alone."""
+        self.counts = Counts()
+        self.head: Head = EMPTY
+        self.chats: dict[str, Chat] = {}
+        self.commands_from: int | None = None
+        """Set by an opening that has one, for whoever reads the commands to take: earlier outcomes answered others."""
+        self._partition = partition
+        self._partitions = partitions
+        self._scratch = scratch
+        self._report = report
+        self._offset = 0
+
+    def record(self, record: Record) -> Decided | None:
+        """Takes the next record. An outcome to be held against its command, or None for void and openings.
+
+        Raises Stopped where no reader could go on.
+        """
+        self._offset = record.offset
+        self.counts.records += 1
+        try:
+            if isinstance(record, Undecodable):
+                raise LogCorrupt(f"the record cannot be decoded: {record.error}")
+            stamp = read_stamp(record.headers)
+            verdict = judge(self.head, stamp)
+            if verdict is Verdict.VOID:
+                self.counts.void += 1
+                return None
+            outcome = read_outcome(record)
+            if verdict is Verdict.OPENS:
+                # Its time may be before the last outcome's: an owner goes on while its successor is opening.
+                self._opening(stamp, outcome)
+                return None
+            if record.timestamp < self.head.last_timestamp_ms:
+                self.fault(
+                    "time", f"its time {record.timestamp} is before that of the record before it,"
+                    f" {self.head.last_timestamp_ms}",
+                )  # fmt: skip
+            return self._outcome(stamp, outcome)
+        except LogCorrupt as error:
+            self.fault("corrupt", f"{error}; no reader goes past it: export up to here and import into a new log")
+            raise Stopped from None
+
+    def fault(self, rule: str, detail: str, offset: int | None = None) -> None:
+        """Reports a fault at the current record, or at `offset`."""
+        at = self._offset if offset is None else offset
+        self._report(Fault(partition=self._partition, offset=at, rule=rule, detail=detail))
+
+    def _opening(self, stamp: Stamp, outcome: Outcome) -> None:
+        if outcome.type != EventType.TERM_OPENED:
+            raise LogCorrupt(f"a {outcome.type} in the place of an opening")
+        body = decode_term_opened(outcome.body)
+        if body.partitions != self._partitions:
+            self.fault(
+                "partitions", f"it was opened for {body.partitions} partitions, the topic has {self._partitions}"
+            )
+        if body.commands_from is not None:
+            self.commands_from = body.commands_from
+        self.counts.terms += 1
+        self.head = after(self.head, stamp, outcome.at_ms, body.commands_from)
+
+    def _outcome(self, stamp: Stamp, outcome: Outcome) -> Decided:
+        self.counts.outcomes += 1
+        if stamp.index != self.counts.outcomes:
+            self.fault("index", f"index {stamp.index} is outcome number {self.counts.outcomes} of the partition")
+        if stamp.command_offset <= self.head.command_offset:
+            self.fault(
+                "command_order",
+                f"it answers command {stamp.command_offset} after command {self.head.command_offset}",
+            )
+        self.head = after(self.head, stamp, outcome.at_ms)
+        original = self._recall(outcome)
+        if outcome.kind is OutcomeKind.ACCEPTED:
+            self._accepted(outcome, original)
+        else:
+            self._not_accepted(outcome, original)
+        return Decided(offset=self._offset, stamp=stamp, outcome=outcome, original=original)
+
+    def _accepted(self, outcome: Outcome, original: Accepted | None) -> None:
+        command_type = COMMAND_OF.get(outcome.type)
+        if command_type is None:
+            self.fault("unknown_type", f"{outcome.type} is no event of this version; use the version of the writer")
+            raise Stopped
+        self._identity(outcome, command_type)
+        if original is not None and command_type not in MARKS:
+            self.fault(
+                "accepted_twice",
+                f"command {outcome.command_id} was accepted before, at position {original.position}",
+            )
+        before = self.chats.get(outcome.chat_id or "")
+        for rule, detail in unlawful(outcome, before, self):
+            self.fault(rule, detail)
+        take_over(self.chats, outcome)
+        self._count(outcome, command_type, self.chats[outcome.chat_id or ""])
+        self._keep_message(outcome, command_type)
+        if command_type not in MARKS:
+            self._scratch.execute(
+                _SQL["remember_accepted"],
+                {
+                    "command_id": outcome.command_id,
+                    "digest": digest(command_type, outcome.body),
+                    "chat": outcome.chat_id,
+                    "seq": outcome.seq,
+                    "position": outcome.position,
+                    "at_ms": outcome.at_ms,
+                },
+            )
+
+    def _identity(self, outcome: Outcome, command_type: CommandType) -> None:
+        chat_id, sender_id, key = outcome.chat_id, outcome.sender_id, outcome.client_generated_id
+        if chat_id is None or not ids.is_uuid(chat_id):
+            self.fault("identity", f"{outcome.type} has no chat_id as its key")
+            return
+        if ids.partition_of(chat_id, self._partitions) != self._partition:
+            home = ids.partition_of(chat_id, self._partitions)
+            self.fault("wrong_partition", f"chat {chat_id} lives in partition {home}")
+        if sender_id is None or not ids.is_uuid(sender_id):
+            self.fault("identity", f"{outcome.type} in chat {chat_id} has no ce_sender")
+        elif command_type not in MARKS and (
+            key is None or ids.command_id(chat_id, sender_id, key) != outcome.command_id
+        ):
+            self.fault("identity", f"command_id {outcome.command_id} is not that of its chat, sender and ce_clientid")
+
+    def _count(self, outcome: Outcome, command_type: CommandType, chat: Chat) -> None:
+        """Holds position and seq against the chat's, then goes on from the record's own: one hole is one fault."""
+        if outcome.position != chat.last_position + 1:
+            self.fault(
+                "position",
+                f"position {outcome.position} of chat {outcome.chat_id} follows position {chat.last_position}",
+            )
+        chat.last_position = outcome.position if outcome.position is not None else chat.last_position + 1
+        if command_type is CommandType.MESSAGE_SEND:
+            if outcome.seq != chat.last_seq + 1:
+                self.fault("seq", f"seq {outcome.seq} of chat {outcome.chat_id} follows seq {chat.last_seq}")
+            chat.last_seq = outcome.seq if outcome.seq is not None else chat.last_seq + 1
+        elif outcome.seq is not None:
+            self.fault("seq", f"a {outcome.type} has a seq, {outcome.seq}")
+
+    def _not_accepted(self, outcome: Outcome, original: Accepted | None) -> None:
+        if outcome.position is not None or outcome.seq is not None:
+            self.fault("trace", f"a {outcome.type} leaves no trace, yet has position {outcome.position}")
+        match outcome.kind:
+            case OutcomeKind.DUPLICATE:
+                self._duplicate(outcome, original)
+            case OutcomeKind.UNCHANGED:
+                position = decode_unchanged(outcome.body)
+                last = chat.last_position if (chat := self.chats.get(outcome.chat_id or "")) is not None else 0
+                if position is not None and position > last:
+                    self.fault("unchanged", f"it names position {position}, the chat is at {last}")
+            case _:
+                self._rejected(outcome, original)
+
+    def _duplicate(self, outcome: Outcome, original: Accepted | None) -> None:
+        body = decode_duplicate(outcome.body)
+        if original is None:
+            self.fault("duplicate", f"it repeats command {outcome.command_id}, which was never accepted")
+        elif (body.seq, body.position, body.sent_at_ms) != (original.seq, original.position, original.at_ms):
+            self.fault(
+                "duplicate",
+                f"it says seq {body.seq}, position {body.position}, time {body.sent_at_ms}; the original has seq"
+                f" {original.seq}, position {original.position}, time {original.at_ms}",
+            )
+
+    def _rejected(self, outcome: Outcome, original: Accepted | None) -> None:
+        body = decode_rejected(outcome.body)
+        chat = self.chats.get(outcome.chat_id or "")
+        sender = outcome.sender_id
+        match body.reason:
+            case Reason.CONFLICT if original is None:
+                self.fault("rejected", f"conflict, yet command {outcome.command_id} was never accepted")
+            case Reason.CHAT_EXISTS if chat is None:
+                self.fault("rejected", f"chat_exists, yet chat {outcome.chat_id} does not")
+            case Reason.UNKNOWN_CHAT if chat is not None and sender in chat.members:
+                self.fault("rejected", f"unknown_chat, yet {sender} is or was a member of {outcome.chat_id}")
+            case Reason.NOT_MEMBER if chat is None or not chat.was_member(sender):
+                self.fault("rejected", f"not_member, yet {sender} is no former member of {outcome.chat_id}")
+            case Reason.FORBIDDEN if chat is None or chat.present(sender) is None:
+                self.fault("rejected", f"forbidden, yet {sender} is no member of {outcome.chat_id}")
+        before_repeats = body.reason in (Reason.CONFLICT, Reason.MALFORMED, Reason.WRONG_PARTITION)
+        if original is not None and not before_repeats and body.command_type not in MARKS:
+            self.fault(
+                "repeat", f"command {outcome.command_id} was accepted before: its repeat is a duplicate or a conflict,"
+                f" never {body.reason.value}",
+            )  # fmt: skip
+
+    def _recall(self, outcome: Outcome) -> Accepted | None:
+        if outcome.command_id is None:
+            return None
+        found = self._scratch.execute(_SQL["recall_accepted"], {"command_id": outcome.command_id}).fetchone()
+        return Accepted(*found) if found is not None else None
+
+    def is_message_of(self, message_id: str, chat_id: str) -> bool:
+        """This and the next two are for `unlawful` (decisions.Messages)."""
+        found = self._scratch.execute(_SQL["recall_accepted"], {"command_id": message_id}).fetchone()
+        return found is not None and found[1] == chat_id and found[2] is not None
+
+    def author_of(self, chat_id: str, seq: int) -> str | None:
+        found = self._message(chat_id, seq)
+        return found[0] if found is not None else None
+
+    def is_deleted(self, chat_id: str, seq: int) -> bool:
+        found = self._message(chat_id, seq)
+        return found is not None and bool(found[1])
+
+    def _message(self, chat_id: str, seq: int) -> tuple[str | None, int] | None:
+        found: tuple[str | None, int] | None = self._scratch.execute(
+            _SQL["recall_message"], {"chat": chat_id, "seq": seq}
+        ).fetchone()
+        return found
+
+    def _keep_message(self, outcome: Outcome, command_type: CommandType) -> None:
+        if command_type is CommandType.MESSAGE_SEND:
+            values = {"chat": outcome.chat_id, "seq": outcome.seq, "sender": outcome.sender_id}
+            self._scratch.execute(_SQL["remember_message"], values)
+        elif command_type is CommandType.MESSAGE_DELETE:
+            body = decode_accepted(outcome)
+            assert isinstance(body, MessageDelete)
+            self._scratch.execute(_SQL["remember_deleted"], {"chat": outcome.chat_id, "seq": body.seq})

@@ -1,0 +1,9 @@
+"""`gapless projection verify`: one snapshot of the tables against the log up to exactly where it stands.
+
+- `verify`     all partitions
+- `snapshot`   the tables at one moment, and the offsets they stand at
+- `fold`       the rows that the log means, folded independently
+- `tables`     which columns are compared, and the one form of a value
+- `digest`     per chat: counts, bounds, and a digest that no order changes
+- `diff`       what differs, by name
+"""

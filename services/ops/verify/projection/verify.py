@@ -1,0 +1,197 @@
+"""Proves a projection against the log: folds each partition up to exactly where one snapshot of the tables stands.
+
+First both sides are summed up per chat (count, bounds, digest), each streamed once; then only the chats that
+differ are compared row by row, so that every difference has a name. It works while the projector goes on: what
+that one commits meanwhile is not in the snapshot. It imports nothing of the projector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from schemas import ids
+from schemas.errors import LogCorrupt, UnknownType
+from schemas.events import decode_term_opened
+from schemas.log import EMPTY, Head, Verdict, after, judge, read_stamp
+from schemas.wire.encoding import Record, Undecodable, read_outcome
+from services.ops.errors import FaultFound
+from services.ops.verify.projection.diff import Difference, compare_position, compare_rows
+from services.ops.verify.projection.digest import Summaries, TableDigest
+from services.ops.verify.projection.fold import LogFold
+from services.ops.verify.projection.snapshot import PinnedTables, Position, pin
+from services.ops.verify.projection.tables import CHAT_TABLES, OUTCOMES, TABLES, Table, Value
+from services.ops.verify.reading import OnProgress, partition_reader, records_until, topics_of
+from services.ops.verify.scratch import open_scratch
+from services.runtime.kafka.topics import topic_id
+from services.runtime.settings import KafkaSettings, PostgresSettings
+
+DEFAULT_LIMIT = 1_000
+OnPlan = Callable[[int], OnProgress]
+"""Told how many offsets there are to fold; gives back what is told of each step."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What came out. `differences` holds the first `limit` of `difference_count`."""
+
+    version: str
+    limit: int
+    positions: dict[int, Position] = field(default_factory=dict)
+    log: dict[str, TableDigest] = field(default_factory=lambda: {table.name: TableDigest() for table in TABLES})
+    held: dict[str, TableDigest] = field(default_factory=dict)
+    differences: list[Difference] = field(default_factory=list)
+    difference_count: int = 0
+    faults: list[str] = field(default_factory=list)
+    """Partitions that could not be folded, each as a sentence."""
+
+    @property
+    def equal(self) -> bool:
+        return not self.difference_count and not self.faults
+
+    def differs(self, difference: Difference) -> None:
+        self.difference_count += 1
+        if len(self.differences) < self.limit:
+            self.differences.append(difference)
+
+
+async def verify_projection(
+    kafka: KafkaSettings,
+    postgres: PostgresSettings,
+    *,
+    version: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+    on_plan: OnPlan | None = None,
+) -> Report:
+    """Compares the projection `version` ("v2"; None: the served one) with the log.
+
+    :param limit: how many differences are kept by name; all are counted.
+    :raises UsageError: there is no such projection.
+    :raises KafkaError: the log cannot be read. psycopg.OperationalError: Postgres is away.
+    """
+    names = await topics_of(kafka)
+    true_topic_id = await topic_id(kafka.connection, names.events)
+    async with pin(postgres, version) as tables:
+        report = Report(version=tables.version, limit=limit, positions=dict(tables.positions))
+        on_progress = on_plan(sum(p.next_offset for p in tables.positions.values())) if on_plan is not None else None
+        held = {table.name: await _sum_up(tables, table) for table in TABLES}
+        report.held = {name: summaries.total() for name, summaries in held.items()}
+        check = _Check(kafka, names.events, true_topic_id, tables, held, report, on_progress)
+        for partition in sorted({*range(kafka.partitions), *tables.positions}):
+            await check.partition(partition)
+        await check.unknown_to_the_log()
+    return report
+
+
+async def _sum_up(tables: PinnedTables, table: Table) -> Summaries:
+    summaries = Summaries(table)
+    async for page in tables.rows(table):
+        summaries.add(page)
+    return summaries
+
+
+class _Check:
+    """One run. Groups that were compared leave `held`; what is left at the end the log does not know."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        topic: str,
+        true_topic_id: str,
+        tables: PinnedTables,
+        held: dict[str, Summaries],
+        report: Report,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._topic_id = true_topic_id
+        self._tables = tables
+        self._held = held
+        self._report = report
+        self._on_progress = on_progress
+
+    async def partition(self, partition: int) -> None:
+        """Folds one partition as far as the snapshot stands, and compares all its chats and outcomes."""
+        with open_scratch("rows_schema") as scratch:
+            fold = LogFold(scratch, partition)
+            try:
+                await self._fold(fold, partition)
+            except FaultFound as fault:
+                self._report.faults.append(str(fault))
+                self._leave_out(partition)
+                return
+            fold.finish()
+            async for indexes in self._tables.without_detail(partition):
+                fold.leave_out_details(indexes)
+            for table in TABLES:
+                await self._compare(fold, table)
+
+    async def unknown_to_the_log(self) -> None:
+        """Every row of a chat, or partition, of which the log says nothing."""
+        for table in TABLES:
+            for group in sorted(self._held[table.name].by_group, key=str):
+                await self._take(compare_rows(table, iter(()), self._tables.group(table, group)))
+
+    async def _fold(self, fold: LogFold, partition: int) -> None:
+        position = self._tables.positions.get(partition)
+        if position is None:
+            return  # nothing is projected: whatever rows there are are extra
+        async with partition_reader(self._kafka, self._topic, partition) as reader:
+            start, end = await reader.bounds()
+            if start > 0:
+                raise FaultFound(
+                    f"{self._topic}-{partition} no longer begins at offset 0 but at {start}: its history was deleted;"
+                    " restore the topic from a backup."
+                )
+            head = EMPTY
+            async for record in records_until(reader, min(position.next_offset, end), self._on_progress):
+                try:
+                    if isinstance(record, Undecodable):
+                        raise LogCorrupt(f"the record cannot be decoded: {record.error}")
+                    head = _fold_record(fold, head, record)
+                except (LogCorrupt, UnknownType) as error:
+                    raise FaultFound(
+                        f"{self._topic}-{partition} cannot be folded past offset {record.offset}: {error}."
+                        " `gapless log verify` says more."
+                    ) from None
+        for difference in compare_position(position, head, self._topic_id, end):
+            self._report.differs(difference)
+
+    async def _compare(self, fold: LogFold, table: Table) -> None:
+        since_us = self._tables.since_us
+        said = Summaries(table)
+        said.add(fold.rows(table, since_us))
+        self._report.log[table.name].merge(said.total())
+        held = self._held[table.name].by_group
+        for group, summary in sorted(said.by_group.items(), key=str):
+            if held.pop(group, None) != summary:
+                rows = fold.group(table, group, since_us)
+                await self._take(compare_rows(table, rows, self._tables.group(table, group)))
+
+    async def _take(self, found: AsyncIterator[Difference]) -> None:
+        async for difference in found:
+            self._report.differs(difference)
+
+    def _leave_out(self, partition: int) -> None:
+        """Nothing can be said of a partition that cannot be folded: its rows are not called extra."""
+        self._held[OUTCOMES.name].by_group.pop(partition, None)
+        for table in CHAT_TABLES:
+            by_group = self._held[table.name].by_group
+            for chat in [chat for chat in by_group if self._lives_in(chat, partition)]:
+                del by_group[chat]
+
+    def _lives_in(self, chat: Value, partition: int) -> bool:
+        return ids.partition_of(str(chat), self._kafka.partitions) == partition
+
+
+def _fold_record(fold: LogFold, head: Head, record: Record) -> Head:
+    stamp = read_stamp(record.headers)
+    verdict = judge(head, stamp)
+    if verdict is Verdict.VOID:
+        return head
+    outcome = read_outcome(record)
+    if verdict is Verdict.OPENS:
+        return after(head, stamp, outcome.at_ms, decode_term_opened(outcome.body).commands_from)
+    fold.apply(stamp, outcome)
+    return after(head, stamp, outcome.at_ms)

@@ -1,0 +1,58 @@
+"""A SQLite file for one run of a verifier: what does not fit memory goes there, and it is gone afterwards.
+
+One partition is folded at a time, so the file is about as large as the largest partition of the log. It is no
+store: no journal, no sync; a crash leaves a temporary folder that the system cleans.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from services.runtime.postgres.sql import SqlBlocks, load_sql
+
+SCRATCH_SQL: Final[SqlBlocks] = load_sql("services.ops.verify.sql", "scratch.sql")
+CACHE_KIB: Final = 65_536
+NO_STORE: Final = ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE")
+
+
+class _Bits:
+    """The SQL aggregate `bits`: 256 characters, 1 at each place that is given and 0 elsewhere."""
+
+    def __init__(self) -> None:
+        self._characters = ["0"] * 256
+
+    def step(self, place: int) -> None:
+        self._characters[place] = "1"
+
+    def finalize(self) -> str:
+        return "".join(self._characters)
+
+
+@contextmanager
+def open_scratch(*schema_blocks: str) -> Iterator[sqlite3.Connection]:
+    """An empty database with the tables of these blocks of scratch.sql, deleted at the end.
+
+    It lives in the system's temporary folder: set TMPDIR where that one is too small.
+    """
+    with tempfile.TemporaryDirectory(prefix="gapless-verify-") as folder:
+        connection = sqlite3.connect(Path(folder) / "scratch.sqlite", isolation_level=None)
+        try:
+            for setting in (
+                "journal_mode=OFF",
+                "synchronous=OFF",
+                "locking_mode=EXCLUSIVE",
+                f"cache_size=-{CACHE_KIB}",
+            ):
+                connection.execute(f"PRAGMA {setting}")
+            connection.create_aggregate("bits", 1, _Bits)  # type: ignore[arg-type]  # int, where the stubs say so
+            for block in schema_blocks:
+                connection.executescript(SCRATCH_SQL.text(block))
+            connection.execute("BEGIN")
+            yield connection
+        finally:
+            connection.close()

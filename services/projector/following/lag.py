@@ -1,0 +1,71 @@
+"""How far a partition of a projection is behind its log, computed at the moment it is asked for.
+
+A gauge that is set by the work stands still when the work does: in an outage, and in a partition that has stopped, it
+would show the last good value.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from services.projector.following.consumer import PartitionFeed
+
+END_IS_FRESH_S: Final = 10.0
+"""The end of the log is asked for about once a second; unknown for longer than this, there may be more than we know."""
+
+
+def lag_seconds(
+    now_s: float, *, oldest_ms: int | None, behind_since_s: float | None, end_known_s: float, stopped_s: float | None
+) -> float:
+    """The age of the oldest record that is not applied, or the least that it can be; 0 at the end of the log.
+
+    :param oldest_ms: its timestamp, if it was read.
+    :param behind_since_s: since when the log is known to go on beyond what is applied; None at its end.
+    :param end_known_s: when the end of the log was last asked for.
+    :param stopped_s: when the partition stopped, if it did.
+    """
+    if oldest_ms is not None:
+        since_s = oldest_ms / 1000
+    else:
+        since_s = min((at_s for at_s in (behind_since_s, stopped_s) if at_s is not None), default=now_s)
+    if now_s - end_known_s > END_IS_FRESH_S:
+        since_s = min(since_s, end_known_s)
+    return max(0.0, now_s - since_s)
+
+
+class PartitionLag:
+    """Of one feed, whether or not it is at work."""
+
+    def __init__(self, feed: PartitionFeed) -> None:
+        self._feed = feed
+        self._end = 0
+        self._end_known_s = time.time()
+        self._behind_since_s: float | None = None
+        self._stopped_s: float | None = None
+
+    def saw_end(self, end_offset: int) -> None:
+        """The log ended here a moment ago."""
+        self._end, self._end_known_s = end_offset, time.time()
+        if not self.events():
+            self._behind_since_s = None
+        elif self._behind_since_s is None:
+            self._behind_since_s = self._end_known_s
+
+    def stopped(self) -> None:
+        """Nothing more is applied before the process is restarted."""
+        self._stopped_s = time.time()
+
+    def events(self) -> int:
+        """Records that are not applied."""
+        return max(0, max(self._end, self._feed.read_to) - self._feed.position.next_offset)
+
+    def seconds(self) -> float:
+        """See lag_seconds."""
+        return lag_seconds(
+            time.time(),
+            oldest_ms=self._feed.oldest_ms,
+            behind_since_s=self._behind_since_s if self.events() else None,
+            end_known_s=self._end_known_s,
+            stopped_s=self._stopped_s,
+        )

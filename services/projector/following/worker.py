@@ -1,0 +1,125 @@
+"""Keeps one partition of one projection at the end of the log, for as long as it is ours.
+
+Kafka or Postgres away is waited for; another projector in the partition ends the worker; a log or tables that
+cannot be trusted stop it, loudly, and it stays stopped until the process is restarted by a person.
+"""
+
+from __future__ import annotations
+
+import time
+from enum import Enum, auto
+from typing import Final
+
+import psycopg
+import structlog
+
+from services.projector import metrics
+from services.projector.errors import LostRace, PartitionStopped
+from services.projector.following.consumer import PartitionFeed, Step
+from services.projector.following.lag import PartitionLag
+from services.projector.writing.apply import schema_name
+from services.runtime.health.health import Readiness
+from services.runtime.kafka.errors import KafkaError
+from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.postgres.pool import is_read_only
+from services.runtime.process.backoff import Backoff
+
+IDLE_TIMEOUT_S: Final = 1.0
+"""How long one read waits; a record that comes ends it at once."""
+END_INTERVAL_S: Final = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Ended(Enum):
+    """Why a worker returned."""
+
+    LOST_RACE = auto()
+    STOPPED = auto()
+
+
+class PartitionWorker:
+    """Runs a feed until it is cancelled or ends."""
+
+    def __init__(
+        self, feed: PartitionFeed, *, readiness: Readiness, max_batch_records: int, backoff_max_s: float
+    ) -> None:
+        self._feed = feed
+        self._readiness = readiness
+        self._max_batch_records = max_batch_records
+        self._backoff = Backoff(backoff_max_s)
+        self.lag = PartitionLag(feed)
+        self._labels = (schema_name(feed.version), str(feed.partition))
+        self._log = log.bind(projection=self._labels[0], partition=feed.partition)
+        self._end_asked_s = 0.0
+        metrics.begin(*self._labels)
+
+    async def run(self) -> Ended:
+        """Returns when the partition is not to be fed by us any more; cancel it to end it earlier."""
+        try:
+            while True:
+                try:
+                    await self._follow()
+                except (KafkaError, psycopg.Error, OSError, TimeoutError) as error:
+                    self._waits(error)
+                    await self._backoff.pause()
+        except LostRace as lost:
+            metrics.LOST_RACES.labels(*self._labels).inc()
+            metrics.forget(self._labels[0], self._feed.partition)
+            self._readiness.clear_trouble(self._feed.name)
+            self._log.info("lost_race", offset=self._feed.position.next_offset, reason=str(lost))
+            return Ended.LOST_RACE
+        except PartitionStopped as stopped:
+            metrics.PARTITION_STOPPED.labels(*self._labels).set(1)
+            self.lag.stopped()
+            metrics.show_lag(*self._labels, self.lag.events, self.lag.seconds)
+            self._readiness.report_trouble(self._feed.name, f"{stopped}.", needs_operator=True)
+            self._log.error("partition_stopped", offset=self._feed.position.next_offset, reason=str(stopped))
+            return Ended.STOPPED
+        finally:
+            await self._feed.close()
+
+    async def _follow(self) -> None:
+        position = await self._feed.open()
+        self._log.info("feeding", offset=position.next_offset, term=position.head.term, index=position.head.index)
+        await self._feed.confirm()
+        self._saw_end()
+        metrics.show_lag(*self._labels, self.lag.events, self.lag.seconds)
+        self._is_well()
+        while True:
+            step = await self._feed.step(max_records=self._max_batch_records, timeout_s=IDLE_TIMEOUT_S)
+            if step is not None:
+                self._wrote(step)
+            if time.monotonic() - self._end_asked_s >= END_INTERVAL_S:
+                await self._feed.ask_end()
+                await self._feed.confirm()
+                self._saw_end()
+
+    def _saw_end(self) -> None:
+        self._end_asked_s = time.monotonic()
+        self.lag.saw_end(self._feed.end_offset)
+
+    def _wrote(self, step: Step) -> None:
+        self._is_well()
+        metrics.BATCH_SECONDS.labels(self._labels[0]).observe(step.seconds)
+        metrics.BATCH_EVENTS.labels(self._labels[0]).observe(step.events)
+        if step.voids:
+            self._log.warning("void_records", count=step.voids, offset=self._feed.position.next_offset)
+
+    def _is_well(self) -> None:
+        self._backoff.reset()
+        self._readiness.clear_trouble(self._feed.name)
+        metrics.PARTITION_WAITING.labels(*self._labels).set(0)
+        metrics.PARTITION_STOPPED.labels(*self._labels).set(0)
+
+    def _waits(self, error: Exception) -> None:
+        who = (
+            "Kafka" if isinstance(error, KafkaError) else "Postgres" if isinstance(error, psycopg.Error) else "A server"
+        )
+        metrics.RETRIES.labels(*self._labels).inc()
+        metrics.PARTITION_WAITING.labels(*self._labels).set(1)
+        trouble = f"{who} does not serve {self._feed.name} ({type(error).__name__}): trying again."
+        if is_read_only(error):
+            trouble = f"Postgres takes no writes for {self._feed.name}: the database is read-only; trying again."
+        self._readiness.report_trouble(self._feed.name, trouble)
+        warn_seldom(self._log, "waiting", kind=type(error).__name__, error=f"{type(error).__name__}: {error}"[:300])

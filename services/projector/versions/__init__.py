@@ -1,0 +1,10 @@
+"""The projections of a database: which exist, which one serves, which are fed.
+
+- `migrations`       numbered steps, forward only, each safe to run again (sql/control, sql/projection)
+- `registry`         the table of projections, and the views of the one that serves
+- `rebuild`          folds the log from its beginning into a second schema
+- `load`             one partition of a rebuild
+- `load_processes`   several partitions at once, in processes of their own
+- `cutover`          makes the views show another version
+- `retirement`       stops feeding a version, or drops it
+"""

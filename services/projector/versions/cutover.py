@@ -1,0 +1,261 @@
+"""Makes the views show another version.
+
+No reader steps back: the version that serves is held still at its guard, the other one is waited for until it is at
+or past it in every partition, and only then the views are re-pointed, all in one transaction that no reader is in
+the middle of (sql/control/0001_registry.sql says how readers are kept out, and why). No reader sees an error: a
+view is replaced in place, and whoever reads just then waits for at most LOCK_READERS_S.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+import structlog
+
+from services.projector.errors import LostRace, PartitionStopped, ProjectionMissing, SwitchFailed
+from services.projector.following.consumer import PartitionFeed, TopicId
+from services.projector.mapping.rows import MAPPING_VERSION
+from services.projector.versions.registry import (
+    LOCK_FEEDERS_S,
+    REGISTRY,
+    Projection,
+    Stand,
+    State,
+    get_projection,
+    list_projections,
+    point_views,
+    positions,
+    set_lock_timeout,
+    stands,
+    version_sql,
+)
+from services.runtime.postgres.pool import Connection, PostgresPool, open_pool
+from services.runtime.settings import KafkaSettings, PostgresSettings
+
+APPLICATION: Final = "gapless-cutover"
+LOCK_READERS_S: Final = 0.2
+"""How long new readers may have to wait behind one that is slow to end; then we step back and let them pass."""
+HOLD_S: Final = 5.0
+"""How long the version that serves is held still for the other one to get there."""
+STALL_S: Final = 0.3
+"""Without any progress for this long nobody feeds the other version, and we do."""
+POLL_S: Final = 0.01
+PAUSE_S: Final = (0.1, 0.5)
+"""Between two attempts, from and to."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutoverResult:
+    """What a cutover did."""
+
+    from_version: int
+    to_version: int
+    attempts: int
+    """0: it served already."""
+    held_s: float
+    """How long the old version stood still, in the attempt that succeeded."""
+    not_of_this_log: tuple[int, ...] = ()
+    """Partitions in which the old version is not of this log: a cutover back to it would be refused."""
+
+
+class _NotYet(Exception):
+    """The other version is not there in time."""
+
+
+async def cutover(
+    to_version: int, *, kafka: KafkaSettings, postgres: PostgresSettings, timeout_s: float = 60.0
+) -> CutoverResult:
+    """Readers see chat_v<to_version> from now on; going back is the same call with the old version.
+
+    Raises ProjectionMissing (no such version, or one that no projector of this release can feed), SwitchFailed after
+    `timeout_s`, with nothing changed; KafkaError, psycopg.Error, TimeoutError where a server is away.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    async with open_pool(postgres, application_name=APPLICATION, autocommit=True) as pool:
+        async with pool.connection() as connection:
+            new = await get_projection(connection, to_version)
+            (old,) = [p for p in await list_projections(connection) if p.state is State.SERVING]
+        if new.state is State.SERVING:
+            return CutoverResult(from_version=to_version, to_version=to_version, attempts=0, held_s=0.0)
+        _refuse_unfed(new)
+        return await _Cutover(old, new, pool, kafka).run(deadline_s, timeout_s)
+
+
+def _refuse_unfed(new: Projection) -> None:
+    """Readers would freeze at a version that nobody feeds, and rows that this release wrote there would be wrong."""
+    if new.state is State.BUILDING:
+        raise ProjectionMissing(
+            f"{new.schema} is not built yet; finish it with `gapless projection rebuild --to v{new.version}`"
+        )
+    if new.state is State.STOPPED:
+        raise ProjectionMissing(
+            f"{new.schema} is no longer fed; bring it up to date with `gapless projection rebuild --to v{new.version}`"
+        )
+    if new.mapping_version != MAPPING_VERSION:
+        raise ProjectionMissing(
+            f"{new.schema} is of row mapping {new.mapping_version} and this release writes {MAPPING_VERSION}: cut over"
+            f" with the release whose projectors feed it, or build another version with `gapless projection rebuild`"
+        )
+
+
+def _is_in(stand: Stand, topic_id: str, end_offset: int) -> bool:
+    """Whether the log has got as far as a projection stands: only then can another one get there."""
+    return stand.topic_id == topic_id and stand.next_offset <= end_offset
+
+
+class _Cutover:
+    def __init__(self, old: Projection, new: Projection, pool: PostgresPool, kafka: KafkaSettings) -> None:
+        self._old = old
+        self._new = new
+        self._pool = pool
+        self._kafka = kafka
+        self._topic = TopicId(kafka)
+        self._unreachable: dict[int, int] = {}
+        """Partitions in which the old version is not of this log → where the log ends."""
+
+    async def run(self, deadline_s: float, timeout_s: float) -> CutoverResult:
+        self._unreachable = await self._survey()
+        attempts = 0
+        reason = ""
+        while time.monotonic() < deadline_s:
+            attempts += 1
+            try:
+                # Most of the way before anything is held still.
+                async with self._pool.connection() as connection:
+                    targets = await self._targets(connection)
+                await self._reach(targets, deadline_s)
+                held_s = await self._attempt(deadline_s)
+            except _NotYet as error:
+                reason = str(error)
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+                reason = "a transaction that reads chat.* or writes the projection did not end (see pg_stat_activity)"
+            else:
+                result = CutoverResult(
+                    from_version=self._old.version,
+                    to_version=self._new.version,
+                    attempts=attempts,
+                    held_s=held_s,
+                    not_of_this_log=tuple(sorted(self._unreachable)),
+                )
+                log.info("cut_over", from_=self._old.schema, to=self._new.schema, attempts=attempts, held_s=held_s)
+                return result
+            log.info("cutover_put_off", reason=reason, attempt=attempts)
+            await asyncio.sleep(random.uniform(*PAUSE_S))  # noqa: S311  (jitter, no secret)
+        raise SwitchFailed(
+            f"the views still show {self._old.schema}: within {timeout_s:g} s {reason}; nothing was changed, try again"
+        )
+
+    async def _survey(self) -> dict[int, int]:
+        """Holds both versions against the log as it is now; the partitions in which the old one is not of this log,
+        each with the log's end.
+
+        Raises ProjectionMissing where the new one is not of this log either: nobody could feed it.
+        """
+        async with self._pool.connection() as connection:
+            old = await stands(connection, self._old.version)
+            new = await stands(connection, self._new.version)
+        topic_id = await self._topic.get()
+        partitions = sorted(old.keys() | new.keys())
+        ends = dict(zip(partitions, await asyncio.gather(*(self._checked(p) for p in partitions)), strict=True))
+        unreachable = {p: ends[p] for p, stand in old.items() if not _is_in(stand, topic_id, ends[p])}
+        if unreachable:
+            log.info("cutover_to_the_end_of_the_log", from_=self._old.schema, ends=unreachable)
+        return unreachable
+
+    async def _checked(self, partition: int) -> int:
+        """Where the log ends, in which the new version can be fed on."""
+        feed = self._feed_of(partition)
+        try:
+            await feed.open()
+            await feed.check_history()
+        except PartitionStopped as stopped:
+            raise ProjectionMissing(f"the views still show {self._old.schema}, for nobody can feed {stopped}") from None
+        finally:
+            await feed.close()
+        return feed.end_offset
+
+    async def _targets(self, connection: Connection) -> dict[int, int]:
+        """What the new version has to reach, by partition."""
+        return await positions(connection, self._old.version) | self._unreachable
+
+    def _feed_of(self, partition: int) -> PartitionFeed:
+        return PartitionFeed(
+            version=self._new.version, partition=partition, pool=self._pool, kafka=self._kafka, topic=self._topic
+        )
+
+    async def _attempt(self, deadline_s: float) -> float:
+        """One transaction; how long the old version was held still.
+
+        A crash anywhere before the commit: Postgres releases the locks and the views show what they showed.
+        """
+        async with self._pool.connection() as connection, connection.transaction():
+            await set_lock_timeout(connection, LOCK_FEEDERS_S)
+            await connection.execute(version_sql(self._old.version)["lock_positions"])
+            held_since_s = time.monotonic()
+            await self._refuse_change(connection)
+            targets = await self._targets(connection)  # READ COMMITTED: as of now, and it stays so
+            await self._reach(targets, min(deadline_s, held_since_s + HOLD_S))
+            await set_lock_timeout(connection, LOCK_READERS_S)
+            await connection.execute(REGISTRY["lock_readers_out"])
+            await point_views(connection, self._new.version)
+            await connection.execute(REGISTRY["activate"], {"version": self._new.version})
+        return time.monotonic() - held_since_s
+
+    async def _refuse_change(self, connection: Connection) -> None:
+        """Two cutovers at once: the second one waited for the first one's lock, and finds other facts."""
+        serving = [p.version for p in await list_projections(connection) if p.state is State.SERVING]
+        if serving != [self._old.version]:
+            raise SwitchFailed(f"another cutover was quicker: the views show chat_v{serving[0]}; ask for it again")
+        # Until we commit, nobody stops the feeding of the new one.
+        await connection.execute(REGISTRY["lock_projection_row"], {"version": self._new.version})
+        _refuse_unfed(await get_projection(connection, self._new.version))
+
+    async def _reach(self, targets: dict[int, int], deadline_s: float) -> None:
+        """Returns once the new version is at or past `targets`; feeds it where nobody else does. Raises _NotYet."""
+        behind = await self._behind(targets)
+        last, moved_s = behind, time.monotonic()
+        while behind:
+            now_s = time.monotonic()
+            if now_s >= deadline_s:
+                raise _NotYet(f"{self._new.schema} did not reach {self._old.schema} in partitions {sorted(behind)}")
+            if behind != last:
+                last, moved_s = behind, now_s
+            elif now_s - moved_s >= STALL_S:
+                await self._feed(targets, behind, deadline_s)
+                moved_s = time.monotonic()
+            await asyncio.sleep(POLL_S)
+            behind = await self._behind(targets)
+
+    async def _behind(self, targets: dict[int, int]) -> dict[int, int]:
+        """Partition → next offset of the new version, where that is less than the target."""
+        async with self._pool.connection() as connection:
+            there = await positions(connection, self._new.version)
+        return {p: there.get(p, 0) for p, target in targets.items() if there.get(p, 0) < target}
+
+    async def _feed(self, targets: dict[int, int], behind: dict[int, int], deadline_s: float) -> None:
+        for partition in behind:
+            feed = self._feed_of(partition)
+            try:
+                await feed.open()
+                while feed.position.next_offset < targets[partition] and time.monotonic() < deadline_s:
+                    await feed.step(max_records=1_000, timeout_s=POLL_S)
+            except LostRace:
+                continue  # somebody feeds it after all
+            finally:
+                await feed.close()
+
+
+async def projections(*, postgres: PostgresSettings) -> list[Projection]:
+    """All projections with their states. Raises psycopg.Error."""
+    async with (
+        open_pool(postgres, application_name=APPLICATION, autocommit=True) as pool,
+        pool.connection() as connection,
+    ):
+        return await list_projections(connection)

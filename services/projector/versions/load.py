@@ -1,0 +1,115 @@
+"""Folds one partition into a projection that is being built, from where it stands to where its log ends.
+
+For a rebuild, in its own process or in one of those that it starts (load_processes.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from services.projector.errors import LostRace
+from services.projector.following.consumer import PartitionFeed, TopicId
+from services.runtime.kafka.errors import KafkaError
+from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.postgres.pool import POSTGRES_AWAY, PostgresPool
+from services.runtime.process.backoff import Backoff
+from services.runtime.settings import KafkaSettings
+
+READ_TIMEOUT_S: Final = 2.0
+MOST_FAILURES: Final = 12
+"""In a row, of one partition, before a rebuild gives up: about a minute. What is loaded stays."""
+BACKOFF_MAX_S: Final = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What came in since the last of these: a whole batch, or nothing at the beginning."""
+
+    partition: int
+    first_offset: int
+    """Where this attempt began."""
+    end_offset: int
+    """Where it is to end."""
+    records: int = 0
+    rows: int = 0
+
+
+OnLoaded = Callable[[Loaded], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loader:
+    """Loads partitions of one version, any number at once. `building`: nobody else feeds the version."""
+
+    version: int
+    pool: PostgresPool
+    kafka: KafkaSettings
+    topic: TopicId
+    max_batch_records: int
+    building: bool
+    on_loaded: OnLoaded
+
+    async def load(self, partition: int) -> None:
+        """Up to where the log ended when it began.
+
+        Raises PartitionStopped; KafkaError, psycopg.Error, OSError, TimeoutError where a server stayed away.
+        """
+        backoff = Backoff(BACKOFF_MAX_S)
+        failures = 0
+        feed = PartitionFeed(
+            version=self.version,
+            partition=partition,
+            pool=self.pool,
+            kafka=self.kafka,
+            topic=self.topic,
+            durable=False,
+        )
+        try:
+            while True:
+                before = feed.position
+                try:
+                    await self._load_to_end(feed)
+                except (LostRace, KafkaError, *POSTGRES_AWAY, OSError, TimeoutError) as error:
+                    if isinstance(error, LostRace) and not self.building:
+                        return  # a projector feeds it already: the version was handed over
+                    # A lost race while building: the last batch of a rebuild that was killed a moment ago.
+                    failures = failures + 1 if feed.position == before else 0
+                    if failures >= MOST_FAILURES:
+                        raise
+                    warn_seldom(
+                        log,
+                        "waiting",
+                        kind=type(error).__name__,
+                        partition=partition,
+                        error=f"{type(error).__name__}: {error}"[:300],
+                    )
+                    await backoff.pause()
+                else:
+                    return
+        finally:
+            await feed.close()
+
+    async def _load_to_end(self, feed: PartitionFeed) -> None:
+        first = (await feed.open()).next_offset
+        end = feed.end_offset
+        self.on_loaded(Loaded(partition=feed.partition, first_offset=first, end_offset=end))
+        while feed.position.next_offset < end:
+            step = await feed.step(max_records=self.max_batch_records, timeout_s=READ_TIMEOUT_S)
+            if step is None:
+                await feed.ask_end()  # nothing came though there is something: raises where Kafka is away
+                continue
+            self.on_loaded(
+                Loaded(
+                    partition=feed.partition,
+                    first_offset=first,
+                    end_offset=end,
+                    records=step.records,
+                    rows=step.rows,
+                )
+            )

@@ -1,0 +1,133 @@
+"""Brings a database to what this release needs: numbered steps, forward only, each safe to run again.
+
+Three kinds: `control` (schema chat), and for each projection `tables` and `indexes`; apart, so that a rebuild loads
+before it indexes. A step is a file of sql/; its blocks run in order. What ran is in chat.schema_migrations.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from services.projector.errors import ProjectionMissing
+from services.projector.mapping.rows import MAPPING_VERSION
+from services.projector.versions.registry import (
+    REGISTRY,
+    State,
+    create_functions,
+    get_projection,
+    list_projections,
+    point_views,
+)
+from services.projector.writing.apply import schema_name
+from services.runtime.postgres.pool import Connection
+from services.runtime.postgres.sql import SqlBlocks, load_sql
+
+FIRST_VERSION: Final = 1
+_CONTROL: Final = load_sql("services.projector.versions.sql.control")
+_PROJECTION: Final = load_sql("services.projector.versions.sql.projection")
+_BLOCK: Final = re.compile(r"(?P<kind>control|tables|indexes)_(?P<number>\d{4})(_(?P<what>\w+))?")
+
+
+class _Step(NamedTuple):
+    number: int
+    block: str
+    what: str
+
+
+async def migrate(connection: Connection) -> None:
+    """Everything, in one transaction; two processes that start at once take turns. `connection` is in autocommit.
+
+    In an empty database it makes chat_v1, which serves from its beginning: there is nothing older to serve.
+    Raises psycopg.Error.
+    """
+    async with connection.transaction():
+        await connection.execute(REGISTRY["lock_migrations"])
+        await connection.execute("SET LOCAL statement_timeout = 0")  # an index of large tables takes its time
+        changed = await _run(connection, _CONTROL, kind="control", scope="control", schema="chat")
+        if not await list_projections(connection):
+            await _create(connection, FIRST_VERSION, fed=True)
+            await connection.execute(REGISTRY["first_active"], {"version": FIRST_VERSION})
+            changed = True
+        for projection in await list_projections(connection):
+            changed |= await _run_for(connection, projection.version, "tables")
+            if projection.state is not State.BUILDING:
+                changed |= await _run_for(connection, projection.version, "indexes")
+        if changed:
+            (serving,) = [p for p in await list_projections(connection) if p.state is State.SERVING]
+            await point_views(connection, serving.version)
+            await create_functions(connection)
+
+
+async def create_projection(connection: Connection, version: int) -> None:
+    """The tables of a version, without secondary indexes, registered as building; nothing if it is there.
+
+    Raises ProjectionMissing where it is there and was begun by another mapping.
+    """
+    async with connection.transaction():
+        await connection.execute(REGISTRY["lock_migrations"])
+        await _create(connection, version, fed=False)
+        there = await get_projection(connection, version)
+        if there.mapping_version != MAPPING_VERSION:
+            raise ProjectionMissing(
+                f"{there.schema} was begun by row mapping {there.mapping_version}, and this release has"
+                f" {MAPPING_VERSION}: drop it with `gapless projection drop v{version}`, or choose another version"
+            )
+
+
+async def index_projection(connection: Connection, version: int, on_index: Callable[[str], None]) -> None:
+    """Makes the secondary indexes that lack; `on_index` is told each one's name before.
+
+    Each is a transaction of its own, so that a rebuild that is killed here keeps those that are done.
+    """
+    done = await _applied(connection, f"{schema_name(version)}/indexes")
+    for step in _steps(_PROJECTION, "indexes"):
+        if step.number not in done:
+            on_index(step.what)
+            async with connection.transaction():
+                await connection.execute(REGISTRY["take_your_time"])
+                await connection.execute(_PROJECTION.compose(step.block, schema=schema_name(version)))
+    async with connection.transaction():
+        await _run_for(connection, version, "indexes")  # all there: it records them
+
+
+async def _create(connection: Connection, version: int, *, fed: bool) -> None:
+    await _run_for(connection, version, "tables")
+    values = {"version": version, "mapping_version": MAPPING_VERSION, "fed": fed}
+    await connection.execute(REGISTRY["register"], values)
+
+
+async def _run_for(connection: Connection, version: int, kind: str) -> bool:
+    schema = schema_name(version)
+    return await _run(connection, _PROJECTION, kind=kind, scope=f"{schema}/{kind}", schema=schema)
+
+
+async def _run(connection: Connection, blocks: SqlBlocks, *, kind: str, scope: str, schema: str) -> bool:
+    """Whether there was anything to run."""
+    done = await _applied(connection, scope)
+    lacking = [step for step in _steps(blocks, kind) if step.number not in done]
+    for step in lacking:
+        await connection.execute(blocks.compose(step.block, schema=schema))
+    for number in sorted({step.number for step in lacking}):
+        await connection.execute(REGISTRY["record_applied"], {"scope": scope, "number": number})
+    return bool(lacking)
+
+
+async def _applied(connection: Connection, scope: str) -> set[int]:
+    row = await (await connection.execute(REGISTRY["is_installed"])).fetchone()
+    if row is None or not row[0]:
+        return set()
+    rows = await (await connection.execute(REGISTRY["applied"], {"scope": scope})).fetchall()
+    return {number for (number,) in rows}
+
+
+def _steps(blocks: SqlBlocks, kind: str) -> list[_Step]:
+    """By number, and within a file in its order."""
+    steps = []
+    for name in blocks.names:
+        match = _BLOCK.fullmatch(name)
+        assert match is not None, f"{name} is no name of a migration"
+        if match["kind"] == kind:
+            steps.append(_Step(int(match["number"]), name, match["what"] or name))
+    return sorted(steps, key=lambda step: step.number)

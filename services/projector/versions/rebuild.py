@@ -1,0 +1,315 @@
+"""Folds the log from its beginning into a second schema, beside the one that serves.
+
+Load without secondary indexes, index, catch up, hand over to the running projectors. Where it is stands in the
+tables: killed anywhere, the next run goes on. By the same feed as the live path, so by the same mapping. A long log is
+loaded by several processes (load_processes.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import structlog
+
+from schemas.topics import topic_specs
+from services.projector.errors import ProjectionMissing
+from services.projector.following.consumer import YOUNG_OBJECTS, TopicId
+from services.projector.settings import topic_names
+from services.projector.versions.load import Loaded, Loader
+from services.projector.versions.load_processes import APPLICATION, load_in_processes
+from services.projector.versions.migrations import create_projection, index_projection, migrate
+from services.projector.versions.registry import REGISTRY, State, get_projection, positions, version_sql
+from services.projector.writing.apply import schema_name
+from services.runtime.kafka.errors import TopicsWrong
+from services.runtime.kafka.reader import PartitionReader
+from services.runtime.kafka.topics import check_topics
+from services.runtime.postgres.pool import Connection, PostgresPool, connect, open_pool
+from services.runtime.process.collector import seldom_collected
+from services.runtime.settings import KafkaSettings, PostgresSettings
+
+WORTH_A_PROCESS_RECORDS: Final = 100_000
+"""With so many to load for each, further processes are worth their start of about a second."""
+MOST_PROCESSES: Final = 4
+NEAR_RECORDS: Final = 1_000
+"""Behind by no more than this, the rest is the projectors' daily work."""
+MOST_ROUNDS: Final = 20
+
+log = structlog.get_logger(__name__)
+
+
+class Stage(StrEnum):
+    LOAD = "load"
+    INDEX = "index"
+    CATCH_UP = "catch-up"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildProgress:
+    """How far a rebuild is."""
+
+    stage: Stage
+    records_done: int
+    """Of the log, by this run."""
+    records_total: int
+    """That this run has to fold, as far as is known; it grows while the log does."""
+    rows: int
+    seconds: float
+    """Since this run began."""
+    index: str | None = None
+    """The index that is being made."""
+
+    @property
+    def records_per_s(self) -> float:
+        return self.records_done / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def rows_per_s(self) -> float:
+        return self.rows / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Until the log is folded; None while nothing is known."""
+        if self.records_done == 0:
+            return None
+        return max(0, self.records_total - self.records_done) / self.records_per_s
+
+
+OnProgress = Callable[[RebuildProgress], None]
+
+
+def _not_shown(_progress: RebuildProgress) -> None:
+    """For who does not ask."""
+
+
+async def rebuild(
+    to_version: int,
+    *,
+    kafka: KafkaSettings,
+    postgres: PostgresSettings,
+    on_progress: OnProgress = _not_shown,
+    partitions_at_once: int = 4,
+    max_batch_records: int = 20_000,
+    processes: int | None = None,
+) -> RebuildProgress:
+    """Builds chat_v<to_version> from the log, or goes on with it; on return it is on standby and ready for a cutover.
+
+    `processes`: that load side by side, with this one; unless told, one for each core, as far as the log is long
+    enough for it.
+    Raises ProjectionMissing (it serves, another rebuild is at it, another mapping began it), PartitionStopped,
+    LoadEnded, TopicsWrong; KafkaError, psycopg.Error, TimeoutError where a server stayed away. Running it again goes
+    on.
+    """
+    async with open_pool(postgres, application_name=APPLICATION, autocommit=True) as pool:
+        async with pool.connection() as connection:
+            await migrate(connection)
+        async with only_one(to_version, postgres):
+            await _refuse_wrong_topics(kafka)
+            async with pool.connection() as connection:
+                await create_projection(connection, to_version)
+                state = (await get_projection(connection, to_version)).state
+            if state is State.SERVING:
+                raise ProjectionMissing(
+                    f"chat_v{to_version} is what readers see now; rebuild into another version and cut over to it"
+                )
+            run = _Rebuild(
+                to_version, pool, kafka, postgres, on_progress, partitions_at_once, max_batch_records, processes
+            )
+            with seldom_collected(YOUNG_OBJECTS):
+                return await run.run(state)
+
+
+class _Rebuild:
+    def __init__(
+        self,
+        version: int,
+        pool: PostgresPool,
+        kafka: KafkaSettings,
+        postgres: PostgresSettings,
+        on_progress: OnProgress,
+        partitions_at_once: int,
+        max_batch_records: int,
+        processes: int | None,
+    ) -> None:
+        self._version = version
+        self._pool = pool
+        self._kafka = kafka
+        self._on_progress = on_progress
+        self._postgres = postgres
+        self._at_once = partitions_at_once
+        self._processes = processes
+        self._max_batch_records = max_batch_records
+        self._topic = TopicId(kafka)
+        self._stage = Stage.LOAD
+        self._began_s = time.monotonic()
+        self._done = self._rows = 0
+        self._ends: dict[int, int] = {}
+        self._firsts: dict[int, int] = {}
+
+    async def run(self, state: State) -> RebuildProgress:
+        if state in (State.BUILDING, State.STOPPED):
+            async with self._pool.connection() as connection:
+                await connection.execute(version_sql(self._version)["hold_autovacuum_off"])
+            # A crash before it is let in again: the version is still building, and the next run comes by here.
+            await self._load_all(first=True)
+            self._stage = Stage.INDEX
+            await self._index()
+            self._stage = Stage.CATCH_UP
+            for _ in range(MOST_ROUNDS):
+                if await self._load_all() <= NEAR_RECORDS:
+                    break
+            # A crash before this line: the next run goes on building. After it: the projectors feed the version.
+            async with self._pool.connection() as connection:
+                await connection.execute(REGISTRY["mark_fed"], {"version": self._version})
+        self._stage = Stage.CATCH_UP
+        await self._load_all(building=False)
+        self._stage = Stage.DONE
+        progress = self._tell()
+        log.info("rebuilt", projection=schema_name(self._version), records=self._done, seconds=progress.seconds)
+        return progress
+
+    async def _index(self) -> None:
+        async with self._pool.connection() as connection:
+            await index_projection(connection, self._version, self._tell_index)
+            async with connection.transaction():
+                await connection.execute(REGISTRY["take_your_time"])
+                # Without it the planner knows nothing of the tables until autovacuum comes by.
+                await connection.execute(version_sql(self._version)["analyze"])
+                await connection.execute(version_sql(self._version)["let_autovacuum_in"])
+
+    async def _load_all(self, *, first: bool = False, building: bool = True) -> int:
+        """Every partition up to where its log ended when its turn came; how many records that was."""
+        done_before = self._done
+        left = deque(range(self._kafka.partitions))
+        processes = await self._useful_processes() if first else 1
+        at_once = max(1, min(self._at_once, self._kafka.partitions) // processes)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(at_once):
+                    tasks.create_task(self._load_here(left, building=building))
+                if processes > 1:
+                    tasks.create_task(self._load_beside(left, processes - 1, at_once))
+        except BaseExceptionGroup as failed:
+            raise _first_of(failed) from None  # it ended the others
+        return self._done - done_before
+
+    async def _useful_processes(self) -> int:
+        if self._processes is not None:
+            return self._processes
+        async with self._pool.connection() as connection:
+            there = await positions(connection, self._version)
+        left = 0
+        for partition in range(self._kafka.partitions):
+            left += max(0, await self._end_of(partition) - there.get(partition, 0))
+        return max(1, min(os.cpu_count() or 1, self._kafka.partitions, MOST_PROCESSES, left // WORTH_A_PROCESS_RECORDS))
+
+    async def _end_of(self, partition: int) -> int:
+        reader = PartitionReader(
+            kafka=self._kafka.connection,
+            topic=topic_names(self._kafka).events,
+            partition=partition,
+            client_id=f"{self._kafka.client_id}-rebuild",
+        )
+        await reader.start(0)
+        try:
+            _, end = await reader.bounds()
+        finally:
+            await reader.close()
+        return end
+
+    async def _load_here(self, left: deque[int], *, building: bool) -> None:
+        loader = Loader(
+            version=self._version,
+            pool=self._pool,
+            kafka=self._kafka,
+            topic=self._topic,
+            max_batch_records=self._max_batch_records,
+            building=building,
+            on_loaded=self._loaded,
+        )
+        while left:
+            await loader.load(left.popleft())
+
+    async def _load_beside(self, left: deque[int], processes: int, at_once: int) -> None:
+        await load_in_processes(
+            left,
+            processes=processes,
+            at_once=at_once,
+            version=self._version,
+            kafka=self._kafka,
+            postgres=self._postgres,
+            max_batch_records=self._max_batch_records,
+            on_loaded=self._loaded,
+        )
+
+    def _loaded(self, loaded: Loaded) -> None:
+        self._ends[loaded.partition] = loaded.end_offset
+        self._firsts.setdefault(loaded.partition, loaded.first_offset)
+        self._done += loaded.records
+        self._rows += loaded.rows
+        if loaded.records:
+            self._tell()
+
+    def _tell_index(self, name: str) -> None:
+        self._tell(index=name)
+
+    def _tell(self, *, index: str | None = None) -> RebuildProgress:
+        progress = RebuildProgress(
+            stage=self._stage,
+            records_done=self._done,
+            records_total=max(self._done, sum(end - self._firsts[p] for p, end in self._ends.items())),
+            rows=self._rows,
+            seconds=time.monotonic() - self._began_s,
+            index=index,
+        )
+        self._on_progress(progress)
+        return progress
+
+
+def _first_of(failed: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = failed.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+@asynccontextmanager
+async def only_one(version: int, postgres: PostgresSettings) -> AsyncIterator[Connection]:
+    """Holds the lock of whoever builds or drops a version, in the session of the connection it gives; behind a pooler
+    in one transaction, which takes no snapshot and so holds up no vacuum.
+
+    Raises ProjectionMissing where another has it.
+    """
+    connection = await connect(postgres, application_name=APPLICATION, autocommit=True)
+    try:
+        async with connection.work():
+            if connection.pooled:
+                await connection.execute(REGISTRY["rest_in_transaction"])
+            lock = REGISTRY["try_rebuild_lock_of_transaction" if connection.pooled else "try_rebuild_lock"]
+            row = await (await connection.execute(lock, {"version": version})).fetchone()
+            if row is None or not row[0]:
+                raise ProjectionMissing(f"another process is building or dropping v{version}; wait until it has ended")
+            yield connection
+    finally:
+        await connection.close()  # and the lock with it
+
+
+async def _refuse_wrong_topics(kafka: KafkaSettings) -> None:
+    names = topic_names(kafka)
+    specs = topic_specs(
+        names,
+        partitions=kafka.partitions,
+        reply_partitions=kafka.reply_partitions,
+        replication_factor=kafka.replication_factor,
+        min_insync_replicas=kafka.min_insync_replicas,
+    )
+    await check_topics(kafka.connection, names, [spec for spec in specs if spec.name == names.events])
+
+
+__all__ = ["OnProgress", "RebuildProgress", "Stage", "TopicsWrong", "only_one", "rebuild"]

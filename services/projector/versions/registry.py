@@ -1,0 +1,133 @@
+"""Which projections exist, which one serves, and which are to be fed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from psycopg import sql
+
+from services.projector.errors import ProjectionMissing
+from services.projector.writing.apply import schema_name
+from services.runtime.postgres.pool import Connection
+from services.runtime.postgres.sql import BoundSql, load_sql
+
+REGISTRY: Final[BoundSql] = load_sql("services.projector.versions.sql", "registry.sql").bind()
+_OF_VERSION: Final = load_sql("services.projector.versions.sql", "registry_of_version.sql")
+_VIEWS: Final = load_sql("services.projector.versions.sql", "views.sql")
+
+
+LOCK_FEEDERS_S: Final = 2.0
+"""How long a change of a projection waits for the transactions that feed it."""
+
+
+class State(StrEnum):
+    """Of a projection."""
+
+    BUILDING = "building"
+    """A rebuild loads it; nobody else writes it."""
+    STANDBY = "standby"
+    """Fed by the projectors; a cutover to it takes moments."""
+    STOPPED = "stopped"
+    """Built and no longer fed, by an operator's word; a rebuild catches up from where it stands."""
+    SERVING = "serving"
+    """Fed, and shown by the views."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projection:
+    """A schema `chat_v<version>`."""
+
+    version: int
+    mapping_version: int
+    state: State
+    created_at: datetime
+    fed_since: datetime | None
+    stopped_at: datetime | None
+    serving_since: datetime | None
+
+    @property
+    def schema(self) -> str:
+        return schema_name(self.version)
+
+
+async def list_projections(connection: Connection) -> list[Projection]:
+    """All of them, lowest version first; none in a database where no projector ever ran."""
+    installed = await (await connection.execute(REGISTRY["is_installed"])).fetchone()
+    if installed is None or not installed[0]:
+        return []
+    rows = await (await connection.execute(REGISTRY["list"])).fetchall()
+    return [
+        Projection(
+            version=version,
+            mapping_version=mapping_version,
+            state=_state(fed_since, stopped_at, serving_since),
+            created_at=created_at,
+            fed_since=fed_since,
+            stopped_at=stopped_at,
+            serving_since=serving_since,
+        )
+        for version, mapping_version, created_at, fed_since, stopped_at, serving_since in rows
+    ]
+
+
+def _state(fed_since: datetime | None, stopped_at: datetime | None, serving_since: datetime | None) -> State:
+    if serving_since:
+        return State.SERVING
+    if fed_since:
+        return State.STANDBY
+    return State.STOPPED if stopped_at else State.BUILDING
+
+
+async def get_projection(connection: Connection, version: int) -> Projection:
+    """Raises ProjectionMissing with the versions that are there."""
+    there = await list_projections(connection)
+    for projection in there:
+        if projection.version == version:
+            return projection
+    known = ", ".join(f"v{p.version}" for p in there) or "none"
+    raise ProjectionMissing(
+        f"there is no projection v{version} (there: {known}); build it with"
+        f" `gapless projection rebuild --to v{version}`"
+    )
+
+
+def version_sql(version: int) -> BoundSql:
+    """The statements of sql/registry_of_version.sql on one version."""
+    return _OF_VERSION.bind(schema=schema_name(version))
+
+
+async def point_views(connection: Connection, version: int) -> None:
+    """Makes the views of schema chat show this version. Takes ACCESS EXCLUSIVE on each until the transaction ends."""
+    await connection.execute(_VIEWS.compose("views", schema=schema_name(version)))
+
+
+async def create_functions(connection: Connection) -> None:
+    """The SQL functions, which stand on the views."""
+    await connection.execute(_VIEWS.compose("functions"))
+
+
+async def positions(connection: Connection, version: int) -> dict[int, int]:
+    """Partition → next offset, of the partitions that were ever begun."""
+    rows = await (await connection.execute(version_sql(version)["positions"])).fetchall()
+    return dict(rows)
+
+
+class Stand(NamedTuple):
+    """Where one partition of a projection stands, and in which log."""
+
+    topic_id: str
+    next_offset: int
+
+
+async def stands(connection: Connection, version: int) -> dict[int, Stand]:
+    """By partition, of the partitions that were ever begun."""
+    rows = await (await connection.execute(version_sql(version)["stands"])).fetchall()
+    return {partition: Stand(topic_id, next_offset) for partition, topic_id, next_offset in rows}
+
+
+async def set_lock_timeout(connection: Connection, timeout_s: float) -> None:
+    """For the rest of the transaction."""
+    await connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{int(timeout_s * 1000)}ms")))

@@ -1,0 +1,140 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""The bytes of a COPY for plain messages, from those of their records: what new_rows.py makes of their rows. Compiled."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from schemas.wire._records cimport ScannedMessage, Span, put_text, put_uuid, utf8
+
+cdef enum:
+    FIXED_BYTES = 512  # more than a row has beside its text, its key and what every outcome of a send says
+
+
+def message_rows(list rows, otherwise):
+    """The rows of `copy_messages`; those that are no plain messages by `otherwise`."""
+    cdef ScannedMessage message
+    cdef Piece piece = Piece()
+    cdef uint8_t* to
+    cdef Py_ssize_t size
+    for row in rows:
+        if type(row) is not ScannedMessage:
+            piece.add(otherwise(row))
+            continue
+        message = <ScannedMessage>row
+        to = piece.room(FIXED_BYTES + PyBytes_GET_SIZE(message.record.value) + message.clientid.size)
+        to = _put_count(to, 16)
+        to = _put_uuid(to, utf8(message.chat_id))
+        to = _put_bigint(to, message.seq)
+        to = _put_uuid(to, message.commandid)
+        to = _put_uuid(to, utf8(message.sender_id))
+        size = put_text(to + 4, message.record.value)
+        to = _put_length(to, size) + size
+        to = _put_length(to, message.clientid.size)
+        memcpy(to, message.clientid.at, message.clientid.size)
+        to += message.clientid.size
+        to = _put_length(_put_length(to, -1), -1)  # no reply
+        to = _put_bigint(to, 0)  # nor replied to
+        to = _put_no_texts(to)
+        to = _put_length(to, -1)  # no metadata
+        to = _put_bigint(to, _micros(message.record.timestamp))
+        to = _put_length(_put_length(to, -1), -1)  # sent when it was sequenced, not deleted
+        to = _put_bigint(to, message.position)
+        to = _put_bigint(to, message.position)  # nor changed since
+        piece.end(to)
+    return piece.whole()
+
+
+def outcome_rows(list rows, int64_t partition, bytes told, otherwise):
+    """The rows of `copy_outcomes`; those that are no plain messages by `otherwise`. `told`: the fields type, outcome and
+    reason of those that are."""
+    cdef ScannedMessage message
+    cdef Piece piece = Piece()
+    cdef uint8_t* to
+    for row in rows:
+        if type(row) is not ScannedMessage:
+            piece.add(otherwise(row))
+            continue
+        message = <ScannedMessage>row
+        to = piece.room(FIXED_BYTES + PyBytes_GET_SIZE(told))
+        to = _put_count(to, 11)
+        to = _put_integer(_put_length(to, 4), partition, 4)
+        to = _put_bigint(to, message.index)
+        to = _put_uuid(to, message.commandid)
+        to = _put_uuid(to, utf8(message.sender_id))
+        memcpy(to, PyBytes_AS_STRING(told), PyBytes_GET_SIZE(told))
+        to += PyBytes_GET_SIZE(told)
+        to = _put_bigint(to, message.seq)
+        to = _put_bigint(to, message.position)
+        to = _put_bigint(to, _micros(message.record.timestamp))
+        to = _put_length(to, -1)  # no detail: it is not rejected
+        piece.end(to)
+    return piece.whole()
+
+
+cdef class Piece:
+    """Bytes, one behind the other."""
+
+    cdef bytearray made
+    cdef Py_ssize_t used
+
+    def __init__(self):
+        self.made = bytearray(128 * 1024)
+
+    cdef uint8_t* room(self, Py_ssize_t size):
+        """For so many more bytes; `end` says how many they were."""
+        if self.used + size > len(self.made):
+            self.made.extend(bytes(max(size, len(self.made))))
+        return <uint8_t*><char*>self.made + self.used
+
+    cdef void end(self, uint8_t* at) noexcept:
+        self.used = at - <uint8_t*><char*>self.made
+
+    cdef int add(self, bytes more) except -1:
+        cdef uint8_t* to = self.room(PyBytes_GET_SIZE(more))
+        memcpy(to, PyBytes_AS_STRING(more), PyBytes_GET_SIZE(more))
+        self.end(to + PyBytes_GET_SIZE(more))
+        return 0
+
+    cdef bytes whole(self):
+        return PyBytes_FromStringAndSize(<char*>self.made, self.used)
+
+
+# Numbers go highest byte first; a field has its length before it, −1 for null.
+
+
+cdef inline uint8_t* _put_integer(uint8_t* to, int64_t number, int size) noexcept:
+    cdef int i
+    for i in range(size):
+        to[i] = <uint8_t>(<uint64_t>number >> (8 * (size - 1 - i)))
+    return to + size
+
+
+cdef inline uint8_t* _put_count(uint8_t* to, int fields) noexcept:
+    return _put_integer(to, fields, 2)
+
+
+cdef inline uint8_t* _put_length(uint8_t* to, Py_ssize_t size) noexcept:
+    return _put_integer(to, size, 4)
+
+
+cdef inline uint8_t* _put_bigint(uint8_t* to, int64_t number) noexcept:
+    return _put_integer(_put_length(to, 8), number, 8)
+
+
+cdef inline uint8_t* _put_uuid(uint8_t* to, Span uuid) except NULL:
+    to = _put_length(to, 16)
+    put_uuid(to, uuid)
+    return to + 16
+
+
+cdef inline uint8_t* _put_no_texts(uint8_t* to) noexcept:
+    """An array without dimensions."""
+    to = _put_length(to, 12)
+    memset(to, 0, 8)
+    return _put_integer(to + 8, 25, 4)  # of type text
+
+
+cdef inline int64_t _micros(int64_t at_ms) noexcept:
+    """A timestamptz: from the year 2000."""
+    return (at_ms - 946_684_800_000) * 1_000

@@ -1,0 +1,89 @@
+"""What a request says where nothing is wrong with it, read without FastAPI: the same values, a tenth of the time.
+
+Each reader is named after the parameter of an endpoint. It raises NotDirect for whatever it does not know to be right;
+the request then takes FastAPI's way, by `parameters.py`, which alone says what is right and what is wrong with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, ValidationError
+
+from schemas.ids import is_uuid
+from services.query.api.parameters import AT_LEAST_CHARACTERS, CommandParameters, HistoryParameters, ListParameters
+from services.query.api.windows import MAX_SEQ
+from services.query.problems import invalid_parameter
+from services.query.snapshot.at_least import HEADER
+from services.runtime.web.fast_routes import DirectRequest, NotDirect
+
+_AT_LEAST: Final = HEADER.lower().encode("ascii")
+ParametersT = TypeVar("ParametersT", bound=BaseModel)
+
+
+def _uuid(name: str) -> Callable[[DirectRequest], str]:
+    def read(request: DirectRequest) -> str:
+        text = request.path_params[name].lower()
+        if not (text.isascii() and is_uuid(text)):
+            raise NotDirect
+        return text
+
+    return read
+
+
+def _seq(request: DirectRequest) -> int:
+    text = request.path_params["seq"]
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and text[0] != "0" and int(text) <= MAX_SEQ):
+        raise NotDirect
+    return int(text)
+
+
+def _at_least(request: DirectRequest) -> str | None:
+    lines = request.header_lines(_AT_LEAST)
+    if not lines:
+        return None
+    if len(lines) > 1 or len(lines[0]) > AT_LEAST_CHARACTERS:
+        raise NotDirect
+    return lines[0]
+
+
+def _query_string(model: type[ParametersT]) -> Callable[[DirectRequest], ParametersT]:
+    nothing_said = model()
+
+    def read(request: DirectRequest) -> ParametersT:
+        raw: bytes = request.scope["query_string"]
+        if not raw:
+            return nothing_said
+        pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True)
+        values = dict(pairs)
+        if len(values) != len(pairs) or "" in values.values():
+            raise NotDirect
+        try:
+            return model.model_validate(values)
+        except ValidationError:
+            raise NotDirect from None
+
+    return read
+
+
+def refuse_repeats(query_string: bytes) -> None:
+    """Raise Problem for a parameter that is given twice: FastAPI takes the last, a proxy may take the first."""
+    seen: set[str] = set()
+    for name, _ in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True):
+        if name in seen:
+            raise invalid_parameter("query", name, "This parameter is there twice: send it once.")
+        seen.add(name)
+
+
+READERS: Final[Mapping[str, Callable[[DirectRequest], Any]]] = {
+    "chat_id": _uuid("chat_id"),
+    "command_id": _uuid("command_id"),
+    "seq": _seq,
+    "at_least": _at_least,
+    "bounds": _query_string(HistoryParameters),
+    "page": _query_string(ListParameters),
+    "place": _query_string(CommandParameters),
+}
+"""Parameter of an endpoint → how it is read."""

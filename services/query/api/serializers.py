@@ -1,0 +1,220 @@
+"""Rows to the JSON of docs: pure.
+
+Messages are written as JSON text directly. A page of history is the answer that is asked for most, and building
+200 dictionaries only to walk them again costs more than the SQL: metadata, for one, comes as JSON and leaves as it
+came. Everything small goes through `json.dumps`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from msgspec.json import encode
+
+from services.query.api.delivery_status import Ticks, tick
+from services.query.api.windows import Page
+from services.runtime.web.problems import PROBLEM_TYPES, sentence
+
+Row = tuple[Any, ...]
+
+MESSAGE_COLUMNS: Final = 14
+"""seq, message_id, sender_id, message_text, client_generated_id, reply_to_message_id, reply_count, media_urls,
+metadata (as JSON text), sent_at, edited_at, deleted_at (these three in ms since 1970), position,
+changed_position."""
+
+_UTC_ZONES: Final = frozenset({UTC, ZoneInfo("UTC"), ZoneInfo("Etc/UTC")})
+"""What psycopg gives where the server's time zone is UTC."""
+
+SEQ: Final = 0
+SENDER_ID: Final = 2
+
+
+_MINUTES: Final = [f"{minute // 60:02}:{minute % 60:02}:" for minute in range(24 * 60)]
+_SECONDS: Final = [f"{second:02}." for second in range(60)]
+_MILLISECONDS: Final = [f"{ms:03}Z" for ms in range(1000)]
+
+
+def instant_of(at_ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds, of ms since 1970. A page has up to two hundred of them: from a datetime they
+    would cost as much as all else in it."""
+    minutes, ms = divmod(at_ms, 60_000)
+    day, minute = divmod(minutes, 24 * 60)
+    second, ms = divmod(ms, 1000)
+    return _day(day) + _MINUTES[minute] + _SECONDS[second] + _MILLISECONDS[ms]
+
+
+@lru_cache(maxsize=4_096)
+def _day(day: int) -> str:
+    return f"{date(1970, 1, 1) + timedelta(days=day)}T"
+
+
+def instant(at: datetime) -> str:
+    """The same of a datetime. What is UTC already is not converted again."""
+    if at.tzinfo not in _UTC_ZONES:
+        at = at.astimezone(UTC)
+    return at.replace(tzinfo=None).isoformat("T", "milliseconds") + "Z"
+
+
+def quoted(text: str) -> str:
+    """A JSON string; msgspec writes it as `json` does, in a third of the time."""
+    return encode(text).decode()
+
+
+def message(chat_id: str, row: Row, status: str) -> str:
+    """A message. Of a deleted one only ids, figures and times are left, whatever the row still holds."""
+    (
+        seq, message_id, sender_id, text, client_generated_id, reply_to_message_id, reply_count, media_urls,
+        metadata, sent_at, edited_at, deleted_at, position, changed_position,
+    ) = row  # fmt: skip
+    if deleted_at is not None:
+        text, media_urls, metadata = None, (), None
+    return (
+        f'{{"message_id":"{message_id}","chat_id":"{chat_id}","seq":{seq},"position":{position},'
+        f'"changed_position":{changed_position},"sender_id":"{sender_id}",'
+        f'"client_generated_id":{quoted(client_generated_id)},'
+        f'"text":{"null" if text is None else quoted(text)},'
+        f'"reply_to_message_id":{_uuid_or_null(reply_to_message_id)},'
+        f'"media_urls":{_strings(media_urls)},"metadata":{"null" if metadata is None else metadata},'
+        f'"sent_at":"{instant_of(sent_at)}","edited_at":{_instant_or_null(edited_at)},'
+        f'"deleted_at":{_instant_or_null(deleted_at)},"status":"{status}",'
+        f'"reactions":[],"reply_count":{reply_count}}}'
+    )
+
+
+def history(chat_id: str, page: Page[Row], ticks: Ticks) -> bytes:
+    status = ticks.status
+    messages = ",".join([message(chat_id, row, status(row[SENDER_ID], row[SEQ])) for row in page.rows])
+    before, after = _boolean(page.has_more_before), _boolean(page.has_more_after)
+    return f'{{"messages":[{messages}],"has_more_before":{before},"has_more_after":{after}}}'.encode()
+
+
+def chat(row: Row) -> str:
+    """A chat as one of its members sees it: columns of chats_of_caller, with its last message or null."""
+    (
+        chat_id, kind, name, created_by, created_at, last_seq, last_position, active_at,
+        role, joined_at, joined_seq, read_seq, delivered_seq, unread, peer_id,
+        read_by_all, delivered_to_all, first_joined,
+    ) = row[:-MESSAGE_COLUMNS]  # fmt: skip
+    last = row[-MESSAGE_COLUMNS:]
+    last_message = "null"
+    if last[SEQ] is not None:
+        last_message = message(chat_id, last, tick(read_by_all, delivered_to_all, first_joined, last[SEQ]))
+    head = dumps(
+        {
+            "chat_id": chat_id,
+            "kind": kind,
+            "name": name,
+            "peer_id": peer_id,
+            "created_by": created_by,
+            "created_at": instant(created_at),
+            "last_seq": last_seq,
+            "last_position": last_position,
+            "last_activity_at": instant(active_at),
+            "role": role,
+            "joined_at": instant(joined_at),
+            "joined_seq": joined_seq,
+            "read_seq": read_seq,
+            "delivered_seq": delivered_seq,
+            "unread": unread,
+        }
+    ).decode()
+    return f'{head[:-1]},"last_message":{last_message}}}'
+
+
+def items(texts: Sequence[str], next_cursor: str | None) -> bytes:
+    """A list of items that are JSON text already."""
+    return f'{{"items":[{",".join(texts)}],"next":{"null" if next_cursor is None else quoted(next_cursor)}}}'.encode()
+
+
+def member(row: Row) -> dict[str, object]:
+    user_id, role, joined_at, joined_seq = row
+    return {"user_id": user_id, "role": role, "joined_at": instant(joined_at), "joined_seq": joined_seq}
+
+
+def read_state(row: Row) -> dict[str, object]:
+    user_id, read_seq, delivered_seq, last_read_at = row
+    return {
+        "user_id": user_id,
+        "read_seq": read_seq,
+        "delivered_seq": delivered_seq,
+        "last_read_at": None if last_read_at is None else instant(last_read_at),
+    }
+
+
+def unread_of_all(rows: Sequence[Row]) -> bytes:
+    chats = [{"chat_id": chat_id, "unread": unread} for chat_id, unread in rows]
+    return dumps({"total": sum(unread for _, unread in rows), "chats": chats})
+
+
+def command_status(
+    chat_id: str, command_id: str, partition: int, accepted_message: Row | None, outcome: Row | None
+) -> tuple[bytes, int | None] | None:
+    """What became of a command, with the seq of the message that it sent, if it did; None where nothing is known.
+
+    It is `accepted` if its id ever was, else its last outcome. A duplicate or a conflict is only ever decided against
+    an id that was accepted before, and means just that: a duplicate with the original's figures, a conflict without.
+
+    :param accepted_message: (seq, position, sent_at in ms) of the message with this id.
+    :param outcome: (outcome, reason, seq, position, index, detail), by the order of `outcome_of_command`. A rejection
+        without a detail was projected by a release that did not store it; its reason's title is shown instead.
+    """
+    ids = {"chat_id": chat_id, "command_id": command_id}
+    token = None if outcome is None else f"{partition}:{outcome[4]}"
+    if accepted_message is not None:
+        seq, position, sent_at = accepted_message
+        figures = {"message_id": command_id, "seq": seq, "position": position, "sent_at": instant_of(sent_at)}
+        return dumps(_present({"outcome": "accepted", **ids, **figures, "token": token})), seq
+    if outcome is None:
+        return None
+    kind, reason, seq, position, _, detail = outcome
+    if kind == "duplicate":
+        kind = "accepted"
+    elif reason == "conflict":
+        kind, reason = "accepted", None
+    figures = {
+        "reason": reason,
+        "detail": None if reason is None else sentence(detail or _title(reason)),
+        "seq": seq,
+        "position": position,
+        "token": token,
+    }
+    return dumps(_present({"outcome": kind, **ids, **figures})), None
+
+
+def _title(reason: str) -> str | None:
+    problem = PROBLEM_TYPES.get(reason)
+    return None if problem is None else problem.title
+
+
+def command_pending(chat_id: str, command_id: str) -> bytes:
+    return dumps({"outcome": "pending", "chat_id": chat_id, "command_id": command_id})
+
+
+def dumps(value: object) -> bytes:
+    """Compact JSON in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _present(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _strings(values: Sequence[str]) -> str:
+    return f"[{','.join(map(quoted, values))}]" if values else "[]"
+
+
+def _uuid_or_null(value: str | None) -> str:
+    return "null" if value is None else f'"{value}"'
+
+
+def _instant_or_null(at_ms: int | None) -> str:
+    return "null" if at_ms is None else f'"{instant_of(at_ms)}"'
+
+
+def _boolean(value: bool) -> str:
+    return "true" if value else "false"

@@ -1,0 +1,23 @@
+"""Which problem document an error of query, or a bad parameter, becomes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.query.errors import InvalidCursor, QueryError
+from services.runtime.web.problems import Problem
+
+RETRY_AFTER_S: Final = 1.0
+"""What a client is told to wait before it asks again; the read model is usually milliseconds behind."""
+
+
+def problem_of(error: QueryError) -> Problem:
+    """The refusal that the client gets."""
+    if isinstance(error, InvalidCursor):
+        return invalid_parameter("query", "cursor", str(error))
+    return Problem("unavailable", str(error), retry_after_s=RETRY_AFTER_S)
+
+
+def invalid_parameter(place: str, name: str, detail: str) -> Problem:
+    """A `malformed` problem of one parameter; `place` is `query`, `path` or `header`."""
+    return Problem("malformed", detail, errors=[{"in": place, "pointer": f"/{name}", "detail": detail}])

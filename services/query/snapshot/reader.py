@@ -1,0 +1,214 @@
+"""One REPEATABLE READ snapshot per request, in one or two round trips.
+
+A read is a list of statements. They are sent together, as a pipeline:
+
+    BEGIN …; LOCK TABLE chat.active_projection IN ACCESS SHARE MODE; SELECT …; SELECT …; COMMIT
+
+LOCK takes no snapshot, the first SELECT does: so the lock is held before the snapshot exists, and a projection
+switch, which takes ACCESS EXCLUSIVE on that table, comes either wholly before (the snapshot sees its rows and its
+views) or wholly after. Reading is repeated once on a fresh connection where one broke: nothing was changed by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Final, NamedTuple
+
+import psycopg
+import structlog
+from psycopg_pool import PoolTimeout
+
+from services.query.errors import NotCaughtUp, ReadModelAway
+from services.query.metrics import (
+    AT_LEAST_WAIT_SECONDS,
+    AT_LEAST_WAITING,
+    AT_LEAST_WAITS,
+    ROWS_RETURNED,
+    SNAPSHOT_SECONDS,
+    SNAPSHOT_WAIT_SECONDS,
+    count_failure,
+)
+from services.query.settings import QuerySettings
+from services.query.snapshot.at_least import HeadWatch, Token
+from services.query.snapshot.pipeline import Pipelines
+from services.runtime.postgres.pool import PostgresPool, is_spent, open_pool, session_pins
+from services.runtime.postgres.sql import load_sql
+
+Row = tuple[Any, ...]
+
+APPLICATION_NAME: Final = "gapless-query"
+CHECK_TIMEOUT_S: Final = 1.5
+ATTEMPTS: Final = 2
+"""A connection may have been cut since it was last used; a fresh one that breaks too is an outage."""
+
+_BROKEN: Final = (psycopg.OperationalError, psycopg.InterfaceError)
+_NO_PROJECTION: Final = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
+
+_log = structlog.get_logger(__name__)
+
+
+class Ask(NamedTuple):
+    """One statement of a read: the name of its SQL block and its parameters."""
+
+    statement: str
+    parameters: Mapping[str, object]
+
+
+_BEGIN: Final = Ask("begin", {})
+_LOCK: Final = Ask("lock_projection", {})
+_COMMIT: Final = Ask("commit", {})
+_DEADLINE: Final = Ask("pin_deadline", {})
+_PINS: Final = Ask("pin_settings", {})
+
+
+class Snapshots:
+    """Runs reads on a pool of connections. Shared by all requests of a process."""
+
+    def __init__(self, settings: QuerySettings) -> None:
+        self._settings = settings
+        self._watch = HeadWatch(self._heads)
+        self._opened = AsyncExitStack()
+        self._pool: PostgresPool | None = None
+        self._away = False
+        self._ending: set[asyncio.Task[list[list[Row]]]] = set()
+        blocks = dict(load_sql("services.query.sql").bind())
+        self._rows_returned = {name: ROWS_RETURNED.labels(statement=name) for name in blocks}
+        pins = session_pins(settings.postgres, read_only=True)
+        framing = {_DEADLINE.statement: pins.deadline, _PINS.statement: pins.for_transaction}
+        self._pipelines = Pipelines({name: block.as_string(None) for name, block in (blocks | framing).items()})
+
+    async def open(self) -> None:
+        """Open the pool; connections are made behind it, even while Postgres is away."""
+        pool = open_pool(self._settings.postgres, application_name=APPLICATION_NAME, autocommit=True, read_only=True)
+        self._pool = await self._opened.enter_async_context(pool)
+
+    async def close(self) -> None:
+        """Close the pool. Reads from here on raise ReadModelAway."""
+        self._pool = None
+        await self._watch.stop()
+        for reading in list(self._ending):
+            reading.cancel()  # a second time: now it closes its connection at once
+        await self._opened.aclose()
+
+    async def trouble(self) -> str | None:
+        """A check for readyz: None while the read model can be read."""
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                await self._heads()
+        except ReadModelAway as error:
+            return self._refusal() or str(error)
+        except TimeoutError:
+            return self._refusal() or "The read model did not answer in time; ask again."
+        return None
+
+    def _refusal(self) -> str | None:
+        return None if self._pool is None else self._pool.refusal
+
+    async def read(self, *asks: Ask, at_least: Token | None = None) -> list[list[Row]]:
+        """The rows of each statement, all of one snapshot that holds `at_least`.
+
+        :raises ReadModelAway: Postgres cannot be read now.
+        :raises NotCaughtUp: no snapshot held the token in time.
+        """
+        if at_least is None:
+            return await self._repeated(asks)
+        head = Ask("head", {"partition": at_least.partition})
+        started_at_s = time.monotonic()
+        deadline_s = started_at_s + self._settings.at_least_timeout_s
+        result = "held"
+        while True:
+            rows = await self._repeated((head, *asks))
+            # The snapshot itself is the judge; the watch only says when to look again.
+            if rows[0] and rows[0][0][0] >= at_least.index:
+                AT_LEAST_WAITS.labels(result=result).inc()
+                if result == "waited":
+                    AT_LEAST_WAIT_SECONDS.observe(time.monotonic() - started_at_s)
+                return rows[1:]
+            result = "waited"
+            with AT_LEAST_WAITING.track_inprogress():
+                reached = await self._watch.wait_for(at_least, deadline_s)
+            if not reached:
+                AT_LEAST_WAITS.labels(result="behind").inc()
+                raise NotCaughtUp(
+                    f"The read model has not reached {at_least} within {self._settings.at_least_timeout_s:g} s;"
+                    " ask again, or without Gapless-At-Least."
+                )
+
+    async def _heads(self) -> dict[int, int]:
+        """Partition → index of the projection, as committed now."""
+        (rows,) = await self._repeated([Ask("heads", {})])
+        return dict(rows)
+
+    async def _repeated(self, asks: Sequence[Ask]) -> list[list[Row]]:
+        for attempts_left in reversed(range(ATTEMPTS)):
+            try:
+                answers = await self._in_time(asks)
+            except _NO_PROJECTION as error:
+                raise self._is_away(error, "The read model has no projection yet; ask again.") from error
+            except psycopg.errors.UndefinedColumn as error:
+                raise self._is_away(error, "The read model is older than query; upgrade the projectors.") from error
+            except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable, PoolTimeout, TimeoutError) as error:
+                raise self._is_away(error, "The read model did not answer in time; ask again.") from error
+            except psycopg.Error as error:
+                if not is_spent(error) and not isinstance(error, _BROKEN):
+                    raise
+                if not attempts_left:
+                    raise self._is_away(error, "The read model cannot be reached at the moment; ask again.") from error
+            else:
+                self._is_back()
+                return answers
+        raise AssertionError("the last attempt returns or raises")
+
+    def _is_away(self, error: Exception, sentence: str) -> ReadModelAway:
+        count_failure(error)
+        if not self._away:  # once per outage, not once per request
+            self._away = True
+            _log.warning("read_model_away", reason=sentence, error=type(error).__name__)
+        return ReadModelAway(sentence)
+
+    def _is_back(self) -> None:
+        if self._away:
+            self._away = False
+            _log.info("read_model_back")
+
+    async def _in_time(self, asks: Sequence[Ask]) -> list[list[Row]]:
+        """Raises TimeoutError at the deadline, even though it may take longer to get rid of the connection.
+
+        Cancelling a read on a server that hangs takes psycopg ten seconds, in which it tries to have the server
+        cancel it too; it goes on behind, and ends by closing the connection.
+        """
+        reading = asyncio.create_task(self._once(asks))
+        try:
+            await asyncio.wait({reading}, timeout=self._settings.read_timeout_s)
+            if not reading.done():
+                raise TimeoutError
+        except BaseException:
+            self._ending.add(reading)
+            reading.add_done_callback(self._ended)
+            reading.cancel()
+            raise
+        return reading.result()
+
+    def _ended(self, reading: asyncio.Task[list[list[Row]]]) -> None:
+        self._ending.discard(reading)
+        if not reading.cancelled():
+            reading.exception()  # was answered with 503 long ago
+
+    async def _once(self, asks: Sequence[Ask]) -> list[list[Row]]:
+        if self._pool is None:
+            raise ReadModelAway("The read model is not connected; ask again.")
+        wanted_at_s = time.perf_counter()
+        async with self._pool.bare_connection() as connection:
+            began_at_s = time.perf_counter()
+            SNAPSHOT_WAIT_SECONDS.observe(began_at_s - wanted_at_s)
+            # The lock stands before the first statement that takes a snapshot, and setting many values at once is one.
+            first = (_BEGIN, _DEADLINE, _LOCK, _PINS) if connection.pooled else (_BEGIN, _LOCK)
+            found = await self._pipelines.run(connection, (*first, *asks, _COMMIT), prepared=not connection.pooled)
+            answers = found[len(first) : -1]
+            SNAPSHOT_SECONDS.observe(time.perf_counter() - began_at_s)
+        for ask, rows in zip(asks, answers, strict=True):
+            self._rows_returned[ask.statement].inc(len(rows))
+        return answers

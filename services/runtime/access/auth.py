@@ -1,0 +1,236 @@
+"""Who is asking: a bearer JWT becomes a `Caller`, or the request is refused with 401.
+
+An `Authenticator` is made once per process from `AuthSettings`; routes ask for the caller by
+`Annotated[Caller, Depends(current_caller)]` (the application made by `http.build_app` holds the authenticator)
+or by `Depends(caller_dependency(authenticator))`.
+
+The user is the claim named by GAPLESS_JWT_USER_CLAIM. A value written as a UUID (8-4-4-4-12 hex digits, any case)
+is taken in lower case; any other becomes UUIDv5(UUIDv5(NS_URL, iss), value), with the empty text as `iss` where
+the token has none, so that the same name of two issuers is two users.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+from uuid import NAMESPACE_URL, uuid5
+
+import jwt
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from services.runtime.access.signing_keys import JwksKeys, NoKeyForToken, SharedSecret, SigningKeys
+from services.runtime.settings import AuthSettings
+from services.runtime.web.problems import Problem
+
+MAX_TOKEN_CHARS: Final = 8_192
+MAX_CLAIM_CHARS: Final = 255
+CACHE_TTL_S: Final = 60.0
+CACHE_SIZE: Final = 10_000
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_BEARER: Final = HTTPBearer(auto_error=False, bearerFormat="JWT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who sent a request. `claim` is the value of the user claim as the token has it."""
+
+    user_id: str
+    scopes: frozenset[str]
+    expires_at_s: float
+    claim: str
+
+
+class Authenticator:
+    """Verifies tokens, and remembers verified ones for at most CACHE_TTL_S, never beyond their exp.
+
+    Verifying costs a signature check per request; the cache holds hashes of tokens, not tokens.
+    """
+
+    def __init__(self, settings: AuthSettings, *, now_s: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._now_s = now_s
+        self._keys: SigningKeys
+        if settings.jwks_url is not None:
+            self._keys = JwksKeys(settings.jwks_url)
+        else:
+            assert settings.secret is not None  # AuthSettings refuses to have neither
+            self._keys = SharedSecret(settings.secret.get_secret_value())
+        self._verified: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+
+    async def authenticate(self, token: str) -> Caller:
+        """The caller whose token this is.
+
+        :raises Problem: `unauthorized`, or `unavailable` while the issuer's keys cannot be fetched.
+        """
+        if len(token) > MAX_TOKEN_CHARS:
+            raise _refused("The token is too long.")
+        digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+        now_s = self._now_s()
+        known = self._verified.get(digest)
+        if known is not None and now_s < known[0]:
+            self._verified.move_to_end(digest)
+            return known[1]
+        caller = await self._verify(token)
+        self._verified[digest] = (min(now_s + CACHE_TTL_S, caller.expires_at_s), caller)
+        self._verified.move_to_end(digest)
+        if len(self._verified) > CACHE_SIZE:
+            self._verified.popitem(last=False)
+        return caller
+
+    async def _verify(self, token: str) -> Caller:
+        try:
+            header = jwt.get_unverified_header(token)
+            key = await self._keys.key_for(header)
+            return self._caller(self._decode(token, key))
+        except NoKeyForToken as error:
+            raise _refused(str(error)) from None
+        except jwt.ExpiredSignatureError:
+            raise _refused("The token has expired.") from None
+        except jwt.MissingRequiredClaimError as error:
+            raise _refused(f"The token has no claim {error.claim}.") from None
+        except jwt.InvalidSignatureError:
+            raise _refused("The signature of the token is wrong.") from None
+        except jwt.InvalidAlgorithmError:
+            allowed = ", ".join(self._settings.algorithms)
+            raise _refused(f"The token must be signed with {allowed}.") from None
+        except jwt.InvalidAudienceError:
+            raise _refused("The token is meant for another audience.") from None
+        except jwt.InvalidIssuerError:
+            raise _refused("The token comes from another issuer.") from None
+        except jwt.ImmatureSignatureError:
+            raise _refused("The token is not valid yet.") from None
+        # Whatever else is raised by what a stranger sends is the token's fault: nesting, lone surrogates, ...
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError, OverflowError):
+            raise _refused("The token cannot be read.") from None
+
+    def _decode(self, token: str, key: Any) -> dict[str, Any]:
+        settings = self._settings
+        return jwt.decode(
+            token,
+            key,
+            algorithms=list(settings.algorithms),
+            audience=settings.expected_audience,
+            issuer=settings.expected_issuer,
+            leeway=settings.leeway_s,
+            options={
+                "require": ["exp", settings.user_claim],
+                "verify_aud": settings.expected_audience is not None,
+                "verify_iss": settings.expected_issuer is not None,
+                "verify_sub": False,  # its form matters only if it is the user claim, see _caller
+            },
+        )
+
+    def _caller(self, claims: Mapping[str, Any]) -> Caller:
+        claim = claims[self._settings.user_claim]
+        if isinstance(claim, int) and not isinstance(claim, bool):
+            claim = str(claim)
+        issuer = claims.get("iss", "")
+        if not (_short_text(claim) and claim):
+            raise _refused(f"The claim {self._settings.user_claim} must be a short text.")
+        if not _short_text(issuer):
+            raise _refused("The claim iss must be a short text.")
+        expires_at_s = float(claims["exp"]) + self._settings.leeway_s
+        return Caller(
+            user_id=user_id_of(claim, issuer=issuer),
+            scopes=_scopes(claims),
+            expires_at_s=expires_at_s,
+            claim=claim,
+        )
+
+
+def user_id_of(claim: str, *, issuer: str = "") -> str:
+    """The user id, a lower-case UUID, that a value of the user claim stands for."""
+    if _UUID.fullmatch(claim):
+        return claim.lower()
+    return str(uuid5(uuid5(NAMESPACE_URL, issuer), claim))
+
+
+def _short_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_CLAIM_CHARS
+
+
+def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
+    """`scope` as one text with spaces (RFC 8693) and `scp` as a list (or such a text), both together."""
+    found: set[str] = set()
+    for value in (claims.get("scope"), claims.get("scp")):
+        if isinstance(value, str):
+            found.update(value.split())
+        elif isinstance(value, list):
+            found.update(item for item in value if isinstance(item, str))
+    return frozenset(found)
+
+
+def _refused(detail: str) -> Problem:
+    """RFC 6750 §3.1: the challenge says that there was a token and it was not good."""
+    return Problem(
+        "unauthorized",
+        detail,
+        headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
+    )
+
+
+CallerDependency = Callable[..., Awaitable[Caller]]
+_Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+
+
+def caller_dependency(authenticator: Authenticator) -> CallerDependency:
+    """A FastAPI dependency that gives the request's Caller, or answers 401."""
+
+    async def caller(credentials: _Credentials) -> Caller:
+        return await _authenticated(authenticator, credentials)
+
+    return caller
+
+
+async def current_caller(request: Request, credentials: _Credentials) -> Caller:
+    """The same for routers that are declared before the application: takes `app.state.authenticator`."""
+    authenticator: Authenticator = request.app.state.authenticator
+    return await _authenticated(authenticator, credentials)
+
+
+async def authenticated(authenticator: Authenticator, authorization: str | None) -> Caller:
+    """The same for whoever reads the header `Authorization` himself."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if not token or scheme.lower() != "bearer":
+        raise _without_token()
+    return await authenticator.authenticate(token)
+
+
+async def _authenticated(authenticator: Authenticator, credentials: HTTPAuthorizationCredentials | None) -> Caller:
+    if credentials is None:
+        raise _without_token()
+    return await authenticator.authenticate(credentials.credentials)
+
+
+def _without_token() -> Problem:
+    return Problem("unauthorized", "Send a token in the header Authorization: Bearer <token>.")
+
+
+def mint_token(
+    secret: str,
+    user: str,
+    *,
+    scopes: Iterable[str] = (),
+    ttl_s: float = 24 * 3600,
+    user_claim: str = "sub",
+    issuer: str | None = None,
+    audience: str | None = None,
+    now_s: float | None = None,
+) -> str:
+    """A development token, signed with the shared secret (HS256)."""
+    issued_at_s = int(time.time() if now_s is None else now_s)
+    claims: dict[str, Any] = {user_claim: user, "iat": issued_at_s, "exp": issued_at_s + int(ttl_s)}
+    if issuer is not None:
+        claims["iss"] = issuer
+    if audience is not None:
+        claims["aud"] = audience
+    if joined := " ".join(sorted(scopes)):
+        claims["scope"] = joined
+    return jwt.encode(claims, secret, algorithm="HS256")

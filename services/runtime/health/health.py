@@ -1,0 +1,196 @@
+"""Alive, ready, measured: `/healthz`, `/readyz` and `/metrics`, the same on every service.
+
+Alive means that the event loop turns; a supervisor restarts a process that is not. Ready means that it can do
+its job; a load balancer sends nothing to one that is not, and the reasons say what is missing. The two are kept
+apart so that an outage of Kafka or Postgres never makes anybody restart processes that only have to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.responses import JSONResponse
+
+from services.runtime.observe.metrics import exposition
+from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.serving.server import HttpServer
+from services.runtime.settings import HttpSettings
+from services.runtime.web.middleware_stack import middleware_of
+from services.runtime.web.problem_handlers import install_problems
+
+CHECK_TIMEOUT_S: Final = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One reason why a process cannot do its job."""
+
+    sentence: str
+    needs_operator: bool = False
+    """Waiting does not help: it lasts until somebody does what the sentence says."""
+
+
+ReadinessCheck = Callable[[], Awaitable[str | Trouble | None]]
+"""Returns None when all is well, else what is missing; a bare string is a trouble that may pass by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadinessReport:
+    """Whether the process can do its job, and every reason why it cannot."""
+
+    ready: bool
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What an operator should know although the process can do its job."""
+    needs_operator: tuple[str, ...] = ()
+    """Those of the reasons that do not pass by themselves."""
+
+
+class Readiness:
+    """What keeps this process from doing its job: checks that are asked, and troubles that are told.
+
+    `add_check` for what can be asked at any time (does Postgres answer?); `report_trouble` and `clear_trouble`
+    for what a worker knows (partition 3 is corrupt). One name, one trouble: a later report replaces it.
+    """
+
+    def __init__(self) -> None:
+        self._checks: dict[str, ReadinessCheck] = {}
+        self._asked: dict[str, asyncio.Task[str | Trouble | None]] = {}
+        self._troubles: dict[str, Trouble] = {}
+        self._notes: dict[str, str] = {}
+
+    def add_check(self, name: str, check: ReadinessCheck) -> None:
+        """Ask check at each /readyz; it gets CHECK_TIMEOUT_S."""
+        self._checks[name] = check
+
+    def report_trouble(self, name: str, sentence: str, *, needs_operator: bool = False) -> None:
+        """From now on the process is not ready, for this reason."""
+        self._troubles[name] = Trouble(sentence, needs_operator)
+
+    def clear_trouble(self, name: str) -> None:
+        """The trouble of this name is over; no error if there was none."""
+        self._troubles.pop(name, None)
+
+    def note(self, name: str, sentence: str) -> None:
+        """Show this on /readyz although the process is ready; a later note of the same name replaces it."""
+        self._notes[name] = sentence
+
+    def clear_note(self, name: str) -> None:
+        """Remove the note of this name, if there is one."""
+        self._notes.pop(name, None)
+
+    async def report(self) -> ReadinessReport:
+        """Ask all checks at once."""
+        answers = await asyncio.gather(*(self._ask(name, check) for name, check in self._checks.items()))
+        found = [*self._troubles.values(), *(_trouble(answer) for answer in answers if answer is not None)]
+        return ReadinessReport(
+            ready=not found,
+            reasons=tuple(trouble.sentence for trouble in found),
+            needs_operator=tuple(trouble.sentence for trouble in found if trouble.needs_operator),
+            notes=tuple(self._notes.values()),
+        )
+
+    async def _ask(self, name: str, check: ReadinessCheck) -> str | Trouble | None:
+        """The answer of one check, in time: a check that does not even end when cancelled is not waited for.
+
+        (psycopg takes 10 s to give up a statement of a server that is frozen.) It is not asked again before it
+        has ended, so that probes cannot pile up connections.
+        """
+        asked = self._asked.get(name)
+        if asked is None or asked.done():
+            asked = self._asked[name] = asyncio.ensure_future(_answer(name, check))
+        await asyncio.wait({asked}, timeout=CHECK_TIMEOUT_S)
+        if asked.done() and not asked.cancelled():
+            return asked.result()
+        asked.cancel()
+        return f"The check {name} did not answer within {CHECK_TIMEOUT_S:g} s."
+
+
+def _trouble(answer: str | Trouble) -> Trouble:
+    return answer if isinstance(answer, Trouble) else Trouble(answer)
+
+
+async def _answer(name: str, check: ReadinessCheck) -> str | Trouble | None:
+    try:
+        return await check()
+    except Exception as error:  # noqa: BLE001 - whatever a check raises means: not ready
+        warn_seldom(_log, "readiness_check_failed", kind=name, check=name, exc_info=error)
+        return f"The check {name} failed ({type(error).__name__})."
+
+
+def health_router(readiness: Readiness, *, service: str) -> APIRouter:
+    """The three paths."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/healthz")
+    async def healthz() -> JSONResponse:
+        return JSONResponse({"status": "alive", "service": service})
+
+    @router.get("/readyz")
+    async def readyz() -> JSONResponse:
+        report = await readiness.report()
+        body = {
+            "ready": report.ready,
+            "reasons": list(report.reasons),
+            "needs_operator": list(report.needs_operator),
+            "notes": list(report.notes),
+        }
+        return JSONResponse(body, status_code=200 if report.ready else 503)
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        content, content_type = exposition()
+        return Response(content, headers={"Content-Type": content_type})
+
+    return router
+
+
+class OpsServer:
+    """Health and metrics of a service without an API, served by the loop that does the work.
+
+    `async with OpsServer(settings, readiness, service="sequencer") as server:` listens on ops_port until the
+    block ends; `server.port` says where. It runs in the same loop on purpose: /healthz answers only while that
+    loop turns. It installs no signal handlers.
+    """
+
+    def __init__(self, settings: HttpSettings, readiness: Readiness, *, service: str) -> None:
+        app = FastAPI(openapi_url=None, redirect_slashes=False, middleware=middleware_of(settings, {}))
+        install_problems(app)
+        app.include_router(health_router(readiness, service=service))
+        self._server = HttpServer.of(app, settings, port=settings.ops_port, port_variable="GAPLESS_OPS_PORT")
+
+    @property
+    def port(self) -> int:
+        """The TCP port, known after start()."""
+        return self._server.port
+
+    @property
+    def url(self) -> str:
+        """Base URL, known after start()."""
+        return self._server.url
+
+    async def start(self) -> None:
+        """Listen.
+
+        :raises CannotListen: the port is taken.
+        """
+        await self._server.start()
+        _log.info("ops_server_listening", url=self.url)
+
+    async def stop(self) -> None:
+        """Stop listening; does nothing if it never started."""
+        await self._server.stop(timeout_s=1.0)
+
+    async def __aenter__(self) -> OpsServer:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exc_info: object) -> None:
+        await self.stop()

@@ -1,0 +1,211 @@
+"""The life of a service's process: start, supervise, stop within a deadline, end with a code that means something.
+
+    async def serve(supervisor: Supervisor) -> None:
+        async with open_pool(...) as pool:
+            supervisor.start("worker", worker(pool))
+            await supervisor.stop_requested()
+        # leaving the block is the graceful stop
+
+    sys.exit(run_service(serve, service="projector", logs=settings.logs, shutdown_timeout_s=10))
+
+SIGTERM, SIGINT or a crashed task ask for the stop; `serve` then has shutdown_timeout_s to return. A supervised
+task that fails, or ends though nobody asked, brings the process down loudly: half a service that goes on is
+worse than one that is restarted. After a second signal, or past the deadline, the process ends at once; that is
+safe, because every service survives SIGKILL at any line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+import structlog
+import uvloop
+
+from services.runtime.observe.logs import configure_logging
+from services.runtime.process.crashpoints import arm_from_environment
+from services.runtime.settings import LogSettings, SettingsError
+from services.runtime.tls import reload_server_certificates
+
+CANCEL_GRACE_S: Final = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+class ExitCode(enum.IntEnum):
+    """What the end of a process means to whoever started it."""
+
+    STOPPED = 0
+    """Asked to stop, and did."""
+    CRASHED = 1
+    """Something failed that should not; the log has the traceback. Start it again."""
+    WRONG_SETTINGS = 2
+    """Starting it again will not help; the one sentence on standard error says what to change."""
+    STOP_OVERDUE = 3
+    """Asked to stop, and had to be cut off at the deadline."""
+
+
+class TaskEnded(Exception):
+    """A supervised task returned although nobody had asked it to."""
+
+
+class Supervisor:
+    """Watches the tasks of a service, and carries the word to stop."""
+
+    def __init__(self, *, on_stop: Callable[[], None] = lambda: None) -> None:
+        """:param on_stop: called once, the moment the stop is asked for, before anybody is told."""
+        self._on_stop = on_stop
+        self._stop = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._reason: str | None = None
+        self._failure: BaseException | None = None
+        self._hangup_reactions: list[Callable[[], None]] = []
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the stop was asked for."""
+        return self._stop.is_set()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The first crash of a supervised task, if any."""
+        return self._failure
+
+    async def stop_requested(self) -> None:
+        """Return once the process is asked to stop, by a signal or by a crash."""
+        await self._stop.wait()
+
+    def request_stop(self, reason: str) -> None:
+        """Ask for the graceful stop; the first reason is the one that is logged."""
+        if self._reason is None:
+            self._reason = reason
+            self._on_stop()
+            _log.info("stopping", reason=reason)
+        self._stop.set()
+
+    def on_hangup(self, reaction: Callable[[], None]) -> None:
+        """Call reaction at SIGHUP, in place of the certificates' reload."""
+        self._hangup_reactions.append(reaction)
+
+    def hang_up(self) -> None:
+        """SIGHUP: read again what can be replaced while we run; where there is nothing of the kind, stop."""
+        for reaction in self._hangup_reactions:
+            reaction()
+        if not self._hangup_reactions and not reload_server_certificates():
+            self.request_stop("SIGHUP")
+
+    def start(self, name: str, work: Coroutine[Any, Any, Any], *, may_end: bool = False) -> asyncio.Task[Any]:
+        """Run work as a supervised task.
+
+        :param may_end: whether work may return before the stop; if not, its return is a crash like any other.
+        """
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(lambda ended: self._ended(ended, may_end=may_end))
+        return task
+
+    def _ended(self, task: asyncio.Task[Any], *, may_end: bool) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None and not may_end and not self.stopping:
+            error = TaskEnded(f"The task {task.get_name()} returned although nobody asked it to stop.")
+        if error is None:
+            return
+        _log.critical("task_crashed", task=task.get_name(), exc_info=error)
+        if self._failure is None:
+            self._failure = error
+        self.request_stop(f"task {task.get_name()} crashed")
+
+    async def cancel_all(self) -> None:
+        """Cancel what still runs and wait for it, at most CANCEL_GRACE_S."""
+        left = set(self._tasks)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=CANCEL_GRACE_S)
+
+
+Serve = Callable[[Supervisor], Awaitable[None]]
+
+
+def run_service(serve: Serve, *, service: str, logs: LogSettings, shutdown_timeout_s: float = 10.0) -> ExitCode:
+    """Run serve on a fresh uvloop until it returns. Blocks; call from the main thread, once per process.
+
+    Past the stop deadline the process is ended here and now (os._exit) if even cancelling does not help.
+    """
+    configure_logging(logs, service=service)
+    # A thread, so that it works even if the loop itself is stuck; started the moment the stop is asked for.
+    watchdog = threading.Timer(shutdown_timeout_s + 2 * CANCEL_GRACE_S, _end_now, (service,))
+    watchdog.daemon = True
+    try:
+        arm_from_environment()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_run(serve, shutdown_timeout_s, watchdog))
+    except SettingsError as error:
+        return refuse_settings(error)
+    finally:
+        watchdog.cancel()
+
+
+def refuse_settings(error: SettingsError) -> ExitCode:
+    """Print the sentence of error on standard error; the exit code to end with."""
+    sys.stderr.write(f"{error}\n")
+    return ExitCode.WRONG_SETTINGS
+
+
+async def _run(serve: Serve, shutdown_timeout_s: float, watchdog: threading.Timer) -> ExitCode:
+    supervisor = Supervisor(on_stop=watchdog.start)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_signal, supervisor, number)
+    loop.add_signal_handler(signal.SIGHUP, supervisor.hang_up)
+    _log.info("started", pid=os.getpid())
+    serving = asyncio.ensure_future(serve(supervisor))
+    stop = asyncio.create_task(supervisor.stop_requested())
+    try:
+        await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving}, timeout=shutdown_timeout_s)
+        overdue = not serving.done()
+        if overdue:
+            _log.error("stop_overdue", deadline_s=shutdown_timeout_s)
+            serving.cancel()
+            await asyncio.wait({serving}, timeout=CANCEL_GRACE_S)
+        supervisor.request_stop("the service returned")
+        await supervisor.cancel_all()
+        return _exit_code(supervisor, serving, overdue=overdue)
+    finally:
+        stop.cancel()
+
+
+def _exit_code(supervisor: Supervisor, serving: asyncio.Future[None], *, overdue: bool) -> ExitCode:
+    error = serving.exception() if serving.done() and not serving.cancelled() else None
+    if isinstance(error, SettingsError):
+        return refuse_settings(error)
+    if error is not None:
+        _log.critical("service_crashed", exc_info=error)
+    if error is not None or supervisor.failure is not None:
+        return ExitCode.CRASHED
+    if overdue:
+        return ExitCode.STOP_OVERDUE
+    _log.info("stopped")
+    return ExitCode.STOPPED
+
+
+def _on_signal(supervisor: Supervisor, number: signal.Signals) -> None:
+    if supervisor.stopping:  # the second one: whoever sends it will not wait any longer
+        _log.warning("stopped_at_once", signal=number.name)
+        os._exit(128 + number)
+    supervisor.request_stop(number.name)
+
+
+def _end_now(service: str) -> None:
+    os.write(2, f"{service} did not stop in time and was cut off\n".encode())
+    os._exit(ExitCode.STOP_OVERDUE)

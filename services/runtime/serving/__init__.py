@@ -1,0 +1,6 @@
+"""The HTTP server: uvicorn, with limits on what one client may cost.
+
+- `server`              serves an ASGI application inside a running event loop
+- `connection`          one connection: its heads, bodies, deadlines and refusals
+- `connection_limits`   the limits, and the order in which waiting connections are closed. Pure
+"""

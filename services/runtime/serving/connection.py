@@ -1,0 +1,291 @@
+"""One HTTP connection: uvicorn's, with limits on what its client may send and how long it may take.
+
+uvicorn leaves all of this to a proxy in front of it: header fields of any size and number, a head or a connection
+without a deadline, trailers that become headers, plain-text answers. What becomes a request goes to the application
+and is limited there; what cannot become one is refused here, with the same problem documents. Deadlines are checked
+twice a second for all connections, so that a request costs no timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from typing import Any, Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from services.runtime.observe.metrics import HTTP_REFUSED
+from services.runtime.serving.connection_limits import (
+    LINGER_BYTES,
+    LINGER_S,
+    PIECE_BYTES,
+    PIPELINED_REQUESTS,
+    TARGET_BYTES,
+    ServerConnections,
+    framing_is_excessive,
+)
+from services.runtime.web.fast_routes import once_each
+from services.runtime.web.middleware import NO_SNIFFING, PRIVATE
+from services.runtime.web.problems import Problem
+from services.runtime.web.request_ids import request_id_of, traceparent_of
+
+_METHOD_AND_SPACE: Final = re.compile(rb"[A-Za-z][A-Za-z-]{0,31} ")
+
+
+_IDLE: Final = 0
+"""Phases: between two requests,"""
+_HEAD: Final = 1
+"""within a head,"""
+_BODY: Final = 2
+"""within a body. Plain numbers, as every request passes through all of them."""
+
+
+class _Stop(Exception):
+    """Ends the parsing of what a client sends; never leaves Connection."""
+
+
+class Connection(HttpToolsProtocol):
+    """:param server_state: a ServerConnections."""
+
+    def __init__(
+        self,
+        config: Any,
+        server_state: ServerConnections,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._shared = server_state
+        self._limits = server_state.limits
+        self._phase = _IDLE
+        self._since_s = self.loop.time()
+        """When this phase began, as far as it has a deadline."""
+        self._received_bytes = 0
+        """In this phase, without the piece in which it began."""
+        self._piece_bytes = 0
+        """Size of the piece that is being parsed."""
+        self._body_bytes = 0
+        self._refusal: Problem | None = None
+        self._refused = False
+        """From then on whatever comes is thrown away."""
+        self._linger_until_s: float | None = None
+        self._discarded_bytes = 0
+        self._unread_since_s: float | None = None
+        """Since when the client has left an answer unread."""
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._since_s = self.loop.time()
+        if self._shared.has_room():
+            self._shared.waiting[self] = None
+        else:
+            detail = "This process has as many connections as it takes, and all are being answered."
+            self._write(Problem("unavailable", detail, retry_after_s=1))
+            self._refused = True
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._shared.waiting.pop(self, None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > LINGER_BYTES:
+                self.transport.abort()
+            return
+        if len(data) <= PIECE_BYTES:
+            self._parse(data)
+            return
+        rest = memoryview(data)
+        while rest and not self._refused:
+            self._parse(rest[:PIECE_BYTES])
+            rest = rest[PIECE_BYTES:]
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        phase = self._phase
+        self._piece_bytes = len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refused = True  # we speak nothing else: the request is answered, what follows it is not read
+        except httptools.HttpParserError as error:
+            self._refuse(self._refusal or _problem_of(error, bytes(data) if phase == _IDLE else b""))
+        else:
+            if self._phase != _IDLE:
+                self._count(len(data))
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._phase = _HEAD
+        self._since_s = self.loop.time()
+        self._received_bytes = self._body_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        if len(self.url) > TARGET_BYTES:
+            raise self._stop(Problem("uri_too_long", f"A path with its query has at most {TARGET_BYTES} bytes."))
+
+    def on_headers_complete(self) -> None:
+        self._phase = _BODY
+        limits = self._limits
+        if len(self.headers) > limits.header_fields or (
+            self._received_bytes + self._piece_bytes > limits.head_bytes and self._size_of_headers() > limits.head_bytes
+        ):
+            raise self._stop(self._head_too_large())
+        self._received_bytes = 0
+        if len(self.pipeline) >= PIPELINED_REQUESTS:
+            raise self._stop(Problem("malformed", "Wait for answers before you send more requests."))
+        upgrade = self.parser.should_upgrade()
+        if upgrade and self._announces_a_body():
+            detail = "Nothing but HTTP/1.1 is spoken here: send the request without the header Upgrade."
+            raise self._stop(Problem("malformed", detail))
+        super().on_headers_complete()
+        if upgrade:
+            self.cycle.keep_alive = False
+        self.headers = []  # of the trailers: those are never merged into the headers of the request
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._phase = _IDLE
+        self._shared.waiting.pop(self, None)
+        super().on_message_complete()
+
+    # What uvicorn calls
+
+    def on_response_complete(self) -> None:
+        """uvicorn's, without its timer for idle connections: `check` sees to them."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        if self._phase != _HEAD:
+            self._since_s = self.loop.time()
+        if self.cycle.response_complete:
+            self._shared.waiting[self] = None
+
+    def evict(self) -> None:
+        """Close at once: others need the room, and this client has kept us waiting longest."""
+        HTTP_REFUSED.labels(reason="evicted").inc()
+        self.transport.abort()
+
+    def cut_off(self) -> None:
+        """Close at once: the client does not read what it asked for."""
+        HTTP_REFUSED.labels(reason="unread").inc()
+        self.transport.abort()
+
+    def unread(self) -> tuple[int, float]:
+        """How many bytes of answers the client has not read yet, and since when it has left any unread."""
+        return self.transport.get_write_buffer_size(), self._unread_since_s or math.inf
+
+    def check(self, now_s: float) -> None:
+        """Hold the connection against its deadlines."""
+        if self._client_reads_nothing(now_s):
+            self.cut_off()
+        elif self._linger_until_s is not None:
+            if now_s > self._linger_until_s:
+                self.transport.close()
+        elif self._refused or self.transport.is_closing():
+            pass
+        elif self._phase == _HEAD:
+            if now_s - self._since_s > self._limits.head_timeout_s:
+                limit_s = f"{self._limits.head_timeout_s:g}"
+                self._refuse(
+                    Problem("request_timeout", f"The head of the request was not complete within {limit_s} s.")
+                )
+        elif self._answered() and now_s - self._since_s > self._limits.keep_alive_s:
+            self.transport.close()
+
+    def _client_reads_nothing(self, now_s: float) -> bool:
+        if not self.flow.write_paused and not self.transport.is_closing():
+            self._unread_since_s = None
+            return False
+        if self._unread_since_s is None:
+            self._unread_since_s = now_s
+        return now_s - self._unread_since_s > self._limits.write_timeout_s
+
+    def _count(self, received_bytes: int) -> None:
+        """Bound what has come without being handed to us: half a header, chunk framing."""
+        self._received_bytes += received_bytes
+        limits = self._limits
+        if len(self.headers) > limits.header_fields:
+            self._refuse(self._head_too_large())
+        elif self._phase == _HEAD:
+            if self._received_bytes > TARGET_BYTES + limits.head_bytes:
+                self._refuse(self._head_too_large())
+        elif framing_is_excessive(self._received_bytes, self._body_bytes, limits):
+            self._refuse(Problem("malformed", "The chunks of the body carry more framing than content."))
+
+    def _answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _size_of_headers(self) -> int:
+        return sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _announces_a_body(self) -> bool:
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0") != b"")
+            for name, value in self.headers
+        )
+
+    def _head_too_large(self) -> Problem:
+        limits = self._limits
+        detail = f"A request has at most {limits.header_fields} header fields, {limits.head_bytes} bytes in all."
+        return Problem("headers_too_large", detail)
+
+    def _stop(self, problem: Problem) -> _Stop:
+        self._refusal = problem
+        return _Stop()
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer what cannot become a request, then close; after the answers to the requests before it, if any."""
+        self._refused = True
+        HTTP_REFUSED.labels(reason=problem.reason).inc()
+        cycle = self.cycle
+        if self._phase == _BODY and cycle is not None and cycle.scope is self.scope:
+            if self.pipeline or cycle.response_started:
+                self.transport.abort()  # answers are on their way; another one among them would be taken for theirs
+                return
+            cycle.disconnected = True  # the application is not to wait for the rest of the body
+            cycle.message_event.set()
+        elif not self._answered():
+            cycle.keep_alive = False  # closes the connection after its own answer
+            return
+        self._write(problem)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._linger_until_s = self.loop.time() + LINGER_S
+
+    def _write(self, problem: Problem) -> None:
+        given = once_each(list(self.scope["headers"]) if self.scope else [])
+        request_id = request_id_of(given.get(b"x-request-id"))
+        response = problem.response(request_id=request_id)
+        headers = [
+            *self.server_state.default_headers,
+            *response.raw_headers,
+            (b"x-request-id", request_id.encode("ascii")),
+            (b"traceparent", traceparent_of(given.get(b"traceparent")).encode("ascii")),
+            NO_SNIFFING,
+            PRIVATE,
+            (b"connection", b"close"),
+        ]
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[problem.status] + lines + b"\r\n" + bytes(response.body))
+
+
+def _problem_of(error: httptools.HttpParserError, start: bytes) -> Problem:
+    """:param start: the first bytes of a request, if it got no further than its first line."""
+    if isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD_AND_SPACE.match(start.lstrip(b"\r\n")):
+        return Problem("unknown_method", "HTTP/1.1 has no such method, or none that is known here.")
+    return Problem("malformed", "This is not a valid HTTP/1.1 request.")

@@ -1,0 +1,43 @@
+"""The middleware of every HTTP application, from the outside in. Plain ASGI, because every message passes through it.
+
+Request context (ids, metrics, the last catch of unexpected errors), CORS, the reading of bodies, the limits of requests
+at once, the short way to direct routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.middleware import Middleware
+
+from services.runtime.settings import HttpSettings
+from services.runtime.web.concurrency import ConcurrencyLimitMiddleware
+from services.runtime.web.cors import CorsMiddleware
+from services.runtime.web.fast_routes import DirectRoutes
+from services.runtime.web.middleware import RequestContextMiddleware, UnexpectedErrorMiddleware
+from services.runtime.web.request_bodies import RequestBodyMiddleware
+
+
+def middleware_of(http: HttpSettings, body_limit_bytes_by_path: Mapping[str, int]) -> list[Middleware]:
+    """What the settings ask for."""
+    cors: list[Middleware] = []
+    if http.cors_origins:
+        # Errors are answered within it, so that a browser's script can read them too.
+        cors = [Middleware(CorsMiddleware, origins=http.cors_origins), Middleware(UnexpectedErrorMiddleware)]
+    return [
+        Middleware(RequestContextMiddleware),
+        *cors,
+        Middleware(
+            RequestBodyMiddleware,
+            limit_bytes=http.body_limit_bytes,
+            limit_bytes_by_path=body_limit_bytes_by_path,
+            timeout_s=http.body_timeout_s,
+            memory_bytes=http.body_memory_bytes,
+        ),
+        Middleware(
+            ConcurrencyLimitMiddleware,
+            limit=http.max_concurrent_requests,
+            limit_per_caller=http.concurrent_requests_per_caller,
+        ),
+        Middleware(DirectRoutes),
+    ]

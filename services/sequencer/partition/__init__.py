@@ -1,0 +1,8 @@
+"""The writer of one partition: the protocol of docs/log-protocol.md.
+
+- `writer`   the loop around terms: fold, open, serve, start again after anything unknown
+- `term`     one term: reads commands, decides batches, appends them, settles them
+- `batch`    one append: commands decided against the state and against each other, encoded
+- `_sends`   the compiled fast path for plain sends whose state is already loaded; equal to decide and evolve
+- `hint`     what others say about this partition: the consumer group, and takeover requests from heartbeats
+"""

@@ -1,0 +1,246 @@
+"""One append: commands decided against the state and against each other, encoded, and kept until it is settled."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from schemas.errors import LogCorrupt
+from schemas.events import EventType, Outcome, OutcomeKind
+from schemas.ids import ChatId, CommandKey
+from schemas.log import Head, Stamp, after
+from schemas.wire.encoding import Command, Encoded, ReplyTo, encode_outcome, outcome_size
+from schemas.wire.records import COMPILED, command_key, command_of
+from schemas.wire.replies import Reply
+from services.sequencer.ports import OutcomeBatch, Store
+from services.sequencer.rules.decide import Decision, accepted_outcome, decide
+from services.sequencer.rules.evolve import evolve
+from services.sequencer.rules.state import Changes, LoadedView, MemberKey, Overlay
+
+if COMPILED:
+    from services.sequencer.partition._sends import decide_sends
+if TYPE_CHECKING:
+    from schemas.wire._records import ScannedSend
+
+_SENT: Final = EventType.MESSAGE_SENT.value
+APPEND_BYTES: Final = 900_000
+"""An append is closed here, under Kafka's 1,048,588 for a record batch; one outcome is at most 256 KiB and headers."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one append carries, and what is to be done when it is found valid."""
+
+    head: Head
+    """After the last outcome."""
+    view: Overlay
+    """The state after it; its changes are what is applied."""
+    records: OutcomeBatch
+    last: Encoded | None = None
+    """Of the records, by which the log is known again."""
+    size: int = 0
+    """Bytes, estimated from above."""
+    full: bool = False
+    """The next command would make it longer than an append may be."""
+    replies: list[tuple[int, Reply]] = field(default_factory=list)
+    outcomes: list[str] = field(default_factory=list)
+    """Their types, for the metrics."""
+
+    @property
+    def changes(self) -> Changes:
+        return self.view.changes
+
+
+def new_batch(records: OutcomeBatch, *, store: Store, before: Batch | None) -> Batch:
+    """An empty one. `before` is the batch that is being appended now, if there is one: what is decided into this one is
+    decided on top of it, and worth nothing if it fails."""
+    # The store may take over what is in flight at any moment; the values are the same, so nothing is seen to change.
+    view = Overlay(store.load([], [], []), before.changes if before is not None else None)
+    head = before.head if before is not None else store.position.head
+    return Batch(head=head, view=view, records=records)
+
+
+def decide_into(
+    batch: Batch,
+    commands: deque[Command | ScannedSend],
+    *,
+    store: Store,
+    partition: int,
+    source: bytes,
+    now_ms: Callable[[], int],
+) -> None:
+    """Takes commands from the left, as many as the append has room for, decides them on top of what the batch has, and
+    adds their outcomes."""
+    loaded = store.load(*keys_of(commands, APPEND_BYTES - batch.size))
+    decide_loaded(batch, commands, loaded, partition=partition, source=source, at_ms=now_ms())
+
+
+def decide_loaded(
+    batch: Batch,
+    commands: deque[Command | ScannedSend],
+    loaded: LoadedView,
+    *,
+    partition: int,
+    source: bytes,
+    at_ms: int,
+) -> None:
+    """As `decide_into`, when what the commands ask for was looked up.
+
+    Each outcome goes all its way, to the bytes of its record, before the next command is looked at: what it was made
+    of is freed while the processor still has it at hand (measured: a fifth of the time of a batch).
+    """
+    filling = _Filling(batch, loaded, partition, source, at_ms)
+    while commands and not batch.full:
+        if not filling.add_plain_sends(commands):
+            filling.add_next(commands)
+    filling.end()
+
+
+class _Filling:
+    """A batch while outcomes are added to it."""
+
+    def __init__(self, batch: Batch, loaded: LoadedView, partition: int, source: bytes, at_ms: int) -> None:
+        head, view = batch.head, batch.view
+        view.below = loaded
+        self._batch = batch
+        self._layers = (view.changes, view.in_flight, loaded.at_hand)
+        self._partition = partition
+        self._source = source
+        self._at_ms = max(at_ms, head.last_timestamp_ms)
+        self._index = head.index
+        self._command_offset = head.command_offset
+        self._last: tuple[Outcome, Stamp] | None = None
+
+    def add_plain_sends(self, commands: deque[Command | ScannedSend]) -> int:
+        """The short way of as many commands as can go it, where it is compiled. How many."""
+        batch, at_ms = self._batch, self._at_ms
+        if batch.records.writer is None:
+            return 0
+        count, last, seq, position, awaited, batch.size = decide_sends(
+            commands,
+            self._layers,
+            batch.changes,
+            batch.records.writer,
+            at_ms,
+            batch.head.term,
+            self._index,
+            self._command_offset,
+            self._source,
+            batch.size,
+            APPEND_BYTES,
+        )
+        if last is not None:
+            for _ in range(count):
+                commands.popleft()
+            self._index += count
+            command = last.command()
+            self._command_offset = command.offset
+            self._last = accepted_outcome(command, at_ms, position, seq), self._stamp(command)
+            batch.outcomes += [_SENT] * count
+            batch.replies += [_sent_reply(each, self._partition, at_ms) for each in awaited]
+        return count
+
+    def add_next(self, commands: deque[Command | ScannedSend]) -> None:
+        """The slow path, for one command. If there is no room for it, the batch is full.
+
+        Raises LogCorrupt if the command does not come after the one before it: an outcome of it would make the log
+        corrupt for every reader, whatever made us read it in this order.
+        """
+        batch, command = self._batch, command_of(commands[0])
+        if command.offset <= self._command_offset:
+            raise LogCorrupt(
+                f"command {command.offset} was read after command {self._command_offset}: nothing is appended, for its"
+                " outcome would not be valid"
+            )
+        decision = decide(batch.view, command, self._at_ms)
+        outcome = decision.outcome
+        size = batch.size + outcome_size(outcome)
+        if size > APPEND_BYTES and batch.size:
+            batch.full = True
+            return
+        commands.popleft()
+        batch.size = size
+        evolve(batch.view, outcome, batch.changes)
+        self._index += 1
+        self._command_offset = command.offset
+        stamp = self._stamp(command)
+        self._last = outcome, stamp
+        batch.records.add(outcome, stamp, self._source)
+        batch.outcomes.append(outcome.type)
+        if command.reply_to is not None:
+            batch.replies.append(
+                (command.reply_to.partition, _reply(command.reply_to, decision, self._partition, stamp))
+            )
+
+    def end(self) -> None:
+        """Without an outcome there was room for none, and the head's time is still that of the last one."""
+        if self._last is not None:
+            outcome, stamp = self._last
+            self._batch.last = encode_outcome(outcome, stamp, self._source)
+            self._batch.head = after(self._batch.head, stamp, self._at_ms)
+
+    def _stamp(self, command: Command) -> Stamp:
+        return Stamp(self._batch.head.term, self._index, command.offset)
+
+
+def keys_of(
+    commands: deque[Command | ScannedSend], room: int
+) -> tuple[list[ChatId], list[MemberKey], list[CommandKey]]:
+    """What deciding will ask for, as far as headers tell; a body's references are read when they are met."""
+    chats: list[ChatId] = []
+    members: list[MemberKey] = []
+    remembered: list[CommandKey] = []
+    for command in commands:
+        room -= len(command.body)
+        if room < 0:
+            break  # most likely of a later append; if not, it is read when it is asked for
+        if not isinstance(command, Command):
+            chats.append(command.chat_id)
+            members.append((command.chat_id, command.sender_id))
+            remembered.append(command.command_key)
+            continue
+        if command.fault is not None or command.chat_id is None or command.sender_id is None:
+            continue
+        chats.append(command.chat_id)
+        members.append((command.chat_id, command.sender_id))
+        if command.client_generated_id is not None and command.command_id is not None:
+            remembered.append(command_key(command.chat_id, command.command_id))
+    return chats, members, remembered
+
+
+def _reply(reply_to: ReplyTo, decision: Decision, partition: int, stamp: Stamp) -> Reply:
+    outcome = decision.outcome
+    return Reply(
+        request_id=reply_to.request_id,
+        command_id=outcome.command_id,
+        outcome=outcome.kind,
+        reason=decision.reason,
+        detail=decision.detail,
+        seq=decision.seq,
+        position=decision.position,
+        sent_at_ms=decision.sent_at_ms,
+        updated_count=decision.updated_count,
+        read_seq=decision.read_seq,
+        partition=partition,
+        index=stamp.index,
+        command_offset=stamp.command_offset,
+    )
+
+
+def _sent_reply(awaited: tuple[ScannedSend, int, int, int], partition: int, at_ms: int) -> tuple[int, Reply]:
+    """As `_reply`, for a plain send with its index, seq and position."""
+    send, index, seq, position = awaited
+    assert send.reply_to is not None
+    return send.reply_to.partition, Reply(
+        request_id=send.reply_to.request_id,
+        command_id=send.command_id,
+        outcome=OutcomeKind.ACCEPTED,
+        seq=seq,
+        position=position,
+        sent_at_ms=at_ms,
+        partition=partition,
+        index=index,
+        command_offset=send.record.offset,
+    )

@@ -1,0 +1,351 @@
+"""The writer of one partition: the protocol of docs/log-protocol.md, told as one loop around the terms it opens.
+
+hint → fold (→ stand by) → open → serve … → unknown, superseded or broken → hint → …
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+import structlog
+
+from schemas.errors import LogCorrupt, UnknownType
+from schemas.wire.encoding import Record
+from services.runtime.kafka.errors import AppendUnknown, KafkaError, OffsetMissing
+from services.runtime.process.backoff import Backoff
+from services.sequencer import metrics
+from services.sequencer.errors import PartitionStopped, StoreBroken, Superseded
+from services.sequencer.partition.hint import Hint
+from services.sequencer.partition.term import Term, TermSettings
+from services.sequencer.ports import LogAppender, LogReader, Logs, Replies, Snapshots, Store
+from services.sequencer.snapshots.restore import catch_up
+from services.sequencer.store.fold import Folded, check_stored_position, fold_read
+
+WORD_TIMEOUT_S: Final = 10.0
+"""How long a superseded writer waits for the group's next word before it opens again though none came: the later
+term may be of one who is gone. Safe at any length; it only decides how soon two that disagree meet again."""
+
+MOST_SURPRISES: Final = 5
+"""Errors that nobody foresaw, in a row without an acknowledged batch, after which trying again is no more use."""
+LONGEST_PAUSE_S: Final = 5.0
+"""After unknown results: 100 ms at first, doubling to this, reset by an acknowledged batch."""
+LOOK_AGAIN_S: Final = 1.0
+"""At the hint, though nobody spoke of news."""
+
+STANDBY_RECORDS: Final = 500
+"""Folded in one go by a standby: some milliseconds, in which the partitions that are served have to wait."""
+STANDBY_READ_S: Final = 0.5
+STANDBY_PAUSE_S: Final = 0.1
+"""Between two reads of a standby that has caught up: what comes in that time is folded together, and a takeover
+folds it in a moment."""
+
+log = structlog.get_logger(__name__)
+
+
+class Status(StrEnum):
+    """What a writer is at, for readyz and the metrics."""
+
+    WAITING = "waiting"
+    """The partition is not ours."""
+    FOLDING = "folding"
+    STANDING_BY = "standing_by"
+    """Another serves it, and we fold along."""
+    OPENING = "opening"
+    SERVING = "serving"
+    SUPERSEDED = "superseded"
+    BACKING_OFF = "backing_off"
+    STOPPED = "stopped"
+    """An operator has to decide. The hint is kept, so that the trouble does not wander through the fleet."""
+
+
+class PartitionWriter:
+    """Owns one partition's state folder and, while it serves, its term."""
+
+    def __init__(
+        self,
+        settings: TermSettings,
+        *,
+        hint: Hint,
+        logs: Logs,
+        open_store: Callable[[str], Store],
+        replies: Replies,
+        now_ms: Callable[[], int],
+        snapshots: Snapshots | None = None,
+        word_timeout_s: float = WORD_TIMEOUT_S,
+        on_status: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`open_store` gets the topic id whose state it shall be; `on_status` is called when the status has changed."""
+        self._settings = settings
+        self._hint = hint
+        self._logs = logs
+        self._open_store = open_store
+        self._replies = replies
+        self._now_ms = now_ms
+        self._snapshots = snapshots
+        self._word_timeout_s = word_timeout_s
+        self._on_status = on_status
+        self._backoff = Backoff(LONGEST_PAUSE_S)
+        self._stopping = asyncio.Event()
+        self._surprises = 0
+        self._ended_unserved = False
+        """A term has ended, and nothing was acknowledged since."""
+        self._words = 0
+        """Of the group, when our term was last known to be the latest."""
+        self._store: Store | None = None
+        self._topic_id = ""
+        self._log = log.bind(partition=settings.partition)
+        metrics.begin(settings.partition)
+        self.status = Status.WAITING
+        self.reason: str | None = None
+        """Why it is stopped or backing off."""
+
+    @property
+    def term(self) -> int | None:
+        """The term it serves; None unless serving."""
+        if self.status is not Status.SERVING or self._store is None:
+            return None
+        return self._store.position.head.term
+
+    @property
+    def decided_offset(self) -> int | None:
+        """Of the last command decided in our term; None unless serving. What is before it may be trimmed in time."""
+        if self.status is not Status.SERVING or self._store is None:
+            return None
+        return self._store.position.head.command_offset
+
+    def stop(self) -> None:
+        """Asks `run` to end: it finishes what it has decided, and tells it."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serves until stopped. Whatever the world does ends a term, never this."""
+        try:
+            while not self._stopping.is_set():
+                if not (self._hint.ours or self._hint.stands_by):
+                    self._be(Status.WAITING)
+                    await self._pause(self._hint.next_news(LOOK_AGAIN_S))
+                    continue
+                await self._one_term()
+        finally:
+            if self._store is not None:
+                self._store.close()
+
+    async def _one_term(self) -> None:
+        """From the fold to the end of a term, and what its end asks for."""
+        self._words = self._hint.words
+        try:
+            await self._take_over()
+        except Superseded as error:
+            metrics.SUPERSEDED.labels(self._settings.partition).inc()
+            self._log.info("term.superseded", reason=str(error))
+            self._be(Status.SUPERSEDED, str(error))
+            if self._hint.ours and self._hint.words == self._words:
+                # The group has not spoken since we last wrote: by its last word we are the owner, yet another wrote.
+                await self._pause(self._hint.next_word(self._word_timeout_s))
+        except (PartitionStopped, LogCorrupt, UnknownType) as error:
+            reason = f"{type(error).__name__}: {error}"
+            if self._hint.ours:
+                await self._stand_still(reason)
+            else:
+                await self._stand_aside(reason)
+        except StoreBroken as error:
+            metrics.STATE_WIPES.labels(self._settings.partition).inc()
+            self._log.warning("state.wiped", reason=str(error))
+            await self._back_off(str(error), wipe=True)
+        except (AppendUnknown, OffsetMissing) as error:
+            metrics.UNKNOWN_RESULTS.labels(self._settings.partition).inc()
+            await self._back_off(str(error))
+        except KafkaError as error:
+            await self._back_off(str(error))
+        except Exception as error:  # noqa: BLE001  (a mistake of ours that one command meets must not take the others)
+            self._log.exception("term.surprise")
+            self._surprises += 1
+            if self._surprises >= MOST_SURPRISES:
+                await self._stand_still(f"{self._surprises} times in a row {error!r:.300}")
+            else:
+                await self._back_off(f"{error!r:.300}")
+
+    async def _stand_still(self, reason: str) -> None:
+        """Until the process is stopped: an operator has to decide."""
+        self._be(Status.STOPPED, reason)
+        self._log.critical("partition.stopped", reason=reason)
+        await self._stopping.wait()
+
+    async def _stand_aside(self, reason: str) -> None:
+        """Until the partition is ours: whoever serves it has to say what is wrong there, and may know better than we
+        (a newer release that writes what we cannot read)."""
+        self._be(Status.WAITING, reason)
+        self._log.warning("standby.ended", reason=reason)
+        while not (self._hint.ours or self._stopping.is_set()):
+            await self._pause(self._hint.next_news(LOOK_AGAIN_S))
+
+    def _acknowledged(self) -> None:
+        self._words = self._hint.words
+        self._backoff.reset()
+        self._surprises = 0
+        self._ended_unserved = False
+
+    async def _take_over(self) -> None:
+        """Steps 2 to 6; between 2 and 3, where the partition is not ours, we stand by."""
+        self._be(Status.FOLDING)
+        store = await self._state()
+        events = await self._logs.read_events(store.position.next_offset)
+        appender: LogAppender | None = None
+        known = False
+        try:
+            await self._fold(events, store)
+            if not await self._may_open(events, store):
+                return
+            self._be(Status.OPENING)
+            appender = await self._logs.append_events()
+            term = Term(
+                self._settings,
+                logs=self._logs,
+                store=store,
+                replies=self._replies,
+                appender=appender,
+                now_ms=self._now_ms,
+                undisputed=self._hint.undisputed,
+                on_acknowledged=self._acknowledged,
+            )
+            await term.open(events)
+            await events.close()  # an open reader would fetch all that we append
+            self._serving(store)
+            await term.serve(self._stopping)
+            known = True
+        finally:
+            metrics.TERM.labels(self._settings.partition).set(0)
+            if appender is not None:
+                # After anything but a clean stop an append may be under way: nothing of it may be left that writes.
+                if known:
+                    await appender.stop()
+                elif not await appender.discard():
+                    self._log.error("producer.not_discarded")  # it has no connection left, and cannot get one
+            await events.close()
+
+    async def _state(self) -> Store:
+        topic_id = await self._logs.events_topic_id()
+        if self._store is not None and topic_id != self._topic_id:
+            # Clients were told what the former log held: to decide its commands anew is not ours to choose.
+            raise PartitionStopped(
+                f"the event log was topic {self._topic_id} and is now {topic_id}: it was deleted and made again."
+                " Restore the topic from a backup, or restart the sequencers to begin a new log"
+            )
+        if self._store is None:
+            self._store, self._topic_id = self._open_store(topic_id), topic_id
+        return self._store
+
+    async def _fold(self, events: LogReader, store: Store) -> None:
+        """Step 2."""
+        await check_stored_position(events, store)
+        _, end = await events.bounds()
+        met = await catch_up(
+            events,
+            store,
+            end=end,
+            partitions=self._settings.partitions,
+            snapshots=self._snapshots,
+            logs=self._logs,
+            topic_id=self._topic_id,
+        )
+        self._count(met)
+
+    async def _may_open(self, events: LogReader, store: Store) -> bool:
+        """At once where the partition is ours. Else we stand by: fold on behind the one who serves, until the group
+        gives the partition to us, or the beats call us. False where we are to do neither any more."""
+        reading: asyncio.Task[list[Record]] | None = None
+        try:
+            while not self._stopping.is_set():
+                if self._hint.ours:
+                    return True
+                if self._hint.called(store.position.head.term):
+                    metrics.CALLED.labels(self._settings.partition).inc()
+                    self._log.info("standby.called", term=store.position.head.term)
+                    return True
+                if not self._hint.stands_by:
+                    return False
+                if self.status is not Status.STANDING_BY:
+                    self._log.info("standby.began", term=store.position.head.term)
+                    self._be(Status.STANDING_BY)
+                if reading is None:
+                    reading = asyncio.create_task(
+                        events.read(max_records=STANDBY_RECORDS, timeout_s=STANDBY_READ_S), name="standby"
+                    )
+                if await self._done_or_news(reading):
+                    found = reading.result()
+                    reading = None
+                    self._backoff.reset()
+                    self._count(fold_read(found, events.position, store, self._settings.partitions))
+                    if not found:
+                        store.write_out()
+                    if len(found) < STANDBY_RECORDS:
+                        await self._pause(self._hint.next_news(STANDBY_PAUSE_S))
+            return False
+        finally:
+            if reading is not None:
+                # Nobody knows how far it got: the records it may have taken are read again.
+                reading.cancel()
+                await asyncio.wait({reading})
+                await events.seek(store.position.next_offset)
+
+    async def _done_or_news(self, reading: asyncio.Task[list[Record]]) -> bool:
+        """Waits for a read, but not longer than to the next news or the stop. Whether the read is done."""
+        others = [
+            asyncio.create_task(self._hint.next_news(LOOK_AGAIN_S)),
+            asyncio.create_task(self._stopping.wait()),
+        ]
+        try:
+            await asyncio.wait({reading, *others}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for other in others:
+                other.cancel()
+        return reading.done()
+
+    def _count(self, met: Folded) -> None:
+        partition = self._settings.partition
+        metrics.FOLDED_RECORDS.labels(partition).inc(met.records)
+        if met.voids:
+            metrics.VOID_RECORDS.labels(partition).inc(met.voids)
+
+    def _serving(self, store: Store) -> None:
+        head = store.position.head
+        metrics.TERMS_OPENED.labels(self._settings.partition).inc()
+        metrics.TERM.labels(self._settings.partition).set(head.term)
+        self._log.info("term.opened", term=head.term, index=head.index, next_command=head.command_offset + 1)
+        self._be(Status.SERVING)
+
+    async def _back_off(self, reason: str, *, wipe: bool = False) -> None:
+        self._be(Status.BACKING_OFF, reason)
+        pause_s = self._backoff.next_s()
+        # An outage ends term after term: the first end is worth a line, those that follow say nothing new.
+        say = self._log.debug if self._ended_unserved else self._log.warning
+        say("term.ended", reason=reason, pause_s=round(pause_s, 3))
+        self._ended_unserved = True
+        if wipe and self._store is not None:
+            with contextlib.suppress(StoreBroken):  # a full disk: the next opening says so again
+                self._store.wipe()
+        await self._pause(asyncio.sleep(pause_s))
+
+    async def _pause(self, until: object) -> None:
+        """Waits for it, or for the stop."""
+        waiting = asyncio.ensure_future(until)  # type: ignore[call-overload]
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            stopping.cancel()
+
+    def _be(self, status: Status, reason: str | None = None) -> None:
+        changed = status is not self.status
+        if changed:
+            metrics.STATUS.labels(self._settings.partition, self.status.value).set(0)
+            metrics.STATUS.labels(self._settings.partition, status.value).set(1)
+        self.status = status
+        self.reason = reason
+        if changed:
+            self._on_status()

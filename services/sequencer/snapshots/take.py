@@ -1,0 +1,232 @@
+"""Snapshots of the states that this process serves, taken in the background and put into the store."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from services.runtime.process.crashpoints import crash_point, declare_crash_point
+from services.runtime.process.threads import aside
+from services.sequencer import metrics
+from services.sequencer.errors import FilesMoved, StoreBroken
+from services.sequencer.ports import LogPosition
+from services.sequencer.snapshots.manifest import (
+    Manifest,
+    Useless,
+    check_belongs,
+    decode_manifest,
+    encode_manifest,
+    file_path,
+    files_to_delete,
+    folder_of,
+    manifest_path,
+    manifests_to_keep,
+    to_upload,
+)
+from services.sequencer.snapshots.object_store import ShopAway, SnapshotShop, described
+from services.sequencer.store.format import FORMAT as STATE_FORMAT
+from services.sequencer.store.rocks import RocksStore
+
+log = structlog.get_logger(__name__)
+
+LOOK_EVERY_S: Final = 1.0
+LINK_EVERY_S: Final = 0.02
+AT_REST_S: Final = 30.0
+"""How long RocksDB may be at work without a pause; then the snapshot is tried again later."""
+PAUSE_S: Final = 30.0
+"""From one snapshot of a partition to the next, however much was decided; RocksDB has put much of what the last one
+had into new files by then, so that each costs up to the whole state."""
+
+CRASH_BEFORE_MANIFEST: Final = declare_crash_point(
+    "snapshot.before_manifest",
+    "Files are in the store that no snapshot names; the next one uses them, or deletes them.",
+)
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What was last taken of a partition."""
+
+    topic_id: str
+    next_offset: int
+    """Where it stood."""
+    at_s: float
+    """When, monotonic."""
+    digests: dict[tuple[int, int, int], str] = field(default_factory=dict)
+
+
+class SnapshotTaker:
+    """Looks after all partitions that are served here, one snapshot at a time."""
+
+    def __init__(
+        self,
+        shop: SnapshotShop,
+        served: Callable[[], Mapping[int, RocksStore]],
+        *,
+        partitions: int,
+        folder: Path,
+        every: int,
+        every_s: float,
+    ) -> None:
+        """`served` tells the states that are served now; `folder` is on their disk. `every` outcomes, or every
+        `every_s` where there was at least one."""
+        self._shop = shop
+        self._served = served
+        self._partitions = partitions
+        self._folder = folder
+        self._every = every
+        self._every_s = every_s
+        self._taken: dict[int, _Taken] = {}
+
+    async def run(self) -> None:
+        """Until cancelled. A failure costs a longer fold some day, not truth: it is logged and tried again."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            for partition, store in self._served().items():
+                try:
+                    if await self._is_due(partition, store):
+                        await self.take(partition, store)
+                except Exception as error:
+                    metrics.SNAPSHOTS_FAILED.labels(partition).inc()
+                    expected = isinstance(error, ShopAway | FilesMoved | StoreBroken | OSError)
+                    log.warning(
+                        "snapshot.failed",
+                        partition=partition,
+                        reason=f"{type(error).__name__}: {error}",
+                        exc_info=not expected,
+                    )
+                    self._pause(partition, store)
+
+    async def _is_due(self, partition: int, store: RocksStore) -> bool:
+        taken = self._taken.get(partition)
+        if taken is None or taken.topic_id != store.topic_id:
+            # We have just begun to serve it: what is in the store may be of yesterday, or of a moment ago.
+            newest = await aside(partial(self._newest, store.topic_id, partition))
+            taken = self._taken[partition] = self._at(store, newest)
+            return store.position.next_offset - newest >= self._every
+        more, since_s = store.position.next_offset - taken.next_offset, time.monotonic() - taken.at_s
+        return (more >= self._every and since_s >= PAUSE_S) or (more > 0 and since_s >= self._every_s)
+
+    def _pause(self, partition: int, store: RocksStore) -> None:
+        """As if a snapshot had been taken now, where the last one stands."""
+        taken = self._taken.get(partition)
+        if taken is None or taken.topic_id != store.topic_id:
+            taken = self._taken[partition] = self._at(store, 0)
+        taken.at_s = time.monotonic()
+
+    def _at(self, store: RocksStore, next_offset: int) -> _Taken:
+        return _Taken(store.topic_id, next_offset, time.monotonic())
+
+    def _newest(self, topic_id: str, partition: int) -> int:
+        """Where the newest snapshot stands; 0 where there is none."""
+        newest = 0
+        for stored in manifests_to_keep(self._shop.listed(f"{folder_of(topic_id, partition)}/manifests")):
+            with suppress(Useless):
+                manifest = decode_manifest(self._shop.read(stored.path))
+                check_belongs(
+                    manifest,
+                    state_format=STATE_FORMAT,
+                    topic_id=topic_id,
+                    partition=partition,
+                    partitions=self._partitions,
+                )
+                newest = max(newest, manifest.position.next_offset)
+        return newest
+
+    async def take(self, partition: int, store: RocksStore) -> Manifest:
+        """A snapshot of the state as it is now. Raises ShopAway, FilesMoved, StoreBroken, OSError."""
+        began_s = time.monotonic()
+        folder = self._folder / f"{partition}-taken"
+        last = self._taken.get(partition)
+        digests = last.digests if last is not None else {}
+        try:
+            position = await self._linked(store, folder)
+            manifest = await aside(partial(self._put, folder, store.topic_id, partition, position, digests))
+        finally:
+            await aside(partial(shutil.rmtree, folder, ignore_errors=True))
+        self._taken[partition] = _Taken(store.topic_id, manifest.position.next_offset, time.monotonic(), digests)
+        metrics.SNAPSHOT_TAKEN_AT.labels(partition).set_to_current_time()
+        metrics.SNAPSHOT_OFFSET.labels(partition).set(manifest.position.next_offset)
+        metrics.SNAPSHOT_BYTES.labels(partition).set(manifest.bytes)
+        log.info(
+            "snapshot.taken",
+            partition=partition,
+            next_offset=manifest.position.next_offset,
+            bytes=manifest.bytes,
+            seconds=round(time.monotonic() - began_s, 3),
+        )
+        return manifest
+
+    async def _linked(self, store: RocksStore, folder: Path) -> LogPosition:
+        deadline_s = time.monotonic() + AT_REST_S
+        while True:
+            frozen = store.freeze()
+            try:
+                while not store.link(frozen, folder):
+                    if time.monotonic() > deadline_s:
+                        raise FilesMoved(f"RocksDB was at work for {AT_REST_S:g} s without a pause")
+                    await asyncio.sleep(LINK_EVERY_S)
+            except FilesMoved:
+                if time.monotonic() > deadline_s:
+                    raise
+                await asyncio.sleep(LINK_EVERY_S)
+                continue
+            return frozen.position
+
+    def _put(
+        self,
+        folder: Path,
+        topic_id: str,
+        partition: int,
+        position: LogPosition,
+        digests: dict[tuple[int, int, int], str],
+    ) -> Manifest:
+        """Files first, then the manifest, then what is no longer needed goes."""
+        manifest = Manifest(
+            state_format=STATE_FORMAT,
+            topic_id=topic_id,
+            partition=partition,
+            partitions=self._partitions,
+            position=position,
+            files=described(folder, digests),
+        )
+        place = folder_of(topic_id, partition)
+        there = self._shop.listed(f"{place}/files")
+        for file in to_upload(manifest.files, there, datetime.now(UTC)):
+            self._shop.put_file(file_path(place, file.digest), folder / file.name)
+            metrics.SNAPSHOT_UPLOADED.labels(partition).inc(file.bytes)
+        crash_point(CRASH_BEFORE_MANIFEST)
+        self._shop.put(manifest_path(place, manifest, uuid.uuid4().hex[:8]), encode_manifest(manifest))
+        try:
+            self._prune(place)
+        except ShopAway as error:
+            log.warning("snapshots.not_pruned", partition=partition, reason=str(error))
+        return manifest
+
+    def _prune(self, place: str) -> None:
+        stored = self._shop.listed(f"{place}/manifests")
+        kept = manifests_to_keep(stored)
+        named: set[str] = set()
+        for each in kept:
+            try:
+                named |= {file.digest for file in decode_manifest(self._shop.read(each.path)).files}
+            except Useless:
+                # Another release may know what it names: nothing of it is ours to delete while it is kept.
+                return
+        self._shop.delete([each.path for each in stored if each not in kept])
+        files = self._shop.listed(f"{place}/files")
+        # The manifest that was just put tells the time of the store's clock.
+        now = max((each.modified for each in kept), default=None)
+        if now is not None:
+            self._shop.delete([each.path for each in files_to_delete(files, named, now)])

@@ -1,0 +1,146 @@
+"""The fold: from a stored position, or from 0, through the event log, by the same `evolve` as the live path."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Final
+
+from schemas.errors import LogCorrupt, UnknownType
+from schemas.events import EventType, TermOpened, decode_term_opened
+from schemas.log import Verdict, after, judge
+from schemas.wire.encoding import Record, Undecodable
+from schemas.wire.records import outcome_of, record_digest, stamp_of
+from services.runtime.kafka.errors import KafkaUnavailable
+from services.sequencer.errors import PartitionStopped
+from services.sequencer.ports import LogPosition, LogReader, Store
+from services.sequencer.rules.evolve import evolve
+from services.sequencer.rules.state import Overlay
+
+RECORDS_PER_BATCH: Final = 500
+"""Folded in one go: few enough to stay in the processor's caches, and for the loop to do something else."""
+READ_TIMEOUT_S: Final = 1.0
+NO_PROGRESS_S: Final = 15.0
+
+
+@dataclass(slots=True)
+class Folded:
+    """What a fold met."""
+
+    records: int = 0
+    voids: int = 0
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    """By offset, from `watch_from` on."""
+    openings: dict[int, TermOpened] = field(default_factory=dict)
+    """The valid ones, by offset, from `watch_from` on."""
+
+
+async def check_stored_position(reader: LogReader, store: Store) -> None:
+    """Wipes a state that is not of this log: the record before its position is not the one it ended with.
+
+    Raises PartitionStopped where the log itself has lost its beginning.
+    """
+    first, end = await reader.bounds()
+    if first > 0:
+        raise PartitionStopped(
+            f"the event log begins at offset {first}, not 0: its history was deleted. Restore the topic from a backup"
+        )
+    position = store.position
+    if position.next_offset == 0:
+        return
+    if position.next_offset > end or not await is_in_log(reader, position):
+        # Truncated, or another log under the same id. Ours is the copy, so ours is thrown away.
+        store.wipe()
+
+
+def _now_s() -> float:
+    """The loop's clock, monotonic: the one that waits are measured by, so that a simulated world has one time."""
+    return asyncio.get_running_loop().time()
+
+
+async def is_in_log(reader: LogReader, position: LogPosition) -> bool:
+    """Whether the log has the record that a position ended with. Raises KafkaUnavailable."""
+    await reader.seek(position.next_offset - 1)
+    deadline = _now_s() + NO_PROGRESS_S
+    while not (records := await reader.read(max_records=1, timeout_s=READ_TIMEOUT_S)):
+        if _now_s() > deadline:
+            raise KafkaUnavailable("the event log was not read in time")
+    record = records[0]
+    return record.offset == position.next_offset - 1 and record_digest(record) == position.last_record
+
+
+async def fold(reader: LogReader, store: Store, *, end: int, partitions: int, watch_from: int | None = None) -> Folded:
+    """Folds from the store's position to at least `end`, an offset that is known to be in the log.
+
+    Each batch is applied with its position. Raises LogCorrupt and UnknownType with the place, PartitionStopped where
+    an opening names another number of partitions, KafkaUnavailable and OffsetMissing from the reader.
+    """
+    met = Folded()
+    if reader.position != store.position.next_offset:
+        await reader.seek(store.position.next_offset)
+    deadline = _now_s() + NO_PROGRESS_S
+    while store.position.next_offset < end:
+        records = await reader.read(max_records=RECORDS_PER_BATCH, timeout_s=READ_TIMEOUT_S)
+        if reader.position > store.position.next_offset:
+            _fold_batch(records, reader.position, store, partitions, watch_from, met)
+            deadline = _now_s() + NO_PROGRESS_S
+        elif _now_s() > deadline:
+            raise KafkaUnavailable(f"nothing to read at {reader.position} though the log goes to {end}")
+    return met
+
+
+def fold_read(records: list[Record], next_offset: int, store: Store, partitions: int) -> Folded:
+    """Folds what one read gave, from the store's position to `next_offset`, the reader's position after it: how a
+    standby follows the log. Raises what `fold` raises of records."""
+    met = Folded()
+    if next_offset > store.position.next_offset:
+        _fold_batch(records, next_offset, store, partitions, None, met)
+    return met
+
+
+def _fold_batch(
+    records: list[Record], next_offset: int, store: Store, partitions: int, watch_from: int | None, met: Folded
+) -> None:
+    head = store.position.head
+    last_record = store.position.last_record
+    view = Overlay(store.load([], [], []))
+    for record in records:
+        try:
+            if isinstance(record, Undecodable):
+                raise LogCorrupt(f"a record that cannot be decoded: {record.error}")
+            stamp = stamp_of(record)
+            verdict = judge(head, stamp)
+            commands_from = None
+            if verdict is Verdict.OPENS:
+                opened = _read_opening(record, partitions)
+                commands_from = opened.commands_from
+                if watch_from is not None and record.offset >= watch_from:
+                    met.openings[record.offset] = opened
+            elif verdict is Verdict.VALID:
+                evolve(view, outcome_of(record), view.changes)
+        except (LogCorrupt, UnknownType) as error:
+            raise type(error)(f"offset {record.offset}: {error}") from error
+        met.records += 1
+        if verdict is Verdict.VOID:
+            met.voids += 1
+        else:
+            head = after(head, stamp, record.timestamp, commands_from)
+        if watch_from is not None and record.offset >= watch_from:
+            met.verdicts[record.offset] = verdict
+    if records:
+        last_record = record_digest(records[-1])
+    store.apply(view.changes, LogPosition(next_offset=next_offset, head=head, last_record=last_record))
+
+
+def _read_opening(record: Record, partitions: int) -> TermOpened:
+    outcome = outcome_of(record)
+    if outcome.type != EventType.TERM_OPENED:
+        raise LogCorrupt(f"a {outcome.type!r:.100} with the stamp of an opening")
+    opened = decode_term_opened(outcome.body)
+    if opened.partitions != partitions:
+        raise PartitionStopped(
+            f"this log was written for {opened.partitions} partitions and GAPLESS_KAFKA_PARTITIONS is {partitions}:"
+            f" chats would live in two partitions. Set it to {opened.partitions} in every process, or name the right"
+            " cluster"
+        )
+    return opened

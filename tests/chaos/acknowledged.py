@@ -1,0 +1,114 @@
+"""What a client was told by an answer, in one form for HTTP and Kafka."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from tests.chaos.evidence import Json, Op
+from tests.chaos.expected import uuid5_of_key
+from tests.chaos.judged import MARKS
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+ACCEPTED: Final = frozenset({"accepted"})
+DUPLICATE: Final = frozenset({"duplicate"})
+UNCHANGED: Final = frozenset({"unchanged"})
+DONE: Final = frozenset({"accepted", "unchanged"})
+"""A 200 that does not tell whether something changed."""
+REJECTED: Final = frozenset({"rejected"})
+_PROBLEMS: Final = frozenset({400, 403, 404, 409, 413, 422})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """The outcome of a command, as its client has it. A part that the answer does not have is None."""
+
+    op: Op
+    outcome: frozenset[str]
+    """One of them."""
+    command_id: str | None
+    answered_s: float
+    reason: str | None = None
+    partition: int | None = None
+    index: int | None = None
+    """Of the outcome of this very attempt."""
+    seq: int | None = None
+    position: int | None = None
+    sent_at_ms: int | None = None
+    read_seq: int | None = None
+
+    @property
+    def place(self) -> str:
+        return self.op.place
+
+    @property
+    def figures(self) -> tuple[int | None, int | None, int | None]:
+        return self.seq, self.position, self.sent_at_ms
+
+
+def command_id_of(op: Op) -> str | None:
+    """None for a mark."""
+    asked = op.asked
+    return None if asked.get("key") is None else uuid5_of_key(asked["chat"], asked["sender"], asked["key"])
+
+
+def told_by(op: Op) -> Told | None:
+    """None where the answer promises nothing (202, 5xx, none at all)."""
+    if op.kind != "command" or op.answer is None or op.answered_s is None:
+        return None
+    if op.asked["via"] == "kafka":
+        return _by_kafka(op, op.answer, op.answered_s)
+    return _by_http(op, op.answer, op.answered_s)
+
+
+def _by_kafka(op: Op, reply: Json, answered_s: float) -> Told:
+    return Told(
+        op=op,
+        outcome=frozenset({reply["outcome"]}),
+        command_id=command_id_of(op),
+        answered_s=answered_s,
+        reason=reply.get("reason"),
+        partition=reply["partition"],
+        index=reply["index"],
+        seq=reply.get("seq"),
+        position=reply.get("position"),
+        sent_at_ms=reply.get("sent_at_ms"),
+    )
+
+
+def _by_http(op: Op, answer: Json, answered_s: float) -> Told | None:
+    status, body = answer["http"], answer.get("body") or {}
+    if status in _PROBLEMS:
+        reason = body["type"].rsplit("/", 1)[-1]
+        return Told(op=op, outcome=REJECTED, command_id=command_id_of(op), answered_s=answered_s, reason=reason)
+    if status not in (200, 201):
+        return None
+    partition, index = (int(part) for part in (answer.get("token") or body["token"]).split(":"))
+    return Told(
+        op=op,
+        outcome=_outcome(op.asked["type"], status, body),
+        command_id=command_id_of(op),
+        answered_s=answered_s,
+        partition=partition,
+        index=index,
+        seq=body.get("seq") if op.asked["type"] != "message.delete.v1" else None,  # that one is only repeated
+        position=body.get("position"),
+        sent_at_ms=milliseconds(body["sent_at"]) if "sent_at" in body else None,
+        read_seq=body.get("read_seq"),
+    )
+
+
+def _outcome(command_type: str, status: int, body: Json) -> frozenset[str]:
+    if status == 201:
+        return ACCEPTED
+    if command_type in MARKS:
+        return DONE
+    if body["duplicate"]:
+        return DUPLICATE
+    return UNCHANGED if command_type == "chat.create.v1" else DONE
+
+
+def milliseconds(text: str) -> int:
+    """Since 1970 UTC, of an RFC 3339 time."""
+    return (datetime.fromisoformat(text) - _EPOCH) // timedelta(milliseconds=1)

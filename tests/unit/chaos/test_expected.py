@@ -1,0 +1,117 @@
+"""What the chaos checker expects of the rules that its run meets seldom: each as a command in a small state."""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID, uuid5
+
+import pytest
+
+from schemas import ids
+from schemas.ids import ChatId, UserId
+from tests.chaos.evidence import Json, Record
+from tests.chaos.expected import expected
+from tests.chaos.state import Chat, Member, State
+
+ANNA, BEN, CARL = (f"{n}1111111-1111-4111-8111-111111111111" for n in "abc")
+BY_NAME = str(ids.group_chat_id(UserId(ANNA), "Ops"))
+BY_KEY = str(uuid5(UUID(ANNA), "key/k-1"))
+JOINED: Json = {"joined_at": 1, "joined_seq": 0, "read_seq": 0, "delivered_seq": 0, "changed_position": 1}
+LEFT_AT = 9
+
+
+def told(state: State, command_type: str, chat: str, sender: str, body: Json, key: str = "k-1") -> str:
+    """The outcome that the checker expects, in words."""
+    headers = {
+        "ce_id": str(ids.command_id(ChatId(chat), UserId(sender), key)),
+        "ce_type": command_type,
+        "ce_sender": sender,
+        "ce_clientid": key,
+    }
+    record = Record(
+        partition=0, offset=0, timestamp_ms=1, key=chat.encode(), value=json.dumps(body).encode(),
+        headers=tuple((name, value.encode()) for name, value in headers.items()),
+    )  # fmt: skip
+    return str(expected(state, record, 1))
+
+
+def group(**left_at: int | None) -> State:
+    """Anna's, with Ben in it; `anna` and `ben` say when they left."""
+    chat = Chat(kind="group", name="Ops", created_by=ANNA, created_at=1, partition=0)
+    chat.members = {
+        ANNA: Member(role="owner", left_at=left_at.get("anna"), **JOINED),
+        BEN: Member(role="owner", left_at=left_at.get("ben"), **JOINED),
+    }
+    return State(chats={BY_NAME: chat})
+
+
+@pytest.mark.parametrize(
+    ("sender", "joins", "role", "outcome"),
+    [
+        (ANNA, ANNA, "owner", "accepted"),
+        (ANNA, ANNA, "admin", "rejected (invalid)"),
+        (ANNA, BEN, "owner", "rejected (not_member)"),
+        (BEN, BEN, "owner", "rejected (not_member)"),
+        (BEN, ANNA, "owner", "rejected (not_member)"),
+        (CARL, ANNA, "owner", "rejected (unknown_chat)"),
+    ],
+)
+def test_the_creator_alone_joins_again_a_group_that_everybody_has_left(
+    sender: str, joins: str, role: str, outcome: str
+) -> None:
+    left = group(anna=LEFT_AT, ben=LEFT_AT)
+    assert told(left, "member.add.v1", BY_NAME, sender, {"user_id": joins, "role": role}) == outcome
+
+
+def test_beside_another_member_a_creator_who_left_is_no_member() -> None:
+    add = {"user_id": ANNA, "role": "owner"}
+    assert told(group(anna=LEFT_AT), "member.add.v1", BY_NAME, ANNA, add) == "rejected (not_member)"
+
+
+def test_a_group_has_the_id_of_its_name_or_of_its_creators_key() -> None:
+    body: Json = {"kind": "group", "name": "Ops", "members": []}
+    assert told(State(), "chat.create.v1", BY_NAME, ANNA, body) == "accepted"
+    assert told(State(), "chat.create.v1", BY_KEY, ANNA, body) == "accepted"
+    assert told(State(), "chat.create.v1", BY_KEY, ANNA, body, key="k-2") == "rejected (malformed)"
+    assert told(State(), "chat.create.v1", BY_KEY, BEN, body) == "rejected (malformed)"
+    assert told(group(), "chat.create.v1", BY_NAME, ANNA, body) == "rejected (chat_exists)"
+    assert told(group(), "chat.create.v1", BY_KEY, ANNA, body) == "accepted"
+    direct: Json = {"kind": "direct", "members": [BEN]}
+    assert told(State(), "chat.create.v1", BY_KEY, ANNA, direct) == "rejected (malformed)"
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        ({"text": "", "media_urls": ["https://example.org/a.png"]}, "accepted"),
+        ({"text": "", "media_urls": []}, "rejected (invalid)"),
+        ({"text": ""}, "rejected (invalid)"),
+        ({"text": "x" * 16_385, "media_urls": ["https://example.org/a.png"]}, "rejected (too_large)"),
+    ],
+)
+def test_a_message_has_a_text_or_media(body: Json, outcome: str) -> None:
+    assert told(group(), "message.send.v1", BY_NAME, ANNA, body) == outcome
+
+
+@pytest.mark.parametrize(
+    ("sender", "user", "role", "outcome"),
+    [
+        (ANNA, BEN, "admin", "accepted"),
+        (ANNA, BEN, "owner", "unchanged"),
+        (ANNA, ANNA, "member", "accepted"),
+        (ANNA, CARL, "member", "rejected (invalid)"),
+        (CARL, BEN, "member", "rejected (unknown_chat)"),
+    ],
+)
+def test_an_owner_changes_any_role(sender: str, user: str, role: str, outcome: str) -> None:
+    assert told(group(), "member.role.v1", BY_NAME, sender, {"user_id": user, "role": role}) == outcome
+
+
+def test_a_member_changes_no_role_and_the_last_owner_stays_one() -> None:
+    state = group()
+    state.chats[BY_NAME].members[BEN].role = "admin"
+    assert told(state, "member.role.v1", BY_NAME, BEN, {"user_id": ANNA, "role": "member"}) == "rejected (forbidden)"
+    assert told(state, "member.role.v1", BY_NAME, ANNA, {"user_id": ANNA, "role": "admin"}) == "rejected (invalid)"
+    assert told(group(ben=LEFT_AT), "member.role.v1", BY_NAME, ANNA, {"user_id": BEN, "role": "admin"}) == (
+        "rejected (invalid)"
+    )

@@ -1,0 +1,31 @@
+"""What is compiled at installation is a gift: without a compiler the installation goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import hatch_build
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("compiler", [None, "no-such-compiler"])
+def test_what_can_be_compiled_is_and_without_a_compiler_nobody_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str | None
+) -> None:
+    for source in [file for place in hatch_build.MODULES for file in ROOT.glob(f"{place.replace('.', '/')}.p*")]:
+        (tmp_path / source.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, tmp_path / source.relative_to(ROOT))
+    for package in {tmp_path / "services", *(file.parent for file in tmp_path.rglob("*.pyx"))}:
+        (package / "__init__.py").touch()
+    if compiler is None and shutil.which(os.environ.get("CC", "cc")) is None:
+        pytest.skip("there is no C compiler here")
+    if compiler is not None:
+        monkeypatch.setenv("CC", str(tmp_path / compiler))
+    built = hatch_build.compile_in(tmp_path)
+    assert len(built) == (len(hatch_build.MODULES) if compiler is None else 0)
+    assert sorted(tmp_path.rglob("*.so")) == sorted(built)

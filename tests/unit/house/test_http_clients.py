@@ -1,0 +1,41 @@
+"""Our own clients talk to our own processes: no proxy of the environment stands between them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+FOLDERS = ("services", "benchmarks", "tests", "devstack")
+CALLS = {"Client", "AsyncClient", "get", "post", "put", "patch", "delete", "head", "options", "request", "stream"}
+
+
+def clients(source: str) -> Iterator[ast.Call]:
+    """Calls of httpx that open connections."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="httpx"), attr=attr)) if attr in CALLS:
+                yield node
+
+
+def takes_proxies(call: ast.Call) -> bool:
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    return given.get("trust_env") != "False" and "transport" not in given
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_client_of_ours_takes_a_proxy_from_the_environment(folder: str) -> None:
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        found = [call.lineno for call in clients(path.read_text(encoding="utf-8")) if takes_proxies(call)]
+        assert found == [], f"{path.relative_to(ROOT)}: httpx with trust_env=False, lines {found}"
+
+
+def test_httpx_is_imported_by_its_name_alone_so_that_the_look_above_sees_its_calls() -> None:
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            source = path.read_text(encoding="utf-8")
+            assert "from httpx" + " import" not in source, path
+            assert "import httpx" + " as" not in source, path

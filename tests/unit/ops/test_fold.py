@@ -1,0 +1,216 @@
+"""The verifier's fold says what rows a log means: each expectation is worked out by hand from read-model.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from schemas.bodies import CommandType, MessageSend
+from schemas.errors import LogCorrupt, Reason, UnknownType
+from schemas.log import EMPTY, Verdict, after, judge, read_stamp
+from schemas.wire.encoding import read_outcome
+from services.ops.verify.projection.fold import LogFold
+from services.ops.verify.projection.tables import CHATS, DELETED_BLOCKS, MESSAGES, OUTCOMES, PARTICIPANTS, Row, Table
+from services.ops.verify.scratch import open_scratch
+from tests.support.chat_log import ANNA, BEN, CARL, DORA, ChatLog
+
+
+def fold_of(log: ChatLog) -> Iterator[LogFold]:
+    with open_scratch("rows_schema") as scratch:
+        fold = LogFold(scratch, log.partition)
+        head = EMPTY
+        for record in log.events:
+            stamp = read_stamp(record.headers)
+            verdict = judge(head, stamp)
+            if verdict is Verdict.VALID:
+                fold.apply(stamp, read_outcome(record))
+            if verdict is not Verdict.VOID:
+                head = after(head, stamp, record.timestamp)
+        fold.finish()
+        yield fold
+
+
+def rows(log: ChatLog, table: Table, *columns: str) -> list[Row]:
+    """The rows of a table in the order of their keys, only these columns."""
+    for fold in fold_of(log):
+        places = [table.columns.index(column) for column in columns]
+        found = sorted(fold.rows(table, 0), key=lambda row: tuple(map(str, row[: table.key_columns])))
+        return [tuple(row[place] for place in places) for row in found]
+    raise AssertionError("never")
+
+
+@pytest.fixture
+def log() -> ChatLog:
+    log = ChatLog(at_ms=1_000)
+    log.open()  # 1001 ms
+    return log
+
+
+def test_a_new_group_has_its_creator_as_owner_and_the_others_as_members(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [BEN, ANNA])  # 1002 ms
+    assert rows(log, CHATS, *CHATS.columns) == [(chat, "group", "ops", ANNA, 1_002_000, 0, 1, None, 0)]
+    assert rows(log, PARTICIPANTS, *PARTICIPANTS.columns) == [
+        (chat, ANNA, "owner", 1_002_000, 0, None, 0, None, 0, 0, 1),
+        (chat, BEN, "member", 1_002_000, 0, None, 0, None, 0, 0, 1),
+    ]
+
+
+def test_both_sides_of_a_direct_chat_are_owners(log: ChatLog) -> None:
+    log.create_direct(ANNA, BEN)
+    assert rows(log, CHATS, "kind", "name") == [("direct", None)]
+    assert rows(log, PARTICIPANTS, "user_id", "role") == [(ANNA, "owner"), (BEN, "owner")]
+
+
+def test_a_direct_chat_with_oneself_has_one_member(log: ChatLog) -> None:
+    log.create_direct(ANNA, ANNA)
+    assert rows(log, PARTICIPANTS, "user_id", "role") == [(ANNA, "owner")]
+
+
+def test_a_message_holds_its_body_its_place_and_the_time_of_its_record(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops")
+    sent = log.send(
+        chat, ANNA, "héllo", "key-1", media_urls=["https://example.org/ä"],
+        metadata={"z": {"b": 1, "a": True}, "n": -0.0}, original_sent_at="1970-01-01T00:00:00.000001Z",
+    )  # fmt: skip
+    assert rows(log, MESSAGES, *MESSAGES.columns) == [
+        (
+            chat, 1, sent.id, ANNA, "héllo", "key-1", None, None, 0, '["https://example.org/ä"]',
+            '{"n":0.0,"z":{"a":true,"b":1.0}}', sent.at_ms * 1000, 1, None, None, 2, 2,
+        )
+    ]  # fmt: skip
+    assert rows(log, CHATS, "last_seq", "last_position", "last_message_at") == [(1, 2, sent.at_ms * 1000)]
+
+
+def test_a_message_without_extras_has_an_empty_array_and_no_metadata(log: ChatLog) -> None:
+    log.send(log.create(ANNA, "ops"), ANNA)
+    assert rows(log, MESSAGES, "media_urls", "metadata", "original_sent_at") == [("[]", None, None)]
+
+
+def test_replies_belong_to_the_first_message_of_their_thread(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [BEN])
+    first = log.send(chat, ANNA)  # position 2
+    reply = log.send(chat, BEN, reply_to_message_id=first.id)  # 3
+    log.send(chat, ANNA, reply_to_message_id=reply.id)  # 4
+    log.send(chat, ANNA)  # 5
+    assert rows(log, MESSAGES, "seq", "reply_to_message_id", "root_seq", "reply_count", "changed_position") == [
+        (1, None, None, 2, 4),
+        (2, first.id, 1, 0, 3),
+        (3, reply.id, 1, 0, 4),
+        (4, None, None, 0, 5),
+    ]
+
+
+def test_cursors_move_apart_and_own_messages_above_the_read_cursor_are_counted(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [BEN])
+    for sender in (ANNA, BEN, BEN, ANNA, BEN):
+        log.send(chat, sender)
+    read = log.read(chat, BEN, 3)
+    delivered = log.delivered(chat, ANNA, 4)
+    columns = ("user_id", "read_seq", "delivered_seq", "own_live_after_read", "last_read_at", "changed_position")
+    assert rows(log, PARTICIPANTS, *columns) == [
+        (ANNA, 0, 4, 2, None, delivered.position),
+        (BEN, 3, 0, 1, read.at_ms * 1000, read.position),
+    ]
+    assert rows(log, CHATS, "last_seq", "last_position") == [(5, 8)]
+
+
+def test_a_deleted_message_keeps_its_place_and_is_counted_where_it_lies(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [BEN])
+    for n in range(1, 301):
+        log.send(chat, BEN if n % 2 else ANNA, "text", metadata={"n": n}, media_urls=["https://example.org"])
+    gone = [log.delete(chat, ANNA, seq) for seq in (1, 255, 256, 300)]
+    assert rows(log, MESSAGES, "message_text", "media_urls", "metadata", "deleted_at", "changed_position")[0] == (
+        None, "[]", None, gone[0].at_ms * 1000, gone[0].position,
+    )  # fmt: skip
+    assert rows(log, CHATS, "last_seq", "last_position", "deleted_total") == [(300, 305, 4)]
+    assert rows(log, PARTICIPANTS, "user_id", "own_live_after_read") == [(ANNA, 148), (BEN, 148)]
+    assert rows(log, DELETED_BLOCKS, "span", "block", "deleted", "places") == [
+        (1_048_576, 0, 4, None),
+        (256, 0, 2, "01" + "0" * 253 + "1"),
+        (256, 1, 2, "1" + "0" * 43 + "1" + "0" * 211),
+        (4_096, 0, 4, None),
+        (65_536, 0, 4, None),
+    ]
+
+
+def test_who_leaves_keeps_the_row_and_who_joins_again_starts_at_the_end(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [BEN])
+    log.send(chat, BEN)
+    read = log.read(chat, BEN, 1)
+    log.send(chat, BEN)
+    left = log.remove(chat, ANNA, BEN)
+    columns = ("role", "joined_at", "joined_seq", "left_at", "read_seq", "delivered_seq", "own_live_after_read",
+               "last_read_at", "changed_position")  # fmt: skip
+    assert rows(log, PARTICIPANTS, *columns)[1] == (
+        "member", 1_002_000, 0, left.at_ms * 1000, 1, 0, 1, read.at_ms * 1000, left.position,
+    )  # fmt: skip
+    log.send(chat, ANNA)
+    back = log.add(chat, ANNA, BEN, "admin")
+    assert rows(log, PARTICIPANTS, *columns)[1] == (
+        "admin", back.at_ms * 1000, 3, None, 3, 3, 0, read.at_ms * 1000, back.position,
+    )  # fmt: skip
+
+
+def test_every_outcome_with_an_id_is_remembered_with_what_became_of_it(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops")
+    sent = log.send(chat, ANNA)
+    log.duplicate(sent)
+    refused = log.command(CommandType.MESSAGE_SEND, chat, DORA, MessageSend(text="a"))
+    log.reject(refused, Reason.UNKNOWN_CHAT, "there is no such chat")
+    log.reject(log.command("nonsense", chat, DORA, b"{"), Reason.UNKNOWN_TYPE, command_id=None)
+    columns = ("index", "command_id", "sender_id", "type", "outcome", "reason", "seq", "position", "at", "detail")
+    assert rows(log, OUTCOMES, *columns)[1:] == [
+        (2, sent.id, ANNA, "message.send.v1", "accepted", None, 1, 2, sent.at_ms * 1000, None),
+        (3, sent.id, ANNA, None, "duplicate", None, 1, 2, (sent.at_ms + 1) * 1000, None),
+        (4, refused.command_id, DORA, "message.send.v1", "rejected", "unknown_chat", None, None,
+         (sent.at_ms + 2) * 1000, "there is no such chat"),
+    ]  # fmt: skip
+
+
+def test_outcomes_past_their_keep_time_are_left_out(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops")
+    sent = log.send(chat, ANNA)
+    for fold in fold_of(log):
+        assert [row[1] for row in fold.rows(OUTCOMES, sent.at_ms * 1000)] == [2]
+        assert [row[1] for row in fold.group(OUTCOMES, 0, sent.at_ms * 1000)] == [2]
+
+
+@pytest.mark.parametrize("what", ["message", "mark", "leaving", "reply", "deletion", "deletion again", "chat"])
+def test_a_log_that_contradicts_itself_is_corrupt(log: ChatLog, what: str) -> None:
+    chat = log.create(ANNA, "ops", [BEN])
+    log.send(chat, ANNA)
+    match what:
+        case "message":
+            log.send(log.group_id(ANNA, "another"), ANNA)
+        case "mark":
+            log.read(chat, CARL, 1)
+        case "leaving":
+            log.remove(chat, ANNA, CARL)
+        case "reply":
+            log.send(chat, ANNA, reply_to_message_id=chat)
+        case "deletion":
+            log.delete(chat, ANNA, 2)
+        case "deletion again":
+            log.delete(chat, ANNA, 1)
+            log.delete(chat, ANNA, 1)
+        case "chat":
+            log.create(ANNA, "ops")
+    with pytest.raises(LogCorrupt):
+        rows(log, CHATS, "chat_id")
+
+
+def test_an_opening_in_the_place_of_an_outcome_is_corrupt(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops")
+    command = log.command(CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="a"))
+    log.accept(command, event_type="term.opened.v1")
+    with pytest.raises(LogCorrupt, match="index of an outcome"):
+        rows(log, CHATS, "chat_id")
+
+
+def test_an_event_from_the_future_stops_the_fold(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops")
+    command = log.command(CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="a"))
+    log.accept(command, event_type="message.pinned.v1")
+    with pytest.raises(UnknownType, match="pinned"):
+        rows(log, CHATS, "chat_id")

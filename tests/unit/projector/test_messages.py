@@ -1,0 +1,242 @@
+"""Plain messages stay as they lie in their records, and become the same rows as by their events. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, Final
+from unittest import mock
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from schemas import ids
+from schemas.errors import LogCorrupt
+from schemas.events import EventType, Outcome
+from schemas.log import EMPTY, Head, Stamp
+from schemas.wire.encoding import Encoded, Record, encode_outcome, event_source
+from schemas.wire.records import COMPILED, messages_from
+from services.projector.mapping.decode import Event
+from services.projector.mapping.rows import Known, changes_of, message_row, outcome_row, wanted
+from services.projector.mapping.tables import Changes
+from services.projector.mapping.validity import Judged, Position, judge_records
+from services.projector.writing import copy as new_rows
+from tests.support.any_records import CHAT, KNOWN_HEADERS, TRACEPARENT, WORDS
+from tests.support.chat_log import ANNA, BEN, ChatLog
+from tests.support.projection import Action, History, actions
+from tests.support.record_batches import as_read, batch_of, compiled
+
+pytestmark = pytest.mark.skipif(not COMPILED, reason="there is no C compiler here")
+
+START: Final = Position()
+PARTITION: Final = 3
+MESSAGE: Final = Outcome(
+    type=EventType.MESSAGE_SENT.value,
+    at_ms=1_700_000_000_123,
+    body=b'{"text":"Hi"}',
+    key=CHAT.encode(),
+    chat_id=CHAT,
+    command_id=ids.command_id(CHAT, ANNA, "k-1"),
+    client_generated_id="k-1",
+    sender_id=ANNA,
+    position=7,
+    seq=5,
+    traceparent=TRACEPARENT,
+)
+"""As a writer appends it, with everything that it can have."""
+
+
+def judged(start: Position, records: Sequence[Record], *, short: bool) -> Judged:
+    """With `short` as it is; without it, each message by its event."""
+    if short:
+        return judge_records(start, records, read_up_to=0)
+    with mock.patch("services.projector.mapping.validity.messages_from", return_value=[]):
+        return judge_records(start, records, read_up_to=0)
+
+
+def rows_of(judged: Judged, *, outcomes_since_ms: int = 0) -> Changes:
+    """With whatever it wants to know: here every root and chat is the batch's own."""
+    return changes_of(judged.events, Known(), partition=PARTITION, outcomes_since_ms=outcomes_since_ms)
+
+
+def in_full(changes: Changes) -> dict[str, Any]:
+    told = {each.name: getattr(changes, each.name) for each in fields(changes)}
+    told["messages"] = [message_row(row) for row in changes.messages]
+    told["outcomes"] = [outcome_row(row, PARTITION) for row in changes.outcomes]
+    return told
+
+
+def copied(changes: Changes) -> tuple[bytes, bytes]:
+    """What COPY gets."""
+    return new_rows.messages_bytes(changes.messages), new_rows.outcomes_bytes(changes.outcomes, partition=PARTITION)
+
+
+def different(short: Changes, long: Changes) -> list[str]:
+    """In which tables, or whose bytes. Names only: to tell rows apart takes longer than to find that they are."""
+    written = {copied(short), copied(long), copied_in_full(short), copied_in_full(long)}
+    return _other_tables(short, long) + ["bytes"] * (len(written) > 1)
+
+
+def _other_tables(short: Changes, long: Changes) -> list[str]:
+    told = [in_full(each) for each in (short, long)]
+    return [table for table, rows in told[0].items() if rows != told[1][table]]
+
+
+def copied_in_full(changes: Changes) -> tuple[bytes, bytes]:
+    with mock.patch.object(new_rows, "COMPILED", False):
+        return copied(changes)
+
+
+@settings(deadline=None)
+@given(steps=actions, cut=st.integers(0, 200))
+def test_any_history_becomes_the_same_rows_by_either_way(steps: list[Action], cut: int) -> None:
+    records = as_read(History().run(steps))
+    before = judged(START, records[: cut % len(records)], short=True)
+    rests = [judged(before.end, records[cut % len(records) :], short=short) for short in (True, False)]
+    assert wanted(rests[0].events) == wanted(rests[1].events)
+    short, long = (judged(START, records, short=short) for short in (True, False))
+    assert (short.end, short.voids, short.stop) == (long.end, long.voids, long.stop)
+    since_ms = records[len(records) // 2].timestamp
+    for outcomes_since_ms in (0, since_ms):
+        rows = [rows_of(each, outcomes_since_ms=outcomes_since_ms) for each in (short, long)]
+        assert different(*rows) == []
+
+
+def test_what_is_usual_goes_the_short_way() -> None:
+    """Else it would be there for nothing. In one batch: replied to, read, deleted, and in a second term."""
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops", [BEN])
+    first = log.send(chat, ANNA, 'two lines\nand a "quote", a \\ and a tab\t')
+    log.send(chat, BEN, "Grüße, 世界 👋")
+    log.read(chat, ANNA, 1)
+    log.send(chat, BEN, "yes", reply_to_message_id=first.id)
+    log.open()
+    log.send(chat, ANNA, "later")
+    log.delete(chat, BEN, 2)
+    short, long = (judged(START, as_read(log.events), short=short) for short in (True, False))
+    assert [not isinstance(event, Event) for event in short.events] == [
+        False, True, True, False, False, True, False,
+    ]  # fmt: skip
+    assert different(rows_of(short), rows_of(long)) == []
+    assert [message_row(row).message_text for row in rows_of(short).messages] == [
+        'two lines\nand a "quote", a \\ and a tab\t', None, "yes", "later",
+    ]  # fmt: skip
+
+
+TEXTS: Final = (
+    st.text(max_size=30)
+    .map(lambda text: json.dumps({"text": text}, ensure_ascii=False, separators=(",", ":")))
+    .map(lambda spelt: spelt.encode(errors="replace"))
+    | st.lists(st.sampled_from([rb"\n", rb"\"", rb"\\", rb"\/", rb"\b", rb"\f", rb"\r", rb"\t", b"n", "é".encode()]))
+    .map(lambda parts: b'{"text":"' + b"".join(parts) + b'"}')
+    | st.binary(max_size=12).map(lambda inside: b'{"text":"' + inside + b'"}')
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(TEXTS, min_size=1, max_size=4))
+@example([b'{"text":"\\u0000"}'])
+@example([b'{"text":"\\ud800"}'])
+@example([b'{"text":"' + b"x" * 20_000 + b'"}'] * 40)
+def test_any_text_is_the_same_in_either_row(bodies: list[bytes]) -> None:
+    records = [_written(index, body=body) for index, body in enumerate(bodies, 1)]
+    _told_alike(records)
+
+
+def _written(index: int, **changed: Any) -> Encoded:
+    outcome = {name: getattr(MESSAGE, name) for name in MESSAGE.__struct_fields__} | changed
+    return encode_outcome(Outcome(**outcome), Stamp(1, index, 10 * index), event_source(PARTITION))
+
+
+def _told_alike(written: list[Encoded]) -> None:
+    """Behind the head of term 1, by either way: what of them counts, and its rows or why there are none."""
+    records = compiled(batch_of(written))
+    told: list[object] = []
+    rows: list[Changes] = []
+    for short in (True, False):
+        found = judged(Position(head=Head(1, 0, -1, 0)), records, short=short)
+        told.append((found.end, found.voids, repr(found.stop)))
+        try:
+            rows.append(rows_of(found))
+            told.append([_bytes_or_error(to_bytes, rows[-1]) for to_bytes in (copied, copied_in_full)])
+        except LogCorrupt as error:
+            told.append(str(error))
+    assert told[:2] == told[2:]
+    assert len(rows) in (0, 2)
+    if rows:
+        assert _other_tables(*rows) == []
+
+
+def _bytes_or_error(to_bytes: Callable[[Changes], tuple[bytes, bytes]], changes: Changes) -> int | str:
+    """Their hash, which is told quickly where it is another."""
+    try:
+        return hash(to_bytes(changes))
+    except LogCorrupt as error:
+        return str(error)
+
+
+wrong_headers = st.lists(
+    st.tuples(st.sampled_from(KNOWN_HEADERS), st.sampled_from([*WORDS, None]) | st.binary(max_size=40)), max_size=2
+)
+
+
+@settings(deadline=None, max_examples=1_000)
+@given(
+    wrong_headers,
+    st.sampled_from([MESSAGE.key, None, b"", b"f89e858f", b"F" * 36]),
+    st.sampled_from([MESSAGE.at_ms, 0, 253_402_300_799_999, 253_402_300_800_000]),
+    st.integers(0, 2),
+)  # fmt: skip
+def test_a_record_that_is_nearly_as_a_writer_appends_it_counts_alike(
+    changed: list[tuple[str, bytes | None]], key: bytes | None, at_ms: int, place: int
+) -> None:
+    written = [_written(index) for index in range(1, 4)]
+    headers: list[tuple[str, Any]] = [(name, dict(changed).get(name, value)) for name, value in written[place].headers]
+    written[place] = Encoded(key, written[place].value, headers, at_ms)
+    _told_alike(written)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "taken"),
+    [
+        (Stamp(1, 2, 20), 3),
+        (Stamp(0, 2, 20), 1),
+        (Stamp(2, 2, 20), 1),
+        (Stamp(1, 1, 20), 1),
+        (Stamp(1, 3, 20), 1),
+        (Stamp(1, 2, 10), 1),
+        (Stamp(1, 2, 9), 1),
+        (Stamp(1, 0, -1), 1),
+    ],
+)
+def test_the_run_ends_before_a_record_that_is_not_the_next(stamp: Stamp, taken: int) -> None:
+    written = [_written(index) for index in range(1, 4)]
+    written[1] = encode_outcome(MESSAGE, stamp, event_source(PARTITION))
+    records = compiled(batch_of(written))
+    assert len(messages_from(records, 0, Head(1, 0, -1, 0))) == taken
+    _told_alike(written)
+
+
+def test_the_run_begins_where_it_is_told_to() -> None:
+    records = compiled(batch_of([_written(index) for index in range(1, 4)]))
+    (last,) = messages_from(records, 2, Head(1, 2, 20, 0))
+    assert (last.index, last.command_offset, last.position, last.seq) == (3, 30, 7, 5)
+    assert (last.chat_id, last.sender_id, last.text) == (MESSAGE.chat_id, MESSAGE.sender_id, "Hi")
+    assert (str(last.message_id), last.client_generated_id, last.at_ms) == (MESSAGE.command_id, "k-1", MESSAGE.at_ms)
+    assert messages_from(tuple(records), 3, Head(1, 3, 30, 0)) == []
+    assert messages_from(records, 0, EMPTY) == []
+
+
+def test_others_among_the_rows_are_written_in_their_places() -> None:
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops", [BEN])
+    log.send(chat, ANNA, "plain")
+    log.send(chat, BEN, "not", metadata={"n": "x" * 200_000})
+    log.send(chat, ANNA, "plain again")
+    changes = rows_of(judged(START, as_read(log.events), short=True))
+    assert [isinstance(row, tuple) for row in changes.messages] == [False, True, False]
+    assert copied(changes) == copied_in_full(changes)

@@ -1,0 +1,78 @@
+"""Ticks from the lowest values of each column, against a model that asks every member."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.ids import UserId
+from services.query.api.delivery_status import Ticks
+
+users = st.sampled_from([UserId(name) for name in "abcde"])
+
+
+class Cursors(NamedTuple):
+    """Of a member: joining sets both cursors to `joined`, and they only move forward."""
+
+    joined: int
+    read: int
+    delivered: int
+
+
+cursors = st.builds(
+    lambda joined, read, delivered: Cursors(joined, joined + read, joined + delivered),
+    *[st.integers(0, 5)] * 3,
+)
+members = st.dictionaries(users, cursors)
+
+
+def two_lowest(of: dict[UserId, int]) -> list[tuple[UserId, int]]:
+    """What the index gives: ordered by (value, user), the first two."""
+    return sorted(of.items(), key=lambda item: (item[1], item[0]))[:2]
+
+
+def ticks_of(present: dict[UserId, Cursors]) -> Ticks:
+    return Ticks(
+        read=two_lowest({user: at.read for user, at in present.items()}),
+        delivered=two_lowest({user: max(at.read, at.delivered) for user, at in present.items()}),
+        joined=two_lowest({user: at.joined for user, at in present.items()}),
+    )
+
+
+@given(members, users, st.integers(1, 12))
+def test_a_tick_says_what_every_other_present_member_who_joined_before_has_passed(
+    present: dict[UserId, Cursors], sender: UserId, seq: int
+) -> None:
+    asked = [at for user, at in present.items() if user != sender and at.joined < seq]
+    if asked and all(at.read >= seq for at in asked):
+        expected = "read"
+    elif asked and all(max(at.read, at.delivered) >= seq for at in asked):
+        expected = "delivered"
+    else:
+        expected = "sent"
+    assert ticks_of(present).status(sender, seq) == expected
+
+
+def test_the_sender_s_own_lowest_cursor_does_not_hold_the_tick_back() -> None:
+    ticks = ticks_of({UserId("anna"): Cursors(0, 0, 0), UserId("ben"): Cursors(0, 5, 5)})
+    assert ticks.status(UserId("anna"), 5) == "read"
+    assert ticks.status(UserId("ben"), 5) == "sent"
+
+
+def test_alone_in_a_chat_everything_stays_sent() -> None:
+    ticks = ticks_of({UserId("anna"): Cursors(0, 9, 9)})
+    assert ticks.status(UserId("anna"), 1) == "sent"
+
+
+def test_whoever_joined_at_or_after_a_message_says_nothing_about_it() -> None:
+    ticks = ticks_of({UserId("anna"): Cursors(0, 0, 0), UserId("new"): Cursors(5, 9, 9)})
+    assert [ticks.status(UserId("anna"), seq) for seq in (1, 5, 6, 9)] == ["sent", "sent", "read", "read"]
+
+
+def test_someone_who_has_left_still_sees_the_ticks_of_those_who_stayed() -> None:
+    ticks = ticks_of({UserId("ben"): Cursors(0, 3, 4)})
+    assert ticks.status(UserId("gone"), 3) == "read"
+    assert ticks.status(UserId("gone"), 4) == "delivered"
+    assert ticks.status(UserId("gone"), 5) == "sent"

@@ -1,0 +1,271 @@
+"""The OpenAPI document says what the code does, in enough detail to generate a client from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from schemas import limits
+from services.ingest.api import requests
+from services.ingest.api.preferences import LONGEST_WAIT_S
+from services.ingest.api.requests import Envelope
+from services.ops.processes.api import ApiSettings, create_app
+from services.query.api.cursors import MAX_CURSOR_CHARACTERS
+from services.query.api.parameters import AT_LEAST_CHARACTERS, MAX_LIMIT
+from services.runtime.access.auth import MAX_TOKEN_CHARS
+from services.runtime.settings import AuthSettings
+from services.runtime.web.fast_routes import MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
+from services.runtime.web.problem_handlers import MAX_ERRORS
+from services.runtime.web.problems import Problem
+from tests.unit.ingest.test_routes import ALICE, BOB, CHAT, Api
+
+DOCUMENT: Final = create_app(ApiSettings(auth=AuthSettings.model_validate({"secret": "x" * 32})))[0].openapi()
+METHODS: Final = ("get", "post", "put", "patch", "delete")
+OPERATIONS: Final = {
+    f"{method.upper()} {path}": operation
+    for path, item in DOCUMENT["paths"].items()
+    for method, operation in item.items()
+    if method in METHODS
+}
+COMMANDS: Final = {name for name, operation in OPERATIONS.items() if operation["tags"] == ["commands"]}
+NOT_DESCRIBED: Final = {
+    "content-type",
+    "content-length",
+    "date",
+    "server",
+    "vary",
+    "cache-control",
+    "x-content-type-options",
+}
+"""Headers that mean here what they mean everywhere."""
+
+
+def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    reference = schema.get("$ref")
+    found: dict[str, Any] = DOCUMENT["components"]["schemas"][reference.rsplit("/", 1)[1]] if reference else schema
+    return found
+
+
+def faults(schema: dict[str, Any], value: object) -> list[str]:
+    whole = schema | {"components": DOCUMENT["components"]}
+    return [error.message for error in Draft202012Validator(whole).iter_errors(value)]
+
+
+def examples(schema: dict[str, Any]) -> list[Any]:
+    found = resolved(schema)
+    if found.get("type") == "array":
+        return [[each] for each in examples(found["items"])]
+    return list(found.get("examples", []))
+
+
+def bodies(operation: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for media in operation.get("requestBody", {}).get("content", {}).values():
+        yield media["schema"]
+
+
+def answers(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for status, response in operation["responses"].items():
+        for media in response.get("content", {}).values():
+            yield status, media["schema"]
+
+
+def test_each_operation_has_a_name_of_its_own_that_a_client_can_have() -> None:
+    names = [operation["operationId"] for operation in OPERATIONS.values()]
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", name), name
+        verbs = {"get", "list", "send", "create", "open", "add", "change", "remove", "delete", "mark"}
+        assert name.split("_")[0] in verbs, name
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_body_and_every_answer_shows_an_example_that_fits(name: str) -> None:
+    operation = OPERATIONS[name]
+    for schema in bodies(operation):
+        assert examples(schema)
+        for each in examples(schema):
+            assert not faults(schema, each)
+    shown = [status for status, schema in answers(operation) if examples(schema)]
+    assert set(shown) == set(operation["responses"])
+    for _, schema in answers(operation):
+        for each in examples(schema):
+            assert not faults(schema, each)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_parameter_says_what_it_looks_like(name: str) -> None:
+    for parameter in OPERATIONS[name].get("parameters", []):
+        schema = parameter["schema"]
+        assert schema["type"] in {"string", "integer"}, "a parameter is absent, and never null"
+        if parameter["name"].endswith("_id") or parameter["name"] == "Gapless-Sender":
+            assert (schema["format"], schema["pattern"][:1]) == ("uuid", "^")
+        if schema["type"] == "integer":
+            assert "minimum" in schema
+        if parameter["in"] != "path":
+            assert "description" in parameter, parameter["name"]
+
+
+def test_a_header_is_described_where_it_is_taken_and_nowhere_else() -> None:
+    def with_header(header: str) -> set[str]:
+        return {name for name, each in OPERATIONS.items() if header in {p["name"] for p in each.get("parameters", [])}}
+
+    keyless = {
+        "POST /v1/messages:batch",
+        "POST /v1/chats/{chat_id}/read",
+        "POST /v1/chats/{chat_id}/delivered",
+    }
+    assert with_header("Idempotency-Key") == COMMANDS - keyless
+    assert with_header("Prefer") == with_header("Gapless-Sender") == COMMANDS
+    assert with_header("Gapless-At-Least") == OPERATIONS.keys() - COMMANDS - {"GET /v1/me"}
+    with pytest.raises(Problem):
+        requests.batch_items(b"[]", Envelope(caller_id=ALICE, scopes=frozenset(), key="k"))
+
+
+BODIES: Final = {
+    "CreateChat": requests.create_chat,
+    "SendMessage": partial(requests.send_message, chat_id=CHAT),
+    "AddMember": partial(requests.add_member, chat_id=CHAT, user_id=BOB),
+    "ChangeRole": partial(requests.change_role, chat_id=CHAT, user_id=BOB),
+    "BatchMessage": requests.batch_message,
+}
+
+
+@pytest.mark.parametrize("model", BODIES)
+def test_ingest_takes_the_examples(model: str) -> None:
+    key = "k-1" if model != "BatchMessage" else None
+    for each in DOCUMENT["components"]["schemas"][model]["examples"]:
+        envelope = Envelope(caller_id=ALICE, scopes=frozenset(), key=key)
+        assert not isinstance(BODIES[model](json.dumps(each).encode(), envelope=envelope), Problem)  # type: ignore[operator]
+
+
+SEND: Final = {"text": "Hi"}
+CALLS: Final[list[tuple[str, str, Any]]] = [
+    ("POST /v1/chats/{chat_id}/messages", f"/v1/chats/{CHAT}/messages", SEND),
+    (
+        "POST /v1/messages:batch",
+        "/v1/messages:batch",
+        [{"chat_id": CHAT, "client_generated_id": "k", "text": "Hi"}, {"text": 1}],
+    ),
+    ("DELETE /v1/chats/{chat_id}/messages/{seq}", f"/v1/chats/{CHAT}/messages/7", None),
+    ("POST /v1/chats", "/v1/chats", {"kind": "group", "name": "ops"}),
+    ("PUT /v1/direct-chats/{user_id}", f"/v1/direct-chats/{BOB}", None),
+    ("PUT /v1/chats/{chat_id}/members/{user_id}", f"/v1/chats/{CHAT}/members/{BOB}", {"role": "admin"}),
+    ("PATCH /v1/chats/{chat_id}/members/{user_id}", f"/v1/chats/{CHAT}/members/{BOB}", {"role": "owner"}),
+    ("DELETE /v1/chats/{chat_id}/members/{user_id}", f"/v1/chats/{CHAT}/members/{BOB}", None),
+    ("POST /v1/chats/{chat_id}/read", f"/v1/chats/{CHAT}/read", {"up_to_seq": 1}),
+    ("POST /v1/chats/{chat_id}/delivered", f"/v1/chats/{CHAT}/delivered", {"up_to_seq": 1}),
+]
+
+
+def test_every_command_is_called_below() -> None:
+    assert {name for name, _, _ in CALLS} == COMMANDS
+
+
+@pytest.mark.parametrize("prefer", [None, "respond-async", "wait=1"])
+@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
+@pytest.mark.parametrize(("name", "path", "body"), CALLS, ids=[name for name, _, _ in CALLS])
+def test_an_answer_has_the_status_the_body_and_the_headers_that_are_described(
+    name: str, path: str, body: Any, bad: bool, prefer: str | None
+) -> None:
+    headers = {} if "batch" in name else {"Idempotency-Key": "k-1"}
+    if prefer is not None:
+        headers["Prefer"] = prefer
+    sent: dict[str, Any] = {"content": b"{"} if bad else {} if body is None else {"json": body}
+    response = Api().call(name.split()[0], path, headers=headers, **sent)
+    described = OPERATIONS[name]["responses"][str(response.status_code)]
+    assert response.headers.keys() - described["headers"].keys() - NOT_DESCRIBED <= {
+        header.lower() for header in described["headers"]
+    }
+    always = {header.lower() for header in described["headers"]} - {"preference-applied"}
+    assert always <= response.headers.keys()
+    media = described["content"][response.headers["content-type"]]
+    assert not faults(media["schema"], response.json())
+
+
+# --- docs/api.md ------------------------------------------------------------------------------------------------
+
+
+def section(heading: str) -> str:
+    text = (Path(__file__).parents[3] / "docs/api.md").read_text(encoding="utf-8")
+    found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, heading
+    return found[1]
+
+
+def test_the_page_shows_an_example_of_every_call_and_it_is_the_documents() -> None:
+    shown: dict[str, list[Any]] = {}
+    for name, rest in re.findall(r"^### `([^`]+)`\n(.*?)(?=^### |\Z)", section("Examples"), re.MULTILINE | re.DOTALL):
+        shown[name] = [
+            json.loads(block) for block in re.findall(r"^```json\n(.*?)^```", rest, re.MULTILINE | re.DOTALL)
+        ]
+    assert shown.keys() == OPERATIONS.keys()
+    for name, operation in OPERATIONS.items():
+        done = "201" if "201" in operation["responses"] else "200"
+        expected = [examples(schema)[0] for schema in bodies(operation)][:1]
+        expected += [examples(schema)[0] for status, schema in answers(operation) if status == done]
+        assert shown[name] == expected, name
+
+
+LIMITS: Final = {
+    "a command": limits.COMMAND_BYTES,
+    "a message of a batch, as it is written": requests.ITEM_BYTES,
+    "messages of a batch": requests.BATCH_ITEMS,
+    "`text`": limits.TEXT_CHARACTERS,
+    "`name`": limits.NAME_CHARACTERS,
+    "`members`": limits.MEMBERS_PER_COMMAND,
+    "`media_urls`": limits.MEDIA_URLS,
+    "one of the `media_urls`": limits.MEDIA_URL_CHARACTERS,
+    "`metadata`": limits.METADATA_BYTES,
+    "objects and arrays inside each other in `metadata`": limits.METADATA_DEPTH,
+    "a key": limits.CLIENT_GENERATED_ID_CHARACTERS,
+    "an integer": limits.SAFE_INTEGER,
+    "digits of one number": limits.NUMBER_DIGITS,
+    "commas, or opening brackets, outside the strings of a body": limits.BODY_PARTS,
+    "query string": MAX_QUERY_BYTES,
+    "parameters of a query string": MAX_QUERY_PARAMETERS,
+    "`limit` of a page": MAX_LIMIT,
+    "`cursor`": MAX_CURSOR_CHARACTERS,
+    "`Gapless-At-Least`, `at`": AT_LEAST_CHARACTERS,
+    "a bearer token": MAX_TOKEN_CHARS,
+    "errors that a problem names": MAX_ERRORS,
+    "errors that a problem of a message in a batch names": requests.ERRORS_PER_ITEM,
+    "`Prefer: wait`": int(LONGEST_WAIT_S),
+}
+
+
+def test_the_limits_of_the_page_are_the_codes() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| ([\d,]+)[^|]*\|", section("Limits").split("What a body,")[1], re.MULTILINE)
+    assert {what: int(figure.replace(",", "")) for what, figure in rows} == LIMITS
+
+
+def test_the_limits_of_the_document_are_the_codes() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    message = schemas["SendMessage"]["properties"]
+
+    def of(field: dict[str, Any]) -> dict[str, Any]:
+        kinds: list[dict[str, Any]] = field.get("anyOf", [field])
+        return field | next(kind for kind in kinds if kind.get("type") != "null")
+
+    assert message["text"]["maxLength"] == limits.TEXT_CHARACTERS
+    assert of(message["media_urls"])["maxItems"] == limits.MEDIA_URLS
+    assert of(message["media_urls"])["items"]["maxLength"] == limits.MEDIA_URL_CHARACTERS
+    assert of(message["client_generated_id"])["maxLength"] == limits.CLIENT_GENERATED_ID_CHARACTERS
+    group = schemas["CreateChat"]["properties"]
+    assert (group["name"]["maxLength"], group["members"]["maxItems"]) == (
+        limits.NAME_CHARACTERS,
+        limits.MEMBERS_PER_COMMAND,
+    )
+    assert schemas["MarkUpTo"]["properties"]["up_to_seq"]["maximum"] == limits.SAFE_INTEGER
+
+
+def test_what_the_page_says_is_not_there_is_not_there() -> None:
+    named = re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /v1/[^`]+)`", section("What is not there"))
+    assert len(named) >= 8
+    assert not set(named) & OPERATIONS.keys()
