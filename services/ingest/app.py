@@ -22,10 +22,10 @@ from schemas.topics import TopicNames, topic_specs
 from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest.api.rate import RateLimit
-from services.ingest.api.responses import Pending
 from services.ingest.api.routes import BODY_LIMIT_BYTES_BY_PATH, ingest_router
 from services.ingest.problems import not_open
 from services.ingest.sending.dispatch import ClientGone, Dispatcher
+from services.ingest.sending.pending import Pending
 from services.ingest.sending.publisher import Publisher
 from services.ingest.sending.receipts import MarkMerger
 from services.ingest.sending.replies import Replies

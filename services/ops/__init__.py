@@ -9,7 +9,8 @@ Rooms:
 - `processes`   services in one process, or one service in several
 - `rights`      the least rights that Kafka and Postgres have to grant
 
-Files: `producer` (writes commands straight to Kafka), `chat_client` (the HTTP API), `errors` (exit codes).
+Files: `topics` (the topics on a cluster), `producer` (a client of Kafka), `chat_client` (a client of the HTTP API),
+`errors` (exit codes).
 
 The verifiers import `schemas` and the runtime's clients, never the projector or the sequencer: a bug there must not be
 able to hide here. Everything that verifies only reads; a crash of any command loses nothing.

@@ -5,11 +5,11 @@ stateless: a crash of any line loses no data.
 
 Rooms, from the top down (upper may import lower):
 
+- `kafka`      Kafka clients with a deadline on everything
 - `health`     alive, ready, measured; the probes of dependencies
 - `serving`    the HTTP server and its connections: limits, deadlines, TLS
 - `access`     authentication: tokens, and the keys that verify them
 - `web`        an HTTP application's parts: middleware, problem documents, fast routes, OpenAPI
-- `kafka`      Kafka clients with a deadline on everything
 - `postgres`   Postgres pools, sessions and SQL files
 - `process`    a process's life: start, supervise, stop, exit code; crash points
 - `observe`    logs, metrics, trace context

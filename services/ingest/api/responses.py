@@ -17,21 +17,12 @@ from schemas.events import OutcomeKind
 from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest.problems import RETRY_AFTER_S
+from services.ingest.sending.pending import Pending
 from services.runtime.web.openapi import InstantText, TokenText, UuidText, example
 from services.runtime.web.problems import PROBLEM_TYPES, Problem, encode_document, sentence
 
 TOKEN_HEADER: Final = "Gapless-Token"  # noqa: S105  (a read-your-writes token, no secret)
 """On the answer to a mark, whose body has none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
-    """A command that is in the log and was not answered in time."""
-
-    command: Command
-    partition: int
-    offset: int
-    """In chat.commands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

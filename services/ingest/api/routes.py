@@ -28,8 +28,9 @@ from services.ingest.api.keys import key_in_header
 from services.ingest.api.preferences import Preference, read_prefer
 from services.ingest.api.rate import RateLimit
 from services.ingest.api.requests import PRODUCER, Envelope, RequestBody
-from services.ingest.api.responses import Answer, Pending
+from services.ingest.api.responses import Answer
 from services.ingest.sending.dispatch import ClientGone
+from services.ingest.sending.pending import Pending
 from services.ingest.sending.receipts import MarkMerger, Send
 from services.runtime.access.auth import Caller, authenticated, current_caller
 from services.runtime.web.fast_routes import DirectAnswer, DirectRequest, DirectRoute

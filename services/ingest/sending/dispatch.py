@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest import metrics
-from services.ingest.api.responses import Pending
 from services.ingest.problems import outcome_unknown, too_many, unreachable
 from services.ingest.sending.batch import Batch
+from services.ingest.sending.pending import Pending
 from services.ingest.sending.publisher import Append, Publisher, TooManyAppends
 from services.ingest.sending.replies import Replies, Waiter
 from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable

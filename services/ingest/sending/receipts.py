@@ -18,8 +18,8 @@ from schemas.ids import ChatId, UserId
 from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest import metrics
-from services.ingest.api.responses import Pending
 from services.ingest.sending.dispatch import ClientGone
+from services.ingest.sending.pending import Pending
 
 Send = Callable[[Command, float, ClientGone | None], Awaitable[Reply | Pending]]
 Key = tuple[str, ChatId | None, UserId | None]

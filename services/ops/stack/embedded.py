@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from services.ops.cli.topics import create_and_check
 from services.ops.errors import OpsError
 from services.ops.stack.address import STACK_FILE, without_security
 from services.ops.stack.children import Server, Service
 from services.ops.stack.secret import stack_secret
 from services.ops.stack.supervisor import Supervisor
+from services.ops.topics import create_and_check
 from services.runtime.health.health import Trouble
 from services.runtime.kafka.errors import KafkaUnavailable
 from services.runtime.settings import KafkaSettings

@@ -8,8 +8,8 @@ from typing import Final
 
 from schemas.topics import TopicNames
 from schemas.wire.encoding import Record
-from services.ops.cli.topics import specs_of
 from services.ops.errors import UsageError
+from services.ops.topics import specs_of
 from services.runtime.kafka.errors import KafkaUnavailable
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topic_reader import TopicReader

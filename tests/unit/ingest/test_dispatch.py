@@ -10,8 +10,8 @@ from schemas.events import OutcomeKind
 from schemas.ids import ChatId, CommandId, UserId, command_id
 from schemas.wire.encoding import Command, Encoded, read_command
 from schemas.wire.replies import Reply
-from services.ingest.api.responses import Pending
 from services.ingest.sending.dispatch import UNWATCHED_S, Dispatcher
+from services.ingest.sending.pending import Pending
 from services.ingest.sending.publisher import Publisher
 from services.ingest.sending.replies import Replies
 from services.runtime.kafka.connection import KafkaConnection

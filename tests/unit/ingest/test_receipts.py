@@ -11,8 +11,8 @@ from schemas.events import OutcomeKind
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
-from services.ingest.api.responses import Pending
 from services.ingest.sending.dispatch import ClientGone
+from services.ingest.sending.pending import Pending
 from services.ingest.sending.receipts import MarkMerger
 from services.runtime.web.problems import Problem
 

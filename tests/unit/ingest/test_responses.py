@@ -13,7 +13,7 @@ from schemas.ids import ChatId, CommandId, UserId
 from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest.api import responses as answers
-from services.ingest.api.responses import Pending
+from services.ingest.sending.pending import Pending
 from services.runtime.web.problems import Problem
 
 CHAT = ChatId("f89e858f-5f2e-5152-b188-6a52cbec990b")

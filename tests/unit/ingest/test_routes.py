@@ -16,9 +16,9 @@ from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest.api.rate import RateLimit
 from services.ingest.api.requests import BATCH_ITEMS
-from services.ingest.api.responses import Pending
 from services.ingest.api.routes import BODY_LIMIT_BYTES_BY_PATH, ingest_router
 from services.ingest.sending.dispatch import ClientGone
+from services.ingest.sending.pending import Pending
 from services.ingest.sending.receipts import MarkMerger
 from services.runtime.access.auth import Authenticator, mint_token
 from services.runtime.health.health import Readiness

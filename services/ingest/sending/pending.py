@@ -1,0 +1,17 @@
+"""What is known of a command that has no outcome yet: shared by everything that waits for one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.wire.encoding import Command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A command that is in the log and was not answered in time."""
+
+    command: Command
+    partition: int
+    offset: int
+    """In chat.commands."""
