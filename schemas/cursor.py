@@ -89,7 +89,7 @@ class LogCursor:
         in one cannot hide in a table and in its proof.
     """
 
-    __slots__ = ("_outcome_of", "_stamp_of", "head", "next_offset", "stopped", "voids")
+    __slots__ = ("_compiled", "_outcome_of", "_stamp_of", "head", "next_offset", "stopped", "voids")
 
     def __init__(self, head: Head = EMPTY, *, next_offset: int = 0, compiled: bool = True) -> None:
         self.head = head
@@ -100,6 +100,7 @@ class LogCursor:
         """How many void records were read."""
         self.stopped: Stop | None = None
         """Set when a record cannot be passed. No more can be read then."""
+        self._compiled = compiled
         self._stamp_of = stamp_of if compiled else _read_stamp
         self._outcome_of = outcome_of if compiled else read_outcome
 
@@ -149,10 +150,9 @@ class LogCursor:
         """
         term, index, command_offset, timestamp_ms = structs.astuple(self.head)
         stamp_of, outcome_of = self._stamp_of, self._outcome_of
+        views = decode is not None and self._compiled
         while at < len(records):
-            if decode is not None and (
-                messages := messages_from(records, at, Head(term, index, command_offset, timestamp_ms))
-            ):
+            if views and (messages := messages_from(records, at, Head(term, index, command_offset, timestamp_ms))):
                 found += messages
                 index += len(messages)
                 command_offset = messages[-1].command_offset

@@ -370,7 +370,7 @@ MUTANTS: Final = (
     Mutant(
         name="the fold of step 6 is taken for granted",
         file="services/sequencer/partition/term.py",
-        good="        if ours != {Verdict.VALID}:",
+        good="        if ours != {Decided}:",
         bad="        if not ours:",
         check=f"{PROTOCOL}::test_a_zombies_append_is_void_and_nobody_was_told_of_it",
     ),
@@ -440,11 +440,11 @@ MUTANTS: Final = (
         check=f"{CURSOR}::test_any_log_has_the_events_and_the_head_of_the_table_however_it_is_split",
     ),
     Mutant(
-        name="messages read in a run are counted as one",
+        name="the verifiers read by compiled code",
         file="schemas/cursor.py",
-        good="                index += len(messages)\n",
-        bad="                index += 1\n",
-        check=f"{CURSOR}::test_outcomes_alone_are_those_of_the_table_up_to_one_that_is_not_known",
+        good="self._outcome_of = outcome_of if compiled else read_outcome",
+        bad="self._outcome_of = outcome_of",
+        check=f"{CURSOR}::test_a_cursor_without_compiled_decoders_reads_by_the_plain_ones_alone",
     ),
     Mutant(
         name="dedupe is not written",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+from schemas import cursor
 from services.sequencer.partition import batch, term
 from services.sequencer.partition.term import Term
 from services.sequencer.partition.writer import PartitionWriter
@@ -96,7 +97,7 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "a later term is not looked for": (Change(owner=Term, name="_check_term", old="later != self._term", new="False"),),
     "whose opening it is does not matter": (
-        Change(owner=Term, name="open", old="ours is None or ours.owner != owner", new="False"),
+        Change(owner=Term, name="open", old="not isinstance(ours, Opened) or ours.opening.owner != owner", new="False"),
     ),
     "the term does not rise": (
         Change(owner=Term, name="open", old="Stamp(head.term + 1, 0, -1)", new="Stamp(max(1, head.term), 0, -1)"),
@@ -111,7 +112,7 @@ MUTATIONS: dict[str, Mutation] = {
         Change(owner=Term, name="_settle", old="if base == expected:", new="if base <= expected:"),
     ),
     "a fold through, and no look at its verdicts": (
-        Change(owner=Term, name="_fold_through", old="if ours != {Verdict.VALID}:", new="if False:"),
+        Change(owner=Term, name="_fold_through", old="if ours != {Decided}:", new="if False:"),
     ),
     "an unknown batch is forgotten and the term goes on": (
         Change(
@@ -157,10 +158,10 @@ MUTATIONS: dict[str, Mutation] = {
     "time may fall": (
         Change(owner=batch._Filling, name="__init__", old="max(at_ms, head.last_timestamp_ms)", new="at_ms"),
     ),
-    "the rule: no terms": (Swap(owner=recovery, name="judge", other=judge_without_terms),),
-    "the rule: no row for the fenced": (Swap(owner=recovery, name="judge", other=judge_without_fencing),),
-    "the rule: no row for copies": (Swap(owner=recovery, name="judge", other=judge_without_copies),),
-    "the rule: any opening opens": (Swap(owner=recovery, name="judge", other=judge_any_opening),),
+    "the rule: no terms": (Swap(owner=cursor, name="judge", other=judge_without_terms),),
+    "the rule: no row for the fenced": (Swap(owner=cursor, name="judge", other=judge_without_fencing),),
+    "the rule: no row for copies": (Swap(owner=cursor, name="judge", other=judge_without_copies),),
+    "the rule: any opening opens": (Swap(owner=cursor, name="judge", other=judge_any_opening),),
     "missing commands are believed": (
         Change(owner=Term, name="_check_commands", old="await self._check_still_ours()", new="pass"),
     ),

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
+from schemas.cursor import Decided, Opened
 from schemas.events import TermOpened, encode_term_opened
-from schemas.log import Stamp, Verdict
+from schemas.log import Stamp
 from schemas.wire.encoding import (
     Command,
     Record,
@@ -118,8 +119,8 @@ class Term:
         offset = await self._appender.append(batch, self._settings.append_timeout_s)
         crash_point(CRASH_OPENED)
         met = await self._fold(events, offset + 1, watch_from=offset)
-        ours = met.openings.get(offset)
-        if ours is None or ours.owner != owner:
+        ours = met.watched.get(offset)
+        if not isinstance(ours, Opened) or ours.opening.owner != owner:
             raise Superseded(f"the opening of term {head.term + 1} at offset {offset} is void")
         self._term = head.term + 1
         self._check_term()
@@ -263,8 +264,8 @@ class Term:
             met = await self._fold(events, end, watch_from=base)
         finally:
             await events.close()
-        ours = {met.verdicts.get(offset) for offset in range(base, end)}
-        if ours != {Verdict.VALID}:
+        ours = {type(met.watched.get(offset)) for offset in range(base, end)}
+        if ours != {Decided}:
             raise Superseded(f"our batch at {base} is void: term {self._store.position.head.term} stands before it")
 
     async def _check_still_ours(self) -> None:

@@ -6,11 +6,11 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Final
 
+from schemas.cursor import Decided, LogCursor, LogEvent, Opened, Stop
 from schemas.errors import LogCorrupt, UnknownType
-from schemas.events import EventType, TermOpened, decode_term_opened
-from schemas.log import Verdict, after, judge
-from schemas.wire.encoding import Record, Undecodable
-from schemas.wire.records import outcome_of, record_digest, stamp_of
+from schemas.events import TermOpened
+from schemas.wire.encoding import Record
+from schemas.wire.records import record_digest
 from services.runtime.kafka.errors import KafkaUnavailable
 from services.sequencer.errors import PartitionStopped
 from services.sequencer.ports import LogPosition, LogReader, Store
@@ -29,10 +29,8 @@ class Folded:
 
     records: int = 0
     voids: int = 0
-    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    watched: dict[int, LogEvent] = field(default_factory=dict)
     """By offset, from `watch_from` on."""
-    openings: dict[int, TermOpened] = field(default_factory=dict)
-    """The valid ones, by offset, from `watch_from` on."""
 
 
 async def check_stored_position(reader: LogReader, store: Store) -> None:
@@ -101,46 +99,31 @@ def fold_read(records: list[Record], next_offset: int, store: Store, partitions:
 def _fold_batch(
     records: list[Record], next_offset: int, store: Store, partitions: int, watch_from: int | None, met: Folded
 ) -> None:
-    head = store.position.head
-    last_record = store.position.last_record
+    cursor = LogCursor(store.position.head)
     view = Overlay(store.load([], [], []))
-    for record in records:
+    for event in cursor.read(records):
         try:
-            if isinstance(record, Undecodable):
-                raise LogCorrupt(f"a record that cannot be decoded: {record.error}")
-            stamp = stamp_of(record)
-            verdict = judge(head, stamp)
-            commands_from = None
-            if verdict is Verdict.OPENS:
-                opened = _read_opening(record, partitions)
-                commands_from = opened.commands_from
-                if watch_from is not None and record.offset >= watch_from:
-                    met.openings[record.offset] = opened
-            elif verdict is Verdict.VALID:
-                evolve(view, outcome_of(record), view.changes)
+            match event:
+                case Decided():
+                    evolve(view, event.outcome, view.changes)
+                case Opened():
+                    _check_partitions(event.opening, partitions)
+                case Stop():
+                    raise event.error
         except (LogCorrupt, UnknownType) as error:
-            raise type(error)(f"offset {record.offset}: {error}") from error
-        met.records += 1
-        if verdict is Verdict.VOID:
-            met.voids += 1
-        else:
-            head = after(head, stamp, record.timestamp, commands_from)
-        if watch_from is not None and record.offset >= watch_from:
-            met.verdicts[record.offset] = verdict
-    if records:
-        last_record = record_digest(records[-1])
-    store.apply(view.changes, LogPosition(next_offset=next_offset, head=head, last_record=last_record))
+            raise type(error)(f"offset {event.offset}: {error}") from error
+        if watch_from is not None and event.offset >= watch_from:
+            met.watched[event.offset] = event
+    met.records += len(records)
+    met.voids += cursor.voids
+    last_record = record_digest(records[-1]) if records else store.position.last_record
+    store.apply(view.changes, LogPosition(next_offset=next_offset, head=cursor.head, last_record=last_record))
 
 
-def _read_opening(record: Record, partitions: int) -> TermOpened:
-    outcome = outcome_of(record)
-    if outcome.type != EventType.TERM_OPENED:
-        raise LogCorrupt(f"a {outcome.type!r:.100} with the stamp of an opening")
-    opened = decode_term_opened(outcome.body)
+def _check_partitions(opened: TermOpened, partitions: int) -> None:
     if opened.partitions != partitions:
         raise PartitionStopped(
             f"this log was written for {opened.partitions} partitions and GAPLESS_KAFKA_PARTITIONS is {partitions}:"
             f" chats would live in two partitions. Set it to {opened.partitions} in every process, or name the right"
             " cluster"
         )
-    return opened

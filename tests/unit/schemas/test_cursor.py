@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from schemas import cursor as cursor_module
 from schemas import ids
 from schemas.cursor import Decided, LogCursor, LogEvent, Opened, Stop, Void
 from schemas.errors import LogCorrupt, UnknownType
@@ -254,6 +255,7 @@ def test_outcomes_alone_are_those_of_the_table_up_to_one_that_is_not_known(
         if isinstance(one, Decided):
             assert encode_outcome(one.outcome, one.stamp, event_source(0)) == _encoded(it)
         else:
+            assert compiled, "the verifiers decode by encoding.py alone"
             assert it.holds == "a plain message"
             assert (one.index, one.command_offset, one.at_ms) == (it.claimed.index, it.claimed.command_offset, it.at_ms)
             assert (one.chat_id, one.sender_id, one.text) == (MESSAGE.chat_id, MESSAGE.sender_id, "hello")
@@ -309,6 +311,13 @@ def test_one_record_at_a_time_is_the_same() -> None:
     assert [event for cursor in [LogCursor()] for event in map(cursor.read_one, log.events)] == LogCursor().read(
         log.events
     )
+
+
+def test_a_cursor_without_compiled_decoders_reads_by_the_plain_ones_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stamp_of", "outcome_of", "messages_from"):
+        monkeypatch.setattr(cursor_module, name, None)
+    events = LogCursor(compiled=False).read(_conversation().events)
+    assert len(LogCursor(compiled=False).read_outcomes(_conversation().events, known_type)) == len(events) - 2
 
 
 def test_a_decoded_error_of_another_kind_is_not_taken_for_the_logs() -> None:
