@@ -786,9 +786,11 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="void records are projected",
-        file="services/projector/mapping/validity.py",
-        good="            if verdict is Verdict.VOID:\n                voids += 1\n",
-        bad="            if verdict is Verdict.VOID and stamp.index == 0:\n                voids += 1\n",
+        file="schemas/cursor.py",
+        good="        if verdict is Verdict.VOID:\n            event = Void(record.offset, stamp)\n"
+        "            self.voids += 1\n        elif verdict is Verdict.VALID:\n",
+        bad="        if verdict is Verdict.VOID and stamp.index == 0:\n            event = Void(record.offset, stamp)\n"
+        "            self.voids += 1\n        elif stamp.index:\n",
         check="tests/integration/test_projector_worker.py::"
         "test_what_is_in_the_log_is_in_the_tables_and_void_records_are_not",
     ),

@@ -1,7 +1,7 @@
-"""Which records of a batch count: the validity rule applied to what came from Kafka. Pure.
+"""Reads a batch of the log as events of this projector. Pure.
 
-The judged batch ends before the first record that cannot be gone past, so that everything before it is still
-written and the partition stops exactly there.
+The judged batch ends before the first record that cannot be passed, so that everything before it is still written and
+the partition stops exactly there.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from msgspec import structs
-
-from schemas.errors import LogCorrupt, SchemaError, UnknownType
-from schemas.events import EventType, decode_term_opened
-from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge
+from schemas.cursor import Decided, LogCursor
+from schemas.errors import LogCorrupt, SchemaError
+from schemas.log import EMPTY, Head, Verdict, judge
 from schemas.wire.encoding import Record
-from schemas.wire.records import messages_from, outcome_of, stamp_of
-from services.projector.mapping.decode import AnyEvent, decode_event, usual_event
+from schemas.wire.records import stamp_of
+from services.projector.mapping.decode import AnyEvent, Event, decode_event, usual_event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +29,7 @@ class Position:
 class Judged:
     """The part of a batch that can be gone past."""
 
-    events: tuple[AnyEvent, ...]
+    events: Sequence[AnyEvent]
     end: Position
     """After that part."""
     voids: int
@@ -41,77 +39,17 @@ class Judged:
 
 
 def judge_records(start: Position, records: Sequence[Record], *, read_up_to: int) -> Judged:
-    """Applies the rule to records that follow `start`. `read_up_to` is the reader's position after them: it also
-    passes offsets that hold no record."""
-    head, next_offset = start.head, start.next_offset
-    events: list[AnyEvent] = []
-    voids = 0
-    at = 0
-    try:
-        while True:
-            head, at = _judge_usual(head, records, at, events)
-            if at:
-                next_offset = records[at - 1].offset + 1
-            if at == len(records):
-                break
-            record = records[at]
-            stamp = stamp_of(record)
-            verdict = judge(head, stamp)
-            if verdict is Verdict.VOID:
-                voids += 1
-            elif verdict is Verdict.OPENS:
-                head = _opened(head, stamp, record)
-            else:
-                events.append(decode_event(stamp, outcome_of(record)))
-                head = after(head, stamp, record.timestamp)
-            next_offset = record.offset + 1
-            at += 1
-    except (LogCorrupt, UnknownType) as error:
-        end = Position(next_offset=next_offset, head=head)
-        return Judged(events=tuple(events), end=end, voids=voids, stop=error)
-    end = Position(next_offset=max(next_offset, read_up_to), head=head)
-    return Judged(events=tuple(events), end=end, voids=voids)
+    """Read the records that follow `start`. `read_up_to` is the consumer's position after them, which also passes
+    offsets that hold no record."""
+    cursor = LogCursor(start.head, next_offset=start.next_offset)
+    events = cursor.read_outcomes(records, _event_of)
+    stop = cursor.stopped.error if cursor.stopped is not None else None
+    next_offset = cursor.next_offset if stop is not None else max(cursor.next_offset, read_up_to)
+    return Judged(events=events, end=Position(next_offset=next_offset, head=cursor.head), voids=cursor.voids, stop=stop)
 
 
-def _judge_usual(head: Head, records: Sequence[Record], at: int, events: list[AnyEvent]) -> tuple[Head, int]:
-    """Goes from record `at` past all that are the next outcome and a message or a mark: nearly every record. The rule
-    would find them valid; at any other it stops.
-
-    Gives the head after them and the first record that is not among them; appends their events.
-    """
-    term, index, command_offset, timestamp_ms = structs.astuple(head)
-    while at < len(records):
-        messages = messages_from(records, at, Head(term, index, command_offset, timestamp_ms))
-        if messages:
-            events += messages
-            index += len(messages)
-            command_offset = messages[-1].command_offset
-            timestamp_ms = max(timestamp_ms, max([message.at_ms for message in messages]))
-            at += len(messages)
-            continue
-        record = records[at]
-        try:
-            stamp = stamp_of(record)
-            if stamp.term != term or stamp.index != index + 1 or stamp.command_offset <= command_offset:
-                break
-            event = usual_event(stamp, outcome_of(record))
-        except LogCorrupt:
-            break  # the rule says first whether it counts
-        if event is None:
-            break
-        events.append(event)
-        index += 1
-        command_offset = stamp.command_offset
-        timestamp_ms = max(timestamp_ms, event.at_ms)
-        at += 1
-    return Head(term, index, command_offset, timestamp_ms), at
-
-
-def _opened(head: Head, stamp: Stamp, record: Record) -> Head:
-    outcome = outcome_of(record)
-    if outcome.type != EventType.TERM_OPENED:
-        raise UnknownType(f"{outcome.type} opens a term; deploy a projector that knows it")
-    return after(head, stamp, record.timestamp, decode_term_opened(outcome.body).commands_from)
+def _event_of(decided: Decided) -> Event:
+    return usual_event(decided.stamp, decided.outcome) or decode_event(decided.stamp, decided.outcome)
 
 
 def belongs_before(start: Position, record: Record) -> bool:

@@ -52,7 +52,7 @@ def judged(start: Position, records: Sequence[Record], *, short: bool) -> Judged
     """With `short` as it is; without it, each message by its event."""
     if short:
         return judge_records(start, records, read_up_to=0)
-    with mock.patch("services.projector.mapping.validity.messages_from", return_value=[]):
+    with mock.patch("schemas.cursor.messages_from", return_value=[]):
         return judge_records(start, records, read_up_to=0)
 
 

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from schemas.cursor import Decided, LogCursor
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import EventType, Outcome
-from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge, read_stamp
-from schemas.wire.encoding import encode_outcome, event_source, read_outcome
+from schemas.log import EMPTY, Head, Stamp
+from schemas.wire.encoding import encode_outcome, event_source
 from services.projector.mapping.decode import AnyEvent, Event, Sent, decode_event
 from services.projector.mapping.validity import Position, belongs_before, judge_records
 from tests.support.chat_log import ANNA, BEN, ChatLog, conversation
@@ -98,19 +99,13 @@ def test_a_position_of_another_log_is_found_out() -> None:
 
 @given(steps=actions)
 def test_the_quick_way_gives_the_verdicts_and_events_of_the_rule_itself(steps: list[Action]) -> None:
-    """Record by record by `judge`, `after` and `decode_event` alone."""
+    """By `decode_event` alone, and without compiled decoders."""
     records = History().run(steps)
-    head, events = EMPTY, []
-    for record in records:
-        stamp = read_stamp(record.headers)
-        verdict = judge(head, stamp)
-        if verdict is not Verdict.VOID:
-            head = after(head, stamp, record.timestamp)
-        if verdict is Verdict.VALID:
-            events.append(decode_event(stamp, read_outcome(record)))
+    cursor = LogCursor(compiled=False)
+    events = [decode_event(each.stamp, each.outcome) for each in cursor.read(records) if isinstance(each, Decided)]
     judged = judge_records(START, records, read_up_to=0)
     assert [_plain(event) for event in judged.events] == [_plain(event) for event in events]
-    assert judged.end == Position(next_offset=len(records), head=head)
+    assert judged.end == Position(next_offset=len(records), head=cursor.head)
 
 
 def _plain(event: AnyEvent) -> AnyEvent:
