@@ -18,6 +18,7 @@ from benchmarks.cli import app as bench
 from services.ops.cli.main import app as gapless
 from services.ops.processes.api import ApiSettings, create_app
 from services.runtime.process.crashpoints import declared_crash_points
+from services.ops.verify.projection.tables import TABLES, Table
 from services.runtime.settings import (
     AuthSettings,
     KafkaSettings,
@@ -206,6 +207,12 @@ def test_every_crash_point_is_told_with_what_holds_after_it() -> None:
     ours = {name for name in declared_crash_points() if name.split(".")[0] in ("ingest", "sequencer", "projector")}
     assert ours
     assert {name for name in ours if f"`{name}`" not in text} == set()
+
+
+@pytest.mark.parametrize("proven", TABLES, ids=lambda each: each.name)
+def test_the_page_of_the_read_model_has_every_column_that_is_proven(proven: Table) -> None:
+    written = [name for row in table("docs/read-model.md", f"### `{proven.name}`") for name in CODE.findall(row[0])]
+    assert sorted(written) == sorted(proven.columns)
 
 
 METRIC_MODULES: Final = {
