@@ -17,8 +17,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from benchmarks.cli import app as bench
 from services.ops.cli.main import app as gapless
 from services.ops.processes.api import ApiSettings, create_app
-from services.runtime.process.crashpoints import declared_crash_points
 from services.ops.verify.projection.tables import TABLES, Table
+from services.runtime.process.crashpoints import declared_crash_points
 from services.runtime.settings import (
     AuthSettings,
     KafkaSettings,
