@@ -15,7 +15,6 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
 from devstack.kafka import KafkaCluster
 from schemas.bodies import Body
@@ -25,31 +24,19 @@ from schemas.topics import TopicNames, topic_specs
 from schemas.wire.encoding import Encoded, encode_outcome, event_source, opening_outcome
 from tests.chaos.collect import read_topic
 from tests.chaos.judged import headers_of
+from tests.support.group_members import members_of
 from tests.support.running_stack import RunningStack
 from tests.support.sequencer_process import SequencerProcess, connections
 from tests.support.sequencing import ANNA, BEN, Chat, Scene
-from tests.support.topic_settings import admin, alter
+from tests.support.topic_settings import alter
 
-GROUP = "gapless-sequencer"
+
+def group_of(scene: Scene) -> str:
+    """The consumer group of the scene's sequencers."""
+    return scene.names.commands.removesuffix("chat.commands") + "gapless-sequencer"
 
 
 # --- idleness -----------------------------------------------------------------------------------------------------
-
-
-async def members_of(scene: Scene) -> dict[str, set[int]]:
-    """Member id → the partitions that the group has given it."""
-    prefix = scene.names.commands.removesuffix("chat.commands")
-    async with admin(scene.kafka) as client:
-        (answer,) = await client.describe_consumer_groups([prefix + GROUP])
-    ((_, _, _, _, _, members, *_),) = answer.groups
-    return {
-        member_id: {
-            partition
-            for _, partitions in ConsumerProtocolMemberAssignment.decode(assignment).assignment
-            for partition in partitions
-        }
-        for member_id, _, _, _, assignment in members
-    }
 
 
 def test_an_idle_sequencer_keeps_its_place_in_the_group_beyond_the_poll_interval(kafka: str, tmp_path: Path) -> None:
@@ -62,10 +49,10 @@ def test_an_idle_sequencer_keeps_its_place_in_the_group_beyond_the_poll_interval
             SequencerProcess.on(scene, tmp_path, GAPLESS_KAFKA_MAX_POLL_INTERVAL_S="3") as sequencer,
         ):
             await sequencer.until_ready()
-            before = await members_of(scene)
+            before = await members_of(kafka, group_of(scene))
             assert list(before.values()) == [{0, 1}]
             await asyncio.sleep(10)  # more than three intervals without a command
-            assert await members_of(scene) == before
+            assert await members_of(kafka, group_of(scene)) == before
             assert await sequencer.troubles() == []
             chat = await scene.create("idle")
             offset = await scene.send(chat, "still there?", key="k")

@@ -16,7 +16,8 @@ from schemas.topics import topic_specs
 from schemas.wire.encoding import Encoded
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.producer import Producer
-from tests.crash.test_liveness import members_of
+from tests.crash.test_liveness import group_of
+from tests.support.group_members import members_of
 from tests.support.sequencer_process import SequencerProcess
 from tests.support.sequencing import Scene
 from tests.support.topic_settings import admin, alter
@@ -94,7 +95,7 @@ def test_partitions_that_somebody_adds_are_ignored_by_those_that_run_and_by_thos
                 assert await after.metric(series) == scene.reply_partitions + 3 - PARTITIONS
                 assert await after.metric(f'gapless_topic_faults{{topic="{scene.names.events}"}}') == 0
 
-                given = await members_of(scene)
+                given = await members_of(kafka, group_of(scene))
                 assert len(given) == 2
                 assert sorted(p for partitions in given.values() for p in partitions) == list(range(PARTITIONS))
                 assert (await scene.outcome_of(chat.partition, await scene.send(chat, "2", key="k2"))).seq == 2

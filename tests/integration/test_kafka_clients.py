@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from devstack.kafka import KafkaCluster
 from schemas.events import Outcome
@@ -23,6 +25,7 @@ from services.runtime.kafka.group import GroupHint
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import check_topics, create_topics, topic_id
+from tests.support.group_members import members_of
 from tests.support.log_backends import Stamped, append
 from tests.support.sequencing import Scene, until
 
@@ -153,6 +156,62 @@ def test_an_idle_group_member_keeps_its_place_beyond_the_poll_interval(kafka: st
             await asyncio.wait({membership})
 
     asyncio.run(main())
+
+
+def test_partitions_beyond_the_logs_are_neither_assigned_nor_served(kafka: str) -> None:
+    """The topic has four partitions and the log two. The leader of a group assigns its partitions: our own leaves the
+    others out, and a leader of an older release assigns all of them."""
+
+    async def main() -> None:
+        async with Scene.on(kafka, partitions=4) as scene:
+            words: list[frozenset[int]] = []
+
+            def hint_in(group_id: str) -> GroupHint:
+                return GroupHint(
+                    kafka=KafkaConnection.plain(kafka),
+                    group_id=group_id,
+                    topic=scene.names.commands,
+                    partitions=2,
+                    client_id="test",
+                    on_word=words.append,
+                )
+
+            ours = f"{scene.names.commands}-ours"
+            async with _running(hint_in(ours)):
+                await until(lambda: words == [frozenset({0, 1})], "all partitions of the log are ours")
+                assert [*(await members_of(kafka, ours)).values()] == [{0, 1}]
+
+            theirs = f"{scene.names.commands}-theirs"
+            older = AIOKafkaConsumer(
+                scene.names.commands,
+                bootstrap_servers=kafka,
+                group_id=theirs,
+                partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+                heartbeat_interval_ms=200,
+            )
+            await older.start()
+            try:
+                await until(lambda: len(older.assignment()) == 4, "the first member leads the group")
+                words.clear()
+                async with _running(hint_in(theirs)):
+                    await until(lambda: bool(words), "the group speaks")
+                    assigned = sorted(sorted(given) for given in (await members_of(kafka, theirs)).values())
+                    assert assigned == [[0, 2], [1, 3]], "the older release leads"
+                    assert words[-1] in ({0}, {1}), "the partition beyond the log's is left out"
+            finally:
+                await older.stop()
+
+    asyncio.run(main())
+
+
+@asynccontextmanager
+async def _running(hint: GroupHint) -> AsyncIterator[None]:
+    membership = asyncio.create_task(hint.run())
+    try:
+        yield
+    finally:
+        membership.cancel()
+        await asyncio.wait({membership})
 
 
 def test_a_session_that_the_brokers_refuse_is_made_longer_and_said_so(

@@ -33,6 +33,7 @@ GUARD: Final = "tests/unit/schemas/test_guard.py"
 SNAPSHOTS: Final = "tests/integration/test_sequencer_snapshots.py"
 MANNERS: Final = "tests/unit/runtime/test_http_manners.py"
 CONNECTION: Final = "tests/unit/runtime/test_connection.py"
+KAFKA_CLIENTS: Final = "tests/integration/test_kafka_clients.py"
 KAFKA_SECURITY: Final = "tests/integration/test_kafka_security.py"
 
 
@@ -681,12 +682,18 @@ MUTANTS: Final = (
         check="tests/crash/test_standby.py::test_one_that_is_asked_to_stop_writes_on_until_another_does",
     ),
     Mutant(
-        name="partitions that somebody added are served",
+        name="partitions that somebody added are assigned",
         file="services/runtime/kafka/group.py",
         good="{partition for partition in there if partition < self._count}",
         bad="set(there)",
-        check="tests/crash/test_topics_changed.py::"
-        "test_partitions_that_somebody_adds_are_ignored_by_those_that_run_and_by_those_that_start",
+        check=f"{KAFKA_CLIENTS}::test_partitions_beyond_the_logs_are_neither_assigned_nor_served",
+    ),
+    Mutant(
+        name="partitions that somebody added are served if an older release assigns them",
+        file="services/runtime/kafka/group.py",
+        good=" for tp in assigned if tp.partition < self._partitions)",
+        bad=" for tp in assigned)",
+        check=f"{KAFKA_CLIENTS}::test_partitions_beyond_the_logs_are_neither_assigned_nor_served",
     ),
     Mutant(
         name="the topics decide how many partitions the log has",
