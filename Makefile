@@ -32,7 +32,7 @@ test: $(INSTALLED) ## Run every test but the proofs; WORKERS=1 for one after the
 
 proofs: $(INSTALLED) ## Break everything for minutes, bounded: what CI runs beside the tests
 	$(BIN)/python -m devstack.class_cache
-	$(BIN)/pytest -m proof $(ARGS)
+	$(BIN)/pytest -m "proof or examples" --hypothesis-profile=all-examples -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(INSTALLED) ## Lint, formatting, types, and who may import whom
 	$(BIN)/ruff check .

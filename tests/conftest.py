@@ -10,12 +10,22 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from devstack.java import OPTIONS_VARIABLE
-from tests.support import stack
+from tests.support import examples, stack
 
 # A broker of a test lives for seconds: the optimising compiler costs more CPU than it saves.
 os.environ.setdefault(OPTIONS_VARIABLE, "-XX:TieredStopAtLevel=1")
+
+settings.load_profile(examples.SOME_EXAMPLES)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of properties, so that `make proofs` can run them again with all their examples."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.examples)
 
 
 @pytest.fixture(autouse=True)

@@ -401,7 +401,9 @@ class _Sequencer:
             **settings,
         }
         self._process: asyncio.subprocess.Process | None = None
-        self._http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self._port}", timeout=3.0, trust_env=False)
+        self._http = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self._port}", timeout=3.0, trust_env=False, verify=False
+        )
 
     async def start(self) -> None:
         with self._log_path.open("ab") as log:

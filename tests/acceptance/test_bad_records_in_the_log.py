@@ -22,7 +22,7 @@ COMMANDS = "chat.commands"
 def test_after_each_bad_record_the_next_send_is_answered_and_visible_in_history(tmp_path: Path) -> None:
     async def main() -> None:
         async with RunningStack.up(tmp_path, "--sequencers", "1") as stack, stack.client() as http:
-            token = await stack.token(ANNA)
+            token = stack.token(ANNA)
             chat = await _create(http, token, stack.partitions)
             kafka = stack.document["kafka"]
             producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")

@@ -104,9 +104,11 @@ async def run(folder: Path, *, minutes: float, seed: int) -> Result:
             partitions = int(stack.document["partitions"])
             (folder / "run.json").write_text(json.dumps({"partitions": partitions, "seed": seed, "minutes": minutes}))
             stage = Stage.of(seed, partitions, recorder)
-            token = await stack.token(stage.creator, "producer")
+            token = stack.token(stage.creator, "producer")
             limits = httpx.Limits(max_connections=200, max_keepalive_connections=50, keepalive_expiry=2.0)
-            async with httpx.AsyncClient(base_url=stack.api_url, limits=limits, trust_env=False, timeout=None) as http:
+            async with httpx.AsyncClient(
+                base_url=stack.api_url, limits=limits, trust_env=False, verify=False, timeout=None
+            ) as http:
                 faults = await _act(stage, stack, http, token, folder, minutes * 60)
             await _collect(stack, folder, partitions)
             verified = {

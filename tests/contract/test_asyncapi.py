@@ -7,7 +7,7 @@ from types import NoneType
 from typing import Any, Final, get_args, get_type_hints
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import fields as struct_fields
 
@@ -23,6 +23,7 @@ from schemas.wire.replies import Reply
 from tests.contract.example_records import CREATOR, GROUP, TRACEPARENT
 from tests.contract.golden_files import GOLDEN, load
 from tests.support import asyncapi
+from tests.support.examples import examples
 from tests.support.limit_cases import CASES, Case
 from tests.support.wire_strategies import bodies, mangled
 
@@ -308,14 +309,14 @@ def test_the_schema_takes_and_refuses_what_the_code_does(case: Case) -> None:
     assert asyncapi.fits(case.type, "payload", json.loads(case.raw)) is (case.refused is None)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(bodies())
 def test_every_body_within_the_limits_fits_the_schema(typed: tuple[CommandType, Body]) -> None:
     command_type, body = typed
     assert asyncapi.fits(command_type.value, "payload", json.loads(canonical_body(body)))
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(st.data())
 def test_the_schema_refuses_nothing_that_the_writer_accepts(data: st.DataObject) -> None:
     command_type, body = data.draw(bodies())

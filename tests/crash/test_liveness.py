@@ -103,7 +103,7 @@ def test_an_outage_of_two_brokers_leaves_no_producer_no_storm_of_terms_and_one_o
             RunningStack.up(tmp_path, "--brokers", "3", "--sequencers", "2") as stack,
             stack.client() as http,
         ):
-            token = await stack.token(str(uuid4()))
+            token = stack.token(str(uuid4()))
             chats = await _a_chat_in_each_partition(http, token)
             sending = asyncio.create_task(_keep_sending(http, token, chats))
             await asyncio.sleep(3)  # appends of commands and of outcomes are under way in every partition

@@ -96,6 +96,7 @@ def test_all_benchmarks_are_run_here() -> None:
     assert RUNS.keys() == PARTS.keys() == set(report.NAMES)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", report.NAMES)
 async def test_a_benchmark_does_its_work_and_tells_its_figures(name: str, ground: Ground, tmp_path: Path) -> None:
     figures = json.loads(json.dumps(asdict(await RUNS[name](ground))))
@@ -109,6 +110,7 @@ async def test_a_benchmark_does_its_work_and_tells_its_figures(name: str, ground
     assert "what was" not in page
 
 
+@pytest.mark.proof
 async def test_a_benchmark_whose_work_is_not_done_fails(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequencer, "repeats_among", lambda count: repeats_among(count) + 1)
     monkeypatch.setattr(sequencer, "COUNTED_WITHIN_S", 0.5)
@@ -186,6 +188,7 @@ def test_pictures_are_well_formed() -> None:
         assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
 
 
+@pytest.mark.proof
 def test_a_benchmark_that_is_told_to_end_leaves_no_process_behind(tmp_path: Path) -> None:
     words = ("bench", "sequencer", "--only", "latency", "--latency-s", "600")
     command = [sys.executable, "-P", "-m", "services.ops", *words]

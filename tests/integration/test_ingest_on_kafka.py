@@ -472,7 +472,7 @@ def test_a_send_whose_ingest_died_is_answered_with_its_original_by_another(kafka
     async def test(api: IngestApi, scene: Scene) -> None:
         chat_id = await api.create_group("Ops room", BEN)
         async with ingest_process(scene, GAPLESS_CRASH_AT=seam) as (process, url):
-            async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            async with httpx.AsyncClient(base_url=url, trust_env=False, verify=False) as client:
                 dying = IngestApi(url=url, service=api.service, client=client)
                 with pytest.raises(httpx.TransportError):
                     await dying.send(chat_id, "Hi", key="k-1")
@@ -488,7 +488,7 @@ def test_a_process_asked_to_stop_answers_who_waits_and_ends_well(kafka: str) -> 
         chat = scene.group("Ops room")
         async with (
             ingest_process(scene) as (process, url),
-            httpx.AsyncClient(base_url=url, timeout=60.0, trust_env=False) as client,
+            httpx.AsyncClient(base_url=url, timeout=60.0, trust_env=False, verify=False) as client,
         ):
             leaving = IngestApi(url=url, service=api.service, client=client)
             waiting = asyncio.create_task(leaving.send(chat.chat_id, "Hi", key="k-1", prefer="wait=2"))

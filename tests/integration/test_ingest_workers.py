@@ -38,7 +38,7 @@ class Workers:
 
     async def each_ready(self) -> None:
         deadline = time.monotonic() + 60
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             for url in self.ops_urls:
                 while True:
                     try:
@@ -53,7 +53,7 @@ class Workers:
     async def appended(self) -> list[float]:
         """Commands that each worker appended."""
         name = 'gapless_ingest_commands_appended_total{command_type="message.send.v1"} '
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             pages = [(await client.get(f"{url}/metrics")).text for url in self.ops_urls]
         lines = [[line for line in page.splitlines() if line.startswith(name)] for page in pages]
         return [float(found[0].removeprefix(name)) if found else 0.0 for found in lines]
@@ -112,14 +112,14 @@ def test_workers_share_the_port_and_each_gets_its_own_answers(kafka: str) -> Non
             scene.writer(0),
             ingest_workers(scene) as workers,
         ):
-            async with httpx.AsyncClient(base_url=workers.url, timeout=60, trust_env=False) as client:
+            async with httpx.AsyncClient(base_url=workers.url, timeout=60, trust_env=False, verify=False) as client:
                 created = await client.post(
                     "/v1/chats", json={"kind": "group", "name": "Ops room"}, headers=HEADERS | {"Idempotency-Key": "c"}
                 )
             path = f"/v1/chats/{created.json()['chat_id']}/messages"
 
             async def send(number: int) -> int:
-                async with httpx.AsyncClient(base_url=workers.url, timeout=60, trust_env=False) as own:
+                async with httpx.AsyncClient(base_url=workers.url, timeout=60, trust_env=False, verify=False) as own:
                     answer = await own.post(
                         path, json={"text": "Hi"}, headers=HEADERS | {"Idempotency-Key": f"k-{number}"}
                     )

@@ -279,7 +279,7 @@ def test_services_with_a_wrong_setting_are_not_ready_say_it_and_stop_when_asked(
 
     async def main() -> None:
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=15.0))
+            client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, verify=False, timeout=15.0))
             processes = []
             for command in ("ingest", "sequencer", "projector"):
                 [port] = choose_ports(1)

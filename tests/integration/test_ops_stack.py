@@ -31,7 +31,7 @@ async def gapless(*arguments: str) -> tuple[int, str, str]:
 
 async def say(stack: RunningStack, text: str, key: str) -> dict[str, Any]:
     """A message in Anna's group `ops`, which is made if it is not there."""
-    headers = {"Authorization": f"Bearer {await stack.token(ANNA)}"}
+    headers = {"Authorization": f"Bearer {stack.token(ANNA)}"}
     async with stack.client(headers=headers) as http:
         created = await http.post(
             "/v1/chats",

@@ -86,7 +86,7 @@ def test_a_clock_that_is_years_ahead_opens_nothing_and_one_that_jumps_pushes_no_
             chat = await scene.create("by the clock")
             async with (
                 _sequencer(scene, tmp_path) as (supervisor, serving, ops),
-                httpx.AsyncClient(trust_env=False) as http,
+                httpx.AsyncClient(trust_env=False, verify=False) as http,
             ):
                 said: list[str] = []
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from benchmarks.run import standby, takeover
 from benchmarks.servers.ground import Ground
+
+pytestmark = pytest.mark.proof
 
 
 def test_a_takeover_is_measured_from_the_signal_to_the_next_owners_outcome(tmp_path: Path) -> None:

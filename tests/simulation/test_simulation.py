@@ -26,7 +26,8 @@ from tests.support.simulated_snapshots import Shelf
 
 SEEDS_PER_MUTATION = 500
 SEEDS_ON_ROCKSDB = 25
-SEEDS_OF_BYTES = 60
+RARE = ("missing commands are believed", "what the batch in flight deletes is there")
+"""Mistakes that only hundreds of seeds find."""
 HAPPENS = (
     "accepted", "deletions", "returns", "chats by key", "roles",
     "duplicate", "unchanged", "rejected", "void records", "rebalances", "kills", "power cuts",
@@ -64,14 +65,14 @@ def test_no_seed_breaks_a_promise_and_each_comes_right(seeds: range, tells_all: 
 
 
 def test_a_seed_is_one_run_and_no_other() -> None:
-    hashes = [_run(seed).trace_hash for seed in range(20)]
-    assert [_run(seed).trace_hash for seed in range(20)] == hashes
-    assert len(set(hashes)) == 20
+    hashes = [_run(seed).trace_hash for seed in range(10)]
+    assert [_run(seed).trace_hash for seed in range(10)] == hashes
+    assert len(set(hashes)) == 10
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "7"])
 def test_a_seed_is_the_same_run_in_another_process(hash_seed: str) -> None:
-    program = "from tests.simulation.run import run; print(*(run(s).trace_hash for s in range(8)))"
+    program = "from tests.simulation.run import run; print(*(run(s).trace_hash for s in range(4)))"
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(root)}
     elsewhere = subprocess.run(
@@ -83,7 +84,7 @@ def test_a_seed_is_the_same_run_in_another_process(hash_seed: str) -> None:
         check=True,
         timeout=60,
     )
-    assert elsewhere.stdout.split() == [_run(seed).trace_hash for seed in range(8)]
+    assert elsewhere.stdout.split() == [_run(seed).trace_hash for seed in range(4)]
 
 
 def test_states_on_rocksdb_survive_what_machines_do_to_them(tmp_path: Path) -> None:
@@ -104,10 +105,11 @@ def test_states_on_rocksdb_survive_what_machines_do_to_them(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not COMPILED, reason="there is no C compiler here")
-def test_a_seed_is_the_same_run_where_compiled_code_reads_decides_and_writes() -> None:
+@pytest.mark.parametrize("count", [10, pytest.param(60, marks=pytest.mark.proof)])
+def test_a_seed_is_the_same_run_where_compiled_code_reads_decides_and_writes(count: int) -> None:
     """Record for record, reply for reply, through every fault."""
     decided, short = 0, 0
-    for seed in range(SEEDS_OF_BYTES):
+    for seed in range(count):
         plan = replace(Plan.of(Random(f"plan {seed}")), versions_differ=False)  # what is compiled has one contract
         try:
             plain, compiled = (run(seed, plan=plan, of_bytes=of_bytes) for of_bytes in (False, True))
@@ -120,7 +122,9 @@ def test_a_seed_is_the_same_run_where_compiled_code_reads_decides_and_writes() -
     assert short > decided / 10, "else this shows little"
 
 
-@pytest.mark.parametrize("name", MUTATIONS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.proof) if each in RARE else each for each in MUTATIONS]
+)
 def test_a_mistake_in_the_production_code_is_found(name: str) -> None:
     with seeded(MUTATIONS[name]):
         for seed in range(SEEDS_PER_MUTATION):

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -20,6 +20,7 @@ from services.sequencer.ports import LogPosition, Store
 from services.sequencer.rules.state import Changes, Chat, Member, View, keep
 from services.sequencer.store import rocks as store_module
 from services.sequencer.store.rocks import RocksStore
+from tests.support.examples import examples
 from tests.support.simulated_store import MemoryDisk
 
 CHATS = [ids.group_chat_id(UserId("a1111111-1111-4111-8111-111111111111"), name) for name in "abc"]
@@ -63,7 +64,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(actions)
 def test_both_stores_answer_alike(drawn: list[tuple[str, object]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -87,7 +87,7 @@ async def ingest_on(kafka: KafkaSettings, **settings: Any) -> AsyncIterator[Inge
     try:
         await service.start()
         await server.start()
-        async with httpx.AsyncClient(base_url=server.url, timeout=60.0, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60.0, trust_env=False, verify=False) as client:
             yield IngestApi(url=server.url, service=service, client=client)
     finally:
         await server.stop(timeout_s=5.0)

@@ -24,6 +24,7 @@ def test_what_can_be_compiled_is_and_without_a_compiler_nobody_is_refused(
         (package / "__init__.py").touch()
     if compiler is None and shutil.which(os.environ.get("CC", "cc")) is None:
         pytest.skip("there is no C compiler here")
+    monkeypatch.setenv("CFLAGS", "-O0")  # built to see that it can be
     if compiler is not None:
         monkeypatch.setenv("CC", str(tmp_path / compiler))
     built = hatch_build.compile_in(tmp_path)

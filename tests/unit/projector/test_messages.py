@@ -9,7 +9,7 @@ from typing import Any, Final
 from unittest import mock
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas import ids
@@ -25,6 +25,7 @@ from services.projector.mapping.validity import Judged, Position, judge_records
 from services.projector.writing import copy as new_rows
 from tests.support.any_records import CHAT, KNOWN_HEADERS, TRACEPARENT, WORDS
 from tests.support.chat_log import ANNA, BEN, ChatLog
+from tests.support.examples import examples
 from tests.support.projection import Action, History, actions
 from tests.support.record_batches import as_read, batch_of, compiled
 
@@ -89,7 +90,7 @@ def copied_in_full(changes: Changes) -> tuple[bytes, bytes]:
         return copied(changes)
 
 
-@settings(deadline=None)
+@examples()
 @given(steps=actions, cut=st.integers(0, 200))
 def test_any_history_becomes_the_same_rows_by_either_way(steps: list[Action], cut: int) -> None:
     records = as_read(History().run(steps))
@@ -136,7 +137,7 @@ TEXTS: Final = (
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=500)
+@examples(500)
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 @example([b'{"text":"\\u0000"}'])
 @example([b'{"text":"\\ud800"}'])
@@ -183,7 +184,7 @@ wrong_headers = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=1_000)
+@examples(1_000)
 @given(
     wrong_headers,
     st.sampled_from([MESSAGE.key, None, b"", b"f89e858f", b"F" * 36]),

@@ -105,7 +105,7 @@ async def test_the_ops_server_shows_health_on_a_free_port_and_leaves_signals_alo
     async with OpsServer(HttpSettings(), readiness, service="projector") as server:
         assert server.port > 0
         assert signal.getsignal(signal.SIGTERM) is before
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=server.url, trust_env=False, verify=False) as client:
             assert (await client.get("/healthz")).json() == {"status": "alive", "service": "projector"}
             readiness.note("topics", "Partition 9 is not used.")
             ready = await client.get("/readyz")

@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.wire.encoding import Encoded, Undecodable
 from schemas.wire.records import COMPILED
 from services.runtime.kafka.decompression import MAX_BYTES, decompressed
+from tests.support.examples import examples
 from tests.support.forged_batches import CODECS, Forged, ForgedRecord, any_batch, raw
 from tests.support.record_batches import compiled, plain
 
@@ -31,7 +32,7 @@ def _seen(record: Any) -> tuple[object, ...]:
     return record.offset, record.timestamp, record.key, record.value, [*record.headers]
 
 
-@settings(deadline=None, max_examples=1_500)
+@examples(1_500)
 @given(st.integers(0, 2**32))
 def test_whatever_a_producer_writes_there_is_one_record_for_each_offset_the_same_by_both_ways(seed: int) -> None:
     rng = random.Random(seed)

@@ -6,17 +6,18 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.bodies import BODY_OF, MARKS, Body, CommandType, Mark, MessageSend, canonical_body, canonical_json
 from schemas.checks import check_limits
 from schemas.commands import digest, parse_body
 from schemas.events import COMMAND_OF, EVENT_OF, EventType, Outcome, decode_accepted
+from tests.support.examples import examples
 from tests.support.wire_strategies import bodies, metadatas, texts
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(bodies())
 def test_every_body_comes_back_from_its_canonical_form(typed: tuple[CommandType, Body]) -> None:
     command_type, body = typed
@@ -28,7 +29,7 @@ def test_every_body_comes_back_from_its_canonical_form(typed: tuple[CommandType,
     assert decode_accepted(event) == body
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(bodies(), st.randoms(use_true_random=False))
 def test_every_spelling_of_a_body_has_one_canonical_form(typed: tuple[CommandType, Body], random: Any) -> None:
     command_type, body = typed
@@ -40,7 +41,7 @@ def test_every_spelling_of_a_body_has_one_canonical_form(typed: tuple[CommandTyp
     assert canonical_body(read) == canonical_body(body)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(texts, metadatas, st.randoms(use_true_random=False))
 def test_the_order_of_metadata_keys_does_not_matter(text: str, metadata: dict[str, Any], random: Any) -> None:
     one = MessageSend(text=text, metadata=metadata)
@@ -85,14 +86,14 @@ def test_what_json_cannot_say_is_not_written(value: object) -> None:
         canonical_json({"k": value})
 
 
-@settings(deadline=None)
+@examples()
 @given(bodies())
 def test_a_body_in_its_limits_passes_them_before_it_is_written(typed: tuple[CommandType, Body]) -> None:
     """Ingest checks what it was given, the writer what was written: both say the same."""
     check_limits(typed[1])
 
 
-@settings(deadline=None)
+@examples()
 @given(st.sampled_from(CommandType), st.sampled_from(CommandType), st.binary(max_size=50), st.binary(max_size=50))
 def test_a_digest_is_of_type_and_bytes(one: CommandType, other: CommandType, body: bytes, other_body: bytes) -> None:
     assert len(digest(one, body)) == 16

@@ -7,11 +7,12 @@ import uuid
 
 import pytest
 from aiokafka.partitioner import murmur2 as aiokafka_murmur2
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from schemas import ids
 from schemas.ids import ChatId, UserId
+from tests.support.examples import examples
 from tests.support.wire_strategies import names, storable, uuids
 
 users = uuids.map(UserId)
@@ -54,7 +55,7 @@ SPACES = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2009\u200a\u2028\u2029\u202f\u205
 spaced = st.lists(names | st.text(st.sampled_from(SPACES), min_size=1, max_size=3), max_size=6).map("".join)
 
 
-@settings(deadline=None)
+@examples()
 @given(spaced)
 def test_a_normalised_name_is_normal(name: str) -> None:
     normal = ids.normalise_creation_name(name)
@@ -66,7 +67,7 @@ def test_a_normalised_name_is_normal(name: str) -> None:
     assert not set(normal) & (set(SPACES) - {" "})
 
 
-@settings(deadline=None)
+@examples()
 @given(users, spaced, st.booleans(), st.text(st.sampled_from(SPACES), max_size=3))
 def test_one_creator_cannot_make_two_groups_of_one_name(creator: UserId, name: str, composed: bool, space: str) -> None:
     variant = space + unicodedata.normalize("NFC" if composed else "NFD", name).replace(" ", " " + space) + space
@@ -87,7 +88,7 @@ def test_a_token_comes_back(partition: int, index: int) -> None:
     assert ids.parse_token(ids.token(partition, index)) == (partition, index)
 
 
-@settings(deadline=None)
+@examples()
 @given(st.text(st.characters(codec="utf-8"), max_size=12) | st.from_regex(r"[0-9٠-٩]{1,2}:[0-9٠-٩]{1,2}\n?"))
 def test_what_is_no_token_is_refused_and_nothing_else_is_raised(text: str) -> None:
     partition, colon, index = text.partition(":")

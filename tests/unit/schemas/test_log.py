@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import LogCorrupt
 from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge, read_stamp
+from tests.support.examples import examples
 from tests.support.reference_rule import Claimed, Counted, Row, rows
 
 
@@ -74,13 +75,13 @@ claims = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=250)
+@examples(250)
 @given(st.lists(claims, max_size=30))
 def test_any_records_have_the_verdicts_of_the_table(records: list[Claimed]) -> None:
     assert _read(records)[0] == [row.verdict for row in rows(records)]
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(st.lists(claims, max_size=30), st.data())
 def test_a_reader_that_goes_on_from_a_stored_head_gives_the_same_verdicts(
     records: list[Claimed], data: st.DataObject
@@ -95,7 +96,7 @@ def test_a_reader_that_goes_on_from_a_stored_head_gives_the_same_verdicts(
     assert end_again == end
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(st.lists(claims, max_size=30))
 def test_valid_indexes_are_dense_in_any_log(records: list[Claimed]) -> None:
     verdicts, head = _read(records)
@@ -184,7 +185,7 @@ class World:
             self.reigns.append((writer.term, number))
 
 
-@settings(deadline=None, max_examples=250)
+@examples(250)
 @given(st.data())
 def test_however_writers_records_arrive_the_valid_ones_are_dense(data: st.DataObject) -> None:
     """Late, lost, twice, in any order between writers: no record corrupts the log, no index and no command is twice."""

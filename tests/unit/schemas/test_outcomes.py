@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -36,6 +36,7 @@ from schemas.log import Stamp, read_stamp
 from schemas.wire.encoding import Encoded, encode_outcome, event_source, opening_outcome, outcome_size, read_outcome
 from schemas.wire.replies import Reply, decode_replies, encode_replies
 from tests.support.chat_log import LogRecord
+from tests.support.examples import examples
 from tests.support.wire_strategies import seqs, storable, uuids
 
 figures = st.integers(1, 2**53)
@@ -69,7 +70,7 @@ def outcomes(draw: st.DrawFn) -> Outcome:
     )
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(outcomes(), stamps, st.integers(0, 999))
 def test_an_outcome_comes_back_at_its_place(outcome: Outcome, stamp: Stamp, partition: int) -> None:
     record = _record(encode_outcome(outcome, stamp, event_source(partition)))
@@ -168,7 +169,7 @@ def test_a_reason_outside_the_closed_list_is_corruption() -> None:
         decode_rejected(b'{"reason":"mood","detail":"x"}')
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(st.sampled_from(DECODERS), st.binary(max_size=60) | st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
@@ -223,7 +224,7 @@ def test_an_outcome_without_a_type_is_corruption() -> None:
 NAMES = ["ce_type", "ce_position", "ce_seq", "ce_sender", "ce_clientid", "ce_commandid", "traceparent", "x"]
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(
     st.lists(st.tuples(st.sampled_from(NAMES), st.none() | st.binary(max_size=10) | st.just(b"7")), max_size=8),
     st.none() | st.binary(max_size=40) | st.binary(min_size=36, max_size=36),
@@ -254,7 +255,7 @@ _LONGEST = Outcome(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(st.lists(st.tuples(outcomes(), stamps), min_size=1, max_size=5), st.integers(0, 300_000))
 @example([(_LONGEST, Stamp(10**18 - 1, 10**18 - 1, 10**18 - 1))], 0)
 def test_the_size_of_a_record_is_never_underestimated(parts: list[tuple[Outcome, Stamp]], longest: int) -> None:
@@ -295,7 +296,7 @@ replies = st.builds(
 )
 
 
-@settings(deadline=None)
+@examples()
 @given(st.lists(replies, max_size=4))
 def test_replies_come_back(told: list[Reply]) -> None:
     raw = encode_replies(told)
@@ -328,7 +329,7 @@ def test_what_is_no_record_of_replies_is_named(raw: bytes) -> None:
         decode_replies(raw)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_replies_or_a_value_error(raw: bytes) -> None:
     try:

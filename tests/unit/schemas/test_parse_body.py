@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -17,6 +17,7 @@ from schemas.commands import parse_body, plain_send
 from schemas.errors import Reason, Refused
 from schemas.guard import guard_before_parsing
 from schemas.topics import COMMAND_RECORD_BYTES
+from tests.support.examples import examples
 from tests.support.limit_cases import CASES, Case
 from tests.support.wire_strategies import bodies, mangled
 
@@ -57,13 +58,13 @@ def test_every_limit_is_the_contracts() -> None:
     )
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(TYPES, st.binary(max_size=200) | st.text().map(str.encode))
 def test_any_bytes_are_read_or_refused(command_type: str, raw: bytes) -> None:
     _reason(command_type, raw)
 
 
-@settings(deadline=None, max_examples=500)
+@examples(500)
 @given(st.data())
 def test_any_broken_body_is_read_or_refused(data: st.DataObject) -> None:
     command_type, body = data.draw(bodies())
@@ -83,7 +84,7 @@ _ANY_JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@examples(500)
 @given(TYPES, st.data())
 def test_any_json_in_any_field_is_read_or_refused(command_type: str, data: st.DataObject) -> None:
     names = list(BODY_OF[command_type].model_fields)
@@ -122,7 +123,7 @@ _NEAR_PLAIN = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@examples(500)
 @given(st.one_of(_NEAR_PLAIN, _NEAR_PLAIN.flatmap(mangled)))
 def test_the_short_way_takes_no_body_that_the_long_one_would_not(raw: bytes) -> None:
     plain = plain_send(raw)
@@ -152,7 +153,7 @@ def test_a_refusal_points_at_the_part_at_fault(command_type: str, raw: bytes, po
     assert refused.value.pointer == pointer
 
 
-@settings(deadline=None)
+@examples()
 @given(st.text(st.characters(min_codepoint=0x100, codec="utf-8"), min_size=3, max_size=50))
 def test_a_refusal_does_not_repeat_the_content(secret: str) -> None:
     for raw in (

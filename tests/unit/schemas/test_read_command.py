@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -33,6 +33,7 @@ from schemas.wire.encoding import (
 )
 from tests.support.any_records import CHAT, KNOWN_HEADERS, SENDER, TRACEPARENT, WORDS, any_headers, any_keys, any_values
 from tests.support.chat_log import LogRecord
+from tests.support.examples import examples
 from tests.support.wire_strategies import bodies, uuids
 
 PARTITIONS = 8
@@ -127,7 +128,7 @@ def _assert_sound(command: Command, partition: int) -> None:
 # --- what is well formed --------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(
     bodies(),
     uuids,
@@ -330,7 +331,7 @@ def test_what_cannot_be_taken_apart_is_answered_all_the_same() -> None:
 # --- anything -------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=1_000)
+@examples(1_000)
 @given(any_headers, any_keys, any_values, st.integers(0, PARTITIONS - 1))
 def test_any_record_is_read_and_its_outcome_is_sound(
     headers: Sequence[tuple[str, bytes]], key: bytes | None, value: bytes | None, partition: int
@@ -348,7 +349,7 @@ def test_any_record_is_read_and_its_outcome_is_sound(
     _assert_sound(read, partition)
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(st.data())
 def test_a_good_command_with_anything_in_some_headers_is_read(data: st.DataObject) -> None:
     """Nearer to the truth than arbitrary records: most parts are right, some are not."""
@@ -362,7 +363,7 @@ def test_a_good_command_with_anything_in_some_headers_is_read(data: st.DataObjec
     _assert_sound(read_command(record, HERE, PARTITIONS), HERE)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(st.lists(st.tuples(any_headers, any_keys), max_size=6), st.integers(1, 3))
 def test_what_a_reader_has_met_changes_nothing(
     drawn: list[tuple[Sequence[tuple[str, bytes]], bytes | None]], met: int

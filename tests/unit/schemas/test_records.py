@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -37,6 +37,7 @@ from schemas.wire.encoding import (
 from schemas.wire.records import COMPILED, command_of, command_reader, outcome_of, stamp_of
 from services.runtime.kafka.batches import OutcomeBatch, batches_in, new_outcome_batch
 from tests.support.any_records import CHAT, KNOWN_HEADERS, SENDER, TRACEPARENT, WORDS, any_headers, any_keys, any_values
+from tests.support.examples import examples
 from tests.support.record_batches import batch_of, by_client, compiled, plain
 from tests.support.wire_strategies import uuids
 
@@ -69,7 +70,7 @@ any_record = st.builds(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=500)
+@examples(500)
 @given(st.lists(any_record, min_size=1, max_size=5), st.integers(0, 2**50), st.sampled_from([0, 8]))
 def test_records_are_taken_apart_as_by_the_client(written: list[Encoded], base_offset: int, attributes: int) -> None:
     raw = batch_of(written, base_offset=base_offset, attributes=attributes)
@@ -107,7 +108,7 @@ def test_a_batch_that_is_shorter_than_its_header_is_not_gone_past(length: int) -
         batches_in(bytes(raw))
 
 
-@settings(deadline=None, max_examples=2_000)
+@examples(2_000)
 @given(st.lists(any_record, min_size=1, max_size=3), st.data())
 def test_a_broken_batch_has_a_record_for_each_of_its_offsets_the_same_by_both_ways(
     written: list[Encoded], data: st.DataObject
@@ -165,7 +166,7 @@ def near_commands(draw: st.DrawFn) -> Encoded:
     return Encoded(key, draw(st.none() | st.just(good.value)), headers, 7)  # type: ignore[arg-type]
 
 
-@settings(deadline=None, max_examples=1_000)
+@examples(1_000)
 @given(st.lists(near_commands() | any_record, min_size=1, max_size=6), st.integers(0, 2))
 def test_a_command_is_read_as_the_plain_way_reads_it(written: list[Encoded], elsewhere: int) -> None:
     """Each twice: once met, its chat and sender are known, and the compiled way answers."""
@@ -284,7 +285,7 @@ EVERYTHING = (
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=500)
+@examples(500)
 @given(st.lists(st.tuples(any_outcome, any_stamp), min_size=1, max_size=4), st.integers(-1, 2**40))
 @example([EVERYTHING] * 300, 7)
 def test_outcomes_become_the_same_bytes_as_by_the_client(outcomes: list[tuple[Outcome, Stamp]], producer: int) -> None:
@@ -301,7 +302,7 @@ def test_outcomes_become_the_same_bytes_as_by_the_client(outcomes: list[tuple[Ou
     assert batches[1]._build() == written[1], "it may be sent again"
 
 
-@settings(deadline=None, max_examples=1_000)
+@examples(1_000)
 @given(st.lists(st.tuples(any_outcome, any_stamp), max_size=3), st.lists(any_record, min_size=1, max_size=3), st.data())
 @example([EVERYTHING], [Encoded(None, b"", [])], mock.MagicMock(draw=lambda _strategy: []))
 def test_stamps_and_outcomes_are_read_as_the_plain_way_reads_them(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -23,6 +23,7 @@ from services.sequencer.partition.batch import APPEND_BYTES, Batch, decide_into,
 from services.sequencer.ports import LogPosition
 from services.sequencer.rules.state import Changes
 from services.sequencer.store.rocks import RocksStore
+from tests.support.examples import examples
 from tests.support.simulated_log import RecordList
 
 USERS = [UserId(f"{n}1111111-1111-4111-8111-111111111111") for n in "abc"]
@@ -118,7 +119,7 @@ def _apply(store: RocksStore, batch: Batch) -> None:
     store.apply(batch.changes, replace(store.position, next_offset=next_offset, head=batch.head))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(actions, max_size=40), st.lists(st.integers(1, 7), max_size=30), st.sampled_from([1, 5, 1_000]))
 def test_any_cut_into_batches_and_any_overlap_gives_the_same_outcomes(
     drawn: list[tuple[str, Body, int, int, str]], cuts: list[int], records_per_write: int

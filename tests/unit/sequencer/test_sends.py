@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -31,6 +31,7 @@ from services.sequencer.rules.decide import decide
 from services.sequencer.rules.state import Changes
 from services.sequencer.store.rocks import RocksStore
 from tests.support.any_records import TRACEPARENT
+from tests.support.examples import examples
 from tests.support.record_batches import batch_of, compiled
 
 if COMPILED:
@@ -107,7 +108,7 @@ def _judged_alike(body: bytes) -> None:
         assert parsed is not None
 
 
-@settings(deadline=None, max_examples=1_000)
+@examples(1_000)
 @given(bodies)
 def test_what_is_plain_is_a_text_that_is_accepted(body: bytes) -> None:
     _judged_alike(body)
@@ -233,7 +234,7 @@ EACH_REASON_TO_GO_THE_LONG_WAY: list[Drawn] = [
 ]
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(
     st.lists(st.tuples(actions, senders), max_size=30),
     st.lists(st.integers(1, 9), max_size=12),
