@@ -1,4 +1,4 @@
-"""The log is folded anew beside what serves, proven, switched to and back, while people write and read on.
+"""The log is folded anew next to what serves, proven, switched to and back, while people write and read on.
 
 One stack and one log serve all tests here; each of them can be run alone. `make test` takes a short log, few readers;
 `make proofs` takes a log of 50,000 messages and 200 reads a second.
@@ -33,7 +33,7 @@ READERS = 8
 DEADLINE_S = 240.0
 KILLED_BATCH_RECORDS = 500
 KILLED_AFTER_COMMITS = 4
-"""Of a rebuild, in batches of so many records."""
+"""A rebuild kills itself after so many commits of such batches."""
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
@@ -51,7 +51,7 @@ class Size:
     reads_per_s: float
     sends_per_s: float
     reads_at_least: int
-    """Of each kind, before the readers are stopped."""
+    """Reads of each kind, before the readers are stopped."""
     compared_at_least: int
 
 
@@ -269,7 +269,7 @@ def _assert_equal(proof: dict[str, Any]) -> None:
 
 
 async def _assert_told_is_there(world: World, sends: SteadySends) -> None:
-    """What each sender was told is what history, of the version that serves at last, says."""
+    """What each sender received is what history, of the version that serves at last, says."""
     for talk in world.busy:
         told = sends.told[talk.chat_id]
         assert sorted(told) == list(range(talk.messages + 1, talk.messages + len(told) + 1))
