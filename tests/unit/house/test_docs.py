@@ -72,10 +72,11 @@ def code_of_tests() -> str:
 
 
 def defines(path: Path, dotted: str) -> bool:
-    """Whether a file defines `name` or `Class.name`, or declares a block of SQL of that name."""
+    """Whether a file defines `name` or `Class.name` (not as a local variable), or a block of SQL of that name."""
+    outer, *inner = dotted.split(".")
     text = path.read_text(encoding="utf-8")
-    parts = dotted.split(".")
-    found = [rf"^\s*(?:async )?def {p}\b|^\s*(?:cdef )?class {p}\b|^\s*{p}\s*[:=]|^-- name: {p}$" for p in parts]
+    found = [rf"^(?:async )?def {outer}\b|^(?:cdef )?class {outer}\b|^{outer}\s*[:=]|^-- name: {outer}$"]
+    found += [rf"^    (?:async )?def {name}\b|^    {name}\s*[:=]" for name in inner]
     return all(re.search(pattern, text, re.MULTILINE) for pattern in found)
 
 
