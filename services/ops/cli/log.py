@@ -180,8 +180,9 @@ def _tailed_json(tailed: Tailed) -> dict[str, Any]:
 
 def _line(tailed: Tailed) -> str:
     place = f"{tailed.partition}:{tailed.offset}"
+    mark = f" {tailed.verdict}" if tailed.verdict in ("void", "corrupt", "unknown_type") else ""
     if tailed.outcome is None or tailed.stamp is None:
-        return f"{place:>10}  {tailed.trouble or ''}"
+        return f"{place:>10}  {tailed.trouble or ''}{mark}"
     outcome, stamp = tailed.outcome, tailed.stamp
     at = datetime.fromtimestamp(outcome.at_ms / 1000, UTC).isoformat(timespec="milliseconds")[11:23]
     figures = " ".join(
@@ -190,7 +191,6 @@ def _line(tailed: Tailed) -> str:
     body = outcome.body.decode("utf-8", "replace")
     if OUT.is_terminal and len(body) > SHOWN_BODY_CHARACTERS:
         body = body[: SHOWN_BODY_CHARACTERS - 1] + "…"
-    mark = f" {tailed.verdict}" if tailed.verdict in ("void", "corrupt") else ""
     return (
         f"{place:>10}  {at}  {stamp.term}/{stamp.index:<8} {outcome.type:<22} "
         f"{outcome.chat_id or '-':<36}  {figures:<22} {body}{mark}"
@@ -198,6 +198,4 @@ def _line(tailed: Tailed) -> str:
 
 
 def _style(tailed: Tailed) -> str:
-    if tailed.outcome is None or tailed.stamp is None:
-        return "red"
-    return {"void": "dim", "corrupt": "red", "opens": "cyan"}.get(tailed.verdict or "", "")
+    return {"void": "dim", "corrupt": "red", "unknown_type": "red", "opens": "cyan"}.get(tailed.verdict or "", "")

@@ -1,4 +1,4 @@
-"""Follows `chat.events`: each record with its place, and what the validity rule says of it where that can be known."""
+"""Follow `chat.events`: each record with its place, and with its verdict if that can be known."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from schemas.cursor import Decided, LogCursor, LogEvent, Opened, Stop, Void
 from schemas.errors import LogCorrupt
-from schemas.events import EventType, Outcome, decode_term_opened
-from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge, read_stamp
+from schemas.events import Outcome
+from schemas.log import Stamp, read_stamp
 from schemas.wire.encoding import Record, Undecodable, read_outcome
 from services.ops.verify.reading import BATCH_RECORDS, topics_of
 from services.runtime.kafka.reader import PartitionReader
@@ -27,42 +28,50 @@ class Tailed:
     offset: int
     stamp: Stamp | None
     outcome: Outcome | None
-    """None where it cannot be read; `trouble` says why."""
+    """None if it cannot be read; `trouble` says why."""
     verdict: str | None
-    """`opens`, `valid`, `void` or `corrupt`; None when reading began in the middle, where nothing can be judged."""
+    """`opens`, `valid` or `void`; `corrupt` or `unknown_type` for a record that no reader can pass.
+
+    None after such a record, and if reading began in the middle, where only an unreadable record has a verdict."""
     trouble: str | None = None
 
 
-class _Judge:
-    """Applies the rule from offset 0 on; from anywhere else it has no head to judge by, and says nothing."""
+class PartitionTail:
+    """One partition. Verdicts need a reader that began at offset 0, and end at the first record that it cannot pass."""
 
     def __init__(self, partition: int, *, from_beginning: bool) -> None:
         self._partition = partition
-        self._head: Head | None = EMPTY if from_beginning else None
+        self._cursor = LogCursor() if from_beginning else None
 
-    def look(self, record: Record) -> Tailed:
-        stamp: Stamp | None = None
-        outcome: Outcome | None = None
-        verdict: str | None = None
-        trouble: str | None = None
-        try:
-            if isinstance(record, Undecodable):
-                raise LogCorrupt(f"the record cannot be decoded: {record.error}")
-            stamp = read_stamp(record.headers)
-            outcome = read_outcome(record)
-            if self._head is not None:
-                judged = judge(self._head, stamp)
-                verdict = judged.name.lower()
-                if judged is not Verdict.VOID:
-                    opened = outcome.type == EventType.TERM_OPENED
-                    commands_from = decode_term_opened(outcome.body).commands_from if opened else None
-                    self._head = after(self._head, stamp, outcome.at_ms, commands_from)
-        except LogCorrupt as error:
-            verdict, trouble, self._head = "corrupt", str(error), None
+    def take(self, record: Record) -> Tailed:
+        stamp, outcome, trouble = _content(record)
+        verdict = "corrupt" if trouble is not None else None
+        if self._cursor is not None:
+            event = self._cursor.read_one(record)
+            if isinstance(event, Stop):
+                self._cursor, trouble = None, str(event.error)
+                verdict = "corrupt" if isinstance(event.error, LogCorrupt) else "unknown_type"
+            else:
+                verdict = _VERDICTS[type(event)]
         return Tailed(
             partition=self._partition, offset=record.offset, stamp=stamp, outcome=outcome, verdict=verdict,
             trouble=trouble,
         )  # fmt: skip
+
+
+_VERDICTS: Final[dict[type[LogEvent], str]] = {Opened: "opens", Decided: "valid", Void: "void"}
+
+
+def _content(record: Record) -> tuple[Stamp | None, Outcome | None, str | None]:
+    """What a record says of itself, whether it counts or not, and what cannot be read of it."""
+    if isinstance(record, Undecodable):
+        return None, None, f"the record cannot be decoded: {record.error}"
+    stamp = None
+    try:
+        stamp = read_stamp(record.headers)
+        return stamp, read_outcome(record), None
+    except LogCorrupt as error:
+        return stamp, None, str(error)
 
 
 async def tail_log(
@@ -111,10 +120,10 @@ async def _one(
     try:
         start, end = await reader.bounds()
         await reader.seek(start if from_beginning else end)
-        judge_of = _Judge(partition, from_beginning=from_beginning and start == 0)
+        tail = PartitionTail(partition, from_beginning=from_beginning and start == 0)
         while follow or reader.position < end:
             for record in await reader.read(max_records=BATCH_RECORDS, timeout_s=FETCH_WAIT_S):
                 if follow or record.offset < end:
-                    await found.put(judge_of.look(record))
+                    await found.put(tail.take(record))
     finally:
         await reader.close()

@@ -9,15 +9,14 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from schemas import ids
+from schemas import cursor, ids
 from schemas.bodies import ChatCreate, CommandType, Mark, MemberAdd, MessageDelete, MessageSend
 from schemas.errors import Reason
 from schemas.events import EventType, Outcome, encode_unchanged
 from schemas.log import Stamp, Verdict
 from schemas.wire.encoding import encode_outcome, event_source, read_command
-from services.ops.verify.log import partition as log_checks
 from services.ops.verify.log.commands import against_command
-from services.ops.verify.log.partition import Decided, Fault, PartitionChecks, Stopped
+from services.ops.verify.log.partition import Answered, Fault, PartitionChecks, Stopped
 from services.ops.verify.scratch import open_scratch
 from tests.support.chat_log import ANNA, BEN, CARL, DORA, ChatLog, conversation
 
@@ -42,7 +41,7 @@ def faults_of(log: ChatLog) -> list[Fault]:
     return faults
 
 
-def command_faults(log: ChatLog, decided: Decided) -> list[Fault]:
+def command_faults(log: ChatLog, decided: Answered) -> list[Fault]:
     record = log.commands[decided.stamp.command_offset]
     command = read_command(record, log.partition, log.partitions)
     return [
@@ -560,7 +559,7 @@ VIOLATIONS: list[tuple[Callable[[ChatLog], None], str]] = [
     (event_of_no_known_type, "unknown_type"),
     (accepted_without_a_chat, "identity"),
     (accepted_without_a_sender, "identity"),
-    (opening_of_another_type, "corrupt"),
+    (opening_of_another_type, "unknown_type"),
     (opened_for_other_partitions, "partitions"),
 ]
 
@@ -613,7 +612,7 @@ def test_index_and_command_order_are_checked_apart_from_the_validity_rule(
     """A rule that calls everything valid must not take these checks with it."""
     skipped_index(log)
     command_answered_twice(ahead := ChatLog())
-    monkeypatch.setattr(log_checks, "judge", lambda _head, stamp: Verdict.VALID if stamp.index else Verdict.OPENS)
+    monkeypatch.setattr(cursor, "judge", lambda _head, stamp: Verdict.VALID if stamp.index else Verdict.OPENS)
     assert "index" in rules(log)
     assert "command_order" in rules(ahead)
 

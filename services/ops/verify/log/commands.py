@@ -10,10 +10,10 @@ from schemas.errors import Reason, Refused
 from schemas.events import EVENT_OF, OutcomeKind, decode_rejected
 from schemas.wire.encoding import Command
 from services.ops.verify.log.accepted import Finding
-from services.ops.verify.log.partition import Decided
+from services.ops.verify.log.partition import Answered
 
 
-def against_command(decided: Decided, command: Command) -> Iterator[Finding]:
+def against_command(decided: Answered, command: Command) -> Iterator[Finding]:
     """What does not fit between an outcome and its command. Raises LogCorrupt for an outcome's body that is none."""
     outcome = decided.outcome
     yield from _identity(decided, command)
@@ -33,7 +33,7 @@ def against_command(decided: Decided, command: Command) -> Iterator[Finding]:
             yield from _rejected(decided, command)
 
 
-def _identity(decided: Decided, command: Command) -> Iterator[Finding]:
+def _identity(decided: Answered, command: Command) -> Iterator[Finding]:
     outcome = decided.outcome
     sides = (
         ("key", outcome.key, command.key),
@@ -47,7 +47,7 @@ def _identity(decided: Decided, command: Command) -> Iterator[Finding]:
             yield "command_identity", f"its {name} is {said!r:.140}, that of its command {sent!r:.140}"
 
 
-def _must_be_rejected(decided: Decided, fault: Refused) -> Iterator[Finding]:
+def _must_be_rejected(decided: Answered, fault: Refused) -> Iterator[Finding]:
     outcome = decided.outcome
     if outcome.kind is not OutcomeKind.REJECTED:
         yield "must_reject", f"it is {outcome.kind}, yet its command is {fault.reason}: {fault.detail}"
@@ -55,7 +55,7 @@ def _must_be_rejected(decided: Decided, fault: Refused) -> Iterator[Finding]:
         yield "must_reject", f"it is rejected as {reason}, yet its command is {fault.reason}: {fault.detail}"
 
 
-def _accepted(decided: Decided, command: Command) -> Iterator[Finding]:
+def _accepted(decided: Answered, command: Command) -> Iterator[Finding]:
     outcome = decided.outcome
     event = EVENT_OF.get(command.type)
     if event is None or event.value != outcome.type:
@@ -69,7 +69,7 @@ def _accepted(decided: Decided, command: Command) -> Iterator[Finding]:
         yield "must_reject", f"its command is {refused.reason}: {refused.detail}"
 
 
-def _rejected(decided: Decided, command: Command) -> Iterator[Finding]:
+def _rejected(decided: Answered, command: Command) -> Iterator[Finding]:
     body = decode_rejected(decided.outcome.body)
     if body.command_type is not None and body.command_type != command.type:
         yield "command_identity", f"it rejects a {body.command_type}, its command is a {command.type}"

@@ -15,20 +15,20 @@ from typing import Final, NamedTuple
 from schemas import ids
 from schemas.bodies import MARKS, CommandType, MessageDelete
 from schemas.commands import digest
-from schemas.errors import LogCorrupt, Reason
+from schemas.cursor import Decided, LogCursor, Opened, Stop, Void
+from schemas.errors import LogCorrupt, Reason, UnknownType
 from schemas.events import (
     COMMAND_OF,
-    EventType,
     Outcome,
     OutcomeKind,
+    TermOpened,
     decode_accepted,
     decode_duplicate,
     decode_rejected,
-    decode_term_opened,
     decode_unchanged,
 )
-from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge, read_stamp
-from schemas.wire.encoding import Record, Undecodable, read_outcome
+from schemas.log import Head, Stamp
+from schemas.wire.encoding import Record
 from services.ops.verify.log.accepted import take_over, unlawful
 from services.ops.verify.log.chat import Chat
 from services.ops.verify.scratch import SCRATCH_SQL
@@ -61,7 +61,7 @@ class Accepted(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
+class Answered:
     """A valid outcome, with what is needed to hold it against its command."""
 
     offset: int
@@ -89,7 +89,7 @@ class PartitionChecks:
     ) -> None:
         """:param scratch: an empty database with `accepted_schema`, for this partition alone."""
         self.counts = Counts()
-        self.head: Head = EMPTY
+        self._cursor = LogCursor(compiled=False)
         self.chats: dict[str, Chat] = {}
         self.commands_from: int | None = None
         """Set by an opening that has one, for whoever reads the commands to take: earlier outcomes answered others."""
@@ -99,70 +99,72 @@ class PartitionChecks:
         self._report = report
         self._offset = 0
 
-    def record(self, record: Record) -> Decided | None:
+    @property
+    def head(self) -> Head:
+        return self._cursor.head
+
+    def record(self, record: Record) -> Answered | None:
         """Takes the next record. An outcome to be held against its command, or None for void and openings.
 
         Raises Stopped where no reader could go on.
         """
         self._offset = record.offset
         self.counts.records += 1
+        before = self.head
+        event = self._cursor.read_one(record)
         try:
-            if isinstance(record, Undecodable):
-                raise LogCorrupt(f"the record cannot be decoded: {record.error}")
-            stamp = read_stamp(record.headers)
-            verdict = judge(self.head, stamp)
-            if verdict is Verdict.VOID:
-                self.counts.void += 1
-                return None
-            outcome = read_outcome(record)
-            if verdict is Verdict.OPENS:
-                # Its time may be before the last outcome's: an owner goes on while its successor is opening.
-                self._opening(stamp, outcome)
-                return None
-            if record.timestamp < self.head.last_timestamp_ms:
-                self.fault(
-                    "time", f"its time {record.timestamp} is before that of the record before it,"
-                    f" {self.head.last_timestamp_ms}",
-                )  # fmt: skip
-            return self._outcome(stamp, outcome)
+            match event:
+                case Decided():
+                    return self._outcome(event, before)
+                case Opened():
+                    # Its time may be before the last outcome's: an owner goes on while its successor is opening.
+                    self._opening(event.opening)
+                case Void():
+                    self.counts.void += 1
+                case Stop():
+                    raise event.error
         except LogCorrupt as error:
             self.fault("corrupt", f"{error}; no reader goes past it: export up to here and import into a new log")
             raise Stopped from None
+        except UnknownType as error:
+            self.fault("unknown_type", f"{error}; use the version of the writer")
+            raise Stopped from None
+        return None
 
     def fault(self, rule: str, detail: str, offset: int | None = None) -> None:
         """Reports a fault at the current record, or at `offset`."""
         at = self._offset if offset is None else offset
         self._report(Fault(partition=self._partition, offset=at, rule=rule, detail=detail))
 
-    def _opening(self, stamp: Stamp, outcome: Outcome) -> None:
-        if outcome.type != EventType.TERM_OPENED:
-            raise LogCorrupt(f"a {outcome.type} in the place of an opening")
-        body = decode_term_opened(outcome.body)
-        if body.partitions != self._partitions:
+    def _opening(self, opening: TermOpened) -> None:
+        if opening.partitions != self._partitions:
             self.fault(
-                "partitions", f"it was opened for {body.partitions} partitions, the topic has {self._partitions}"
+                "partitions", f"it was opened for {opening.partitions} partitions, the topic has {self._partitions}"
             )
-        if body.commands_from is not None:
-            self.commands_from = body.commands_from
+        if opening.commands_from is not None:
+            self.commands_from = opening.commands_from
         self.counts.terms += 1
-        self.head = after(self.head, stamp, outcome.at_ms, body.commands_from)
 
-    def _outcome(self, stamp: Stamp, outcome: Outcome) -> Decided:
+    def _outcome(self, decided: Decided, before: Head) -> Answered:
+        """Checks index, order and time once more, apart from the validity rule."""
+        stamp, outcome = decided.stamp, decided.outcome
+        if outcome.at_ms < before.last_timestamp_ms:
+            self.fault(
+                "time", f"its time {outcome.at_ms} is before that of the record before it, {before.last_timestamp_ms}"
+            )
         self.counts.outcomes += 1
         if stamp.index != self.counts.outcomes:
             self.fault("index", f"index {stamp.index} is outcome number {self.counts.outcomes} of the partition")
-        if stamp.command_offset <= self.head.command_offset:
+        if stamp.command_offset <= before.command_offset:
             self.fault(
-                "command_order",
-                f"it answers command {stamp.command_offset} after command {self.head.command_offset}",
+                "command_order", f"it answers command {stamp.command_offset} after command {before.command_offset}"
             )
-        self.head = after(self.head, stamp, outcome.at_ms)
         original = self._recall(outcome)
         if outcome.kind is OutcomeKind.ACCEPTED:
             self._accepted(outcome, original)
         else:
             self._not_accepted(outcome, original)
-        return Decided(offset=self._offset, stamp=stamp, outcome=outcome, original=original)
+        return Answered(offset=self._offset, stamp=stamp, outcome=outcome, original=original)
 
     def _accepted(self, outcome: Outcome, original: Accepted | None) -> None:
         command_type = COMMAND_OF.get(outcome.type)

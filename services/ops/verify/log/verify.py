@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from schemas.topics import TopicNames
 from schemas.wire.encoding import Command, CommandReader, Record
 from services.ops.verify.log.commands import against_command
-from services.ops.verify.log.partition import Counts, Decided, Fault, PartitionChecks, Stopped
+from services.ops.verify.log.partition import Answered, Counts, Fault, PartitionChecks, Stopped
 from services.ops.verify.reading import OnProgress, partition_reader, records_until, topics_of
 from services.ops.verify.scratch import open_scratch
 from services.runtime.kafka.errors import OffsetMissing
@@ -141,7 +141,7 @@ class _Commands:
         self.fault_count = self.compared = 0
         await self._go_to(offset)
 
-    async def answered(self, decided: Decided) -> None:
+    async def answered(self, decided: Answered) -> None:
         """Compares the next outcome with its command, and passes nothing over."""
         offset = decided.stamp.command_offset
         while (command := await self._peek()) is not None and command.offset < offset:
@@ -159,7 +159,7 @@ class _Commands:
     def _read(self, record: Record) -> Command:
         return self._command_reader.read(record)
 
-    def _fault(self, decided: Decided, rule: str, detail: str) -> None:
+    def _fault(self, decided: Answered, rule: str, detail: str) -> None:
         self.fault_count += 1
         if len(self.faults) < self._limit:
             fault = Fault(partition=self._reader.partition, offset=decided.offset, rule=rule, detail=detail)

@@ -11,10 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from schemas import ids
+from schemas.cursor import Decided, LogCursor, Stop
 from schemas.errors import LogCorrupt, UnknownType
-from schemas.events import decode_term_opened
-from schemas.log import EMPTY, Head, Verdict, after, judge, read_stamp
-from schemas.wire.encoding import Record, Undecodable, read_outcome
 from services.ops.errors import FaultFound
 from services.ops.verify.projection.diff import Difference, compare_position, compare_rows
 from services.ops.verify.projection.digest import Summaries, TableDigest
@@ -144,18 +142,20 @@ class _Check:
                     f"{self._topic}-{partition} no longer begins at offset 0 but at {start}: its history was deleted;"
                     " restore the topic from a backup."
                 )
-            head = EMPTY
+            cursor = LogCursor(compiled=False)
             async for record in records_until(reader, min(position.next_offset, end), self._on_progress):
+                event = cursor.read_one(record)
                 try:
-                    if isinstance(record, Undecodable):
-                        raise LogCorrupt(f"the record cannot be decoded: {record.error}")
-                    head = _fold_record(fold, head, record)
+                    if isinstance(event, Stop):
+                        raise event.error
+                    if isinstance(event, Decided):
+                        fold.apply(event.stamp, event.outcome)
                 except (LogCorrupt, UnknownType) as error:
                     raise FaultFound(
                         f"{self._topic}-{partition} cannot be folded past offset {record.offset}: {error}."
                         " `gapless log verify` says more."
                     ) from None
-        for difference in compare_position(position, head, self._topic_id, end):
+        for difference in compare_position(position, cursor.head, self._topic_id, end):
             self._report.differs(difference)
 
     async def _compare(self, fold: LogFold, table: Table) -> None:
@@ -183,15 +183,3 @@ class _Check:
 
     def _lives_in(self, chat: Value, partition: int) -> bool:
         return ids.partition_of(str(chat), self._kafka.partitions) == partition
-
-
-def _fold_record(fold: LogFold, head: Head, record: Record) -> Head:
-    stamp = read_stamp(record.headers)
-    verdict = judge(head, stamp)
-    if verdict is Verdict.VOID:
-        return head
-    outcome = read_outcome(record)
-    if verdict is Verdict.OPENS:
-        return after(head, stamp, outcome.at_ms, decode_term_opened(outcome.body).commands_from)
-    fold.apply(stamp, outcome)
-    return after(head, stamp, outcome.at_ms)
