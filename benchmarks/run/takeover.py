@@ -44,8 +44,8 @@ from devstack.kafka import KafkaCluster
 from devstack.ports import choose_ports
 from schemas import ids
 from schemas.bodies import ChatCreate, CommandType, MessageSend, canonical_body
+from schemas.cursor import Decided, LogCursor, Opened, Stop
 from schemas.ids import UserId
-from schemas.log import EMPTY, Verdict, after, judge, read_stamp
 from schemas.topics import TopicNames, topic_specs
 from schemas.wire.encoding import Command, encode_command
 from services.runtime.kafka.connection import KafkaConnection
@@ -356,23 +356,21 @@ class _Watch:
 
     async def run(self) -> None:
         await self.reader.start(0)
-        head = EMPTY
+        cursor = LogCursor()
         while True:
             records = await self.reader.read(max_records=10_000, timeout_s=1.0)
             now_s = time.monotonic()
             valid = 0
-            for record in records:
-                stamp = read_stamp(record.headers)
-                verdict = judge(head, stamp)
-                if verdict is Verdict.VOID:
-                    continue
-                head = after(head, stamp, record.timestamp)
-                if verdict is Verdict.OPENS:
-                    self.terms.append(_Term(stamp.term, now_s))
-                    continue
-                valid += 1
-                if not self.terms[-1].first_outcome_s:
-                    self.terms[-1].first_outcome_s = now_s
+            for event in cursor.read(records):
+                match event:
+                    case Opened():
+                        self.terms.append(_Term(event.term, now_s))
+                    case Decided():
+                        valid += 1
+                        if not self.terms[-1].first_outcome_s:
+                            self.terms[-1].first_outcome_s = now_s
+                    case Stop():
+                        raise event.error
             if valid:
                 self.outcomes_s.append(now_s)
             if records:

@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from schemas.cursor import LogCursor
 from schemas.events import OutcomeKind
-from schemas.log import EMPTY, Verdict, after, judge, read_stamp
+from schemas.log import Verdict
 from schemas.wire.encoding import Encoded, Undecodable
 from services.ops.verify.log.verify import verify_log
 from services.runtime.settings import KafkaSettings
@@ -95,14 +96,11 @@ async def _decided(scene: Scene) -> int:
     commands = await scene.reader(scene.names.commands, 0)
     events = await scene.reader(scene.names.events, 0)
     _, end = await commands.bounds()
-    head, deadline = EMPTY, time.monotonic() + DECIDED_TIMEOUT_S
-    while head.command_offset < end - 1:
+    cursor, deadline = LogCursor(), time.monotonic() + DECIDED_TIMEOUT_S
+    while (decided := cursor.head.command_offset) < end - 1:
         if time.monotonic() > deadline:
-            raise AssertionError(f"{end} commands, decided up to {head.command_offset} after {DECIDED_TIMEOUT_S:g} s")
-        for record in await events.read(max_records=10_000, timeout_s=1.0):
-            stamp = read_stamp(record.headers)
-            if judge(head, stamp) is not Verdict.VOID:
-                head = after(head, stamp, record.timestamp)
+            raise AssertionError(f"{end} commands, decided up to {decided} after {DECIDED_TIMEOUT_S:g} s")
+        cursor.read(await events.read(max_records=10_000, timeout_s=1.0))
     return end
 
 

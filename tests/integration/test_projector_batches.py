@@ -9,13 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.log import read_stamp
-from schemas.wire.encoding import read_outcome
+from schemas.cursor import Decided, LogCursor
 from services.ops.verify.projection.fold import LogFold
 from services.ops.verify.projection.snapshot import pin
 from services.ops.verify.projection.tables import TABLES, Row, Table
 from services.ops.verify.scratch import open_scratch
-from services.projector.mapping.validity import Position, judge_records
 from services.projector.versions.migrations import create_projection, migrate
 from services.runtime.postgres.pool import Connection, connect
 from services.runtime.settings import PostgresSettings
@@ -98,14 +96,11 @@ def test_a_conversation_in_one_batch_is_the_conversation_one_by_one(tables: Tabl
 
 def _folded_apart(log: ChatLog, table: Table) -> list[Row]:
     """The rows that the verifier's fold, written apart from the projector, finds in a log."""
-    position = Position()
     with open_scratch("rows_schema") as scratch:
         fold = LogFold(scratch, log.partition)
-        for record in log.events:
-            judged = judge_records(position, [record], read_up_to=0)
-            if judged.events:
-                fold.apply(read_stamp(record.headers), read_outcome(record))
-            position = judged.end
+        for event in LogCursor(compiled=False).read(log.events):
+            if isinstance(event, Decided):
+                fold.apply(event.stamp, event.outcome)
         fold.finish()
         return sorted(fold.rows(table, 0), key=repr)
 

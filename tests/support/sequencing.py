@@ -17,14 +17,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from aiokafka import AIOKafkaProducer
 
 from schemas import ids
 from schemas.bodies import MARKS, Body, ChatCreate, MessageSend, canonical_body
+from schemas.cursor import Decided, LogCursor, Opened, Stop, Void
 from schemas.events import Outcome, decode_rejected
 from schemas.ids import ChatId, CommandId, UserId
-from schemas.log import EMPTY, Stamp, Verdict, after, judge, read_stamp
+from schemas.log import Stamp, Verdict
 from schemas.topics import TopicNames, topic_specs
 from schemas.wire.encoding import Command, Encoded, ReplyTo, encode_command, read_outcome
 from schemas.wire.replies import Reply, decode_replies
@@ -59,6 +61,9 @@ class LogEntry:
     stamp: Stamp
     verdict: Verdict
     outcome: Outcome
+
+
+_VERDICTS: Final = {Opened: Verdict.OPENS, Decided: Verdict.VALID, Void: Verdict.VOID}
 
 
 @dataclass(slots=True)
@@ -177,15 +182,19 @@ class Scene:
         """The whole event log of a partition as it is now, each record judged."""
         reader = await self.reader(self.names.events, partition)
         _, end = await reader.bounds()
-        head, entries = EMPTY, []
+        cursor, entries = LogCursor(compiled=False), []
         while reader.position < end:
-            for record in await reader.read(max_records=10_000, timeout_s=1.0):
-                stamp = read_stamp(record.headers)
-                verdict = judge(head, stamp)
-                if verdict is not Verdict.VOID:
-                    head = after(head, stamp, record.timestamp)
+            records = await reader.read(max_records=10_000, timeout_s=1.0)
+            for record, event in zip(records, cursor.read(records), strict=False):
+                if isinstance(event, Stop):
+                    raise event.error
                 entries.append(
-                    LogEntry(offset=record.offset, stamp=stamp, verdict=verdict, outcome=read_outcome(record))
+                    LogEntry(
+                        offset=event.offset,
+                        stamp=event.stamp,
+                        verdict=_VERDICTS[type(event)],
+                        outcome=read_outcome(record),
+                    )
                 )
         return entries
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from schemas.bodies import CommandType, MessageSend
+from schemas.cursor import Decided, LogCursor
 from schemas.errors import LogCorrupt, Reason, UnknownType
-from schemas.log import EMPTY, Verdict, after, judge, read_stamp
-from schemas.wire.encoding import read_outcome
 from services.ops.verify.projection.fold import LogFold
 from services.ops.verify.projection.tables import CHATS, DELETED_BLOCKS, MESSAGES, OUTCOMES, PARTICIPANTS, Row, Table
 from services.ops.verify.scratch import open_scratch
@@ -19,14 +18,9 @@ from tests.support.chat_log import ANNA, BEN, CARL, DORA, ChatLog
 def fold_of(log: ChatLog) -> Iterator[LogFold]:
     with open_scratch("rows_schema") as scratch:
         fold = LogFold(scratch, log.partition)
-        head = EMPTY
-        for record in log.events:
-            stamp = read_stamp(record.headers)
-            verdict = judge(head, stamp)
-            if verdict is Verdict.VALID:
-                fold.apply(stamp, read_outcome(record))
-            if verdict is not Verdict.VOID:
-                head = after(head, stamp, record.timestamp)
+        for event in LogCursor(compiled=False).read(log.events):
+            if isinstance(event, Decided):
+                fold.apply(event.stamp, event.outcome)
         fold.finish()
         yield fold
 
