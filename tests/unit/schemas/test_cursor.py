@@ -202,7 +202,7 @@ readers = pytest.mark.parametrize(
 
 
 @readers
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(logs, splits)
 @example(written([("next", 1, CONTENTS[0], 5), ("next", 1, CONTENTS[0], 1), ("open from", 3, CONTENTS[0], 0)] * 3), [2])
 def test_any_log_has_the_events_and_the_head_of_the_table_however_it_is_split(
@@ -237,7 +237,7 @@ def known_type(decided: Decided) -> Decided:
 
 
 @readers
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(logs, splits)
 def test_outcomes_alone_are_those_of_the_table_up_to_one_that_is_not_known(
     of_batches: bool, compiled: bool, log: list[Written], split: list[int]
