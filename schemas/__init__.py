@@ -4,11 +4,12 @@ Another program that writes commands or reads events needs what is here and noth
 
 - `ids`        identifiers, how each is derived, and the partition of a chat
 - `limits`     the size and number of everything a command may hold
-- `bodies`     the command types, the models of their bodies, canonical JSON
+- `bodies`     the models of the commands' bodies, canonical JSON
+- `types`      every command type, declared once: its outcome, body, noun, key, seq
 - `guard`      bounds the depth and number of values of a body before it is parsed
 - `checks`     what makes a body acceptable
 - `commands`   from the bytes of a body to a checked one; the digest of a payload
-- `events`     the outcome types, and the bodies that are not a command's own
+- `events`     outcomes, and the bodies that are not a command's own
 - `wire`       the bytes of records: commands, outcomes and replies
 - `log`        the validity rule: which records of `chat.events` count
 - `cursor`     LogCursor: reads the records of a partition by that rule

@@ -1,35 +1,13 @@
-"""The command types and the models of their bodies, in the order of the wire contract."""
+"""The models of the commands' bodies, in the order of the wire contract, and canonical JSON."""
 
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, Final, Literal
 
 from msgspec.json import encode
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-
-
-class CommandType(StrEnum):
-    """`ce_type` of a command. A type changes only by a new version beside the old."""
-
-    CHAT_CREATE = "chat.create.v1"
-    MEMBER_ADD = "member.add.v1"
-    MEMBER_REMOVE = "member.remove.v1"
-    MEMBER_ROLE = "member.role.v1"
-    CHAT_RENAME = "chat.rename.v1"
-    MESSAGE_SEND = "message.send.v1"
-    MESSAGE_EDIT = "message.edit.v1"
-    MESSAGE_DELETE = "message.delete.v1"
-    REACTION_ADD = "reaction.add.v1"
-    REACTION_REMOVE = "reaction.remove.v1"
-    READ_MARK = "read.mark.v1"
-    DELIVERED_MARK = "delivered.mark.v1"
-
-
-MARKS: Final = frozenset({CommandType.READ_MARK.value, CommandType.DELIVERED_MARK.value})
-"""Idempotent by nature: they carry no client_generated_id and leave nothing to remember."""
 
 Role = Literal["owner", "admin", "member"]
 ChatKind = Literal["group", "direct"]
@@ -92,22 +70,6 @@ class Reaction(Body):
 
 class Mark(Body):
     up_to_seq: int
-
-
-BODY_OF: Final[dict[str, type[Body]]] = {
-    CommandType.CHAT_CREATE: ChatCreate,
-    CommandType.MEMBER_ADD: MemberAdd,
-    CommandType.MEMBER_REMOVE: MemberRemove,
-    CommandType.MEMBER_ROLE: MemberRole,
-    CommandType.CHAT_RENAME: ChatRename,
-    CommandType.MESSAGE_SEND: MessageSend,
-    CommandType.MESSAGE_EDIT: MessageEdit,
-    CommandType.MESSAGE_DELETE: MessageDelete,
-    CommandType.REACTION_ADD: Reaction,
-    CommandType.REACTION_REMOVE: Reaction,
-    CommandType.READ_MARK: Mark,
-    CommandType.DELIVERED_MARK: Mark,
-}
 
 
 def canonical_json(value: object) -> bytes:

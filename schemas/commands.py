@@ -17,10 +17,11 @@ from msgspec.json import Decoder
 from pydantic import ValidationError
 
 from schemas import limits
-from schemas.bodies import BODY_OF, Body
+from schemas.bodies import Body
 from schemas.checks import check_limits
 from schemas.errors import Reason, Refused
 from schemas.guard import guard_before_parsing, unknown_fields
+from schemas.types import BODY_OF
 
 _PARSE: Final = {name: model.__pydantic_validator__.validate_json for name, model in BODY_OF.items()}
 """What `model_validate_json` calls, without its handling of options that are not used here."""

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, final
 from msgspec import Struct, structs
 
 from schemas.errors import LogCorrupt, UnknownType
-from schemas.events import EventType, Outcome, TermOpened, decode_term_opened
+from schemas.events import Outcome, TermOpened, decode_term_opened
 from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge, read_stamp
+from schemas.types import EventType
 from schemas.wire.encoding import Record, Undecodable, read_outcome
 from schemas.wire.records import messages_from, outcome_of, stamp_of
 

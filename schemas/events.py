@@ -1,4 +1,4 @@
-"""The outcome types: what the log says of a command, and the bodies that are not the command's own."""
+"""Outcomes: what the log says of a command, and the bodies that are not the command's own."""
 
 from __future__ import annotations
 
@@ -9,50 +9,10 @@ from typing import Final, TypeVar
 from msgspec import Struct
 from pydantic import ValidationError
 
-from schemas.bodies import BODY_OF, Body, CommandType, canonical_json
+from schemas.bodies import Body, canonical_json
 from schemas.errors import LogCorrupt, Reason
 from schemas.ids import ChatId, CommandId, UserId
-
-
-class EventType(StrEnum):
-    """`ce_type` of a record of `chat.events`."""
-
-    CHAT_CREATED = "chat.created.v1"
-    MEMBER_ADDED = "member.added.v1"
-    MEMBER_REMOVED = "member.removed.v1"
-    MEMBER_ROLE_CHANGED = "member.role.changed.v1"
-    CHAT_RENAMED = "chat.renamed.v1"
-    MESSAGE_SENT = "message.sent.v1"
-    MESSAGE_EDITED = "message.edited.v1"
-    MESSAGE_DELETED = "message.deleted.v1"
-    REACTION_ADDED = "reaction.added.v1"
-    REACTION_REMOVED = "reaction.removed.v1"
-    READ_ADVANCED = "read.advanced.v1"
-    DELIVERED_ADVANCED = "delivered.advanced.v1"
-    DUPLICATE = "command.duplicate.v1"
-    UNCHANGED = "command.unchanged.v1"
-    REJECTED = "command.rejected.v1"
-    TERM_OPENED = "term.opened.v1"
-
-
-EVENT_OF: Final[dict[str, EventType]] = {
-    CommandType.CHAT_CREATE: EventType.CHAT_CREATED,
-    CommandType.MEMBER_ADD: EventType.MEMBER_ADDED,
-    CommandType.MEMBER_REMOVE: EventType.MEMBER_REMOVED,
-    CommandType.MEMBER_ROLE: EventType.MEMBER_ROLE_CHANGED,
-    CommandType.CHAT_RENAME: EventType.CHAT_RENAMED,
-    CommandType.MESSAGE_SEND: EventType.MESSAGE_SENT,
-    CommandType.MESSAGE_EDIT: EventType.MESSAGE_EDITED,
-    CommandType.MESSAGE_DELETE: EventType.MESSAGE_DELETED,
-    CommandType.REACTION_ADD: EventType.REACTION_ADDED,
-    CommandType.REACTION_REMOVE: EventType.REACTION_REMOVED,
-    CommandType.READ_MARK: EventType.READ_ADVANCED,
-    CommandType.DELIVERED_MARK: EventType.DELIVERED_ADVANCED,
-}
-"""The accepted outcome of each command type. Its body is the command's body, byte for byte."""
-
-COMMAND_OF: Final[dict[str, CommandType]] = {event.value: CommandType(command) for command, event in EVENT_OF.items()}
-"""The command type behind an accepted outcome; no other outcome type is a key here."""
+from schemas.types import BODY_OF, COMMAND_OF, EventType
 
 
 class OutcomeKind(StrEnum):

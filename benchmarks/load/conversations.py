@@ -16,8 +16,9 @@ from uuid import UUID
 
 from benchmarks.load.filling import Load, built
 from schemas import ids
-from schemas.bodies import Body, ChatCreate, CommandType, MemberAdd, MessageSend, canonical_body
+from schemas.bodies import Body, ChatCreate, MemberAdd, MessageSend, canonical_body
 from schemas.ids import ChatId, UserId
+from schemas.types import CommandType
 from schemas.wire.encoding import Command, Encoded, encode_command
 
 BODY_BYTES: Final = 250

@@ -13,8 +13,8 @@ from benchmarks.load.read_model import READER_OF_ALL_BUT_TEN, READER_OF_NOTHING,
 from benchmarks.servers.database import session
 from benchmarks.servers.ground import Log
 from schemas.bodies import Body, ChatCreate
-from schemas.events import EventType
 from schemas.ids import CommandId, UserId
+from schemas.types import EventType
 from services.projector.mapping.decode import Deleted, Event, Marked, Sent
 from services.projector.mapping.rows import changes_of, wanted
 from services.projector.mapping.validity import Position

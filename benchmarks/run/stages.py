@@ -31,8 +31,8 @@ from aiokafka.record.memory_records import MemoryRecords
 from benchmarks.load.conversations import loads_of, repeats_among
 from benchmarks.report.machine import Machine, MachineWatch
 from benchmarks.servers.ground import Ground
-from schemas.events import EventType
 from schemas.log import Head
+from schemas.types import EventType
 from schemas.wire.encoding import Record, event_source
 from schemas.wire.records import command_reader
 from services.runtime.kafka.batches import batches_in, new_outcome_batch

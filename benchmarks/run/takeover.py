@@ -43,10 +43,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from devstack.kafka import KafkaCluster
 from devstack.ports import choose_ports
 from schemas import ids
-from schemas.bodies import ChatCreate, CommandType, MessageSend, canonical_body
+from schemas.bodies import ChatCreate, MessageSend, canonical_body
 from schemas.cursor import Decided, LogCursor, Opened, Stop
 from schemas.ids import UserId
 from schemas.topics import TopicNames, topic_specs
+from schemas.types import CommandType
 from schemas.wire.encoding import Command, encode_command
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.reader import PartitionReader

@@ -22,9 +22,10 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 cimport cython
 
 from schemas import limits
-from schemas.bodies import CommandType
+from schemas.types import CommandType
 from schemas.wire.encoding import Command, ReplyTo, Undecodable
-from schemas.events import EventType, Outcome
+from schemas.events import Outcome
+from schemas.types import EventType
 from schemas.log import Stamp
 
 cdef extern from "Python.h":

@@ -14,11 +14,11 @@ from typing import Final, NamedTuple, Protocol
 from msgspec import Struct
 
 from schemas import ids, limits
-from schemas.bodies import MARKS, CommandType
 from schemas.errors import LogCorrupt, Reason, Refused
-from schemas.events import EventType, Outcome
+from schemas.events import Outcome
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Stamp
+from schemas.types import KNOWN_TYPES, MARKS, EventType
 
 Headers = list[tuple[str, bytes]]
 
@@ -314,12 +314,9 @@ def _text(headers: Mapping[str, bytes | None], name: str) -> str | None:
     return value.decode() if value is not None and len(value) <= 256 and value.isascii() else None
 
 
-_KNOWN_TYPES: Final = {each.value.encode(): each.value for each in CommandType}
-
-
 def _type(headers: Mapping[str, bytes | None]) -> str:
     """Of a command; "" where it is nothing that an outcome could repeat."""
-    known = _KNOWN_TYPES.get(headers.get("ce_type") or b"")
+    known = KNOWN_TYPES.get(headers.get("ce_type") or b"")
     if known is not None:
         return known
     text = _text(headers, "ce_type")

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from schemas.bodies import MARKS, CommandType
 from schemas.events import Outcome
 from schemas.ids import ChatId, CommandId, CommandKey, uuid_bytes
 from schemas.log import Head, Stamp, read_stamp
+from schemas.types import KNOWN_TYPES, MARKS
 from schemas.wire.encoding import Command, CommandReader, Record, read_outcome
 
 try:
@@ -30,8 +30,6 @@ else:
 if TYPE_CHECKING:
     from schemas.wire._records import ScannedMessage, ScannedSend
 
-_TYPES: Final = {each.value.encode(): each.value for each in CommandType}
-
 
 def command_reader(partition: int, partitions: int) -> Callable[[list[Record]], list[Command | ScannedSend]]:
     """What encoding.CommandReader's `read` does, for many records of one partition: a Command for each, or that of
@@ -39,7 +37,7 @@ def command_reader(partition: int, partitions: int) -> Callable[[list[Record]], 
     reader = CommandReader(partition, partitions)
     if not COMPILED:
         return lambda records: [reader.read(record) for record in records]
-    return _records.CommandScanner(reader.chats, reader.senders, _TYPES, MARKS, reader.read).read
+    return _records.CommandScanner(reader.chats, reader.senders, KNOWN_TYPES, MARKS, reader.read).read
 
 
 def command_of(read: Command | ScannedSend) -> Command:

@@ -6,7 +6,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from schemas.events import EventType
+from schemas.types import EventType
 from services.sequencer.snapshots.manifest import Reason
 
 OUTCOMES: Final = Counter(

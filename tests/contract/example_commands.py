@@ -8,7 +8,6 @@ from schemas.bodies import (
     Body,
     ChatCreate,
     ChatRename,
-    CommandType,
     Mark,
     MemberAdd,
     MemberRemove,
@@ -20,6 +19,7 @@ from schemas.bodies import (
     canonical_body,
 )
 from schemas.ids import CommandId
+from schemas.types import CommandType
 from schemas.wire.encoding import Command, ReplyTo
 from tests.contract.example_records import (
     CREATOR,

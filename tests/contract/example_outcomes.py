@@ -10,12 +10,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from schemas.bodies import CommandType
 from schemas.errors import Reason
 from schemas.events import (
-    EVENT_OF,
     Duplicate,
-    EventType,
     Outcome,
     OutcomeKind,
     Rejected,
@@ -26,6 +23,7 @@ from schemas.events import (
     encode_unchanged,
 )
 from schemas.log import Stamp
+from schemas.types import EVENT_OF, CommandType, EventType
 from schemas.wire.encoding import Command, opening_outcome
 from schemas.wire.replies import Reply
 from tests.contract.example_commands import DIRECT_CREATE, IN_THE_GROUP

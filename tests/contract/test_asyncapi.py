@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from msgspec.structs import fields as struct_fields
 
 from schemas import limits, topics
-from schemas.bodies import BODY_OF, MARKS, Body, ChatKind, CommandType, Role, canonical_body
+from schemas.bodies import Body, ChatKind, Role, canonical_body
 from schemas.commands import parse_body
 from schemas.errors import Reason, Refused
-from schemas.events import COMMAND_OF, EVENT_OF, Duplicate, EventType, Outcome, OutcomeKind, Rejected, TermOpened
+from schemas.events import Duplicate, Outcome, OutcomeKind, Rejected, TermOpened
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Stamp
+from schemas.types import BODY_OF, COMMAND_OF, EVENT_OF, MARKS, CommandType, EventType
 from schemas.wire.encoding import Command, ReplyTo, encode_command, encode_outcome, event_source
 from schemas.wire.replies import Reply
 from tests.contract.example_records import CREATOR, GROUP, TRACEPARENT

@@ -11,12 +11,9 @@ from pathlib import Path
 import pytest
 
 from schemas import log
-from schemas.bodies import CommandType
 from schemas.commands import parse_body
 from schemas.cursor import Decided, LogCursor, Opened
 from schemas.events import (
-    COMMAND_OF,
-    EventType,
     OutcomeKind,
     decode_accepted,
     decode_duplicate,
@@ -24,6 +21,7 @@ from schemas.events import (
     decode_term_opened,
     decode_unchanged,
 )
+from schemas.types import COMMAND_OF, CommandType, EventType
 from schemas.wire.encoding import read_command, read_outcome
 from schemas.wire.replies import decode_replies
 from tests.contract.example_commands import COMMANDS

@@ -19,11 +19,12 @@ import pytest
 from aiokafka.partitioner import murmur2 as aiokafka_murmur2
 
 from schemas import ids, log
-from schemas.bodies import BODY_OF, CommandType, canonical_body
+from schemas.bodies import canonical_body
 from schemas.commands import digest, parse_body
 from schemas.cursor import Decided, LogCursor, Opened, Stop, Void
-from schemas.events import EventType, TermOpened, encode_term_opened
+from schemas.events import TermOpened, encode_term_opened
 from schemas.ids import ChatId, UserId
+from schemas.types import BODY_OF, CommandType, EventType
 from services.ingest.api.keys import key_in_header
 from services.runtime.access.auth import user_id_of
 from tests.support.chat_log import LogRecord

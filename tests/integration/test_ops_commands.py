@@ -18,8 +18,9 @@ import psycopg
 import pytest
 
 from schemas import ids
-from schemas.bodies import CommandType, MessageSend
+from schemas.bodies import MessageSend
 from schemas.topics import TopicNames
+from schemas.types import CommandType
 from services.ops.inspect.lag import measure_lag
 from services.runtime.settings import KafkaSettings
 from tests.support.chat_log import ANNA, ChatLog, conversation

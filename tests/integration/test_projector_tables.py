@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas import ids
-from schemas.bodies import CommandType, MessageSend
+from schemas.bodies import MessageSend
 from schemas.errors import Reason
 from schemas.ids import UserId
+from schemas.types import CommandType
 from services.projector.following.prune import PIECE, prune
 from services.projector.mapping.decode import instant
 from services.projector.mapping.deletions import SPANS, blocks_deleted

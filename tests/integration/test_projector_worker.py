@@ -15,9 +15,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from devstack.kafka import KafkaCluster
-from schemas.bodies import ChatRename, CommandType
-from schemas.events import EventType, Outcome
+from schemas.bodies import ChatRename
+from schemas.events import Outcome
 from schemas.log import Stamp
+from schemas.types import CommandType, EventType
 from schemas.wire.encoding import encode_outcome, event_source
 from services.projector import metrics
 from services.projector.errors import LostRace, PartitionStopped

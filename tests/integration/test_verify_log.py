@@ -15,9 +15,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record._crc32c import crc
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from schemas.bodies import CommandType, MessageSend
-from schemas.events import EventType, Outcome
+from schemas.bodies import MessageSend
+from schemas.events import Outcome
 from schemas.log import Stamp
+from schemas.types import CommandType, EventType
 from schemas.wire.encoding import encode_outcome, event_source
 from services.ops.errors import UsageError
 from services.ops.verify.log.verify import LogReport, verify_log

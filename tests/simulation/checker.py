@@ -10,19 +10,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import NoReturn
 
-from schemas.bodies import CommandType
 from schemas.errors import LogCorrupt
-from schemas.events import (
-    COMMAND_OF,
-    EventType,
-    Outcome,
-    OutcomeKind,
-    decode_duplicate,
-    decode_rejected,
-    decode_term_opened,
-    decode_unchanged,
-)
+from schemas.events import Outcome, OutcomeKind, decode_duplicate, decode_rejected, decode_term_opened, decode_unchanged
 from schemas.log import EMPTY, Head, Verdict, after, judge, read_stamp
+from schemas.types import COMMAND_OF, CommandType, EventType
 from schemas.wire.encoding import Command, Record, read_command, read_outcome
 from schemas.wire.replies import Reply
 from tests.simulation.contract import Answer, Chats

@@ -11,7 +11,6 @@ from typing import Final
 
 from schemas import ids
 from schemas.bodies import (
-    MARKS,
     Body,
     ChatCreate,
     Mark,
@@ -24,6 +23,7 @@ from schemas.bodies import (
     canonical_body,
 )
 from schemas.ids import ChatId, CommandId, UserId
+from schemas.types import MARKS
 from schemas.wire.encoding import Command, Encoded, ReplyTo, encode_command
 from schemas.wire.replies import Reply
 

@@ -5,21 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import UUID, uuid5
 
-from schemas.bodies import (
-    MARKS,
-    ChatCreate,
-    CommandType,
-    Mark,
-    MemberAdd,
-    MemberRemove,
-    MemberRole,
-    MessageDelete,
-    MessageSend,
-)
+from schemas.bodies import ChatCreate, Mark, MemberAdd, MemberRemove, MemberRole, MessageDelete, MessageSend
 from schemas.commands import parse_body
 from schemas.errors import Reason, Refused
 from schemas.events import OutcomeKind
 from schemas.ids import direct_chat_id, group_chat_id
+from schemas.types import MARKS, CommandType
 from schemas.wire.encoding import Command
 
 

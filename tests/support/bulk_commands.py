@@ -10,8 +10,9 @@ from uuid import uuid4
 from aiokafka import AIOKafkaProducer
 
 from schemas import ids
-from schemas.bodies import Body, CommandType, Mark, MessageSend, canonical_body
+from schemas.bodies import Body, Mark, MessageSend, canonical_body
 from schemas.ids import ChatId, UserId
+from schemas.types import CommandType
 from schemas.wire.encoding import Command, encode_command
 
 SOURCE = "/test/bulk"

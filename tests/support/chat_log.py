@@ -22,7 +22,6 @@ from schemas import ids
 from schemas.bodies import (
     Body,
     ChatCreate,
-    CommandType,
     Mark,
     MemberAdd,
     MemberRemove,
@@ -34,9 +33,7 @@ from schemas.bodies import (
 )
 from schemas.errors import Reason
 from schemas.events import (
-    EVENT_OF,
     Duplicate,
-    EventType,
     Outcome,
     Rejected,
     TermOpened,
@@ -47,6 +44,7 @@ from schemas.events import (
 )
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Stamp
+from schemas.types import EVENT_OF, CommandType, EventType
 from schemas.wire.encoding import Command, Encoded, encode_command, encode_outcome, event_source, opening_outcome
 
 ANNA = UserId("11111111-1111-4111-8111-111111111111")

@@ -13,12 +13,13 @@ from uuid import uuid4
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from schemas.bodies import CommandType, Mark, MessageSend
+from schemas.bodies import Mark, MessageSend
 from schemas.errors import Reason
-from schemas.events import EventType, Outcome
+from schemas.events import Outcome
 from schemas.ids import ChatId, UserId
 from schemas.log import Stamp
 from schemas.topics import topic_specs
+from schemas.types import CommandType, EventType
 from schemas.wire.encoding import Record, encode_outcome, event_source
 from services.projector.mapping.rows import changes_of, wanted
 from services.projector.mapping.tables import Changes

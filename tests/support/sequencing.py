@@ -22,12 +22,13 @@ from typing import Final
 from aiokafka import AIOKafkaProducer
 
 from schemas import ids
-from schemas.bodies import MARKS, Body, ChatCreate, MessageSend, canonical_body
+from schemas.bodies import Body, ChatCreate, MessageSend, canonical_body
 from schemas.cursor import Decided, LogCursor, Opened, Stop, Void
 from schemas.events import Outcome, decode_rejected
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Stamp, Verdict
 from schemas.topics import TopicNames, topic_specs
+from schemas.types import MARKS
 from schemas.wire.encoding import Command, Encoded, ReplyTo, encode_command, read_outcome
 from schemas.wire.replies import Reply, decode_replies
 from services.runtime.kafka.connection import KafkaConnection

@@ -13,7 +13,6 @@ from schemas.bodies import (
     Body,
     ChatCreate,
     ChatRename,
-    CommandType,
     Mark,
     MemberAdd,
     MemberRemove,
@@ -25,6 +24,7 @@ from schemas.bodies import (
     canonical_json,
 )
 from schemas.ids import normalise_creation_name
+from schemas.types import CommandType
 
 SAFE: Final = 2**53 - 1
 storable: Final = st.characters(exclude_categories=["Cs"], exclude_characters="\0")

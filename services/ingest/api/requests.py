@@ -18,11 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from schemas import ids, limits
 from schemas.bodies import (
-    BODY_OF,
     FIRST_FAULT,
     Body,
     ChatCreate,
-    CommandType,
     Mark,
     MemberAdd,
     MemberRemove,
@@ -36,6 +34,7 @@ from schemas.checks import check_limits
 from schemas.errors import Reason, Refused
 from schemas.guard import guard_before_parsing, unknown_fields
 from schemas.ids import ChatId, CommandId, UserId
+from schemas.types import BODY_OF, CommandType
 from schemas.wire.encoding import Command
 from services.ingest.api.duplicates import duplicate_member
 from services.ingest.api.keys import fresh_key, required_key

@@ -11,9 +11,9 @@ from typing import Any, Final
 from pydantic import BaseModel, Field
 
 from schemas import ids
-from schemas.bodies import CommandType
 from schemas.errors import Reason
 from schemas.events import OutcomeKind
+from schemas.types import EVENT_OF, TAKES_SEQ
 from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest.problems import RETRY_AFTER_S
@@ -232,7 +232,7 @@ def outcome_pending(pending: Pending) -> Answer:
     assert command.chat_id is not None
     assert command.command_id is not None
     at = f"{pending.partition}:{pending.offset}"
-    message_id = command.command_id if command.type == CommandType.MESSAGE_SEND else None
+    message_id = command.command_id if EVENT_OF[command.type] in TAKES_SEQ else None
     body = OutcomePending(chat_id=command.chat_id, command_id=command.command_id, message_id=message_id, at=at)
     location = f"/v1/chats/{command.chat_id}/commands/{command.command_id}?at={at}"
     written = body.model_dump_json(exclude_none=True).encode()

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Header, Path
 from pydantic import BaseModel
 
-from schemas.bodies import CommandType
 from schemas.errors import Reason
+from schemas.types import CommandType
 from schemas.wire.encoding import Command, is_traceparent
 from schemas.wire.replies import Reply
 from services.ingest import metrics

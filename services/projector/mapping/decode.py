@@ -18,7 +18,6 @@ from schemas.checks import parse_instant
 from schemas.errors import LogCorrupt, Refused, UnknownType
 from schemas.events import (
     Duplicate,
-    EventType,
     Outcome,
     OutcomeKind,
     Rejected,
@@ -29,6 +28,7 @@ from schemas.events import (
 )
 from schemas.ids import ChatId, CommandId, UserId, is_uuid
 from schemas.log import Stamp
+from schemas.types import TAKES_SEQ, EventType
 
 if TYPE_CHECKING:
     from schemas.wire._records import ScannedMessage
@@ -178,7 +178,7 @@ def _ours(body: Body) -> Body | Sent | Marked | Deleted:
 def _require_parts(outcome: Outcome) -> None:
     sender_id = outcome.sender_id
     whole = outcome.chat_id is not None and sender_id is not None and outcome.position is not None
-    if outcome.type == EventType.MESSAGE_SENT:
+    if outcome.type in TAKES_SEQ:
         whole = whole and None not in (outcome.seq, outcome.command_id, outcome.client_generated_id)
     if not whole:
         raise LogCorrupt(f"a {outcome.type} without its key or one of its headers")

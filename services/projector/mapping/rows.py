@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from schemas.bodies import ChatCreate, MemberAdd, MemberRemove, MemberRole
 from schemas.errors import LogCorrupt
-from schemas.events import COMMAND_OF, Duplicate, EventType, OutcomeKind, Rejected
+from schemas.events import Duplicate, OutcomeKind, Rejected
 from schemas.ids import ChatId, CommandId, MessageId, UserId
+from schemas.types import COMMAND_OF, EventType
 from services.projector.mapping.decode import AnyEvent, Deleted, Event, Marked, Sent, instant, original_instant
 from services.projector.mapping.deletions import blocks_deleted, chats_deleted
 from services.projector.mapping.tables import (

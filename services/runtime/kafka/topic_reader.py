@@ -18,7 +18,7 @@ from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from schemas.errors import SchemaError
-from schemas.events import EventType, decode_term_opened
+from schemas.events import decode_term_opened
 from schemas.topics import (
     AS_THE_SETTINGS,
     UNREADABLE,
@@ -31,6 +31,7 @@ from schemas.topics import (
     notes,
     short_of_replicas,
 )
+from schemas.types import EventType
 from schemas.wire.encoding import Undecodable
 from schemas.wire.records import outcome_of
 from services.runtime.kafka.connection import KafkaConnection

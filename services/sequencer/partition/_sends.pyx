@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t
 
 from schemas.wire._records cimport OutcomeWriter, ScannedSend, is_plain
 
-from schemas.bodies import CommandType
+from schemas.types import CommandType
 from schemas.commands import digest
 from schemas.wire.encoding import OUTCOME_BYTES
 from services.sequencer.rules.state import Chat, keep

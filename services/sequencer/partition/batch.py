@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from schemas.errors import LogCorrupt
-from schemas.events import EventType, Outcome, OutcomeKind
+from schemas.events import Outcome, OutcomeKind
 from schemas.ids import ChatId, CommandKey
 from schemas.log import Head, Stamp, after
+from schemas.types import EventType
 from schemas.wire.encoding import Command, Encoded, ReplyTo, encode_outcome, outcome_size
 from schemas.wire.records import COMPILED, command_key, command_of
 from schemas.wire.replies import Reply

@@ -15,30 +15,12 @@ from typing import Final
 from msgspec import Struct
 
 from schemas import ids
-from schemas.bodies import (
-    Body,
-    ChatCreate,
-    CommandType,
-    Mark,
-    MemberAdd,
-    MemberRemove,
-    MemberRole,
-    MessageDelete,
-    MessageSend,
-)
+from schemas.bodies import Body, ChatCreate, Mark, MemberAdd, MemberRemove, MemberRole, MessageDelete, MessageSend
 from schemas.commands import PlainSend, digest, parse_body, plain_send
 from schemas.errors import Reason, Refused
-from schemas.events import (
-    EVENT_OF,
-    Duplicate,
-    EventType,
-    Outcome,
-    Rejected,
-    encode_duplicate,
-    encode_rejected,
-    encode_unchanged,
-)
+from schemas.events import Duplicate, Outcome, Rejected, encode_duplicate, encode_rejected, encode_unchanged
 from schemas.ids import CommandId, UserId
+from schemas.types import EVENT_OF, CommandType, EventType
 from schemas.wire.encoding import Command
 from schemas.wire.records import command_key
 from services.sequencer.rules.state import Chat, Member, View
@@ -122,7 +104,7 @@ def _body(command: Command) -> Body | PlainSend:
 
 
 _SEND: Final = CommandType.MESSAGE_SEND.value
-_EVENT_OF: Final = {CommandType(command).value: event.value for command, event in EVENT_OF.items()}
+_EVENT_OF: Final = {command: event.value for command, event in EVENT_OF.items()}
 
 
 # --- the three ways to end without an effect ------------------------------------------------------------------

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from schemas.bodies import MARKS, ChatCreate, Mark, MemberAdd, MemberRemove, MemberRole, MessageDelete, Role
+from schemas.bodies import ChatCreate, Mark, MemberAdd, MemberRemove, MemberRole, MessageDelete, Role
 from schemas.commands import digest
 from schemas.errors import LogCorrupt, UnknownType
-from schemas.events import COMMAND_OF, EventType, Outcome, decode_accepted
+from schemas.events import Outcome, decode_accepted
 from schemas.ids import UserId
+from schemas.types import COMMAND_OF, MARKS, EventType
 from schemas.wire.records import command_key
 from services.sequencer.rules.state import Changes, Chat, Member, View, keep
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from schemas.bodies import CommandType
+from schemas.types import CommandType
 from services.ops.processes.api import ApiSettings, create_app
 from services.runtime.settings import AuthSettings
 from services.sequencer.rules.decide import DECIDED

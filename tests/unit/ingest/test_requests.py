@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import ids, limits
-from schemas.bodies import CommandType, MessageSend
+from schemas.bodies import MessageSend
 from schemas.commands import digest, parse_body
+from schemas.types import CommandType
 from schemas.wire.encoding import Command, encode_command, read_command
 from services.ingest.api import requests
 from services.ingest.api.requests import Envelope

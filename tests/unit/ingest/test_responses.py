@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from schemas.bodies import CommandType
 from schemas.errors import Reason
 from schemas.events import OutcomeKind
 from schemas.ids import ChatId, CommandId, UserId
+from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest.api import responses as answers

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from schemas.bodies import CommandType, MessageSend
+from schemas.bodies import MessageSend
 from schemas.cursor import Decided, LogCursor
 from schemas.errors import LogCorrupt, Reason, UnknownType
+from schemas.types import CommandType
 from services.ops.verify.projection.fold import LogFold
 from services.ops.verify.projection.tables import CHATS, DELETED_BLOCKS, MESSAGES, OUTCOMES, PARTICIPANTS, Row, Table
 from services.ops.verify.scratch import open_scratch

@@ -10,10 +10,11 @@ import pytest
 from msgspec import structs
 
 from schemas import cursor, ids
-from schemas.bodies import ChatCreate, CommandType, Mark, MemberAdd, MessageDelete, MessageSend
+from schemas.bodies import ChatCreate, Mark, MemberAdd, MessageDelete, MessageSend
 from schemas.errors import Reason
-from schemas.events import EventType, Outcome, encode_unchanged
+from schemas.events import Outcome, encode_unchanged
 from schemas.log import Stamp, Verdict
+from schemas.types import CommandType, EventType
 from schemas.wire.encoding import encode_outcome, event_source, read_command
 from services.ops.verify.log.commands import against_command
 from services.ops.verify.log.partition import Answered, Fault, PartitionChecks, Stopped

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from schemas import ids
 from schemas.errors import LogCorrupt
-from schemas.events import EventType, Outcome
+from schemas.events import Outcome
 from schemas.log import EMPTY, Head, Stamp
+from schemas.types import EventType
 from schemas.wire.encoding import Encoded, Record, encode_outcome, event_source
 from schemas.wire.records import COMPILED, messages_from
 from services.projector.mapping.decode import Event

@@ -8,10 +8,11 @@ from typing import Final
 
 import pytest
 
-from schemas.bodies import ChatRename, CommandType, Mark, MessageSend
+from schemas.bodies import ChatRename, Mark, MessageSend
 from schemas.errors import LogCorrupt, Reason, UnknownType
 from schemas.ids import ChatId, MessageId, UserId
 from schemas.log import read_stamp
+from schemas.types import CommandType
 from schemas.wire.encoding import read_outcome
 from services.projector.mapping.decode import Event, decode_event, instant
 from services.projector.mapping.deletions import SPANS, blocks_deleted

@@ -12,8 +12,9 @@ from msgspec import structs
 
 from schemas.cursor import Decided, LogCursor
 from schemas.errors import LogCorrupt, UnknownType
-from schemas.events import EventType, Outcome
+from schemas.events import Outcome
 from schemas.log import EMPTY, Head, Stamp
+from schemas.types import EventType
 from schemas.wire.encoding import encode_outcome, event_source
 from services.projector.mapping.decode import AnyEvent, Event, Sent, decode_event
 from services.projector.mapping.validity import Position, belongs_before, judge_records

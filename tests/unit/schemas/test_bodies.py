@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.bodies import BODY_OF, MARKS, Body, CommandType, Mark, MessageSend, canonical_body, canonical_json
+from schemas.bodies import Body, Mark, MessageSend, canonical_body, canonical_json
 from schemas.checks import check_limits
 from schemas.commands import digest, parse_body
-from schemas.events import COMMAND_OF, EVENT_OF, EventType, Outcome, decode_accepted
+from schemas.events import Outcome, decode_accepted
+from schemas.types import BODY_OF, COMMAND_OF, EVENT_OF, MARKS, CommandType, EventType
 from tests.support.examples import examples
 from tests.support.wire_strategies import bodies, metadatas, texts
 

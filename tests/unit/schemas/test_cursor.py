@@ -16,8 +16,9 @@ from schemas import cursor as cursor_module
 from schemas import ids
 from schemas.cursor import Decided, LogCursor, LogEvent, Opened, Stop, Void
 from schemas.errors import LogCorrupt, UnknownType
-from schemas.events import EventType, Outcome, TermOpened, encode_term_opened
+from schemas.events import Outcome, TermOpened, encode_term_opened
 from schemas.log import Head, Stamp
+from schemas.types import EventType
 from schemas.wire.encoding import Encoded, Record, Undecodable, encode_outcome, event_source, opening_outcome
 from tests.support.any_records import CHAT, SENDER
 from tests.support.chat_log import ANNA, BEN, ChatLog, LogRecord

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from schemas import limits
-from schemas.bodies import CommandType
 from schemas.commands import parse_body
 from schemas.errors import Reason, Refused
+from schemas.types import CommandType
 from services.ingest.api import requests
 from services.ingest.api.requests import BATCH_ITEMS, ERRORS_PER_ITEM, ITEM_BYTES, Envelope
 from services.runtime.access.auth import Authenticator

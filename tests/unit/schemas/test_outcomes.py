@@ -14,9 +14,7 @@ from msgspec.structs import replace
 
 from schemas.errors import LogCorrupt, Reason
 from schemas.events import (
-    EVENT_OF,
     Duplicate,
-    EventType,
     Outcome,
     OutcomeKind,
     Rejected,
@@ -33,6 +31,7 @@ from schemas.events import (
 )
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Stamp, read_stamp
+from schemas.types import EVENT_OF, EventType
 from schemas.wire.encoding import Encoded, encode_outcome, event_source, opening_outcome, outcome_size, read_outcome
 from schemas.wire.replies import Reply, decode_replies, encode_replies
 from tests.support.chat_log import LogRecord

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas import limits
-from schemas.bodies import BODY_OF, CommandType, MessageSend, canonical_body
+from schemas.bodies import MessageSend, canonical_body
 from schemas.commands import parse_body, plain_send
 from schemas.errors import Reason, Refused
 from schemas.guard import guard_before_parsing
 from schemas.topics import COMMAND_RECORD_BYTES
+from schemas.types import BODY_OF, CommandType
 from tests.support.examples import examples
 from tests.support.limit_cases import CASES, Case
 from tests.support.wire_strategies import bodies, mangled

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from schemas import ids, limits
-from schemas.bodies import MARKS, Body, CommandType, canonical_body
+from schemas.bodies import Body, canonical_body
 from schemas.commands import parse_body
 from schemas.errors import Reason, Refused
-from schemas.events import EVENT_OF, EventType, Outcome, Rejected, decode_rejected, encode_rejected
+from schemas.events import Outcome, Rejected, decode_rejected, encode_rejected
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Stamp, read_stamp
+from schemas.types import EVENT_OF, MARKS, CommandType, EventType
 from schemas.wire import encoding
 from schemas.wire.encoding import (
     Command,

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from schemas import ids
-from schemas.bodies import CommandType
 from schemas.errors import LogCorrupt
-from schemas.events import EventType, Outcome
+from schemas.events import Outcome
 from schemas.ids import ChatId, CommandId
 from schemas.log import Stamp, read_stamp
+from schemas.types import CommandType, EventType
 from schemas.wire import encoding, records
 from schemas.wire.encoding import (
     Command,

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from schemas import ids
 from schemas.bodies import (
-    MARKS,
     Body,
     ChatCreate,
     Mark,
@@ -23,6 +22,7 @@ from schemas.bodies import (
 from schemas.errors import LogCorrupt, Reason, Refused, UnknownType
 from schemas.events import OutcomeKind
 from schemas.ids import ChatId, CommandId, CommandKey, UserId
+from schemas.types import MARKS
 from schemas.wire.encoding import Command
 from services.sequencer.rules.decide import Decision, decide
 from services.sequencer.rules.evolve import evolve

@@ -18,8 +18,9 @@ from schemas.bodies import (
     MessageSend,
     Reaction,
 )
-from schemas.events import EventType, Outcome, decode_accepted
+from schemas.events import Outcome, decode_accepted
 from schemas.ids import UserId
+from schemas.types import EventType
 from services.ops.verify.log.chat import Chat, Member
 
 Finding = tuple[str, str]

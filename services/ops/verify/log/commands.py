@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from schemas.bodies import MARKS
 from schemas.commands import digest, parse_body
 from schemas.errors import Reason, Refused
-from schemas.events import EVENT_OF, OutcomeKind, decode_rejected
+from schemas.events import OutcomeKind, decode_rejected
+from schemas.types import EVENT_OF, MARKS
 from schemas.wire.encoding import Command
 from services.ops.verify.log.accepted import Finding
 from services.ops.verify.log.partition import Answered

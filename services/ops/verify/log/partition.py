@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from schemas import ids
-from schemas.bodies import MARKS, CommandType, MessageDelete
+from schemas.bodies import MessageDelete
 from schemas.commands import digest
 from schemas.cursor import Decided, LogCursor, Opened, Stop, Void
 from schemas.errors import LogCorrupt, Reason, UnknownType
 from schemas.events import (
-    COMMAND_OF,
     Outcome,
     OutcomeKind,
     TermOpened,
@@ -28,6 +27,7 @@ from schemas.events import (
     decode_unchanged,
 )
 from schemas.log import Head, Stamp
+from schemas.types import COMMAND_OF, MARKS, CommandType
 from schemas.wire.encoding import Record
 from services.ops.verify.log.accepted import take_over, unlawful
 from services.ops.verify.log.chat import Chat

@@ -14,17 +14,9 @@ from typing import Final, TypeVar
 
 from schemas.bodies import Body, ChatCreate, Mark, MemberAdd, MemberRemove, MemberRole, MessageDelete, MessageSend
 from schemas.errors import LogCorrupt, UnknownType
-from schemas.events import (
-    COMMAND_OF,
-    EventType,
-    Outcome,
-    OutcomeKind,
-    decode_accepted,
-    decode_duplicate,
-    decode_rejected,
-    decode_unchanged,
-)
+from schemas.events import Outcome, OutcomeKind, decode_accepted, decode_duplicate, decode_rejected, decode_unchanged
 from schemas.log import Stamp
+from schemas.types import COMMAND_OF, EventType
 from services.ops.verify.projection.tables import Row, Table, Value, array_text, instant_us, metadata_text
 from services.ops.verify.scratch import SCRATCH_SQL
 
