@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tests.chaos.evidence import Json, Op
-from tests.chaos.expected import uuid5_of_key
-from tests.chaos.judged import MARKS
+from tests.oracle import oracle, records
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 ACCEPTED: Final = frozenset({"accepted"})
@@ -50,7 +49,7 @@ class Told:
 def command_id_of(op: Op) -> str | None:
     """None for a mark."""
     asked = op.asked
-    return None if asked.get("key") is None else uuid5_of_key(asked["chat"], asked["sender"], asked["key"])
+    return None if asked.get("key") is None else records.command_id_of(asked["chat"], asked["sender"], asked["key"])
 
 
 def told_by(op: Op) -> Told | None:
@@ -102,7 +101,7 @@ def _by_http(op: Op, answer: Json, answered_s: float) -> Told | None:
 def _outcome(command_type: str, status: int, body: Json) -> frozenset[str]:
     if status == 201:
         return ACCEPTED
-    if command_type in MARKS:
+    if command_type in oracle.MARKS:
         return DONE
     if body["duplicate"]:
         return DUPLICATE

@@ -9,8 +9,9 @@ from typing import Final
 from tests.chaos.acknowledged import ACCEPTED, REJECTED, Told, command_id_of, told_by
 from tests.chaos.check_log import Folded
 from tests.chaos.evidence import Op
-from tests.chaos.judged import Outcome, headers_of
+from tests.chaos.judged import headers_of
 from tests.chaos.violations import Kind, Violation
+from tests.oracle.records import Outcome
 
 INGEST_TOO: Final = frozenset({"malformed", "too_large", "invalid", "forbidden"})
 """Reasons that ingest gives by itself, before anything is in a log."""
@@ -49,7 +50,7 @@ def _one_outcome(t: Told, folded: Folded, violations: list[Violation]) -> None:
             differences += _figures(t, folded.state.accepted.get(t.command_id))
         if t.reason is not None and outcome.body.get("reason") != t.reason:
             differences.append(f"reason {t.reason}")
-    elif t.read_seq is not None and folded.state.read_seqs.get((t.partition, t.index)) != t.read_seq:
+    elif t.read_seq is not None and folded.read_seqs.get((t.partition, t.index)) != t.read_seq:
         differences.append(f"read_seq {t.read_seq}")
     if differences:
         what = f"told {', '.join(differences)}; {outcome.place} says otherwise: {outcome.kind} {outcome.body}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from tests.chaos.evidence import Op, Record
-from tests.chaos.expected import expected
-from tests.chaos.judged import COMMAND_TYPES, Outcome, PartitionLog, headers_of, judge, uuid_or_none
-from tests.chaos.state import State
+from tests.chaos.judged import PartitionLog, headers_of, judge
 from tests.chaos.violations import Kind, Violation
+from tests.oracle.oracle import COMMAND_TYPES, apply, expected
+from tests.oracle.records import Outcome, uuid_or_none
+from tests.oracle.rule import Answer
+from tests.oracle.state import State
 
 
 @dataclass(slots=True)
@@ -24,6 +27,8 @@ class Folded:
     by_command: dict[tuple[int, int], Outcome] = field(default_factory=dict)
     """(partition, offset of the command) → its outcome."""
     by_command_id: dict[str, list[Outcome]] = field(default_factory=dict)
+    read_seqs: dict[tuple[int, int], int] = field(default_factory=dict)
+    """(partition, index) of an outcome → its sender's read cursor after it."""
 
 
 def check_log(
@@ -39,12 +44,20 @@ def check_log(
             if outcome.command_id is not None:
                 folded.by_command_id.setdefault(outcome.command_id, []).append(outcome)
             _against_command(folded, outcome, partitions, violations)
-            folded.state.apply(outcome, violations)
+            _apply(folded, outcome, violations)
     for partition, offset in sorted(folded.commands.keys() - folded.by_command.keys()):
         decided = folded.logs[partition].head.command_offset if partition in folded.logs else -1
         what = f"no outcome answers it; the last that is decided there is {decided}"
         violations.append(Violation(Kind.COMMAND_SKIPPED, f"commands {partition}@{offset}", what))
     return folded
+
+
+def _apply(folded: Folded, outcome: Outcome, violations: list[Violation]) -> None:
+    violations += [Violation(Kind(word), outcome.place, what) for word, what in apply(folded.state, outcome)]
+    chat = folded.state.chats.get(outcome.chat or "")
+    member = chat.members.get(outcome.sender or "") if chat is not None else None
+    if member is not None:
+        folded.read_seqs[outcome.partition, outcome.index] = member.read_seq
 
 
 def _against_command(folded: Folded, outcome: Outcome, partitions: int, violations: list[Violation]) -> None:
@@ -54,17 +67,17 @@ def _against_command(folded: Folded, outcome: Outcome, partitions: int, violatio
         violations.append(Violation(Kind.COMMAND_INVENTED, outcome.place, what))
         return
     headers = headers_of(command)
-    right = expected(folded.state, command, partitions)
+    right = expected(
+        folded.state, command.key, command.value, headers, partition=command.partition, partitions=partitions,
+        at_ms=outcome.at_ms,
+    )  # fmt: skip
     said = outcome.kind, outcome.body.get("reason") if outcome.kind == "rejected" else None
     if said != (right.kind, right.reason):
         what = f"command {outcome.command_offset} is {said[0]} ({said[1]}), and has to be {right}"
         violations.append(Violation(Kind.WRONG_DECISION, outcome.place, what))
-    elif outcome.kind == "duplicate":
-        original = folded.state.accepted[headers["ce_id"]]
-        figures = {"seq": original.seq, "position": original.position, "sent_at_ms": original.at_ms}
-        if outcome.body != {name: value for name, value in figures.items() if value is not None}:
-            what = f"it says {outcome.body}, the original at {original.place} has {figures}"
-            violations.append(Violation(Kind.WRONG_DECISION, outcome.place, what))
+    elif outcome.kind in _FIGURES and outcome.body != (figures := _FIGURES[outcome.kind](right)):
+        what = f"it says {outcome.body}, and has to say {figures}"
+        violations.append(Violation(Kind.WRONG_DECISION, outcome.place, what))
     if right.reason in ("malformed", "wrong_partition"):
         return  # what such a command says of itself need not be repeated
     about = uuid_or_none(command.key), headers.get("ce_id"), headers.get("ce_sender"), headers.get("ce_clientid")
@@ -76,6 +89,19 @@ def _against_command(folded: Folded, outcome: Outcome, partitions: int, violatio
     ):
         what = f"a {outcome.type} whose body or type is not that of its command {outcome.command_offset}"
         violations.append(Violation(Kind.COMMAND_INVENTED, outcome.place, what))
+
+
+def _of_original(right: Answer) -> dict[str, int]:
+    figures = {"seq": right.seq, "position": right.position, "sent_at_ms": right.sent_at_ms}
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _of_position(right: Answer) -> dict[str, int]:
+    return {} if right.position is None else {"position": right.position}
+
+
+_FIGURES: Final = {"duplicate": _of_original, "unchanged": _of_position}
+"""The body of an outcome that only refers to an earlier one."""
 
 
 def check_tails(ops: Sequence[Op], events: Sequence[Record], violations: list[Violation]) -> int:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.chaos.check_log import Folded
-from tests.chaos.evidence import Json, Op
-from tests.chaos.state import Chat
+from tests.chaos.evidence import Json, Op, message_digest
 from tests.chaos.violations import Kind, Violation
+from tests.oracle.state import Chat, Message
 
 NO_END: Final = 2**53
 
@@ -95,7 +95,7 @@ def _content(read: Read, chat: Chat | None, violations: list[Violation]) -> None
     _page(read, violations)
     for seq, digest in answer["messages"]:
         message = chat.messages.get(seq) if chat is not None else None
-        if message is None or digest not in (message.digest, message.deleted_digest):
+        if message is None or digest not in (_sent(message), _deleted(message)):
             what = f"message {seq} of chat {op.asked['chat']} is not what the log has there"
             violations.append(Violation(Kind.READ_DIFFERS, op.place, what))
 
@@ -109,13 +109,13 @@ def _stays_deleted(reads: Sequence[Read], chat: Chat, violations: list[Violation
     for read in pages:
         for seq, digest in read.answer["messages"]:
             message = chat.messages.get(seq)
-            if message is not None and digest == message.deleted_digest:
+            if message is not None and digest == _deleted(message):
                 gone_s[seq] = min(gone_s.get(seq, read.answered_s), read.answered_s)
     for read in pages:
         partition, index = (int(part) for part in read.op.asked.get("token", "-1:0").split(":"))
         for seq, digest in read.answer["messages"]:
             message = chat.messages.get(seq)
-            if message is None or message.deleted_index is None or digest != message.digest:
+            if message is None or message.deleted_index is None or digest != _sent(message):
                 continue
             due = partition == chat.partition and message.deleted_index <= index
             if due or gone_s.get(seq, read.op.asked_s) < read.op.asked_s:
@@ -146,3 +146,20 @@ def _token(read: Read, chat: Chat | None, indexes: list[int], violations: list[V
     if read.shows < min(due, read.reach):
         what = f"{read}, yet its token {token} stands for seq {due}"
         violations.append(Violation(Kind.READ_TOO_OLD, read.op.place, what))
+
+
+def _sent(message: Message) -> str:
+    """Return the digest of a message as it was sent."""
+    return _digest(message, message.body["text"])
+
+
+def _deleted(message: Message) -> str | None:
+    """Return the digest of a message as it is shown after its deletion, or None if it was not deleted."""
+    return None if message.deleted_at is None else _digest(message, None)
+
+
+def _digest(message: Message, text: str | None) -> str:
+    return message_digest(
+        message_id=message.message_id, sender=message.sender, key=message.key, text=text,
+        sent_at_ms=message.sent_at, reply_to=message.body.get("reply_to_message_id"), position=message.position,
+    )  # fmt: skip

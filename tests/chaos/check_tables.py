@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.chaos.evidence import Json, Rows
-from tests.chaos.state import KEYS
+from tests.chaos.rows import KEYS
 from tests.chaos.violations import Kind, Violation
 
 

@@ -1,7 +1,8 @@
 """The checker: takes what a chaos run left behind and says what is broken, if anything is.
 
-It runs no server and shares no code with the services, but the ids of the wire contract. Each check stands in a module
-of its own; tests/unit/chaos/test_checker.py plants a violation of every kind and sees it found.
+It runs no server and shares no code with the services, but the ids of the wire contract. What a command comes to and
+what an event means is the oracle's (tests/oracle). Each check is a module of its own; tests/unit/chaos/test_checker.py
+plants a violation of every kind and sees it found.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tests.chaos.check_order import check_order
 from tests.chaos.check_readers import check_readers
 from tests.chaos.check_tables import check_tables
 from tests.chaos.evidence import Evidence
-from tests.chaos.state import rows_of
+from tests.chaos.rows import rows_of
 from tests.chaos.violations import Violation
 
 

@@ -12,8 +12,8 @@ import httpx
 
 from tests.chaos.acknowledged import milliseconds
 from tests.chaos.evidence import Json, message_digest
-from tests.chaos.expected import uuid5_of_key
 from tests.chaos.stage import SEND, Sent, Stage
+from tests.oracle.records import command_id_of
 
 REQUEST_TIMEOUT_S: Final = 8.0
 ANSWER_DEADLINE_S: Final = 180.0
@@ -177,7 +177,7 @@ class HttpProducer(Http):
         return body
 
     def _message_id(self, sent: Sent) -> str:
-        found = uuid5_of_key(sent.chat, sent.sender, sent.key)
+        found = command_id_of(sent.chat, sent.sender, sent.key)
         assert found is not None
         return found
 

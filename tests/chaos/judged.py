@@ -5,69 +5,13 @@ Written apart from `schemas` too, on purpose: a mistake in the rule that every s
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
-from tests.chaos.evidence import Json, Record
+from tests.chaos.evidence import Record
 from tests.chaos.violations import Kind, Violation
-
-EVENT_TYPES: Final = {
-    "chat.create.v1": "chat.created.v1",
-    "member.add.v1": "member.added.v1",
-    "member.remove.v1": "member.removed.v1",
-    "member.role.v1": "member.role.changed.v1",
-    "message.send.v1": "message.sent.v1",
-    "message.delete.v1": "message.deleted.v1",
-    "read.mark.v1": "read.advanced.v1",
-    "delivered.mark.v1": "delivered.advanced.v1",
-}
-"""Command type → its accepted event, as far as a chaos run sends them."""
-COMMAND_TYPES: Final = {event: command for command, event in EVENT_TYPES.items()}
-MARKS: Final = frozenset({"read.mark.v1", "delivered.mark.v1"})
-_KINDS: Final = {
-    "command.duplicate.v1": "duplicate",
-    "command.unchanged.v1": "unchanged",
-    "command.rejected.v1": "rejected",
-}
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """A valid outcome."""
-
-    partition: int
-    offset: int
-    term: int
-    index: int
-    command_offset: int
-    type: str
-    at_ms: int
-    chat: str | None
-    sender: str | None
-    command_id: str | None
-    client_id: str | None
-    position: int | None
-    seq: int | None
-    raw: bytes
-    body: Json
-
-    @property
-    def kind(self) -> str:
-        """accepted, duplicate, unchanged or rejected."""
-        return _KINDS.get(self.type, "accepted")
-
-    @property
-    def command_type(self) -> str | None:
-        """Of an accepted one."""
-        return COMMAND_TYPES.get(self.type)
-
-    @property
-    def place(self) -> str:
-        return f"events {self.partition}@{self.offset}"
+from tests.oracle.records import Outcome, read_outcome, text_headers
 
 
 @dataclass(slots=True)
@@ -94,19 +38,8 @@ class PartitionLog:
 
 
 def headers_of(record: Record) -> dict[str, str]:
-    """As text; of a name that comes twice the last. What is no text is left out."""
-    found: dict[str, str] = {}
-    for name, value in record.headers:
-        try:
-            found[name] = value.decode()
-        except UnicodeDecodeError:
-            found.pop(name, None)
-    return found
-
-
-def uuid_or_none(raw: bytes | str | None) -> str | None:
-    text = raw.decode("ascii", "replace") if isinstance(raw, bytes) else raw
-    return text if text is not None and _UUID.fullmatch(text) is not None else None
+    """Return a record's headers as text."""
+    return text_headers(record.headers)
 
 
 def judge(records: Sequence[Record], violations: list[Violation]) -> dict[int, PartitionLog]:
@@ -161,37 +94,16 @@ def take(log: PartitionLog, record: Record) -> str | None:
     if term != head.term or index != head.index + 1 or not command.isdigit() or int(command) <= head.command_offset:
         return f"{term}/{index} of command {command!r} cannot follow {head}"
     try:
-        outcome = _outcome(record, headers, term, index, int(command))
+        outcome = read_outcome(
+            record.key, record.value, headers, partition=record.partition, offset=record.offset,
+            at_ms=record.timestamp_ms, stamp=(term, index, int(command)),
+        )  # fmt: skip
     except ValueError as error:
         return f"it cannot be read: {error}"
     head.index, head.command_offset = index, outcome.command_offset
     head.last_timestamp_ms = max(head.last_timestamp_ms, record.timestamp_ms)
     log.outcomes.append(outcome)
     return None
-
-
-def _outcome(record: Record, headers: dict[str, str], term: int, index: int, command_offset: int) -> Outcome:
-    position, seq = headers.get("ce_position"), headers.get("ce_seq")
-    body = json.loads(record.value)
-    if not isinstance(body, dict):
-        raise ValueError("its body is no object")
-    return Outcome(
-        partition=record.partition,
-        offset=record.offset,
-        term=term,
-        index=index,
-        command_offset=command_offset,
-        type=headers.get("ce_type", ""),
-        at_ms=record.timestamp_ms,
-        chat=uuid_or_none(record.key),
-        sender=headers.get("ce_sender"),
-        command_id=headers.get("ce_commandid"),
-        client_id=headers.get("ce_clientid"),
-        position=None if position is None else int(position),
-        seq=None if seq is None else int(seq),
-        raw=record.value,
-        body=body,
-    )
 
 
 def _in_time(log: PartitionLog, violations: list[Violation]) -> None:

@@ -18,8 +18,9 @@ from schemas.ids import ChatId, UserId
 from schemas.topics import TopicNames
 from schemas.wire.encoding import Command, ReplyTo, encode_command
 from tests.chaos.evidence import Json, Record
-from tests.chaos.judged import Outcome, PartitionLog, take
+from tests.chaos.judged import PartitionLog, take
 from tests.chaos.stage import SEND, Sent, Stage
+from tests.oracle.records import Outcome
 
 TOPICS: Final = TopicNames()
 START_TIMEOUT_S: Final = 20.0

@@ -1,13 +1,12 @@
 """Judges a run from outside, record by record: by the wire contract and plain sentences, not by the writer's code.
 
-Which records count is told here by its own reading of the rule, what a command comes to by its own small state of
-chats and members. So an error in `judge`, `decide` or `evolve` does not hide in the check of them.
+Which records count is decided here by its own reading of the rule, and what a command comes to by the oracle
+(tests/oracle). So an error in `judge`, `decide` or `evolve` does not hide in the check of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import NoReturn
 
 from schemas.errors import LogCorrupt
@@ -16,8 +15,15 @@ from schemas.log import EMPTY, Head, Verdict, after, judge, read_stamp
 from schemas.types import COMMAND_OF, CommandType, EventType
 from schemas.wire.encoding import Command, Record, read_command, read_outcome
 from schemas.wire.replies import Reply
-from tests.simulation.contract import Answer, Chats
+from tests.oracle import oracle
+from tests.oracle.chats import chat_id_of_key
+from tests.oracle.records import read_outcome as read_plainly
+from tests.oracle.records import text_headers
+from tests.oracle.rule import Answer
+from tests.oracle.state import State
 from tests.support.simulated_log import SimulatedLog
+
+_COUNTED: dict[str, str] = {CommandType.MESSAGE_DELETE: "deletions", CommandType.MEMBER_ROLE: "roles"}
 
 
 class Violation(Exception):
@@ -33,20 +39,25 @@ class Checker:
         *,
         partition: int,
         partitions: int,
-        version_of: Callable[[str], AbstractContextManager[None]],
+        text_characters_of: Callable[[str], int],
     ) -> None:
-        """`version_of` a host is what its program knows as the contract: two hosts need not run the same."""
-        self._version_of = version_of
+        """
+        :param text_characters_of: the longest text that the program of a host takes; two hosts need not run the same
+            version.
+        """
+        self._text_characters_of = text_characters_of
         self._host = ""
         self._commands = commands
         self._partition = partition
         self._partitions = partitions
-        self._chats = Chats()
+        self._state = State()
         self._answered: list[tuple[Command, Answer]] = []
         """By index, from 1."""
         self._next_command = 0
         """Counted in the commands' records: the one that has to be answered next."""
         self._last_at_ms = 0
+        self._returns = 0
+        """Creators who joined a chat again that everyone had left."""
         self.term = 0
         self.voids = 0
         self.heads: list[Head] = [EMPTY]
@@ -60,12 +71,17 @@ class Checker:
     @property
     def figures(self) -> dict[str, int]:
         """Of the run, for who wants to know what it covered."""
-        found: dict[str, int] = {"terms": self.term, "void records": self.voids}
+        found: dict[str, int] = {
+            "terms": self.term, "void records": self.voids, "returns": self._returns, "chats by key": 0, "roles": 0,
+        }  # fmt: skip
         for command, answer in self._answered:
-            found[answer.kind.value] = found.get(answer.kind.value, 0) + 1
-            if command.type == CommandType.MESSAGE_DELETE and answer.kind is OutcomeKind.ACCEPTED:
-                found["deletions"] = found.get("deletions", 0) + 1
-        return found | {"returns": self._chats.returns, "chats by key": self._chats.by_key, "roles": self._chats.roles}
+            found[answer.kind] = found.get(answer.kind, 0) + 1
+            if answer.kind == OutcomeKind.ACCEPTED and command.type in _COUNTED:
+                found[_COUNTED[command.type]] = found.get(_COUNTED[command.type], 0) + 1
+            if answer.kind == OutcomeKind.ACCEPTED and command.type == CommandType.CHAT_CREATE:
+                by_key = chat_id_of_key(str(command.sender_id), str(command.client_generated_id))
+                found["chats by key"] += command.chat_id == by_key
+        return found
 
     def landed(self, records: Sequence[Record]) -> None:
         """Records that have just become part of the event log."""
@@ -108,15 +124,29 @@ class Checker:
         if record.timestamp < self._last_at_ms:
             self._fail(record, f"its time {record.timestamp} is before {self._last_at_ms}")
         self._last_at_ms = record.timestamp
-        with self._version_of(self._host):
-            answer = self._chats.answer(command, record.timestamp)
+        answer = oracle.expected(
+            self._state, asked.key, asked.value, text_headers(asked.headers), partition=self._partition,
+            partitions=self._partitions, at_ms=record.timestamp, text_characters=self._text_characters_of(self._host),
+        )  # fmt: skip
         self._compare(record, command, outcome, answer)
+        self._apply(record, command)
         self._answered.append((command, answer))
+
+    def _apply(self, record: Record, command: Command) -> None:
+        """Go on from the state after the outcome."""
+        plain = read_plainly(
+            record.key, record.value, text_headers(record.headers), partition=self._partition, offset=record.offset,
+            at_ms=record.timestamp, stamp=(self.term, len(self._answered) + 1, command.offset),
+        )  # fmt: skip
+        for _, what in oracle.apply(self._state, plain):
+            self._fail(record, what)
+        if plain.kind == OutcomeKind.ACCEPTED and command.type == CommandType.MEMBER_ADD:
+            self._returns += len(self._state.chats[str(plain.chat)].present()) == 1
 
     def _compare(self, record: Record, command: Command, outcome: Outcome, answer: Answer) -> None:
         """Whether the outcome says what the command comes to."""
         checks: list[tuple[str, object, object]] = [("kind", outcome.kind, answer.kind)]
-        if answer.kind is OutcomeKind.ACCEPTED:
+        if answer.kind == OutcomeKind.ACCEPTED:
             checks += [
                 ("type", COMMAND_OF.get(outcome.type), command.type),
                 ("body", outcome.body, command.body),

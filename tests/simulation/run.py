@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from random import Random
@@ -26,6 +25,7 @@ from services.sequencer.ports import LogPosition
 from services.sequencer.rules.decide import Decision, decide
 from services.sequencer.rules.state import View
 from services.sequencer.store import fold as recovery
+from tests.oracle.oracle import TEXT_CHARACTERS
 from tests.simulation.checker import Checker, Violation
 from tests.simulation.clients import PARTITION, PARTITIONS, Client, rubbish
 from tests.simulation.machines import TOPIC_ID, Machine
@@ -104,7 +104,9 @@ class Run:
         self.events = SimulatedLog(of_bytes=of_bytes)
         self.commands = SimulatedLog(of_bytes=of_bytes)
         self.beats = SimulatedLog()
-        self.checker = Checker(self.commands, partition=PARTITION, partitions=PARTITIONS, version_of=self._version_of)
+        self.checker = Checker(
+            self.commands, partition=PARTITION, partitions=PARTITIONS, text_characters_of=self._text_characters_of
+        )
         self.machines = [Machine(self, f"writer-{'abc'[n]}-", disk(n, self.shelf)) for n in range(self.plan.writers)]
         founded = asyncio.Event()
         self.clients = [
@@ -312,19 +314,15 @@ class Run:
         if not self._over and not self._violated.done():
             self._violated.set_result(what)
 
-    @contextmanager
-    def _version_of(self, host: str) -> Iterator[None]:
-        """What the program of a host knows as the contract."""
-        if self.plan.versions_differ and host.startswith(self.machines[-1].name):
-            with mock.patch.object(limits, "TEXT_CHARACTERS", SHORT_TEXT):
-                yield
-        else:
-            yield
+    def _text_characters_of(self, host: str) -> int:
+        """Return the longest text that the program of a host takes."""
+        other = self.plan.versions_differ and host.startswith(self.machines[-1].name)
+        return SHORT_TEXT if other else TEXT_CHARACTERS
 
     def decide(self, view: View, command: Command, at_ms: int) -> Decision:
         """The production function, in the version of the process that asks."""
         self.count("decided")
-        with self._version_of(this_process().name):
+        with mock.patch.object(limits, "TEXT_CHARACTERS", self._text_characters_of(this_process().name)):
             return decide(view, command, at_ms)
 
     def _complained(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:

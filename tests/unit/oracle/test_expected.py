@@ -1,4 +1,4 @@
-"""What the chaos checker expects of the rules that its run meets seldom: each as a command in a small state."""
+"""The oracle's rules that a run exercises rarely: each as a command in a small state."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import pytest
 
 from schemas import ids
 from schemas.ids import ChatId, UserId
-from tests.chaos.evidence import Json, Record
-from tests.chaos.expected import expected
-from tests.chaos.state import Chat, Member, State
+from schemas.types import EVENT_OF, CommandType
+from tests.oracle import chats, members, messages, receipts
+from tests.oracle.oracle import RULES, expected
+from tests.oracle.records import Json
+from tests.oracle.state import Chat, Member, State
 
 ANNA, BEN, CARL = (f"{n}1111111-1111-4111-8111-111111111111" for n in "abc")
 BY_NAME = str(ids.group_chat_id(UserId(ANNA), "Ops"))
 BY_KEY = str(uuid5(UUID(ANNA), "key/k-1"))
 JOINED: Json = {"joined_at": 1, "joined_seq": 0, "read_seq": 0, "delivered_seq": 0, "changed_position": 1}
 LEFT_AT = 9
+AT_MS = 1_700_000_000_000
 
 
 def told(state: State, command_type: str, chat: str, sender: str, body: Json, key: str = "k-1") -> str:
-    """The outcome that the checker expects, in words."""
+    """Return the outcome that the oracle expects, in words."""
     headers = {
         "ce_id": str(ids.command_id(ChatId(chat), UserId(sender), key)),
         "ce_type": command_type,
         "ce_sender": sender,
         "ce_clientid": key,
     }
-    record = Record(
-        partition=0, offset=0, timestamp_ms=1, key=chat.encode(), value=json.dumps(body).encode(),
-        headers=tuple((name, value.encode()) for name, value in headers.items()),
-    )  # fmt: skip
-    return str(expected(state, record, 1))
+    answer = expected(state, chat.encode(), json.dumps(body).encode(), headers, partition=0, partitions=1, at_ms=AT_MS)
+    return str(answer)
 
 
 def group(**left_at: int | None) -> State:
@@ -115,3 +115,26 @@ def test_a_member_changes_no_role_and_the_last_owner_stays_one() -> None:
     assert told(group(ben=LEFT_AT), "member.role.v1", BY_NAME, ANNA, {"user_id": BEN, "role": "admin"}) == (
         "rejected (invalid)"
     )
+
+
+@pytest.mark.parametrize(
+    ("raw", "outcome"),
+    [
+        (b"[" * 90, "rejected (invalid)"),
+        (b"[1]", "rejected (malformed)"),
+        (b'{"up_to_seq"', "rejected (malformed)"),
+        (b'{"up_to_seq": 0}', "unchanged"),
+    ],
+)
+def test_a_body_is_an_object_that_nests_no_deeper_than_a_parser_may_be_given(raw: bytes, outcome: str) -> None:
+    headers = {"ce_type": "read.mark.v1", "ce_sender": ANNA}
+    answer = expected(group(), BY_NAME.encode(), raw, headers, partition=0, partitions=1, at_ms=AT_MS)
+    assert str(answer) == outcome
+
+
+def test_a_type_is_in_one_nouns_rules_or_planned() -> None:
+    nouns = (chats, members, messages, receipts)
+    named = [name for noun in nouns for name in (*noun.RULES, *noun.PLANNED)]
+    assert sorted(named) == sorted(CommandType), "declared in schemas, and the oracle has no rule for it"
+    assert all(RULES[name] is rule for noun in nouns for name, rule in noun.RULES.items())
+    assert {name: rule.event for name, rule in RULES.items()} == {name: EVENT_OF[name] for name in RULES}

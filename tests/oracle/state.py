@@ -1,0 +1,87 @@
+"""What the oracle knows after a prefix of the log: chats, their members and their messages.
+
+Nothing is counted while the log is folded; a count is taken from the rows when it is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tests.oracle.records import Json, Outcome
+
+
+@dataclass(slots=True, kw_only=True)
+class Member:
+    role: str
+    joined_at: int
+    joined_seq: int
+    read_seq: int
+    delivered_seq: int
+    changed_position: int
+    left_at: int | None = None
+    last_read_at: int | None = None
+
+    @property
+    def present(self) -> bool:
+        return self.left_at is None
+
+
+@dataclass(slots=True, kw_only=True)
+class Message:
+    seq: int
+    position: int
+    index: int
+    message_id: str
+    sender: str
+    key: str
+    sent_at: int
+    body: Json
+    """The body as it was sent."""
+    root_seq: int | None
+    changed_position: int
+    reply_count: int = 0
+    deleted_at: int | None = None
+    deleted_position: int | None = None
+    deleted_index: int | None = None
+    """The index of the outcome that deleted the message."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Chat:
+    kind: str
+    name: str | None
+    created_by: str
+    created_at: int
+    partition: int
+    last_seq: int = 0
+    last_position: int = 1
+    last_message_at: int | None = None
+    members: dict[str, Member] = field(default_factory=dict)
+    messages: dict[int, Message] = field(default_factory=dict)
+    """By seq."""
+    seq_of: dict[str, int] = field(default_factory=dict)
+    """message_id → seq."""
+
+    def present(self) -> dict[str, Member]:
+        return {user: member for user, member in self.members.items() if member.present}
+
+    def owners(self) -> list[str]:
+        return [user for user, member in self.present().items() if member.role == "owner"]
+
+    def join(self, user: str, role: str, outcome: Outcome) -> None:
+        """Add a member from this outcome on. A member who returns begins with fresh cursors."""
+        before = self.members.get(user)
+        self.members[user] = Member(
+            role=role, joined_at=outcome.at_ms, joined_seq=self.last_seq, read_seq=self.last_seq,
+            delivered_seq=self.last_seq, changed_position=outcome.position or 0,
+            last_read_at=before.last_read_at if before is not None else None,
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class State:
+    """The chats of all partitions: a chat lives in one."""
+
+    chats: dict[str, Chat] = field(default_factory=dict)
+    accepted: dict[str, Outcome] = field(default_factory=dict)
+    """command_id → the accepted outcome, for commands with an idempotency key."""
