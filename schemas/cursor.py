@@ -153,13 +153,16 @@ class LogCursor:
         stamp_of, outcome_of = self._stamp_of, self._outcome_of
         views = decode is not None and self._compiled
         while at < len(records):
-            if views and (messages := messages_from(records, at, Head(term, index, command_offset, timestamp_ms))):
-                found += messages
-                index += len(messages)
-                command_offset = messages[-1].command_offset
-                timestamp_ms = max(timestamp_ms, max([message.at_ms for message in messages]))
-                at += len(messages)
-                continue
+            if views:
+                messages = messages_from(records, at, Head(term, index, command_offset, timestamp_ms))
+                if messages:
+                    found += messages
+                    index += len(messages)
+                    command_offset = messages[-1].command_offset
+                    timestamp_ms = max(timestamp_ms, max([message.at_ms for message in messages]))
+                    at += len(messages)
+                    continue
+                views = messages is not None
             record = records[at]
             try:
                 stamp = stamp_of(record)

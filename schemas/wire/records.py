@@ -59,11 +59,11 @@ def outcome_of(record: Record) -> Outcome:
     return outcome if outcome is not None else read_outcome(record)
 
 
-def messages_from(records: Sequence[Record], start: int, head: Head) -> list[ScannedMessage]:
-    """Of the records from `start` on, those that log.judge finds valid one after the other behind `head`, as long as
-    they are of its term and messages of a text and nothing else. None where nothing is compiled."""
+def messages_from(records: Sequence[Record], start: int, head: Head) -> list[ScannedMessage] | None:
+    """Return the plain messages from record `start` on, as long as each is the next outcome of `head`'s term, so that
+    log.judge finds it valid. Returns None if nothing is compiled: then no call finds any."""
     if _scanner is None:
-        return []
+        return None
     return _scanner.messages(records, start, head.term, head.index, head.command_offset)
 
 

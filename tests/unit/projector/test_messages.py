@@ -218,13 +218,15 @@ def test_the_run_ends_before_a_record_that_is_not_the_next(stamp: Stamp, taken: 
     written = [_written(index) for index in range(1, 4)]
     written[1] = encode_outcome(MESSAGE, stamp, event_source(PARTITION))
     records = compiled(batch_of(written))
-    assert len(messages_from(records, 0, Head(1, 0, -1, 0))) == taken
+    assert len(messages_from(records, 0, Head(1, 0, -1, 0)) or ()) == taken
     _told_alike(written)
 
 
 def test_the_run_begins_where_it_is_told_to() -> None:
     records = compiled(batch_of([_written(index) for index in range(1, 4)]))
-    (last,) = messages_from(records, 2, Head(1, 2, 20, 0))
+    found = messages_from(records, 2, Head(1, 2, 20, 0))
+    assert found is not None
+    (last,) = found
     assert (last.index, last.command_offset, last.position, last.seq) == (3, 30, 7, 5)
     assert (last.chat_id, last.sender_id, last.text) == (MESSAGE.chat_id, MESSAGE.sender_id, "Hi")
     assert (str(last.message_id), last.client_generated_id, last.at_ms) == (MESSAGE.command_id, "k-1", MESSAGE.at_ms)
