@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any, get_args
 
 import httpx
@@ -24,7 +25,7 @@ from services.ops.rights.postgres import READER
 from services.ops.stack.embedded import EmbeddedStack, StackPlan
 from services.runtime.access.auth import mint_token
 from services.runtime.kafka.acls import Operation, Right
-from tests.support.running_stack import GAPLESS
+from tests.support.forked import start_gapless
 
 DEADLINE_S = 120.0
 ANNA = "11111111-1111-4111-8111-111111111111"
@@ -133,11 +134,9 @@ async def use(stack: EmbeddedStack) -> None:
 
 async def command(stack: EmbeddedStack, *words: str) -> None:
     """A `gapless` command with the stack's variables, as a person gives it."""
-    process = await asyncio.create_subprocess_exec(
-        *GAPLESS, *words, env=stack.environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    said, _ = await asyncio.wait_for(process.communicate(), DEADLINE_S)
-    assert process.returncode == 0, said.decode()
+    process = await start_gapless(*words, env=stack.environment(), stdout=PIPE, stderr=PIPE)
+    said = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    assert process.returncode == 0, said
 
 
 def reader_may_only_read(stack: EmbeddedStack) -> None:

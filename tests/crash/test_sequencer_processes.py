@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from schemas.log import Verdict
 from schemas.wire.encoding import ReplyTo
 from services.runtime.process.crashpoints import declared_crash_points
 from services.sequencer import app as _declares_the_seams
+from tests.support.forked import Process, start_gapless
 from tests.support.sequencing import Chat, LogEntry, Scene
 
 SEAMS = [name for name in declared_crash_points() if name.startswith("sequencer.")]
@@ -28,7 +28,7 @@ assert _declares_the_seams
 @asynccontextmanager
 async def sequencer(
     scene: Scene, folder: Path, *, crash_at: str = "", session_timeout_s: float = 2.0
-) -> AsyncIterator[asyncio.subprocess.Process]:
+) -> AsyncIterator[Process]:
     """A `gapless sequencer` on the scene's topics. Killed at the end, however it stands then."""
     environment = {
         **os.environ,
@@ -40,9 +40,7 @@ async def sequencer(
         "GAPLESS_KAFKA_SESSION_TIMEOUT_S": str(session_timeout_s),
         "GAPLESS_CRASH_AT": crash_at,
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "services.ops", "sequencer", env=environment, start_new_session=True
-    )
+    process = await start_gapless("sequencer", env=environment)
     try:
         yield process
     finally:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import httpx
 import pytest
@@ -17,6 +17,7 @@ from schemas.wire.encoding import Encoded
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.producer import Producer
 from tests.crash.test_liveness import group_of
+from tests.support.forked import start_gapless
 from tests.support.group_members import members_of
 from tests.support.sequencer_process import SequencerProcess
 from tests.support.sequencing import Scene
@@ -37,10 +38,7 @@ def environment(scene: Scene) -> dict[str, str]:
 
 async def gapless(scene: Scene, *arguments: str, **others: str) -> tuple[int | None, str, str]:
     """Exit code, standard output, standard error."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "services.ops", *arguments,
-        env={**environment(scene), **others}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    process = await start_gapless(*arguments, env={**environment(scene), **others}, stdout=PIPE, stderr=PIPE)
     out, err = await asyncio.wait_for(process.communicate(), 90)
     return process.returncode, out.decode(), err.decode()
 

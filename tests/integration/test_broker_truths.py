@@ -6,11 +6,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 
 import httpx
 import psycopg
@@ -21,6 +21,7 @@ from devstack.ports import choose_ports
 from schemas.topics import TopicNames, TopicSpec, topic_specs
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.topics import create_topics, delete_records
+from tests.support.forked import start_gapless
 from tests.support.sequencer_process import SequencerProcess
 from tests.support.sequencing import Scene
 from tests.support.topic_settings import alter, delete, reassign
@@ -64,10 +65,7 @@ class Topics:
 
 async def refusal(service: str, environment: dict[str, str]) -> tuple[int | None, str]:
     """Exit code, and what the person who started it sees at the end of standard error."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "services.ops", service,
-        env=environment, stderr=asyncio.subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+    process = await start_gapless(service, env=environment, stderr=PIPE)
     try:
         _, said = await asyncio.wait_for(process.communicate(), ENDS_WITHIN_S)
     finally:
@@ -226,10 +224,9 @@ def test_topics_with_one_copy_are_made_on_three_brokers_only_if_that_was_said(
 
 
 async def create_topics_command(environment: dict[str, str]) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "services.ops", "topics", "create",
-        env={**environment, "COLUMNS": "400"}, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    process = await start_gapless(
+        "topics", "create", env={**environment, "COLUMNS": "400"}, stdout=DEVNULL, stderr=PIPE
+    )
     _, said = await asyncio.wait_for(process.communicate(), ENDS_WITHIN_S)
     return process.returncode, said.decode().strip()
 
@@ -247,10 +244,7 @@ class Projector:
 async def projector(environment: dict[str, str]) -> AsyncIterator[Projector]:
     """A running one; it has to run at the end, too."""
     (port,) = choose_ports(1)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "services.ops", "projector",
-        env={**environment, "GAPLESS_OPS_PORT": str(port)}, start_new_session=True,
-    )  # fmt: skip
+    process = await start_gapless("projector", env={**environment, "GAPLESS_OPS_PORT": str(port)})
     try:
         yield Projector(f"http://127.0.0.1:{port}", process.pid)
         assert process.returncode is None, "it goes on, and says what is wrong"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import ssl
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from devstack.ports import choose_ports
 from services.runtime.health.health import OpsServer, Readiness
 from services.runtime.settings import HttpSettings
 from tests.integration.test_ops_commands import environment, gapless, sentence
+from tests.support.forked import Process, start_gapless
 from tests.support.raw_http import RawHttp, raw_http
 
 DEADLINE_S = 60.0
@@ -40,11 +40,9 @@ def settings_of(certificate: Certificate) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def service(command: str, log_path: Path, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def service(command: str, log_path: Path, **variables: str) -> AsyncIterator[Process]:
     with log_path.open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "services.ops", command, env=environment(**variables), stderr=log
-        )
+        process = await start_gapless(command, env=environment(**variables), stderr=log)
     try:
         yield process
     finally:

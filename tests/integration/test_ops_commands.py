@@ -24,6 +24,7 @@ from schemas.types import CommandType
 from services.ops.inspect.lag import measure_lag
 from services.runtime.settings import KafkaSettings
 from tests.support.chat_log import ANNA, ChatLog, conversation
+from tests.support.forked import run_gapless
 from tests.support.proving import append, create_log, execute, kafka_settings, postgres_settings, project, write_log
 from tests.support.running_stack import GAPLESS
 
@@ -46,10 +47,8 @@ def variables(settings: KafkaSettings, dsn: str | None = None) -> dict[str, str]
 
 
 def gapless(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*GAPLESS, *arguments], env=environment(**variables), capture_output=True, text=True, timeout=60,
-        check=False,
-    )  # fmt: skip
+    done = run_gapless(*arguments, env=environment(**variables))
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def answer(*arguments: str, **variables: str) -> tuple[int, Any]:

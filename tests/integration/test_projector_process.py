@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from services.projector.writing.apply import AFTER_COMMIT, BEFORE_COMMIT
 from services.runtime.postgres.pool import connect
 from services.runtime.process.lifecycle import ExitCode
 from services.runtime.settings import KafkaSettings
+from tests.support import forked
 from tests.support.chat_log import ANNA, BEN, ChatLog
 from tests.support.projection import (
     LogWriter,
@@ -48,7 +48,7 @@ def anyio_backend() -> str:
 class Process:
     """A running `gapless projector`."""
 
-    process: asyncio.subprocess.Process
+    process: forked.Process
     url: str
 
     async def get(self, path: str) -> httpx.Response:
@@ -91,9 +91,7 @@ class Scene:
             "GAPLESS_OPS_PORT": str(port),
             "GAPLESS_CRASH_AT": crash_at,
         }
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "services.ops", "projector", env=environment, start_new_session=True
-        )
+        process = await forked.start_gapless("projector", env=environment)
         try:
             yield Process(process, f"http://127.0.0.1:{port}")
         finally:

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import httpx
@@ -24,6 +25,7 @@ import httpx
 from schemas import ids
 from services.ops.stack.secret import token_secret
 from services.runtime.access.auth import mint_token
+from tests.support.forked import start_gapless
 
 READY_TIMEOUT_S = 150.0
 STOP_TIMEOUT_S = 60.0
@@ -128,11 +130,9 @@ class RunningStack:
 
     async def gapless(self, *arguments: str, fails: bool = False) -> Any:
         """Runs a command against this stack with --json; what it printed. `fails`: its exit code is to be 1."""
-        process = await asyncio.create_subprocess_exec(
-            *GAPLESS, *arguments, "--json",
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **self.environment},
-        )  # fmt: skip
+        process = await start_gapless(
+            *arguments, "--json", env={**os.environ, **self.environment}, stdout=PIPE, stderr=PIPE
+        )
         out, err = await asyncio.wait_for(process.communicate(), 180)
         assert process.returncode == (1 if fails else 0), (arguments, process.returncode, out[-2000:], err[-2000:])
         return json.loads(out)

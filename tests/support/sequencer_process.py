@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ import httpx
 import psutil
 
 from devstack.ports import choose_ports
+from tests.support.forked import Process, start_gapless
 from tests.support.sequencing import Scene
 
 DEADLINE_S = 60.0
@@ -28,7 +28,7 @@ DEADLINE_S = 60.0
 class SequencerProcess:
     """A running one. `log_path` is what it says on standard error."""
 
-    process: asyncio.subprocess.Process
+    process: Process
     url: str
     log_path: Path
 
@@ -51,10 +51,7 @@ class SequencerProcess:
             "GAPLESS_LOG_FORMAT": "json",
         }
         with log_path.open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "services.ops", service,
-                env={**os.environ, **settings, **environment}, stderr=log, start_new_session=True,
-            )  # fmt: skip
+            process = await start_gapless(service, env={**os.environ, **settings, **environment}, stderr=log)
         try:
             yield cls(process, f"http://127.0.0.1:{port}", log_path)
         finally:
