@@ -183,7 +183,7 @@ class Forks:
 
 
 def _file() -> IO[bytes]:
-    """In place of a pipe, which somebody would have to read from while the process runs."""
+    """Stands in for a pipe, which the test would have to read from while the process runs."""
     return tempfile.TemporaryFile()
 
 
