@@ -31,7 +31,7 @@ NO_SETTINGS: Final = frozenset(
         "GAPLESS_TEST_STACK",
     }
 )
-"""Read by something else than a settings class; docs/settings.md lists them under "Beside them"."""
+"""Not read by a settings class; docs/settings.md lists them under "Other variables"."""
 KUBERNETES: Final = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)")
 """What Kubernetes sets in every pod for a service whose name begins with `gapless`."""
 PORT_ALONE: Final = re.compile(r"\w+(?<!_SERVICE)_PORT")
