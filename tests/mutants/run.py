@@ -458,13 +458,14 @@ MUTANTS: Final = (
         name="rights before repeats",
         file="services/sequencer/rules/decide.py",
         good="        repeat = _repeat(view, command, at_ms)\n",
-        bad="        if command.type == 'message.send.v1':\n            _as_member(view, command)\n"
+        bad="        if command.type == 'message.send.v1':\n"
+        "            from services.sequencer.rules.rule import as_member\n            as_member(view, command)\n"
         "        repeat = _repeat(view, command, at_ms)\n",
         check="tests/unit/sequencer/test_decide.py::test_a_repeat_comes_before_every_right_and_every_limit",
     ),
     Mutant(
         name="anyone may delete any message",
-        file="services/sequencer/rules/decide.py",
+        file="services/sequencer/rules/messages.py",
         good='    moderates = chat.kind == "group" and sender.role != "member"\n',
         bad="    moderates = True\n",
         check="tests/unit/sequencer/test_decide.py::"
@@ -472,7 +473,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="both owners of a direct chat delete what the other wrote",
-        file="services/sequencer/rules/decide.py",
+        file="services/sequencer/rules/messages.py",
         good='    moderates = chat.kind == "group" and sender.role != "member"\n',
         bad='    moderates = sender.role != "member"\n',
         check="tests/unit/sequencer/test_decide.py::"
@@ -480,7 +481,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="a creator joins again though others are there",
-        file="services/sequencer/rules/decide.py",
+        file="services/sequencer/rules/members.py",
         good="if sender.creator and chat.members == 0 and",
         bad="if sender.creator and not sender.present and",
         check="tests/unit/sequencer/test_decide.py::"
@@ -488,7 +489,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="anybody joins again a group that everybody has left",
-        file="services/sequencer/rules/decide.py",
+        file="services/sequencer/rules/members.py",
         good="if sender.creator and chat.members == 0 and",
         bad="if chat.members == 0 and",
         check="tests/unit/sequencer/test_decide.py::"
@@ -496,7 +497,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="a creator who has come back once is a creator no more",
-        file="services/sequencer/rules/evolve.py",
+        file="services/sequencer/rules/members.py",
         good="creator=before is not None and before.creator)",
         bad="creator=before is None)",
         check="tests/unit/sequencer/test_decide.py::"
@@ -504,7 +505,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="a group has the id of any key of anybody",
-        file="services/sequencer/rules/decide.py",
+        file="services/sequencer/rules/chats.py",
         good="            expected = ids.keyed_chat_id(sender, command.client_generated_id)\n",
         bad="            expected = command.chat_id or expected\n",
         check="tests/unit/sequencer/test_decide.py::test_a_group_may_have_the_id_of_its_creators_key_and_then_any_name",
@@ -539,14 +540,14 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="the last owner of a group steps down",
-        file="services/sequencer/rules/decide.py",
+        file="services/sequencer/rules/members.py",
         good='    if member.role == "owner" and chat.owners == 1:\n',
         bad="    if False:\n",
         check="tests/unit/sequencer/test_decide.py::test_the_last_owner_stays_one_until_another_is_made",
     ),
     Mutant(
         name="a role that changes is no change of the number of owners",
-        file="services/sequencer/rules/evolve.py",
+        file="services/sequencer/rules/members.py",
         good='owners=(body.role == "owner") - (member.role == "owner"))',
         bad="owners=0)",
         check="tests/unit/sequencer/test_decide.py::test_the_last_owner_stays_one_until_another_is_made",

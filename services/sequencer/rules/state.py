@@ -42,6 +42,13 @@ class Member(Struct, frozen=True, kw_only=True, gc=False):
     """Of the chat: may join again when nobody is present. Set by its creation, and kept for ever."""
 
 
+def joined(role: Role, last_seq: int, *, creator: bool) -> Member:
+    """Return a member who joins, for the first time or again: everything before counts as read and delivered."""
+    return Member(
+        role=role, present=True, joined_seq=last_seq, read_seq=last_seq, delivered_seq=last_seq, creator=creator
+    )
+
+
 class Remembered(Struct, frozen=True, kw_only=True, gc=False):
     """What an accepted command left under its key, for ever: by it a repeat is known and answered."""
 

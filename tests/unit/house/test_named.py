@@ -17,7 +17,7 @@ import pytest
 from schemas.types import CommandType
 from services.ops.processes.api import ApiSettings, create_app
 from services.runtime.settings import AuthSettings
-from services.sequencer.rules.decide import DECIDED
+from services.sequencer.rules.nouns import RULES
 from tests.unit.house.test_docs import PAGES, ROOT, benchmarks, commands, name_of, spans
 
 CODE: Final = ("schemas", "services", "devstack")
@@ -148,7 +148,7 @@ def test_every_path_that_a_page_names_is_served(page: Path) -> None:
 
 def test_every_command_type_that_a_sentence_of_ours_names_is_decided() -> None:
     """The contract has more: an error that sends somebody to one of those would send them in vain."""
-    undecided = {each.value.removesuffix(".v1") for each in CommandType if each.value not in DECIDED}
+    undecided = {each.value.removesuffix(".v1") for each in CommandType if each not in RULES}
     assert "chat.rename" in undecided
     for each in sentences():
         if not each.is_docstring:

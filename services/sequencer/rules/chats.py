@@ -1,0 +1,65 @@
+"""Chats: which id a new one has, and who is in it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from schemas import ids
+from schemas.bodies import ChatCreate, Role
+from schemas.errors import LogCorrupt, Reason, Refused
+from schemas.events import Outcome
+from schemas.ids import UserId
+from schemas.types import CommandType
+from schemas.wire.encoding import Command
+from services.sequencer.rules.rule import Accepted, Rule, Unchanged, body_of, sender_of
+from services.sequencer.rules.state import Changes, Chat, View, joined
+
+
+def create(view: View, command: Command, body: ChatCreate) -> Accepted:
+    sender = sender_of(command)
+    if body.kind == "group":
+        expected = ids.group_chat_id(sender, body.name or "")
+        if command.chat_id != expected and command.client_generated_id is not None:
+            expected = ids.keyed_chat_id(sender, command.client_generated_id)
+    else:
+        other = UserId(body.members[0]) if body.members else sender
+        if body.members and other == sender:
+            raise Refused(Reason.INVALID, "a chat with oneself names no members", "/members")
+        expected = ids.direct_chat_id(sender, other)
+    if command.chat_id != expected:
+        raise Refused(
+            Reason.MALFORMED,
+            "the chat_id is neither that of this creator and name, nor of this creator and key, nor of these two users",
+        )
+    chat = view.chat(expected)
+    if chat is None:
+        return Accepted(position=1)
+    if chat.kind == "direct":
+        raise Unchanged(position=1)
+    raise Refused(
+        Reason.CHAT_EXISTS,
+        "you have made a group of this name before; if it has no members left, you may join it again as owner",
+    )
+
+
+def created(view: View, outcome: Outcome, changes: Changes) -> None:
+    body = body_of(outcome, ChatCreate)
+    if outcome.chat_id is None or outcome.sender_id is None or outcome.position != 1:
+        raise LogCorrupt(f"a chat.created at position {outcome.position}")
+    if view.chat(outcome.chat_id) is not None:
+        raise LogCorrupt(f"chat {outcome.chat_id} is created twice")
+    others = [UserId(m) for m in body.members if m != outcome.sender_id]
+    role: Role = "owner" if body.kind == "direct" else "member"
+    changes.chats[outcome.chat_id] = Chat(
+        kind=body.kind,
+        last_seq=0,
+        last_position=1,
+        members=1 + len(others),
+        owners=1 + (len(others) if role == "owner" else 0),
+    )
+    changes.members[outcome.chat_id, outcome.sender_id] = joined("owner", 0, creator=True)
+    for user in others:
+        changes.members[outcome.chat_id, user] = joined(role, 0, creator=False)
+
+
+RULES: Final = {CommandType.CHAT_CREATE: Rule(create, created)}

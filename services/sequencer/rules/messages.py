@@ -1,0 +1,69 @@
+"""Messages: who may send and delete them, and what that changes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from schemas.bodies import MessageDelete, MessageSend
+from schemas.commands import PlainSend
+from schemas.errors import LogCorrupt, Reason, Refused
+from schemas.events import Outcome
+from schemas.ids import CommandId
+from schemas.types import CommandType
+from schemas.wire.encoding import Command
+from schemas.wire.records import command_key
+from services.sequencer.rules.rule import Accepted, Rule, Unchanged, as_member, body_of, chat_of, move_head
+from services.sequencer.rules.state import Changes, View
+
+
+def send(view: View, command: Command, body: MessageSend | PlainSend) -> Accepted:
+    chat, _ = as_member(view, command)
+    if body.reply_to_message_id is not None:
+        # Keyed by chat, so that a message of another chat is as unknown as one that does not exist.
+        replied = view.remembered(command_key(chat_of(command), CommandId(body.reply_to_message_id)))
+        if replied is None or replied.seq is None:
+            raise Refused(Reason.UNKNOWN_MESSAGE, "no such message in this chat", "/reply_to_message_id")
+    return Accepted(position=chat.last_position + 1, seq=chat.last_seq + 1)
+
+
+def sent(view: View, outcome: Outcome, changes: Changes) -> None:
+    move_head(view, outcome, changes)
+    if outcome.chat_id is None or outcome.sender_id is None or outcome.seq is None:
+        raise LogCorrupt(f"a {outcome.type} without a seq or a sender")
+    changes.senders[outcome.chat_id].append(outcome.sender_id)
+
+
+def delete(view: View, command: Command, body: MessageDelete) -> Accepted:
+    chat, sender = as_member(view, command)
+    chat_id = chat_of(command)
+    # The right to delete a message depends on its author, so first there has to be such a message.
+    if body.seq > chat.last_seq:
+        raise Refused(Reason.UNKNOWN_MESSAGE, f"the chat's last seq is {chat.last_seq}", "/seq")
+    moderates = chat.kind == "group" and sender.role != "member"
+    if not moderates and view.author(chat_id, body.seq) != command.sender_id:
+        raise Refused(Reason.FORBIDDEN, "a message is deleted by its author, in a group by owners and admins too")
+    deleted_at = view.deleted((chat_id, body.seq))
+    if deleted_at is not None:
+        raise Unchanged(position=deleted_at)
+    return Accepted(position=chat.last_position + 1)
+
+
+def deleted(view: View, outcome: Outcome, changes: Changes) -> None:
+    body = body_of(outcome, MessageDelete)
+    chat_id, chat = move_head(view, outcome, changes)
+    assert outcome.position is not None
+    if outcome.seq is not None or not 1 <= body.seq <= chat.last_seq:
+        raise LogCorrupt(
+            f"message {body.seq} of chat {chat_id}, which stands at seq {chat.last_seq}, is deleted by an"
+            f" outcome of seq {outcome.seq}"
+        )
+    key = (chat_id, body.seq)
+    if view.deleted(key) is not None:
+        raise LogCorrupt(f"message {body.seq} of chat {chat_id} is deleted twice")
+    changes.deleted[key] = outcome.position
+
+
+RULES: Final = {
+    CommandType.MESSAGE_SEND: Rule(send, sent),
+    CommandType.MESSAGE_DELETE: Rule(delete, deleted),
+}

@@ -1,0 +1,61 @@
+"""Receipts: how far a member has read and received. A cursor moves forward only."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from schemas.bodies import Mark
+from schemas.errors import LogCorrupt, Reason, Refused
+from schemas.events import Outcome
+from schemas.types import CommandType
+from schemas.wire.encoding import Command
+from services.sequencer.rules.rule import Accepted, Rule, Unchanged, as_member, body_of, known_member, move_head
+from services.sequencer.rules.state import Changes, Chat, Member, MemberKey, View
+
+
+def read(view: View, command: Command, body: Mark) -> Accepted:
+    chat, member = as_member(view, command)
+    position, moved_by = _advance(chat, body, member.read_seq, member)
+    return Accepted(position=position, updated_count=moved_by, read_seq=body.up_to_seq)
+
+
+def read_advanced(view: View, outcome: Outcome, changes: Changes) -> None:
+    body, key, member = _advanced(view, outcome, changes)
+    changes.members[key] = replace(member, read_seq=body.up_to_seq)
+
+
+def deliver(view: View, command: Command, body: Mark) -> Accepted:
+    chat, member = as_member(view, command)
+    position, moved_by = _advance(chat, body, member.delivered_seq, member)
+    return Accepted(position=position, updated_count=moved_by, read_seq=member.read_seq)
+
+
+def delivered_advanced(view: View, outcome: Outcome, changes: Changes) -> None:
+    body, key, member = _advanced(view, outcome, changes)
+    changes.members[key] = replace(member, delivered_seq=body.up_to_seq)
+
+
+def _advance(chat: Chat, body: Mark, cursor: int, member: Member) -> tuple[int, int]:
+    """Return the position of the mark, and by how much it moves the cursor."""
+    if body.up_to_seq > chat.last_seq:
+        raise Refused(Reason.INVALID, f"the chat's last seq is {chat.last_seq}", "/up_to_seq")
+    if body.up_to_seq <= cursor:
+        raise Unchanged(read_seq=member.read_seq)
+    return chat.last_position + 1, body.up_to_seq - cursor
+
+
+def _advanced(view: View, outcome: Outcome, changes: Changes) -> tuple[Mark, MemberKey, Member]:
+    body = body_of(outcome, Mark)
+    if outcome.sender_id is None or outcome.chat_id is None:
+        raise LogCorrupt(f"a {outcome.type} without a chat or a sender")
+    key, member = known_member(view, outcome, outcome.sender_id)
+    move_head(view, outcome, changes)
+    return body, key, member
+
+
+RULES: Final = {
+    CommandType.READ_MARK: Rule(read, read_advanced),
+    CommandType.DELIVERED_MARK: Rule(deliver, delivered_advanced),
+}

@@ -1,0 +1,133 @@
+"""What the rules of all nouns share: the shape of a rule, and the checks and steps that several of them need.
+
+A rule is one command type: `decide` says what becomes of a command, `evolve` what its accepted outcome changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from schemas.bodies import Body
+from schemas.errors import LogCorrupt, Reason, Refused
+from schemas.events import Outcome, decode_accepted
+from schemas.ids import ChatId, UserId
+from schemas.wire.encoding import Command
+from services.sequencer.rules.state import Changes, Chat, Member, MemberKey, View
+
+
+class Accepted(Struct, frozen=True, kw_only=True, gc=False):
+    """The figures of a command that is accepted."""
+
+    position: int
+    seq: int | None = None
+    updated_count: int | None = None
+    """By how much a mark moves its cursor."""
+    read_seq: int | None = None
+
+
+class Unchanged(Exception):
+    """The effect of the command is already there."""
+
+    def __init__(self, position: int | None = None, read_seq: int | None = None) -> None:
+        self.position = position
+        self.read_seq = read_seq
+
+
+class Rule(Struct, frozen=True):
+    """How the sequencer treats one command type."""
+
+    decide: Callable[[View, Command, Any], Accepted]
+    """Takes the state, a command without a fault, and its parsed body. Raises Refused or Unchanged."""
+    evolve: Callable[[View, Outcome, Changes], None]
+    """Takes the state and an accepted outcome, and adds the new values to the changes. Raises LogCorrupt if the outcome
+    cannot follow the state."""
+
+
+# --- deciding -------------------------------------------------------------------------------------------------
+
+
+def as_member(view: View, command: Command) -> tuple[Chat, Member]:
+    """Return the chat, and the membership of the command's sender, who is present. Raises Refused."""
+    chat, member = chat_and_sender(view, command)
+    require_present(member)
+    return chat, member
+
+
+def chat_and_sender(view: View, command: Command) -> tuple[Chat, Member]:
+    """Return the chat and the sender's membership, whether or not the sender has left.
+
+    Raises Refused. A sender who was never a member learns no more than about a chat that does not exist.
+    """
+    chat_id = chat_of(command)
+    chat = view.chat(chat_id)
+    member = view.member((chat_id, sender_of(command))) if chat is not None else None
+    if chat is None or member is None:
+        raise Refused(Reason.UNKNOWN_CHAT, "no such chat, or none of yours")
+    return chat, member
+
+
+def require_present(member: Member) -> None:
+    if not member.present:
+        raise Refused(Reason.NOT_MEMBER, "you are no longer a member of this chat")
+
+
+def chat_of(command: Command) -> ChatId:
+    assert command.chat_id is not None, "a command without a fault has a chat"
+    return command.chat_id
+
+
+def sender_of(command: Command) -> UserId:
+    assert command.sender_id is not None, "a command without a fault has a sender"
+    return command.sender_id
+
+
+# --- evolving -------------------------------------------------------------------------------------------------
+
+B = TypeVar("B", bound=Body)
+
+
+def body_of(outcome: Outcome, model: type[B]) -> B:
+    """Return the body of an accepted outcome. Raises LogCorrupt if it does not parse."""
+    body = decode_accepted(outcome)
+    assert isinstance(body, model)
+    return body
+
+
+def known_member(view: View, outcome: Outcome, user: UserId) -> tuple[MemberKey, Member]:
+    """Return a member of the outcome's chat, with its key. Raises LogCorrupt if the user was never one."""
+    if outcome.chat_id is not None:
+        key = (outcome.chat_id, user)
+        member = view.member(key)
+        if member is not None:
+            return key, member
+    raise LogCorrupt(f"a {outcome.type} of {user}, who never was a member of chat {outcome.chat_id}")
+
+
+def move_head(
+    view: View, outcome: Outcome, changes: Changes, *, members: int = 0, owners: int = 0
+) -> tuple[ChatId, Chat]:
+    """Write the chat's next head, and return the chat's id and the head before it.
+
+    Raises LogCorrupt if the position or the seq leaves a gap.
+    """
+    chat_id = outcome.chat_id
+    chat = view.chat(chat_id) if chat_id is not None else None
+    if chat is None or chat_id is None:
+        raise LogCorrupt(f"a {outcome.type} in chat {chat_id}, which was never created")
+    seq = chat.last_seq if outcome.seq is None else outcome.seq
+    if outcome.position != chat.last_position + 1 or (outcome.seq is not None and seq != chat.last_seq + 1):
+        raise LogCorrupt(
+            f"chat {chat_id} stands at position {chat.last_position}, seq {chat.last_seq};"
+            f" {outcome.type} has position {outcome.position}, seq {outcome.seq}"
+        )
+    changes.chats[chat_id] = Chat(
+        kind=chat.kind,
+        last_seq=seq,
+        last_position=outcome.position,
+        members=chat.members + members,
+        owners=chat.owners + owners,
+    )
+    return chat_id, chat
