@@ -31,7 +31,7 @@ def check_limits(body: Body, model: type[Body] | None = None) -> None:
 
     :param model: the command's model, if `body` is of a subclass that adds fields. Those are not checked.
     """
-    _LIMITS[model or type(body)](body)
+    LIMITS[model or type(body)](body)
 
 
 def _chat_create(body: ChatCreate) -> None:
@@ -173,7 +173,7 @@ def _no_limit(_: Body) -> None:
     """Its form says it all."""
 
 
-_LIMITS: Final[dict[type[Body], Callable[[Any], None]]] = {
+LIMITS: Final[dict[type[Body], Callable[[Any], None]]] = {
     ChatCreate: _chat_create,
     MemberAdd: _no_limit,
     MemberRemove: _no_limit,

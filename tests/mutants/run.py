@@ -455,6 +455,13 @@ MUTANTS: Final = (
         check="tests/unit/sequencer/test_decide.py::test_a_repeat_gets_the_originals_figures_for_ever",
     ),
     Mutant(
+        name="a command type has no rule",
+        file="services/sequencer/rules/receipts.py",
+        good="    CommandType.DELIVERED_MARK: Rule(deliver, delivered_advanced),\n",
+        bad="",
+        check="tests/unit/house/test_types.py::test_every_room_has_an_entry_for_each_type_or_plans_it",
+    ),
+    Mutant(
         name="rights before repeats",
         file="services/sequencer/rules/decide.py",
         good="        repeat = _repeat(view, command, at_ms)\n",

@@ -60,7 +60,7 @@ def depth_of(value: object) -> int:
     return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0
 
 
-_BODIES: Final[dict[CommandType, SearchStrategy[Body]]] = {
+BODIES: Final[dict[CommandType, SearchStrategy[Body]]] = {
     CommandType.CHAT_CREATE: st.builds(
         ChatCreate, kind=st.just("group"), name=names, members=st.lists(uuids, unique=True, max_size=5)
     )
@@ -89,7 +89,7 @@ _BODIES: Final[dict[CommandType, SearchStrategy[Body]]] = {
 
 def bodies() -> SearchStrategy[tuple[CommandType, Body]]:
     """A command type with a body that is within all its limits."""
-    return st.sampled_from(CommandType).flatmap(lambda kind: st.tuples(st.just(kind), _BODIES[kind]))
+    return st.sampled_from(CommandType).flatmap(lambda kind: st.tuples(st.just(kind), BODIES[kind]))
 
 
 _PIECES: Final[Sequence[bytes]] = (

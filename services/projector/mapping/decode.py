@@ -46,6 +46,15 @@ ACCEPTED: Final = frozenset(
     }
 )
 """The accepted outcomes that rows.py turns into rows."""
+PLANNED: Final = frozenset(
+    {
+        EventType.CHAT_RENAMED.value,
+        EventType.MESSAGE_EDITED.value,
+        EventType.REACTION_ADDED.value,
+        EventType.REACTION_REMOVED.value,
+    }
+)
+"""Outcomes that the contract declares and no row is made from yet: they stop the partition as `UnknownType`."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -63,3 +63,5 @@ def created(view: View, outcome: Outcome, changes: Changes) -> None:
 
 
 RULES: Final = {CommandType.CHAT_CREATE: Rule(create, created)}
+PLANNED: Final = frozenset({CommandType.CHAT_RENAME})
+"""Declared in the contract, without a rule yet."""

@@ -67,3 +67,5 @@ RULES: Final = {
     CommandType.MESSAGE_SEND: Rule(send, sent),
     CommandType.MESSAGE_DELETE: Rule(delete, deleted),
 }
+PLANNED: Final = frozenset({CommandType.MESSAGE_EDIT, CommandType.REACTION_ADD, CommandType.REACTION_REMOVE})
+"""Declared in the contract, without a rule yet."""

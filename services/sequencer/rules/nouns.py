@@ -9,13 +9,6 @@ from services.sequencer.rules import chats, members, messages, receipts
 from services.sequencer.rules.rule import Rule
 
 RULES: Final[dict[CommandType, Rule]] = {**chats.RULES, **members.RULES, **messages.RULES, **receipts.RULES}
-PLANNED: Final = frozenset(
-    {
-        CommandType.CHAT_RENAME,
-        CommandType.MESSAGE_EDIT,
-        CommandType.REACTION_ADD,
-        CommandType.REACTION_REMOVE,
-    }
-)
+PLANNED: Final = chats.PLANNED | messages.PLANNED
 """Types that the contract declares and no rule decides yet: the sequencer rejects them as `unknown_type`. A type gets
-its rule here after its rows in the projector, because a reader stops at an outcome that it does not know."""
+its rule after its rows in the projector, because a reader stops at an outcome that it does not know."""

@@ -1,0 +1,72 @@
+"""Every command type has an entry in each room that acts on commands, or the room names it as planned."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+import pytest
+
+from schemas import checks
+from schemas.types import CommandType, EventType, Noun
+from services.projector.mapping import decode
+from services.sequencer.rules import chats, members, messages, nouns, receipts
+from tests.oracle import oracle
+from tests.support import wire_strategies
+
+
+class Room(NamedTuple):
+    built: Collection[str]
+    """Command types with an entry."""
+    planned: Collection[str] = ()
+    """Command types that the room says it does not know yet."""
+
+
+def of_events(events: Collection[str]) -> list[str]:
+    return [each.value for each in CommandType if each.declared.event in events]
+
+
+ROOMS: Final = {
+    "limits of bodies": Room([each for each in CommandType if each.declared.body in checks.LIMITS]),
+    "generated bodies of tests": Room(wire_strategies.BODIES),
+    "sequencer": Room(nouns.RULES, nouns.PLANNED),
+    "tests' oracle": Room(oracle.RULES, oracle.PLANNED),
+    "projector": Room(of_events(decode.ACCEPTED), of_events(decode.PLANNED)),
+}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("command_type", CommandType)
+def test_every_room_has_an_entry_for_each_type_or_plans_it(room: str, command_type: CommandType) -> None:
+    built, planned = command_type in ROOMS[room].built, command_type in ROOMS[room].planned
+    assert built or planned, f"{room} has no entry for {command_type}, and does not name it in PLANNED"
+    assert not (built and planned), f"{room} has an entry for {command_type}: take it from PLANNED"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_room_has_an_entry_for_a_type_that_is_not_declared(room: str) -> None:
+    assert {*map(str, ROOMS[room].built), *map(str, ROOMS[room].planned)} <= set(CommandType)
+
+
+def test_a_type_is_decided_since_a_release_or_is_planned() -> None:
+    assert {each for each in CommandType if each.declared.since is None} == nouns.PLANNED
+
+
+def test_no_type_is_decided_before_the_projector_has_rows_for_it() -> None:
+    assert of_events(decode.PLANNED) == [each for each in of_events(decode.PLANNED) if each in nouns.PLANNED]
+
+
+@pytest.mark.parametrize(
+    ("noun", "file"),
+    [(Noun.CHATS, chats), (Noun.MEMBERS, members), (Noun.MESSAGES, messages), (Noun.RECEIPTS, receipts)],
+)
+def test_the_rules_of_a_noun_stand_in_its_file(noun: Noun, file: object) -> None:
+    assert {each for each in nouns.RULES if each.declared.noun is noun} == set(vars(file)["RULES"])
+
+
+def test_no_two_types_have_an_outcome_in_common() -> None:
+    events = [each.declared.event for each in CommandType]
+    others = {EventType.DUPLICATE, EventType.UNCHANGED, EventType.REJECTED, EventType.TERM_OPENED}
+    assert len(set(events)) == len(events)
+    assert {*events, *others} == set(EventType)
+    assert not set(events) & others
