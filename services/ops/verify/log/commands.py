@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from schemas.commands import digest, parse_body
 from schemas.errors import Reason, Refused
 from schemas.events import OutcomeKind, decode_rejected
 from schemas.types import EVENT_OF, MARKS
 from schemas.wire.encoding import Command
-from services.ops.verify.log.accepted import Finding
+from services.ops.verify.log.case import Found
 from services.ops.verify.log.partition import Answered
 
 
-def against_command(decided: Answered, command: Command) -> Iterator[Finding]:
+def against_command(decided: Answered, command: Command) -> Found:
     """What does not fit between an outcome and its command. Raises LogCorrupt for an outcome's body that is none."""
     outcome = decided.outcome
     yield from _identity(decided, command)
@@ -33,7 +31,7 @@ def against_command(decided: Answered, command: Command) -> Iterator[Finding]:
             yield from _rejected(decided, command)
 
 
-def _identity(decided: Answered, command: Command) -> Iterator[Finding]:
+def _identity(decided: Answered, command: Command) -> Found:
     outcome = decided.outcome
     sides = (
         ("key", outcome.key, command.key),
@@ -47,7 +45,7 @@ def _identity(decided: Answered, command: Command) -> Iterator[Finding]:
             yield "command_identity", f"its {name} is {said!r:.140}, that of its command {sent!r:.140}"
 
 
-def _must_be_rejected(decided: Answered, fault: Refused) -> Iterator[Finding]:
+def _must_be_rejected(decided: Answered, fault: Refused) -> Found:
     outcome = decided.outcome
     if outcome.kind is not OutcomeKind.REJECTED:
         yield "must_reject", f"it is {outcome.kind}, yet its command is {fault.reason}: {fault.detail}"
@@ -55,7 +53,7 @@ def _must_be_rejected(decided: Answered, fault: Refused) -> Iterator[Finding]:
         yield "must_reject", f"it is rejected as {reason}, yet its command is {fault.reason}: {fault.detail}"
 
 
-def _accepted(decided: Answered, command: Command) -> Iterator[Finding]:
+def _accepted(decided: Answered, command: Command) -> Found:
     outcome = decided.outcome
     event = EVENT_OF.get(command.type)
     if event is None or event.value != outcome.type:
@@ -69,7 +67,7 @@ def _accepted(decided: Answered, command: Command) -> Iterator[Finding]:
         yield "must_reject", f"its command is {refused.reason}: {refused.detail}"
 
 
-def _rejected(decided: Answered, command: Command) -> Iterator[Finding]:
+def _rejected(decided: Answered, command: Command) -> Found:
     body = decode_rejected(decided.outcome.body)
     if body.command_type is not None and body.command_type != command.type:
         yield "command_identity", f"it rejects a {body.command_type}, its command is a {command.type}"

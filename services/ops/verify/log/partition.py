@@ -1,20 +1,17 @@
 """The rules of one partition of the log, as a fold over its records that names every fault.
 
 Two kinds of rules: what any reader relies on (the validity rule, density of index, seq and position, order of
-commands and of time), and what a correct writer decides (membership, repeats, cursors). It knows the decisions
-from wire.md and shares no code with the writer. `decisions.py` judges accepted events, this module the rest.
+commands and of time), and what a correct writer decides (membership, repeats, cursors), read from
+docs/log-protocol.md. It shares no code with the writer. The nouns judge accepted events, this module the rest.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
 
 from schemas import ids
-from schemas.bodies import MessageDelete
-from schemas.commands import digest
 from schemas.cursor import Decided, LogCursor, Opened, Stop, Void
 from schemas.errors import LogCorrupt, Reason, UnknownType
 from schemas.events import (
@@ -29,11 +26,10 @@ from schemas.events import (
 from schemas.log import Head, Stamp
 from schemas.types import COMMAND_OF, MARKS, CommandType
 from schemas.wire.encoding import Record
-from services.ops.verify.log.accepted import take_over, unlawful
+from services.ops.verify.log.case import Case
 from services.ops.verify.log.chat import Chat
-from services.ops.verify.scratch import SCRATCH_SQL
-
-_SQL: Final[Mapping[str, str]] = {name: SCRATCH_SQL.text(name) for name in SCRATCH_SQL.names}
+from services.ops.verify.log.memory import Accepted, Memory
+from services.ops.verify.log.nouns import judge_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,16 +44,6 @@ class Fault:
 
 class Stopped(Exception):
     """Nothing can be said of the records behind this one; the fault is reported already."""
-
-
-class Accepted(NamedTuple):
-    """What the log remembers of an accepted command."""
-
-    digest: bytes
-    chat_id: str
-    seq: int | None
-    position: int | None
-    at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +81,7 @@ class PartitionChecks:
         """Set by an opening that has one, for whoever reads the commands to take: earlier outcomes answered others."""
         self._partition = partition
         self._partitions = partitions
-        self._scratch = scratch
+        self._memory = Memory(scratch)
         self._report = report
         self._offset = 0
 
@@ -159,7 +145,7 @@ class PartitionChecks:
             self.fault(
                 "command_order", f"it answers command {stamp.command_offset} after command {before.command_offset}"
             )
-        original = self._recall(outcome)
+        original = self._memory.recall(outcome.command_id)
         if outcome.kind is OutcomeKind.ACCEPTED:
             self._accepted(outcome, original)
         else:
@@ -177,24 +163,24 @@ class PartitionChecks:
                 "accepted_twice",
                 f"command {outcome.command_id} was accepted before, at position {original.position}",
             )
-        before = self.chats.get(outcome.chat_id or "")
-        for rule, detail in unlawful(outcome, before, self):
-            self.fault(rule, detail)
-        take_over(self.chats, outcome)
+        self._judge(outcome)
         self._count(outcome, command_type, self.chats[outcome.chat_id or ""])
-        self._keep_message(outcome, command_type)
         if command_type not in MARKS:
-            self._scratch.execute(
-                _SQL["remember_accepted"],
-                {
-                    "command_id": outcome.command_id,
-                    "digest": digest(command_type, outcome.body),
-                    "chat": outcome.chat_id,
-                    "seq": outcome.seq,
-                    "position": outcome.position,
-                    "at_ms": outcome.at_ms,
-                },
-            )
+            self._memory.accepted(command_type, outcome)
+
+    def _judge(self, outcome: Outcome) -> None:
+        """Checks an accepted event against rights and state, then applies it."""
+        chat_id = outcome.chat_id or ""
+        chat = self.chats.get(chat_id)
+        known = chat is not None
+        if chat is None:
+            chat = Chat(kind="group")
+        case = Case(outcome, decode_accepted(outcome), chat, known, self._memory)
+        judge = judge_of(outcome.type)
+        for rule, detail in judge.check(case):
+            self.fault(rule, detail)
+        judge.apply(case)
+        self.chats[chat_id] = chat
 
     def _identity(self, outcome: Outcome, command_type: CommandType) -> None:
         chat_id, sender_id, key = outcome.chat_id, outcome.sender_id, outcome.client_generated_id
@@ -272,37 +258,3 @@ class PartitionChecks:
                 "repeat", f"command {outcome.command_id} was accepted before: its repeat is a duplicate or a conflict,"
                 f" never {body.reason.value}",
             )  # fmt: skip
-
-    def _recall(self, outcome: Outcome) -> Accepted | None:
-        if outcome.command_id is None:
-            return None
-        found = self._scratch.execute(_SQL["recall_accepted"], {"command_id": outcome.command_id}).fetchone()
-        return Accepted(*found) if found is not None else None
-
-    def is_message_of(self, message_id: str, chat_id: str) -> bool:
-        """This and the next two are for `unlawful` (decisions.Messages)."""
-        found = self._scratch.execute(_SQL["recall_accepted"], {"command_id": message_id}).fetchone()
-        return found is not None and found[1] == chat_id and found[2] is not None
-
-    def author_of(self, chat_id: str, seq: int) -> str | None:
-        found = self._message(chat_id, seq)
-        return found[0] if found is not None else None
-
-    def is_deleted(self, chat_id: str, seq: int) -> bool:
-        found = self._message(chat_id, seq)
-        return found is not None and bool(found[1])
-
-    def _message(self, chat_id: str, seq: int) -> tuple[str | None, int] | None:
-        found: tuple[str | None, int] | None = self._scratch.execute(
-            _SQL["recall_message"], {"chat": chat_id, "seq": seq}
-        ).fetchone()
-        return found
-
-    def _keep_message(self, outcome: Outcome, command_type: CommandType) -> None:
-        if command_type is CommandType.MESSAGE_SEND:
-            values = {"chat": outcome.chat_id, "seq": outcome.seq, "sender": outcome.sender_id}
-            self._scratch.execute(_SQL["remember_message"], values)
-        elif command_type is CommandType.MESSAGE_DELETE:
-            body = decode_accepted(outcome)
-            assert isinstance(body, MessageDelete)
-            self._scratch.execute(_SQL["remember_deleted"], {"chat": outcome.chat_id, "seq": body.seq})

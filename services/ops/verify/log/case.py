@@ -1,0 +1,76 @@
+"""One accepted event with the state it was accepted in, as the judges of all nouns see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple, Protocol
+
+from msgspec import Struct
+
+from schemas.events import Outcome
+from services.ops.verify.log.chat import Chat, Member
+
+RuleViolation = tuple[str, str]
+"""The rule that is broken, and a sentence about it."""
+Found = Iterator[RuleViolation]
+
+
+class Messages(Protocol):
+    """The messages of all chats of the partition."""
+
+    def is_message_of(self, message_id: str, chat_id: str | None) -> bool:
+        """Whether a message_id is that of a message of a chat."""
+        ...
+
+    def author_of(self, chat_id: str | None, seq: int) -> str | None: ...
+    def is_deleted(self, chat_id: str | None, seq: int) -> bool: ...
+    def sent(self, chat_id: str | None, seq: int | None, sender_id: str | None) -> None: ...
+    def deleted(self, chat_id: str | None, seq: int) -> None: ...
+
+
+class Case(Struct, frozen=True, gc=False):
+    """An accepted event before it is applied."""
+
+    outcome: Outcome
+    body: Any
+    chat: Chat
+    """The chat before the event. Blank if the log created none; readers see its events all the same."""
+    known: bool
+    """Whether the log created the chat."""
+    messages: Messages
+
+
+class Judge(NamedTuple):
+    """How `log verify` reads one event type."""
+
+    check: Callable[[Case], Found]
+    """What speaks against the event: rights, membership and state."""
+    apply: Callable[[Case], None]
+    """Move the chat on, whether or not the event is lawful: it is what readers see."""
+
+
+OfMember = Callable[[Case, Member], Found]
+
+
+def by_member(check: OfMember) -> Callable[[Case], Found]:
+    """Make a check that needs a present member into one of any event."""
+
+    def checked(case: Case) -> Found:
+        outcome = case.outcome
+        if not case.known:
+            yield "unknown_chat", f"a {outcome.type} in chat {outcome.chat_id}, which was never created"
+            return
+        sender = case.chat.present(outcome.sender_id)
+        if sender is None:
+            yield "not_member", f"{outcome.sender_id} is no member of chat {outcome.chat_id} at this point"
+            return
+        yield from check(case, sender)
+
+    return checked
+
+
+def nothing(_: Case) -> None:
+    """Leave the chat as it is."""
+
+
+HIGH_ROLES: Final = ("owner", "admin")

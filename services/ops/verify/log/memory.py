@@ -1,0 +1,75 @@
+"""What `log verify` remembers of a partition on the scratch file: accepted commands and messages."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from schemas.commands import digest
+from schemas.events import Outcome
+from services.ops.verify.scratch import SCRATCH_SQL
+
+_SQL: Final[Mapping[str, str]] = {name: SCRATCH_SQL.text(name) for name in SCRATCH_SQL.names}
+
+
+class Accepted(NamedTuple):
+    """What the log remembers of an accepted command."""
+
+    digest: bytes
+    chat_id: str
+    seq: int | None
+    position: int | None
+    at_ms: int
+
+
+class Memory:
+    """Reads and writes an empty scratch database with `accepted_schema`; it is the judges' `Messages`."""
+
+    def __init__(self, scratch: sqlite3.Connection) -> None:
+        self._scratch = scratch
+
+    def recall(self, command_id: str | None) -> Accepted | None:
+        """Return what was accepted under a command_id, if anything was."""
+        if command_id is None:
+            return None
+        found = self._scratch.execute(_SQL["recall_accepted"], {"command_id": command_id}).fetchone()
+        return Accepted(*found) if found is not None else None
+
+    def accepted(self, command_type: str, outcome: Outcome) -> None:
+        """Remember an accepted command with an idempotency key."""
+        self._scratch.execute(
+            _SQL["remember_accepted"],
+            {
+                "command_id": outcome.command_id,
+                "digest": digest(command_type, outcome.body),
+                "chat": outcome.chat_id,
+                "seq": outcome.seq,
+                "position": outcome.position,
+                "at_ms": outcome.at_ms,
+            },
+        )
+
+    def is_message_of(self, message_id: str, chat_id: str | None) -> bool:
+        found = self.recall(message_id)
+        return found is not None and found.chat_id == chat_id and found.seq is not None
+
+    def author_of(self, chat_id: str | None, seq: int) -> str | None:
+        found = self._message(chat_id, seq)
+        return found[0] if found is not None else None
+
+    def is_deleted(self, chat_id: str | None, seq: int) -> bool:
+        found = self._message(chat_id, seq)
+        return found is not None and bool(found[1])
+
+    def sent(self, chat_id: str | None, seq: int | None, sender_id: str | None) -> None:
+        self._scratch.execute(_SQL["remember_message"], {"chat": chat_id, "seq": seq, "sender": sender_id})
+
+    def deleted(self, chat_id: str | None, seq: int) -> None:
+        self._scratch.execute(_SQL["remember_deleted"], {"chat": chat_id, "seq": seq})
+
+    def _message(self, chat_id: str | None, seq: int) -> tuple[str | None, int] | None:
+        found: tuple[str | None, int] | None = self._scratch.execute(
+            _SQL["recall_message"], {"chat": chat_id, "seq": seq}
+        ).fetchone()
+        return found

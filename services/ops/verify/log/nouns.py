@@ -1,0 +1,18 @@
+"""The table of all judges: whether an event could be accepted, by docs/log-protocol.md and apart from the writer."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.ops.verify.log import chats, members, messages, receipts
+from services.ops.verify.log.case import Judge
+
+JUDGES: Final[dict[str, Judge]] = {**chats.JUDGES, **members.JUDGES, **messages.JUDGES, **receipts.JUDGES}
+"""By event type."""
+PLANNED: Final[dict[str, Judge]] = {**chats.PLANNED, **messages.PLANNED}
+"""Declared event types that no release writes yet: what holds for any event in a chat is checked, and no more."""
+
+
+def judge_of(event_type: str) -> Judge:
+    """Return the judge of a declared event type."""
+    return JUDGES.get(event_type) or PLANNED[event_type]
