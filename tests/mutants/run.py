@@ -913,6 +913,27 @@ MUTANTS: Final = (
         check="tests/unit/ops/test_terminal.py::test_a_cell_of_any_text_is_shown_as_it_is",
     ),
     Mutant(
+        name="the verifier of the log has no reading of an event",
+        file="services/ops/verify/log/messages.py",
+        good="    EventType.MESSAGE_DELETED.value: Judge(deleted, apply_deleted),\n",
+        bad="",
+        check="tests/unit/ops/test_nouns.py::test_a_declared_event_is_built_or_planned_and_not_both",
+    ),
+    Mutant(
+        name="the verifier of the log lets every member delete every message",
+        file="services/ops/verify/log/messages.py",
+        good='(case.chat.kind == "direct" or sender.role not in HIGH_ROLES)',
+        bad='case.chat.kind == "direct"',
+        check="tests/unit/ops/test_log_checks.py",
+    ),
+    Mutant(
+        name="the test oracle lets every member delete every message",
+        file="tests/oracle/messages.py",
+        good='chat.kind == "group" and me.role != "member"',
+        bad='chat.kind == "group"',
+        check="tests/unit/oracle/test_expected.py::test_a_message_is_deleted_by_its_author_or_a_moderator",
+    ),
+    Mutant(
         name="the database has a default password",
         file="compose.yaml",
         good="POSTGRES_PASSWORD: ${GAPLESS_POSTGRES_PASSWORD:?is",

@@ -13,9 +13,9 @@ from schemas.types import EVENT_OF, CommandType
 from tests.oracle import chats, members, messages, receipts
 from tests.oracle.oracle import RULES, expected
 from tests.oracle.records import Json
-from tests.oracle.state import Chat, Member, State
+from tests.oracle.state import Chat, Member, Message, State
 
-ANNA, BEN, CARL = (f"{n}1111111-1111-4111-8111-111111111111" for n in "abc")
+ANNA, BEN, CARL, DORA, EVE = (f"{n}1111111-1111-4111-8111-111111111111" for n in "abcde")
 BY_NAME = str(ids.group_chat_id(UserId(ANNA), "Ops"))
 BY_KEY = str(uuid5(UUID(ANNA), "key/k-1"))
 JOINED: Json = {"joined_at": 1, "joined_seq": 0, "read_seq": 0, "delivered_seq": 0, "changed_position": 1}
@@ -115,6 +115,72 @@ def test_a_member_changes_no_role_and_the_last_owner_stays_one() -> None:
     assert told(group(ben=LEFT_AT), "member.role.v1", BY_NAME, ANNA, {"user_id": BEN, "role": "admin"}) == (
         "rejected (invalid)"
     )
+
+
+@pytest.mark.parametrize(
+    ("sender", "user", "outcome"),
+    [
+        (BEN, ANNA, "rejected (forbidden)"),
+        (BEN, DORA, "rejected (forbidden)"),
+        (BEN, CARL, "accepted"),
+        (BEN, BEN, "accepted"),
+        (BEN, EVE, "unchanged"),
+        (CARL, DORA, "rejected (forbidden)"),
+        (CARL, CARL, "accepted"),
+        (ANNA, DORA, "accepted"),
+        (ANNA, ANNA, "rejected (invalid)"),
+    ],
+)
+def test_an_admin_removes_members_and_an_owner_anyone_but_the_last_owner(sender: str, user: str, outcome: str) -> None:
+    state = group()
+    for other, role in ((BEN, "admin"), (CARL, "member"), (DORA, "admin")):
+        state.chats[BY_NAME].members[other] = Member(role=role, **JOINED)
+    assert told(state, "member.remove.v1", BY_NAME, sender, {"user_id": user}) == outcome
+
+
+@pytest.mark.parametrize("command_type", ["member.add.v1", "member.remove.v1", "member.role.v1"])
+def test_the_members_of_a_direct_chat_never_change(command_type: str) -> None:
+    state = group()
+    state.chats[BY_NAME].kind = "direct"
+    body: Json = {"user_id": BEN} | ({} if command_type == "member.remove.v1" else {"role": "member"})
+    assert told(state, command_type, BY_NAME, ANNA, body) == "rejected (forbidden)"
+
+
+def test_a_direct_chat_is_created_once_and_asking_again_changes_nothing() -> None:
+    state, body = State(), {"kind": "direct", "members": [BEN]}
+    home = str(ids.direct_chat_id(UserId(ANNA), UserId(BEN)))
+    assert told(state, "chat.create.v1", home, ANNA, body) == "accepted"
+    state.chats[home] = Chat(kind="direct", name=None, created_by=ANNA, created_at=1, partition=0)
+    assert told(state, "chat.create.v1", home, BEN, {"kind": "direct", "members": [ANNA]}) == "unchanged"
+
+
+@pytest.mark.parametrize(
+    ("sender", "seq", "outcome"),
+    [
+        (BEN, 1, "accepted"),
+        (CARL, 1, "rejected (forbidden)"),
+        (ANNA, 1, "accepted"),
+        (CARL, 2, "accepted"),
+        (BEN, 2, "accepted"),
+        (BEN, 3, "rejected (unknown_message)"),
+        (ANNA, 4, "unchanged"),
+        (CARL, 4, "rejected (forbidden)"),
+    ],
+)
+def test_a_message_is_deleted_by_its_author_or_a_moderator(sender: str, seq: int, outcome: str) -> None:
+    state = group()
+    chat = state.chats[BY_NAME]
+    chat.members[CARL] = Member(role="member", **JOINED)
+    for number, author, deleted_at in ((1, BEN, None), (2, CARL, None), (4, BEN, 7)):
+        chat.messages[number] = Message(
+            seq=number, position=1, index=1, message_id="", sender=author, key="", sent_at=1, body={"text": ""},
+            root_seq=None, changed_position=1, deleted_at=deleted_at,
+        )  # fmt: skip
+    assert told(state, "message.delete.v1", BY_NAME, sender, {"seq": seq}) == outcome
+
+
+def test_a_type_without_a_rule_is_unknown() -> None:
+    assert told(group(), "message.sing.v9", BY_NAME, ANNA, {"text": "la"}) == "rejected (unknown_type)"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,11 @@
 - `verify`     all partitions
 - `snapshot`   the tables at one moment, and the offsets they stand at
 - `fold`       the rows that the log means, folded independently
+- `nouns`      the table of the folds, by event type, and the types that are planned
+- `statements` the named statements on the scratch file
 - `tables`     which columns are compared, and the one form of a value
 - `digest`     per chat: counts, bounds, and a digest that no order changes
 - `diff`       what differs, by name
+
+One file for each noun, with the folds of its events: `chats`, `members`, `messages`, `receipts`
 """

@@ -1,0 +1,26 @@
+"""Chats: a row for each, and the participants it was created with."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from schemas.bodies import ChatCreate
+from schemas.events import Outcome
+from schemas.types import EventType
+from services.ops.verify.projection.statements import Fold, Statements, body_of
+
+
+def created(rows: Statements, outcome: Outcome) -> None:
+    body = body_of(outcome, ChatCreate)
+    rows.must(
+        "add_chat", outcome, "the chat exists already",
+        chat=outcome.chat_id, kind=body.kind, name=body.name, sender=outcome.sender_id,
+        at=outcome.at_ms * 1000, position=outcome.position,
+    )  # fmt: skip
+    others = "owner" if body.kind == "direct" else "member"
+    for user_id, role in {**dict.fromkeys(body.members, others), str(outcome.sender_id): "owner"}.items():
+        rows.join(outcome, user_id, role)
+
+
+FOLDS: Final[dict[str, Fold]] = {EventType.CHAT_CREATED.value: created}
+PLANNED: Final = frozenset({EventType.CHAT_RENAMED.value})

@@ -1,0 +1,13 @@
+"""The table of all folds: which rows each event type means."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.ops.verify.projection import chats, members, messages, receipts
+from services.ops.verify.projection.statements import Fold
+
+FOLDS: Final[dict[str, Fold]] = {**chats.FOLDS, **members.FOLDS, **messages.FOLDS, **receipts.FOLDS}
+"""By event type."""
+PLANNED: Final = chats.PLANNED | messages.PLANNED
+"""Declared event types that no release writes yet: to the fold they are unknown."""

@@ -1,0 +1,51 @@
+"""The statements of the fold on the scratch file, and the two steps that several nouns need."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, TypeVar
+
+from schemas.bodies import Body
+from schemas.errors import LogCorrupt
+from schemas.events import Outcome, decode_accepted
+from services.ops.verify.projection.tables import Row, Value
+from services.ops.verify.scratch import SCRATCH_SQL
+
+B = TypeVar("B", bound=Body)
+SQL: Final[Mapping[str, str]] = {name: SCRATCH_SQL.text(name) for name in SCRATCH_SQL.names}
+
+
+class Statements:
+    """Named statements on a scratch database with `rows_schema`."""
+
+    def __init__(self, scratch: sqlite3.Connection) -> None:
+        self._scratch = scratch
+
+    def select(self, block: str, **values: Value) -> Iterator[Row]:
+        return self._scratch.execute(SQL[block], values)
+
+    def must(self, block: str, outcome: Outcome, what: str, **values: Value) -> None:
+        """Run a statement that has to touch a row. Raises LogCorrupt if it does not: the log contradicts itself."""
+        if self._scratch.execute(SQL[block], values).rowcount < 1:
+            raise LogCorrupt(f"{outcome.type} at position {outcome.position} of chat {outcome.chat_id}: {what}")
+
+    def chat_moved(self, outcome: Outcome) -> None:
+        self.must("chat_moved", outcome, "there is no such chat", chat=outcome.chat_id, position=outcome.position)
+
+    def join(self, outcome: Outcome, user_id: str, role: str) -> None:
+        self.must(
+            "join", outcome, "there is no such chat",
+            chat=outcome.chat_id, user=user_id, role=role, at=outcome.at_ms * 1000, position=outcome.position,
+        )  # fmt: skip
+
+
+Fold = Callable[[Statements, Outcome], None]
+"""Applies one accepted event. Raises LogCorrupt if it contradicts the rows."""
+
+
+def body_of(outcome: Outcome, model: type[B]) -> B:
+    """Return the body of an accepted outcome. Raises LogCorrupt if it does not parse."""
+    body = decode_accepted(outcome)
+    assert isinstance(body, model)
+    return body
