@@ -1,6 +1,6 @@
 """Compiles the project's extensions when it is installed or its wheel built; where there is no C compiler, none.
 
-Everything works without them, the longer way (schemas/wire/records.py): a machine that cannot compile is served, not
+Everything works without them, the slow path (schemas/wire/records.py): a machine that cannot compile is served, not
 refused, and `make install` says so.
 """
 
@@ -23,7 +23,7 @@ class CompiledModules(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  # hatchling's interface
         built = compile_in(Path(self.root))
         if not built:
-            self.app.display_warning("nothing is compiled: records and sends go the longer way")
+            self.app.display_warning("nothing is compiled: records and sends take the slow path")
             return
         build_data["artifacts"] += [str(file.relative_to(self.root)) for file in built]
         build_data["pure_python"] = False

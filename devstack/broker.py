@@ -36,7 +36,7 @@ STOP_SILENCE_S = 15.0
 CALL_TIMEOUT_S = 15.0
 FORMAT_ARGUMENTS = "format.args"
 # Between two looks at a server that is coming up.
-LOOK_AGAIN_S = 0.05
+POLL_INTERVAL_S = 0.05
 
 
 class Broker:
@@ -133,7 +133,7 @@ class Broker:
         process = self._process
         assert process is not None, "spawn comes first"
         while not expected_ids <= await self._known_brokers():
-            if await process.wait(LOOK_AGAIN_S) is not None:
+            if await process.wait(POLL_INTERVAL_S) is not None:
                 raise self._ended_early(process)
             if is_silent(watches):
                 raise process.failure(

@@ -26,8 +26,8 @@ WORKING_SHARE: Final = 0.06
 WORKING_BYTES: Final = 64 * 1024 * 1024
 """Read or written since the last sign of life: a start that waits for a slow disk uses little CPU."""
 NUMBERS: Final = re.compile(r"[0-9]+")
-MOST_LINES_KEPT: Final = 10_000
-LOOK_EVERY_S: Final = 1.0
+MAX_LINES_KEPT: Final = 10_000
+CHECK_EVERY_S: Final = 1.0
 """A look reads the process table."""
 
 Clock = Callable[[], float]
@@ -96,7 +96,7 @@ class Watch:
     def silent_s(self) -> float:
         """The seconds since the last sign of life, as of now or a moment ago: it may be asked often."""
         now_s = self._clock()
-        if now_s - self._looked_at_s < min(LOOK_EVERY_S, self.silence_s / 20):
+        if now_s - self._looked_at_s < min(CHECK_EVERY_S, self.silence_s / 20):
             return now_s - self._pulse.alive_at_s
         self._looked_at_s = now_s
         self._read_log()
@@ -112,7 +112,7 @@ class Watch:
         except FileNotFoundError:
             return
         self._read_to += len(whole) + len(newline)
-        if len(self._lines) < MOST_LINES_KEPT:
+        if len(self._lines) < MAX_LINES_KEPT:
             text = whole.decode("utf-8", errors="replace")
             self._lines.update(hash(self._noise.sub("", line)) for line in text.splitlines())
 

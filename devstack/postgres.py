@@ -45,8 +45,8 @@ KILL_TIMEOUT_S = 15.0
 CONNECT_TIMEOUT_S = 15
 # Between two looks at a server that is coming up, growing: each look is a process of the server, which would be
 # taken for its work.
-LOOK_AGAIN_S = 0.03
-LOOK_AGAIN_AT_MOST_S = 1.0
+POLL_INTERVAL_S = 0.03
+MAX_POLL_INTERVAL_S = 1.0
 # What is in front of each line, and how long it has taken so far; what it has come to is news.
 LOG_NOISE = re.compile(r"^[0-9-]+ [0-9:.]+ \w+ \[[0-9]+\]|elapsed time: [0-9.]+ s")
 TLS_CERTIFICATE = "server.pem"
@@ -307,7 +307,7 @@ class PostgresServer:
 
     async def _wait_ready(self, process: ServerProcess, silence_s: float) -> None:
         watch = self.watch(silence_s)
-        pause_s = LOOK_AGAIN_S
+        pause_s = POLL_INTERVAL_S
         while not await asyncio.to_thread(self._answers):
             if await process.wait(pause_s) is not None:
                 raise self._ended_early(process)
@@ -316,7 +316,7 @@ class PostgresServer:
                     f"PostgreSQL is not ready, and has shown no sign of life for {silence_s:.0f} s: look at its log, "
                     f"give the machine more room, and start again."
                 )
-            pause_s = min(pause_s * 1.2, LOOK_AGAIN_AT_MOST_S)
+            pause_s = min(pause_s * 1.2, MAX_POLL_INTERVAL_S)
 
     def _answers(self) -> bool:
         """Connects as a client would; makes the database at the first time."""

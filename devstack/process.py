@@ -33,7 +33,7 @@ ROTATE_LOG_BYTES = 10_000_000
 TAIL_BYTES = 8_192
 TAIL_LINES = 20
 # Between two looks at a process that is no child of ours: the kernel tells only the parent.
-LOOK_AGAIN_S = 0.02
+POLL_INTERVAL_S = 0.02
 # Between two looks for signs of life.
 WATCH_EVERY_S = 0.25
 
@@ -238,7 +238,7 @@ def wait_gone(processes: Sequence[psutil.Process], *, timeout_s: float) -> list[
     deadline = time.monotonic() + timeout_s
     alive = [process for process in processes if _is_alive(process)]
     while alive and time.monotonic() < deadline:
-        time.sleep(LOOK_AGAIN_S)
+        time.sleep(POLL_INTERVAL_S)
         alive = [process for process in alive if _is_alive(process)]
     return alive
 

@@ -26,7 +26,7 @@ from schemas.types import BODY_OF
 _PARSE: Final = {name: model.__pydantic_validator__.validate_json for name, model in BODY_OF.items()}
 """What `model_validate_json` calls, without its handling of options that are not used here."""
 
-_MOST_UNKNOWN: Final = 8
+_MAX_UNKNOWN: Final = 8
 """One fault is reported; up to so many unknown fields are not worth a look of their own."""
 
 
@@ -54,7 +54,7 @@ def parse_body(command_type: str, raw: bytes) -> Body:
     if len(raw) > limits.COMMAND_BYTES:
         raise Refused(Reason.TOO_LARGE, f"a command has at most {limits.COMMAND_BYTES} bytes")
     guard_before_parsing(raw)
-    unknown = unknown_fields(BODY_OF[command_type], raw, _MOST_UNKNOWN, raw.count(b":"))
+    unknown = unknown_fields(BODY_OF[command_type], raw, _MAX_UNKNOWN, raw.count(b":"))
     if unknown:
         raise Refused(Reason.MALFORMED, "the body has fields that this command does not have", _pointer(unknown[:1]))
     try:

@@ -25,7 +25,7 @@ from msgspec import Struct, structs
 
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import Outcome, TermOpened, decode_term_opened
-from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge, read_stamp
+from schemas.log import EMPTY, Head, Stamp, Verdict, advance, classify, read_stamp
 from schemas.types import EventType
 from schemas.wire.encoding import Record, Undecodable, read_outcome
 from schemas.wire.records import messages_from, outcome_of, stamp_of
@@ -184,7 +184,7 @@ class LogCursor:
         if isinstance(record, Undecodable):
             raise LogCorrupt(f"the record cannot be decoded: {record.error}")
         stamp = self._stamp_of(record)
-        verdict = judge(self.head, stamp)
+        verdict = classify(self.head, stamp)
         event: LogEvent
         commands_from = None
         if verdict is Verdict.VOID:
@@ -200,7 +200,7 @@ class LogCursor:
         elif type(event) is Decided:
             found.append(decode(event))
         if verdict is not Verdict.VOID:
-            self.head = after(self.head, stamp, record.timestamp, commands_from)
+            self.head = advance(self.head, stamp, record.timestamp, commands_from)
 
 
 def _opening(outcome: Outcome) -> TermOpened:

@@ -78,7 +78,7 @@ def read_stamp(headers: Sequence[tuple[str, bytes]]) -> Stamp:
     return Stamp(term, index, int(command_offset))
 
 
-def judge(head: Head, stamp: Stamp) -> Verdict:
+def classify(head: Head, stamp: Stamp) -> Verdict:
     """The rule. Raises LogCorrupt with both sides of the contradiction."""
     if stamp.index == 0:
         return Verdict.OPENS if stamp.term > head.term else Verdict.VOID
@@ -92,7 +92,7 @@ def judge(head: Head, stamp: Stamp) -> Verdict:
     raise LogCorrupt(f"{stamp} cannot follow {head}")
 
 
-def after(head: Head, stamp: Stamp, timestamp_ms: int, commands_from: int | None = None) -> Head:
+def advance(head: Head, stamp: Stamp, timestamp_ms: int, commands_from: int | None = None) -> Head:
     """The head after a record that opens or is valid. `commands_from` is an opening's, if it has one."""
     if stamp.index == 0:
         command_offset = head.command_offset if commands_from is None else commands_from - 1

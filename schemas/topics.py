@@ -25,7 +25,7 @@ class TopicNames:
     commands: str = "chat.commands"
     events: str = "chat.events"
     replies: str = "chat.replies"
-    beats: str = "chat.beats"
+    heartbeats: str = "chat.heartbeats"
     """Hints between sequencers (services/sequencer/peers/heartbeat.py); no part of the log."""
 
     @classmethod
@@ -35,7 +35,7 @@ class TopicNames:
             commands=f"{prefix}chat.commands",
             events=f"{prefix}chat.events",
             replies=f"{prefix}chat.replies",
-            beats=f"{prefix}chat.beats",
+            heartbeats=f"{prefix}chat.heartbeats",
         )
 
 
@@ -118,15 +118,15 @@ def topic_specs(
     )
 
 
-def beats_spec(names: TopicNames, *, replication_factor: int, min_insync_replicas: int | None = None) -> TopicSpec:
-    """One partition, so that all beats have one order; in copies like the log itself, so that who cannot append
-    outcomes cannot append beats either."""
+def heartbeats_spec(names: TopicNames, *, replication_factor: int, min_insync_replicas: int | None = None) -> TopicSpec:
+    """One partition, so that all heartbeats have one order; in copies like the log itself, so that who cannot append
+    outcomes cannot append heartbeats either."""
     config = _common(replication_factor, min_insync_replicas) | {
         "cleanup.policy": "delete",
         "retention.ms": "600000",
         "segment.ms": "600000",
     }
-    return TopicSpec(name=names.beats, partitions=1, replication_factor=replication_factor, config=config)
+    return TopicSpec(name=names.heartbeats, partitions=1, replication_factor=replication_factor, config=config)
 
 
 def _common(replication_factor: int, min_insync_replicas: int | None) -> dict[str, str]:

@@ -16,8 +16,8 @@ from schemas.bodies import Body, ChatCreate
 from schemas.ids import CommandId, UserId
 from schemas.types import EventType
 from services.projector.mapping.decode import Deleted, Event, Marked, Sent
-from services.projector.mapping.rows import changes_of, wanted
-from services.projector.mapping.validity import Position
+from services.projector.mapping.rows import changes_of, lookups_of
+from services.projector.mapping.validity import ReaderPosition
 from services.projector.versions.migrations import migrate
 from services.projector.writing.apply import apply_sql, load_position, look_up, write_batch
 
@@ -39,9 +39,9 @@ async def filled_and_half_deleted(log: Log, *, messages: int) -> None:
         _, start = await load_position(connection, sql, partition=0, topic_id="benchmark")
         events_to_come = _events(messages)
         while events := list(islice(events_to_come, _BATCH)):
-            known = await look_up(connection, sql, wanted(events))
-            changes = changes_of(events, known, partition=0, outcomes_since_ms=_AT_MS + 1)
-            end = Position(next_offset=start.next_offset + len(events), head=start.head)
+            looked_up = await look_up(connection, sql, lookups_of(events))
+            changes = changes_of(events, looked_up, partition=0, outcomes_since_ms=_AT_MS + 1)
+            end = ReaderPosition(next_offset=start.next_offset + len(events), head=start.head)
             await write_batch(
                 connection, sql, partition=0, topic_id="benchmark", start=start, end=end, changes=changes, durable=False
             )

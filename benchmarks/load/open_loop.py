@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from schemas.topics import TopicNames
 from schemas.wire.encoding import Encoded
 from services.runtime.kafka.connection import KafkaConnection
-from services.runtime.process.collector import seldom_collected
+from services.runtime.process.collector import infrequent_gc
 
 LATE_S: Final = 60.0
 """For the last outcomes after the last command."""
@@ -75,7 +75,7 @@ async def outcome_latencies(
         await consumer.position(events)
         first = (await consumer.end_offsets([commands]))[commands]
         seen_at: dict[int, float] = {}
-        with seldom_collected():  # a pause of this process would be counted as the system's
+        with infrequent_gc():  # a pause of this process would be counted as the system's
             watching = asyncio.create_task(_watch(consumer, events, seen_at, first + len(records)))
             due_at = await _send(producer, names.commands, records, per_s, expected_offset=first)
             async with asyncio.timeout(LATE_S):

@@ -39,7 +39,7 @@ class MachineWatch:
         self._started_at = datetime.now(UTC)
         self._all_s, self._ours_s = _used_s()
 
-    def told(self) -> Machine:
+    def summary(self) -> Machine:
         """What was seen until now."""
         seconds = time.monotonic() - self._at_s
         all_s, ours_s = _used_s()

@@ -21,7 +21,7 @@ from benchmarks.report.machine import Machine, MachineWatch
 from benchmarks.servers.ground import Ends, Ground
 from benchmarks.servers.processes import DEADLINE_S, Mark
 
-LOOK_EVERY_S = 0.1
+CHECK_EVERY_S = 0.1
 BASELINE = "the same process after the first commands of the same pass"
 
 
@@ -79,7 +79,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         while not seen or seen[-1][0] < total:
             seen.append((await ends.total() - 1, sequencer.mark()))
             sequencer.refuse_to_wait(deadline, f"{total} outcomes, there are {seen[-1][0]}")
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(CHECK_EVERY_S)
     early = _stretch(seen, options.early_after, options.early_after + options.window)
     late = _stretch(seen, total - options.window, total)
     on_step(f"early {early.commands_per_s:,.0f}/s, late {late.commands_per_s:,.0f}/s, {late.memory_mb:,.0f} MB")
@@ -91,7 +91,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         ratio=round(late.commands_per_s / early.commands_per_s, 3),
         early=early,
         late=late,
-        machine=watched.told(),
+        machine=watched.summary(),
     )
 
 
@@ -101,7 +101,7 @@ def _stretch(seen: list[tuple[int, Mark]], start: int, end: int) -> Stretch:
     counted = max(1, last - first)
     return Stretch(
         after=first,
-        commands_per_s=round(counted / max(after.at_s - before.at_s, LOOK_EVERY_S), 1),
+        commands_per_s=round(counted / max(after.at_s - before.at_s, CHECK_EVERY_S), 1),
         cpu_us_per_command=round(1e6 * (after.cpu_s - before.cpu_s) / counted, 2),
         memory_mb=round(after.memory_mb, 1),
     )

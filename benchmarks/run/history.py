@@ -3,8 +3,9 @@
     gapless bench history
 
 Random pages of random chats. A page over HTTP is one snapshot of three statements (a lock, membership with the cursors
-for the ticks, the rows) and its JSON; the baseline, in turn with it, is the rows' one statement alone, by pgbench. On
-few cores the database and the generator share what there is with the measured process, so its CPU is reported too.
+for delivery statuses, the rows) and its JSON; the baseline, in turn with it, is the rows' one statement alone, by
+pgbench. On few cores the database and the generator share what there is with the measured process, so its CPU is
+reported too.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         ratio=round(rate / sql_rate, 3),
         memory_mb=round(memory_mb, 1),
         runs=runs,
-        machine=watched.told(),
+        machine=watched.summary(),
     )
 
 

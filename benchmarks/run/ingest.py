@@ -117,7 +117,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         bare=bares,
         latency=latency,
         batch=batch,
-        machine=watched.told(),
+        machine=watched.summary(),
     )
 
 

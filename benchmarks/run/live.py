@@ -108,7 +108,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         baseline=BASELINE,
         baseline_p50_ms=baseline.latencies.p50_ms,
         ratio=round(baseline.latencies.p50_ms / found["send_to_visible"].p50_ms, 3),
-        machine=watched.told(),
+        machine=watched.summary(),
     )
 
 

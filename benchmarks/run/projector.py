@@ -25,7 +25,7 @@ from psycopg import sql
 from benchmarks.load.conversations import loads_of, repeats_among
 from benchmarks.report.machine import Machine, MachineWatch
 from benchmarks.servers.database import blocking_session
-from benchmarks.servers.ground import LOOK_EVERY_S, Ground, Log, Positions
+from benchmarks.servers.ground import CHECK_EVERY_S, Ground, Log, Positions
 from benchmarks.servers.processes import DEADLINE_S, command, profiled
 
 PARTITIONS: Final = 4
@@ -128,7 +128,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         live=live,
         rebuilds=rebuilds,
         copies=copies,
-        machine=watched.told(),
+        machine=watched.summary(),
     )
 
 
@@ -138,11 +138,11 @@ async def _live(ground: Ground, log: Log, records: int, profile: Path | None) ->
         async with profiled(projector.pid, profile):
             while (first := await positions.total()) == 0:
                 projector.refuse_to_wait(deadline, "the first commit")
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(CHECK_EVERY_S)
             before, postgres_before_s = projector.mark(), ground.postgres_cpu_s()
             while (found := await positions.total()) < records:
                 projector.refuse_to_wait(deadline, f"{records} records projected, there are {found}")
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(CHECK_EVERY_S)
             after, postgres_after_s = projector.mark(), ground.postgres_cpu_s()
     counted = max(1, records - first)
     return Run(

@@ -21,7 +21,7 @@ from benchmarks.load.filling import built, fill
 from benchmarks.load.http_load import Answers, Generator, host_of, post
 from benchmarks.load.open_loop import Latencies
 from benchmarks.report.machine import Machine, MachineWatch
-from benchmarks.servers.ground import LOOK_EVERY_S, SECRET, Ends, Ground, Positions
+from benchmarks.servers.ground import CHECK_EVERY_S, SECRET, Ends, Ground, Positions
 from benchmarks.servers.processes import DEADLINE_S, Service
 from schemas.ids import UserId
 from services.runtime.access.auth import mint_token
@@ -87,7 +87,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         positions = await enter(Positions.of(log))
         async with asyncio.timeout(DEADLINE_S):
             while await positions.total() < PARTITIONS + 1 + len(newcomers):  # the opening, the creation, who joined
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(CHECK_EVERY_S)
         one, other = await enter(Generator.started()), await enter(Generator.started())
         on_step(f"a chat of {options.members:,} members")
         before = _cpu_s(services)
@@ -118,7 +118,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         sends_alone=without,
         marks=Latencies.of(marks.waits_s, options.marks_per_s),
         cpu_us_per_mark=round(1e6 * ((after - between) - (between - before)) / len(marks.waits_s), 1),
-        machine=watched.told(),
+        machine=watched.summary(),
     )
 
 

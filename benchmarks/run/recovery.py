@@ -101,7 +101,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         memory_mb=max(s.memory_mb for s in cold),
         cold=cold,
         warm=warm,
-        machine=watched.told(),
+        machine=watched.summary(),
     )
 
 

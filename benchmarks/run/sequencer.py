@@ -30,7 +30,7 @@ from benchmarks.load.conversations import chats_in, chats_of, loads_of, repeats_
 from benchmarks.load.filling import Load, built, fill
 from benchmarks.load.open_loop import Latencies, outcome_latencies
 from benchmarks.report.machine import Machine, MachineWatch
-from benchmarks.servers.ground import LOOK_EVERY_S, Ends, Ground
+from benchmarks.servers.ground import CHECK_EVERY_S, Ends, Ground
 from benchmarks.servers.processes import DEADLINE_S, Mark, Service, profiled
 
 LATENCY_RATES_PER_S: Final = (500, 5_000)
@@ -143,7 +143,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         throughput=throughput,
         latency=latency,
         baseline_latency=bench.baseline_latency,
-        machine=watched.told(),
+        machine=watched.summary(),
     )
 
 
@@ -229,7 +229,7 @@ class _Bench:
             if records >= wanted:
                 return before, seen
             sequencer.refuse_to_wait(deadline, f"{wanted} records of events, there are {records}")
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(CHECK_EVERY_S)
 
     async def latency(self, per_s: int) -> Latencies:
         """With 1,000 chats in one partition of one process that does nothing else."""

@@ -31,15 +31,15 @@ from rocksdict import Checkpoint
 from benchmarks.load.conversations import Chat, chats_of, sends
 from benchmarks.load.filling import built, fill
 from benchmarks.report.machine import Machine, MachineWatch
-from benchmarks.servers.ground import LOOK_EVERY_S, Ends, Ground, Log
+from benchmarks.servers.ground import CHECK_EVERY_S, Ends, Ground, Log
 from benchmarks.servers.processes import DEADLINE_S
 from schemas.ids import CommandKey
 from schemas.log import Head
 from schemas.wire.encoding import Encoded
 from services.sequencer.ports import LogPosition
-from services.sequencer.rules.state import Changes, keep
+from services.sequencer.rules.state import StateChanges, pack_dedup
 from services.sequencer.snapshots.manifest import decode_manifest
-from services.sequencer.snapshots.object_store import SnapshotShop
+from services.sequencer.snapshots.object_store import SnapshotStore
 from services.sequencer.snapshots.take import SnapshotTaker
 from services.sequencer.store.rocks import Frozen, RocksStore
 
@@ -154,7 +154,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         with_snapshot=with_snapshot,
         folded=folded,
         pauses=pauses,
-        machine=watched.told(),
+        machine=watched.summary(),
     )
 
 
@@ -186,10 +186,10 @@ async def _decided(
         wanted = already + 1 + count
         while (found := await ends.total()) < wanted:
             sequencer.refuse_to_wait(deadline, f"{wanted} records of events, there are {found}")
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(CHECK_EVERY_S)
         while store is not None and not any(int(m.name.split("-")[0]) >= found for m in _manifests(store)):
             sequencer.refuse_to_wait(deadline, "a snapshot of all that was decided")
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(CHECK_EVERY_S)
     return found
 
 
@@ -203,11 +203,11 @@ async def _start(ground: Ground, log: Log, chat: Chat, number: int, store: Path 
             deadline = time.monotonic() + DEADLINE_S + before / 5_000
             while await ends.total() < before + 2:  # an opening, and the outcome
                 sequencer.refuse_to_wait(deadline, "the next outcome")
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(CHECK_EVERY_S)
             ended_s = time.time()
             memory_mb = sequencer.mark().memory_mb
         said = [json.loads(line) for line in sequencer.log_path.read_text().splitlines() if line.startswith("{")]
-    word = next(line for line in said if line["event"] == "group.word" and line["partitions"])
+    word = next(line for line in said if line["event"] == "group.assigned" and line["partitions"])
     installed = next((line["seconds"] for line in said if line["event"] == "snapshot.installed"), None)
     return Start(
         from_start_s=round(ended_s - began_s, 3),
@@ -226,10 +226,10 @@ async def _pauses(folder: Path, entries: int) -> Pauses:
     def write(commands: int) -> None:
         nonlocal count
         count += 1
-        changes = Changes()
+        changes = StateChanges()
         for _ in range(commands):
             key = CommandKey(b"r" + _CHAT + chance.randbytes(16))
-            changes.remembered[key] = keep(b"x" * 16, count, count, count)
+            changes.dedup[key] = pack_dedup(b"x" * 16, count, count, count)
         store.apply(changes, LogPosition(next_offset=count, head=Head(1, count, count, 0), last_record=b"x"))
 
     for _ in range(entries // 1_000):
@@ -250,8 +250,8 @@ async def _pauses(folder: Path, entries: int) -> Pauses:
         held.clear()
         return found
 
-    shop = SnapshotShop((folder / "store").as_uri())
-    taker = SnapshotTaker(shop, dict, partitions=1, folder=folder / "taking", every=1, every_s=1.0)
+    snapshot_store = SnapshotStore((folder / "store").as_uri())
+    taker = SnapshotTaker(snapshot_store, dict, partitions=1, folder=folder / "taking", every=1, every_s=1.0)
     task = asyncio.create_task(writing())
     try:
         await asyncio.sleep(3.0)

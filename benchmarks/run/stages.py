@@ -36,8 +36,8 @@ from schemas.types import EventType
 from schemas.wire.encoding import Record, event_source
 from schemas.wire.records import command_reader
 from services.runtime.kafka.batches import batches_in, new_outcome_batch
-from services.runtime.process.collector import seldom_collected
-from services.sequencer.partition.batch import Batch, decide_loaded, keys_of
+from services.runtime.process.collector import infrequent_gc
+from services.sequencer.partition.batch import DecidedBatch, decide_loaded, keys_of
 from services.sequencer.partition.term import COMMANDS_PER_READ
 from services.sequencer.ports import LogPosition
 from services.sequencer.rules.state import Overlay
@@ -99,7 +99,7 @@ async def run(options: Options, _ground: Ground, on_step: Callable[[str], None] 
         baseline=BASELINE,
         baseline_us=codec,
         ratio=round(whole / codec, 2),
-        machine=watched.told(),
+        machine=watched.summary(),
     )
 
 
@@ -144,7 +144,7 @@ def _pass(log: Sequence[bytes], commands: int, repeats: int) -> dict[str, float]
         spent[stage] = spent.get(stage, 0) + now_ns - last_ns
         last_ns = now_ns
 
-    with tempfile.TemporaryDirectory() as folder, seldom_collected():
+    with tempfile.TemporaryDirectory() as folder, infrequent_gc():
         store = RocksStore(Path(folder) / "state", "topic")
         store.apply(Overlay(store).changes, LogPosition(next_offset=1, head=Head(term=1)))
         read, source, waiting = command_reader(0, 1), event_source(0), _records(log)
@@ -160,7 +160,7 @@ def _pass(log: Sequence[bytes], commands: int, repeats: int) -> dict[str, float]
             done("read")
             at_ms, made = time.time_ns() // 1_000_000, new_outcome_batch()
             loaded = store.load(*keys_of(commands_read, 1 << 30))
-            batch = Batch(head=store.position.head, view=Overlay(loaded), records=made)
+            batch = DecidedBatch(head=store.position.head, view=Overlay(loaded), records=made)
             done("look up")
             decide_loaded(batch, commands_read, loaded, partition=0, source=source, at_ms=at_ms)
             done("decide, evolve and encode")

@@ -26,7 +26,7 @@ from benchmarks.servers.ground import Ground, Log
 from benchmarks.servers.processes import DEADLINE_S, Service, cpu_between
 
 PROCESSES: Final = 2
-LOOK_EVERY_S: Final = 0.1
+CHECK_EVERY_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         memory_mb_without=median("memory_mb", 0),
         baseline="the same two sequencers with GAPLESS_SEQUENCER_STANDBY=0",
         passes=tuple(passes),
-        machine=watch.told(),
+        machine=watch.summary(),
     )
 
 
@@ -150,7 +150,7 @@ async def _shared(services: Sequence[Service], partitions: int, standby: int) ->
         if serving == [share] * PROCESSES and ready == [standby and share] * PROCESSES:
             return
         services[0].refuse_to_wait(deadline, f"both to have their share; they serve {serving}, stand by for {ready}")
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(CHECK_EVERY_S)
 
 
 async def _partitions(service: Service, status: str, partitions: int) -> int:
@@ -170,4 +170,4 @@ async def _until(services: Sequence[Service], series: str, wanted: int) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while (found := sum([await service.metric(series) for service in services])) < wanted:
         services[0].refuse_to_wait(deadline, f"{series} to be {wanted}, it is {found:g}")
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(CHECK_EVERY_S)

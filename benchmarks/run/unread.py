@@ -171,5 +171,5 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         flatness=round(most.p50_ms / least.p50_ms, 2),
         flatness_beside_deleted=round(most_deleted.p50_ms / least_deleted.p50_ms, 2),
         readers=readers,
-        machine=watched.told(),
+        machine=watched.summary(),
     )

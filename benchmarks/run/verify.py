@@ -83,7 +83,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         baseline_per_s=round(baseline_per_s, 1),
         ratio=round(proofs[0].events_per_s / baseline_per_s, 3),
         proofs=proofs,
-        machine=watched.told(),
+        machine=watched.summary(),
     )
 
 

@@ -35,7 +35,7 @@ from services.runtime.kafka.topics import create_topics
 
 REPLY_PARTITIONS: Final = 2
 SECRET: Final = "a secret of the benchmarks, which sign their tokens with it"
-LOOK_EVERY_S: Final = 0.02
+CHECK_EVERY_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +142,7 @@ class Ground:
             deadline = time.monotonic() + DEADLINE_S
             while (found := await ends.total()) < wanted:
                 s.refuse_to_wait(deadline, f"{wanted} records of events, there are {found}")
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(CHECK_EVERY_S)
         return found
 
     async def projected(self, log: Log, records: int) -> None:
@@ -151,7 +151,7 @@ class Ground:
             deadline = time.monotonic() + DEADLINE_S
             while (found := await positions.total()) < records:
                 projector.refuse_to_wait(deadline, f"{records} records projected, there are {found}")
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(CHECK_EVERY_S)
 
     def broker_mark(self) -> Mark | None:
         return None if self.broker_pid is None else mark(self.broker_pid)

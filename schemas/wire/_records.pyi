@@ -49,7 +49,7 @@ class CommandScanner:
         chats: Mapping[bytes, tuple[ChatId, bytes]],
         senders: Mapping[bytes, UserId],
         types: Mapping[bytes, str],
-        marks: Container[str],
+        receipts: Container[str],
         otherwise: Callable[[encoding.Record], Command],
     ) -> None: ...
     def read(self, records: list[encoding.Record]) -> list[Command | ScannedSend]: ...

@@ -550,19 +550,19 @@ cdef class CommandScanner:
     cdef dict chats
     cdef dict senders
     cdef dict types
-    cdef object marks
+    cdef object receipts
     cdef object otherwise
     cdef bytes last_type_value  # of the command before: most commands are sends
     cdef object last_type
 
-    def __init__(self, dict chats, dict senders, dict types, marks, otherwise):
+    def __init__(self, dict chats, dict senders, dict types, receipts, otherwise):
         """`chats`: key → (chat_id, its 16 bytes); `senders`: value of ce_sender → user_id, both a CommandReader's own.
-        `types`: value of ce_type → type; `marks`: those of them that have no client_generated_id;
+        `types`: value of ce_type → type; `receipts`: those of them that have no client_generated_id;
         `otherwise`: the CommandReader's `read`."""
         self.chats = chats
         self.senders = senders
         self.types = types
-        self.marks = marks
+        self.receipts = receipts
         self.otherwise = otherwise
         self.last_type_value = b""
 
@@ -589,7 +589,7 @@ cdef class CommandScanner:
         if sender_id is None or given.specversion.size != 3 or memcmp(given.specversion.at, b"1.0", 3) != 0:
             return None
         cdef bytes command_key = None
-        if command_type in self.marks:
+        if command_type in self.receipts:
             if not _is_uuid(given.id):
                 return None
         elif _is_visible(given.clientid, KEY_CHARACTERS):

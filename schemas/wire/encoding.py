@@ -148,7 +148,7 @@ class CommandReader:
         if clientid is not None and _CLIENT_GENERATED_ID.fullmatch(clientid) is None:
             clientid = None
         command_type = _type(given)
-        mark = command_type in MARKS
+        is_receipt = command_type in MARKS
         fault: Refused | None = None
         command_id: str | None = None
         if chat is None:
@@ -159,7 +159,7 @@ class CommandReader:
             fault = Refused(Reason.MALFORMED, "ce_sender is not a user_id")
         elif given.get("ce_specversion") != b"1.0" and (_text(given, "ce_specversion") or "1.0") != "1.0":
             fault = Refused(Reason.MALFORMED, "ce_specversion is not 1.0")
-        elif mark:
+        elif is_receipt:
             command_id = _uuid(given.get("ce_id"))
         elif clientid is None:
             fault = Refused(Reason.MALFORMED, "ce_clientid is missing or not 1 to 128 visible ASCII characters")
@@ -176,8 +176,8 @@ class CommandReader:
             key=key if key is not None and len(key) <= limits.OUTCOME_KEY_BYTES else None,
             chat_id=chat[0] if chat is not None else _chat_id(key),
             sender_id=sender_id,
-            # A mark's ce_id is not checked: with a key beside it, it would be remembered as somebody else's command.
-            client_generated_id=None if mark or clientid is None else clientid.decode(),
+            # A receipt's ce_id is not checked: with a key beside it, it would be remembered as somebody else's command.
+            client_generated_id=None if is_receipt or clientid is None else clientid.decode(),
             command_id=CommandId(command_id) if command_id is not None else None,
             reply_to=_reply_to(_text(given, "ce_replyto")) if "ce_replyto" in given else None,
             traceparent=traceparent if traceparent is not None and is_traceparent(traceparent) else None,

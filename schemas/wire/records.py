@@ -1,7 +1,7 @@
-"""Commands and outcomes in a record's bytes: what encoding.py says of them, by the shorter way where it is there.
+"""Commands and outcomes in a record's bytes: what encoding.py says of them, by the fast path where it is there.
 
-The shorter way is `_records.pyx`, compiled when the project is installed on a machine with a C compiler; without one
-everything goes the longer way, by encoding.py, with the same answers, slower. It takes records as our own
+The fast path is `_records.pyx`, compiled when the project is installed on a machine with a C compiler; without one
+everything takes the slow path, by encoding.py, with the same answers, slower. It takes records as our own
 code spells them; whatever else a record may be is left to encoding.py, which alone says what is wrong with it.
 
 Whoever proves something (services/ops: the verifiers) reads commands and outcomes by encoding.py: of what is compiled

@@ -30,9 +30,9 @@ class Reply(Struct, frozen=True, kw_only=True):
     position: int | None = None
     sent_at_ms: int | None = None
     updated_count: int | None = None
-    """Of a mark: how far the cursor moved."""
+    """Of a receipt: how far the cursor moved."""
     read_seq: int | None = None
-    """Of a mark: the member's read cursor afterwards."""
+    """Of a receipt: the member's read cursor afterwards."""
 
 
 _ORDER = (

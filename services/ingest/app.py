@@ -27,8 +27,8 @@ from services.ingest.problems import not_open
 from services.ingest.sending.dispatch import ClientGone, Dispatcher
 from services.ingest.sending.pending import Pending
 from services.ingest.sending.publisher import Publisher
-from services.ingest.sending.receipts import MarkMerger
-from services.ingest.sending.replies import Replies
+from services.ingest.sending.receipts import ReceiptCoalescer
+from services.ingest.sending.replies import ReplyListener
 from services.ingest.settings import IngestProcessSettings, IngestSettings
 from services.runtime.access.auth import Authenticator
 from services.runtime.health.dependencies import Dependency
@@ -39,8 +39,8 @@ from services.runtime.kafka.probe import KafkaProbe
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topic_watch import TopicWatch
 from services.runtime.kafka.topics import check_topics
-from services.runtime.observe.repeated_lines import warn_seldom
-from services.runtime.process.collector import seldom_collected
+from services.runtime.observe.repeated_lines import warn_throttled
+from services.runtime.process.collector import infrequent_gc
 from services.runtime.process.lifecycle import Supervisor
 from services.runtime.serving.server import HttpServer
 from services.runtime.settings import SettingsError
@@ -63,7 +63,7 @@ class IngestService:
         self._names = TopicNames.prefixed(kafka.topic_prefix)
         client_id = f"{kafka.client_id}-ingest"
         self._producer = Producer(kafka=kafka.connection, client_id=client_id)
-        self._replies = Replies(
+        self._replies = ReplyListener(
             kafka=kafka.connection,
             topic=self._names.replies,
             reply_partitions=kafka.reply_partitions,
@@ -79,14 +79,14 @@ class IngestService:
             max_append_bytes=settings.max_append_bytes,
         )
         self._dispatcher = Dispatcher(publisher, self._replies)
-        self._marks = MarkMerger(self._send, window_s=settings.mark_window_s)
+        self._receipts = ReceiptCoalescer(self._send, window_s=settings.receipt_window_s)
         rate = None
         if settings.rate_per_s is not None:
             rate = RateLimit(rate_per_s=settings.rate_per_s, burst=settings.rate_burst)
         self.router = ingest_router(
             send=self._send,
             send_all=self._send_all,
-            marks=self._marks,
+            receipts=self._receipts,
             default_wait_s=settings.default_wait_s,
             rate=rate,
         )
@@ -107,7 +107,7 @@ class IngestService:
         self._probing: asyncio.Task[None] | None = None
 
     @property
-    def replies(self) -> Replies:
+    def replies(self) -> ReplyListener:
         return self._replies
 
     async def start(self) -> None:
@@ -140,7 +140,7 @@ class IngestService:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait({self._watching})
-        await self._marks.stop()
+        await self._receipts.stop()
         await self._replies.stop()
         await self._producer.stop()
 
@@ -161,7 +161,7 @@ class IngestService:
             except TopicsWrong as wrong:
                 raise SettingsError(f"Ingest cannot serve this log: {wrong}.") from None
             except KafkaUnavailable as error:
-                warn_seldom(_log, "kafka_unavailable", error=str(error))
+                warn_throttled(_log, "kafka_unavailable", error=str(error))
                 self._why_not_open = f": {error}"
                 await asyncio.sleep(CHECK_BACKOFF_S)
         watch = TopicWatch(
@@ -227,7 +227,7 @@ async def run(settings: IngestProcessSettings, supervisor: Supervisor) -> None:
             _log.info("listening", url=server.url)
             supervisor.start("ingest", service.ended())
             supervisor.start("http server", server.wait_closed())
-            with seldom_collected():
+            with infrequent_gc():
                 await supervisor.stop_requested()
         finally:
             # First the requests, then what they wait for: each gets its answer, or 202.

@@ -32,10 +32,12 @@ REPLY_WAIT_SECONDS: Final = Histogram(
     buckets=_SECONDS,
 )  # fmt: skip
 WAITERS: Final = Gauge("gapless_ingest_waiters", "Requests that wait for an outcome now.")
-WAITS_RUN_OUT: Final = Counter(
-    "gapless_ingest_waits_run_out_total", "Requests answered 202 because no outcome came in time."
+WAITS_TIMED_OUT: Final = Counter(
+    "gapless_ingest_waits_timed_out_total", "Requests answered 202 because no outcome came in time."
 )
-MARKS_MERGED: Final = Counter("gapless_ingest_marks_merged_total", "Marks that travelled with a higher one.")
+RECEIPTS_COALESCED: Final = Counter(
+    "gapless_ingest_receipts_coalesced_total", "Receipts that travelled with a higher one."
+)
 RATE_LIMITED: Final = Counter("gapless_ingest_rate_limited_total", "Requests answered 429.")
 REPLIES_UNREADABLE: Final = Counter(
     "gapless_ingest_replies_unreadable_total", "Records of chat.replies that are no replies."

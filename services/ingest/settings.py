@@ -37,8 +37,8 @@ class IngestSettings(Settings):
     """Commands on their way to Kafka at once; one more is answered 503."""
     max_append_bytes: int = Field(default=64 * 1024 * 1024, ge=512 * 1024)
     """The same in bytes of their bodies."""
-    mark_window_s: float = Field(default=0.25, gt=0, le=10)
-    """Marks of one (chat, user) are merged to the highest within this."""
+    receipt_window_s: float = Field(default=0.25, gt=0, le=10)
+    """Receipts of one (chat, user) are merged to the highest within this."""
     rate_per_s: float | None = Field(default=None, gt=0)
     """Requests of one user per second, sustained; not limited if not set. Scope `producer` is never limited."""
     rate_burst: int = Field(default=50, ge=1)

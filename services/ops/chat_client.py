@@ -34,7 +34,7 @@ class ApiRefused(OpsError):
 class ApiAway(OpsError):
     """The API did not answer within the deadline."""
 
-    exit_code = Exit.AWAY
+    exit_code = Exit.UNAVAILABLE
 
 
 class ChatClient:

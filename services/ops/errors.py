@@ -18,7 +18,7 @@ class Exit(IntEnum):
     """A difference, a fault, a refusal: the answer to the question is no."""
     USAGE = 2
     """The command line, a setting or the state of a folder does not allow it."""
-    AWAY = 3
+    UNAVAILABLE = 3
     """Kafka or Postgres did not answer; try again when they do."""
 
 

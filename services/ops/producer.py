@@ -17,7 +17,7 @@ PAUSE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Ack:
     """The answer to one message."""
 
     chat_id: str
@@ -48,7 +48,7 @@ class ProducerClient:
         self.unanswered = 0
         """Messages that are under way now."""
 
-    async def send(self, chat_id: str, text: str, *, key: str) -> Told:
+    async def send(self, chat_id: str, text: str, *, key: str) -> Ack:
         """Sends until answered 201 or 200. A 202, a 5xx or a broken connection is followed by the same key again.
 
         Raises NotAnswered for any other answer, or when the deadline has passed.
@@ -59,7 +59,7 @@ class ProducerClient:
         finally:
             self.unanswered -= 1
 
-    async def _send(self, chat_id: str, text: str, key: str) -> Told:
+    async def _send(self, chat_id: str, text: str, key: str) -> Ack:
         deadline = time.monotonic() + self._deadline_s
         attempts = 0
         last = "no answer"
@@ -75,7 +75,7 @@ class ProducerClient:
                 last = repr(error)
             else:
                 if answer.status_code in ANSWERED:
-                    return _told(answer.json(), key, text, attempts)
+                    return _ack_of(answer.json(), key, text, attempts)
                 last = f"{answer.status_code} {answer.text}"
                 if answer.status_code != 202 and answer.status_code < 500:
                     raise NotAnswered(f"{key}: {last}")
@@ -83,8 +83,8 @@ class ProducerClient:
         raise NotAnswered(f"{key}: within {self._deadline_s:g} s and {attempts} attempts, last: {last}")
 
 
-def _told(body: dict[str, object], key: str, text: str, attempts: int) -> Told:
-    return Told(
+def _ack_of(body: dict[str, object], key: str, text: str, attempts: int) -> Ack:
+    return Ack(
         chat_id=str(body["chat_id"]),
         key=key,
         text=text,

@@ -19,7 +19,7 @@ import structlog
 
 from schemas.topics import topic_specs
 from services.projector import metrics
-from services.projector.following.consumer import YOUNG_OBJECTS, PartitionFeed, TopicId
+from services.projector.following.consumer import YOUNG_OBJECTS, PartitionConsumer, TopicId
 from services.projector.following.prune import keep_pruning
 from services.projector.following.worker import Ended, PartitionWorker
 from services.projector.mapping.rows import MAPPING_VERSION
@@ -27,7 +27,7 @@ from services.projector.settings import ProjectorSettings, topic_names
 from services.projector.versions.migrations import migrate
 from services.projector.versions.registry import Projection, State, list_projections
 from services.projector.writing.apply import schema_name
-from services.runtime.health.dependencies import Answer, Dependency, probed
+from services.runtime.health.dependencies import Dependency, ProbeResult, probed
 from services.runtime.health.health import OpsServer, Readiness
 from services.runtime.kafka.errors import KafkaError, TopicsWrong
 from services.runtime.kafka.group import GroupHint
@@ -35,11 +35,11 @@ from services.runtime.kafka.probe import KafkaProbe
 from services.runtime.kafka.topic_watch import TopicWatch
 from services.runtime.kafka.topics import check_topics
 from services.runtime.observe.metrics import announce_build
-from services.runtime.observe.repeated_lines import warn_seldom
-from services.runtime.postgres.pool import POSTGRES_AWAY, PostgresPool, open_pool, postgres_trouble
+from services.runtime.observe.repeated_lines import warn_throttled
+from services.runtime.postgres.pool import POSTGRES_UNAVAILABLE, PostgresPool, open_pool, postgres_trouble
 from services.runtime.postgres.refusals import why_unreachable
 from services.runtime.process.backoff import Backoff
-from services.runtime.process.collector import seldom_collected
+from services.runtime.process.collector import infrequent_gc
 from services.runtime.process.lifecycle import Supervisor
 from services.runtime.settings import SettingsError
 
@@ -166,18 +166,18 @@ class Projector:
 
     def _start(self, key: Key) -> None:
         version, partition = key
-        feed = PartitionFeed(
+        consumer = PartitionConsumer(
             version=version, partition=partition, pool=self._pool, kafka=self._settings.kafka, topic=self._topic
         )
         worker = PartitionWorker(
-            feed,
+            consumer,
             readiness=self._readiness,
             max_batch_records=self._settings.max_batch_records,
             backoff_max_s=self._settings.backoff_max_s,
         )
         if key not in self._workers:
-            self._readiness.report_trouble(feed.name, f"{feed.name} is being opened.")
-        self._workers[key] = _Running(worker, asyncio.create_task(worker.run(), name=f"worker {feed.name}"))
+            self._readiness.report_trouble(consumer.name, f"{consumer.name} is being opened.")
+        self._workers[key] = _Running(worker, asyncio.create_task(worker.run(), name=f"worker {consumer.name}"))
 
     async def _end(self, keys: list[Key]) -> None:
         ending = {key: self._workers.pop(key).task for key in keys}
@@ -203,7 +203,7 @@ async def run(settings: ProjectorSettings, supervisor: Supervisor) -> None:
     announce_build("projector")
     readiness = Readiness()
     readiness.report_trouble("start", "The projector is starting.")
-    with seldom_collected(YOUNG_OBJECTS):
+    with infrequent_gc(YOUNG_OBJECTS):
         async with (
             OpsServer(settings.http, readiness, service="projector"),
             open_pool(settings.postgres, application_name="gapless-projector", autocommit=True) as pool,
@@ -211,9 +211,9 @@ async def run(settings: ProjectorSettings, supervisor: Supervisor) -> None:
             projector = Projector(settings, pool, readiness)
             kafka = _kafka_probe(settings, projector)
 
-            async def postgres() -> Answer:
+            async def postgres() -> ProbeResult:
                 trouble = await postgres_trouble(pool, writes=True)
-                return Answer(trouble=await why_unreachable(settings.postgres, trouble))
+                return ProbeResult(trouble=await why_unreachable(settings.postgres, trouble))
 
             try:
                 async with probed(Dependency("kafka", kafka, readiness), Dependency("postgres", postgres, readiness)):
@@ -259,8 +259,8 @@ async def _prepare(settings: ProjectorSettings, pool: PostgresPool, readiness: R
                 await migrate(connection)
         except TopicsWrong as error:
             raise SettingsError(str(error)) from error
-        except (KafkaError, *POSTGRES_AWAY, OSError, TimeoutError) as error:
-            warn_seldom(log, "waiting", kind=type(error).__name__, error=f"{type(error).__name__}: {error}"[:300])
+        except (KafkaError, *POSTGRES_UNAVAILABLE, OSError, TimeoutError) as error:
+            warn_throttled(log, "waiting", kind=type(error).__name__, error=f"{type(error).__name__}: {error}"[:300])
             why = _why_waiting(error)
             if not isinstance(error, KafkaError):
                 why = await why_unreachable(settings.postgres, why) or why
@@ -303,6 +303,6 @@ def _hint(settings: ProjectorSettings, projector: Projector, readiness: Readines
         client_id=f"{kafka.client_id}-projector",
         session_timeout_s=kafka.session_timeout_s,
         max_poll_interval_s=kafka.max_poll_interval_s,
-        on_word=projector.assign,
+        on_assignment=projector.assign,
         on_trouble=on_trouble,
     )

@@ -11,13 +11,13 @@ from services.query.api.reads import Reads
 from services.query.api.routes import query_router
 from services.query.settings import QueryProcessSettings, QuerySettings
 from services.query.snapshot.feeding import FeedingWatch
-from services.query.snapshot.reader import Snapshots
+from services.query.snapshot.reader import SnapshotReader
 from services.runtime.access.auth import Authenticator
-from services.runtime.health.dependencies import Answer, Dependency
+from services.runtime.health.dependencies import Dependency, ProbeResult
 from services.runtime.health.health import Readiness
 from services.runtime.http import build_app
 from services.runtime.postgres.refusals import why_unreachable
-from services.runtime.process.collector import seldom_collected
+from services.runtime.process.collector import infrequent_gc
 from services.runtime.process.lifecycle import Supervisor
 from services.runtime.serving.server import HttpServer
 
@@ -38,7 +38,7 @@ class QueryService:
 
     def __init__(self, settings: QuerySettings, readiness: Readiness) -> None:
         self._postgres = settings.postgres
-        self._snapshots = Snapshots(settings)
+        self._snapshots = SnapshotReader(settings)
         self.router = query_router(Reads(self._snapshots), partitions=settings.kafka.partitions)
         self._dependency = Dependency("postgres", self._probe, readiness)
         self._feeding = FeedingWatch(self._snapshots, readiness, partitions=settings.kafka.partitions)
@@ -59,8 +59,8 @@ class QueryService:
         await asyncio.gather(*self._beside, return_exceptions=True)
         await self._snapshots.close()
 
-    async def _probe(self) -> Answer:
-        return Answer(trouble=await why_unreachable(self._postgres, await self._snapshots.trouble()))
+    async def _probe(self) -> ProbeResult:
+        return ProbeResult(trouble=await why_unreachable(self._postgres, await self._snapshots.trouble()))
 
 
 def create_app(settings: QueryProcessSettings) -> tuple[FastAPI, QueryService]:
@@ -87,7 +87,7 @@ async def run(settings: QueryProcessSettings, supervisor: Supervisor) -> None:
         await server.start()
         _log.info("listening", url=server.url)
         supervisor.start("http server", server.wait_closed())
-        with seldom_collected():
+        with infrequent_gc():
             await supervisor.stop_requested()
     finally:
         # First the requests, then what they read from.

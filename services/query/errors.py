@@ -2,7 +2,7 @@
 
 QueryError
 ├── InvalidCursor    `cursor` is not one that we gave: 400, start without it
-├── ReadModelAway    Postgres cannot be read now: 503, ask again
+├── ReadModelUnavailable    Postgres cannot be read now: 503, ask again
 └── NotCaughtUp      the read model does not hold the asked token in time: 503, ask again
 """
 
@@ -20,7 +20,7 @@ class InvalidCursor(QueryError):
         super().__init__("The cursor is not one that this list gave; ask for the list without it.")
 
 
-class ReadModelAway(QueryError):
+class ReadModelUnavailable(QueryError):
     """Postgres does not answer, is out of free connections, or holds no projection yet. Asking again is safe."""
 
 

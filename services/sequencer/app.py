@@ -11,7 +11,7 @@ import structlog
 
 from schemas.topics import TopicNames, TopicSpec, topic_specs
 from schemas.wire.replies import encode_replies
-from services.runtime.health.dependencies import Answer, Dependency, Probe, probed
+from services.runtime.health.dependencies import Dependency, Probe, ProbeResult, probed
 from services.runtime.health.health import OpsServer, Readiness
 from services.runtime.kafka.broker_time import BrokerTime
 from services.runtime.kafka.connection import KafkaConnection
@@ -20,17 +20,17 @@ from services.runtime.kafka.probe import KafkaProbe
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topic_watch import TopicWatch
 from services.runtime.kafka.topics import check_topics
-from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.observe.repeated_lines import warn_throttled
 from services.runtime.process.backoff import Backoff
-from services.runtime.process.collector import seldom_collected
+from services.runtime.process.collector import infrequent_gc
 from services.runtime.process.lifecycle import Supervisor
-from services.runtime.process.threads import aside
+from services.runtime.process.threads import run_in_daemon_thread
 from services.runtime.settings import SettingsError
 from services.sequencer.assignment import GROUP, Assignment
 from services.sequencer.clock import Clock, until_right, watch
-from services.sequencer.kafka import KafkaReplies
+from services.sequencer.kafka import KafkaReplyPublisher
 from services.sequencer.settings import SequencerSettings
-from services.sequencer.snapshots.object_store import ShopAway, SnapshotShop
+from services.sequencer.snapshots.object_store import SnapshotStore, SnapshotStoreUnavailable
 from services.sequencer.snapshots.take import SnapshotTaker
 from services.sequencer.store.slot import StateSlot
 from services.sequencer.trimming import Trimmer
@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 LONGEST_START_PAUSE_S: Final = 2.0
 NO_REPLIES: Final = encode_replies([])
 """A record of chat.replies that concerns no one: it is appended to read the broker's clock."""
-SHOP_PROBED_EVERY_S: Final = 5.0
+SNAPSHOT_STORE_PROBED_EVERY_S: Final = 5.0
 """An object store is paid by the request."""
 
 
@@ -60,10 +60,10 @@ async def run(settings: SequencerSettings, supervisor: Supervisor) -> None:
         min_insync_replicas=kafka.min_insync_replicas,
     )
     readiness = Readiness()
-    shop = SnapshotShop(settings.snapshots) if settings.snapshots else None
+    snapshot_store = SnapshotStore(settings.snapshots) if settings.snapshots else None
     readiness.report_trouble("group", "The consumer group has not spoken yet.")
-    with seldom_collected():
-        await _serve(settings, supervisor, names, specs, readiness, shop)
+    with infrequent_gc():
+        await _serve(settings, supervisor, names, specs, readiness, snapshot_store)
 
 
 async def _serve(
@@ -72,7 +72,7 @@ async def _serve(
     names: TopicNames,
     specs: Sequence[TopicSpec],
     readiness: Readiness,
-    shop: SnapshotShop | None,
+    snapshot_store: SnapshotStore | None,
 ) -> None:
     kafka = settings.kafka
     async with OpsServer(settings.http, readiness, service="sequencer"):
@@ -89,7 +89,7 @@ async def _serve(
                 return
             watching = supervisor.start("clock", watch(clock, broker_time.read))
             try:
-                await _serve_by(clock, settings, supervisor, names, readiness, shop)
+                await _serve_by(clock, settings, supervisor, names, readiness, snapshot_store)
             finally:
                 watching.cancel()
         finally:
@@ -103,15 +103,15 @@ async def _serve_by(
     supervisor: Supervisor,
     names: TopicNames,
     readiness: Readiness,
-    shop: SnapshotShop | None,
+    snapshot_store: SnapshotStore | None,
 ) -> None:
     """Serves until the stop is asked for. `clock` was compared with a broker's."""
     kafka = settings.kafka
     slot = StateSlot.take(settings.state_dir)
     # Not started here: it connects when there is something to tell, and a Kafka that is away then costs replies.
     producer = Producer(kafka=kafka.connection, client_id=f"{kafka.client_id}-replies")
-    replies = KafkaReplies(producer, topic=names.replies, partitions=kafka.reply_partitions)
-    assignment = Assignment(supervisor, settings, names, slot, replies, readiness, clock.now_ms, shop)
+    replies = KafkaReplyPublisher(producer, topic=names.replies, partitions=kafka.reply_partitions)
+    assignment = Assignment(supervisor, settings, names, slot, replies, readiness, clock.now_ms, snapshot_store)
     trimmer = Trimmer(
         lambda: sorted(assignment.writers.items()),
         kafka=kafka.connection,
@@ -121,9 +121,9 @@ async def _serve_by(
         every_s=settings.trim_every_s,
     )
     beside = [supervisor.start("trimming", trimmer.run())]
-    if shop is not None:
+    if snapshot_store is not None:
         taker = SnapshotTaker(
-            shop,
+            snapshot_store,
             assignment.served,
             partitions=kafka.partitions,
             folder=slot.snapshots,
@@ -138,10 +138,12 @@ async def _serve_by(
         group_id=f"{kafka.topic_prefix}{GROUP}",
     )
     dependencies = [Dependency("kafka", probe, readiness)]
-    if shop is not None:
+    if snapshot_store is not None:
         # Not required: without snapshots a process that has lost its state folds the whole log, and is right.
         dependencies.append(
-            Dependency("snapshots", _probe_of(shop), readiness, required=False, every_s=SHOP_PROBED_EVERY_S)
+            Dependency(
+                "snapshots", _probe_of(snapshot_store), readiness, required=False, every_s=SNAPSHOT_STORE_PROBED_EVERY_S
+            )
         )
     try:
         async with probed(*dependencies):
@@ -157,13 +159,13 @@ async def _serve_by(
         slot.release()
 
 
-def _probe_of(shop: SnapshotShop) -> Probe:
-    async def probe() -> Answer:
+def _probe_of(snapshot_store: SnapshotStore) -> Probe:
+    async def probe() -> ProbeResult:
         try:
-            await aside(shop.look)
-        except ShopAway as error:
-            return Answer(trouble=f"The store of snapshots cannot be reached ({error!s:.200}).")
-        return Answer()
+            await run_in_daemon_thread(snapshot_store.probe)
+        except SnapshotStoreUnavailable as error:
+            return ProbeResult(trouble=f"The store of snapshots cannot be reached ({error!s:.200}).")
+        return ProbeResult()
 
     return probe
 
@@ -185,7 +187,7 @@ async def _topics_are_right(
             raise SettingsError(str(error)) from error
         except KafkaUnavailable as error:
             readiness.report_trouble("topics", f"The topics cannot be checked: {error}.")
-            warn_seldom(log, "waiting", reason=str(error))
+            warn_throttled(log, "waiting", reason=str(error))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(supervisor.stop_requested(), backoff.next_s())
         else:

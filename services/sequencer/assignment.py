@@ -1,5 +1,6 @@
-"""Which partitions this process has writers for: what the group says is ours, and what the beats ask us to stand by
-for. A writer once started stays; its hint tells it what to do."""
+"""Which partitions this process has writers for: those the group assigns to it, and those it stands by for.
+
+A writer stays once it is started; its hint tells it what to do."""
 
 from __future__ import annotations
 
@@ -11,21 +12,21 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final
 
-from schemas.topics import TopicNames, beats_spec
+from schemas.topics import TopicNames, heartbeats_spec
 from services.runtime.health.health import Readiness, Trouble
 from services.runtime.kafka.group import GroupHint
 from services.runtime.process.lifecycle import Supervisor
 from services.sequencer import metrics
-from services.sequencer.kafka import KafkaBeatLog, KafkaLogs, KafkaReplies
-from services.sequencer.partition.hint import Hint
+from services.sequencer.kafka import KafkaHeartbeatLog, KafkaLogs, KafkaReplyPublisher
+from services.sequencer.partition.hint import OwnershipHint
 from services.sequencer.partition.term import TermSettings
 from services.sequencer.partition.writer import PartitionWriter, Status
-from services.sequencer.peers.exchange import Beats
-from services.sequencer.peers.failure_detector import Presence
+from services.sequencer.peers.exchange import HeartbeatExchange
+from services.sequencer.peers.failure_detector import FailureDetector
 from services.sequencer.peers.handover import hand_over, state_of
 from services.sequencer.responsibility import PartitionView, Responsibility, joined
 from services.sequencer.settings import SequencerSettings
-from services.sequencer.snapshots.object_store import SnapshotShop
+from services.sequencer.snapshots.object_store import SnapshotStore
 from services.sequencer.snapshots.restore import SnapshotRestorer
 from services.sequencer.store.rocks import RocksStore
 from services.sequencer.store.slot import StateSlot
@@ -33,12 +34,12 @@ from services.sequencer.store.slot import StateSlot
 GROUP: Final = "gapless-sequencer"
 STOP_S: Final = 8.0
 """For what is decided to be appended and told, and the group to be left."""
-LOOK_EVERY_S: Final = 1.0
+CHECK_EVERY_S: Final = 1.0
 """At which partitions are not served."""
 
 
 class Assignment:
-    """Turns the group's words and the beats into writers."""
+    """Turns the group's words and the heartbeats into writers."""
 
     def __init__(
         self,
@@ -46,12 +47,12 @@ class Assignment:
         settings: SequencerSettings,
         names: TopicNames,
         slot: StateSlot,
-        replies: KafkaReplies,
+        replies: KafkaReplyPublisher,
         readiness: Readiness,
         now_ms: Callable[[], int],
-        shop: SnapshotShop | None = None,
+        snapshot_store: SnapshotStore | None = None,
     ) -> None:
-        """`now_ms`: the time of outcomes, ms since 1970 UTC; `shop`: where snapshots are, if anywhere."""
+        """`now_ms`: the time of outcomes, ms since 1970 UTC; `snapshot_store`: where snapshots are, if anywhere."""
         self._now_ms = now_ms
         self._supervisor = supervisor
         self._settings = settings
@@ -59,34 +60,34 @@ class Assignment:
         self._slot = slot
         self._replies = replies
         self._readiness = readiness
-        self._shop = shop
+        self._snapshot_store = snapshot_store
         self._stores: dict[int, RocksStore] = {}
         self.writers: dict[int, PartitionWriter] = {}
-        self._hints: dict[int, Hint] = {}
+        self._hints: dict[int, OwnershipHint] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
         self._stopping = False
-        self._false_alarms = 0
+        self._false_suspicions = 0
         kafka = settings.kafka
         process, name = str(uuid.uuid4()), f"{socket.gethostname()}/{slot.folder.name}"
-        self._presence = Presence(process, name, standbys=settings.standby)
-        self._beat_log = KafkaBeatLog(
+        self._detector = FailureDetector(process, name, standbys=settings.standby)
+        self._heartbeat_log = KafkaHeartbeatLog(
             kafka=kafka.connection,
-            spec=beats_spec(
+            spec=heartbeats_spec(
                 names,
                 replication_factor=kafka.replication_factor,
                 min_insync_replicas=kafka.min_insync_replicas,
             ),
-            client_id=f"{kafka.client_id}-beats",
+            client_id=f"{kafka.client_id}-heartbeats",
         )
-        self._beats = Beats(
-            self._presence,
-            self._beat_log,
+        self._heartbeats = HeartbeatExchange(
+            self._detector,
+            self._heartbeat_log,
             process=process,
             name=name,
             state=lambda: state_of(self.writers),
-            on_news=self._on_beats,
-            every_s=settings.beat_s,
+            on_news=self._on_heartbeats,
+            every_s=settings.heartbeat_s,
         )
         self._group = GroupHint(
             kafka=kafka.connection,
@@ -94,17 +95,19 @@ class Assignment:
             topic=names.commands,
             partitions=kafka.partitions,
             client_id=f"{kafka.client_id}-sequencer",
-            on_word=self._on_word,
+            on_assignment=self._on_assignment,
             on_trouble=self._on_group_trouble,
             session_timeout_s=kafka.session_timeout_s,
             max_poll_interval_s=kafka.max_poll_interval_s,
         )
-        self._responsibility = Responsibility(hears_others=self._settings.standby > 0)
+        self._responsibility = Responsibility(hears_peers=self._settings.standby > 0)
         readiness.add_check("partitions", self._trouble)
 
     def start(self) -> None:
         self._membership = self._supervisor.start("group", self._group.run())
-        self._beating = self._supervisor.start("beats", self._beats.run()) if self._settings.standby else None
+        self._heartbeating = (
+            self._supervisor.start("heartbeats", self._heartbeats.run()) if self._settings.standby else None
+        )
         self._looking = self._supervisor.start("partitions", self._look())
 
     async def stop(self) -> None:
@@ -112,50 +115,50 @@ class Assignment:
         self._stopping = True
         self._looking.cancel()
         self._membership.cancel()
-        if self._beating is not None:
-            self._beats.leave()
-        await hand_over(self.writers, self._presence, self._news)
+        if self._heartbeating is not None:
+            self._heartbeats.announce_leaving()
+        await hand_over(self.writers, self._detector, self._news)
         await asyncio.wait({self._membership, *self._tasks}, timeout=STOP_S)
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.wait({self._beating})
-            await self._beat_log.stop()
+        if self._heartbeating is not None:
+            self._heartbeating.cancel()
+            await asyncio.wait({self._heartbeating})
+            await self._heartbeat_log.stop()
 
     def _on_group_trouble(self, trouble: str | None) -> None:
         if trouble is not None:
             self._readiness.report_trouble("group", trouble)
 
-    def _on_word(self, partitions: frozenset[int]) -> None:
+    def _on_assignment(self, partitions: frozenset[int]) -> None:
         self._readiness.clear_trouble("group")
         for partition in partitions - self.writers.keys():
             self._start_writer(partition)
         for partition, hint in self._hints.items():
-            hint.say(partition in partitions)
+            hint.on_assignment(partition in partitions)
 
-    def _on_beats(self) -> None:
-        metrics.OTHERS.set(self._presence.others)
-        metrics.FALSE_ALARMS.inc(self._presence.false_alarms - self._false_alarms)
-        self._false_alarms = self._presence.false_alarms
+    def _on_heartbeats(self) -> None:
+        metrics.PEERS_HEARD.set(self._detector.live_peers)
+        metrics.FALSE_SUSPICIONS.inc(self._detector.false_suspicions - self._false_suspicions)
+        self._false_suspicions = self._detector.false_suspicions
         if not self._stopping:
             for partition in range(self._settings.kafka.partitions):
-                if partition not in self.writers and self._presence.stands_by(partition):
+                if partition not in self.writers and self._detector.stands_by(partition):
                     self._start_writer(partition)
         for hint in self._hints.values():
-            hint.look()
+            hint.notify()
         self._news.set()
 
     def _on_status(self) -> None:
-        """Of a writer: the others hear of it now, and not with the next beat."""
-        self._beats.tell()
+        """Of a writer: the others hear of it now, and not with the next heartbeat."""
+        self._heartbeats.send_now()
         self._news.set()
 
     def _start_writer(self, partition: int) -> None:
         kafka = self._settings.kafka
-        hint = Hint(
+        hint = OwnershipHint(
             still_ours=lambda: partition in self._group.partitions,
-            called=lambda term: not self._stopping and self._presence.calls(partition, term),
-            stands_by=lambda: not self._stopping and self._presence.stands_by(partition),
-            announced=lambda: self._presence.announced(partition),
+            should_take_over=lambda term: not self._stopping and self._detector.should_take_over(partition, term),
+            stands_by=lambda: not self._stopping and self._detector.stands_by(partition),
+            announced=lambda: self._detector.announced(partition),
         )
         writer = PartitionWriter(
             TermSettings(
@@ -186,10 +189,10 @@ class Assignment:
         return store
 
     def _snapshots_of(self, partition: int) -> SnapshotRestorer | None:
-        if self._shop is None:
+        if self._snapshot_store is None:
             return None
         return SnapshotRestorer(
-            self._shop,
+            self._snapshot_store,
             self._slot.snapshots / f"{partition}-fetched",
             partition=partition,
             partitions=self._settings.kafka.partitions,
@@ -203,7 +206,7 @@ class Assignment:
     def needed(self) -> Mapping[str, Collection[int]]:
         """Topic → the partitions that this process reads or writes now, or should."""
         numbers = [
-            p for p, writer in self.writers.items() if self._hints[p].given or writer.status is not Status.WAITING
+            p for p, writer in self.writers.items() if self._hints[p].assigned or writer.status is not Status.WAITING
         ]
         return {self._names.commands: numbers, self._names.events: numbers}
 
@@ -212,8 +215,8 @@ class Assignment:
             partition: PartitionView(
                 status=writer.status,
                 reason=writer.reason,
-                given=self._hints[partition].given,
-                served_elsewhere=self._presence.served(partition),
+                assigned=self._hints[partition].assigned,
+                served_elsewhere=self._detector.served(partition),
             )
             for partition, writer in self.writers.items()
         }
@@ -233,4 +236,4 @@ class Assignment:
         """Until cancelled: the gauge is right although nobody asks /readyz."""
         while True:
             metrics.UNSERVED.set(len(self._troubles()))
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(CHECK_EVERY_S)

@@ -2,7 +2,7 @@
 
     SequencerError
     ├── Superseded          another's later term stands in the log: its records count, ours no longer do
-    ├── StoreBroken         the local state folder is of no use: wipe it and fold the log again
+    ├── StateBroken         the local state folder is of no use: wipe it and fold the log again
     ├── FilesMoved          the state went on in other files while a snapshot of it was being made: make another
     └── PartitionStopped    nothing may go on in this partition until an operator has decided; the message says what
 
@@ -21,7 +21,7 @@ class Superseded(SequencerError):
     """Another process has opened a later term. What we appended since is void, and nobody was told of it."""
 
 
-class StoreBroken(SequencerError):
+class StateBroken(SequencerError):
     """RocksDB refused a read or a write."""
 
 

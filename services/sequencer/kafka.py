@@ -18,7 +18,7 @@ from services.runtime.kafka.errors import KafkaError
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import create_topics, topic_id
-from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.observe.repeated_lines import warn_throttled
 from services.sequencer import metrics
 from services.sequencer.ports import LogAppender, LogReader
 
@@ -64,8 +64,8 @@ class KafkaLogs:
         return reader
 
 
-class KafkaBeatLog:
-    """The topic of the beats: one partition, made by the first sequencer that needs it."""
+class KafkaHeartbeatLog:
+    """The topic of the heartbeats: one partition, made by the first sequencer that needs it."""
 
     def __init__(self, *, kafka: KafkaConnection, spec: TopicSpec, client_id: str) -> None:
         self._kafka = kafka
@@ -97,13 +97,13 @@ class KafkaBeatLog:
                 self._made = True
 
 
-class KafkaReplies:
+class KafkaReplyPublisher:
     """Replies of all partitions of a process through one producer. What cannot be sent in time is given up."""
 
     SEND_TIMEOUT_S: Final = 5.0
-    MOST_IN_A_RECORD: Final = 500
+    MAX_IN_A_RECORD: Final = 500
     """Replies; the longest takes some 600 bytes, and a record has to fit Kafka's limit of a megabyte."""
-    MOST_UNDER_WAY: Final = 1_000
+    MAX_UNDER_WAY: Final = 1_000
     """Records; beyond it replies are lost, not queued: a broker that is away must not fill our memory."""
 
     def __init__(self, producer: Producer, *, topic: str, partitions: int) -> None:
@@ -119,11 +119,11 @@ class KafkaReplies:
             if partition < self._partitions:
                 by_partition[partition].append(reply)
         for partition, group in by_partition.items():
-            for start in range(0, len(group), self.MOST_IN_A_RECORD):
-                self._start(partition, group[start : start + self.MOST_IN_A_RECORD])
+            for start in range(0, len(group), self.MAX_IN_A_RECORD):
+                self._start(partition, group[start : start + self.MAX_IN_A_RECORD])
 
     def _start(self, partition: int, group: list[Reply]) -> None:
-        if len(self._under_way) >= self.MOST_UNDER_WAY:
+        if len(self._under_way) >= self.MAX_UNDER_WAY:
             metrics.REPLIES_LOST.inc(len(group))
             return
         task = asyncio.create_task(self._send(partition, group))
@@ -142,4 +142,4 @@ class KafkaReplies:
         except KafkaError as error:
             # The waiters get 202 and can ask: the log has the outcome.
             metrics.REPLIES_LOST.inc(len(group))
-            warn_seldom(log, "replies.lost", count=len(group), reason=str(error))
+            warn_throttled(log, "replies.lost", count=len(group), reason=str(error))

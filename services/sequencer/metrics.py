@@ -7,7 +7,7 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram
 
 from schemas.types import EventType
-from services.sequencer.snapshots.manifest import Reason
+from services.sequencer.snapshots.manifest import RejectReason
 
 OUTCOMES: Final = Counter(
     "gapless_sequencer_outcomes_total", "Valid outcomes of commands decided by this process.", ["partition", "type"]
@@ -21,15 +21,15 @@ BATCH_COMMANDS: Final = Histogram(
     "gapless_sequencer_batch_commands", "Commands decided in one append.", buckets=(1, 2, 5, 10, 50, 100, 500, 1000)
 )
 TERMS_OPENED: Final = Counter("gapless_sequencer_terms_opened_total", "Terms opened by this process.", ["partition"])
-CALLED: Final = Counter(
-    "gapless_sequencer_called_total",
+STANDBY_TAKEOVERS: Final = Counter(
+    "gapless_sequencer_standby_takeovers_total",
     "Takeovers by a standby whose partition's writer had fallen silent or was leaving, ahead of the group.",
     ["partition"],
 )
-FALSE_ALARMS: Final = Counter(
-    "gapless_sequencer_false_alarms_total", "Other sequencers that were taken for silent and were heard again."
+FALSE_SUSPICIONS: Final = Counter(
+    "gapless_sequencer_false_suspicions_total", "Other sequencers that were taken for silent and were heard again."
 )
-OTHERS: Final = Gauge("gapless_sequencer_others_heard", "Other sequencers that this process hears.")
+PEERS_HEARD: Final = Gauge("gapless_sequencer_peers_heard", "Other sequencers that this process hears.")
 SUPERSEDED: Final = Counter(
     "gapless_sequencer_superseded_total", "Terms that ended because another's later term was found.", ["partition"]
 )
@@ -91,8 +91,8 @@ SNAPSHOT_INSTALL_SECONDS: Final = Histogram(
     "gapless_sequencer_snapshot_install_seconds", "From looking for a snapshot until it was the state.",
     buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60),
 )  # fmt: skip
-SNAPSHOTS_REFUSED: Final = Counter(
-    "gapless_sequencer_snapshots_refused_total",
+SNAPSHOTS_REJECTED: Final = Counter(
+    "gapless_sequencer_snapshots_rejected_total",
     "Snapshots that were of no use, by reason: torn, format, foreign, stale, missing, digest, state, used.",
     ["partition", "reason"],
 )  # fmt: skip
@@ -101,12 +101,12 @@ SNAPSHOTS_REFUSED: Final = Counter(
 def begin(partition: int) -> None:
     """Shows the counters of a partition at 0 from when it is ours: what was not there has no increase."""
     for counter in (
-        TERMS_OPENED, CALLED, SUPERSEDED, UNKNOWN_RESULTS, VOID_RECORDS, FOLDED_RECORDS, STATE_WIPES,
+        TERMS_OPENED, STANDBY_TAKEOVERS, SUPERSEDED, UNKNOWN_RESULTS, VOID_RECORDS, FOLDED_RECORDS, STATE_WIPES,
         SNAPSHOT_UPLOADED, SNAPSHOTS_FAILED,
     ):  # fmt: skip
         counter.labels(partition)
     for kind in EventType:
         if kind is not EventType.TERM_OPENED:
             OUTCOMES.labels(partition, kind.value)
-    for reason in Reason:
-        SNAPSHOTS_REFUSED.labels(partition, reason.value)
+    for reason in RejectReason:
+        SNAPSHOTS_REJECTED.labels(partition, reason.value)

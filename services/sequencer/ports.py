@@ -13,7 +13,7 @@ from schemas.ids import ChatId, CommandKey
 from schemas.log import EMPTY, Head, Stamp
 from schemas.wire.encoding import Record
 from schemas.wire.replies import Reply
-from services.sequencer.rules.state import Changes, LoadedView, MemberKey
+from services.sequencer.rules.state import LoadedView, MemberKey, StateChanges
 
 if TYPE_CHECKING:
     from schemas.wire._records import OutcomeWriter
@@ -75,7 +75,7 @@ class Logs(Protocol):
     async def read_commands(self, offset: int) -> LogReader: ...
 
 
-class Replies(Protocol):
+class ReplyPublisher(Protocol):
     """Tells waiting ingests. It may lose replies and never blocks or raises: the log is the truth."""
 
     def publish(self, replies: Sequence[tuple[int, Reply]]) -> None: ...
@@ -90,20 +90,18 @@ class LogPosition(Struct, frozen=True, kw_only=True):
     """A digest of the record before `next_offset`: another record there means another log."""
 
 
-class Store(Protocol):
+class StateStore(Protocol):
     """The folded state of one partition: a view that can be asked in bulk, and moved forward whole."""
 
     @property
     def position(self) -> LogPosition: ...
 
-    def load(
-        self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]
-    ) -> LoadedView:
+    def load(self, chats: Sequence[ChatId], members: Sequence[MemberKey], dedup: Sequence[CommandKey]) -> LoadedView:
         """A view of the state as it is now, with these keys read in one go; others are read when asked for. A
         key may be there more than once."""
         ...
 
-    def apply(self, changes: Changes, position: LogPosition) -> None:
+    def apply(self, changes: StateChanges, position: LogPosition) -> None:
         """All or nothing: after a crash the position is never ahead of the rest. It may be behind: the store gathers
         what changes, and writes it when it is much, when it is told to, and when it is closed."""
         ...
@@ -124,7 +122,7 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
-class Fetched(Struct, frozen=True, kw_only=True):
+class FetchedSnapshot(Struct, frozen=True, kw_only=True):
     """A snapshot whose files are all here, and what they should be."""
 
     name: str
@@ -132,7 +130,7 @@ class Fetched(Struct, frozen=True, kw_only=True):
     position: LogPosition
 
 
-class Snapshots(Protocol):
+class SnapshotSource(Protocol):
     """Snapshots of one partition that were put somewhere, by whatever process."""
 
     @property
@@ -142,14 +140,14 @@ class Snapshots(Protocol):
 
     async def fetch(
         self, topic_id: str, position: LogPosition, end: int, in_log: Callable[[LogPosition], Awaitable[bool]]
-    ) -> Fetched | None:
+    ) -> FetchedSnapshot | None:
         """The furthest snapshot of this log between `position` and `end`, each file verified. None where there is none
         of use; never raises. `in_log` tells whether the log has the record that a position ended with; it raises
         KafkaUnavailable."""
         ...
 
-    def installed(self, fetched: Fetched) -> None: ...
+    def installed(self, fetched: FetchedSnapshot) -> None: ...
 
-    def refuse(self, fetched: Fetched) -> None:
+    def reject(self, fetched: FetchedSnapshot) -> None:
         """It made no state."""
         ...

@@ -23,7 +23,7 @@ class PartitionView:
 
     status: Status
     reason: str | None
-    given: bool
+    assigned: bool
     """The group's last word gave it to this process."""
     served_elsewhere: bool
     """Another process is heard to serve it."""
@@ -32,9 +32,9 @@ class PartitionView:
 class Responsibility:
     """Remembers which partitions this process served, and since when nobody does."""
 
-    def __init__(self, *, hears_others: bool) -> None:
-        """Without `hears_others` (no beats) only the group says who has a partition."""
-        self._hears_others = hears_others
+    def __init__(self, *, hears_peers: bool) -> None:
+        """Without `hears_peers` (no heartbeats) only the group says who has a partition."""
+        self._hears_others = hears_peers
         self._served: set[int] = set()
         self._orphaned_since_s: dict[int, float] = {}
 
@@ -45,7 +45,7 @@ class Responsibility:
             if view.status is Status.SERVING:
                 self._served.add(partition)
                 self._orphaned_since_s.pop(partition, None)
-            elif view.status is Status.STOPPED or view.given:
+            elif view.status is Status.STOPPED or view.assigned:
                 self._orphaned_since_s.pop(partition, None)
                 found[partition] = f"partition {partition} is {view.status}" + (
                     f": {view.reason}" if view.reason else ""

@@ -27,8 +27,8 @@ class SequencerSettings(Settings):
     standby: int = Field(default=1, ge=0, le=100)
     """Processes that stand by for each partition, besides the one that serves it. 0: none, in this process and by its
     word; takeovers then wait for the group."""
-    beat_s: float = Field(default=0.15, ge=0.05, le=2.0)
-    """Between two beats. Five of them without a sign of a process make it silent."""
+    heartbeat_s: float = Field(default=0.15, ge=0.05, le=2.0)
+    """Between two heartbeats. Five of them without a sign of a process make it silent."""
     trim_every_s: PositiveSeconds = 600.0
     max_clock_skew_s: PositiveSeconds = 300.0
     """How far this machine's clock may be from a broker's; beyond it the process does not serve."""

@@ -215,5 +215,5 @@ async def _main(folder: Path) -> None:
         for name in stack.document["ops_urls"]:
             await until_ready(stack, name)
     logs = [path.read_text() for path in (folder / "d" / "logs").glob("sequencer-*.log")]
-    refused = [line for log in logs for line in log.splitlines() if "snapshot.refused" in line]
+    refused = [line for log in logs for line in log.splitlines() if "snapshot.rejected" in line]
     assert any("stale" in line for line in refused), "no snapshot of what was lost was looked at"

@@ -14,7 +14,7 @@ import httpx
 import psycopg
 import pytest
 
-from services.ops.producer import ProducerClient, Told
+from services.ops.producer import Ack, ProducerClient
 from tests.support.running_stack import RunningStack
 
 PRODUCERS = 20
@@ -40,7 +40,7 @@ async def _run(stack: RunningStack, http: httpx.AsyncClient, at_least: int) -> N
     tokens = [stack.token(user) for user in users]
     chats = await _create_chats(http, users, tokens)
     producers = [ProducerClient(http, token, deadline_s=120) for token in tokens]
-    told: list[Told] = []
+    told: list[Ack] = []
     under_way: dict[str, int] = dict.fromkeys(chats, 0)
     room = asyncio.Semaphore(150)
 
@@ -109,7 +109,7 @@ async def _create_chats(http: httpx.AsyncClient, users: list[str], tokens: list[
     return chats
 
 
-async def _progress(told: list[Told], count: int, sending: asyncio.Task[int]) -> None:
+async def _progress(told: list[Ack], count: int, sending: asyncio.Task[int]) -> None:
     while len(told) < count:
         assert not sending.done(), sending
         await asyncio.sleep(0.01)
@@ -167,7 +167,7 @@ async def _terms(stack: RunningStack) -> int:
     return sum(partition["term"] for partition in report["partitions"])
 
 
-def _assert_answers_agree(told: list[Told], messages: int) -> None:
+def _assert_answers_agree(told: list[Ack], messages: int) -> None:
     by_message: defaultdict[tuple[str, str], set[tuple[object, ...]]] = defaultdict(set)
     for t in told:
         by_message[t.chat_id, t.key].add((t.seq, t.position, t.message_id, t.sent_at))
@@ -182,7 +182,7 @@ def _assert_answers_agree(told: list[Told], messages: int) -> None:
 
 
 async def _assert_tables_agree(
-    http: httpx.AsyncClient, told: list[Told], chats: list[str], messages_of_each: int, token: str
+    http: httpx.AsyncClient, told: list[Ack], chats: list[str], messages_of_each: int, token: str
 ) -> None:
     by_message_id = {t.message_id: t for t in told}
     latest = {t.chat_id: t.token for t in told}

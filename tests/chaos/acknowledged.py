@@ -20,7 +20,7 @@ _PROBLEMS: Final = frozenset({400, 403, 404, 409, 413, 422})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Acknowledged:
     """The outcome of a command, as its client has it. A part that the answer does not have is None."""
 
     op: Op
@@ -47,12 +47,12 @@ class Told:
 
 
 def command_id_of(op: Op) -> str | None:
-    """None for a mark."""
+    """None for a receipt."""
     asked = op.asked
     return None if asked.get("key") is None else records.command_id_of(asked["chat"], asked["sender"], asked["key"])
 
 
-def told_by(op: Op) -> Told | None:
+def acknowledged_by(op: Op) -> Acknowledged | None:
     """None where the answer promises nothing (202, 5xx, none at all)."""
     if op.kind != "command" or op.answer is None or op.answered_s is None:
         return None
@@ -61,8 +61,8 @@ def told_by(op: Op) -> Told | None:
     return _by_http(op, op.answer, op.answered_s)
 
 
-def _by_kafka(op: Op, reply: Json, answered_s: float) -> Told:
-    return Told(
+def _by_kafka(op: Op, reply: Json, answered_s: float) -> Acknowledged:
+    return Acknowledged(
         op=op,
         outcome=frozenset({reply["outcome"]}),
         command_id=command_id_of(op),
@@ -76,15 +76,15 @@ def _by_kafka(op: Op, reply: Json, answered_s: float) -> Told:
     )
 
 
-def _by_http(op: Op, answer: Json, answered_s: float) -> Told | None:
+def _by_http(op: Op, answer: Json, answered_s: float) -> Acknowledged | None:
     status, body = answer["http"], answer.get("body") or {}
     if status in _PROBLEMS:
         reason = body["type"].rsplit("/", 1)[-1]
-        return Told(op=op, outcome=REJECTED, command_id=command_id_of(op), answered_s=answered_s, reason=reason)
+        return Acknowledged(op=op, outcome=REJECTED, command_id=command_id_of(op), answered_s=answered_s, reason=reason)
     if status not in (200, 201):
         return None
     partition, index = (int(part) for part in (answer.get("token") or body["token"]).split(":"))
-    return Told(
+    return Acknowledged(
         op=op,
         outcome=_outcome(op.asked["type"], status, body),
         command_id=command_id_of(op),

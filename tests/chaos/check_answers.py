@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-from tests.chaos.acknowledged import ACCEPTED, REJECTED, Told, command_id_of, told_by
+from tests.chaos.acknowledged import ACCEPTED, REJECTED, Acknowledged, acknowledged_by, command_id_of
 from tests.chaos.check_log import Folded
 from tests.chaos.evidence import Op
 from tests.chaos.judged import headers_of
@@ -19,7 +19,7 @@ INGEST_TOO: Final = frozenset({"malformed", "too_large", "invalid", "forbidden"}
 
 def check_answers(ops: Sequence[Op], folded: Folded, violations: list[Violation]) -> int:
     """How many answers that promise something were held against the log."""
-    told = [t for op in ops if (t := told_by(op)) is not None]
+    told = [t for op in ops if (t := acknowledged_by(op)) is not None]
     for t in told:
         if t.index is not None:
             _one_outcome(t, folded, violations)
@@ -28,7 +28,7 @@ def check_answers(ops: Sequence[Op], folded: Folded, violations: list[Violation]
     return len(told) + _appends(ops, folded, violations) + _statuses(ops, folded, violations)
 
 
-def _one_outcome(t: Told, folded: Folded, violations: list[Violation]) -> None:
+def _one_outcome(t: Acknowledged, folded: Folded, violations: list[Violation]) -> None:
     """An answer that names its outcome: it is there, is about this command, and has these figures."""
     assert t.partition is not None
     assert t.index is not None
@@ -57,7 +57,7 @@ def _one_outcome(t: Told, folded: Folded, violations: list[Violation]) -> None:
         violations.append(Violation(Kind.ANSWER_DIFFERS, t.place, what[:600]))
 
 
-def _figures(t: Told, original: Outcome | None) -> list[str]:
+def _figures(t: Acknowledged, original: Outcome | None) -> list[str]:
     if original is None:
         return ["accepted"]
     body = {name: value for name, value in t.op.asked["body"].items() if value is not None}
@@ -70,10 +70,10 @@ def _figures(t: Told, original: Outcome | None) -> list[str]:
     return wrong + [f"{name} {said}" for name, said, right in sides if said is not None and said != right]
 
 
-def _by_key(told: Sequence[Told], violations: list[Violation]) -> None:
+def _by_key(told: Sequence[Acknowledged], violations: list[Violation]) -> None:
     """Repeats of one key against each other, whatever the log says."""
-    first: dict[str, Told] = {}
-    figures: dict[str, Told] = {}
+    first: dict[str, Acknowledged] = {}
+    figures: dict[str, Acknowledged] = {}
     for t in told:
         if t.command_id is None or t.outcome == REJECTED:
             continue
@@ -89,7 +89,7 @@ def _by_key(told: Sequence[Told], violations: list[Violation]) -> None:
                 violations.append(Violation(Kind.TOLD_TWICE, t.place, what))
 
 
-def _refusals(ops: Sequence[Op], told: Sequence[Told], folded: Folded, violations: list[Violation]) -> None:
+def _refusals(ops: Sequence[Op], told: Sequence[Acknowledged], folded: Folded, violations: list[Violation]) -> None:
     """A refusal answers one copy of a command. Copies whose answers are unknown may have been accepted, no others."""
     refused = [t for t in told if t.outcome == REJECTED and t.command_id is not None]
     refused_ops = {t.op.op for t in refused}

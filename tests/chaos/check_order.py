@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tests.chaos.acknowledged import command_id_of, told_by
+from tests.chaos.acknowledged import acknowledged_by, command_id_of
 from tests.chaos.check_log import Folded
 from tests.chaos.evidence import Op
 from tests.chaos.violations import Kind, Violation
@@ -29,7 +29,7 @@ def check_order(ops: Sequence[Op], folded: Folded, violations: list[Violation]) 
     any command that was first sent later. How many commands were held against it."""
     answered: defaultdict[int, list[_Answered]] = defaultdict(list)
     for op in ops:
-        told = told_by(op)
+        told = acknowledged_by(op)
         if told is not None and told.index is not None and told.partition is not None:
             answered[told.partition].append(_Answered(told.answered_s, told.index, told.place))
     sent: defaultdict[int, list[_Sent]] = defaultdict(list)
@@ -49,8 +49,8 @@ def _sent(ops: Sequence[Op], folded: Folded) -> Iterator[tuple[int, _Sent]]:
         command_id = command_id_of(op)
         if command_id is not None and (command_id not in first_asked or op.asked_s < first_asked[command_id].asked_s):
             first_asked[command_id] = op
-        told = told_by(op)
-        # A merged mark may have travelled with an earlier one.
+        told = acknowledged_by(op)
+        # A coalesced receipt may have travelled with an earlier one.
         if command_id is not None and told is not None and told.index is not None and told.partition is not None:
             yield told.partition, _Sent(op.asked_s, told.index, told.place)
     for command_id, op in first_asked.items():

@@ -46,7 +46,7 @@ ALARMS: Final = (
     "partition.stopped",
     "partition_stopped",
     "standby.ended",
-    "term.surprise",
+    "term.unexpected_error",
     "task_crashed",
     "service_crashed",
 )
@@ -125,7 +125,7 @@ async def run(folder: Path, *, minutes: float, seed: int) -> Result:
         report=report,
         unanswered=stage.unanswered,
         alarms=[f"{name}: {line[:400]}" for name, line in _said(folder, ALARMS)],
-        called=sum(1 for _ in _said(folder, ("standby.called",))),
+        called=sum(1 for _ in _said(folder, ("standby.takes_over",))),
         forged=stage.forged,
         verified=verified,
     )

@@ -201,7 +201,7 @@ def _must(record_type: str) -> set[str]:
     if record_type in COMMAND_OF:
         seq = {"ce_seq"} if record_type == EventType.MESSAGE_SENT else set()
         return _ALWAYS | {"ce_command", "ce_position", "ce_sender"} | (set() if mark else _KEYED) | seq
-    # A repeat has all that a repeat is known by; what is unchanged may be a mark; what is rejected may be anything.
+    # A repeat has all that a repeat is known by; what is unchanged may be a receipt; what is rejected may be anything.
     named = {EventType.DUPLICATE: _KEYED, EventType.UNCHANGED: {"ce_sender"}, EventType.REJECTED: set[str]()}
     return _ALWAYS | {"ce_command"} | named[EventType(record_type)]
 

@@ -65,7 +65,7 @@ async def stands_by(process: SequencerProcess, partition: int) -> bool:
 
 
 async def called(process: SequencerProcess, partition: int) -> float:
-    return await process.metric(f'gapless_sequencer_called_total{{partition="{partition}"}}')
+    return await process.metric(f'gapless_sequencer_standby_takeovers_total{{partition="{partition}"}}')
 
 
 @asynccontextmanager
@@ -152,8 +152,8 @@ def test_one_that_was_relieved_while_it_stood_still_finds_out_though_nothing_com
 
 
 def test_one_that_is_asked_to_stop_writes_on_until_another_does(kafka: str, tmp_path: Path) -> None:
-    """The standby stands still until the old owner has decided what came after it was asked. Who then relieves it,
-    the standby by the beats or by the group's word, is open: it has left the group and told so in the same moment."""
+    """The standby waits until the old owner has decided what came after it was asked to stop. Whether the heartbeats or
+    the group's assignment then make the standby take over is open: the owner leaves the group at the same moment."""
 
     async def main() -> None:
         async with Scene.on(kafka, partitions=2) as scene:
@@ -181,7 +181,7 @@ def test_one_that_is_asked_to_stop_writes_on_until_another_does(kafka: str, tmp_
 
 
 def test_an_owner_that_stalls_again_and_again_costs_a_few_terms_and_no_answer(kafka: str, tmp_path: Path) -> None:
-    """Eight stalls of a second, longer than five beats: patience doubles, so not each of them is a takeover."""
+    """Eight stalls of a second, longer than five heartbeats: patience doubles, so not each of them is a takeover."""
 
     async def main() -> None:
         async with Scene.on(kafka, partitions=2) as scene:
@@ -196,7 +196,7 @@ def test_an_owner_that_stalls_again_and_again_costs_a_few_terms_and_no_answer(ka
                         await asyncio.sleep(0.5)  # and the time between two
                     opened = await terms(scene, chat.partition) - before
                 await each_has_one_outcome(scene, chat, sent)
-                alarms = await second.metric("gapless_sequencer_false_alarms_total")
+                alarms = await second.metric("gapless_sequencer_false_suspicions_total")
                 assert 1 <= alarms <= 3
                 # It is taken over at the first stall; its return to what the group gave it takes ten seconds.
                 assert 1 <= opened <= 4
@@ -204,7 +204,7 @@ def test_an_owner_that_stalls_again_and_again_costs_a_few_terms_and_no_answer(ka
     asyncio.run(main())
 
 
-def test_without_standbys_nobody_beats_and_the_group_alone_decides(kafka: str, tmp_path: Path) -> None:
+def test_without_standbys_nobody_sends_heartbeats_and_the_group_alone_decides(kafka: str, tmp_path: Path) -> None:
     async def main() -> None:
         async with (
             Scene.on(kafka, partitions=1) as scene,
@@ -215,7 +215,7 @@ def test_without_standbys_nobody_beats_and_the_group_alone_decides(kafka: str, t
                 await two.until_ready()
                 await one.until_ready()
                 owner, other = (one, two) if await serves(one, 0) else (two, one)
-                assert await owner.metric("gapless_sequencer_others_heard") == 0
+                assert await owner.metric("gapless_sequencer_peers_heard") == 0
                 owner.process.kill()
                 chat = await scene.create("without")
                 await scene.outcome_of(chat.partition, await scene.send(chat, "text", key="k"))

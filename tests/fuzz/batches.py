@@ -138,8 +138,8 @@ async def _check(scene: Scene, result: Storm, accepted: Sequence[tuple[int, Forg
     report = await verify_log(
         KafkaSettings(bootstrap_servers=scene.kafka, topic_prefix=prefix, partitions=1, reply_partitions=1)
     )
-    for fault in report.faults:
-        unsound(f"log verify: {fault}")
+    for violation in report.violations:
+        unsound(f"log verify: {violation}")
 
 
 def _problem(record: ForgedRecord, index: int, rebuilt: bool, good: bool, outcome: Any) -> str | None:

@@ -37,13 +37,13 @@ async def writers(scene: Scene) -> AsyncIterator[None]:
         yield
 
 
-def run(kafka: str, test: Test, *, decided: bool = True, partitions: int = 1, mark_window_s: float = 0.25) -> None:
+def run(kafka: str, test: Test, *, decided: bool = True, partitions: int = 1, receipt_window_s: float = 0.25) -> None:
     async def main() -> None:
         async with (
             asyncio.timeout(120),
             Scene.on(kafka, partitions=partitions) as scene,
             writers(scene) if decided else contextlib.nullcontext(),
-            ingest_on(kafka_settings(scene), mark_window_s=mark_window_s) as api,
+            ingest_on(kafka_settings(scene), receipt_window_s=receipt_window_s) as api,
         ):
             await test(api, scene)
             assert api.service.replies.waiting == 0
@@ -283,7 +283,7 @@ def test_marks_of_a_burst_are_merged_and_a_bad_one_fails_alone(kafka: str) -> No
         delivered = await api.call("POST", f"/v1/chats/{chat_id}/delivered", {"up_to_seq": 7}, user=BEN)
         assert (delivered.status_code, delivered.json()) == (200, {"updated_count": 7, "read_seq": 6})
 
-    run(kafka, test, mark_window_s=2.0)  # long enough that a stall of the machine cuts no burst in two
+    run(kafka, test, receipt_window_s=2.0)  # long enough that a stall of the machine cuts no burst in two
 
 
 async def commands(scene: Scene, partition: int = 0) -> int:

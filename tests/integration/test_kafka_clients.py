@@ -141,7 +141,7 @@ def test_an_idle_group_member_keeps_its_place_beyond_the_poll_interval(kafka: st
                 topic=scene.names.commands,
                 partitions=scene.partitions,
                 client_id="test",
-                on_word=words.append,
+                on_assignment=words.append,
                 session_timeout_s=2.0,
                 max_poll_interval_s=3.0,
             )
@@ -173,7 +173,7 @@ def test_partitions_beyond_the_logs_are_neither_assigned_nor_served(kafka: str) 
                     topic=scene.names.commands,
                     partitions=2,
                     client_id="test",
-                    on_word=words.append,
+                    on_assignment=words.append,
                 )
 
             ours = f"{scene.names.commands}-ours"
@@ -233,7 +233,7 @@ def test_a_session_that_the_brokers_refuse_is_made_longer_and_said_so(
                     topic=scene.names.commands,
                     partitions=scene.partitions,
                     client_id="test",
-                    on_word=words.append,
+                    on_assignment=words.append,
                     on_trouble=troubles.append,
                     session_timeout_s=session_timeout_s,
                 )

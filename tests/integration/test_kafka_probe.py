@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection
 
 from devstack.ports import choose_ports
-from services.runtime.health.dependencies import PROBE_TIMEOUT_S, Answer
+from services.runtime.health.dependencies import PROBE_TIMEOUT_S, ProbeResult
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.probe import KafkaProbe
 from tests.support.sequencing import Scene
@@ -14,7 +14,7 @@ from tests.support.sequencing import Scene
 
 async def answers(
     servers: str, topic: str, partitions: Collection[int], *, all_needed: bool = True, group_id: str | None = None
-) -> list[Answer]:
+) -> list[ProbeResult]:
     """Of one probe, asked twice: the second time its client is there already, or was dropped."""
     probe = KafkaProbe(
         kafka=KafkaConnection.plain(servers),
@@ -34,9 +34,9 @@ def test_leaders_that_answer_and_a_group_with_a_coordinator_are_no_trouble(kafka
         async with Scene.on(kafka, partitions=2) as scene:
             # The first group of a broker waits for its coordinator to be made.
             async with asyncio.timeout(60):
-                while await answers(kafka, scene.names.events, (0, 1), group_id="g") != [Answer(), Answer()]:
+                while await answers(kafka, scene.names.events, (0, 1), group_id="g") != [ProbeResult(), ProbeResult()]:
                     await asyncio.sleep(0.1)
-            assert await answers(kafka, scene.names.events, ()) == [Answer(), Answer()], "any broker will do"
+            assert await answers(kafka, scene.names.events, ()) == [ProbeResult(), ProbeResult()], "any broker will do"
 
     asyncio.run(main())
 
@@ -46,9 +46,9 @@ def test_partitions_without_a_leader_are_named_and_for_some_services_only_noted(
         async with Scene.on(kafka, partitions=2) as scene:
             said = f"Kafka does not serve partitions 7, 9 of {scene.names.events} (no leader)."
             events = scene.names.events
-            assert await answers(kafka, events, (0, 7, 9)) == 2 * [Answer(trouble=said)]
-            assert await answers(kafka, events, (0, 7, 9), all_needed=False) == 2 * [Answer(note=said)]
-            assert await answers(kafka, events, (7, 9), all_needed=False) == 2 * [Answer(trouble=said)]
+            assert await answers(kafka, events, (0, 7, 9)) == 2 * [ProbeResult(trouble=said)]
+            assert await answers(kafka, events, (0, 7, 9), all_needed=False) == 2 * [ProbeResult(note=said)]
+            assert await answers(kafka, events, (7, 9), all_needed=False) == 2 * [ProbeResult(trouble=said)]
 
     asyncio.run(main())
 
@@ -74,6 +74,6 @@ def test_a_broker_that_hangs_is_given_up_and_the_others_are_asked(kafka: str) ->
                 for answer in await answers(address, scene.names.events, (0,)):
                     assert answer.trouble is not None
                     assert answer.trouble.startswith(f"Kafka cannot be reached at {address}")
-                assert await answers(f"{address},{kafka}", scene.names.events, (0,)) == [Answer(), Answer()]
+                assert await answers(f"{address},{kafka}", scene.names.events, (0,)) == [ProbeResult(), ProbeResult()]
 
     asyncio.run(main())

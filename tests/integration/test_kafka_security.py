@@ -80,7 +80,7 @@ def test_every_client_gets_in_by_every_way_of_proving_who_it_is(secured: SecureK
             topic=names.commands,
             partitions=1,
             client_id="test",
-            on_word=words.put_nowait,
+            on_assignment=words.put_nowait,
         )
         membership = asyncio.create_task(group.run())
         assert await asyncio.wait_for(words.get(), 30.0) == {0}

@@ -98,7 +98,7 @@ def test_topics_are_created_once_and_checked(kafka: str) -> None:
 
 def test_log_verify_answers_programs_and_people(settings: KafkaSettings, log: ChatLog) -> None:
     code, document = answer("log", "verify", **variables(settings))
-    assert (code, document["sound"], document["faults"]) == (0, True, [])
+    assert (code, document["sound"], document["violations"]) == (0, True, [])
     assert document["partitions"][0]["outcomes"] == len(log.commands)
     done = gapless("log", "verify", **variables(settings))
     assert done.returncode == 0
@@ -112,12 +112,12 @@ def test_a_fault_of_the_log_is_exit_code_1(kafka: str) -> None:
     log.accept(log.command(CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="[red]a[/]")), seq=2)
     asyncio.run(write_log(settings, log))
     code, document = answer("log", "verify", **variables(settings))
-    assert (code, document["sound"], document["fault_count"]) == (1, False, 1)
-    [fault] = document["faults"]
-    assert (fault["partition"], fault["offset"], fault["rule"]) == (0, 2, "seq")
+    assert (code, document["sound"], document["violation_count"]) == (1, False, 1)
+    [violation] = document["violations"]
+    assert (violation["partition"], violation["offset"], violation["rule"]) == (0, 2, "seq")
     done = gapless("log", "verify", **variables(settings))
     assert done.returncode == 1
-    assert "1 faults" in done.stdout
+    assert "1 violations" in done.stdout
 
 
 def test_projection_verify_answers_programs_and_people(settings: KafkaSettings, database: str, log: ChatLog) -> None:

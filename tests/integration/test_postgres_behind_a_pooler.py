@@ -18,7 +18,7 @@ from schemas.ids import ChatId
 from services.ops.inspect.lag import projection_offsets
 from services.ops.verify.projection.verify import verify_projection
 from services.projector.errors import ProjectionMissing
-from services.projector.following.consumer import PartitionFeed, TopicId
+from services.projector.following.consumer import PartitionConsumer, TopicId
 from services.projector.following.prune import prune
 from services.projector.following.worker import PartitionWorker
 from services.projector.versions.cutover import cutover, projections
@@ -61,8 +61,8 @@ def pooled(request: pytest.FixtureRequest, database: str) -> Iterator[str]:
 
 @asynccontextmanager
 async def feeding(kafka: KafkaSettings, pool: PostgresPool, readiness: Readiness) -> AsyncIterator[None]:
-    feed = PartitionFeed(version=1, partition=0, pool=pool, kafka=kafka, topic=TopicId(kafka))
-    worker = PartitionWorker(feed, readiness=readiness, max_batch_records=500, backoff_max_s=0.5)
+    consumer = PartitionConsumer(version=1, partition=0, pool=pool, kafka=kafka, topic=TopicId(kafka))
+    worker = PartitionWorker(consumer, readiness=readiness, max_batch_records=500, backoff_max_s=0.5)
     task = asyncio.create_task(worker.run())
     try:
         yield

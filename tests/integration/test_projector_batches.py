@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.cursor import Decided, LogCursor
 from services.ops.verify.projection.fold import LogFold
-from services.ops.verify.projection.snapshot import pin
+from services.ops.verify.projection.snapshot import open_snapshot
 from services.ops.verify.projection.tables import TABLES, Row, Table
 from services.ops.verify.scratch import open_scratch
 from services.projector.versions.migrations import create_projection, migrate
@@ -106,8 +106,8 @@ def _folded_apart(log: ChatLog, table: Table) -> list[Row]:
 
 
 async def _in_tables(postgres: PostgresSettings, table: Table) -> list[Row]:
-    async with pin(postgres, None) as pinned:
-        return sorted([row async for page in pinned.rows(table) for row in page], key=repr)
+    async with open_snapshot(postgres, None) as tables:
+        return sorted([row async for page in tables.rows(table) for row in page], key=repr)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

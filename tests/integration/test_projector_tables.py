@@ -19,9 +19,9 @@ from schemas.types import CommandType
 from services.projector.following.prune import PIECE, prune
 from services.projector.mapping.decode import instant
 from services.projector.mapping.deletions import SPANS, blocks_deleted
-from services.projector.mapping.rows import Known, changes_of
-from services.projector.mapping.tables import Changes
-from services.projector.mapping.validity import judge_records
+from services.projector.mapping.rows import LookedUp, changes_of
+from services.projector.mapping.tables import RowChanges
+from services.projector.mapping.validity import classify_records
 from services.projector.versions.migrations import migrate
 from services.projector.writing.apply import apply_sql, load_position, write_batch
 from services.runtime.postgres.pool import Connection, connect
@@ -305,7 +305,7 @@ def test_what_is_deleted_above_a_seq_is_what_counting_gives(
                 gone.update(fresh)
                 if fresh:
                     rows = blocks_deleted([*((chat, seq) for seq in fresh), *((other, seq + 1) for seq in fresh)])
-                    await write_changes(connection, 1, Changes(blocks_deleted=rows))
+                    await write_changes(connection, 1, RowChanges(blocks_deleted=rows))
             for seq in (0, *asked, *sorted(gone)[:5]):
                 row = await (await connection.execute("SELECT chat.deleted_after(%s, %s)", [chat, seq])).fetchone()
                 assert row == (len([deleted for deleted in gone if deleted > seq]),), seq
@@ -347,10 +347,10 @@ async def _sent(connection: Connection, log: ChatLog, last: int) -> set[str]:
     """The statements by which the last records of the log are written."""
     watched = _Watched()
     _, start = await load_position(connection, apply_sql(1), partition=0, topic_id=TOPIC_ID)
-    judged = judge_records(start, log.events[-last:], read_up_to=len(log.events))
-    changes = changes_of(judged.events, Known(), partition=0, outcomes_since_ms=0)
+    classified = classify_records(start, log.events[-last:], read_up_to=len(log.events))
+    changes = changes_of(classified.events, LookedUp(), partition=0, outcomes_since_ms=0)
     await write_batch(
-        connection, watched, partition=0, topic_id=TOPIC_ID, start=start, end=judged.end, changes=changes  # type: ignore[arg-type]
+        connection, watched, partition=0, topic_id=TOPIC_ID, start=start, end=classified.end, changes=changes  # type: ignore[arg-type]
     )  # fmt: skip
     return watched.sent
 
@@ -366,7 +366,7 @@ async def test_unread_reads_a_handful_of_rows_beside_half_a_million_deleted_mess
             [chat, ANNA],
         )
         rows = blocks_deleted((chat, seq) for seq in range(1, 1_000_001, 2))
-        await write_changes(connection, 1, Changes(blocks_deleted=rows))
+        await write_changes(connection, 1, RowChanges(blocks_deleted=rows))
         for read_seq in (0, 255, 300_000, 999_990):
             await connection.execute("UPDATE chat_v1.chat_participants SET read_seq = %s", [read_seq])
             before = await _rows_read(connection)

@@ -22,9 +22,9 @@ from schemas.types import CommandType, EventType
 from schemas.wire.encoding import encode_outcome, event_source
 from services.projector import metrics
 from services.projector.errors import LostRace, PartitionStopped
-from services.projector.following import consumer as feed_module
+from services.projector.following import consumer as consumer_module
 from services.projector.following import worker as worker_module
-from services.projector.following.consumer import PartitionFeed, TopicId
+from services.projector.following.consumer import PartitionConsumer, TopicId
 from services.projector.following.worker import Ended, PartitionWorker
 from services.projector.versions.migrations import migrate
 from services.projector.writing.apply import apply_sql, load_position
@@ -68,12 +68,14 @@ class Stage:
     writer: LogWriter
     readiness: Readiness
 
-    def feed(self, *, version: int = 1) -> PartitionFeed:
-        return PartitionFeed(version=version, partition=0, pool=self.pool, kafka=self.kafka, topic=TopicId(self.kafka))
+    def consumer(self, *, version: int = 1) -> PartitionConsumer:
+        return PartitionConsumer(
+            version=version, partition=0, pool=self.pool, kafka=self.kafka, topic=TopicId(self.kafka)
+        )
 
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[asyncio.Task[Ended]]:
-        worker = PartitionWorker(self.feed(), readiness=self.readiness, max_batch_records=500, backoff_max_s=0.5)
+        worker = PartitionWorker(self.consumer(), readiness=self.readiness, max_batch_records=500, backoff_max_s=0.5)
         task = asyncio.create_task(worker.run())
         try:
             yield task
@@ -213,7 +215,7 @@ async def test_who_comes_second_to_the_guard_has_written_nothing(kafka: str, dat
         s.log.open()
         chat = s.log.create(ANNA, "ops", [BEN])
         await s.writer.flush()
-        first, second = s.feed(), s.feed()
+        first, second = s.consumer(), s.consumer()
         await first.open()
         await second.open()
         assert await first.step(max_records=10, timeout_s=5.0) is not None
@@ -234,14 +236,14 @@ async def test_two_batches_at_the_guard_at_once_let_one_through(kafka: str, data
         s.log.open()
         s.log.create(ANNA, "ops", [BEN])
         await s.writer.flush()
-        feeds = [s.feed() for _ in range(4)]
-        for feed in feeds:
-            await feed.open()
+        consumers = [s.consumer() for _ in range(4)]
+        for consumer in consumers:
+            await consumer.open()
         outcomes = await asyncio.gather(
-            *(feed.step(max_records=10, timeout_s=5.0) for feed in feeds), return_exceptions=True
+            *(consumer.step(max_records=10, timeout_s=5.0) for consumer in consumers), return_exceptions=True
         )
-        for feed in feeds:
-            await feed.close()
+        for consumer in consumers:
+            await consumer.close()
         assert sorted(type(outcome).__name__ for outcome in outcomes) == ["LostRace"] * 3 + ["Step"]
         await s.rows_of_log()
 
@@ -276,7 +278,7 @@ async def test_the_end_of_the_log_is_known_of_a_partition_that_stopped(kafka: st
         chat = s.log.create(ANNA, "ops", [BEN])
         s.log.accept(s.log.command(CommandType.CHAT_RENAME, chat, ANNA, ChatRename(name="x")))
         await s.writer.flush()
-        worker = PartitionWorker(s.feed(), readiness=s.readiness, max_batch_records=500, backoff_max_s=0.5)
+        worker = PartitionWorker(s.consumer(), readiness=s.readiness, max_batch_records=500, backoff_max_s=0.5)
         assert await asyncio.wait_for(worker.run(), 20) is Ended.STOPPED
         before = worker.lag.events()
         for _ in range(3):
@@ -381,23 +383,23 @@ async def test_a_projector_that_moves_on_while_another_opens_is_not_taken_for_an
         chat = s.log.create(ANNA, "ops", [BEN])
         async with s.worker():
             await s.reaches(await s.writer.flush())
-        first, second = s.feed(), s.feed()
+        first, second = s.consumer(), s.consumer()
         await first.open()
         s.log.send(chat, ANNA)
         await s.writer.flush()
 
         async def load_and_be_overtaken(*arguments: Any, **named: Any) -> Any:
             loaded = await load_position(*arguments, **named)
-            monkeypatch.setattr(feed_module, "load_position", load_position)
+            monkeypatch.setattr(consumer_module, "load_position", load_position)
             await first.step(max_records=10, timeout_s=10.0)
             return loaded
 
-        monkeypatch.setattr(feed_module, "load_position", load_and_be_overtaken)
+        monkeypatch.setattr(consumer_module, "load_position", load_and_be_overtaken)
         await second.open()
         with pytest.raises(LostRace):
             await second.step(max_records=10, timeout_s=10.0)
-        for feed in (first, second):
-            await feed.close()
+        for consumer in (first, second):
+            await consumer.close()
         await s.rows_of_log()
 
 
@@ -535,9 +537,9 @@ async def test_a_record_without_a_stamp_stops_the_partition(kafka: str, database
         record = s.log.append(s.log.events[0].encoded())
         s.log.events[-1] = replace(record, headers=[])
         await s.writer.flush()
-        feed = s.feed()
-        await feed.open()
+        consumer = s.consumer()
+        await consumer.open()
         with pytest.raises(PartitionStopped, match="offset 1"):
-            await feed.step(max_records=10, timeout_s=5.0)
+            await consumer.step(max_records=10, timeout_s=5.0)
         assert await s.next_offset() == 1
-        await feed.close()
+        await consumer.close()

@@ -111,7 +111,9 @@ def test_latest_seq_is_zero_in_an_empty_chat(read_model: str, world: World) -> N
     run(read_model, story)
 
 
-def test_a_chat_shows_its_last_message_its_tick_and_the_caller_s_unread(read_model: str, world: World) -> None:
+def test_a_chat_shows_its_last_message_its_delivery_status_and_the_caller_s_unread(
+    read_model: str, world: World
+) -> None:
     anna, ben, carl = somebody(), somebody(), somebody()
     chat = world.chat(anna, ben, carl, name='the "ops" room')
 

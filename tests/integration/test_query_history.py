@@ -166,7 +166,7 @@ def test_a_deleted_message_keeps_its_place_and_nothing_else(read_model: str, wor
     run(read_model, story)
 
 
-def test_ticks_follow_the_slowest_other_present_member(read_model: str, world: World) -> None:
+def test_delivery_status_follow_the_slowest_other_present_member(read_model: str, world: World) -> None:
     anna, ben, carl, dora = (somebody() for _ in range(4))
     chat = world.chat(anna, ben, carl, dora)
     for _ in range(4):
@@ -174,27 +174,27 @@ def test_ticks_follow_the_slowest_other_present_member(read_model: str, world: W
     world.send(chat, ben)
 
     async def story(api: Api) -> None:
-        async def ticks(reader: UserId) -> list[str]:
+        async def statuses(reader: UserId) -> list[str]:
             page = await api.json(f"/v1/chats/{chat}/messages", reader)
             single = [(await api.json(f"/v1/chats/{chat}/messages/{n}", reader))["status"] for n in range(1, 6)]
             statuses = [m["status"] for m in page["messages"]]
             assert single == statuses
             return statuses
 
-        assert await ticks(anna) == ["sent"] * 5
+        assert await statuses(anna) == ["sent"] * 5
         world.mark(chat, ben, read=4)
         world.mark(chat, carl, read=2, delivered=3)
-        assert await ticks(anna) == ["sent"] * 5, "dora has nothing yet"
+        assert await statuses(anna) == ["sent"] * 5, "dora has nothing yet"
         world.leave(chat, dora)
-        assert await ticks(anna) == ["read", "read", "delivered", "sent", "sent"]
-        assert await ticks(carl) == ["read", "read", "delivered", "sent", "sent"], "everybody sees the same"
+        assert await statuses(anna) == ["read", "read", "delivered", "sent", "sent"]
+        assert await statuses(carl) == ["read", "read", "delivered", "sent", "sent"], "everybody sees the same"
         world.mark(chat, carl, read=5)
-        assert await ticks(anna) == ["read"] * 4 + ["sent"], "the fifth is ben's, and anna has not read it"
+        assert await statuses(anna) == ["read"] * 4 + ["sent"], "the fifth is ben's, and anna has not read it"
         world.mark(chat, anna, delivered=5)
-        assert await ticks(ben) == ["read"] * 4 + ["delivered"]
+        assert await statuses(ben) == ["read"] * 4 + ["delivered"]
         world.leave(chat, ben)
         world.leave(chat, carl)
-        assert await ticks(anna) == ["sent"] * 4 + ["delivered"], "alone: nobody else can have read her own"
+        assert await statuses(anna) == ["sent"] * 4 + ["delivered"], "alone: nobody else can have read her own"
 
     run(read_model, story)
 
@@ -234,9 +234,9 @@ def test_a_stranger_and_a_member_are_answered_in_one_round_trip_each(
     trips: list[list[int]] = []
     run_together = Pipelines.run
 
-    async def noted(self: Pipelines, connection: Any, asks: Any, **how: Any) -> list[list[Row]]:
-        rows = await run_together(self, connection, asks, **how)
-        if any(name == "page" for name, _ in asks):  # and not a probe of readiness
+    async def noted(self: Pipelines, connection: Any, statements: Any, **how: Any) -> list[list[Row]]:
+        rows = await run_together(self, connection, statements, **how)
+        if any(name == "page" for name, _ in statements):  # and not a probe of readiness
             trips.append([len(each) for each in rows])
         return rows
 

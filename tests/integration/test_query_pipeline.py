@@ -12,7 +12,7 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.types.numeric import Int8
 
-from services.query.snapshot.pipeline import Pipelines, Row, statement_of
+from services.query.snapshot.pipeline import Pipelines, Row, prepared_statement
 
 STATEMENTS = {
     "begin": "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
@@ -41,17 +41,17 @@ def run(postgres: str, test: Callable[[AsyncConnection[Row], Pipelines], Awaitab
 
 
 def test_a_name_that_comes_twice_is_one_parameter() -> None:
-    statement = statement_of("SELECT %(b)s, %(a)s, %(b)s")
+    statement = prepared_statement("SELECT %(b)s, %(a)s, %(b)s")
     assert (statement.text, statement.parameters) == (b"SELECT $1, $2, $1", ("b", "a"))
 
 
 def test_rows_are_those_of_a_cursor_each_time(postgres: str) -> None:
     async def test(connection: AsyncConnection[Row], pipelines: Pipelines) -> None:
         expected = (7, 'it\'s % ü "$1"', 8, True, ["a,b", "ü"], None, datetime(2026, 1, 31, 12, 0, 0, 45_000, UTC))
-        asks: list[tuple[str, Mapping[str, object]]]
-        asks = [("begin", {}), VALUES, ("series", {"n": Int8(3)}), ("nothing", {}), ("commit", {})]
+        statements: list[tuple[str, Mapping[str, object]]]
+        statements = [("begin", {}), VALUES, ("series", {"n": Int8(3)}), ("nothing", {}), ("commit", {})]
         for _ in range(3):
-            assert await pipelines.run(connection, asks) == [[], [expected], [(1,), (2,), (3,)], [], []]
+            assert await pipelines.run(connection, statements) == [[], [expected], [(1,), (2,), (3,)], [], []]
         large = await pipelines.run(connection, [("series", {"n": Int8(100_000)})])
         assert len(large[0]) == 100_000
         cursor = await connection.execute("SELECT 1")

@@ -229,7 +229,7 @@ def test_what_readers_see_and_nobody_feeds_is_told_and_still_read(
     chat = world.chat(anna)
     world.send(chat, anna)
     world.head(5, index=1)
-    monkeypatch.setattr(feeding, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(feeding, "CHECK_EVERY_S", 0.05)
     stale = "UPDATE chat.projection_positions SET updated_at = now() - interval '100 s' WHERE partition = 5"
 
     async def story(api: Api) -> None:

@@ -1,4 +1,4 @@
-"""Ticks over real tables, against an oracle that asks every member of every message."""
+"""Delivery statuses over real tables, against an oracle that asks every member of every message."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def read_model(postgres: str) -> Iterator[str]:
         yield dsn
 
 
-def test_every_tick_is_that_of_the_members_who_were_there_before_the_message(read_model: str) -> None:
+def test_every_delivery_status_is_that_of_the_members_who_were_there_before_the_message(read_model: str) -> None:
     users = tuple(somebody() for _ in range(4))
 
     async def told(api: Api, chat: ChatId, reader: UserId) -> tuple[list[str], list[str], str | None, str | None]:

@@ -19,7 +19,7 @@ from prometheus_client import REGISTRY
 from schemas.ids import ChatId
 from services.projector.app import Projector
 from services.projector.errors import LoadEnded, PartitionStopped, ProjectionMissing, SwitchFailed
-from services.projector.following.consumer import PartitionFeed, TopicId
+from services.projector.following.consumer import PartitionConsumer, TopicId
 from services.projector.mapping.rows import MAPPING_VERSION
 from services.projector.settings import ProjectorSettings
 from services.projector.versions.cutover import cutover, projections
@@ -441,18 +441,18 @@ async def _fed(w: World, version: int, lag_s: float) -> AsyncIterator[None]:
     """Feeds a version with what the log held `lag_s` ago, never more."""
 
     async def feed_on(log: ChatLog) -> None:
-        feed = PartitionFeed(
+        consumer = PartitionConsumer(
             version=version, partition=log.partition, pool=w.pool, kafka=w.kafka, topic=TopicId(w.kafka)
         )
         try:
-            await feed.open()
+            await consumer.open()
             while True:
-                end = await feed.ask_end()
+                end = await consumer.ask_end()
                 await asyncio.sleep(lag_s)
-                while (missing := end - feed.position.next_offset) > 0:
-                    await feed.step(max_records=missing, timeout_s=1.0)
+                while (missing := end - consumer.position.next_offset) > 0:
+                    await consumer.step(max_records=missing, timeout_s=1.0)
         finally:
-            await feed.close()
+            await consumer.close()
 
     tasks = [asyncio.create_task(feed_on(log)) for log in w.logs]
     try:
@@ -481,11 +481,13 @@ async def test_a_new_version_that_lags_behind_is_waited_for_at_the_switch(kafka:
 async def _feed_only_v1(w: World) -> None:
     """As a projector would that died before it fed the other version."""
     for log in w.logs:
-        feed = PartitionFeed(version=1, partition=log.partition, pool=w.pool, kafka=w.kafka, topic=TopicId(w.kafka))
-        await feed.open()
-        while feed.position.next_offset < len(log.events):
-            await feed.step(max_records=1_000, timeout_s=5.0)
-        await feed.close()
+        consumer = PartitionConsumer(
+            version=1, partition=log.partition, pool=w.pool, kafka=w.kafka, topic=TopicId(w.kafka)
+        )
+        await consumer.open()
+        while consumer.position.next_offset < len(log.events):
+            await consumer.step(max_records=1_000, timeout_s=5.0)
+        await consumer.close()
 
 
 async def test_a_cutover_without_any_projector_brings_the_new_version_up_by_itself(kafka: str, database: str) -> None:

@@ -50,7 +50,7 @@ def test_a_command_in_another_partition_is_refused_there_and_its_chat_lives_once
 
 
 def test_a_forged_mark_does_not_use_up_the_key_of_another(kafka: str) -> None:
-    """A mark's ce_id is not checked; with a ce_clientid beside it, it must not be remembered as that command."""
+    """A receipt's ce_id is not checked; with a ce_clientid beside it, it must not be remembered as that command."""
 
     async def main() -> None:
         async with Scene.on(kafka) as scene:

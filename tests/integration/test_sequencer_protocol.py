@@ -22,8 +22,8 @@ from services.runtime.kafka.errors import AppendUnknown
 from services.runtime.kafka.topics import delete_records, topic_id
 from services.sequencer.partition.writer import Status
 from services.sequencer.ports import LogAppender, LogReader, Logs, OutcomeBatch
-from services.sequencer.rules.state import Changes
 from services.sequencer.rules.state import Chat as ChatHead
+from services.sequencer.rules.state import StateChanges
 from services.sequencer.store.rocks import RocksStore
 from services.sequencer.trimming import Trimmer
 from tests.support.sequencing import ANNA, BEN, Chat, Scene, until
@@ -113,7 +113,7 @@ def test_a_zombies_append_is_void_and_nobody_was_told_of_it(kafka: str) -> None:
                 troubles.append(Troubled(inner))
                 return troubles[0]
 
-            async with scene.writer(chat.partition, logs=trouble, word_timeout_s=30) as old:
+            async with scene.writer(chat.partition, logs=trouble, assignment_timeout_s=30) as old:
                 await old.until(Status.SERVING)
                 await scene.outcome_of(chat.partition, await scene.send(chat, "first", key="m1"))
                 troubles[0].hold = asyncio.Event()
@@ -194,7 +194,7 @@ def test_a_later_term_of_nobody_is_superseded_in_turn(kafka: str) -> None:
     async def main() -> None:
         async with Scene.on(kafka) as scene:
             chat = await scene.create("stray")
-            async with scene.writer(chat.partition, word_timeout_s=0.3) as running:
+            async with scene.writer(chat.partition, assignment_timeout_s=0.3) as running:
                 await running.until(Status.SERVING)
                 stray = opening_outcome(_opening(scene.partitions), 1)
                 await scene.append_raw(
@@ -214,7 +214,7 @@ def test_who_lost_the_hint_writes_on_until_another_has_opened(kafka: str) -> Non
             chat = await scene.create("handover")
             async with scene.writer(chat.partition) as old:
                 await old.until(Status.SERVING)
-                old.hint.say(ours=False)
+                old.hint.on_assignment(ours=False)
                 sent = await scene.send(chat, "still served", key="m1")
                 assert (await scene.outcome_of(chat.partition, sent)).seq == 1
                 async with scene.writer(chat.partition) as new:
@@ -254,17 +254,17 @@ def test_a_fresh_fold_gives_the_state_of_the_live_path(kafka: str, tmp_path: Pat
                     (
                         view.chat(chat.chat_id),
                         [view.member((chat.chat_id, u)) for u in (ANNA, BEN, carl)],
-                        [view.remembered(command_key(chat.chat_id, k)) for k in keys],
+                        [view.dedup(command_key(chat.chat_id, k)) for k in keys],
                     )
                 )
                 store.close()
             assert views[0] == views[1]
-            chat_head, members, remembered = views[0]
+            chat_head, members, dedup = views[0]
             assert chat_head is not None
             assert (chat_head.last_seq, chat_head.last_position, chat_head.members) == (5, 10, 2)
             assert members[1] is not None
             assert (members[1].present, members[1].read_seq, members[1].delivered_seq) == (False, 4, 5)
-            assert [r.seq for r in remembered if r is not None] == [1, 2, 3, 4, 5]
+            assert [r.seq for r in dedup if r is not None] == [1, 2, 3, 4, 5]
 
     asyncio.run(main())
 
@@ -287,7 +287,7 @@ def test_a_state_that_is_not_of_this_log_is_thrown_away(kafka: str, tmp_path: Pa
                     file.write_bytes(b"nonsense")
             elif damage == "of another history":
                 store = RocksStore(folder, await topic_id(KafkaConnection.plain(scene.kafka), scene.names.events))
-                wrong = Changes()
+                wrong = StateChanges()
                 wrong.chats[chat.chat_id] = ChatHead(kind="group", last_seq=9, last_position=9, members=2, owners=1)
                 store.apply(wrong, replace(store.position, last_record=b"another record.."))
                 store.close()

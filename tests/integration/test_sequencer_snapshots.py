@@ -18,10 +18,10 @@ from schemas.log import Verdict
 from services.runtime.kafka.connection import KafkaConnection
 from services.sequencer.kafka import KafkaLogs
 from services.sequencer.partition.writer import Status
-from services.sequencer.ports import Fetched, LogPosition
+from services.sequencer.ports import FetchedSnapshot, LogPosition
 from services.sequencer.snapshots import restore as snapshot_restoring
 from services.sequencer.snapshots.manifest import Manifest, decode_manifest, encode_manifest
-from services.sequencer.snapshots.object_store import ShopAway, SnapshotShop
+from services.sequencer.snapshots.object_store import SnapshotStore, SnapshotStoreUnavailable
 from services.sequencer.snapshots.restore import SnapshotRestorer
 from services.sequencer.snapshots.take import SnapshotTaker
 from services.sequencer.store.fold import fold
@@ -44,15 +44,17 @@ class Place:
         self.folder = folder / "store"
         self._work = folder
         self._restorers = 0
-        self.shop = SnapshotShop(self.folder.as_uri())
+        self.snapshot_store = SnapshotStore(self.folder.as_uri())
 
     def taker(self, *, partitions: int = 4) -> SnapshotTaker:
-        return SnapshotTaker(self.shop, dict, partitions=partitions, folder=self._work / "taking", every=1, every_s=1.0)
+        return SnapshotTaker(
+            self.snapshot_store, dict, partitions=partitions, folder=self._work / "taking", every=1, every_s=1.0
+        )
 
     def restorer(self, partition: int, *, ahead: int = 1) -> SnapshotRestorer:
         self._restorers += 1
         folder = self._work / f"fetched-{self._restorers}"
-        return SnapshotRestorer(self.shop, folder, partition=partition, partitions=4, ahead=ahead)
+        return SnapshotRestorer(self.snapshot_store, folder, partition=partition, partitions=4, ahead=ahead)
 
     @property
     def manifests(self) -> list[Path]:
@@ -70,7 +72,7 @@ class Place:
 
 def _refused(partition: int, reason: str) -> float:
     labels = {"partition": str(partition), "reason": reason}
-    return REGISTRY.get_sample_value("gapless_sequencer_snapshots_refused_total", labels) or 0.0
+    return REGISTRY.get_sample_value("gapless_sequencer_snapshots_rejected_total", labels) or 0.0
 
 
 async def _served(scene: Scene, chat: Chat, running: Running, first: int, last: int) -> None:
@@ -279,7 +281,7 @@ def test_a_state_that_broke_after_it_was_installed_is_not_installed_again(kafka:
     asyncio.run(main())
 
 
-class _Slow(SnapshotShop):
+class _Slow(SnapshotStore):
     """A store that does not answer until the test says so, and then is away."""
 
     def __init__(self, url: str) -> None:
@@ -288,7 +290,7 @@ class _Slow(SnapshotShop):
 
     def listed(self, prefix: str) -> Sequence[Any]:
         self.answer.wait(30)
-        raise ShopAway("it never comes back")
+        raise SnapshotStoreUnavailable("it never comes back")
 
 
 def test_a_store_that_does_not_answer_holds_up_nobody(kafka: str, tmp_path: Path) -> None:
@@ -296,7 +298,7 @@ def test_a_store_that_does_not_answer_holds_up_nobody(kafka: str, tmp_path: Path
         async with Scene.on(kafka) as scene:
             place = Place(tmp_path)
             chat = await _taken(scene, place, "away")
-            slow = place.shop = _Slow(place.folder.as_uri())
+            slow = place.snapshot_store = _Slow(place.folder.as_uri())
             restorer = _Watched(place.restorer(chat.partition))
             async with scene.writer(chat.partition, snapshots=restorer) as running:
                 await _goes_on_as_if_folded(scene, chat, running)
@@ -317,13 +319,13 @@ def test_only_what_is_new_is_uploaded_and_what_nobody_needs_goes(
             taker = place.taker()
             manifests: list[Manifest] = []
             put: list[str] = []
-            put_file = place.shop.put_file
+            put_file = place.snapshot_store.put_file
 
             def watched(path: str, file: Path) -> None:
                 put.append(path)
                 put_file(path, file)
 
-            monkeypatch.setattr(place.shop, "put_file", watched)
+            monkeypatch.setattr(place.snapshot_store, "put_file", watched)
             async with scene.writer(chat.partition) as running:
                 for n in range(3):
                     put.clear()
@@ -353,7 +355,7 @@ class _Watched:
     def __init__(self, inner: SnapshotRestorer) -> None:
         self._inner = inner
         self.asked = 0
-        self.installs: list[Fetched] = []
+        self.installs: list[FetchedSnapshot] = []
 
     @property
     def ahead(self) -> int:
@@ -361,13 +363,13 @@ class _Watched:
 
     async def fetch(
         self, topic_id: str, position: LogPosition, end: int, in_log: Callable[[LogPosition], Awaitable[bool]]
-    ) -> Fetched | None:
+    ) -> FetchedSnapshot | None:
         self.asked += 1
         return await self._inner.fetch(topic_id, position, end, in_log)
 
-    def installed(self, fetched: Fetched) -> None:
+    def installed(self, fetched: FetchedSnapshot) -> None:
         self.installs.append(fetched)
         self._inner.installed(fetched)
 
-    def refuse(self, fetched: Fetched) -> None:
-        self._inner.refuse(fetched)
+    def reject(self, fetched: FetchedSnapshot) -> None:
+        self._inner.reject(fetched)

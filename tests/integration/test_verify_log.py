@@ -49,7 +49,7 @@ def new_log(partition: int = 0, partitions: int = 1) -> ChatLog:
 def test_a_sound_log_of_several_partitions_is_counted_and_compared_whole(kafka: str) -> None:
     logs = [new_log(partition, 3) for partition in range(3)]
     report = verified(kafka, *logs)
-    assert report.faults == []
+    assert report.violations == []
     assert report.sound
     for log, seen in zip(logs, report.partitions, strict=True):
         assert (seen.counts.records, seen.end_offset) == (len(log.events), len(log.events))
@@ -64,11 +64,11 @@ def test_faults_are_named_by_partition_and_offset(kafka: str) -> None:
     offset = len(logs[1].events) - 1
     logs[1].accept(logs[1].command(CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="a")), seq=6, sender_id=BEN)
     report = verified(kafka, *logs)
-    assert {(f.partition, f.offset, f.rule) for f in report.faults} == {
+    assert {(f.partition, f.offset, f.rule) for f in report.violations} == {
         (1, offset, "seq"), (1, offset + 1, "not_member"), (1, offset + 1, "identity"),
         (1, offset + 1, "command_identity"),
     }  # fmt: skip
-    assert report.fault_count == 4
+    assert report.violation_count == 4
 
 
 def a_command_passed_over(log: ChatLog) -> None:
@@ -104,8 +104,8 @@ def test_what_the_commands_show_is_named(kafka: str, plant: Callable[[ChatLog], 
     log = new_log()
     plant(log)
     report = verified(kafka, log)
-    assert {fault.rule for fault in report.faults} == {rule}
-    assert {fault.offset for fault in report.faults} == {len(log.events) - 1}
+    assert {violation.rule for violation in report.violations} == {rule}
+    assert {violation.offset for violation in report.violations} == {len(log.events) - 1}
 
 
 def test_undecided_commands_at_the_end_are_no_fault(kafka: str) -> None:
@@ -125,7 +125,7 @@ def test_trimmed_commands_are_not_missed(kafka: str) -> None:
         return await verify_log(settings)
 
     report = asyncio.run(scenario())
-    assert report.sound, report.faults
+    assert report.sound, report.violations
     assert report.partitions[0].commands_compared == 2
 
 
@@ -154,7 +154,7 @@ def test_an_import_starts_the_commands_anew(kafka: str) -> None:
         return await verify_log(settings)
 
     report = asyncio.run(scenario())
-    assert report.sound, report.faults
+    assert report.sound, report.violations
     assert report.partitions[0].commands_compared == 1
 
 
@@ -166,7 +166,7 @@ def test_a_log_whose_beginning_is_gone_is_a_fault(kafka: str) -> None:
         await delete_records(KafkaConnection.plain(kafka), names.events, {0: 3})
         return await verify_log(settings)
 
-    assert [fault.rule for fault in asyncio.run(scenario()).faults] == ["log_start"]
+    assert [violation.rule for violation in asyncio.run(scenario()).violations] == ["log_start"]
 
 
 async def append_undecodable(settings: KafkaSettings, topic: str) -> None:
@@ -201,12 +201,12 @@ def test_an_undecodable_event_stops_its_partition_and_the_others_go_on(kafka: st
         return await verify_log(settings)
 
     report = asyncio.run(scenario())
-    assert [(f.partition, f.offset, f.rule) for f in report.faults] == [(0, len(logs[0].events), "corrupt")]
+    assert [(f.partition, f.offset, f.rule) for f in report.violations] == [(0, len(logs[0].events), "corrupt")]
     assert report.partitions[1].counts.records == len(logs[1].events)
 
 
 def test_an_undecodable_command_must_have_been_rejected(kafka: str) -> None:
-    """And where it was, as malformed and without any identity, it is no fault."""
+    """And where it was, as malformed and without any identity, it is no violation."""
     log, settings = new_log(), kafka_settings(kafka)
     chat = log.create(ANNA, "ops again")
 
@@ -230,7 +230,7 @@ def test_an_undecodable_command_must_have_been_rejected(kafka: str) -> None:
     log, settings = new_log(), kafka_settings(kafka)
     chat = log.create(ANNA, "ops again")
     report = asyncio.run(scenario(rejected=False))
-    assert "must_reject" in {fault.rule for fault in report.faults}
+    assert "must_reject" in {violation.rule for violation in report.violations}
 
 
 def test_a_wrong_number_of_partitions_is_refused(kafka: str) -> None:

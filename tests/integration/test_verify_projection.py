@@ -16,7 +16,7 @@ from services.ops.errors import UsageError
 from services.ops.verify.projection.diff import Difference, Kind
 from services.ops.verify.projection.snapshot import KEEP_OUTCOMES_S
 from services.ops.verify.projection.tables import CHATS, MESSAGES, PARTICIPANTS, TABLES, Table
-from services.ops.verify.projection.verify import Report, verify_projection
+from services.ops.verify.projection.verify import ProjectionReport, verify_projection
 from services.projector.mapping import rows as projector_rows
 from services.projector.versions.migrations import migrate
 from services.runtime.postgres.pool import PostgresPool, open_pool
@@ -38,7 +38,7 @@ from tests.support.proving import (
 from tests.support.stack import fresh_database
 
 
-def verify(kafka: KafkaSettings, dsn: str, **options: object) -> Report:
+def verify(kafka: KafkaSettings, dsn: str, **options: object) -> ProjectionReport:
     return asyncio.run(verify_projection(kafka, postgres_settings(dsn), **options))  # type: ignore[arg-type]
 
 
@@ -80,7 +80,7 @@ def damaged(projected: str) -> str:
     return projected
 
 
-def only(report: Report) -> Difference:
+def only(report: ProjectionReport) -> Difference:
     assert report.difference_count == 1, report.differences
     assert not report.equal
     return report.differences[0]
@@ -261,12 +261,12 @@ def test_a_broken_mapping_of_the_projector_is_reported(
     settings: KafkaSettings, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the projector does by its own functions must not be what the verifier does by them."""
-    original = projector_rows._Batch._marked
+    original = projector_rows._RowBuilder._marked
 
     def off_by_one(member: object, event_type: str, up_to_seq: int, *more: object) -> None:
         original(member, event_type, up_to_seq - 1, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(projector_rows._Batch, "_marked", staticmethod(off_by_one))
+    monkeypatch.setattr(projector_rows._RowBuilder, "_marked", staticmethod(off_by_one))
     asyncio.run(project(settings, postgres_settings(database)))
     report = verify(settings, database)
     assert {difference.column for difference in report.differences} >= {"read_seq", "delivered_seq"}
@@ -279,7 +279,7 @@ def test_a_corrupt_partition_is_a_fault_and_its_rows_are_not_called_extra(kafka:
         log.open()
         conversation(log)
 
-    async def scenario() -> Report:
+    async def scenario() -> ProjectionReport:
         names = await write_log(settings, *logs)
         await project(settings, postgres_settings(database))
         logs[0].index += 5
@@ -340,14 +340,14 @@ def test_it_holds_at_every_moment_while_the_projector_goes_on(kafka: str, databa
     log.open()
     chat = log.create(ANNA, "ops", [BEN, CARL])
 
-    async def scenario() -> list[Report]:
+    async def scenario() -> list[ProjectionReport]:
         names = await create_log(settings)
         async with open_pool(postgres, application_name="test", autocommit=True) as pool:
             async with pool.connection() as connection:
                 await migrate(connection)
             done = asyncio.Event()
             going = asyncio.create_task(_go_on(settings, names.events, pool, log, chat, done))
-            reports: list[Report] = []
+            reports: list[ProjectionReport] = []
             while len(reports) < 6 and not going.done():
                 reports.append(await verify_projection(settings, postgres))
             done.set()

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from schemas.log import Stamp, Verdict, judge
+from schemas.log import Stamp, Verdict, classify
 from tests.model.mistakes import RESUME, RULES, Mistake
 from tests.model.rule import VOID_ROWS, Place, Row, Ruling, reader
 from tests.model.values import (
@@ -45,7 +45,7 @@ class Machine:
         self.bounds = bounds
         self.mistake = mistake
         self._taken: dict[tuple[Summary, Entry], tuple[Summary, Ruling]] = {}
-        self._ruled: Reads = reader(RULES.get(mistake, judge) if mistake is not None else judge)
+        self._ruled: Reads = reader(RULES.get(mistake, classify) if mistake is not None else classify)
 
     def begin(self) -> tuple[Log, Writer, Writer]:
         writer = Writer(Phase.DOWN, self.bounds.starts)

@@ -6,12 +6,12 @@ from enum import StrEnum
 from typing import Final
 
 from tests.model.rule import (
-    Judge,
-    judge_any_opening,
-    judge_opening_the_same_term_again,
-    judge_without_copies,
-    judge_without_fencing,
-    judge_without_terms,
+    Classify,
+    classify_any_opening,
+    classify_opening_the_same_term_again,
+    classify_without_copies,
+    classify_without_fencing,
+    classify_without_terms,
 )
 
 
@@ -38,12 +38,12 @@ class Mistake(StrEnum):
     OPENS_HEADS_TERM = "an opening does not raise the term"
 
 
-RULES: Final[dict[Mistake, Judge]] = {
-    Mistake.NO_TERM_CHECK: judge_without_terms,
-    Mistake.NO_FENCED_ROW: judge_without_fencing,
-    Mistake.NO_COPY_ROW: judge_without_copies,
-    Mistake.SAME_TERM_OPENS: judge_opening_the_same_term_again,
-    Mistake.ANY_OPENING_OPENS: judge_any_opening,
+RULES: Final[dict[Mistake, Classify]] = {
+    Mistake.NO_TERM_CHECK: classify_without_terms,
+    Mistake.NO_FENCED_ROW: classify_without_fencing,
+    Mistake.NO_COPY_ROW: classify_without_copies,
+    Mistake.SAME_TERM_OPENS: classify_opening_the_same_term_again,
+    Mistake.ANY_OPENING_OPENS: classify_any_opening,
 }
 
 

@@ -1,7 +1,7 @@
 """The validity rule as the model asks it: the production functions behind a small domain of integers, and its rows.
 
 The model's log knows no timestamps, so every head has timestamp 0 and every answer can be kept: the domain is small,
-and the production `judge` is still the one that gives each answer once.
+and the production `classify` is still the one that gives each answer once.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from schemas.errors import LogCorrupt
-from schemas.log import Head, Stamp, Verdict, after, judge
+from schemas.log import Head, Stamp, Verdict, advance, classify
 
-Judge = Callable[[Head, Stamp], Verdict]
+Classify = Callable[[Head, Stamp], Verdict]
 
 
 class Row(StrEnum):
@@ -65,7 +65,7 @@ class Ruling(NamedTuple):
     row: Row
 
 
-def reader(rule: Judge) -> Callable[[Place, Stamp], Ruling]:
+def reader(rule: Classify) -> Callable[[Place, Stamp], Ruling]:
     """A reader by a rule, with its answers kept."""
 
     @cache
@@ -76,11 +76,11 @@ def reader(rule: Judge) -> Callable[[Place, Stamp], Ruling]:
             verdict = rule(head, stamp)
         except LogCorrupt:
             return Ruling(None, place, row)
-        if rule is judge:
+        if rule is classify:
             assert verdict is _VERDICT_OF_ROW.get(row), f"{stamp} after {head} is {verdict}, and the table says {row}"
         if verdict is Verdict.VOID:
             return Ruling(verdict, place, row)
-        next_head = after(head, stamp, 0)
+        next_head = advance(head, stamp, 0)
         return Ruling(verdict, Place(next_head.term, next_head.index, next_head.command_offset), row)
 
     return ruled
@@ -89,32 +89,32 @@ def reader(rule: Judge) -> Callable[[Place, Stamp], Ruling]:
 # --- seeded mistakes in the rule ------------------------------------------------------------------------------
 
 
-def judge_without_terms(head: Head, stamp: Stamp) -> Verdict:
+def classify_without_terms(head: Head, stamp: Stamp) -> Verdict:
     """The row of the fenced writer is gone, and who wrote does not matter: the next index wins."""
-    return judge(head, stamp if stamp.index == 0 else Stamp(head.term, stamp.index, stamp.command_offset))
+    return classify(head, stamp if stamp.index == 0 else Stamp(head.term, stamp.index, stamp.command_offset))
 
 
-def judge_without_fencing(head: Head, stamp: Stamp) -> Verdict:
+def classify_without_fencing(head: Head, stamp: Stamp) -> Verdict:
     """The row of the fenced writer is gone, and what it would have caught is "anything else"."""
     if stamp.index and stamp.term < head.term:
         raise LogCorrupt("an earlier term")
-    return judge(head, stamp)
+    return classify(head, stamp)
 
 
-def judge_without_copies(head: Head, stamp: Stamp) -> Verdict:
+def classify_without_copies(head: Head, stamp: Stamp) -> Verdict:
     """The row of the repeated copy is gone."""
     if stamp.index and stamp.term == head.term and stamp.index <= head.index:
         raise LogCorrupt("an index that was there before")
-    return judge(head, stamp)
+    return classify(head, stamp)
 
 
-def judge_opening_the_same_term_again(head: Head, stamp: Stamp) -> Verdict:
+def classify_opening_the_same_term_again(head: Head, stamp: Stamp) -> Verdict:
     """An opening of the head's own term opens once more: two writers in one term."""
     if stamp.index == 0 and stamp.term == head.term:
         return Verdict.OPENS
-    return judge(head, stamp)
+    return classify(head, stamp)
 
 
-def judge_any_opening(head: Head, stamp: Stamp) -> Verdict:
+def classify_any_opening(head: Head, stamp: Stamp) -> Verdict:
     """Every opening opens, also one that was late by a term."""
-    return Verdict.OPENS if stamp.index == 0 else judge(head, stamp)
+    return Verdict.OPENS if stamp.index == 0 else classify(head, stamp)

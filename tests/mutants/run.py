@@ -166,7 +166,7 @@ MUTANTS: Final = (
     Mutant(
         name="a partition is nobody's trouble while the group is silent",
         file="services/sequencer/responsibility.py",
-        good="            elif view.status is Status.STOPPED or view.given:\n",
+        good="            elif view.status is Status.STOPPED or view.assigned:\n",
         bad="            elif view.status is Status.STOPPED:\n",
         check="tests/unit/sequencer/test_responsibility.py::"
         "test_a_partition_that_the_group_gave_us_is_our_trouble_until_it_is_served",
@@ -227,7 +227,7 @@ MUTANTS: Final = (
         "test_a_command_that_does_not_come_after_the_one_before_it_is_not_decided",
     ),
     Mutant(
-        name="the short way takes a command that was read twice",
+        name="the fast path takes a command that was read twice",
         file="services/sequencer/partition/_sends.pyx",
         good="        if send.record.offset <= command_offset:\n            break\n",
         bad="",
@@ -428,16 +428,16 @@ MUTANTS: Final = (
     Mutant(
         name="a reader decodes void records",
         file="schemas/cursor.py",
-        good="        stamp = self._stamp_of(record)\n        verdict = judge(self.head, stamp)\n",
+        good="        stamp = self._stamp_of(record)\n        verdict = classify(self.head, stamp)\n",
         bad="        stamp = self._stamp_of(record)\n        self._outcome_of(record)\n"
-        "        verdict = judge(self.head, stamp)\n",
+        "        verdict = classify(self.head, stamp)\n",
         check=f"{CURSOR}::test_a_void_record_is_read_no_further_than_its_stamp",
     ),
     Mutant(
         name="a reader does not see where an opening lets commands start",
         file="schemas/cursor.py",
-        good="after(self.head, stamp, record.timestamp, commands_from)",
-        bad="after(self.head, stamp, record.timestamp)",
+        good="advance(self.head, stamp, record.timestamp, commands_from)",
+        bad="advance(self.head, stamp, record.timestamp)",
         check=f"{CURSOR}::test_any_log_has_the_events_and_the_head_of_the_table_however_it_is_split",
     ),
     Mutant(
@@ -585,8 +585,7 @@ MUTANTS: Final = (
         name="the position is not stored with the changes",
         file="services/sequencer/store/rocks.py",
         good="        put(META, pack_position(self._topic_id, self._position))\n",
-        bad="        if not gathered.remembered:\n"
-        "            put(META, pack_position(self._topic_id, self._position))\n",
+        bad="        if not gathered.dedup:\n            put(META, pack_position(self._topic_id, self._position))\n",
         check="tests/unit/sequencer/test_store.py::test_a_crash_leaves_the_state_of_the_last_write_whole",
     ),
     Mutant(
@@ -613,7 +612,7 @@ MUTANTS: Final = (
     Mutant(
         name="a version that nobody can feed is cut over to",
         file="services/projector/versions/cutover.py",
-        good="            await feed.check_history()\n",
+        good="            await consumer.check_history()\n",
         bad="",
         check=f"{CUTOVER}::test_a_version_that_is_not_of_this_log_is_not_cut_over_to",
     ),
@@ -628,8 +627,8 @@ MUTANTS: Final = (
     Mutant(
         name="a partition is confirmed only by what is written",
         file="services/projector/following/worker.py",
-        good="                await self._feed.ask_end()\n                await self._feed.confirm()\n",
-        bad="                await self._feed.ask_end()\n",
+        good="                await self._consumer.ask_end()\n                await self._consumer.confirm()\n",
+        bad="                await self._consumer.ask_end()\n",
         check="tests/integration/test_projector_worker.py::"
         "test_a_fed_partition_is_confirmed_though_nothing_is_to_be_written",
     ),
@@ -671,21 +670,21 @@ MUTANTS: Final = (
     Mutant(
         name="a standby opens for any term whose writer is silent",
         file="services/sequencer/peers/failure_detector.py",
-        good="if other.beat.serves.get(partition) == term)",
-        bad="if partition in other.beat.serves)",
+        good="if peer.heartbeat.serves.get(partition) == term)",
+        bad="if partition in peer.heartbeat.serves)",
         check="tests/unit/sequencer/test_failure_detector.py::test_only_the_writer_of_the_term_in_the_log_counts",
     ),
     Mutant(
         name="after an own pause the others are judged at once",
         file="services/sequencer/peers/failure_detector.py",
-        good="        if late and not other.silent:\n",
+        good="        if late and not peer.suspected:\n",
         bad="        if False:\n",
-        check="tests/unit/sequencer/test_failure_detector.py::test_after_a_late_beat_of_ones_own_the_others_have_longer",
+        check="tests/unit/sequencer/test_failure_detector.py::test_after_a_late_heartbeat_of_ones_own_the_others_have_longer",
     ),
     Mutant(
         name="who is asked to stop does not wait for its standby",
         file="services/sequencer/peers/handover.py",
-        good="writer.term is None or presence.relieved(partition, writer.term)",
+        good="writer.term is None or detector.succeeded(partition, writer.term)",
         bad="True",
         check="tests/crash/test_standby.py::test_one_that_is_asked_to_stop_writes_on_until_another_does",
     ),
@@ -815,7 +814,7 @@ MUTANTS: Final = (
         good="first_joined is None or first_joined >= seq:",
         bad="first_joined is None:",
         check="tests/integration/test_query_ticks.py::"
-        "test_every_tick_is_that_of_the_members_who_were_there_before_the_message",
+        "test_every_delivery_status_is_that_of_the_members_who_were_there_before_the_message",
     ),
     Mutant(
         name="of a chat's last message the sender is its own witness",
@@ -824,7 +823,7 @@ MUTANTS: Final = (
         "        ORDER BY o.joined_seq, o.user_id\n",
         bad="        WHERE o.chat_id = c.chat_id AND o.left_at IS NULL\n        ORDER BY o.joined_seq, o.user_id\n",
         check="tests/integration/test_query_ticks.py::"
-        "test_every_tick_is_that_of_the_members_who_were_there_before_the_message",
+        "test_every_delivery_status_is_that_of_the_members_who_were_there_before_the_message",
     ),
     Mutant(
         name="readers do not wait for the switch",
@@ -834,21 +833,21 @@ MUTANTS: Final = (
         check="tests/integration/test_query_snapshot.py::test_a_reader_does_not_step_back_over_a_switch_of_projections",
     ),
     Mutant(
-        name="the short way lets in who has left",
+        name="the fast path lets in who has left",
         file="services/sequencer/partition/_sends.pyx",
-        good="if member is None or member is NOT_AT_HAND or not member.present:",
-        bad="if member is None or member is NOT_AT_HAND:",
+        good="if member is None or member is NOT_PREFETCHED or not member.present:",
+        bad="if member is None or member is NOT_PREFETCHED:",
         check=f"{SENDS}::test_both_ways_say_the_same",
     ),
     Mutant(
-        name="the short way knows no repeats in the batch in flight",
+        name="the fast path knows no repeats in the batch in flight",
         file="services/sequencer/partition/_sends.pyx",
-        good="tuple([layer.remembered for layer in layers])",
-        bad="tuple([layer.remembered for layer in layers if layer is not layers[1]])",
+        good="tuple([layer.dedup for layer in layers])",
+        bad="tuple([layer.dedup for layer in layers if layer is not layers[1]])",
         check=f"{SENDS}::test_both_ways_say_the_same",
     ),
     Mutant(
-        name="the short way knows no end of an append",
+        name="the fast path knows no end of an append",
         file="services/sequencer/partition/_sends.pyx",
         good="        if size and size + more > most_bytes:\n            break\n",
         bad="",

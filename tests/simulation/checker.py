@@ -1,7 +1,7 @@
 """Judges a run from outside, record by record: by the wire contract and plain sentences, not by the writer's code.
 
 Which records count is decided here by its own reading of the rule, and what a command comes to by the oracle
-(tests/oracle). So an error in `judge`, `decide` or `evolve` does not hide in the check of them.
+(tests/oracle). So an error in `classify`, `decide` or `evolve` does not hide in the check of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from schemas.errors import LogCorrupt
 from schemas.events import Outcome, OutcomeKind, decode_duplicate, decode_rejected, decode_term_opened, decode_unchanged
-from schemas.log import EMPTY, Head, Verdict, after, judge, read_stamp
+from schemas.log import EMPTY, Head, Verdict, advance, classify, read_stamp
 from schemas.types import COMMAND_OF, CommandType, EventType
 from schemas.wire.encoding import Command, Record, read_command, read_outcome
 from schemas.wire.replies import Reply
@@ -101,12 +101,12 @@ class Checker:
                 self._fail(record, f"outcome {term}/{index} in term {self.term} after index {len(self._answered)}")
             counts = term == self.term and index == len(self._answered) + 1
         try:
-            verdict = judge(self.heads[-1], stamp)
+            verdict = classify(self.heads[-1], stamp)
         except LogCorrupt as corrupt:
             self._fail(record, f"the log is corrupt: {corrupt}")
         if (verdict is not Verdict.VOID) != counts:
             self._fail(record, f"{term}/{index} is {verdict.name} by the production rule, and not by this reading")
-        self.heads.append(after(self.heads[-1], stamp, record.timestamp) if counts else self.heads[-1])
+        self.heads.append(advance(self.heads[-1], stamp, record.timestamp) if counts else self.heads[-1])
         if not counts:
             self.voids += 1
         elif index:

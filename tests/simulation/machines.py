@@ -10,11 +10,11 @@ from typing import Final, Protocol
 
 from schemas.wire.encoding import Encoded
 from schemas.wire.replies import Reply
-from services.sequencer.partition.hint import Hint
+from services.sequencer.partition.hint import OwnershipHint
 from services.sequencer.partition.term import TermSettings
 from services.sequencer.partition.writer import PartitionWriter, Status
-from services.sequencer.peers.exchange import Beats
-from services.sequencer.peers.failure_detector import Presence
+from services.sequencer.peers.exchange import HeartbeatExchange
+from services.sequencer.peers.failure_detector import FailureDetector
 from services.sequencer.peers.handover import hand_over, state_of
 from services.sequencer.ports import LogAppender, LogPosition, LogReader
 from tests.simulation.clients import PARTITION, PARTITIONS
@@ -36,7 +36,7 @@ class World(Protocol):
     network: Network
     events: SimulatedLog
     commands: SimulatedLog
-    beats: SimulatedLog
+    heartbeats: SimulatedLog
     shelf: Shelf
 
     def land(self, records: Sequence[Encoded]) -> int: ...
@@ -61,12 +61,12 @@ class Machine:
         self.process: Process | None = None
         self.writer: PartitionWriter | None = None
         self.store: WatchedStore | None = None
-        self.hint = Hint(still_ours=lambda: self._granted)
-        self.presence = Presence("", name, standbys=0)
-        self._beats: Beats | None = None
+        self.hint = OwnershipHint(still_ours=lambda: self._granted)
+        self.detector = FailureDetector("", name, standbys=0)
+        self._heartbeats: HeartbeatExchange | None = None
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._beating: asyncio.Task[None] | None = None
+        self._heartbeating: asyncio.Task[None] | None = None
 
     @property
     def alive(self) -> bool:
@@ -87,12 +87,14 @@ class Machine:
         process.fuse = fuse
         process.on_death = functools.partial(world.say, process.name, "dies")
         self._granted = False
-        presence = self.presence = Presence(process.name, self.name, standbys=world.plan.standbys)
-        beating = world.plan.standbys > 0
-        self.hint = Hint(
+        detector = self.detector = FailureDetector(process.name, self.name, standbys=world.plan.standbys)
+        heartbeating = world.plan.standbys > 0
+        self.hint = OwnershipHint(
             still_ours=lambda: self._granted,
-            called=lambda term: beating and not self.stopping and presence.calls(PARTITION, term),
-            stands_by=lambda: beating and not self.stopping and presence.stands_by(PARTITION),
+            should_take_over=lambda term: (
+                heartbeating and not self.stopping and detector.should_take_over(PARTITION, term)
+            ),
+            stands_by=lambda: heartbeating and not self.stopping and detector.stands_by(PARTITION),
         )
         writer = self.writer = PartitionWriter(
             TermSettings(
@@ -109,32 +111,32 @@ class Machine:
             snapshots=SimulatedSnapshots(world.shelf, world.network, world.random, world.count)
             if world.plan.snapshots_per_s
             else None,
-            word_timeout_s=world.plan.word_timeout_s,
+            assignment_timeout_s=world.plan.assignment_timeout_s,
             on_status=self._on_status,
         )
-        self._beats = Beats(
-            presence,
+        self._heartbeats = HeartbeatExchange(
+            detector,
             _BeatLog(world),
             process=process.name,
             name=self.name,
             state=lambda: state_of({PARTITION: writer}),
             on_news=self._on_news,
-            every_s=world.plan.beat_s,
+            every_s=world.plan.heartbeat_s,
         )
         world.say(process.name, f"starts, its disk {damage}")
         task = self._task = world.loop.spawn(process, writer.run())
         task.add_done_callback(functools.partial(world.ended, process.name))
-        if beating:
-            self._beating = world.loop.spawn(process, self._beats.run())
-            self._beating.add_done_callback(functools.partial(world.ended, process.name))
+        if heartbeating:
+            self._heartbeating = world.loop.spawn(process, self._heartbeats.run())
+            self._heartbeating.add_done_callback(functools.partial(world.ended, process.name))
 
     def _on_status(self) -> None:
-        if self._beats is not None:
-            self._beats.tell()
+        if self._heartbeats is not None:
+            self._heartbeats.send_now()
         self._news.set()
 
     def _on_news(self) -> None:
-        self.hint.look()
+        self.hint.notify()
         self._news.set()
 
     def kill(self) -> None:
@@ -159,10 +161,10 @@ class Machine:
         if self.alive and self.writer is not None and self._task is not None and self.process is not None:
             self._world.say(self.process.name, "is asked to stop")
             self.stopping = True
-            self.word(ours=False)  # it leaves the group at once
-            if self._beats is not None:
-                self._beats.leave()
-            over = self._world.loop.spawn(self.process, hand_over({PARTITION: self.writer}, self.presence, self._news))
+            self.assign(ours=False)  # it leaves the group at once
+            if self._heartbeats is not None:
+                self._heartbeats.announce_leaving()
+            over = self._world.loop.spawn(self.process, hand_over({PARTITION: self.writer}, self.detector, self._news))
             await asyncio.wait({over, self._task}, timeout=timeout_s, return_when=asyncio.ALL_COMPLETED)
             self.kill()
 
@@ -170,12 +172,12 @@ class Machine:
         """The group is making up its mind."""
         self._granted = False
 
-    def word(self, *, ours: bool) -> None:
+    def assign(self, *, ours: bool) -> None:
         """The group has spoken."""
         if self.alive and self.process is not None:
             self._world.say(self.process.name, f"hears from the group: {'yours' if ours else 'not yours'}")
             self._granted = ours
-            self.hint.say(ours)
+            self.hint.on_assignment(ours)
 
     def take_snapshot(self) -> None:
         """Of what its disk holds, for all machines."""
@@ -223,18 +225,18 @@ class _Logs:
 
 
 class _BeatLog:
-    """The beats, through the same network."""
+    """The heartbeats, through the same network."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._appender = SimulatedAppender(world.beats, world.network)
+        self._appender = SimulatedAppender(world.heartbeats, world.network)
 
     async def append(self, record: Encoded, timeout_s: float) -> None:
         await self._appender.append(RecordList([record]), timeout_s)
 
     async def read_from_end(self) -> LogReader:
         await self._world.network.pass_by()
-        return SimulatedReader(self._world.beats, self._world.network, self._world.beats.end)
+        return SimulatedReader(self._world.heartbeats, self._world.network, self._world.heartbeats.end)
 
 
 class _Replies:

@@ -18,12 +18,17 @@ from schemas import cursor
 from services.sequencer.partition import batch, term
 from services.sequencer.partition.term import Term
 from services.sequencer.partition.writer import PartitionWriter
-from services.sequencer.peers.failure_detector import Presence
+from services.sequencer.peers.failure_detector import FailureDetector
 from services.sequencer.rules import evolve
 from services.sequencer.rules.state import Overlay, View
 from services.sequencer.snapshots import restore as snapshot_restoring
 from services.sequencer.store import fold as recovery
-from tests.model.rule import judge_any_opening, judge_without_copies, judge_without_fencing, judge_without_terms
+from tests.model.rule import (
+    classify_any_opening,
+    classify_without_copies,
+    classify_without_fencing,
+    classify_without_terms,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +148,7 @@ MUTATIONS: dict[str, Mutation] = {
             new="store.position.head",
         ),
     ),
-    "what was accepted is not remembered": (
+    "what was accepted is not dedup": (
         Change(
             owner=evolve, name="evolve", old="if outcome.client_generated_id is not None and", new="if False and",
         ),
@@ -156,25 +161,25 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "what was deleted is forgotten": (Swap(owner=Overlay, name="deleted", other=lambda *_: None),),
     "time may fall": (
-        Change(owner=batch._Filling, name="__init__", old="max(at_ms, head.last_timestamp_ms)", new="at_ms"),
+        Change(owner=batch._Filler, name="__init__", old="max(at_ms, head.last_timestamp_ms)", new="at_ms"),
     ),
-    "the rule: no terms": (Swap(owner=cursor, name="judge", other=judge_without_terms),),
-    "the rule: no row for the fenced": (Swap(owner=cursor, name="judge", other=judge_without_fencing),),
-    "the rule: no row for copies": (Swap(owner=cursor, name="judge", other=judge_without_copies),),
-    "the rule: any opening opens": (Swap(owner=cursor, name="judge", other=judge_any_opening),),
+    "the rule: no terms": (Swap(owner=cursor, name="classify", other=classify_without_terms),),
+    "the rule: no row for the fenced": (Swap(owner=cursor, name="classify", other=classify_without_fencing),),
+    "the rule: no row for copies": (Swap(owner=cursor, name="classify", other=classify_without_copies),),
+    "the rule: any opening opens": (Swap(owner=cursor, name="classify", other=classify_any_opening),),
     "missing commands are believed": (
         Change(owner=Term, name="_check_commands", old="await self._check_still_ours()", new="pass"),
     ),
     "a superseded writer waits for a word that does not come": (
         Change(
-            owner=PartitionWriter, name="_one_term", old="self._hint.next_word(self._word_timeout_s)",
-            new="self._hint.next_word(1e9)",
+            owner=PartitionWriter, name="_one_term", old="self._hint.wait_assignment(self._assignment_timeout_s)",
+            new="self._hint.wait_assignment(1e9)",
         ),
     ),
     "who lost the hint never looks": (
-        Change(owner=Term, name="_nothing_came", old="if not self._undisputed(self._term):", new="if False:"),
+        Change(owner=Term, name="_nothing_came", old="if not self._is_uncontested(self._term):", new="if False:"),
     ),
-    "no standby is ever called": (Swap(owner=Presence, name="calls", other=lambda *_: False),),
+    "no standby is ever called": (Swap(owner=FailureDetector, name="should_take_over", other=lambda *_: False),),
     "a standby passes over what it has read": (
         Change(
             owner=PartitionWriter, name="_may_open", old="fold_read(found, events.position,",

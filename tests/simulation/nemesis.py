@@ -82,7 +82,7 @@ class Nemesis:
             if random.random() < 0.5:
                 machine.revoke()
             await asyncio.sleep(random.random() * spread_s)
-            machine.word(ours=machine.name in owners)
+            machine.assign(ours=machine.name in owners)
 
     async def _crash(self) -> None:
         machine = self._random.choice(self._world.machines)
@@ -101,7 +101,7 @@ class Nemesis:
         for machine in self._world.machines:
             if not machine.alive:
                 machine.start(fuse=self.fuse(), damage=self._damage())
-            machine.word(ours=all_own or machine is owner)
+            machine.assign(ours=all_own or machine is owner)
 
     def _damage(self) -> Damage:
         if self._random.random() < self._world.plan.damage:
@@ -115,7 +115,7 @@ class Nemesis:
                 self._count("starts")
                 machine.start(fuse=self.fuse(), damage=self._damage())
                 if self._random.random() < 0.7:
-                    machine.word(ours=self._random.random() < 0.6)
+                    machine.assign(ours=self._random.random() < 0.6)
 
     async def _pause(self) -> None:
         machine = self._random.choice(self._world.machines)

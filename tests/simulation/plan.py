@@ -58,13 +58,13 @@ class Plan:
     lost_replies: float
     bad_commands: float
     append_timeout_s: float
-    word_timeout_s: float
+    assignment_timeout_s: float
     append_bytes: int
     """Where a batch is closed: a small one makes many batches of a burst."""
     commands_per_read: int
     standbys: int
-    """That stand by for the partition; 0: there are no beats, and the group hints alone."""
-    beat_s: float
+    """That stand by for the partition; 0: there are no heartbeats, and the group hints alone."""
+    heartbeat_s: float
     snapshots_per_s: float
     """Of one machine's disk, for all to install; 0: nobody looks for any."""
 
@@ -102,11 +102,11 @@ class Plan:
             lost_replies=0.0,
             bad_commands=0.0,
             append_timeout_s=5.0,
-            word_timeout_s=10.0,
+            assignment_timeout_s=10.0,
             append_bytes=900_000,
             commands_per_read=1_000,
             standbys=0,
-            beat_s=0.15,
+            heartbeat_s=0.15,
             snapshots_per_s=0.0,
         )
 
@@ -149,11 +149,11 @@ class Plan:
             lost_replies=rarely(),
             bad_commands=rarely(),
             append_timeout_s=random.choice((0.5, 5.0)),
-            word_timeout_s=random.choice((0.5, 10.0)),
+            assignment_timeout_s=random.choice((0.5, 10.0)),
             append_bytes=random.choice((900_000, 1_500)),
             commands_per_read=random.choice((1_000, 3)),
             standbys=random.choice((0, 0, 1, 2)),
-            beat_s=random.choice((0.05, 0.15, 0.15)),
+            heartbeat_s=random.choice((0.05, 0.15, 0.15)),
             snapshots_per_s=random.choice((0.0, 0.0, 0.5)),
         )
 

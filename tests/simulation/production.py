@@ -16,7 +16,7 @@ from schemas.wire.encoding import Command
 from services.runtime.process.backoff import Backoff
 from services.sequencer.partition import batch as batch_module
 from services.sequencer.partition import term, writer
-from services.sequencer.peers import exchange as beats
+from services.sequencer.peers import exchange
 from services.sequencer.rules.decide import Decision
 from services.sequencer.rules.state import View
 from services.sequencer.snapshots import restore as snapshot_restoring
@@ -45,9 +45,9 @@ def production_in(world: World, seed: int) -> Iterator[None]:
     owners = SimpleNamespace(uuid4=lambda: f"owner-{chance.getrandbits(64):016x}")
     with (
         mock.patch.object(writer, "log", log),
-        mock.patch.object(beats, "log", log),
+        mock.patch.object(exchange, "log", log),
         mock.patch.object(writer, "Backoff", partial(Backoff, uniform=chance.uniform)),
-        mock.patch.object(beats, "Backoff", partial(Backoff, uniform=chance.uniform)),
+        mock.patch.object(exchange, "Backoff", partial(Backoff, uniform=chance.uniform)),
         mock.patch.object(term, "uuid", owners),
         mock.patch.object(term, "crash_point", die_here),
         # A fold here is of some dozen records, and takes no time: as if it were of millions.

@@ -103,7 +103,7 @@ class Run:
         disk = disk if disk is not None else lambda _, shelf: MemoryDisk(self.random, shelf)
         self.events = SimulatedLog(of_bytes=of_bytes)
         self.commands = SimulatedLog(of_bytes=of_bytes)
-        self.beats = SimulatedLog()
+        self.heartbeats = SimulatedLog()
         self.checker = Checker(
             self.commands, partition=PARTITION, partitions=PARTITIONS, text_characters_of=self._text_characters_of
         )
@@ -175,7 +175,7 @@ class Run:
         """The group has one mind, and all hear of it."""
         self.owner = owner
         for machine in self.machines:
-            machine.word(ours=machine is owner)
+            machine.assign(ours=machine is owner)
 
     def _land_a_stray_opening(self) -> None:
         """Of a process that is no more: the term has nobody to serve it, and the group has nothing new to say."""
@@ -212,7 +212,7 @@ class Run:
     def _is_ready(self, machine: Machine) -> bool:
         """It stands by, and has heard who serves."""
         standing_by = machine.alive and machine.writer is not None and machine.writer.status is Status.STANDING_BY
-        return standing_by and machine.presence.announced(PARTITION) == self.checker.term
+        return standing_by and machine.detector.announced(PARTITION) == self.checker.term
 
     async def _same_as_a_fold(self) -> None:
         """The live path and recovery come to the same state."""
@@ -306,7 +306,7 @@ class Run:
         reason = fields.get("reason") or (repr(sys.exc_info()[1]) if fields.get("exc_info") else "")
         self.say("log line", f"{event} {fields.get('term', '')} {reason}".rstrip())
         self.count(event)
-        if event in ("partition.stopped", "standby.ended", "term.surprise", "producer.not_discarded"):
+        if event in ("partition.stopped", "standby.ended", "term.unexpected_error", "producer.not_discarded"):
             self.violate(f"a writer says {event}: {reason}")
 
     def violate(self, what: str) -> None:

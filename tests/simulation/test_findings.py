@@ -31,19 +31,19 @@ def test_who_slept_while_its_successor_decided_and_trimmed_is_superseded_and_not
     async def story(world: Run) -> None:
         sleeper, successor = world.machines
         sleeper.start()
-        sleeper.word(ours=True)
+        sleeper.assign(ours=True)
         await _until(lambda: sleeper.serving)
         await _served(world.clients[0], 5)
         sleeper.pause()
         successor.start()
-        successor.word(ours=True)
+        successor.assign(ours=True)
         await _until(lambda: successor.serving)
         await _served(world.clients[0], 5)
         assert successor.writer is not None
         decided = successor.writer.decided_offset
         assert decided is not None
         world.commands.trim(decided + 1)
-        sleeper.word(ours=False)
+        sleeper.assign(ours=False)
         sleeper.resume()
         await _until(lambda: world.report.figures.get("term.superseded", 0) == 1)
         await _served(world.clients[0], 5)
@@ -59,18 +59,18 @@ def test_who_slept_between_its_opening_and_its_first_command_is_superseded_and_n
     async def story(world: Run) -> None:
         sleeper, successor = world.machines
         sleeper.start()
-        sleeper.word(ours=True)
+        sleeper.assign(ours=True)
         await _until(lambda: world.checker.term == 1)  # its opening has landed; it has not heard of it
         sleeper.pause()
         successor.start()
-        successor.word(ours=True)
+        successor.assign(ours=True)
         await _until(lambda: successor.serving)
         await _served(world.clients[0], 5)
         assert successor.writer is not None
         decided = successor.writer.decided_offset
         assert decided is not None
         world.commands.trim(decided + 1)
-        sleeper.word(ours=False)
+        sleeper.assign(ours=False)
         sleeper.resume()
         await _until(lambda: world.report.figures.get("term.superseded", 0) == 1)
         assert "partition.stopped" not in world.report.figures
@@ -89,7 +89,7 @@ def test_an_idle_writer_whose_log_was_cut_under_it_folds_what_is_left_and_writes
     async def story(world: Run) -> None:
         (machine, *_) = world.machines
         machine.start()
-        machine.word(ours=True)
+        machine.assign(ours=True)
         await _until(lambda: machine.serving)
         await _served(world.clients[0], 5)
         assert machine.writer is not None

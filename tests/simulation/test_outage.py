@@ -21,7 +21,7 @@ def test_a_minute_without_acknowledgements_makes_few_terms_and_ends_in_one_owner
     async def story(world: Run) -> None:
         for machine in world.machines:
             machine.start()
-            machine.word(ours=machine is world.machines[0])
+            machine.assign(ours=machine is world.machines[0])
         async with asyncio.timeout(60):
             await world.clients[0].run(3, 0.0, 0.1)
         world.network.lost = 1.0

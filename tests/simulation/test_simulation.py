@@ -35,7 +35,7 @@ HAPPENS = (
     "unacknowledged", "misplaced", "copied", "broken store", "state.wiped", "term.opened", "term.superseded",
     "term.ended", "folds through", "folds through, and goes on", "looks for a later term",
     "looks for a later term, and goes on", "states compared",
-    "standby.began", "standby.called", "takeovers without a word",
+    "standby.began", "standby.takes_over", "takeovers without a word",
     "snapshots installed", "snapshots refused", "snapshots away",
 )  # fmt: skip
 """What must have happened in a thousand runs, or they show less than they seem to."""
@@ -118,7 +118,7 @@ def test_a_seed_is_the_same_run_where_compiled_code_reads_decides_and_writes(cou
         assert compiled.trace == plain.trace, f"seed {seed}"
         decided += plain.figures["decided"]
         short += plain.figures["decided"] - compiled.figures["decided"]
-    print(f"{short:,} of {decided:,} commands the short way")
+    print(f"{short:,} of {decided:,} commands on the fast path")
     assert short > decided / 10, "else this shows little"
 
 

@@ -15,9 +15,9 @@ from schemas import ids
 from schemas.ids import ChatId, UserId
 from schemas.log import Head
 from schemas.wire.records import command_key
-from services.sequencer.errors import StoreBroken
-from services.sequencer.ports import LogPosition, Store
-from services.sequencer.rules.state import Changes, Chat, Member, View, keep
+from services.sequencer.errors import StateBroken
+from services.sequencer.ports import LogPosition, StateStore
+from services.sequencer.rules.state import Chat, Member, StateChanges, View, pack_dedup
 from services.sequencer.store import rocks as store_module
 from services.sequencer.store.rocks import RocksStore
 from tests.support.examples import examples
@@ -29,7 +29,7 @@ KEYS = [ids.command_id(CHATS[0], USERS[0], key) for key in "kl"]
 
 small = st.integers(0, 5)
 changes = st.builds(
-    Changes,
+    StateChanges,
     chats=st.dictionaries(
         st.sampled_from(CHATS),
         st.builds(
@@ -44,9 +44,9 @@ changes = st.builds(
             read_seq=small, delivered_seq=small,
         ),
     ),
-    remembered=st.dictionaries(
+    dedup=st.dictionaries(
         st.builds(command_key, st.sampled_from(CHATS), st.sampled_from(KEYS)),
-        st.builds(keep, st.binary(min_size=16, max_size=16), st.integers(0, 9), small, small),
+        st.builds(pack_dedup, st.binary(min_size=16, max_size=16), st.integers(0, 9), small, small),
     ),
 )  # fmt: skip
 actions = st.lists(
@@ -69,15 +69,15 @@ actions = st.lists(
 def test_both_stores_answer_alike(drawn: list[tuple[str, object]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         disk, path, topic = MemoryDisk(Random(0)), Path(folder) / "s", "one"
-        stores: list[Store] = [disk.open(topic), RocksStore(path, topic)]
+        stores: list[StateStore] = [disk.open(topic), RocksStore(path, topic)]
         seqs: dict[ChatId, int] = {}
         for number, (action, argument) in enumerate(drawn):
             match action, argument:
                 case "send", dict() as sent:
                     _apply(stores, _sending(sent, seqs), number)
                 case "delete", (str() as chat_id, int() as seq):
-                    _apply(stores, Changes(deleted={(ChatId(chat_id), seq): 1 + number}), number)
-                case "apply", Changes() as change:
+                    _apply(stores, StateChanges(deleted={(ChatId(chat_id), seq): 1 + number}), number)
+                case "apply", StateChanges() as change:
                     for each, chat in change.chats.items():
                         change.chats[each] = replace(chat, last_seq=seqs.get(each, 0))
                     _apply(stores, change, number)
@@ -100,39 +100,39 @@ def test_both_stores_answer_alike(drawn: list[tuple[str, object]]) -> None:
             assert stores[0].position == stores[1].position
         for store in stores:
             store.close()
-            with pytest.raises(StoreBroken):
+            with pytest.raises(StateBroken):
                 store.load([], [], [])
 
 
 def test_a_wipe_that_fails_half_way_has_no_position_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk: the old state is gone and no new one can be made. Nothing may go on from where the old one was."""
     store = RocksStore(tmp_path / "s", "one")
-    store.apply(Changes(), LogPosition(next_offset=7, head=Head(1, 2, 3, 4), last_record=b"x"))
+    store.apply(StateChanges(), LogPosition(next_offset=7, head=Head(1, 2, 3, 4), last_record=b"x"))
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(store_module, "Rdict", full)
-        with pytest.raises(StoreBroken):
+        with pytest.raises(StateBroken):
             store.wipe()
     assert store.position == LogPosition()
-    with pytest.raises(StoreBroken):
+    with pytest.raises(StateBroken):
         store.load([], [], [])
     store.wipe()
     assert store.load([], [], []) is not None
     store.close()
 
 
-def _apply(stores: list[Store], change: Changes, number: int) -> None:
+def _apply(stores: list[StateStore], change: StateChanges, number: int) -> None:
     head = Head(number, number, number, number)
     for store in stores:
         store.apply(change, LogPosition(next_offset=number, head=head, last_record=b"%d" % number))
 
 
-def _sending(sent: dict[ChatId, list[UserId]], seqs: dict[ChatId, int]) -> Changes:
+def _sending(sent: dict[ChatId, list[UserId]], seqs: dict[ChatId, int]) -> StateChanges:
     """What these messages, each after the last of its chat, make of the state."""
-    change = Changes()
+    change = StateChanges()
     for chat_id, senders in sent.items():
         seqs[chat_id] = seqs.get(chat_id, 0) + len(senders)
         change.chats[chat_id] = Chat(kind="group", last_seq=seqs[chat_id], last_position=1, members=1, owners=1)
@@ -145,7 +145,7 @@ def _seen(view: View) -> list[object]:
     return [
         [view.chat(chat) for chat in CHATS],
         [view.member((chat, user)) for chat in CHATS for user in USERS],
-        [view.remembered(command_key(chat, key)) for chat in CHATS for key in KEYS],
+        [view.dedup(command_key(chat, key)) for chat in CHATS for key in KEYS],
         [view.author(chat, seq) for chat in CHATS for seq in range(1, 20)],
         [view.deleted((chat, seq)) for chat in CHATS for seq in range(1, 10)],
     ]

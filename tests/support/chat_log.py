@@ -51,7 +51,7 @@ ANNA = UserId("11111111-1111-4111-8111-111111111111")
 BEN = UserId("22222222-2222-4222-8222-222222222222")
 CARL = UserId("33333333-3333-4333-8333-333333333333")
 DORA = UserId("44444444-4444-4444-8444-444444444444")
-MARKS = (CommandType.READ_MARK, CommandType.DELIVERED_MARK)
+RECEIPTS = (CommandType.READ_MARK, CommandType.DELIVERED_MARK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +127,7 @@ class ChatLog:
     ) -> Command:
         """Appends a command; a fresh key where none is given."""
         raw = body if isinstance(body, bytes) else canonical_body(body)
-        client_generated_id = None if command_type in MARKS else key or f"k-{len(self.commands)}"
+        client_generated_id = None if command_type in RECEIPTS else key or f"k-{len(self.commands)}"
         command_id = (
             CommandId(str(uuid4()))
             if client_generated_id is None

@@ -34,7 +34,7 @@ ACCEPTED = {
     "read.mark.v1": "read.advanced.v1",
     "delivered.mark.v1": "delivered.advanced.v1",
 }
-MARKS = {"read.mark.v1", "delivered.mark.v1"}
+RECEIPTS = {"read.mark.v1", "delivered.mark.v1"}
 
 
 def partition_of(chat_id: str, partitions: int) -> int:
@@ -83,7 +83,7 @@ def check_commands(
             headers = headers_of(record)
             command_type = headers["ce_type"]
             assert command_type in ACCEPTED
-            keyed = set() if command_type in MARKS else {"ce_clientid"}
+            keyed = set() if command_type in RECEIPTS else {"ce_clientid"}
             assert headers.keys() - {"ce_replyto", "traceparent"} == COMMAND | keyed, headers
             assert headers["ce_specversion"] == "1.0"
             assert headers["content-type"] == "application/json"

@@ -21,9 +21,9 @@ from schemas.log import Stamp
 from schemas.topics import topic_specs
 from schemas.types import CommandType, EventType
 from schemas.wire.encoding import Record, encode_outcome, event_source
-from services.projector.mapping.rows import changes_of, wanted
-from services.projector.mapping.tables import Changes
-from services.projector.mapping.validity import Position, judge_records
+from services.projector.mapping.rows import changes_of, lookups_of
+from services.projector.mapping.tables import RowChanges
+from services.projector.mapping.validity import ReaderPosition, classify_records
 from services.projector.settings import topic_names
 from services.projector.writing.apply import COPY_FROM_ROWS, apply_sql, load_position, look_up, schema_name, write_batch
 from services.runtime.kafka.producer import Producer
@@ -199,8 +199,8 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    position: Position
-    changes: Changes
+    position: ReaderPosition
+    changes: RowChanges
     voids: int
 
 
@@ -215,18 +215,18 @@ async def write_records(
     """One batch into a projection, by the functions that the projector uses; `connection` is in autocommit."""
     sql = apply_sql(version)
     _, start = await load_position(connection, sql, partition=partition, topic_id=TOPIC_ID)
-    judged = judge_records(start, records, read_up_to=records[-1].offset + 1)
-    assert judged.stop is None, judged.stop
-    known = await look_up(connection, sql, wanted(judged.events))
-    changes = changes_of(judged.events, known, partition=partition, outcomes_since_ms=0)
+    classified = classify_records(start, records, read_up_to=records[-1].offset + 1)
+    assert classified.stop is None, classified.stop
+    looked_up = await look_up(connection, sql, lookups_of(classified.events))
+    changes = changes_of(classified.events, looked_up, partition=partition, outcomes_since_ms=0)
     await write_batch(
-        connection, sql, partition=partition, topic_id=TOPIC_ID, start=start, end=judged.end, changes=changes,
+        connection, sql, partition=partition, topic_id=TOPIC_ID, start=start, end=classified.end, changes=changes,
         copy_from=copy_from,
     )  # fmt: skip
-    return Written(judged.end, changes, judged.voids)
+    return Written(classified.end, changes, classified.voids)
 
 
-async def write_changes(connection: Connection, version: int, changes: Changes) -> None:
+async def write_changes(connection: Connection, version: int, changes: RowChanges) -> None:
     """Any changes as the next batch of partition 0, whatever log they are of."""
     sql = apply_sql(version)
     _, start = await load_position(connection, sql, partition=0, topic_id=TOPIC_ID)

@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from schemas.topics import TopicNames, topic_specs
-from services.projector.following.consumer import PartitionFeed, TopicId
+from services.projector.following.consumer import PartitionConsumer, TopicId
 from services.projector.versions.migrations import migrate
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topics import create_topics
@@ -81,14 +81,14 @@ async def project(kafka: KafkaSettings, postgres: PostgresSettings, *, max_recor
 async def feed_to_end(
     kafka: KafkaSettings, pool: PostgresPool, partition: int, *, version: int = 1, max_records: int = 7
 ) -> None:
-    feed = PartitionFeed(version=version, partition=partition, pool=pool, kafka=kafka, topic=TopicId(kafka))
+    consumer = PartitionConsumer(version=version, partition=partition, pool=pool, kafka=kafka, topic=TopicId(kafka))
     try:
-        position = await feed.open()
-        while position.next_offset < feed.end_offset:
-            await feed.step(max_records=max_records, timeout_s=2.0)
-            position = feed.position
+        position = await consumer.open()
+        while position.next_offset < consumer.end_offset:
+            await consumer.step(max_records=max_records, timeout_s=2.0)
+            position = consumer.position
     finally:
-        await feed.close()
+        await consumer.close()
 
 
 @contextmanager

@@ -79,7 +79,7 @@ WHO_MAY = {
     "not a member": Bad(status=404, reason="unknown_chat", who="carl"),
     "a former member": Bad(status=403, reason="not_member", who="dora"),
     "an unknown chat": Bad(status=404, reason="unknown_chat", path="/v1/chats/{nowhere}/messages"),
-    "a mark of a stranger": Bad(
+    "a receipt of a stranger": Bad(
         status=404, reason="unknown_chat", who="carl", path="/v1/chats/{chat}/read", body=b'{"up_to_seq":1}'
     ),
     "a member who adds another": Bad(
@@ -160,11 +160,11 @@ BODIES = {
     "a body over the limit in chunks": Bad(
         **TOO_LARGE, body=json.dumps({"text": SECRET * 30_000}).encode(), streamed=True
     ),
-    "a mark beyond the last message": Bad(**INVALID, path="/v1/chats/{chat}/read", body=b'{"up_to_seq":1000000}'),
+    "a receipt beyond the last message": Bad(**INVALID, path="/v1/chats/{chat}/read", body=b'{"up_to_seq":1000000}'),
     "a negative mark": Bad(
         **INVALID, path="/v1/chats/{chat}/delivered", body=b'{"up_to_seq":-1}', pointer="/up_to_seq"
     ),
-    "a mark of half a message": Bad(
+    "a receipt of half a message": Bad(
         **MALFORMED, path="/v1/chats/{chat}/read", body=b'{"up_to_seq":0.5}', pointer="/up_to_seq"
     ),
     "a member that is no user": Bad(

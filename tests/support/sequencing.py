@@ -36,11 +36,11 @@ from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import create_topics
 from services.sequencer.clock import wall_clock_ms
-from services.sequencer.kafka import KafkaLogs, KafkaReplies
-from services.sequencer.partition.hint import Hint
+from services.sequencer.kafka import KafkaLogs, KafkaReplyPublisher
+from services.sequencer.partition.hint import OwnershipHint
 from services.sequencer.partition.term import TermSettings
 from services.sequencer.partition.writer import PartitionWriter, Status
-from services.sequencer.ports import Logs, Snapshots
+from services.sequencer.ports import Logs, SnapshotSource
 from services.sequencer.store.rocks import RocksStore
 
 ANNA = UserId("11111111-1111-4111-8111-111111111111")
@@ -72,7 +72,7 @@ class Running:
     """A writer in this process, with the hint in the test's hand."""
 
     writer: PartitionWriter
-    hint: Hint
+    hint: OwnershipHint
     task: asyncio.Task[None]
     state_dir: Path
     stores: list[RocksStore]
@@ -252,21 +252,21 @@ class Scene:
         *,
         state_dir: Path | None = None,
         logs: Callable[[Logs], Logs] = lambda logs: logs,
-        word_timeout_s: float = 1.0,
+        assignment_timeout_s: float = 1.0,
         partitions: int | None = None,
-        snapshots: Snapshots | None = None,
+        snapshots: SnapshotSource | None = None,
     ) -> AsyncIterator[Running]:
         """A writer that believes the partition is its own, until the test says otherwise. Stopped at the end."""
         with tempfile.TemporaryDirectory(prefix="state-") as fresh:
             folder = state_dir if state_dir is not None else Path(fresh)
-            hint = Hint(still_ours=lambda: True)
+            hint = OwnershipHint(still_ours=lambda: True)
             stores: list[RocksStore] = []
 
             def open_store(topic_id: str) -> RocksStore:
                 stores.append(RocksStore(folder / str(partition), topic_id))
                 return stores[-1]
 
-            replies = KafkaReplies(self.producer, topic=self.names.replies, partitions=self.reply_partitions)
+            replies = KafkaReplyPublisher(self.producer, topic=self.names.replies, partitions=self.reply_partitions)
             writer = PartitionWriter(
                 TermSettings(partition=partition, partitions=partitions or self.partitions, host="test"),
                 hint=hint,
@@ -282,9 +282,9 @@ class Scene:
                 snapshots=snapshots,
                 replies=replies,
                 now_ms=wall_clock_ms,
-                word_timeout_s=word_timeout_s,
+                assignment_timeout_s=assignment_timeout_s,
             )
-            hint.say(ours=True)
+            hint.on_assignment(ours=True)
             task = asyncio.create_task(writer.run())
             running = Running(writer, hint, task, folder, stores)
             try:

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from random import Random
 
-from services.sequencer.errors import StoreBroken
-from services.sequencer.ports import Store
+from services.sequencer.errors import StateBroken
+from services.sequencer.ports import StateStore
 from services.sequencer.store.rocks import RocksStore
 from tests.support.simulated_snapshots import Shelf
 from tests.support.simulated_store import Damage, Image
@@ -28,7 +28,7 @@ class RocksDisk:
         self._opened: list[RocksStore] = []
         self._lives = 0
 
-    def open(self, topic_id: str) -> Store:
+    def open(self, topic_id: str) -> StateStore:
         self._move_on(self._folder)
         store = RocksStore(self._folder, topic_id, records_per_write=self._random.choice((1, 5, 50)))
         self._opened.append(store)
@@ -44,7 +44,7 @@ class RocksDisk:
         if not self._opened:
             return
         store, folder = self._opened[-1], self._root / f"snapshot-{len(self._shelf)}"
-        with contextlib.suppress(StoreBroken):  # wiped, and not opened again
+        with contextlib.suppress(StateBroken):  # wiped, and not opened again
             frozen = store.freeze()
             while not store.link(frozen, folder):
                 time.sleep(0.001)

@@ -14,7 +14,7 @@ from random import Random
 from msgspec.structs import replace
 
 from services.runtime.kafka.errors import KafkaError
-from services.sequencer.ports import Fetched, LogPosition
+from services.sequencer.ports import FetchedSnapshot, LogPosition
 from tests.support.simulated_log import Network
 from tests.support.simulated_store import Image
 
@@ -37,7 +37,7 @@ class SimulatedSnapshots:
 
     async def fetch(
         self, topic_id: str, position: LogPosition, end: int, in_log: Callable[[LogPosition], Awaitable[bool]]
-    ) -> Fetched | None:
+    ) -> FetchedSnapshot | None:
         try:
             await self._network.pass_by()
             for folder, image in reversed(self._shelf.items()):
@@ -48,7 +48,7 @@ class SimulatedSnapshots:
                     told = replace(told, head=replace(told.head, command_offset=told.head.command_offset + 1))
                 if await in_log(told):
                     await self._network.pass_by()
-                    return Fetched(name=str(folder), folder=self._fetched(folder), position=told)
+                    return FetchedSnapshot(name=str(folder), folder=self._fetched(folder), position=told)
                 self._count("snapshots not of the log")
         except KafkaError:
             self._count("snapshots away")
@@ -61,10 +61,10 @@ class SimulatedSnapshots:
         self._copies += 1
         return Path(shutil.copytree(folder, folder.with_name(f"{folder.name}-{id(self):x}-{self._copies}")))
 
-    def installed(self, fetched: Fetched) -> None:
+    def installed(self, fetched: FetchedSnapshot) -> None:
         self._used.add(Path(fetched.name))
         self._count("snapshots installed")
 
-    def refuse(self, fetched: Fetched) -> None:
+    def reject(self, fetched: FetchedSnapshot) -> None:
         self._used.add(Path(fetched.name))
         self._count("snapshots refused")

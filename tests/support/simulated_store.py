@@ -15,19 +15,19 @@ from random import Random
 from typing import Final, Protocol
 
 from schemas.ids import ChatId, CommandKey, UserId
-from services.sequencer.errors import StoreBroken
-from services.sequencer.ports import LogPosition, Store
+from services.sequencer.errors import StateBroken
+from services.sequencer.ports import LogPosition, StateStore
 from services.sequencer.rules.state import (
-    AtHand,
-    Changes,
     Chat,
-    Kept,
+    DedupBytes,
+    DedupEntry,
     LoadedView,
     Member,
     MemberKey,
     MessageKey,
-    Remembered,
-    remembered_of,
+    Prefetched,
+    StateChanges,
+    unpack_dedup,
 )
 
 WRITTEN_AT_ONCE: Final = 0.4
@@ -49,8 +49,8 @@ class Damage(StrEnum):
 class Disk(Protocol):
     """One folder of one machine, over the life of its processes."""
 
-    def open(self, topic_id: str) -> Store:
-        """The store of a new process; of the one before nothing runs any more. Raises StoreBroken."""
+    def open(self, topic_id: str) -> StateStore:
+        """The store of a new process; of the one before nothing runs any more. Raises StateBroken."""
         ...
 
     def keep_copy(self) -> None:
@@ -76,27 +76,27 @@ class Image:
     position: LogPosition = field(default_factory=LogPosition)
     chats: dict[ChatId, Chat] = field(default_factory=dict)
     members: dict[MemberKey, Member] = field(default_factory=dict)
-    remembered: dict[CommandKey, Kept] = field(default_factory=dict)
+    dedup: dict[CommandKey, DedupBytes] = field(default_factory=dict)
     authors: dict[MessageKey, UserId] = field(default_factory=dict)
     deleted: dict[MessageKey, int] = field(default_factory=dict)
 
     def copy(self) -> Image:
         return Image(
-            self.topic_id, self.position, dict(self.chats), dict(self.members), dict(self.remembered),
+            self.topic_id, self.position, dict(self.chats), dict(self.members), dict(self.dedup),
             dict(self.authors), dict(self.deleted),
         )  # fmt: skip
 
-    def move(self, changes: Changes, position: LogPosition) -> None:
+    def move(self, changes: StateChanges, position: LogPosition) -> None:
         self.chats.update(changes.chats)
         self.members.update(changes.members)
-        self.remembered.update(changes.remembered)
+        self.dedup.update(changes.dedup)
         for chat_id, senders in changes.senders.items():
             first = changes.chats[chat_id].last_seq - len(senders) + 1
             self.authors.update({(chat_id, seq): sender for seq, sender in enumerate(senders, first)})
         self.deleted.update(changes.deleted)
         self.position = position
 
-    def differs_from(self, store: Store) -> str | None:
+    def differs_from(self, store: StateStore) -> str | None:
         """The first value that a store has otherwise."""
         view = store.load([], [], [])
         for chat_id, chat in self.chats.items():
@@ -105,9 +105,9 @@ class Image:
         for member_key, member in self.members.items():
             if view.member(member_key) != member:
                 return f"member {member_key} is {view.member(member_key)}, not {member}"
-        for command_key, raw in self.remembered.items():
-            if view.remembered(command_key) != remembered_of(raw):
-                return f"command {command_key.hex()} is {view.remembered(command_key)}, not {remembered_of(raw)}"
+        for command_key, raw in self.dedup.items():
+            if view.dedup(command_key) != unpack_dedup(raw):
+                return f"command {command_key.hex()} is {view.dedup(command_key)}, not {unpack_dedup(raw)}"
         for (chat_id, seq), author in self.authors.items():
             if view.author(chat_id, seq) != author:
                 return f"message {seq} of {chat_id} is {view.author(chat_id, seq)}'s, not {author}'s"
@@ -161,27 +161,25 @@ class SimulatedStore:
     def __init__(self, disk: MemoryDisk) -> None:
         self._disk = disk
         self.image = disk.image.copy()
-        self._gathered: list[tuple[Changes, LogPosition]] = []
+        self._gathered: list[tuple[StateChanges, LogPosition]] = []
         self._open = True
 
     @property
     def position(self) -> LogPosition:
         return self.image.position
 
-    def load(
-        self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]
-    ) -> LoadedView:
+    def load(self, chats: Sequence[ChatId], members: Sequence[MemberKey], dedup: Sequence[CommandKey]) -> LoadedView:
         self._check_open()
         loaded = _Loaded(self.image)
         for chat_id in chats:
             loaded.chat(chat_id)
         for member in members:
             loaded.member(member)
-        for command in remembered:
-            loaded.remembered(command)
+        for command in dedup:
+            loaded.dedup(command)
         return loaded
 
-    def apply(self, changes: Changes, position: LogPosition) -> None:
+    def apply(self, changes: StateChanges, position: LogPosition) -> None:
         self._check_open()
         self.image.move(changes, position)
         self._gathered.append((changes, position))
@@ -216,20 +214,20 @@ class SimulatedStore:
 
     def _check_open(self) -> None:
         if not self._open:
-            raise StoreBroken("the folder is closed")
+            raise StateBroken("the folder is closed")
 
 
 class _Loaded:
     """Values as they were when they were first asked for."""
 
-    __slots__ = ("_chats", "_image", "_members", "_remembered", "at_hand")
+    __slots__ = ("_chats", "_dedup", "_image", "_members", "prefetched")
 
     def __init__(self, image: Image) -> None:
         self._image = image
         self._chats: dict[ChatId, Chat | None] = {}
         self._members: dict[MemberKey, Member | None] = {}
-        self._remembered: dict[CommandKey, Kept | None] = {}
-        self.at_hand = AtHand(self._chats, self._members, self._remembered)
+        self._dedup: dict[CommandKey, DedupBytes | None] = {}
+        self.prefetched = Prefetched(self._chats, self._members, self._dedup)
 
     def chat(self, chat_id: ChatId) -> Chat | None:
         if chat_id not in self._chats:
@@ -241,11 +239,11 @@ class _Loaded:
             self._members[key] = self._image.members.get(key)
         return self._members[key]
 
-    def remembered(self, key: CommandKey) -> Remembered | None:
-        if key not in self._remembered:
-            self._remembered[key] = self._image.remembered.get(key)
-        raw = self._remembered[key]
-        return remembered_of(raw) if raw is not None else None
+    def dedup(self, key: CommandKey) -> DedupEntry | None:
+        if key not in self._dedup:
+            self._dedup[key] = self._image.dedup.get(key)
+        raw = self._dedup[key]
+        return unpack_dedup(raw) if raw is not None else None
 
     def author(self, chat_id: ChatId, seq: int) -> UserId | None:
         return self._image.authors.get((chat_id, seq))
@@ -259,7 +257,7 @@ class WatchedStore:
 
     def __init__(
         self,
-        inner: Store,
+        inner: StateStore,
         *,
         seam: Callable[[], None],
         breaks: Callable[[], bool],
@@ -275,13 +273,11 @@ class WatchedStore:
     def position(self) -> LogPosition:
         return self._inner.position
 
-    def load(
-        self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]
-    ) -> LoadedView:
+    def load(self, chats: Sequence[ChatId], members: Sequence[MemberKey], dedup: Sequence[CommandKey]) -> LoadedView:
         self._may_break()
-        return self._inner.load(chats, members, remembered)
+        return self._inner.load(chats, members, dedup)
 
-    def apply(self, changes: Changes, position: LogPosition) -> None:
+    def apply(self, changes: StateChanges, position: LogPosition) -> None:
         self._may_break()
         self._seam()
         self._inner.apply(changes, position)
@@ -311,4 +307,4 @@ class WatchedStore:
 
     def _may_break(self) -> None:
         if self._breaks():
-            raise StoreBroken("by the simulation")
+            raise StateBroken("by the simulation")

@@ -35,7 +35,7 @@ KINDS = ("auto", "embedded", "containers")
 KAFKA_IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 POSTGRES_IMAGE = "postgres:18.4-trixie"
 READY_TIMEOUT_S = 120.0
-LOOK_AGAIN_S = 0.1
+POLL_INTERVAL_S = 0.1
 
 
 def stack_kind() -> str:
@@ -157,7 +157,7 @@ def container_kafka() -> Iterator[str]:
 async def _kafka_answers(host: str, port: int) -> None:
     async with asyncio.timeout(READY_TIMEOUT_S):
         while 1 not in await registered_brokers(port, host=host):
-            await asyncio.sleep(LOOK_AGAIN_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
 
 @contextmanager
@@ -188,6 +188,6 @@ def _postgres_answers(dsn: str) -> None:
         except psycopg.OperationalError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(LOOK_AGAIN_S)
+            time.sleep(POLL_INTERVAL_S)
         else:
             return

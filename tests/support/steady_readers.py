@@ -58,7 +58,7 @@ class Known(NamedTuple):
     fixed: tuple[object, ...]
     changed_position: int
     reply_count: int
-    tick: int
+    delivery_status: int
 
 
 @dataclass(slots=True)

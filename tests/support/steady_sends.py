@@ -14,7 +14,7 @@ import httpx
 
 WAIT_S = 30
 MARK_EVERY = 5
-"""Sends per read mark."""
+"""Sends per read receipt."""
 
 
 class SteadySends:

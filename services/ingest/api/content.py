@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from services.runtime.web.fast_routes import DirectRequest
+from services.runtime.web.fast_routes import FastRequest
 from services.runtime.web.problems import Problem
 
 JSON: Final = "application/json"
@@ -16,7 +16,7 @@ _TOLERATED: Final = frozenset({"", "application/x-www-form-urlencoded"})
 _CHARSET: Final = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]*)", re.IGNORECASE)
 
 
-def check_content(request: DirectRequest, *, ndjson: bool) -> None:
+def check_content(request: FastRequest, *, ndjson: bool) -> None:
     """Raise Problem `unsupported_media_type` for a body that is not read here; a request without one is let through.
 
     :param ndjson: whether this path reads NDJSON, too.

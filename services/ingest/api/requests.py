@@ -317,7 +317,7 @@ def mark(
     chat_id: str,
     envelope: Envelope,
 ) -> tuple[Command, int]:
-    """The mark and how far it goes. It has no key, and an id of its own only so that its outcome can be asked for."""
+    """The receipt and how far it goes. It has no key, and an id only so that its outcome can be looked up."""
     up_to_seq = _parse(MarkUpTo, raw).up_to_seq
     body = Mark(up_to_seq=up_to_seq)
     _check(body)

@@ -22,11 +22,11 @@ from services.runtime.web.openapi import InstantText, TokenText, UuidText, examp
 from services.runtime.web.problems import PROBLEM_TYPES, Problem, encode_document, sentence
 
 TOKEN_HEADER: Final = "Gapless-Token"  # noqa: S105  (a read-your-writes token, no secret)
-"""On the answer to a mark, whose body has none."""
+"""On the answer to a receipt, whose body has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class CommandResponse:
     status: int
     body: bytes
     """JSON, of the model that OpenAPI is told of."""
@@ -166,7 +166,7 @@ class BatchAnswer(BaseModel):
     problem: dict[str, Any] | None = Field(default=None, description="A problem document (RFC 9457).")
 
 
-def message_sent(command: Command, reply: Reply) -> Answer:
+def message_sent(command: Command, reply: Reply) -> CommandResponse:
     """201 for a new message, 200 for a repeat. This and the others below raise Problem for a rejection."""
     _raise_if_rejected(command, reply)
     assert command.chat_id is not None
@@ -181,19 +181,21 @@ def message_sent(command: Command, reply: Reply) -> Answer:
         f',"duplicate":{"true" if reply.outcome is OutcomeKind.DUPLICATE else "false"}}}'
     ).encode("ascii")
     location = {"Location": f"/v1/chats/{command.chat_id}/messages/{reply.seq}"}
-    return Answer(status=_created(reply), body=body, headers=location)
+    return CommandResponse(status=_created(reply), body=body, headers=location)
 
 
-def chat_opened(command: Command, reply: Reply) -> Answer:
+def chat_opened(command: Command, reply: Reply) -> CommandResponse:
     """201 for a new chat; 200 for a repeat, and for a direct chat that was there."""
     _raise_if_rejected(command, reply)
     assert command.chat_id is not None
     duplicate = reply.outcome is OutcomeKind.DUPLICATE
     body = ChatOpened(chat_id=command.chat_id, position=reply.position, token=_token(reply), duplicate=duplicate)
-    return Answer(status=_created(reply), body=_json(body), headers={"Location": f"/v1/chats/{command.chat_id}"})
+    return CommandResponse(
+        status=_created(reply), body=_json(body), headers={"Location": f"/v1/chats/{command.chat_id}"}
+    )
 
 
-def member_changed(command: Command, reply: Reply, *, user_id: str) -> Answer:
+def member_changed(command: Command, reply: Reply, *, user_id: str) -> CommandResponse:
     _raise_if_rejected(command, reply)
     assert command.chat_id is not None
     body = MemberChanged(
@@ -203,10 +205,10 @@ def member_changed(command: Command, reply: Reply, *, user_id: str) -> Answer:
         token=_token(reply),
         duplicate=reply.outcome is OutcomeKind.DUPLICATE,
     )
-    return Answer(status=200, body=_json(body))
+    return CommandResponse(status=200, body=_json(body))
 
 
-def message_deleted(command: Command, reply: Reply, *, seq: int) -> Answer:
+def message_deleted(command: Command, reply: Reply, *, seq: int) -> CommandResponse:
     """200, also for a message that was deleted before."""
     _raise_if_rejected(command, reply)
     assert command.chat_id is not None
@@ -217,16 +219,16 @@ def message_deleted(command: Command, reply: Reply, *, seq: int) -> Answer:
         token=_token(reply),
         duplicate=reply.outcome is OutcomeKind.DUPLICATE,
     )
-    return Answer(status=200, body=_json(body))
+    return CommandResponse(status=200, body=_json(body))
 
 
-def marked(command: Command, reply: Reply) -> Answer:
+def marked(command: Command, reply: Reply) -> CommandResponse:
     _raise_if_rejected(command, reply)
     body = Marked(updated_count=reply.updated_count or 0, read_seq=reply.read_seq or 0)
-    return Answer(status=200, body=_json(body), headers={TOKEN_HEADER: _token(reply)})
+    return CommandResponse(status=200, body=_json(body), headers={TOKEN_HEADER: _token(reply)})
 
 
-def outcome_pending(pending: Pending) -> Answer:
+def outcome_pending(pending: Pending) -> CommandResponse:
     """202: where to ask, and when."""
     command = pending.command
     assert command.chat_id is not None
@@ -236,13 +238,13 @@ def outcome_pending(pending: Pending) -> Answer:
     body = OutcomePending(chat_id=command.chat_id, command_id=command.command_id, message_id=message_id, at=at)
     location = f"/v1/chats/{command.chat_id}/commands/{command.command_id}?at={at}"
     written = body.model_dump_json(exclude_none=True).encode()
-    return Answer(status=202, body=written, headers={"Location": location, "Retry-After": str(RETRY_AFTER_S)})
+    return CommandResponse(status=202, body=written, headers={"Location": location, "Retry-After": str(RETRY_AFTER_S)})
 
 
-def batch_answered(outcomes: Iterable[tuple[Command | None, Reply | Pending | Problem]]) -> Answer:
+def batch_answered(outcomes: Iterable[tuple[Command | None, Reply | Pending | Problem]]) -> CommandResponse:
     """200 with an answer to each message; the command is None only where there is a problem in its place."""
     items = [_batch_item(index, command, outcome) for index, (command, outcome) in enumerate(outcomes)]
-    return Answer(status=200, body=b"[%b]" % b",".join(items))
+    return CommandResponse(status=200, body=b"[%b]" % b",".join(items))
 
 
 def _batch_item(index: int, command: Command | None, outcome: Reply | Pending | Problem) -> bytes:

@@ -21,19 +21,18 @@ from schemas.types import CommandType
 from schemas.wire.encoding import Command, is_traceparent
 from schemas.wire.replies import Reply
 from services.ingest import metrics
-from services.ingest.api import requests
-from services.ingest.api import responses as answers
+from services.ingest.api import requests, responses
 from services.ingest.api.content import check_content
 from services.ingest.api.keys import key_in_header
 from services.ingest.api.preferences import Preference, read_prefer
 from services.ingest.api.rate import RateLimit
 from services.ingest.api.requests import PRODUCER, Envelope, RequestBody
-from services.ingest.api.responses import Answer
+from services.ingest.api.responses import CommandResponse
 from services.ingest.sending.dispatch import ClientGone
 from services.ingest.sending.pending import Pending
-from services.ingest.sending.receipts import MarkMerger, Send
+from services.ingest.sending.receipts import ReceiptCoalescer, Send
 from services.runtime.access.auth import Caller, authenticated, current_caller
-from services.runtime.web.fast_routes import DirectAnswer, DirectRequest, DirectRoute
+from services.runtime.web.fast_routes import FastRequest, FastResponse, FastRoute
 from services.runtime.web.openapi import headers, operation_id, problem_responses
 from services.runtime.web.problem_handlers import validation_problem
 from services.runtime.web.problems import Problem
@@ -48,15 +47,15 @@ UserIdInPath = Annotated[str, Path(alias="user_id", json_schema_extra=_UUID_SCHE
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CommandRequest:
     """A request without its body."""
 
-    request: DirectRequest
+    request: FastRequest
     envelope: Envelope
     prefer: Sequence[str]
 
 
-async def _asked(request: DirectRequest) -> Asked:
+async def _command_request(request: FastRequest) -> CommandRequest:
     """Headers, read and checked. Raises Problem: who may not come in is told so before anything else."""
     scope = request.scope
     caller = await authenticated(scope["app"].state.authenticator, request.header(b"authorization"))
@@ -70,10 +69,10 @@ async def _asked(request: DirectRequest) -> Asked:
         sender=request.header(b"gapless-sender"),
         traceparent=traceparent if is_traceparent(traceparent) else None,
     )
-    return Asked(request, envelope, request.header_lines(b"prefer"))
+    return CommandRequest(request, envelope, request.header_lines(b"prefer"))
 
 
-async def _described_asked(
+async def _described_keyed(
     caller: Annotated[Caller, Depends(current_caller)],
     idempotency_key: Annotated[
         str | None,
@@ -86,8 +85,8 @@ async def _described_asked(
     prefer: Annotated[
         str | None, Header(description="`wait=N` (seconds, at most 30), `respond-async` (RFC 7240).")
     ] = None,
-) -> Asked:
-    """What `_asked` reads, as OpenAPI is told of it. FastAPI looks at the signature, and nothing calls it."""
+) -> CommandRequest:
+    """What `_command_request` reads, as OpenAPI is told of it. FastAPI looks at the signature, and nothing calls it."""
     raise NotImplementedError
 
 
@@ -97,17 +96,17 @@ async def _described_without_key(
     prefer: Annotated[
         str | None, Header(description="`wait=N` (seconds, at most 30), `respond-async` (RFC 7240).")
     ] = None,
-) -> Asked:
+) -> CommandRequest:
     """The same where no key is taken."""
     raise NotImplementedError
 
 
-class CommandRoute(DirectRoute):
+class CommandRoute(FastRoute):
     """Every path of ingest: ids in the path, who is asking and how, and a handler that takes just these."""
 
-    async def respond(self, request: DirectRequest) -> DirectAnswer:
-        asked = await _asked(request)
-        answer: DirectAnswer = await self.endpoint(asked=asked, **_in_path(request.path_params))
+    async def respond(self, request: FastRequest) -> FastResponse:
+        command_request = await _command_request(request)
+        answer: FastResponse = await self.endpoint(command_request=command_request, **_in_path(request.path_params))
         return answer
 
 
@@ -127,10 +126,10 @@ def _in_path(path_params: Mapping[str, str]) -> dict[str, str | int]:
     return found
 
 
-AskedHere = Annotated[Asked, Depends(_described_asked)]
-AskedWithoutKey = Annotated[Asked, Depends(_described_without_key)]
-"""Where a key means nothing (marks), or stands in the body for each message."""
-AnswerOf = Callable[[Command, Reply], Answer]
+KeyedRequest = Annotated[CommandRequest, Depends(_described_keyed)]
+UnkeyedRequest = Annotated[CommandRequest, Depends(_described_without_key)]
+"""Where a key means nothing (receipts), or stands in the body for each message."""
+ResponseOf = Callable[[Command, Reply], CommandResponse]
 SendPreferred = Callable[[float], Awaitable[Reply | Pending]]
 
 
@@ -146,224 +145,247 @@ BODY_LIMIT_BYTES_BY_PATH: Final = {BATCH_PATH: 4 * 1024 * 1024}
 
 
 def ingest_router(
-    *, send: Send, send_all: SendAll, marks: MarkMerger, default_wait_s: float, rate: RateLimit | None
+    *, send: Send, send_all: SendAll, receipts: ReceiptCoalescer, default_wait_s: float, rate: RateLimit | None
 ) -> APIRouter:
     """All paths of ingest. `send` and `send_all` are the Dispatcher's, or a guard before them."""
     router = APIRouter(tags=["commands"], route_class=CommandRoute, generate_unique_id_function=operation_id)
-    desk = _Desk(send, send_all, marks, default_wait_s, rate)
+    handler = _CommandHandler(send, send_all, receipts, default_wait_s, rate)
 
     @router.post(
         "/v1/chats/{chat_id}/messages",
         summary="Send a message",
-        **_described(requests.SendMessage, answers.MessageSent, created=True),
+        **_described(requests.SendMessage, responses.MessageSent, created=True),
         responses=_responses(
-            answers.MessageSent, "missing_key", "not_member", "unknown_chat", "unknown_message", "too_large", "conflict"
+            responses.MessageSent,
+            "missing_key",
+            "not_member",
+            "unknown_chat",
+            "unknown_message",
+            "too_large",
+            "conflict",
         ),
     )
-    async def send_message(chat_id: ChatIdInPath, asked: AskedHere) -> DirectAnswer:
-        desk.admit(asked)
-        command = requests.send_message(await asked.request.body(), chat_id, asked.envelope)
-        return await desk.answer(asked, command, answers.message_sent)
+    async def send_message(chat_id: ChatIdInPath, command_request: KeyedRequest) -> FastResponse:
+        handler.admit(command_request)
+        command = requests.send_message(await command_request.request.body(), chat_id, command_request.envelope)
+        return await handler.respond(command_request, command, responses.message_sent)
 
     @router.post(
         BATCH_PATH,
         summary="Send many messages",
-        response_model=list[answers.BatchAnswer],
+        response_model=list[responses.BatchAnswer],
         openapi_extra={"requestBody": {"required": True, "content": _batch_content()}},
         responses=problem_responses("unauthorized", "malformed", "too_large", "unsupported_media_type", "unavailable"),
     )
-    async def send_messages(asked: AskedWithoutKey) -> DirectAnswer:
-        return await desk.answer_batch(asked)
+    async def send_messages(command_request: UnkeyedRequest) -> FastResponse:
+        return await handler.respond_to_batch(command_request)
 
     @router.delete(
         "/v1/chats/{chat_id}/messages/{seq}",
         summary="Delete a message",
-        **_described(None, answers.MessageDeleted),
+        **_described(None, responses.MessageDeleted),
         responses=_responses(None, "not_member", "unknown_chat", "unknown_message", "conflict"),
     )
-    async def delete_message(chat_id: ChatIdInPath, seq: SeqInPath, asked: AskedHere) -> DirectAnswer:
-        desk.admit(asked)
-        command = requests.delete_message(await asked.request.body(), chat_id, seq, asked.envelope)
-        return await desk.answer(asked, command, partial(answers.message_deleted, seq=seq))
+    async def delete_message(chat_id: ChatIdInPath, seq: SeqInPath, command_request: KeyedRequest) -> FastResponse:
+        handler.admit(command_request)
+        command = requests.delete_message(await command_request.request.body(), chat_id, seq, command_request.envelope)
+        return await handler.respond(command_request, command, partial(responses.message_deleted, seq=seq))
 
     @router.post(
         "/v1/chats",
         summary="Create a group",
-        **_described(requests.CreateChat, answers.ChatOpened, created=True),
-        responses=_responses(answers.ChatOpened, "missing_key", "chat_exists", "conflict"),
+        **_described(requests.CreateChat, responses.ChatOpened, created=True),
+        responses=_responses(responses.ChatOpened, "missing_key", "chat_exists", "conflict"),
     )
-    async def create_chat(asked: AskedHere) -> DirectAnswer:
-        desk.admit(asked)
-        command = requests.create_chat(await asked.request.body(), asked.envelope)
-        return await desk.answer(asked, command, answers.chat_opened)
+    async def create_chat(command_request: KeyedRequest) -> FastResponse:
+        handler.admit(command_request)
+        command = requests.create_chat(await command_request.request.body(), command_request.envelope)
+        return await handler.respond(command_request, command, responses.chat_opened)
 
     @router.put(
         "/v1/direct-chats/{user_id}",
         summary="Open the direct chat with a user",
-        **_described(None, answers.ChatOpened, created=True),
-        responses=_responses(answers.ChatOpened, "conflict"),
+        **_described(None, responses.ChatOpened, created=True),
+        responses=_responses(responses.ChatOpened, "conflict"),
     )
-    async def open_direct_chat(user_id: UserIdInPath, asked: AskedHere) -> DirectAnswer:
-        desk.admit(asked)
-        command = requests.open_direct_chat(await asked.request.body(), user_id, asked.envelope)
-        return await desk.answer(asked, command, answers.chat_opened)
+    async def open_direct_chat(user_id: UserIdInPath, command_request: KeyedRequest) -> FastResponse:
+        handler.admit(command_request)
+        command = requests.open_direct_chat(await command_request.request.body(), user_id, command_request.envelope)
+        return await handler.respond(command_request, command, responses.chat_opened)
 
     @router.put(
         "/v1/chats/{chat_id}/members/{user_id}",
         summary="Add a member, or give a present one the role named",
-        **_described(requests.AddMember, answers.MemberChanged, required=False),
+        **_described(requests.AddMember, responses.MemberChanged, required=False),
         responses=_responses(None, "not_member", "unknown_chat", "conflict"),
     )
-    async def add_member(chat_id: ChatIdInPath, user_id: UserIdInPath, asked: AskedHere) -> DirectAnswer:
-        desk.admit(asked)
-        add, role = requests.add_member(await asked.request.body(), chat_id, user_id, asked.envelope)
-        return await desk.answer_addition(asked, add, role, partial(answers.member_changed, user_id=user_id))
+    async def add_member(chat_id: ChatIdInPath, user_id: UserIdInPath, command_request: KeyedRequest) -> FastResponse:
+        handler.admit(command_request)
+        add, role = requests.add_member(
+            await command_request.request.body(), chat_id, user_id, command_request.envelope
+        )
+        return await handler.respond_to_addition(
+            command_request, add, role, partial(responses.member_changed, user_id=user_id)
+        )
 
     @router.patch(
         "/v1/chats/{chat_id}/members/{user_id}",
         summary="Change a member's role",
-        **_described(requests.ChangeRole, answers.MemberChanged),
+        **_described(requests.ChangeRole, responses.MemberChanged),
         responses=_responses(None, "not_member", "unknown_chat", "conflict"),
     )
-    async def change_role(chat_id: ChatIdInPath, user_id: UserIdInPath, asked: AskedHere) -> DirectAnswer:
-        desk.admit(asked)
-        command = requests.change_role(await asked.request.body(), chat_id, user_id, asked.envelope)
-        return await desk.answer(asked, command, partial(answers.member_changed, user_id=user_id))
+    async def change_role(chat_id: ChatIdInPath, user_id: UserIdInPath, command_request: KeyedRequest) -> FastResponse:
+        handler.admit(command_request)
+        command = requests.change_role(await command_request.request.body(), chat_id, user_id, command_request.envelope)
+        return await handler.respond(command_request, command, partial(responses.member_changed, user_id=user_id))
 
     @router.delete(
         "/v1/chats/{chat_id}/members/{user_id}",
         summary="Remove a member, or leave",
-        **_described(None, answers.MemberChanged),
+        **_described(None, responses.MemberChanged),
         responses=_responses(None, "not_member", "unknown_chat", "conflict"),
     )
-    async def remove_member(chat_id: ChatIdInPath, user_id: UserIdInPath, asked: AskedHere) -> DirectAnswer:
-        desk.admit(asked)
-        command = requests.remove_member(await asked.request.body(), chat_id, user_id, asked.envelope)
-        return await desk.answer(asked, command, partial(answers.member_changed, user_id=user_id))
+    async def remove_member(
+        chat_id: ChatIdInPath, user_id: UserIdInPath, command_request: KeyedRequest
+    ) -> FastResponse:
+        handler.admit(command_request)
+        command = requests.remove_member(
+            await command_request.request.body(), chat_id, user_id, command_request.envelope
+        )
+        return await handler.respond(command_request, command, partial(responses.member_changed, user_id=user_id))
 
     @router.post(
         "/v1/chats/{chat_id}/read",
         summary="Mark as read",
-        **_described(requests.MarkUpTo, answers.Marked),
+        **_described(requests.MarkUpTo, responses.Marked),
         responses=_responses(None, "not_member", "unknown_chat") | {200: headers("Gapless-Token")},
     )
-    async def mark_read(chat_id: ChatIdInPath, asked: AskedWithoutKey) -> DirectAnswer:
-        return await desk.answer_mark(asked, CommandType.READ_MARK, chat_id)
+    async def mark_read(chat_id: ChatIdInPath, command_request: UnkeyedRequest) -> FastResponse:
+        return await handler.respond_to_receipt(command_request, CommandType.READ_MARK, chat_id)
 
     @router.post(
         "/v1/chats/{chat_id}/delivered",
         summary="Mark as delivered",
-        **_described(requests.MarkUpTo, answers.Marked),
+        **_described(requests.MarkUpTo, responses.Marked),
         responses=_responses(None, "not_member", "unknown_chat") | {200: headers("Gapless-Token")},
     )
-    async def mark_delivered(chat_id: ChatIdInPath, asked: AskedWithoutKey) -> DirectAnswer:
-        return await desk.answer_mark(asked, CommandType.DELIVERED_MARK, chat_id)
+    async def mark_delivered(chat_id: ChatIdInPath, command_request: UnkeyedRequest) -> FastResponse:
+        return await handler.respond_to_receipt(command_request, CommandType.DELIVERED_MARK, chat_id)
 
     return router
 
 
-class _Desk:
+class _CommandHandler:
     """What all paths do alike: admit the caller, send, answer."""
 
     def __init__(
-        self, send: Send, send_all: SendAll, marks: MarkMerger, default_wait_s: float, rate: RateLimit | None
+        self, send: Send, send_all: SendAll, receipts: ReceiptCoalescer, default_wait_s: float, rate: RateLimit | None
     ) -> None:
         self._send = send
         self._send_all = send_all
-        self._marks = marks
+        self._receipts = receipts
         self._default_wait_s = default_wait_s
         self._rate = rate
 
-    def admit(self, asked: Asked) -> None:
+    def admit(self, command_request: CommandRequest) -> None:
         """Raises Problem `rate_limited`."""
-        if self._rate is None or PRODUCER in asked.envelope.scopes:
+        if self._rate is None or PRODUCER in command_request.envelope.scopes:
             return
-        retry_after_s = self._rate.take(asked.envelope.caller_id, time.monotonic())
+        retry_after_s = self._rate.take(command_request.envelope.caller_id, time.monotonic())
         if retry_after_s > 0:
             metrics.RATE_LIMITED.inc()
             raise Problem("rate_limited", "You send faster than you may.", retry_after_s=retry_after_s)
 
-    async def answer(self, asked: Asked, command: Command, answer_of: AnswerOf) -> DirectAnswer:
-        return await self._answered(
-            asked, command, answer_of, lambda wait_s: self._send(command, wait_s, asked.request.receive)
+    async def respond(self, command_request: CommandRequest, command: Command, response_of: ResponseOf) -> FastResponse:
+        return await self._respond(
+            command_request,
+            command,
+            response_of,
+            lambda wait_s: self._send(command, wait_s, command_request.request.receive),
         )
 
-    async def answer_addition(
-        self, asked: Asked, add: Command, role: Command | None, answer_of: AnswerOf
-    ) -> DirectAnswer:
+    async def respond_to_addition(
+        self, command_request: CommandRequest, add: Command, role: Command | None, response_of: ResponseOf
+    ) -> FastResponse:
         """Adds a member; gives the role to one who is present under another, or whom this key gave it before."""
 
         async def send(wait_s: float) -> Reply | Pending:
             deadline_s = time.monotonic() + wait_s
-            added = await self._send(add, wait_s, asked.request.receive)
+            added = await self._send(add, wait_s, command_request.request.receive)
             if role is None or isinstance(added, Pending) or added.reason not in _ROLE_INSTEAD:
                 return added
-            given = await self._send(role, max(0.0, deadline_s - time.monotonic()), asked.request.receive)
+            given = await self._send(role, max(0.0, deadline_s - time.monotonic()), command_request.request.receive)
             return added if isinstance(given, Reply) and given.reason in _NO_ROLE_TO_CHANGE else given
 
-        return await self._answered(asked, add, answer_of, send)
+        return await self._respond(command_request, add, response_of, send)
 
-    async def answer_batch(self, asked: Asked) -> DirectAnswer:
+    async def respond_to_batch(self, command_request: CommandRequest) -> FastResponse:
         """Each message is answered as it would be alone: what is wrong with one does not touch the others."""
-        items = await self._read_batch(asked)
+        items = await self._read_batch(command_request)
         commands = [item for item in items if isinstance(item, Command)]
-        preference = read_prefer(asked.prefer, self._default_wait_s)
-        outcomes = iter(await self._send_all(commands, preference.wait_s, asked.request.receive) if commands else ())
-        answer = answers.batch_answered(
+        preference = read_prefer(command_request.prefer, self._default_wait_s)
+        outcomes = iter(
+            await self._send_all(commands, preference.wait_s, command_request.request.receive) if commands else ()
+        )
+        answer = responses.batch_answered(
             (item, next(outcomes)) if isinstance(item, Command) else (None, item) for item in items
         )
         return _response(answer, preference)
 
-    async def _read_batch(self, asked: Asked) -> list[Command | Problem]:
+    async def _read_batch(self, command_request: CommandRequest) -> list[Command | Problem]:
         """Lets other requests in between: 4 MiB of messages can take longer than anyone else should wait."""
         items: list[Command | Problem] = []
         paused_at_s = time.perf_counter()
-        for written in requests.batch_items(await asked.request.body(), asked.envelope):
-            items.append(self._admitted(asked, requests.batch_message(written, asked.envelope)))
+        for written in requests.batch_items(await command_request.request.body(), command_request.envelope):
+            items.append(self._admitted(command_request, requests.batch_message(written, command_request.envelope)))
             if time.perf_counter() - paused_at_s > LONGEST_TURN_S:
                 await asyncio.sleep(0)
                 paused_at_s = time.perf_counter()
         return items
 
-    def _admitted(self, asked: Asked, item: Command | Problem) -> Command | Problem:
+    def _admitted(self, command_request: CommandRequest, item: Command | Problem) -> Command | Problem:
         if self._rate is None:
             return item
         try:
-            self.admit(asked)
+            self.admit(command_request)
         except Problem as problem:
             return problem
         return item
 
-    async def answer_mark(
+    async def respond_to_receipt(
         self,
-        asked: Asked,
+        command_request: CommandRequest,
         command_type: Literal[CommandType.READ_MARK, CommandType.DELIVERED_MARK],
         chat_id: str,
-    ) -> DirectAnswer:
-        self.admit(asked)
-        command, up_to_seq = requests.mark(command_type, await asked.request.body(), chat_id, asked.envelope)
-        return await self._answered(
-            asked,
+    ) -> FastResponse:
+        self.admit(command_request)
+        command, up_to_seq = requests.mark(
+            command_type, await command_request.request.body(), chat_id, command_request.envelope
+        )
+        return await self._respond(
+            command_request,
             command,
-            answers.marked,
-            lambda wait_s: self._marks.send(command, up_to_seq, wait_s, asked.request.receive),
+            responses.marked,
+            lambda wait_s: self._receipts.send(command, up_to_seq, wait_s, command_request.request.receive),
         )
 
-    async def _answered(self, asked: Asked, command: Command, answer_of: AnswerOf, send: SendPreferred) -> DirectAnswer:
+    async def _respond(
+        self, command_request: CommandRequest, command: Command, response_of: ResponseOf, send: SendPreferred
+    ) -> FastResponse:
         """`receive`, after the body, returns when the client has hung up: that is what `send` watches."""
-        preference = read_prefer(asked.prefer, self._default_wait_s)
+        preference = read_prefer(command_request.prefer, self._default_wait_s)
         outcome = await send(preference.wait_s)
         if isinstance(outcome, Pending):
-            return _response(answers.outcome_pending(outcome), preference)
-        return _response(answer_of(command, outcome), preference)
+            return _response(responses.outcome_pending(outcome), preference)
+        return _response(response_of(command, outcome), preference)
 
 
-def _response(answer: Answer, preference: Preference) -> DirectAnswer:
+def _response(answer: CommandResponse, preference: Preference) -> FastResponse:
     headers = [_JSON, (b"content-length", b"%d" % len(answer.body))]
     headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
     if preference.applied is not None:
         headers.append((b"preference-applied", preference.applied.encode("latin-1")))
-    return DirectAnswer(answer.status, headers, answer.body)
+    return FastResponse(answer.status, headers, answer.body)
 
 
 def _described(
@@ -388,8 +410,8 @@ def _responses(repeated: type[BaseModel] | None, *reasons: str) -> dict[int | st
     shared = (
         "unauthorized", "malformed", "forbidden", "unsupported_media_type", "invalid", "rate_limited", "unavailable"
     )  # fmt: skip
-    responses = problem_responses(*shared, *reasons)
-    responses[202] = {"model": answers.OutcomePending, "description": "In the log; ask at Location for the outcome."}
+    by_status = problem_responses(*shared, *reasons)
+    by_status[202] = {"model": responses.OutcomePending, "description": "In the log; ask at Location for the outcome."}
     if repeated is not None:
-        responses[200] = {"model": repeated, "description": "A repeat: the figures of the original."}
-    return responses
+        by_status[200] = {"model": repeated, "description": "A repeat: the figures of the original."}
+    return by_status

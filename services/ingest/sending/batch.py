@@ -19,7 +19,7 @@ from schemas.wire.replies import Reply
 from services.ingest.problems import not_behind, outcome_unknown, too_many, unreachable
 from services.ingest.sending.pending import Pending
 from services.ingest.sending.publisher import Append, Publisher, TooManyAppends
-from services.ingest.sending.replies import Replies, Waiters
+from services.ingest.sending.replies import ReplyListener, Waiters
 from services.runtime.kafka.errors import AppendUnknown
 from services.runtime.kafka.producer import BATCH_BYTES
 from services.runtime.web.problems import Problem
@@ -28,10 +28,10 @@ RECORD_BYTES: Final = 512
 """What a command's record takes at most beside its body, with all its headers at their longest."""
 
 
-class Batch:
+class CommandBatch:
     """One request's commands on their way. `send` once, then `settled` as long as is wanted, then `outcomes`."""
 
-    def __init__(self, commands: Sequence[Command], publisher: Publisher, replies: Replies) -> None:
+    def __init__(self, commands: Sequence[Command], publisher: Publisher, replies: ReplyListener) -> None:
         self._commands = commands
         self._publisher = publisher
         self._waiters: Waiters = replies.expect_many(len(commands))
@@ -40,7 +40,7 @@ class Batch:
         self._offsets: dict[int, tuple[int, int]] = {}
         """By the place in the request: partition and offset of what is acknowledged."""
         self._under_way = 0
-        self._all_told: asyncio.Future[None] | None = None
+        self._settled_future: asyncio.Future[None] | None = None
 
     def send(self) -> None:
         """Hands the first append of each partition over; the rest follow by themselves."""
@@ -51,11 +51,11 @@ class Batch:
         for partition, of_partition in places.items():
             self._send_next(partition, deque(self._appends_of(of_partition)))
 
-    async def told(self) -> None:
+    async def all_settled(self) -> None:
         """Returns when of every append it is known what became of it; the producer's deadlines bound that."""
         if self._under_way:
-            self._all_told = asyncio.get_running_loop().create_future()
-            await self._all_told
+            self._settled_future = asyncio.get_running_loop().create_future()
+            await self._settled_future
 
     def outcomes(self, *, replies_wanted: bool) -> list[Reply | Pending | Problem]:
         """Of each command, in the order of the request; once all are told. Pending: in the log, and no reply yet, or
@@ -82,12 +82,12 @@ class Batch:
     def _send_next(self, partition: int, waiting: deque[list[int]]) -> None:
         if not waiting:
             self._under_way -= 1
-            if not self._under_way and self._all_told is not None and not self._all_told.done():
-                self._all_told.set_result(None)
+            if not self._under_way and self._settled_future is not None and not self._settled_future.done():
+                self._settled_future.set_result(None)
             return
         places = waiting.popleft()
 
-        def told(append: Append) -> None:
+        def on_settled(append: Append) -> None:
             if append.error is None:
                 assert append.first_offset is not None
                 for offset, place in enumerate(places, start=append.first_offset):
@@ -104,7 +104,7 @@ class Batch:
         reply_to = self._waiters.reply_to
         commands = [replace(self._commands[place], reply_to=reply_to(place)) for place in places]
         try:
-            self._publisher.append(partition, commands, told)
+            self._publisher.append(partition, commands, on_settled)
         except TooManyAppends:
             for place in places:
                 self._problems[place] = too_many()

@@ -13,10 +13,10 @@ from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest import metrics
 from services.ingest.problems import outcome_unknown, too_many, unreachable
-from services.ingest.sending.batch import Batch
+from services.ingest.sending.batch import CommandBatch
 from services.ingest.sending.pending import Pending
 from services.ingest.sending.publisher import Append, Publisher, TooManyAppends
-from services.ingest.sending.replies import Replies, Waiter
+from services.ingest.sending.replies import ReplyListener, Waiter
 from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable
 from services.runtime.process.crashpoints import crash_point, declare_crash_point
 from services.runtime.web.problems import Problem
@@ -50,7 +50,7 @@ class Expected(Protocol[T_co]):
 class Dispatcher:
     """Sends commands and tells what became of them. Keeps no more than the waiters of running requests."""
 
-    def __init__(self, publisher: Publisher, replies: Replies) -> None:
+    def __init__(self, publisher: Publisher, replies: ReplyListener) -> None:
         self._publisher = publisher
         self._replies = replies
 
@@ -71,7 +71,7 @@ class Dispatcher:
         """The same for many commands, each with an outcome of its own, in their order; the wait is for all of them."""
         started_at_s = time.monotonic()
         deadline_s = started_at_s + wait_s
-        batch = Batch(commands, self._publisher, self._replies)
+        batch = CommandBatch(commands, self._publisher, self._replies)
         try:
             batch.send()
             waiters = batch.waiters
@@ -80,13 +80,13 @@ class Dispatcher:
                     await waiters.reply(deadline_s - time.monotonic())
                 else:
                     await _reply_unless_gone(waiters, deadline_s, client_gone)
-            await batch.told()
+            await batch.all_settled()
             metrics.REPLY_WAIT_SECONDS.observe(time.monotonic() - started_at_s)
             outcomes = batch.outcomes(replies_wanted=wait_s > 0)
         finally:
             self._replies.forget_many(batch.waiters)
         if wait_s > 0:
-            metrics.WAITS_RUN_OUT.inc(sum([isinstance(outcome, Pending) for outcome in outcomes]))
+            metrics.WAITS_TIMED_OUT.inc(sum([isinstance(outcome, Pending) for outcome in outcomes]))
         # A crash here: decided, and nobody was told; the retry is a repeat and gets the original's figures.
         crash_point(BEFORE_ANSWER)
         return outcomes
@@ -98,7 +98,7 @@ class Dispatcher:
         for, until it is late or the append has failed."""
         started_at_s = time.monotonic()
 
-        def told(append: Append) -> None:
+        def on_settled(append: Append) -> None:
             if append.error is not None:
                 waiter.wake()
             else:
@@ -107,7 +107,7 @@ class Dispatcher:
 
         try:
             append = self._publisher.append(
-                self._publisher.partition_of(command), (replace(command, reply_to=waiter.reply_to),), told
+                self._publisher.partition_of(command), (replace(command, reply_to=waiter.reply_to),), on_settled
             )
         except TooManyAppends:
             raise too_many() from None
@@ -118,7 +118,7 @@ class Dispatcher:
         if reply is None:
             appended = await append.acknowledged()
             if wait_s > 0:
-                metrics.WAITS_RUN_OUT.inc()
+                metrics.WAITS_TIMED_OUT.inc()
             return Pending(command=command, partition=appended.partition, offset=appended.offset)
         metrics.REPLY_WAIT_SECONDS.observe(time.monotonic() - started_at_s)
         # A crash here: decided, and nobody was told; the retry is a repeat and gets the original's figures.

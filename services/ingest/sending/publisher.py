@@ -108,7 +108,7 @@ class Publisher:
         assert command.chat_id is not None
         return ids.partition_of(command.chat_id, self._partitions)
 
-    def append(self, partition: int, commands: Sequence[Command], told: Callable[[Append], None]) -> Append:
+    def append(self, partition: int, commands: Sequence[Command], on_settled: Callable[[Append], None]) -> Append:
         """Hands commands of one partition over, for one record batch, and tells when it is known what became of them.
         They are of one type.
 
@@ -137,7 +137,7 @@ class Publisher:
             else:
                 metrics.APPENDS_FAILED.inc(count)
             append.settle(first_offset, error)
-            told(append)
+            on_settled(append)
 
         records = [encode_command(command, SOURCE) for command in commands]
         self._producer.append(self._topic, partition, records, self._append_timeout_s, settled)

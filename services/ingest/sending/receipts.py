@@ -1,7 +1,7 @@
-"""Merges the marks of one (chat, user) to the highest: a client that scrolls sends many, and only the last counts.
+"""Merges the receipts of one (chat, user) to the highest: a client that scrolls sends many, and only the last counts.
 
-The first mark goes at once and opens a window; later ones wait for its end and travel as one, the highest, which
-opens the next window. A mark never fails for another's sake: whoever's merged mark was refused as invalid (it
+The first receipt goes at once and opens a window; later ones wait for its end and travel as one, the highest, which
+opens the next window. A receipt never fails for another's sake: whoever's coalesced receipt was refused as invalid (it
 named a seq that does not exist), or got no answer in time, sends their own.
 """
 
@@ -27,8 +27,8 @@ Key = tuple[str, ChatId | None, UserId | None]
 
 
 @dataclass(slots=True)
-class MergedMark:
-    """The marks that wait for one window's end: the highest of them, and when the last of their waits runs out."""
+class CoalescedReceipt:
+    """The receipts that wait for one window's end: the highest of them, and when the last of their waits runs out."""
 
     command: Command
     up_to_seq: int
@@ -42,20 +42,20 @@ class MergedMark:
 
 
 @dataclass(slots=True)
-class Window:
-    """Open since a mark of this key was sent."""
+class CoalescingWindow:
+    """Open since a receipt of this key was sent."""
 
     timer: asyncio.TimerHandle
-    merged: MergedMark | None = field(default=None)
+    coalesced: CoalescedReceipt | None = field(default=None)
 
 
-class MarkMerger:
-    """Holds a window for each (type, chat, user) that sent a mark within the last `window_s`, and nothing else."""
+class ReceiptCoalescer:
+    """Holds a window for each (type, chat, user) that sent a receipt within the last `window_s`, and nothing else."""
 
     def __init__(self, send: Send, *, window_s: float) -> None:
         self._send = send
         self._window_s = window_s
-        self._windows: dict[Key, Window] = {}
+        self._windows: dict[Key, CoalescingWindow] = {}
         self._carriers: set[asyncio.Task[None]] = set()
 
     @property
@@ -65,7 +65,7 @@ class MarkMerger:
     async def send(
         self, command: Command, up_to_seq: int, wait_s: float, client_gone: ClientGone | None = None
     ) -> Reply | Pending:
-        """The outcome of this mark, or of the higher one that it travelled with; Pending always names this one.
+        """The outcome of this receipt, or of the higher one that it travelled with; Pending always names this one.
 
         Raises Problem as the dispatcher does.
         """
@@ -77,20 +77,20 @@ class MarkMerger:
             self._open_window(key)
             return await self._send(command, wait_s, client_gone)
         deadline_s = time.monotonic() + wait_s
-        merged = _join(window, command, up_to_seq, deadline_s)
-        outcome = await _outcome(merged, deadline_s)
+        coalesced = _join(window, command, up_to_seq, deadline_s)
+        outcome = await _outcome(coalesced, deadline_s)
         refused = (
             isinstance(outcome, Reply)
             and outcome.outcome is OutcomeKind.REJECTED
             and outcome.reason is Reason.INVALID
-            and merged.up_to_seq != up_to_seq
+            and coalesced.up_to_seq != up_to_seq
         )
         if isinstance(outcome, Reply) and not refused:
             return outcome
         return await self._send(command, max(0.0, deadline_s - time.monotonic()), client_gone)
 
     async def stop(self) -> None:
-        """Forgets the windows. Requests in progress have been answered by now; marks that nobody waits for are lost
+        """Forgets the windows. Requests in progress have been answered by now; receipts that nobody waits for are lost
         like any request that a crash cut off."""
         for window in self._windows.values():
             window.timer.cancel()
@@ -102,45 +102,45 @@ class MarkMerger:
 
     def _open_window(self, key: Key) -> None:
         timer = asyncio.get_running_loop().call_later(self._window_s, self._close_window, key)
-        self._windows[key] = Window(timer)
+        self._windows[key] = CoalescingWindow(timer)
 
     def _close_window(self, key: Key) -> None:
-        merged = self._windows.pop(key).merged
-        if merged is None:
+        coalesced = self._windows.pop(key).coalesced
+        if coalesced is None:
             return
         self._open_window(key)
-        carrier = asyncio.create_task(self._carry(merged), name="merged mark")
+        carrier = asyncio.create_task(self._carry(coalesced), name="coalesced receipt")
         self._carriers.add(carrier)
         carrier.add_done_callback(self._carriers.discard)
 
-    async def _carry(self, merged: MergedMark) -> None:
-        """Sends it, whether or not anybody still waits: a client that closes its page wants its mark kept."""
+    async def _carry(self, coalesced: CoalescedReceipt) -> None:
+        """Sends it, whether or not anybody still waits: a client that closes its page wants its receipt kept."""
         try:
-            outcome = await self._send(merged.command, max(0.0, merged.deadline_s - time.monotonic()), None)
+            outcome = await self._send(coalesced.command, max(0.0, coalesced.deadline_s - time.monotonic()), None)
         except asyncio.CancelledError:
-            merged.outcome.cancel()
+            coalesced.outcome.cancel()
             raise
         except Exception as error:  # noqa: BLE001  (each of those who wait raises it)
-            merged.outcome.set_exception(error)
-            merged.outcome.exception()  # seen, also where nobody waits any more
+            coalesced.outcome.set_exception(error)
+            coalesced.outcome.exception()  # seen, also where nobody waits any more
         else:
-            merged.outcome.set_result(outcome)
+            coalesced.outcome.set_result(outcome)
 
 
-def _join(window: Window, command: Command, up_to_seq: int, deadline_s: float) -> MergedMark:
-    if window.merged is None:
+def _join(window: CoalescingWindow, command: Command, up_to_seq: int, deadline_s: float) -> CoalescedReceipt:
+    if window.coalesced is None:
         outcome: asyncio.Future[Reply | Pending] = asyncio.get_running_loop().create_future()
-        window.merged = MergedMark(command, up_to_seq, deadline_s, outcome)
+        window.coalesced = CoalescedReceipt(command, up_to_seq, deadline_s, outcome)
     else:
-        metrics.MARKS_MERGED.inc()
-        window.merged.join(command, up_to_seq, deadline_s)
-    return window.merged
+        metrics.RECEIPTS_COALESCED.inc()
+        window.coalesced.join(command, up_to_seq, deadline_s)
+    return window.coalesced
 
 
-async def _outcome(merged: MergedMark, deadline_s: float) -> Reply | Pending | None:
+async def _outcome(coalesced: CoalescedReceipt, deadline_s: float) -> Reply | Pending | None:
     """None when it is not there in time."""
     try:
         async with asyncio.timeout(deadline_s - time.monotonic()):
-            return await asyncio.shield(merged.outcome)
+            return await asyncio.shield(coalesced.outcome)
     except TimeoutError:
         return None

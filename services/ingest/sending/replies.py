@@ -23,7 +23,7 @@ from services.ingest import metrics
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaError, KafkaUnavailable, OffsetMissing
 from services.runtime.kafka.reader import PartitionReader
-from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.observe.repeated_lines import warn_throttled
 from services.runtime.process.backoff import Backoff
 
 LONGEST_PAUSE_S: Final = 5.0
@@ -37,7 +37,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Waiter:
-    """One expected reply. Made by `Replies.expect`; whoever made it says `Replies.forget` in the end."""
+    """One expected reply. Made by `ReplyListener.expect`; whoever made it says `ReplyListener.forget` in the end."""
 
     __slots__ = ("_reply", "_woken", "reply_to")
 
@@ -75,7 +75,7 @@ class Waiter:
 
 
 class Waiters:
-    """The expected replies of many commands that are answered together. Made by `Replies.expect_many`."""
+    """The expected replies of many commands that are answered together. Made by `ReplyListener.expect_many`."""
 
     __slots__ = ("_missing", "_place_of", "_woken", "partition", "replies", "request_ids")
 
@@ -125,7 +125,7 @@ class Waiters:
             self._woken.set_result(None)
 
 
-class Replies:
+class ReplyListener:
     """Listens for ever, from the end of the partition on; after an outage it goes on where it was."""
 
     def __init__(
@@ -280,7 +280,7 @@ class Replies:
             replies = decode_replies(record.value or b"")
         except (ValueError, RecursionError) as error:
             metrics.REPLIES_UNREADABLE.inc()
-            warn_seldom(_log, "reply_unreadable", partition=self._partition, offset=record.offset, error=str(error))
+            warn_throttled(_log, "reply_unreadable", partition=self._partition, offset=record.offset, error=str(error))
             return
         for reply in replies:
             self.hand_over(reply)

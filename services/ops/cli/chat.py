@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from services.ops.cli.terminal import OUT, JsonOption, cell, print_json, told
+from services.ops.cli.terminal import OUT, JsonOption, cell, exit_on_error, print_json
 from services.ops.errors import UsageError
 from services.ops.stack.address import API_CA, API_URL, DEFAULT_FOLDER, StackOption
 
@@ -43,7 +43,7 @@ def new(
 
     Exit code: 0, 1 refused, 2 wrong usage, 3 the API is away.
     """
-    with told(), _client(user, stack) as client:
+    with exit_on_error(), _client(user, stack) as client:
         from services.runtime.access.auth import user_id_of
 
         issuer = os.environ.get("GAPLESS_JWT_ISSUER", "").removeprefix("*")
@@ -71,7 +71,7 @@ def send(
 
     Exit code: 0, 1 refused, 2 wrong usage, 3 the API is away.
     """
-    with told(), _client(user, stack) as client:
+    with exit_on_error(), _client(user, stack) as client:
         sent = client.send(client.chat_id(chat), text, key=key)
     if as_json:
         print_json(sent)
@@ -92,7 +92,7 @@ def read(
 
     Exit code: 0, 1 refused, 2 wrong usage, 3 the API is away.
     """
-    with told(), _client(user, stack) as client:
+    with exit_on_error(), _client(user, stack) as client:
         page = client.history(client.chat_id(chat), after_seq=after_seq, limit=limit)
     if as_json:
         print_json(page)
@@ -111,7 +111,7 @@ def list_chats(user: UserOption = None, as_json: JsonOption = False, stack: Stac
 
     Exit code: 0, 1 refused, 2 wrong usage, 3 the API is away.
     """
-    with told(), _client(user, stack) as client:
+    with exit_on_error(), _client(user, stack) as client:
         chats = list(client.chats())
     if as_json:
         print_json({"items": chats})

@@ -21,9 +21,9 @@ from rich.table import Table
 
 from schemas import ids
 from services.ops.cli.stack import stack_errors
-from services.ops.cli.terminal import OUT, Part, cell, run, told
+from services.ops.cli.terminal import OUT, Part, cell, exit_on_error, run
 from services.ops.errors import FaultFound
-from services.ops.producer import ProducerClient, Told
+from services.ops.producer import Ack, ProducerClient
 from services.ops.stack.embedded import EmbeddedStack, StackPlan
 from services.ops.verify.log.verify import verify_log
 from services.ops.verify.projection.verify import verify_projection
@@ -55,7 +55,7 @@ def demo(
 
     Exit code: 0 everything held, 1 something did not, 2 wrong usage, 3 a server or a download is away.
     """
-    with told(), stack_errors():
+    with exit_on_error(), stack_errors():
         configure_logging(LogSettings.model_validate({"level": "error"}), service="gapless")  # the story tells the rest
         if data_dir is not None:
             run(_demo(data_dir, secure=secure))
@@ -123,7 +123,7 @@ class _Story:
         ]
         for user, key, text, expected in script:
             answer = await self._post(user, f"{self._chat}/messages", {"text": text}, key=key)
-            _hold(answer.status_code == expected, f"{key} was answered {answer.status_code}: {answer.text}")
+            _expect(answer.status_code == expected, f"{key} was answered {answer.status_code}: {answer.text}")
             body = answer.json()
             table.add_row(
                 "Anna" if user == ANNA else "Ben", key, text, str(expected), str(body.get("seq", body.get("type")))
@@ -137,17 +137,17 @@ class _Story:
             began = time.perf_counter()
             sent = await self._post(ANNA, f"{self._chat}/messages", {"text": f"idle {n}"}, key=f"idle-{n}")
             answered.append(time.perf_counter() - began)
-            _hold(sent.status_code == 201, sent.text)
+            _expect(sent.status_code == 201, sent.text)
             began = time.perf_counter()
             page = await self._get(f"{self._chat}/messages?limit=1", at_least=sent.json()["token"])
             visible.append(time.perf_counter() - began)
-            _hold(page["messages"][-1]["seq"] == sent.json()["seq"], f"history does not show {sent.text}")
+            _expect(page["messages"][-1]["seq"] == sent.json()["seq"], f"history does not show {sent.text}")
         _say(f"201 with seq: p50 {_ms(answered, 0.5)} ms, p90 {_ms(answered, 0.9)} ms over {IDLE_SENDS} sends")
         _say(f"visible in history after that: p50 {_ms(visible, 0.5)} ms, p90 {_ms(visible, 0.9)} ms")
 
     async def kill_in_the_middle(self) -> None:
         _chapter(f"{PRODUCERS} producers send, a fifth of the messages twice; the sequencer of their chat is SIGKILLed")
-        answers: list[Told] = []
+        answers: list[Ack] = []
         producers = [ProducerClient(self._http, self._tokens[ANNA if n % 2 else BEN]) for n in range(PRODUCERS)]
 
         async def produce(n: int) -> None:
@@ -174,11 +174,11 @@ class _Story:
         by_key: dict[str, set[int]] = {}
         for answer in answers:
             by_key.setdefault(answer.key, set()).add(answer.seq)
-        _hold(len(by_key) == PRODUCERS * MESSAGES_EACH, f"{len(by_key)} messages were answered")
-        _hold(all(len(seqs) == 1 for seqs in by_key.values()), "a retry got another seq")
+        _expect(len(by_key) == PRODUCERS * MESSAGES_EACH, f"{len(by_key)} messages were answered")
+        _expect(all(len(seqs) == 1 for seqs in by_key.values()), "a retry got another seq")
         seqs = sorted(seq for seqs in by_key.values() for seq in seqs)
         first = 3 + IDLE_SENDS + 1
-        _hold(seqs == list(range(first, first + len(seqs))), "the seqs have a gap or a duplicate")
+        _expect(seqs == list(range(first, first + len(seqs))), "the seqs have a gap or a duplicate")
         retried = sum(answer.attempts > 1 for answer in answers)
         _say(
             f"the next answer came {takeover_s:.1f} s after the kill, from {await self._owner()}; {retried} sends were"
@@ -191,9 +191,9 @@ class _Story:
         latest = (await self._get(f"{self._chat}/latest-seq"))["seq"]
         unread = (await self._get(f"{self._chat}/unread", user=BEN))["unread"]
         marked = await self._post(BEN, f"{self._chat}/read", {"up_to_seq": latest})
-        _hold(marked.status_code == 200, marked.text)
+        _expect(marked.status_code == 200, marked.text)
         left = (await self._get(f"{self._chat}/unread", user=BEN, at_least=await self._token_now()))["unread"]
-        _hold(left == 0, f"{left} unread after reading everything")
+        _expect(left == 0, f"{left} unread after reading everything")
         _say(f"latest seq {latest}; Ben had {unread} unread, marks all read, has {left}")
         page = await self._get(f"{self._chat}/messages?limit=3")
         table = Table("seq", "text", "status")
@@ -209,15 +209,15 @@ class _Story:
         before = (await self._get(f"{self._chat}/messages?limit=1"))["messages"]
         switched = await cutover(2, kafka=self._kafka, postgres=self._postgres)
         after = (await self._get(f"{self._chat}/messages?limit=1"))["messages"]
-        _hold(before == after, "readers see another history after the switch")
+        _expect(before == after, "readers see another history after the switch")
         _say(f"readers see chat_v2 now; chat_v1 was held for {switched.held_s * 1000:.0f} ms and stays fed, to go back")
         report = await verify_log(self._kafka)
-        _hold(report.sound, f"the log has {report.fault_count} faults, first {report.faults[:1]}")
+        _expect(report.sound, f"the log has {report.violation_count} violations, first {report.violations[:1]}")
         _say("log verify: indexes, seqs and positions dense, one outcome per command, no message twice")
 
     async def _prove(self, version: str) -> None:
         report = await verify_projection(self._kafka, self._postgres, version=version)
-        _hold(report.equal, f"{report.difference_count} differences, first {report.differences[:1]} {report.faults}")
+        _expect(report.equal, f"{report.difference_count} differences, first {report.differences[:1]} {report.faults}")
         table = Table("table", "rows", "digest by the log", "digest held", title=f"the proof that {version} is the log")
         for name, said in report.log.items():
             table.add_row(name, f"{said.rows:,}", said.hex[:16], report.held[name].hex[:16])
@@ -261,12 +261,12 @@ class _Story:
         if at_least is not None:
             headers["Gapless-At-Least"] = at_least
         answer = await self._http.get(path, headers=headers)
-        _hold(answer.status_code == 200, f"GET {path} was answered {answer.status_code}: {answer.text}")
+        _expect(answer.status_code == 200, f"GET {path} was answered {answer.status_code}: {answer.text}")
         found: dict[str, Any] = answer.json()
         return found
 
 
-def _hold(holds: bool, sentence: str) -> None:
+def _expect(holds: bool, sentence: str) -> None:
     if not holds:
         raise FaultFound(sentence)
 

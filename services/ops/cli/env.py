@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from services.ops.cli.terminal import JsonOption, print_json, print_plain, told
+from services.ops.cli.terminal import JsonOption, exit_on_error, print_json, print_plain
 from services.ops.errors import UsageError
 from services.ops.stack.address import API_CA, DEFAULT_FOLDER, stack_variables
 
@@ -29,7 +29,7 @@ def env(
 
     Exit code: 0, 2 no stack runs on D.
     """
-    with told():
+    with exit_on_error():
         variables = _variables(data_dir, user)
     if as_json:
         print_json(variables)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from services.ops.cli.terminal import OUT, JsonOption, print_json, run, told
+from services.ops.cli.terminal import OUT, JsonOption, exit_on_error, print_json, run
 from services.ops.stack.address import StackOption
 from services.runtime.settings import KafkaSettings, PostgresSettings, load_settings
 
 if TYPE_CHECKING:
-    from services.ops.inspect.lag import Behind, PartitionLag
+    from services.ops.inspect.lag import Backlog, PartitionBacklog
 
 
 def lag(as_json: JsonOption = False, _stack: StackOption = None) -> None:
@@ -22,7 +22,7 @@ def lag(as_json: JsonOption = False, _stack: StackOption = None) -> None:
     """
     from services.ops.inspect.lag import measure_lag
 
-    with told():
+    with exit_on_error():
         kafka, postgres = load_settings(KafkaSettings), load_settings(PostgresSettings)
     found = run(measure_lag(kafka, postgres))
     if as_json:
@@ -39,13 +39,13 @@ def lag(as_json: JsonOption = False, _stack: StackOption = None) -> None:
     OUT.print(table)
 
 
-def _cell(behind: Behind) -> str:
+def _cell(behind: Backlog) -> str:
     if behind.beyond:
         return f"{behind.beyond:,} beyond the end of the log"
     return "0" if behind.records == 0 else f"{behind.records:,} ({behind.seconds:.1f} s)"
 
 
-def _lag_json(partition: PartitionLag) -> dict[str, Any]:
+def _lag_json(partition: PartitionBacklog) -> dict[str, Any]:
     return {
         "partition": partition.partition,
         "undecided": asdict(partition.undecided),

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from schemas import ids
-from services.ops.cli.terminal import ERR, OUT, JsonOption, print_json, progress, run, told
+from services.ops.cli.terminal import ERR, OUT, JsonOption, exit_on_error, print_json, progress, run
 from services.ops.errors import Exit, UsageError
 from services.ops.stack.address import StackOption
 from services.runtime.settings import KafkaSettings, load_settings
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from services.ops.verify.log.verify import LogReport
 
 app = typer.Typer(no_args_is_help=True, help="Look at the log of events, and prove it.")
-NAMED_FAULTS = 1_000
+NAMED_VIOLATIONS = 1_000
 SHOWN_BODY_CHARACTERS = 80
 
 
 @app.command("verify")
 def verify(
     as_json: JsonOption = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many faults to name; all are counted.")] = NAMED_FAULTS,
+    limit: Annotated[int, typer.Option(min=1, help="How many violations to name; all are counted.")] = NAMED_VIOLATIONS,
     _stack: StackOption = None,
 ) -> None:
-    """Reads the whole log and names every fault by partition and offset.
+    """Reads the whole log and names every violation by partition and offset.
 
     Checked: the validity rule, density of index, seq and position, order of commands and time, one outcome per
     command, no command accepted twice, repeats and decisions, and each outcome against its command as long as
     that is in chat.commands.
 
-    Exit code: 0 sound, 1 a fault, 2 wrong settings, 3 Kafka away.
+    Exit code: 0 sound, 1 a violation, 2 wrong settings, 3 Kafka away.
     """
     from services.ops.verify.log.verify import verify_log
 
-    with told():
+    with exit_on_error():
         settings = load_settings(KafkaSettings)
     with progress("reading the log", quiet=as_json) as begin:
         report = run(verify_log(settings, limit=limit, on_plan=begin))
@@ -54,9 +54,10 @@ def log_report_json(report: LogReport) -> dict[str, Any]:
     """The report for programs."""
     return {
         "sound": report.sound,
-        "fault_count": report.fault_count,
-        "faults": [
-            {"partition": f.partition, "offset": f.offset, "rule": f.rule, "detail": f.detail} for f in report.faults
+        "violation_count": report.violation_count,
+        "violations": [
+            {"partition": f.partition, "offset": f.offset, "rule": f.rule, "detail": f.detail}
+            for f in report.violations
         ],
         "partitions": [
             {
@@ -87,9 +88,11 @@ def _show(report: LogReport) -> None:
     if report.sound:
         OUT.print("[green]The log is sound:[/] every rule holds in every partition.")
         return
-    for f in report.faults:
+    for f in report.violations:
         OUT.say((f"partition {f.partition}, offset {f.offset}", "red"), f"  {f.rule}: {f.detail}")
-    OUT.say((f"{report.fault_count} faults", "red"), f"{_unnamed(report.fault_count, len(report.faults))}.")
+    OUT.say(
+        (f"{report.violation_count} violations", "red"), f"{_unnamed(report.violation_count, len(report.violations))}."
+    )
 
 
 def _unnamed(count: int, named: int) -> str:
@@ -111,7 +114,7 @@ def tail(
 
     Exit code: 0, 2 wrong usage, 3 Kafka away.
     """
-    with told():
+    with exit_on_error():
         settings = load_settings(KafkaSettings)
         partitions = _chosen(settings, partition, chat)
     try:

@@ -25,7 +25,7 @@ from services.ops.cli import rights as rights_commands
 from services.ops.cli import services as service_commands
 from services.ops.cli import stack as stack_commands
 from services.ops.cli import topics as topics_commands
-from services.ops.cli.terminal import ERR, JsonOption, as_a_program, print_json, print_plain, told
+from services.ops.cli.terminal import ERR, JsonOption, as_a_program, exit_on_error, print_json, print_plain
 from services.ops.cli.variables import unknown_variables
 from services.ops.stack.token import development_token
 from services.runtime.observe.logs import configure_logging
@@ -78,7 +78,7 @@ def gapless(
 ) -> None:
     """An event-sourced message log service: a gap-free, deduplicated sequence per chat."""
     # Commands log what concerns the person at the terminal; a service sets up its own logging when it starts.
-    with told():
+    with exit_on_error():
         chosen = "GAPLESS_LOG_LEVEL" in os.environ
         settings = load_settings(LogSettings) if chosen else LogSettings.model_validate({"level": "warning"})
         configure_logging(settings, service="gapless")
@@ -122,7 +122,7 @@ def token(
 
     Exit code: 0, 2 no secret to sign with.
     """
-    with told():
+    with exit_on_error():
         minted = development_token(user, data_dir=data_dir, scopes=[each.value for each in scope or ()], ttl_s=ttl_s)
     if as_json:
         print_json({"token": minted})

@@ -12,14 +12,14 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 from rich.table import Table
 
-from services.ops.cli.terminal import ERR, OUT, JsonOption, fail, print_json, progress, run, told
+from services.ops.cli.terminal import ERR, OUT, JsonOption, exit_on_error, fail, print_json, progress, run
 from services.ops.errors import Exit, UsageError
 from services.ops.stack.address import StackOption
 from services.runtime.settings import KafkaSettings, PostgresSettings, load_settings
 
 if TYPE_CHECKING:
     from services.ops.verify.projection.diff import Difference
-    from services.ops.verify.projection.verify import Report
+    from services.ops.verify.projection.verify import ProjectionReport
     from services.projector.versions.rebuild import RebuildProgress
     from services.projector.versions.registry import Projection
 
@@ -49,7 +49,7 @@ def verify(
     """
     from services.ops.verify.projection.verify import verify_projection
 
-    with told():
+    with exit_on_error():
         kafka, postgres = load_settings(KafkaSettings), load_settings(PostgresSettings)
         if version is not None:
             parse_version(version)
@@ -70,7 +70,7 @@ def rebuild_command(to: VersionOption, as_json: JsonOption = False, _stack: Stac
     """
     from services.projector.versions.rebuild import rebuild
 
-    with told(), refusals():
+    with exit_on_error(), refusals():
         number = parse_version(to)
         kafka, postgres = load_settings(KafkaSettings), load_settings(PostgresSettings)
         with _rebuild_bar(to, quiet=as_json) as on_progress:
@@ -110,7 +110,7 @@ def cutover_command(
     """
     from services.projector.versions.cutover import cutover
 
-    with told(), refusals():
+    with exit_on_error(), refusals():
         number = parse_version(to)
         kafka, postgres = load_settings(KafkaSettings), load_settings(PostgresSettings)
         done = run(cutover(number, kafka=kafka, postgres=postgres, timeout_s=timeout_s))
@@ -149,7 +149,7 @@ def list_command(as_json: JsonOption = False, _stack: StackOption = None) -> Non
     """
     from services.projector.versions.cutover import projections
 
-    with told():
+    with exit_on_error():
         there = run(projections(postgres=load_settings(PostgresSettings)))
     if as_json:
         print_json([_projection_json(projection) for projection in there])
@@ -171,7 +171,7 @@ def parse_version(text: str) -> int:
     return int(match[1])
 
 
-def report_json(report: Report) -> dict[str, Any]:
+def report_json(report: ProjectionReport) -> dict[str, Any]:
     """The report of `projection verify` for programs; digests are 128 bits in hex."""
     return {
         "version": report.version,
@@ -219,7 +219,7 @@ def _projection_json(projection: Projection) -> dict[str, Any]:
     }
 
 
-def _show(report: Report) -> None:
+def _show(report: ProjectionReport) -> None:
     offsets = sum(p.next_offset for p in report.positions.values())
     table = Table(title=f"projection {report.version} at {offsets:,} offsets of {len(report.positions)} partitions")
     table.add_column("table", overflow="fold")

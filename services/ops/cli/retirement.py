@@ -9,7 +9,7 @@ import typer
 from rich.filesize import decimal
 
 from services.ops.cli.projection import parse_version, refusals
-from services.ops.cli.terminal import OUT, JsonOption, fail, print_json, run, told
+from services.ops.cli.terminal import OUT, JsonOption, exit_on_error, fail, print_json, run
 from services.ops.errors import Exit
 from services.ops.stack.address import StackOption
 from services.runtime.settings import PostgresSettings, load_settings
@@ -32,7 +32,7 @@ def stop_feeding(version: Version, as_json: JsonOption = False, _stack: StackOpt
     """
     from services.projector.versions.retirement import stop_feeding as stop
 
-    with told(), refusals():
+    with exit_on_error(), refusals():
         number = parse_version(version)
         run(stop(number, postgres=load_settings(PostgresSettings)))
     if as_json:
@@ -58,7 +58,7 @@ def drop(
     """
     from services.projector.versions.retirement import drop as drop_projection
 
-    with told(), refusals():
+    with exit_on_error(), refusals():
         number = parse_version(version)
         if not yes:
             _confirm(version)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from psycopg.conninfo import conninfo_to_dict
 
-from services.ops.cli.terminal import JsonOption, print_json, print_plain, told
+from services.ops.cli.terminal import JsonOption, exit_on_error, print_json, print_plain
 from services.ops.errors import UsageError
 from services.ops.stack.address import StackOption
 from services.runtime.settings import KafkaSettings, PostgresSettings, load_settings
@@ -43,7 +43,7 @@ def acls(
     """
     from services.ops.rights.kafka import as_commands, as_strimzi, rights_by_service
 
-    with told():
+    with exit_on_error():
         rights = rights_by_service(load_settings(KafkaSettings))
         if service:
             unknown = [name for name in service if name not in rights]
@@ -82,7 +82,7 @@ def roles(
     """
     from services.ops.rights.postgres import roles_sql
 
-    with told():
+    with exit_on_error():
         named = database or conninfo_to_dict(load_settings(PostgresSettings).dsn.get_secret_value()).get("dbname")
         if not named:
             raise UsageError("GAPLESS_POSTGRES_DSN names no database: name it with --database.")

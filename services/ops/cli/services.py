@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import structlog
 import typer
 
-from services.ops.cli.terminal import told
+from services.ops.cli.terminal import exit_on_error
 from services.ops.cli.variables import unknown_variables
 from services.runtime.settings import LogSettings, Settings, load_settings
 
@@ -84,7 +84,7 @@ def _serve(
 ) -> None:
     from services.runtime.process.lifecycle import run_service
 
-    with told():
+    with exit_on_error():
         settings = load_settings(settings_type)
 
     def serve(supervisor: Supervisor) -> Awaitable[None]:

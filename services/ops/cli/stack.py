@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from services.ops.cli.terminal import ERR, OUT, JsonOption, fail, print_json, told
+from services.ops.cli.terminal import ERR, OUT, JsonOption, exit_on_error, fail, print_json
 from services.ops.errors import Exit
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DOWN_SILENCE_S: Final = 60.0
 """A limit on silence, not on the whole: servers write down what they hold before they end (see devstack/life.py)."""
-LOOK_AGAIN_S: Final = 0.1
+POLL_INTERVAL_S: Final = 0.1
 DataDir = Annotated[Path, typer.Option("--data-dir", metavar="D", help="The data folder; made if it is not there.")]
 Count = Annotated[int, typer.Option(min=1, max=32)]
 
@@ -69,7 +69,7 @@ def up(
         ingests=ingests,
         secure=secure,
     )
-    with told(), stack_errors():
+    with exit_on_error(), stack_errors():
         asyncio.run(_run_until_stopped(plan, as_json=as_json))
 
 
@@ -81,7 +81,7 @@ def down(
 
     Exit code: 0 nothing runs there any more, 1 it did not end in time, 2 the folder is held by something else.
     """
-    with told(), stack_errors():
+    with exit_on_error(), stack_errors():
         stopped = _stop(data_dir.absolute())
     if as_json:
         print_json({"stopped": stopped})
@@ -165,7 +165,7 @@ def stack_errors() -> Iterator[None]:
     except (errors.FolderTakenError, errors.FolderMismatchError, errors.MissingRuntimeError) as error:
         fail(str(error), Exit.USAGE)
     except errors.DownloadError as error:
-        fail(str(error), Exit.AWAY)
+        fail(str(error), Exit.UNAVAILABLE)
     except (errors.DevstackError, StartFailed) as error:
         fail(str(error), Exit.FAULT)
 
@@ -190,7 +190,7 @@ def _stop(folder: Path) -> bool:
                 f" {folder / 'logs'}.",
                 Exit.FAULT,
             )
-        time.sleep(LOOK_AGAIN_S)
+        time.sleep(POLL_INTERVAL_S)
     return True
 
 

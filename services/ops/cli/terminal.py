@@ -30,7 +30,7 @@ from services.ops.stack.address import where_to_look
 from services.runtime.kafka.errors import KafkaError, KafkaRefused, KafkaUnavailable, OffsetMissing, TopicsWrong
 from services.runtime.observe.plain_text import json_safe, visible, visible_lines
 from services.runtime.observe.tracebacks import format_error
-from services.runtime.postgres.pool import POSTGRES_AWAY
+from services.runtime.postgres.pool import POSTGRES_UNAVAILABLE
 from services.runtime.postgres.refusals import why_postgres_refuses
 from services.runtime.settings import PostgresSettings, SettingsError, load_settings
 
@@ -121,12 +121,12 @@ OnProgress = Callable[[int], None]
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Runs a command's coroutine; whatever it raises that a person can act on ends in one sentence and a code."""
-    with told():
+    with exit_on_error():
         return asyncio.run(work)
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """Turns the errors that a person can act on into one sentence on standard error and an exit code."""
     try:
         yield
@@ -141,11 +141,11 @@ def told() -> Iterator[None]:
     except KafkaRefused as error:
         fail(f"{_capitalised(str(error))}.", Exit.USAGE)
     except (KafkaUnavailable, OffsetMissing) as error:
-        fail(f"Kafka cannot be read: {error}{where_to_look()}.", Exit.AWAY)
-    except (*POSTGRES_AWAY, TimeoutError) as error:
+        fail(f"Kafka cannot be read: {error}{where_to_look()}.", Exit.UNAVAILABLE)
+    except (*POSTGRES_UNAVAILABLE, TimeoutError) as error:
         if (refusal := _why_postgres_refuses()) is not None:
             fail(refusal, Exit.USAGE)
-        fail(f"Postgres does not serve this: {_first_line(error)}{where_to_look()}.", Exit.AWAY)
+        fail(f"Postgres does not serve this: {_first_line(error)}{where_to_look()}.", Exit.UNAVAILABLE)
     except (KafkaError, SchemaError, psycopg.Error) as error:
         fail(_first_line(error), Exit.FAULT)
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from services.ops import topics
-from services.ops.cli.terminal import ERR, OUT, JsonOption, print_json, run, told
+from services.ops.cli.terminal import ERR, OUT, JsonOption, exit_on_error, print_json, run
 from services.ops.stack.address import StackOption
 from services.runtime.settings import KafkaSettings, load_settings
 
@@ -21,7 +21,7 @@ def create(as_json: JsonOption = False, _stack: StackOption = None) -> None:
 
     Exit code: 0, 1 a topic is not as it must be, 2 wrong settings, 3 Kafka away.
     """
-    with told():
+    with exit_on_error():
         settings = load_settings(KafkaSettings)
     created, notes = run(topics.create_and_check(settings))
     _print_notes(notes)
@@ -39,7 +39,7 @@ def check(as_json: JsonOption = False, _stack: StackOption = None) -> None:
 
     Exit code: 0 as they must be, 1 a fault, 2 wrong settings, 3 Kafka away.
     """
-    with told():
+    with exit_on_error():
         settings = load_settings(KafkaSettings)
     notes = run(topics.check(settings))
     _print_notes(notes)

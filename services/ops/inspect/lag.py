@@ -24,7 +24,7 @@ _SQL: Final = load_sql("services.ops.inspect.sql", "lag.sql")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Behind:
+class Backlog:
     """A distance: records not yet taken, and the age in seconds of the first of them (0 where there is none)."""
 
     records: int
@@ -34,17 +34,17 @@ class Behind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartitionLag:
+class PartitionBacklog:
     """Of one partition."""
 
     partition: int
-    undecided: Behind
+    undecided: Backlog
     """Commands without an outcome."""
-    unprojected: Mapping[str, Behind]
+    unprojected: Mapping[str, Backlog]
     """By projection ("v1"): events that it has not applied."""
 
 
-async def measure_lag(kafka: KafkaSettings, postgres: PostgresSettings) -> list[PartitionLag]:
+async def measure_lag(kafka: KafkaSettings, postgres: PostgresSettings) -> list[PartitionBacklog]:
     """Lag of every partition. Raises KafkaError, psycopg.OperationalError."""
     names = await topics_of(kafka)
     positions = await projection_offsets(postgres)
@@ -67,7 +67,7 @@ async def projection_offsets(postgres: PostgresSettings) -> dict[str, dict[int, 
 
 async def _partition(
     kafka: KafkaSettings, names: TopicNames, partition: int, positions: Mapping[str, Mapping[int, int]]
-) -> PartitionLag:
+) -> PartitionBacklog:
     async with partition_reader(kafka, names.events, partition) as events:
         start, end = await events.bounds()
         next_command = await next_undecided(events, start, end)
@@ -78,7 +78,7 @@ async def _partition(
     async with partition_reader(kafka, names.commands, partition) as commands:
         first, last = await commands.bounds()
         undecided = await _behind(commands, max(next_command, first), last)
-    return PartitionLag(partition=partition, undecided=undecided, unprojected=unprojected)
+    return PartitionBacklog(partition=partition, undecided=undecided, unprojected=unprojected)
 
 
 async def next_undecided(events: PartitionReader, start: int, end: int) -> int:
@@ -121,11 +121,11 @@ def _stamp(headers: object) -> Stamp | None:
         return None
 
 
-async def _behind(reader: PartitionReader, position: int, end: int) -> Behind:
+async def _behind(reader: PartitionReader, position: int, end: int) -> Backlog:
     if position >= end:
-        return Behind(records=0, seconds=0.0, beyond=position - end)
+        return Backlog(records=0, seconds=0.0, beyond=position - end)
     await reader.seek(position)
     found = await reader.read(max_records=1, timeout_s=READ_TIMEOUT_S)
     since_ms = found[0].timestamp if found else None
     seconds = max(0.0, time.time() - since_ms / 1000) if since_ms else 0.0
-    return Behind(records=end - position, seconds=round(seconds, 3))
+    return Backlog(records=end - position, seconds=round(seconds, 3))

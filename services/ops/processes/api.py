@@ -18,7 +18,7 @@ from services.query.settings import QuerySettings
 from services.runtime.access.auth import Authenticator
 from services.runtime.health.health import OpsServer, Readiness
 from services.runtime.http import build_app
-from services.runtime.process.collector import seldom_collected
+from services.runtime.process.collector import infrequent_gc
 from services.runtime.process.lifecycle import Supervisor
 from services.runtime.serving.server import HttpServer
 from services.runtime.settings import AuthSettings, HttpSettings, LogSettings, ProcessSettings, Settings
@@ -69,7 +69,7 @@ async def run(settings: ApiSettings, supervisor: Supervisor) -> None:
             _log.info("listening", url=server.url)
             supervisor.start("ingest", ingest.ended())
             supervisor.start("http server", server.wait_closed())
-            with seldom_collected():
+            with infrequent_gc():
                 await supervisor.stop_requested()
         finally:
             # First the requests, then what they wait for: each gets its answer, or 202.

@@ -47,8 +47,8 @@ def rights_by_service(kafka: KafkaSettings) -> dict[str, tuple[Right, ...]]:
             *_on(names.commands, ("Read", "Delete", "DescribeConfigs")),
             *_on(names.events, ("Read", "Write", "DescribeConfigs")),
             *_on(names.replies, write),
-            # The first sequencer makes the topic of the beats.
-            *_on(names.beats, ("Create", "Read", "Write")),
+            # The first sequencer makes the topic of the heartbeats.
+            *_on(names.heartbeats, ("Create", "Read", "Write")),
             group(SEQUENCER_GROUP),
         ),
         "projector": (*_on(names.events, read), group(PROJECTOR_GROUP)),

@@ -25,7 +25,7 @@ from services.ops.errors import OpsError
 from services.ops.stack.address import STACK_FILE, without_security
 from services.ops.stack.children import Server, Service
 from services.ops.stack.secret import stack_secret
-from services.ops.stack.supervisor import Supervisor
+from services.ops.stack.supervisor import ProcessSupervisor
 from services.ops.topics import create_and_check
 from services.runtime.health.health import Trouble
 from services.runtime.kafka.errors import KafkaUnavailable
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 HOST: Final = "127.0.0.1"
 READY_SILENCE_S: Final = 120.0
 """A limit on silence, not on the whole: a sequencer may have to fold a long log first (see devstack/life.py)."""
-LOOK_AGAIN_S: Final = 0.05
+POLL_INTERVAL_S: Final = 0.05
 ASK_TIMEOUT_S: Final = 15.0
-MOST_EARLY_DEATHS: Final = 3
+MAX_EARLY_DEATHS: Final = 3
 """Who died so often before it was ready once will not get there by itself."""
 PORTS_FILE: Final = "ports.json"
 EMBEDDED_DEFAULTS: Final = {
@@ -116,7 +116,7 @@ class EmbeddedStack:
             postgres_certificate=self._security.postgres_certificate if self._security is not None else None,
             progress=on_step,
         )
-        self._supervisor = Supervisor(self._write)
+        self._supervisor = ProcessSupervisor(self._write)
         self._services: dict[str, Service] = {}
         self._ports: dict[str, int] = {}
         self._secret = ""
@@ -292,7 +292,7 @@ class EmbeddedStack:
                         f"Not everything is ready, and nothing has moved for {READY_SILENCE_S:.0f} s ({said}): see the"
                         f" logs in {self._logs}."
                     )
-                await asyncio.sleep(LOOK_AGAIN_S)
+                await asyncio.sleep(POLL_INTERVAL_S)
                 before = waiting
                 waiting = {}
                 for name in self.plan.services:
@@ -330,7 +330,7 @@ class EmbeddedStack:
     def _refuse_to_wait_for_the_dying(self, name: str) -> None:
         from devstack.process import tail
 
-        if self.restarts.get(name, 0) >= MOST_EARLY_DEATHS:
+        if self.restarts.get(name, 0) >= MAX_EARLY_DEATHS:
             log_path = self._logs / f"{name}.log"
             raise StackFailed(f"{name} does not stay alive. Last lines of {log_path}:\n{tail(log_path)}")
 

@@ -59,7 +59,7 @@ class RestartPause:
         return pause_s
 
 
-class Supervisor:
+class ProcessSupervisor:
     """Runs children. `on_change` is called after each start, whoever asked for it."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:

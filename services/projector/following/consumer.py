@@ -24,8 +24,8 @@ from schemas.wire.records import record_digest
 from services.projector import metrics
 from services.projector.errors import LostRace, PartitionStopped
 from services.projector.mapping.decode import AnyEvent
-from services.projector.mapping.rows import changes_of, wanted
-from services.projector.mapping.validity import Position, belongs_before, judge_records
+from services.projector.mapping.rows import changes_of, lookups_of
+from services.projector.mapping.validity import ReaderPosition, belongs_before, classify_records
 from services.projector.settings import topic_names
 from services.projector.writing.apply import (
     apply_sql,
@@ -95,10 +95,10 @@ class Step:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Batch:
+class _ReadBatch:
     """What was read and judged, and is not yet written."""
 
-    end: Position
+    end: ReaderPosition
     """After it."""
     records: int = 0
     value_bytes: int = 0
@@ -116,7 +116,7 @@ class _Batch:
     """The timestamp of that record."""
 
 
-class PartitionFeed:
+class PartitionConsumer:
     """Not for use by two tasks at once."""
 
     def __init__(
@@ -143,10 +143,10 @@ class PartitionFeed:
         """The next record to come is the one before the position, and is to be checked against it."""
         self._last_record: bytes | None = None
         """The digest it is to have, if that is known."""
-        self.position = Position()
+        self.position = ReaderPosition()
         """Of what is written."""
-        self._batch = _Batch(end=self.position)
-        self._unwritten: _Batch | None = None
+        self._batch = _ReadBatch(end=self.position)
+        self._unwritten: _ReadBatch | None = None
         """The batch that is being written, or could not be."""
         self._ran_dry = False
         """The last read brought nothing, though there may be more."""
@@ -169,7 +169,7 @@ class PartitionFeed:
         """The timestamp of the oldest record that was read and is not written; None if none is known."""
         return (self._unwritten or self._batch).first_ms or None
 
-    async def open(self) -> Position:
+    async def open(self) -> ReaderPosition:
         """Stands at the stored position, with topic id and head checked.
 
         Raises PartitionStopped where the position is not one of this log; KafkaError, psycopg.Error, TimeoutError.
@@ -187,7 +187,7 @@ class PartitionFeed:
         # The record before the position is read once more and checked: a log that was cut and grew again
         # would otherwise go unnoticed.
         self._unchecked = self.position.next_offset > 0
-        self._batch, self._unwritten = _Batch(end=self.position), None
+        self._batch, self._unwritten = _ReadBatch(end=self.position), None
         reader = PartitionReader(
             kafka=self._kafka.connection,
             topic=topic_names(self._kafka).events,
@@ -259,7 +259,7 @@ class PartitionFeed:
         while True:
             if self._writing is None and self._is_due(max_records):
                 batch = self._unwritten = self._batch
-                self._batch = _Batch(end=batch.end, stop=batch.stop, first_ms=batch.stop_ms, stop_ms=batch.stop_ms)
+                self._batch = _ReadBatch(end=batch.end, stop=batch.stop, first_ms=batch.stop_ms, stop_ms=batch.stop_ms)
                 self._writing = asyncio.create_task(self._write(batch))
             if self._reading is None and not self._is_full(max_records):
                 piece = min(PIECE_RECORDS, max_records - self._batch.records)
@@ -318,14 +318,14 @@ class PartitionFeed:
         if following:
             batch.last_read = following
             batch.first_ms = batch.first_ms or following[0].timestamp
-        judged = judge_records(batch.end, following, read_up_to=self._reader.position)
-        batch.end, batch.stop = judged.end, judged.stop
-        if judged.stop is not None:
-            batch.stop_ms = next((r.timestamp for r in following if r.offset >= judged.end.next_offset), 0)
+        classified = classify_records(batch.end, following, read_up_to=self._reader.position)
+        batch.end, batch.stop = classified.end, classified.stop
+        if classified.stop is not None:
+            batch.stop_ms = next((r.timestamp for r in following if r.offset >= classified.end.next_offset), 0)
         batch.records += len(following)
         batch.value_bytes += sum([len(record.value or b"") for record in following])
-        batch.voids += judged.voids
-        batch.events += judged.events
+        batch.voids += classified.voids
+        batch.events += classified.events
 
     def _without_checked(self, records: Sequence[Record]) -> Sequence[Record]:
         if not self._unchecked or not records:
@@ -343,12 +343,12 @@ class PartitionFeed:
             )
         return records[1:]
 
-    async def _write(self, batch: _Batch) -> Step:
+    async def _write(self, batch: _ReadBatch) -> Step:
         try:
             async with self._pool.connection() as connection:
-                known = await look_up(connection, self._sql, wanted(batch.events))
+                looked_up = await look_up(connection, self._sql, lookups_of(batch.events))
                 changes = changes_of(
-                    batch.events, known, partition=self.partition, outcomes_since_ms=outcomes_since_ms()
+                    batch.events, looked_up, partition=self.partition, outcomes_since_ms=outcomes_since_ms()
                 )
                 await write_batch(
                     connection,

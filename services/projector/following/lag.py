@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from services.projector.following.consumer import PartitionFeed
+from services.projector.following.consumer import PartitionConsumer
 
 END_IS_FRESH_S: Final = 10.0
 """The end of the log is asked for about once a second; unknown for longer than this, there may be more than we know."""
@@ -37,8 +37,8 @@ def lag_seconds(
 class PartitionLag:
     """Of one feed, whether or not it is at work."""
 
-    def __init__(self, feed: PartitionFeed) -> None:
-        self._feed = feed
+    def __init__(self, consumer: PartitionConsumer) -> None:
+        self._consumer = consumer
         self._end = 0
         self._end_known_s = time.time()
         self._behind_since_s: float | None = None
@@ -58,13 +58,13 @@ class PartitionLag:
 
     def events(self) -> int:
         """Records that are not applied."""
-        return max(0, max(self._end, self._feed.read_to) - self._feed.position.next_offset)
+        return max(0, max(self._end, self._consumer.read_to) - self._consumer.position.next_offset)
 
     def seconds(self) -> float:
         """See lag_seconds."""
         return lag_seconds(
             time.time(),
-            oldest_ms=self._feed.oldest_ms,
+            oldest_ms=self._consumer.oldest_ms,
             behind_since_s=self._behind_since_s if self.events() else None,
             end_known_s=self._end_known_s,
             stopped_s=self._stopped_s,

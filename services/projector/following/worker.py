@@ -15,12 +15,12 @@ import structlog
 
 from services.projector import metrics
 from services.projector.errors import LostRace, PartitionStopped
-from services.projector.following.consumer import PartitionFeed, Step
+from services.projector.following.consumer import PartitionConsumer, Step
 from services.projector.following.lag import PartitionLag
 from services.projector.writing.apply import schema_name
 from services.runtime.health.health import Readiness
 from services.runtime.kafka.errors import KafkaError
-from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.observe.repeated_lines import warn_throttled
 from services.runtime.postgres.pool import is_read_only
 from services.runtime.process.backoff import Backoff
 
@@ -42,15 +42,15 @@ class PartitionWorker:
     """Runs a feed until it is cancelled or ends."""
 
     def __init__(
-        self, feed: PartitionFeed, *, readiness: Readiness, max_batch_records: int, backoff_max_s: float
+        self, consumer: PartitionConsumer, *, readiness: Readiness, max_batch_records: int, backoff_max_s: float
     ) -> None:
-        self._feed = feed
+        self._consumer = consumer
         self._readiness = readiness
         self._max_batch_records = max_batch_records
         self._backoff = Backoff(backoff_max_s)
-        self.lag = PartitionLag(feed)
-        self._labels = (schema_name(feed.version), str(feed.partition))
-        self._log = log.bind(projection=self._labels[0], partition=feed.partition)
+        self.lag = PartitionLag(consumer)
+        self._labels = (schema_name(consumer.version), str(consumer.partition))
+        self._log = log.bind(projection=self._labels[0], partition=consumer.partition)
         self._end_asked_s = 0.0
         metrics.begin(*self._labels)
 
@@ -65,50 +65,50 @@ class PartitionWorker:
                     await self._backoff.pause()
         except LostRace as lost:
             metrics.LOST_RACES.labels(*self._labels).inc()
-            metrics.forget(self._labels[0], self._feed.partition)
-            self._readiness.clear_trouble(self._feed.name)
-            self._log.info("lost_race", offset=self._feed.position.next_offset, reason=str(lost))
+            metrics.forget(self._labels[0], self._consumer.partition)
+            self._readiness.clear_trouble(self._consumer.name)
+            self._log.info("lost_race", offset=self._consumer.position.next_offset, reason=str(lost))
             return Ended.LOST_RACE
         except PartitionStopped as stopped:
             metrics.PARTITION_STOPPED.labels(*self._labels).set(1)
             self.lag.stopped()
             metrics.show_lag(*self._labels, self.lag.events, self.lag.seconds)
-            self._readiness.report_trouble(self._feed.name, f"{stopped}.", needs_operator=True)
-            self._log.error("partition_stopped", offset=self._feed.position.next_offset, reason=str(stopped))
+            self._readiness.report_trouble(self._consumer.name, f"{stopped}.", needs_operator=True)
+            self._log.error("partition_stopped", offset=self._consumer.position.next_offset, reason=str(stopped))
             return Ended.STOPPED
         finally:
-            await self._feed.close()
+            await self._consumer.close()
 
     async def _follow(self) -> None:
-        position = await self._feed.open()
+        position = await self._consumer.open()
         self._log.info("feeding", offset=position.next_offset, term=position.head.term, index=position.head.index)
-        await self._feed.confirm()
+        await self._consumer.confirm()
         self._saw_end()
         metrics.show_lag(*self._labels, self.lag.events, self.lag.seconds)
         self._is_well()
         while True:
-            step = await self._feed.step(max_records=self._max_batch_records, timeout_s=IDLE_TIMEOUT_S)
+            step = await self._consumer.step(max_records=self._max_batch_records, timeout_s=IDLE_TIMEOUT_S)
             if step is not None:
                 self._wrote(step)
             if time.monotonic() - self._end_asked_s >= END_INTERVAL_S:
-                await self._feed.ask_end()
-                await self._feed.confirm()
+                await self._consumer.ask_end()
+                await self._consumer.confirm()
                 self._saw_end()
 
     def _saw_end(self) -> None:
         self._end_asked_s = time.monotonic()
-        self.lag.saw_end(self._feed.end_offset)
+        self.lag.saw_end(self._consumer.end_offset)
 
     def _wrote(self, step: Step) -> None:
         self._is_well()
         metrics.BATCH_SECONDS.labels(self._labels[0]).observe(step.seconds)
         metrics.BATCH_EVENTS.labels(self._labels[0]).observe(step.events)
         if step.voids:
-            self._log.warning("void_records", count=step.voids, offset=self._feed.position.next_offset)
+            self._log.warning("void_records", count=step.voids, offset=self._consumer.position.next_offset)
 
     def _is_well(self) -> None:
         self._backoff.reset()
-        self._readiness.clear_trouble(self._feed.name)
+        self._readiness.clear_trouble(self._consumer.name)
         metrics.PARTITION_WAITING.labels(*self._labels).set(0)
         metrics.PARTITION_STOPPED.labels(*self._labels).set(0)
 
@@ -118,8 +118,8 @@ class PartitionWorker:
         )
         metrics.RETRIES.labels(*self._labels).inc()
         metrics.PARTITION_WAITING.labels(*self._labels).set(1)
-        trouble = f"{who} does not serve {self._feed.name} ({type(error).__name__}): trying again."
+        trouble = f"{who} does not serve {self._consumer.name} ({type(error).__name__}): trying again."
         if is_read_only(error):
-            trouble = f"Postgres takes no writes for {self._feed.name}: the database is read-only; trying again."
-        self._readiness.report_trouble(self._feed.name, trouble)
-        warn_seldom(self._log, "waiting", kind=type(error).__name__, error=f"{type(error).__name__}: {error}"[:300])
+            trouble = f"Postgres takes no writes for {self._consumer.name}: the database is read-only; trying again."
+        self._readiness.report_trouble(self._consumer.name, trouble)
+        warn_throttled(self._log, "waiting", kind=type(error).__name__, error=f"{type(error).__name__}: {error}"[:300])

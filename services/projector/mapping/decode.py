@@ -70,7 +70,7 @@ class Sent(Struct, frozen=True, gc=False):
 
 
 class Marked(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """The body of a mark."""
+    """The body of a receipt."""
 
     up_to_seq: int
 
@@ -121,10 +121,10 @@ def decode_event(stamp: Stamp, outcome: Outcome) -> Event:
     raise UnknownType(f"{outcome.type} is no event this projector knows; deploy a projector that does")
 
 
-def usual_event(stamp: Stamp, outcome: Outcome) -> Event | None:
-    """What `decode_event` gives, in a third of the time, for a message, a mark or a deletion as a writer appends it.
+def decode_event_fast(stamp: Stamp, outcome: Outcome) -> Event | None:
+    """What `decode_event` gives, in a third of the time, for a message, a receipt or a deletion as a writer appends it.
     None where it is not, or something is wrong with it."""
-    decode = _USUAL.get(outcome.type)
+    decode = _FAST_DECODERS.get(outcome.type)
     if decode is None:
         return None
     try:
@@ -150,15 +150,15 @@ _decode_marked: Final = json.Decoder(Marked).decode
 _decode_deleted: Final = json.Decoder(Deleted).decode
 
 
-def _usual_sent(raw: bytes) -> Sent:
+def _decode_plain_sent(raw: bytes) -> Sent:
     body = _decode_sent(raw)
     if body.reply_to_message_id is not None and not is_uuid(body.reply_to_message_id):
         raise ValueError
     return body
 
 
-_USUAL: Final[dict[str, Callable[[bytes], Sent | Marked | Deleted]]] = {
-    EventType.MESSAGE_SENT.value: _usual_sent,
+_FAST_DECODERS: Final[dict[str, Callable[[bytes], Sent | Marked | Deleted]]] = {
+    EventType.MESSAGE_SENT.value: _decode_plain_sent,
     EventType.MESSAGE_DELETED.value: _decode_deleted,
     EventType.READ_ADVANCED.value: _decode_marked,
     EventType.DELIVERED_ADVANCED.value: _decode_marked,

@@ -1,7 +1,7 @@
 """The mapping: a batch of one partition's events becomes the rows it changes, merged to the batch's end state. Pure.
 
 However a history is cut into batches, the tables come out the same. What a batch cannot know of the rows before it
-is asked for (`wanted`), given back (`Known`), or left to the database in relative form: `own_in_batch` is added
+is asked for (`lookups_of`), given back (`LookedUp`), or left to the database in relative form: `own_in_batch` is added
 to what sql/apply.sql finds above the new cursor, and None means "as it was".
 """
 
@@ -22,7 +22,6 @@ from services.projector.mapping.deletions import blocks_deleted, chats_deleted
 from services.projector.mapping.tables import (
     AnyMessageRow,
     AnyOutcomeRow,
-    Changes,
     ChatCreated,
     ChatMoved,
     MessageDeleted,
@@ -32,6 +31,7 @@ from services.projector.mapping.tables import (
     ParticipantMoved,
     RoleChanged,
     RootReplied,
+    RowChanges,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ feeds only projections of its own mapping, so that the rows of one schema are al
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Lookups:
     """What a batch needs to know of the tables before it."""
 
     replied: frozenset[MessageId]
@@ -63,18 +63,18 @@ class Root(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """The answer to `Wanted`; what is not in it is not in the tables."""
+class LookedUp:
+    """The answer to `Lookups`; what is not in it is not in the tables."""
 
     roots: Mapping[MessageId, Root] = field(default_factory=dict)
     last_seqs: Mapping[ChatId, int] = field(default_factory=dict)
 
 
-def wanted(events: Sequence[AnyEvent]) -> Wanted:
+def lookups_of(events: Sequence[AnyEvent]) -> Lookups:
     """What `changes_of` will need to know for these events."""
     asking = [event for event in events if isinstance(event, Event) and _may_ask(event)]
     if not asking:
-        return _NOTHING_WANTED
+        return _NO_LOOKUPS
     last = asking[-1]
     sent: set[str] = set()
     replied: set[MessageId] = set()
@@ -101,10 +101,10 @@ def wanted(events: Sequence[AnyEvent]) -> Wanted:
             joined.add(event.chat_id)
         if event is last:
             break
-    return Wanted(replied=frozenset(replied), joined=frozenset(joined))
+    return Lookups(replied=frozenset(replied), joined=frozenset(joined))
 
 
-_NOTHING_WANTED: Final = Wanted(replied=frozenset(), joined=frozenset())
+_NO_LOOKUPS: Final = Lookups(replied=frozenset(), joined=frozenset())
 
 
 def _may_ask(event: Event) -> bool:
@@ -112,13 +112,15 @@ def _may_ask(event: Event) -> bool:
     return body.reply_to_message_id is not None if isinstance(body, Sent) else isinstance(body, MemberAdd)
 
 
-def changes_of(events: Sequence[AnyEvent], known: Known, *, partition: int, outcomes_since_ms: int) -> Changes:
+def changes_of(
+    events: Sequence[AnyEvent], looked_up: LookedUp, *, partition: int, outcomes_since_ms: int
+) -> RowChanges:
     """The rows that these events, in the order of their log, change; of outcomes those not older than given.
 
     Raises LogCorrupt where a timestamp is none, where a reply or a joining refers to what is neither in `known` nor in
     the batch, and where a message is deleted twice.
     """
-    batch = _Batch(known)
+    batch = _RowBuilder(looked_up)
     outcomes: list[AnyOutcomeRow] = []
     for event in events:
         if not isinstance(event, Event):
@@ -215,11 +217,11 @@ class _Deletion(NamedTuple):
     position: int
 
 
-class _Batch:
+class _RowBuilder:
     """Folds events one by one into the state at the end of the batch."""
 
-    def __init__(self, known: Known) -> None:
-        self._known = known
+    def __init__(self, looked_up: LookedUp) -> None:
+        self._looked_up = looked_up
         self._chats: dict[ChatId, _Chat] = {}
         self._members: dict[tuple[ChatId, UserId], _Member] = {}
         self._messages: list[AnyMessageRow] = []
@@ -298,7 +300,7 @@ class _Batch:
 
     def _append(self, message: AnyMessageRow, chat: _Chat, at: datetime) -> None:
         chat.last_seq, chat.last_message_at = message.seq, at
-        # A send is always above its sender's cursor: no mark goes beyond the last message before it.
+        # A send is always above its sender's cursor: no receipt goes beyond the last message before it.
         self._member(message.chat_id, message.sender_id).own_after_read.append(message.seq)
         self._messages.append(message)
 
@@ -309,13 +311,13 @@ class _Batch:
         sent = self._sent.get(message_id)
         if sent is not None and sent.chat_id == chat_id:
             return sent.seq if not isinstance(sent, MessageRow) or sent.root_seq is None else sent.root_seq
-        root = self._known.roots.get(message_id)
+        root = self._looked_up.roots.get(message_id)
         if sent is not None or root is None or root.chat_id != chat_id:
             raise LogCorrupt(f"a reply in chat {chat_id} to message {message_id}, which is not in that chat")
         return root.seq
 
     def _last_seq_before(self, chat_id: ChatId) -> int:
-        last_seq = self._known.last_seqs.get(chat_id)
+        last_seq = self._looked_up.last_seqs.get(chat_id)
         if last_seq is None:
             raise LogCorrupt(f"a member is added to chat {chat_id}, which was never created")
         return last_seq
@@ -349,8 +351,8 @@ class _Batch:
         if member.own_after_read:
             member.own_after_read = [seq for seq in member.own_after_read if seq > up_to_seq]
 
-    def changes(self, outcomes: list[AnyOutcomeRow]) -> Changes:
-        changes = Changes(outcomes=outcomes)
+    def changes(self, outcomes: list[AnyOutcomeRow]) -> RowChanges:
+        changes = RowChanges(outcomes=outcomes)
         if self._deletions:
             self._delete_messages(changes)
         for chat_id, chat in self._chats.items():
@@ -398,7 +400,7 @@ class _Batch:
         changed_position = max(row.changed_position, replies.position)
         return row._replace(reply_count=replies.count, changed_position=changed_position)
 
-    def _delete_messages(self, changes: Changes) -> None:
+    def _delete_messages(self, changes: RowChanges) -> None:
         """A message of the batch itself is written as deleted, and is no longer among its sender's; what an older one
         was to its sender is left to the database."""
         here: set[tuple[ChatId, int]] = set()

@@ -158,7 +158,7 @@ AnyOutcomeRow: TypeAlias = "OutcomeRow | ScannedMessage"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
+class RowChanges:
     """Everything a batch of one partition changes, merged to the state at its end."""
 
     chats_created: list[ChatCreated] = field(default_factory=list)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from schemas.cursor import Decided, LogCursor
 from schemas.errors import LogCorrupt, SchemaError
-from schemas.log import EMPTY, Head, Verdict, judge
+from schemas.log import EMPTY, Head, Verdict, classify
 from schemas.wire.encoding import Record
 from schemas.wire.records import stamp_of
-from services.projector.mapping.decode import AnyEvent, Event, decode_event, usual_event
+from services.projector.mapping.decode import AnyEvent, Event, decode_event, decode_event_fast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
+class ReaderPosition:
     """Where a reader of one partition stands: all it needs to go on."""
 
     next_offset: int = 0
@@ -26,11 +26,11 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Classified:
     """The part of a batch that can be gone past."""
 
     events: Sequence[AnyEvent]
-    end: Position
+    end: ReaderPosition
     """After that part."""
     voids: int
     """Records of a replaced writer, or repeated copies: they count for nothing."""
@@ -38,28 +38,30 @@ class Judged:
     """Why the record at `end.next_offset` cannot be gone past."""
 
 
-def judge_records(start: Position, records: Sequence[Record], *, read_up_to: int) -> Judged:
+def classify_records(start: ReaderPosition, records: Sequence[Record], *, read_up_to: int) -> Classified:
     """Read the records that follow `start`. `read_up_to` is the consumer's position after them, which also passes
     offsets that hold no record."""
     cursor = LogCursor(start.head, next_offset=start.next_offset)
     events = cursor.read_outcomes(records, _event_of)
     stop = cursor.stopped.error if cursor.stopped is not None else None
     next_offset = cursor.next_offset if stop is not None else max(cursor.next_offset, read_up_to)
-    return Judged(events=events, end=Position(next_offset=next_offset, head=cursor.head), voids=cursor.voids, stop=stop)
+    return Classified(
+        events=events, end=ReaderPosition(next_offset=next_offset, head=cursor.head), voids=cursor.voids, stop=stop
+    )
 
 
 def _event_of(decided: Decided) -> Event:
-    return usual_event(decided.stamp, decided.outcome) or decode_event(decided.stamp, decided.outcome)
+    return decode_event_fast(decided.stamp, decided.outcome) or decode_event(decided.stamp, decided.outcome)
 
 
-def belongs_before(start: Position, record: Record) -> bool:
+def belongs_before(start: ReaderPosition, record: Record) -> bool:
     """Whether a record can stand before the position: what a stored position is checked by.
 
     Seen from a head, everything at or before it is void; anything else shows that the head is of another log.
     """
     try:
         stamp = stamp_of(record)
-        if judge(start.head, stamp) is not Verdict.VOID:
+        if classify(start.head, stamp) is not Verdict.VOID:
             return False
     except LogCorrupt:
         return False

@@ -18,20 +18,20 @@ import psycopg
 import structlog
 
 from services.projector.errors import LostRace, PartitionStopped, ProjectionMissing, SwitchFailed
-from services.projector.following.consumer import PartitionFeed, TopicId
+from services.projector.following.consumer import PartitionConsumer, TopicId
 from services.projector.mapping.rows import MAPPING_VERSION
 from services.projector.versions.registry import (
     LOCK_FEEDERS_S,
     REGISTRY,
     Projection,
-    Stand,
     State,
+    StoredPosition,
     get_projection,
     list_projections,
     point_views,
     positions,
     set_lock_timeout,
-    stands,
+    stored_positions,
     version_sql,
 )
 from services.runtime.postgres.pool import Connection, PostgresPool, open_pool
@@ -105,7 +105,7 @@ def _refuse_unfed(new: Projection) -> None:
         )
 
 
-def _is_in(stand: Stand, topic_id: str, end_offset: int) -> bool:
+def _is_in(stand: StoredPosition, topic_id: str, end_offset: int) -> bool:
     """Whether the log has got as far as a projection stands: only then can another one get there."""
     return stand.topic_id == topic_id and stand.next_offset <= end_offset
 
@@ -159,8 +159,8 @@ class _Cutover:
         Raises ProjectionMissing where the new one is not of this log either: nobody could feed it.
         """
         async with self._pool.connection() as connection:
-            old = await stands(connection, self._old.version)
-            new = await stands(connection, self._new.version)
+            old = await stored_positions(connection, self._old.version)
+            new = await stored_positions(connection, self._new.version)
         topic_id = await self._topic.get()
         partitions = sorted(old.keys() | new.keys())
         ends = dict(zip(partitions, await asyncio.gather(*(self._checked(p) for p in partitions)), strict=True))
@@ -171,22 +171,22 @@ class _Cutover:
 
     async def _checked(self, partition: int) -> int:
         """Where the log ends, in which the new version can be fed on."""
-        feed = self._feed_of(partition)
+        consumer = self._consumer_of(partition)
         try:
-            await feed.open()
-            await feed.check_history()
+            await consumer.open()
+            await consumer.check_history()
         except PartitionStopped as stopped:
             raise ProjectionMissing(f"the views still show {self._old.schema}, for nobody can feed {stopped}") from None
         finally:
-            await feed.close()
-        return feed.end_offset
+            await consumer.close()
+        return consumer.end_offset
 
     async def _targets(self, connection: Connection) -> dict[int, int]:
         """What the new version has to reach, by partition."""
         return await positions(connection, self._old.version) | self._unreachable
 
-    def _feed_of(self, partition: int) -> PartitionFeed:
-        return PartitionFeed(
+    def _consumer_of(self, partition: int) -> PartitionConsumer:
+        return PartitionConsumer(
             version=self._new.version, partition=partition, pool=self._pool, kafka=self._kafka, topic=self._topic
         )
 
@@ -241,15 +241,15 @@ class _Cutover:
 
     async def _feed(self, targets: dict[int, int], behind: dict[int, int], deadline_s: float) -> None:
         for partition in behind:
-            feed = self._feed_of(partition)
+            consumer = self._consumer_of(partition)
             try:
-                await feed.open()
-                while feed.position.next_offset < targets[partition] and time.monotonic() < deadline_s:
-                    await feed.step(max_records=1_000, timeout_s=POLL_S)
+                await consumer.open()
+                while consumer.position.next_offset < targets[partition] and time.monotonic() < deadline_s:
+                    await consumer.step(max_records=1_000, timeout_s=POLL_S)
             except LostRace:
                 continue  # somebody feeds it after all
             finally:
-                await feed.close()
+                await consumer.close()
 
 
 async def projections(*, postgres: PostgresSettings) -> list[Projection]:

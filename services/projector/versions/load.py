@@ -12,15 +12,15 @@ from typing import Final
 import structlog
 
 from services.projector.errors import LostRace
-from services.projector.following.consumer import PartitionFeed, TopicId
+from services.projector.following.consumer import PartitionConsumer, TopicId
 from services.runtime.kafka.errors import KafkaError
-from services.runtime.observe.repeated_lines import warn_seldom
-from services.runtime.postgres.pool import POSTGRES_AWAY, PostgresPool
+from services.runtime.observe.repeated_lines import warn_throttled
+from services.runtime.postgres.pool import POSTGRES_UNAVAILABLE, PostgresPool
 from services.runtime.process.backoff import Backoff
 from services.runtime.settings import KafkaSettings
 
 READ_TIMEOUT_S: Final = 2.0
-MOST_FAILURES: Final = 12
+MAX_FAILURES: Final = 12
 """In a row, of one partition, before a rebuild gives up: about a minute. What is loaded stays."""
 BACKOFF_MAX_S: Final = 10.0
 
@@ -62,7 +62,7 @@ class Loader:
         """
         backoff = Backoff(BACKOFF_MAX_S)
         failures = 0
-        feed = PartitionFeed(
+        consumer = PartitionConsumer(
             version=self.version,
             partition=partition,
             pool=self.pool,
@@ -72,17 +72,17 @@ class Loader:
         )
         try:
             while True:
-                before = feed.position
+                before = consumer.position
                 try:
-                    await self._load_to_end(feed)
-                except (LostRace, KafkaError, *POSTGRES_AWAY, OSError, TimeoutError) as error:
+                    await self._load_to_end(consumer)
+                except (LostRace, KafkaError, *POSTGRES_UNAVAILABLE, OSError, TimeoutError) as error:
                     if isinstance(error, LostRace) and not self.building:
                         return  # a projector feeds it already: the version was handed over
                     # A lost race while building: the last batch of a rebuild that was killed a moment ago.
-                    failures = failures + 1 if feed.position == before else 0
-                    if failures >= MOST_FAILURES:
+                    failures = failures + 1 if consumer.position == before else 0
+                    if failures >= MAX_FAILURES:
                         raise
-                    warn_seldom(
+                    warn_throttled(
                         log,
                         "waiting",
                         kind=type(error).__name__,
@@ -93,20 +93,20 @@ class Loader:
                 else:
                     return
         finally:
-            await feed.close()
+            await consumer.close()
 
-    async def _load_to_end(self, feed: PartitionFeed) -> None:
-        first = (await feed.open()).next_offset
-        end = feed.end_offset
-        self.on_loaded(Loaded(partition=feed.partition, first_offset=first, end_offset=end))
-        while feed.position.next_offset < end:
-            step = await feed.step(max_records=self.max_batch_records, timeout_s=READ_TIMEOUT_S)
+    async def _load_to_end(self, consumer: PartitionConsumer) -> None:
+        first = (await consumer.open()).next_offset
+        end = consumer.end_offset
+        self.on_loaded(Loaded(partition=consumer.partition, first_offset=first, end_offset=end))
+        while consumer.position.next_offset < end:
+            step = await consumer.step(max_records=self.max_batch_records, timeout_s=READ_TIMEOUT_S)
             if step is None:
-                await feed.ask_end()  # nothing came though there is something: raises where Kafka is away
+                await consumer.ask_end()  # nothing came though there is something: raises where Kafka is away
                 continue
             self.on_loaded(
                 Loaded(
-                    partition=feed.partition,
+                    partition=consumer.partition,
                     first_offset=first,
                     end_offset=end,
                     records=step.records,

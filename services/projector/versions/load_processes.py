@@ -28,7 +28,7 @@ from services.projector.versions.load import Loaded, Loader, OnLoaded
 from services.runtime.kafka.errors import KafkaError, KafkaUnavailable
 from services.runtime.observe.logs import configure_logging
 from services.runtime.postgres.pool import open_pool
-from services.runtime.process.collector import seldom_collected
+from services.runtime.process.collector import infrequent_gc
 from services.runtime.settings import KafkaSettings, LogSettings, PostgresSettings, load_settings
 
 APPLICATION: Final = "gapless-rebuild"
@@ -131,7 +131,7 @@ def main() -> None:
     """Of the process that is started: until its input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the one that started us decides
     configure_logging(load_settings(LogSettings), service="rebuild")
-    with seldom_collected(YOUNG_OBJECTS), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with infrequent_gc(YOUNG_OBJECTS), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve())
 
 

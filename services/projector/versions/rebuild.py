@@ -32,15 +32,15 @@ from services.runtime.kafka.errors import TopicsWrong
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import check_topics
 from services.runtime.postgres.pool import Connection, PostgresPool, connect, open_pool
-from services.runtime.process.collector import seldom_collected
+from services.runtime.process.collector import infrequent_gc
 from services.runtime.settings import KafkaSettings, PostgresSettings
 
 WORTH_A_PROCESS_RECORDS: Final = 100_000
 """With so many to load for each, further processes are worth their start of about a second."""
-MOST_PROCESSES: Final = 4
+MAX_PROCESSES: Final = 4
 NEAR_RECORDS: Final = 1_000
 """Behind by no more than this, the rest is the projectors' daily work."""
-MOST_ROUNDS: Final = 20
+MAX_ROUNDS: Final = 20
 
 log = structlog.get_logger(__name__)
 
@@ -123,7 +123,7 @@ async def rebuild(
             run = _Rebuild(
                 to_version, pool, kafka, postgres, on_progress, partitions_at_once, max_batch_records, processes
             )
-            with seldom_collected(YOUNG_OBJECTS):
+            with infrequent_gc(YOUNG_OBJECTS):
                 return await run.run(state)
 
 
@@ -163,7 +163,7 @@ class _Rebuild:
             self._stage = Stage.INDEX
             await self._index()
             self._stage = Stage.CATCH_UP
-            for _ in range(MOST_ROUNDS):
+            for _ in range(MAX_ROUNDS):
                 if await self._load_all() <= NEAR_RECORDS:
                     break
             # A crash before this line: the next run goes on building. After it: the projectors feed the version.
@@ -209,7 +209,7 @@ class _Rebuild:
         left = 0
         for partition in range(self._kafka.partitions):
             left += max(0, await self._end_of(partition) - there.get(partition, 0))
-        return max(1, min(os.cpu_count() or 1, self._kafka.partitions, MOST_PROCESSES, left // WORTH_A_PROCESS_RECORDS))
+        return max(1, min(os.cpu_count() or 1, self._kafka.partitions, MAX_PROCESSES, left // WORTH_A_PROCESS_RECORDS))
 
     async def _end_of(self, partition: int) -> int:
         reader = PartitionReader(

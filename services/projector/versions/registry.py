@@ -115,17 +115,17 @@ async def positions(connection: Connection, version: int) -> dict[int, int]:
     return dict(rows)
 
 
-class Stand(NamedTuple):
+class StoredPosition(NamedTuple):
     """Where one partition of a projection stands, and in which log."""
 
     topic_id: str
     next_offset: int
 
 
-async def stands(connection: Connection, version: int) -> dict[int, Stand]:
+async def stored_positions(connection: Connection, version: int) -> dict[int, StoredPosition]:
     """By partition, of the partitions that were ever begun."""
     rows = await (await connection.execute(version_sql(version)["stands"])).fetchall()
-    return {partition: Stand(topic_id, next_offset) for partition, topic_id, next_offset in rows}
+    return {partition: StoredPosition(topic_id, next_offset) for partition, topic_id, next_offset in rows}
 
 
 async def set_lock_timeout(connection: Connection, timeout_s: float) -> None:

@@ -19,10 +19,9 @@ from psycopg.rows import TupleRow
 from schemas.ids import ChatId, MessageId
 from schemas.log import Head
 from services.projector.errors import LostRace, PartitionStopped
-from services.projector.mapping.rows import Known, Root, Wanted
+from services.projector.mapping.rows import LookedUp, Lookups, Root
 from services.projector.mapping.tables import (
     BlockDeleted,
-    Changes,
     ChatCreated,
     ChatDeleted,
     ChatMoved,
@@ -31,8 +30,9 @@ from services.projector.mapping.tables import (
     ParticipantMoved,
     RoleChanged,
     RootReplied,
+    RowChanges,
 )
-from services.projector.mapping.validity import Position
+from services.projector.mapping.validity import ReaderPosition
 from services.projector.writing.copy import copy_rows, insert_rows
 from services.runtime.postgres.pool import Connection
 from services.runtime.postgres.sql import BoundSql, load_sql
@@ -66,14 +66,14 @@ def apply_sql(version: int) -> BoundSql:
 
 async def load_position(
     connection: Connection, sql: BoundSql, *, partition: int, topic_id: str
-) -> tuple[str, Position]:
+) -> tuple[str, ReaderPosition]:
     """The id of the topic that the tables were folded from, and where they stand. Starts a new partition at 0."""
     await connection.execute(sql["start_position"], {"partition": partition, "topic_id": topic_id})
     cursor = await connection.execute(sql["position"], {"partition": partition})
     row = await cursor.fetchone()
     assert row is not None  # inserted above, and never deleted
     stored_topic_id, next_offset, *head = row
-    return stored_topic_id, Position(next_offset=next_offset, head=Head(*head))
+    return stored_topic_id, ReaderPosition(next_offset=next_offset, head=Head(*head))
 
 
 async def load_last_record(connection: Connection, sql: BoundSql, *, partition: int, next_offset: int) -> bytes | None:
@@ -84,18 +84,18 @@ async def load_last_record(connection: Connection, sql: BoundSql, *, partition: 
     return row[0] if row is not None else None
 
 
-async def look_up(connection: Connection, sql: BoundSql, wanted: Wanted) -> Known:
-    """Answers what `rows.wanted` asks; one round trip each, none where nothing is asked."""
+async def look_up(connection: Connection, sql: BoundSql, lookups: Lookups) -> LookedUp:
+    """Answers what `rows.lookups` asks; one round trip each, none where nothing is asked."""
     roots: dict[MessageId, Root] = {}
     last_seqs: dict[ChatId, int] = {}
-    if wanted.replied:
-        cursor = await connection.execute(sql["roots"], {"message_ids": list(wanted.replied)})
+    if lookups.replied:
+        cursor = await connection.execute(sql["roots"], {"message_ids": list(lookups.replied)})
         for message_id, chat_id, seq, root_seq in await cursor.fetchall():
             roots[MessageId(str(message_id))] = Root(ChatId(str(chat_id)), root_seq if root_seq is not None else seq)
-    if wanted.joined:
-        cursor = await connection.execute(sql["last_seqs"], {"chat_ids": list(wanted.joined)})
+    if lookups.joined:
+        cursor = await connection.execute(sql["last_seqs"], {"chat_ids": list(lookups.joined)})
         last_seqs = {ChatId(str(chat_id)): last_seq for chat_id, last_seq in await cursor.fetchall()}
-    return Known(roots=roots, last_seqs=last_seqs)
+    return LookedUp(roots=roots, last_seqs=last_seqs)
 
 
 async def write_batch(
@@ -104,9 +104,9 @@ async def write_batch(
     *,
     partition: int,
     topic_id: str,
-    start: Position,
-    end: Position,
-    changes: Changes,
+    start: ReaderPosition,
+    end: ReaderPosition,
+    changes: RowChanges,
     last_record: bytes | None = None,
     durable: bool = True,
     copy_from: int = COPY_FROM_ROWS,
@@ -145,12 +145,12 @@ async def write_batch(
     crash_point(AFTER_COMMIT)
 
 
-def _lost(partition: int, start: Position) -> LostRace:
+def _lost(partition: int, start: ReaderPosition) -> LostRace:
     return LostRace(f"partition {partition} is no longer at offset {start.next_offset}: another projector has it")
 
 
 def _position_values(
-    partition: int, topic_id: str, start: Position, end: Position, last_record: bytes | None
+    partition: int, topic_id: str, start: ReaderPosition, end: ReaderPosition, last_record: bytes | None
 ) -> dict[str, Any]:
     return {
         "partition": partition,
@@ -165,7 +165,7 @@ def _position_values(
     }
 
 
-class _Answer(NamedTuple):
+class _StatementResult(NamedTuple):
     """Of a statement that must touch as many rows as it was given."""
 
     block: str
@@ -180,7 +180,7 @@ class _Answer(NamedTuple):
             )
 
 
-async def _change_rows(connection: Connection, sql: BoundSql, changes: Changes) -> list[_Answer]:
+async def _change_rows(connection: Connection, sql: BoundSql, changes: RowChanges) -> list[_StatementResult]:
     """Everything but messages and outcomes, in the order that sql/apply.sql relies on: members are counted against
     the messages and the last seqs before the batch."""
     parts: tuple[tuple[str, tuple[str, ...], Sequence[tuple[Any, ...]]], ...] = (
@@ -200,7 +200,7 @@ async def _change_rows(connection: Connection, sql: BoundSql, changes: Changes) 
             columns = _columns(fields, sorted(rows, key=_in_table))
             if block == "messages_deleted":  # as many members as it happens to concern
                 await connection.execute(sql["own_deleted"], columns)
-            answers.append(_Answer(block, len(rows), await connection.execute(sql[block], columns)))
+            answers.append(_StatementResult(block, len(rows), await connection.execute(sql[block], columns)))
     return answers
 
 

@@ -21,7 +21,7 @@ from schemas.bodies import canonical_json
 from schemas.errors import LogCorrupt
 from schemas.wire.records import COMPILED
 from services.projector.mapping.rows import SENT, message_row, outcome_row
-from services.projector.mapping.tables import AnyMessageRow, AnyOutcomeRow, Changes, MessageRow, OutcomeRow
+from services.projector.mapping.tables import AnyMessageRow, AnyOutcomeRow, MessageRow, OutcomeRow, RowChanges
 from services.runtime.postgres.pool import Connection
 from services.runtime.postgres.sql import BoundSql
 
@@ -34,7 +34,7 @@ PIECE_ROWS: Final = 250
 _Row = TypeVar("_Row", AnyMessageRow, AnyOutcomeRow)
 
 
-async def insert_rows(connection: Connection, sql: BoundSql, changes: Changes, *, partition: int) -> None:
+async def insert_rows(connection: Connection, sql: BoundSql, changes: RowChanges, *, partition: int) -> None:
     """One statement a row: in a pipeline they cost no round trip. Raises LogCorrupt, psycopg.Error."""
     async with connection.cursor() as cursor:
         if changes.messages:
@@ -45,7 +45,7 @@ async def insert_rows(connection: Connection, sql: BoundSql, changes: Changes, *
             await cursor.executemany(sql["insert_outcome"], outcomes)
 
 
-async def copy_rows(connection: Connection, sql: BoundSql, changes: Changes, *, partition: int) -> None:
+async def copy_rows(connection: Connection, sql: BoundSql, changes: RowChanges, *, partition: int) -> None:
     """COPY of each table. Not in a pipeline: libpq has none for COPY. Raises LogCorrupt, psycopg.Error.
 
     Messages go chat by chat: most of their indexes begin with the chat, and neighbours land in one page. Measured in
@@ -90,7 +90,7 @@ def messages_bytes(rows: list[AnyMessageRow]) -> bytes:
 def outcomes_bytes(rows: list[AnyOutcomeRow], *, partition: int) -> bytes:
     """Rows of `copy_outcomes`. Raises as `message_bytes` does."""
     if COMPILED:
-        return _compiled.outcome_rows(rows, partition, _told(*SENT), outcome_bytes)
+        return _compiled.outcome_rows(rows, partition, _outcome_texts(*SENT), outcome_bytes)
     return b"".join([outcome_bytes(outcome_row(row, partition)) for row in rows])
 
 
@@ -175,17 +175,17 @@ def outcome_bytes(row: OutcomeRow) -> bytes:
         (
             _outcome_head(_OUTCOME_FIELDS, partition, _8, index, _16, _fresh_uuid(command_id)),
             _16 + _uuid(sender_id) if sender_id is not None else _NULL,
-            _told(command_type, outcome, reason),
+            _outcome_texts(command_type, outcome, reason),
             _bigint(8, seq) if seq is not None else _NULL,
             _bigint(8, position) if position is not None else _NULL,
             _bigint(8, _micros(at)),
-            _text(detail),  # not in `_told`: some name a number, and would push the others out of its cache
+            _text(detail),  # not in `_outcome_texts`: some name a number, and would push the others out of its cache
         )
     )
 
 
 @lru_cache(maxsize=1_024)
-def _told(command_type: str | None, outcome: str, reason: str | None) -> bytes:
+def _outcome_texts(command_type: str | None, outcome: str, reason: str | None) -> bytes:
     """The three texts of an outcome. Cached: there are a few combinations (a rejected type can be any)."""
     return b"".join([_text(text) for text in (command_type, outcome, reason)])
 

@@ -20,7 +20,7 @@ from schemas.ids import UserId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ticks:
+class DeliveryCursors:
     """The two lowest values of each kind among the present members of a chat, ascending: (whose, seq)."""
 
     read: Sequence[tuple[UserId, int]]
@@ -42,11 +42,11 @@ class Ticks:
                 _lowest_of_others(self.joined, sender_id),
             )
             self._of_sender[sender_id] = lowest
-        return tick(*lowest, seq)
+        return delivery_status(*lowest, seq)
 
 
-def tick(read_by_all: int | None, delivered_to_all: int | None, first_joined: int | None, seq: int) -> str:
-    """The tick of a message, by the lowest values of the other members; None where there is no other member."""
+def delivery_status(read_by_all: int | None, delivered_to_all: int | None, first_joined: int | None, seq: int) -> str:
+    """The delivery status of a message, from the lowest values of the other members; None if there are none."""
     if read_by_all is None or delivered_to_all is None or first_joined is None or first_joined >= seq:
         return "sent"
     if read_by_all >= seq:

@@ -1,7 +1,7 @@
 """What a request says where nothing is wrong with it, read without FastAPI: the same values, a tenth of the time.
 
-Each reader is named after the parameter of an endpoint. It raises NotDirect for whatever it does not know to be right;
-the request then takes FastAPI's way, by `parameters.py`, which alone says what is right and what is wrong with it.
+Each reader is named after the parameter of an endpoint. It raises NotFastPath for whatever it does not know to be
+right; the request then goes to FastAPI and `parameters.py`, which alone says what is right and what is wrong with it.
 """
 
 from __future__ import annotations
@@ -17,53 +17,53 @@ from services.query.api.parameters import AT_LEAST_CHARACTERS, CommandParameters
 from services.query.api.windows import MAX_SEQ
 from services.query.problems import invalid_parameter
 from services.query.snapshot.at_least import HEADER
-from services.runtime.web.fast_routes import DirectRequest, NotDirect
+from services.runtime.web.fast_routes import FastRequest, NotFastPath
 
 _AT_LEAST: Final = HEADER.lower().encode("ascii")
 ParametersT = TypeVar("ParametersT", bound=BaseModel)
 
 
-def _uuid(name: str) -> Callable[[DirectRequest], str]:
-    def read(request: DirectRequest) -> str:
+def _uuid(name: str) -> Callable[[FastRequest], str]:
+    def read(request: FastRequest) -> str:
         text = request.path_params[name].lower()
         if not (text.isascii() and is_uuid(text)):
-            raise NotDirect
+            raise NotFastPath
         return text
 
     return read
 
 
-def _seq(request: DirectRequest) -> int:
+def _seq(request: FastRequest) -> int:
     text = request.path_params["seq"]
     if not (text.isascii() and text.isdigit() and len(text) <= 19 and text[0] != "0" and int(text) <= MAX_SEQ):
-        raise NotDirect
+        raise NotFastPath
     return int(text)
 
 
-def _at_least(request: DirectRequest) -> str | None:
+def _at_least(request: FastRequest) -> str | None:
     lines = request.header_lines(_AT_LEAST)
     if not lines:
         return None
     if len(lines) > 1 or len(lines[0]) > AT_LEAST_CHARACTERS:
-        raise NotDirect
+        raise NotFastPath
     return lines[0]
 
 
-def _query_string(model: type[ParametersT]) -> Callable[[DirectRequest], ParametersT]:
+def _query_string(model: type[ParametersT]) -> Callable[[FastRequest], ParametersT]:
     nothing_said = model()
 
-    def read(request: DirectRequest) -> ParametersT:
+    def read(request: FastRequest) -> ParametersT:
         raw: bytes = request.scope["query_string"]
         if not raw:
             return nothing_said
         pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True)
         values = dict(pairs)
         if len(values) != len(pairs) or "" in values.values():
-            raise NotDirect
+            raise NotFastPath
         try:
             return model.model_validate(values)
         except ValidationError:
-            raise NotDirect from None
+            raise NotFastPath from None
 
     return read
 
@@ -77,7 +77,7 @@ def refuse_repeats(query_string: bytes) -> None:
         seen.add(name)
 
 
-READERS: Final[Mapping[str, Callable[[DirectRequest], Any]]] = {
+READERS: Final[Mapping[str, Callable[[FastRequest], Any]]] = {
     "chat_id": _uuid("chat_id"),
     "command_id": _uuid("command_id"),
     "seq": _seq,

@@ -14,7 +14,7 @@ from typing import Final
 from psycopg.types.numeric import Int8
 
 from schemas.ids import ChatId, CommandId, UserId
-from services.query.api import serializers as shapes
+from services.query.api import serializers
 from services.query.api.cursors import (
     HIGHEST_UUID,
     LOWEST_UUID,
@@ -24,10 +24,10 @@ from services.query.api.cursors import (
     encode_chats,
     encode_members,
 )
-from services.query.api.delivery_status import Ticks
+from services.query.api.delivery_status import DeliveryCursors
 from services.query.api.windows import Window, cut
 from services.query.snapshot.at_least import Token
-from services.query.snapshot.reader import Ask, Row, Snapshots
+from services.query.snapshot.reader import Row, SnapshotReader, Statement
 from services.runtime.web.problems import Problem
 
 ACTIVE_AT: Final = 7
@@ -35,7 +35,7 @@ ACTIVE_AT: Final = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommandAnswer:
+class CommandResult:
     """What became of a command."""
 
     body: bytes
@@ -45,12 +45,12 @@ class CommandAnswer:
 
 
 class Reads:
-    """The answers, as JSON. Every method raises Problem for a refusal, ReadModelAway and NotCaughtUp for a 503.
+    """The answers, as JSON. Every method raises Problem for a refusal, ReadModelUnavailable and NotCaughtUp for a 503.
 
     `at_least` is the token that the snapshot of the answer must hold.
     """
 
-    def __init__(self, snapshots: Snapshots) -> None:
+    def __init__(self, snapshots: SnapshotReader) -> None:
         self._snapshots = snapshots
 
     async def history(
@@ -65,81 +65,81 @@ class Reads:
             "fetch_above": Int8(window.fetch_above),
         }
         if sender_id is None:
-            page = Ask("page", parameters)
+            page = Statement("page", parameters)
         else:
-            page = Ask("page_of_sender", {**parameters, "sender_id": sender_id})
+            page = Statement("page_of_sender", {**parameters, "sender_id": sender_id})
         standing, rows = await self._snapshots.read(
-            Ask("membership_and_cursors", {"chat_id": chat_id, "caller_id": caller_id}),
+            Statement("membership_and_cursors", {"chat_id": chat_id, "caller_id": caller_id}),
             page,
             at_least=at_least,
         )
-        ticks = _ticks_for_member(standing)
-        below = [row for row in rows if row[shapes.SEQ] < window.split]
-        above = [row for row in rows if row[shapes.SEQ] >= window.split]
-        return shapes.history(chat_id, cut(window, below, above), ticks)
+        cursors = _cursors_for_member(standing)
+        below = [row for row in rows if row[serializers.SEQ] < window.split]
+        above = [row for row in rows if row[serializers.SEQ] >= window.split]
+        return serializers.history(chat_id, cut(window, below, above), cursors)
 
     async def message(self, caller_id: UserId, chat_id: ChatId, seq: int, at_least: Token | None) -> bytes:
         standing, rows = await self._snapshots.read(
-            Ask("membership_and_cursors", {"chat_id": chat_id, "caller_id": caller_id}),
-            Ask("message", {"chat_id": chat_id, "caller_id": caller_id, "seq": Int8(seq)}),
+            Statement("membership_and_cursors", {"chat_id": chat_id, "caller_id": caller_id}),
+            Statement("message", {"chat_id": chat_id, "caller_id": caller_id, "seq": Int8(seq)}),
             at_least=at_least,
         )
-        ticks = _ticks_for_member(standing)
+        cursors = _cursors_for_member(standing)
         if not rows:
             raise Problem("unknown_message", "The chat has no message with this seq.")
         row = rows[0]
-        status = ticks.status(row[shapes.SENDER_ID], row[shapes.SEQ])
-        return shapes.message(chat_id, row, status).encode()
+        status = cursors.status(row[serializers.SENDER_ID], row[serializers.SEQ])
+        return serializers.message(chat_id, row, status).encode()
 
     async def latest_seq(self, caller_id: UserId, chat_id: ChatId, at_least: Token | None) -> bytes:
         """The seq of the newest message, 0 in a chat without any."""
         membership, rows = await self._snapshots.read(
             _membership(caller_id, chat_id),
-            Ask("latest_seq", {"chat_id": chat_id, "caller_id": caller_id}),
+            Statement("latest_seq", {"chat_id": chat_id, "caller_id": caller_id}),
             at_least=at_least,
         )
         _require_member(membership)
-        return shapes.dumps({"seq": rows[0][0]})
+        return serializers.dumps({"seq": rows[0][0]})
 
     async def unread(self, caller_id: UserId, chat_id: ChatId, at_least: Token | None) -> bytes:
         membership, rows = await self._snapshots.read(
             _membership(caller_id, chat_id),
-            Ask("unread_of_chat", {"chat_id": chat_id, "caller_id": caller_id}),
+            Statement("unread_of_chat", {"chat_id": chat_id, "caller_id": caller_id}),
             at_least=at_least,
         )
         _require_member(membership)
-        return shapes.dumps({"unread": rows[0][0]})
+        return serializers.dumps({"unread": rows[0][0]})
 
     async def unread_of_all(self, caller_id: UserId, at_least: Token | None) -> bytes:
-        (rows,) = await self._snapshots.read(Ask("unread_of_all", {"caller_id": caller_id}), at_least=at_least)
-        return shapes.unread_of_all(rows)
+        (rows,) = await self._snapshots.read(Statement("unread_of_all", {"caller_id": caller_id}), at_least=at_least)
+        return serializers.unread_of_all(rows)
 
     async def members(
         self, caller_id: UserId, chat_id: ChatId, cursor: str | None, limit: int, at_least: Token | None
     ) -> bytes:
         rows, next_cursor = await self._present_members("members", caller_id, chat_id, cursor, limit, at_least)
-        return shapes.dumps({"items": [shapes.member(row) for row in rows], "next": next_cursor})
+        return serializers.dumps({"items": [serializers.member(row) for row in rows], "next": next_cursor})
 
     async def read_state(
         self, caller_id: UserId, chat_id: ChatId, cursor: str | None, limit: int, at_least: Token | None
     ) -> bytes:
         rows, next_cursor = await self._present_members("read_state", caller_id, chat_id, cursor, limit, at_least)
-        return shapes.dumps({"items": [shapes.read_state(row) for row in rows], "next": next_cursor})
+        return serializers.dumps({"items": [serializers.read_state(row) for row in rows], "next": next_cursor})
 
     async def chat(self, caller_id: UserId, chat_id: ChatId, at_least: Token | None) -> bytes:
         membership, rows = await self._snapshots.read(
             _membership(caller_id, chat_id),
-            Ask("chat_of_caller", {"chat_id": chat_id, "caller_id": caller_id}),
+            Statement("chat_of_caller", {"chat_id": chat_id, "caller_id": caller_id}),
             at_least=at_least,
         )
         _require_member(membership)
-        return shapes.chat(rows[0]).encode()
+        return serializers.chat(rows[0]).encode()
 
     async def chats(self, caller_id: UserId, cursor: str | None, limit: int, at_least: Token | None) -> bytes:
         """The caller's chats, newest activity first."""
         after = None if cursor is None else decode_chats(cursor)
         (rows,) = await self._snapshots.read(
-            Ask(
+            Statement(
                 "chats_of_caller",
                 {
                     "caller_id": caller_id,
@@ -154,7 +154,7 @@ class Reads:
         next_cursor = None
         if len(rows) > limit:
             next_cursor = encode_chats(ChatsCursor(active_at=given[-1][ACTIVE_AT], chat_id=given[-1][0]))
-        return shapes.items([shapes.chat(row) for row in given], next_cursor)
+        return serializers.items([serializers.chat(row) for row in given], next_cursor)
 
     async def command_status(
         self,
@@ -166,7 +166,7 @@ class Reads:
         *,
         any_sender: bool,
         at_least: Token | None,
-    ) -> CommandAnswer:
+    ) -> CommandResult:
         """What became of a command; pending while the projection has not reached command_offset.
 
         :param partition: of the chat.
@@ -174,19 +174,19 @@ class Reads:
         """
         known_to = {"command_id": command_id, "caller_id": caller_id, "any_sender": any_sender}
         head, messages, outcomes = await self._snapshots.read(
-            Ask("head", {"partition": Int8(partition)}),
-            Ask("accepted_message", {**known_to, "chat_id": chat_id}),
-            Ask("outcome_of_command", {**known_to, "partition": Int8(partition)}),
+            Statement("head", {"partition": Int8(partition)}),
+            Statement("accepted_message", {**known_to, "chat_id": chat_id}),
+            Statement("outcome_of_command", {**known_to, "partition": Int8(partition)}),
             at_least=at_least,
         )
         reached = head[0][1] if head else -1
         if command_offset is not None and command_offset > reached:
-            return CommandAnswer(body=shapes.command_pending(chat_id, command_id), pending=True)
-        status = shapes.command_status(chat_id, command_id, partition, _first(messages), _first(outcomes))
+            return CommandResult(body=serializers.command_pending(chat_id, command_id), pending=True)
+        status = serializers.command_status(chat_id, command_id, partition, _first(messages), _first(outcomes))
         if status is None:
             raise Problem("unknown_command", "No outcome of a command with this id is known to you.")
         body, seq = status
-        return CommandAnswer(body=body, message_seq=seq)
+        return CommandResult(body=body, message_seq=seq)
 
     async def _present_members(
         self,
@@ -200,7 +200,7 @@ class Reads:
         from_user_id = LOWEST_UUID if cursor is None else decode_members(cursor)
         membership, rows = await self._snapshots.read(
             _membership(caller_id, chat_id),
-            Ask(
+            Statement(
                 statement,
                 {
                     "chat_id": chat_id,
@@ -216,8 +216,8 @@ class Reads:
         return rows[:limit], next_cursor
 
 
-def _membership(caller_id: UserId, chat_id: ChatId) -> Ask:
-    return Ask("membership", {"chat_id": chat_id, "caller_id": caller_id})
+def _membership(caller_id: UserId, chat_id: ChatId) -> Statement:
+    return Statement("membership", {"chat_id": chat_id, "caller_id": caller_id})
 
 
 def _require_member(membership: Sequence[Row]) -> None:
@@ -228,10 +228,10 @@ def _require_member(membership: Sequence[Row]) -> None:
         raise Problem("not_member", "You are no longer a member of this chat.")
 
 
-def _ticks_for_member(rows: Sequence[Row]) -> Ticks:
+def _cursors_for_member(rows: Sequence[Row]) -> DeliveryCursors:
     """Of the rows of membership_and_cursors. Raises Problem where the caller is no present member."""
     _require_member([(present == 1,) for kind, _, present in rows if kind == "caller"])
-    return Ticks(
+    return DeliveryCursors(
         read=[(UserId(user_id), seq) for kind, user_id, seq in rows if kind == "read"],
         delivered=[(UserId(user_id), seq) for kind, user_id, seq in rows if kind == "delivered"],
         joined=[(UserId(user_id), seq) for kind, user_id, seq in rows if kind == "joined"],

@@ -11,8 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.routing import APIRoute
 
 from schemas.ids import ChatId, CommandId, UserId, partition_of
-from services.query.api import responses as answers
-from services.query.api import serializers as shapes
+from services.query.api import responses, serializers
 from services.query.api.fast_params import READERS, refuse_repeats
 from services.query.api.parameters import (
     AtLeastHeader,
@@ -28,7 +27,7 @@ from services.query.errors import QueryError
 from services.query.problems import RETRY_AFTER_S, problem_of
 from services.query.snapshot.at_least import Token, read_token
 from services.runtime.access.auth import Caller, authenticated, current_caller
-from services.runtime.web.fast_routes import DirectAnswer, DirectRequest, DirectRoute
+from services.runtime.web.fast_routes import FastRequest, FastResponse, FastRoute
 from services.runtime.web.openapi import headers, operation_id, problem_responses
 
 PRODUCER_SCOPE: Final = "producer"
@@ -46,8 +45,8 @@ _OF_A_MESSAGE: Final = problem_responses(
 _OF_A_COMMAND: Final = problem_responses("unauthorized", "malformed", "unknown_command", "unavailable")
 
 
-class QueryRoute(DirectRoute):
-    """Takes what is right in a request the short way; where anything is not, FastAPI says what.
+class QueryRoute(FastRoute):
+    """Takes what is right in a request on the fast path; where anything is not, FastAPI says what.
 
     Either way what query raises becomes the refusal it stands for, wherever the router is mounted.
     """
@@ -57,7 +56,7 @@ class QueryRoute(DirectRoute):
         self._readers = [(name, READERS[name]) for name in signature(endpoint).parameters if name != "caller"]
         self._for_caller = "caller" in signature(endpoint).parameters
 
-    async def respond(self, request: DirectRequest) -> DirectAnswer:
+    async def respond(self, request: FastRequest) -> FastResponse:
         asked: dict[str, Any] = {}
         if self._for_caller:  # before anything else: a stranger is not told what is wrong with a request
             authenticator = request.scope["app"].state.authenticator
@@ -68,7 +67,7 @@ class QueryRoute(DirectRoute):
             response = await self.endpoint(**asked)
         except QueryError as error:
             raise problem_of(error) from error
-        return DirectAnswer(response.status_code, response.raw_headers, response.body)
+        return FastResponse(response.status_code, response.raw_headers, response.body)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = APIRoute.get_route_handler(self)
@@ -93,22 +92,22 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
     def token_of(text: str | None) -> Token | None:
         return None if text is None else read_token(text, partitions)
 
-    @router.get("/me", response_model=answers.Me, responses=problem_responses("unauthorized"))
+    @router.get("/me", response_model=responses.Me, responses=problem_responses("unauthorized"))
     async def get_me(caller: CallerOfRequest) -> Response:
         """Who the token says you are."""
         expires_at = datetime.fromtimestamp(min(caller.expires_at_s, _LAST_INSTANT_S), UTC)
         return _json(
-            shapes.dumps(
+            serializers.dumps(
                 {
                     "user_id": caller.user_id,
                     "claim": caller.claim,
                     "scopes": sorted(caller.scopes),
-                    "expires_at": shapes.instant(expires_at),
+                    "expires_at": serializers.instant(expires_at),
                 }
             )
         )
 
-    @router.get("/chats", response_model=answers.Chats, responses=_ANY)
+    @router.get("/chats", response_model=responses.Chats, responses=_ANY)
     async def list_chats(caller: CallerOfRequest, page: ListQuery, at_least: AtLeastHeader = None) -> Response:
         """Your chats, newest activity first, each with its last message and your unread count.
 
@@ -116,17 +115,17 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
         """
         return _json(await reads.chats(UserId(caller.user_id), page.cursor, page.limit, token_of(at_least)))
 
-    @router.get("/unread", response_model=answers.AllUnread, responses=_ANY)
+    @router.get("/unread", response_model=responses.AllUnread, responses=_ANY)
     async def get_unread_of_all_chats(caller: CallerOfRequest, at_least: AtLeastHeader = None) -> Response:
         """How many messages of others you have not read, in all and per chat."""
         return _json(await reads.unread_of_all(UserId(caller.user_id), token_of(at_least)))
 
-    @router.get("/chats/{chat_id}", response_model=answers.Chat, responses=_OF_A_CHAT)
+    @router.get("/chats/{chat_id}", response_model=responses.Chat, responses=_OF_A_CHAT)
     async def get_chat(caller: CallerOfRequest, chat_id: ChatIdInPath, at_least: AtLeastHeader = None) -> Response:
         """One of your chats."""
         return _json(await reads.chat(UserId(caller.user_id), ChatId(chat_id), token_of(at_least)))
 
-    @router.get("/chats/{chat_id}/messages", response_model=answers.History, responses=_OF_A_CHAT)
+    @router.get("/chats/{chat_id}/messages", response_model=responses.History, responses=_OF_A_CHAT)
     async def list_messages(
         caller: CallerOfRequest, chat_id: ChatIdInPath, bounds: HistoryQuery, at_least: AtLeastHeader = None
     ) -> Response:
@@ -137,26 +136,26 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
             )
         )
 
-    @router.get("/chats/{chat_id}/messages/{seq}", response_model=answers.Message, responses=_OF_A_MESSAGE)
+    @router.get("/chats/{chat_id}/messages/{seq}", response_model=responses.Message, responses=_OF_A_MESSAGE)
     async def get_message(
         caller: CallerOfRequest, chat_id: ChatIdInPath, seq: SeqInPath, at_least: AtLeastHeader = None
     ) -> Response:
         """One message."""
         return _json(await reads.message(UserId(caller.user_id), ChatId(chat_id), seq, token_of(at_least)))
 
-    @router.get("/chats/{chat_id}/latest-seq", response_model=answers.LatestSeq, responses=_OF_A_CHAT)
+    @router.get("/chats/{chat_id}/latest-seq", response_model=responses.LatestSeq, responses=_OF_A_CHAT)
     async def get_latest_seq(
         caller: CallerOfRequest, chat_id: ChatIdInPath, at_least: AtLeastHeader = None
     ) -> Response:
         """The seq of the newest message."""
         return _json(await reads.latest_seq(UserId(caller.user_id), ChatId(chat_id), token_of(at_least)))
 
-    @router.get("/chats/{chat_id}/unread", response_model=answers.Unread, responses=_OF_A_CHAT)
+    @router.get("/chats/{chat_id}/unread", response_model=responses.Unread, responses=_OF_A_CHAT)
     async def get_unread(caller: CallerOfRequest, chat_id: ChatIdInPath, at_least: AtLeastHeader = None) -> Response:
         """How many messages above your read cursor are neither yours nor deleted."""
         return _json(await reads.unread(UserId(caller.user_id), ChatId(chat_id), token_of(at_least)))
 
-    @router.get("/chats/{chat_id}/read-state", response_model=answers.ReadState, responses=_OF_A_CHAT)
+    @router.get("/chats/{chat_id}/read-state", response_model=responses.ReadState, responses=_OF_A_CHAT)
     async def list_read_state(
         caller: CallerOfRequest, chat_id: ChatIdInPath, page: ListQuery, at_least: AtLeastHeader = None
     ) -> Response:
@@ -165,7 +164,7 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
             await reads.read_state(UserId(caller.user_id), ChatId(chat_id), page.cursor, page.limit, token_of(at_least))
         )
 
-    @router.get("/chats/{chat_id}/members", response_model=answers.Members, responses=_OF_A_CHAT)
+    @router.get("/chats/{chat_id}/members", response_model=responses.Members, responses=_OF_A_CHAT)
     async def list_members(
         caller: CallerOfRequest, chat_id: ChatIdInPath, page: ListQuery, at_least: AtLeastHeader = None
     ) -> Response:
@@ -176,7 +175,7 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
 
     @router.get(
         "/chats/{chat_id}/commands/{command_id}",
-        response_model=answers.CommandStatus,
+        response_model=responses.CommandStatus,
         response_model_exclude_none=True,
         responses=_OF_A_COMMAND | {200: headers("Location", "Retry-After")},
     )

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec.json import encode
 
-from services.query.api.delivery_status import Ticks, tick
+from services.query.api.delivery_status import DeliveryCursors, delivery_status
 from services.query.api.windows import Page
 from services.runtime.web.problems import PROBLEM_TYPES, sentence
 
@@ -86,8 +86,8 @@ def message(chat_id: str, row: Row, status: str) -> str:
     )
 
 
-def history(chat_id: str, page: Page[Row], ticks: Ticks) -> bytes:
-    status = ticks.status
+def history(chat_id: str, page: Page[Row], cursors: DeliveryCursors) -> bytes:
+    status = cursors.status
     messages = ",".join([message(chat_id, row, status(row[SENDER_ID], row[SEQ])) for row in page.rows])
     before, after = _boolean(page.has_more_before), _boolean(page.has_more_after)
     return f'{{"messages":[{messages}],"has_more_before":{before},"has_more_after":{after}}}'.encode()
@@ -103,7 +103,7 @@ def chat(row: Row) -> str:
     last = row[-MESSAGE_COLUMNS:]
     last_message = "null"
     if last[SEQ] is not None:
-        last_message = message(chat_id, last, tick(read_by_all, delivered_to_all, first_joined, last[SEQ]))
+        last_message = message(chat_id, last, delivery_status(read_by_all, delivered_to_all, first_joined, last[SEQ]))
     head = dumps(
         {
             "chat_id": chat_id,

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Final
 
 from services.query.errors import QueryError
 from services.query.metrics import PARTITIONS_NOT_FED
-from services.query.snapshot.reader import Ask
+from services.query.snapshot.reader import Statement
 
 if TYPE_CHECKING:
-    from services.query.snapshot.reader import Snapshots
+    from services.query.snapshot.reader import SnapshotReader
     from services.runtime.health.health import Readiness
 
 NOT_FED_S: Final = 30.0
 """Several times what lies between two words of a projector, and more than a takeover between projectors takes."""
-LOOK_EVERY_S: Final = 5.0
+CHECK_EVERY_S: Final = 5.0
 _NOTE: Final = "feeding"
 
 
 class FeedingWatch:
     """Looks after all partitions of the version that serves."""
 
-    def __init__(self, snapshots: Snapshots, readiness: Readiness, *, partitions: int) -> None:
+    def __init__(self, snapshots: SnapshotReader, readiness: Readiness, *, partitions: int) -> None:
         self._snapshots = snapshots
         self._readiness = readiness
         self._partitions = partitions
@@ -41,11 +41,11 @@ class FeedingWatch:
                 await self.look()
             except QueryError:
                 pass
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(CHECK_EVERY_S)
 
     async def look(self) -> None:
         """Raises QueryError."""
-        (rows,) = await self._snapshots.read(Ask("confirmed", {}))
+        (rows,) = await self._snapshots.read(Statement("confirmed", {}))
         # A partition that no projector has ever begun is waited for from our own start on.
         ages_s = dict.fromkeys(range(self._partitions), time.monotonic() - self._began_s) | {
             partition: float(age_s) for partition, age_s in rows

@@ -27,14 +27,14 @@ FROM_CONTEXT: Final = 0
 _PLACEHOLDER: Final = re.compile(r"%\((\w+)\)s")
 
 
-class Statement(NamedTuple):
+class PreparedStatement(NamedTuple):
     """A statement as the server takes it: `$1`, `$2` … for the parameters named here."""
 
     text: bytes
     parameters: tuple[str, ...]
 
 
-def statement_of(text: str) -> Statement:
+def prepared_statement(text: str) -> PreparedStatement:
     """From a block with `%(name)s`; a name that comes twice is one parameter."""
     names: list[str] = []
 
@@ -43,21 +43,21 @@ def statement_of(text: str) -> Statement:
             names.append(match[1])
         return f"${names.index(match[1]) + 1}"
 
-    return Statement(_PLACEHOLDER.sub(numbered, text).encode(), tuple(names))
+    return PreparedStatement(_PLACEHOLDER.sub(numbered, text).encode(), tuple(names))
 
 
 class Pipelines:
     """Runs lists of statements, and knows what each connection has prepared."""
 
     def __init__(self, statements: Mapping[str, str]) -> None:
-        self._statements = {name: statement_of(text) for name, text in statements.items()}
+        self._statements = {name: prepared_statement(text) for name, text in statements.items()}
         self._prepared: WeakKeyDictionary[AsyncConnection[Row], dict[str, bytes]] = WeakKeyDictionary()
         self._names = 0
 
     async def run(
         self,
         connection: AsyncConnection[Row],
-        asks: Sequence[tuple[str, Mapping[str, object]]],
+        statements: Sequence[tuple[str, Mapping[str, object]]],
         *,
         prepared: bool = True,
     ) -> list[list[Row]]:
@@ -67,12 +67,16 @@ class Pipelines:
         then to be rolled back.
         """
         async with connection.lock:
-            results = await connection.wait(self._communicate(connection, asks, prepared=prepared))
+            results = await connection.wait(self._communicate(connection, statements, prepared=prepared))
         transformer = Transformer(connection)
         return [_rows(transformer, result) for result in results]
 
     def _communicate(
-        self, connection: AsyncConnection[Row], asks: Sequence[tuple[str, Mapping[str, object]]], *, prepared: bool
+        self,
+        connection: AsyncConnection[Row],
+        statements: Sequence[tuple[str, Mapping[str, object]]],
+        *,
+        prepared: bool,
     ) -> Generator[Wait, Ready | int, list[pq.abc.PGresult]]:
         """psycopg's protocol between what talks to libpq and what waits: yields what to wait for."""
         pgconn = connection.pgconn
@@ -81,9 +85,11 @@ class Pipelines:
         expected: list[str | None] = []
         """Of each answer to come: the statement that it says is prepared, or None where it has rows."""
         # Before anything is sent: a value that cannot be written must not leave half a pipeline behind.
-        bound = [[str(values[key]).encode() for key in self._statements[name].parameters] for name, values in asks]
+        bound = [
+            [str(values[key]).encode() for key in self._statements[name].parameters] for name, values in statements
+        ]
         pgconn.enter_pipeline_mode()
-        for (name, values), written in zip(asks, bound, strict=True):
+        for (name, values), written in zip(statements, bound, strict=True):
             statement = self._statements[name]
             if not prepared:
                 pgconn.send_query_params(statement.text, written, _types(statement, values))
@@ -119,7 +125,7 @@ class Pipelines:
         return results
 
 
-def _types(statement: Statement, values: Mapping[str, object]) -> list[int]:
+def _types(statement: PreparedStatement, values: Mapping[str, object]) -> list[int]:
     return [INT8_OID if isinstance(values[key], Int8) else FROM_CONTEXT for key in statement.parameters]
 
 

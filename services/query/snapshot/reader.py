@@ -21,7 +21,7 @@ import psycopg
 import structlog
 from psycopg_pool import PoolTimeout
 
-from services.query.errors import NotCaughtUp, ReadModelAway
+from services.query.errors import NotCaughtUp, ReadModelUnavailable
 from services.query.metrics import (
     AT_LEAST_WAIT_SECONDS,
     AT_LEAST_WAITING,
@@ -50,21 +50,21 @@ _NO_PROJECTION: Final = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSc
 _log = structlog.get_logger(__name__)
 
 
-class Ask(NamedTuple):
+class Statement(NamedTuple):
     """One statement of a read: the name of its SQL block and its parameters."""
 
-    statement: str
+    name: str
     parameters: Mapping[str, object]
 
 
-_BEGIN: Final = Ask("begin", {})
-_LOCK: Final = Ask("lock_projection", {})
-_COMMIT: Final = Ask("commit", {})
-_DEADLINE: Final = Ask("pin_deadline", {})
-_PINS: Final = Ask("pin_settings", {})
+_BEGIN: Final = Statement("begin", {})
+_LOCK: Final = Statement("lock_projection", {})
+_COMMIT: Final = Statement("commit", {})
+_DEADLINE: Final = Statement("pin_deadline", {})
+_PINS: Final = Statement("pin_settings", {})
 
 
-class Snapshots:
+class SnapshotReader:
     """Runs reads on a pool of connections. Shared by all requests of a process."""
 
     def __init__(self, settings: QuerySettings) -> None:
@@ -72,12 +72,12 @@ class Snapshots:
         self._watch = HeadWatch(self._heads)
         self._opened = AsyncExitStack()
         self._pool: PostgresPool | None = None
-        self._away = False
+        self._is_unavailable = False
         self._ending: set[asyncio.Task[list[list[Row]]]] = set()
         blocks = dict(load_sql("services.query.sql").bind())
         self._rows_returned = {name: ROWS_RETURNED.labels(statement=name) for name in blocks}
         pins = session_pins(settings.postgres, read_only=True)
-        framing = {_DEADLINE.statement: pins.deadline, _PINS.statement: pins.for_transaction}
+        framing = {_DEADLINE.name: pins.deadline, _PINS.name: pins.for_transaction}
         self._pipelines = Pipelines({name: block.as_string(None) for name, block in (blocks | framing).items()})
 
     async def open(self) -> None:
@@ -86,7 +86,7 @@ class Snapshots:
         self._pool = await self._opened.enter_async_context(pool)
 
     async def close(self) -> None:
-        """Close the pool. Reads from here on raise ReadModelAway."""
+        """Close the pool. Reads from here on raise ReadModelUnavailable."""
         self._pool = None
         await self._watch.stop()
         for reading in list(self._ending):
@@ -98,7 +98,7 @@ class Snapshots:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 await self._heads()
-        except ReadModelAway as error:
+        except ReadModelUnavailable as error:
             return self._refusal() or str(error)
         except TimeoutError:
             return self._refusal() or "The read model did not answer in time; ask again."
@@ -107,20 +107,20 @@ class Snapshots:
     def _refusal(self) -> str | None:
         return None if self._pool is None else self._pool.refusal
 
-    async def read(self, *asks: Ask, at_least: Token | None = None) -> list[list[Row]]:
+    async def read(self, *statements: Statement, at_least: Token | None = None) -> list[list[Row]]:
         """The rows of each statement, all of one snapshot that holds `at_least`.
 
-        :raises ReadModelAway: Postgres cannot be read now.
+        :raises ReadModelUnavailable: Postgres cannot be read now.
         :raises NotCaughtUp: no snapshot held the token in time.
         """
         if at_least is None:
-            return await self._repeated(asks)
-        head = Ask("head", {"partition": at_least.partition})
+            return await self._repeated(statements)
+        head = Statement("head", {"partition": at_least.partition})
         started_at_s = time.monotonic()
         deadline_s = started_at_s + self._settings.at_least_timeout_s
         result = "held"
         while True:
-            rows = await self._repeated((head, *asks))
+            rows = await self._repeated((head, *statements))
             # The snapshot itself is the judge; the watch only says when to look again.
             if rows[0] and rows[0][0][0] >= at_least.index:
                 AT_LEAST_WAITS.labels(result=result).inc()
@@ -139,48 +139,50 @@ class Snapshots:
 
     async def _heads(self) -> dict[int, int]:
         """Partition → index of the projection, as committed now."""
-        (rows,) = await self._repeated([Ask("heads", {})])
+        (rows,) = await self._repeated([Statement("heads", {})])
         return dict(rows)
 
-    async def _repeated(self, asks: Sequence[Ask]) -> list[list[Row]]:
+    async def _repeated(self, statements: Sequence[Statement]) -> list[list[Row]]:
         for attempts_left in reversed(range(ATTEMPTS)):
             try:
-                answers = await self._in_time(asks)
+                answers = await self._in_time(statements)
             except _NO_PROJECTION as error:
-                raise self._is_away(error, "The read model has no projection yet; ask again.") from error
+                raise self._unavailable(error, "The read model has no projection yet; ask again.") from error
             except psycopg.errors.UndefinedColumn as error:
-                raise self._is_away(error, "The read model is older than query; upgrade the projectors.") from error
+                raise self._unavailable(error, "The read model is older than query; upgrade the projectors.") from error
             except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable, PoolTimeout, TimeoutError) as error:
-                raise self._is_away(error, "The read model did not answer in time; ask again.") from error
+                raise self._unavailable(error, "The read model did not answer in time; ask again.") from error
             except psycopg.Error as error:
                 if not is_spent(error) and not isinstance(error, _BROKEN):
                     raise
                 if not attempts_left:
-                    raise self._is_away(error, "The read model cannot be reached at the moment; ask again.") from error
+                    raise self._unavailable(
+                        error, "The read model cannot be reached at the moment; ask again."
+                    ) from error
             else:
                 self._is_back()
                 return answers
         raise AssertionError("the last attempt returns or raises")
 
-    def _is_away(self, error: Exception, sentence: str) -> ReadModelAway:
+    def _unavailable(self, error: Exception, sentence: str) -> ReadModelUnavailable:
         count_failure(error)
-        if not self._away:  # once per outage, not once per request
-            self._away = True
-            _log.warning("read_model_away", reason=sentence, error=type(error).__name__)
-        return ReadModelAway(sentence)
+        if not self._is_unavailable:  # once per outage, not once per request
+            self._is_unavailable = True
+            _log.warning("read_model_unavailable", reason=sentence, error=type(error).__name__)
+        return ReadModelUnavailable(sentence)
 
     def _is_back(self) -> None:
-        if self._away:
-            self._away = False
+        if self._is_unavailable:
+            self._is_unavailable = False
             _log.info("read_model_back")
 
-    async def _in_time(self, asks: Sequence[Ask]) -> list[list[Row]]:
+    async def _in_time(self, statements: Sequence[Statement]) -> list[list[Row]]:
         """Raises TimeoutError at the deadline, even though it may take longer to get rid of the connection.
 
         Cancelling a read on a server that hangs takes psycopg ten seconds, in which it tries to have the server
         cancel it too; it goes on behind, and ends by closing the connection.
         """
-        reading = asyncio.create_task(self._once(asks))
+        reading = asyncio.create_task(self._once(statements))
         try:
             await asyncio.wait({reading}, timeout=self._settings.read_timeout_s)
             if not reading.done():
@@ -197,18 +199,20 @@ class Snapshots:
         if not reading.cancelled():
             reading.exception()  # was answered with 503 long ago
 
-    async def _once(self, asks: Sequence[Ask]) -> list[list[Row]]:
+    async def _once(self, statements: Sequence[Statement]) -> list[list[Row]]:
         if self._pool is None:
-            raise ReadModelAway("The read model is not connected; ask again.")
+            raise ReadModelUnavailable("The read model is not connected; ask again.")
         wanted_at_s = time.perf_counter()
         async with self._pool.bare_connection() as connection:
             began_at_s = time.perf_counter()
             SNAPSHOT_WAIT_SECONDS.observe(began_at_s - wanted_at_s)
             # The lock stands before the first statement that takes a snapshot, and setting many values at once is one.
             first = (_BEGIN, _DEADLINE, _LOCK, _PINS) if connection.pooled else (_BEGIN, _LOCK)
-            found = await self._pipelines.run(connection, (*first, *asks, _COMMIT), prepared=not connection.pooled)
+            found = await self._pipelines.run(
+                connection, (*first, *statements, _COMMIT), prepared=not connection.pooled
+            )
             answers = found[len(first) : -1]
             SNAPSHOT_SECONDS.observe(time.perf_counter() - began_at_s)
-        for ask, rows in zip(asks, answers, strict=True):
-            self._rows_returned[ask.statement].inc(len(rows))
+        for statement, rows in zip(statements, answers, strict=True):
+            self._rows_returned[statement.name].inc(len(rows))
         return answers

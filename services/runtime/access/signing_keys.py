@@ -19,7 +19,7 @@ import anyio.to_thread
 import jwt
 import structlog
 
-from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.observe.repeated_lines import warn_throttled
 from services.runtime.settings import PUBLIC_KEY_ALGORITHMS, SHARED_SECRET_ALGORITHMS, is_safe_key_url
 from services.runtime.web.problems import Problem
 
@@ -110,7 +110,7 @@ class JwksKeys:
             try:
                 keys = await anyio.to_thread.run_sync(self._fetch)
             except (jwt.PyJWTError, OSError, ValueError) as error:
-                warn_seldom(_log, "jwks_not_fetched", url=self._url, error=str(error))
+                warn_throttled(_log, "jwks_not_fetched", url=self._url, error=str(error))
                 return
             self._keys, self._fetched_at_s = keys, now_s
 

@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ProbeResult:
     """What one probe found; each a sentence, or None."""
 
     trouble: str | None = None
@@ -42,8 +42,8 @@ class Answer:
     """What is wrong with it although it can be used."""
 
 
-OK: Final = Answer()
-Probe = Callable[[], Awaitable[Answer]]
+OK: Final = ProbeResult()
+Probe = Callable[[], Awaitable[ProbeResult]]
 
 
 class Dependency:
@@ -68,7 +68,7 @@ class Dependency:
         self._every_s = every_s
         self._timeout_s = timeout_s
         self._doubt_s = doubt_s
-        self._probing: asyncio.Task[Answer] | None = None
+        self._probing: asyncio.Task[ProbeResult] | None = None
         self._probed = asyncio.Event()
         self._reachable: bool | None = None
         """None until the first probe has ended."""
@@ -100,7 +100,7 @@ class Dependency:
         await self._probed.wait()
         return self._trouble
 
-    async def _ask(self) -> Answer:
+    async def _ask(self) -> ProbeResult:
         """One answer, in time. A probe that does not end even when cancelled is not started a second time."""
         if self._probing is None or self._probing.done():
             self._probing = asyncio.ensure_future(self._probe())
@@ -108,15 +108,15 @@ class Dependency:
         if not self._probing.done():
             self._probing.cancel()
             self._probing.add_done_callback(_retrieved)
-            return Answer(trouble=f"No answer from {self._name} within {self._timeout_s:g} s.")
+            return ProbeResult(trouble=f"No answer from {self._name} within {self._timeout_s:g} s.")
         if self._probing.cancelled():  # it was late, and has ended by now
-            return Answer(trouble=f"No answer from {self._name} within {self._timeout_s:g} s.")
+            return ProbeResult(trouble=f"No answer from {self._name} within {self._timeout_s:g} s.")
         error = self._probing.exception()
         if error is not None:
-            return Answer(trouble=f"{self._name} cannot be reached ({type(error).__name__}: {error!s:.200}).")
+            return ProbeResult(trouble=f"{self._name} cannot be reached ({type(error).__name__}: {error!s:.200}).")
         return self._probing.result()
 
-    def _take(self, answer: Answer) -> None:
+    def _take(self, answer: ProbeResult) -> None:
         now_s = asyncio.get_running_loop().time()
         if answer.trouble is None:
             self._failing_since_s = None
@@ -153,7 +153,7 @@ class Dependency:
                 suppressed_lines=LINES.left_out(),
             )
 
-    def _show_note(self, answer: Answer) -> None:
+    def _show_note(self, answer: ProbeResult) -> None:
         note = answer.note if self._required or self._reachable else self._trouble
         if note is None:
             self._readiness.clear_note(self._name)
@@ -174,6 +174,6 @@ async def probed(*dependencies: Dependency) -> AsyncIterator[None]:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _retrieved(task: asyncio.Task[Answer]) -> None:
+def _retrieved(task: asyncio.Task[ProbeResult]) -> None:
     if not task.cancelled():
         task.exception()  # so that asyncio does not report it as never retrieved

@@ -17,7 +17,7 @@ from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import JSONResponse
 
 from services.runtime.observe.metrics import exposition
-from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.observe.repeated_lines import warn_throttled
 from services.runtime.serving.server import HttpServer
 from services.runtime.settings import HttpSettings
 from services.runtime.web.middleware_stack import middleware_of
@@ -121,7 +121,7 @@ async def _answer(name: str, check: ReadinessCheck) -> str | Trouble | None:
     try:
         return await check()
     except Exception as error:  # noqa: BLE001 - whatever a check raises means: not ready
-        warn_seldom(_log, "readiness_check_failed", kind=name, check=name, exc_info=error)
+        warn_throttled(_log, "readiness_check_failed", kind=name, check=name, exc_info=error)
         return f"The check {name} failed ({type(error).__name__})."
 
 

@@ -56,7 +56,7 @@ class _Header(NamedTuple):
     records: int
 
 
-class Batch:
+class RecordBatch:
     """A record batch of a broker's answer."""
 
     def __init__(self, raw: bytes, start: int, end: int, header: _Header) -> None:
@@ -107,12 +107,12 @@ class Batch:
         return (Undecodable(offset, reason) for offset in range(self.base_offset, self.next_offset))
 
 
-def batches_in(raw: bytes) -> deque[Batch]:
+def batches_in(raw: bytes) -> deque[RecordBatch]:
     """The whole batches of a broker's answer, which may end amid one.
 
     Raises aiokafka's CorruptRecordException if a batch is shorter than its header: the next one cannot be found then.
     """
-    batches: deque[Batch] = deque()
+    batches: deque[RecordBatch] = deque()
     start = 0
     while start + _HEADER.size <= len(raw):
         header = _Header._make(_HEADER.unpack_from(raw, start))
@@ -121,7 +121,7 @@ def batches_in(raw: bytes) -> deque[Batch]:
             raise CorruptRecordException(f"a batch at {header.base_offset} of {header.length} bytes")
         if end > len(raw):
             break
-        batches.append(Batch(raw, start, end, header))
+        batches.append(RecordBatch(raw, start, end, header))
         start = end
     return batches
 

@@ -22,7 +22,7 @@ from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import within
 from services.runtime.kafka.errors import KafkaUnavailable
 from services.runtime.kafka.refusals import opened
-from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.observe.repeated_lines import warn_throttled
 from services.runtime.process.backoff import Backoff
 
 START_TIMEOUT_S: Final = 30.0
@@ -49,22 +49,22 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         topic: str,
         partitions: int,
         client_id: str,
-        on_word: Callable[[frozenset[int]], None],
+        on_assignment: Callable[[frozenset[int]], None],
         on_trouble: Callable[[str | None], None] = lambda _trouble: None,
         session_timeout_s: float = 3.0,
         max_poll_interval_s: float = 300.0,
     ) -> None:
-        """`partitions` is how many the log has: those that the topic has beyond are given to nobody. `on_word` gets the
-        partitions of this process each time the group has spoken, also when nothing changed.
+        """`partitions` is how many the log has: those that the topic has beyond are given to nobody. `on_assignment`
+        gets the partitions of this process each time the group has spoken, also when nothing changed.
 
-        Between a revocation and the next word `partitions` is empty, and `on_word` is not called: most rebalances
+        Between a revocation and the next word `partitions` is empty, and `on_assignment` is not called: most rebalances
         give everything back, and stopping in between would cost each one a pause. `on_trouble` hears why the group
         cannot be joined, and None when it was. A session that the brokers refuse as too short is made as long as
         Kafka's own default allows, and said so in the log: a hint that comes later is better than none.
         """
         self._topic = topic
         self._partitions = partitions
-        self._on_word = on_word
+        self._on_assignment = on_assignment
         self._on_trouble = on_trouble
         self._kafka = kafka
         self._options = {
@@ -108,7 +108,7 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
                     outside = True
             except (kafka_errors.KafkaError, RuntimeError, AssertionError) as error:
                 # The group is only a hint: whatever ails this membership, the next one is asked.
-                warn_seldom(log, "group.left", topic=self._topic, reason=f"{error!r:.200}")
+                warn_throttled(log, "group.left", topic=self._topic, reason=f"{error!r:.200}")
             finally:
                 self.partitions = frozenset()
                 with contextlib.suppress(KafkaUnavailable):
@@ -137,8 +137,8 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self._consumer.pause(*assigned)
         # Whoever leads the group may be of an older release, and give away what is not the log's.
         self.partitions = frozenset(tp.partition for tp in assigned if tp.partition < self._partitions)
-        log.info("group.word", topic=self._topic, partitions=sorted(self.partitions))
-        self._on_word(self.partitions)
+        log.info("group.assigned", topic=self._topic, partitions=sorted(self.partitions))
+        self._on_assignment(self.partitions)
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         while True:

@@ -21,7 +21,7 @@ from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from services.runtime.health.dependencies import Answer
+from services.runtime.health.dependencies import ProbeResult
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import within
 from services.runtime.kafka.errors import KafkaUnavailable
@@ -62,7 +62,7 @@ class KafkaProbe:
         self._all_needed = all_needed
         self._client: AIOKafkaClient | None = None
 
-    async def __call__(self) -> Answer:
+    async def __call__(self) -> ProbeResult:
         wanted = {topic: sorted(numbers) for topic, numbers in self._partitions().items()}
         try:
             client = await self._connected(wanted)
@@ -70,20 +70,20 @@ class KafkaProbe:
             if not bad and self._group_id is not None:
                 await client.coordinator_lookup(CoordinationType.GROUP, self._group_id)
         except kafka_errors.GroupCoordinatorNotAvailableError:
-            return Answer(trouble=f"Kafka has no coordinator for the consumer group {self._group_id}.")
+            return ProbeResult(trouble=f"Kafka has no coordinator for the consumer group {self._group_id}.")
         except (kafka_errors.KafkaError, OSError, AssertionError) as error:
             await self.close()  # the next probe begins with the bootstrap servers
-            return Answer(trouble=await self._why(error))
+            return ProbeResult(trouble=await self._why(error))
         except asyncio.CancelledError:
             await self.close()
             raise
         if not bad:
-            return Answer()
+            return ProbeResult()
         client.force_metadata_update()
         sentence = f"Kafka does not serve {_listed(bad)}."
         if self._all_needed or len(bad) == sum(len(numbers) for numbers in wanted.values()):
-            return Answer(trouble=sentence)
-        return Answer(note=sentence)
+            return ProbeResult(trouble=sentence)
+        return ProbeResult(note=sentence)
 
     async def close(self) -> None:
         """Drop the connections, in bounded time."""

@@ -49,7 +49,7 @@ class _Append(NamedTuple):
     settled: Settled
 
 
-class _Line:
+class _PartitionQueue:
     """What waits for one partition, in the order it came. `task` is there while anything waits or is on its way."""
 
     __slots__ = ("partition", "task", "topic", "waiting")
@@ -70,7 +70,7 @@ class Producer:
         self._current: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
         self._stopped = False
-        self._lines: dict[tuple[str, int], _Line] = {}
+        self._queues: dict[tuple[str, int], _PartitionQueue] = {}
         self._discards: set[asyncio.Task[bool]] = set()
 
     async def start(self) -> None:
@@ -82,14 +82,14 @@ class Producer:
     ) -> None:
         """Puts the records into the partition's line, for one batch. `settled` is called later, never from in here,
         and within `timeout_s` or little more."""
-        line = self._lines.get((topic, partition))
-        if line is None:
-            line = self._lines[topic, partition] = _Line(topic, partition)
+        queue = self._queues.get((topic, partition))
+        if queue is None:
+            queue = self._queues[topic, partition] = _PartitionQueue(topic, partition)
         size = sum([record.size for record in records])
-        line.waiting.append(_Append(records, size, time.monotonic() + timeout_s, settled))
-        if line.task is None:
+        queue.waiting.append(_Append(records, size, time.monotonic() + timeout_s, settled))
+        if queue.task is None:
             # It begins in the next turn of the loop, and so finds what else this turn brings.
-            line.task = asyncio.create_task(self._drain(line), name=f"append to {topic}-{partition}")
+            queue.task = asyncio.create_task(self._drain(queue), name=f"append to {topic}-{partition}")
 
     async def send(self, topic: str, partition: int, record: Encoded, timeout_s: float) -> int:
         """The offset of the acknowledged record.
@@ -113,7 +113,7 @@ class Producer:
         """Leaves in bounded time; whoever still waits is told what became of it."""
         self._stopped = True
         await self._close_current()
-        tasks = {line.task for line in self._lines.values() if line.task is not None} | self._discards
+        tasks = {queue.task for queue in self._queues.values() if queue.task is not None} | self._discards
         if tasks:
             await asyncio.wait(tasks)
         await self._close_current()  # one that a line was opening meanwhile
@@ -126,29 +126,29 @@ class Producer:
             except KafkaUnavailable:
                 await discard(producer)
 
-    async def _drain(self, line: _Line) -> None:
+    async def _drain(self, queue: _PartitionQueue) -> None:
         """One batch after the other until nothing waits: only the acknowledged one makes room for the next."""
         try:
-            while line.waiting:
+            while queue.waiting:
                 try:
-                    producer = self._current or await self._live_by(line.waiting[0].deadline_s)
+                    producer = self._current or await self._live_by(queue.waiting[0].deadline_s)
                 except KafkaUnavailable as error:
-                    self._refuse(line, error)
+                    self._refuse(queue, error)
                     continue
-                self._refuse(line, _NotInTime("no room for a batch in time"))
-                if line.waiting:
-                    await self._append_batch(producer, line)
+                self._refuse(queue, _NotInTime("no room for a batch in time"))
+                if queue.waiting:
+                    await self._append_batch(producer, queue)
         finally:
-            line.task = None
+            queue.task = None
 
-    async def _append_batch(self, producer: AIOKafkaProducer, line: _Line) -> None:
-        taken = _take(line.waiting)
+    async def _append_batch(self, producer: AIOKafkaProducer, queue: _PartitionQueue) -> None:
+        taken = _take(queue.waiting)
         first = -1
         failure: KafkaError | None = AppendUnknown("the append was broken off")
         try:
             batch = _batch_of(producer, taken)
             async with asyncio.timeout(taken[0].deadline_s - time.monotonic()):
-                done = await producer.send_batch(batch, line.topic, partition=line.partition)
+                done = await producer.send_batch(batch, queue.topic, partition=queue.partition)
                 first = (await done).offset
             # Without an offset: written by an earlier try of the client, and the broker no longer knows where.
             failure = None if first >= 0 else AppendUnknown("acknowledged without an offset")
@@ -164,12 +164,12 @@ class Producer:
                 append.settled(-1 if failure is not None else first, failure)
                 first += len(append.records)
 
-    def _refuse(self, line: _Line, error: KafkaUnavailable) -> None:
+    def _refuse(self, queue: _PartitionQueue, error: KafkaUnavailable) -> None:
         """Whose time is up; all of them where there is more than silence to tell of."""
         now_s = time.monotonic()
         silent = isinstance(error, _NotInTime)
-        while line.waiting and (not silent or line.waiting[0].deadline_s <= now_s):
-            line.waiting.popleft().settled(-1, error)
+        while queue.waiting and (not silent or queue.waiting[0].deadline_s <= now_s):
+            queue.waiting.popleft().settled(-1, error)
 
     async def _live_by(self, deadline_s: float) -> AIOKafkaProducer:
         try:

@@ -27,7 +27,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from schemas.wire.encoding import Record
-from services.runtime.kafka.batches import Batch, batches_in
+from services.runtime.kafka.batches import RecordBatch, batches_in
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import not_allowed, within
 from services.runtime.kafka.errors import KafkaRefused, KafkaUnavailable, OffsetMissing
@@ -50,7 +50,7 @@ log = structlog.get_logger(__name__)
 class _Fetched:
     """What one answer of the broker holds: record batches as they are in the log."""
 
-    batches: deque[Batch]
+    batches: deque[RecordBatch]
     next_offset: int
     """The first that is not in them."""
 
@@ -60,7 +60,7 @@ class _Opened:
     """A record batch that is being taken apart: a record exists when it is read and not before, so that a reader of
     few at a time has few in memory, and those in the processor's caches."""
 
-    batch: Batch
+    batch: RecordBatch
     records: Iterator[Record]
 
 

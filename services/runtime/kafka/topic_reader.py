@@ -53,7 +53,7 @@ AskLog = Literal["always", "if_allowed", "if_needed"]
 
 
 @dataclass(slots=True, kw_only=True)
-class Looked:
+class TopicReport:
     """What one look at the topics of a log found, each as a sentence."""
 
     faults: list[str] = field(default_factory=list)
@@ -66,11 +66,11 @@ class Looked:
     """Topic → partitions that are not the log's."""
 
 
-def look_at(
+def compare_topics(
     names: TopicNames, specs: Sequence[TopicSpec], found: Mapping[str, TopicFound], log_partitions: LogPartitions
-) -> Looked:
+) -> TopicReport:
     """Compares the topics with what the protocol needs."""
-    looked = Looked()
+    looked = TopicReport()
     for spec in specs:
         there = found.get(spec.name)
         if there is None:

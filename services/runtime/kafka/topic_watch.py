@@ -15,10 +15,10 @@ from schemas.topics import LogPartitions, TopicNames, TopicSpec
 from services.runtime.health.health import Readiness
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import KafkaError
-from services.runtime.kafka.topic_reader import AskLog, Looked, TopicReader, look_at
+from services.runtime.kafka.topic_reader import AskLog, TopicReader, TopicReport, compare_topics
 from services.runtime.observe.metrics import TOPIC_FAULTS, TOPIC_PARTITIONS_IGNORED
 
-LOOK_EVERY_S: Final = 3.0
+CHECK_EVERY_S: Final = 3.0
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ class TopicWatch:
         specs: Sequence[TopicSpec],
         readiness: Readiness,
         ask_log: AskLog = "always",
-        every_s: float = LOOK_EVERY_S,
+        every_s: float = CHECK_EVERY_S,
     ) -> None:
         self._reader = TopicReader(kafka)
         self._names = names
@@ -56,20 +56,20 @@ class TopicWatch:
                 try:
                     self._tell(await self._look())
                 except KafkaError as error:
-                    log.debug("topics.not_looked_at", reason=str(error))  # `dependency.unreachable` says it
+                    log.debug("topics.not_checked", reason=str(error))  # `dependency.unreachable` says it
                 await asyncio.sleep(self._every_s)
         finally:
             await self._reader.close()
 
-    async def _look(self) -> Looked:
+    async def _look(self) -> TopicReport:
         found = await self._reader.describe(self._specs)
         says: LogPartitions = self._log_partitions
         if says is None:
             says = await self._reader.log_says(self._names, self._specs, found, ask_log=self._ask_log)
             self._log_partitions = says if isinstance(says, int) else None
-        return look_at(self._names, self._specs, found, says)
+        return compare_topics(self._names, self._specs, found, says)
 
-    def _tell(self, looked: Looked) -> None:
+    def _tell(self, looked: TopicReport) -> None:
         troubles = looked.faults + looked.troubles
         if troubles:
             self._readiness.report_trouble("topics", f"{'; '.join(troubles)}.")

@@ -17,7 +17,7 @@ from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import refuse_unless_allowed, within
 from services.runtime.kafka.errors import KafkaUnavailable, TopicsWrong
 from services.runtime.kafka.refusals import opened
-from services.runtime.kafka.topic_reader import CLIENT_ID, AskLog, TopicReader, look_at
+from services.runtime.kafka.topic_reader import CLIENT_ID, AskLog, TopicReader, compare_topics
 
 ANSWER_TIMEOUT_S: Final = 15.0
 
@@ -70,7 +70,7 @@ async def check_topics(
     reader = TopicReader(kafka)
     try:
         found = await reader.describe(specs)
-        looked = look_at(names, specs, found, await reader.log_says(names, specs, found, ask_log=ask_log))
+        looked = compare_topics(names, specs, found, await reader.log_says(names, specs, found, ask_log=ask_log))
     finally:
         await reader.close()
     if looked.faults:

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from services.runtime.observe.metrics import LOG_LINES_SUPPRESSED
 
 EVERY_S: Final = 60.0
-MOST_KEYS: Final = 1_000
+MAX_KEYS: Final = 1_000
 """Lines of different kinds that are remembered; beyond it the one that was not seen for longest is forgotten."""
 _VARIABLE: Final = re.compile(r"0x[0-9a-fA-F]+|\d+|'[^']*'|\"[^\"]*\"")
 """What differs between two lines that say the same: numbers, addresses, names in quotes."""
@@ -45,7 +45,7 @@ class RepeatedLines:
                 self._total += 1
                 return None
             self._lines[key] = (now_s, 0)
-            if len(self._lines) > MOST_KEYS:
+            if len(self._lines) > MAX_KEYS:
                 self._lines.popitem(last=False)
             return left_out
 
@@ -96,7 +96,7 @@ class _Log(Protocol):
     def warning(self, event: str, **fields: Any) -> Any: ...
 
 
-def warn_seldom(log: _Log, event: str, *, kind: str = "", lines: RepeatedLines = LINES, **fields: Any) -> None:
+def warn_throttled(log: _Log, event: str, *, kind: str = "", lines: RepeatedLines = LINES, **fields: Any) -> None:
     """`log.warning` for what many parts of a process find out at once, and again and again: once a minute for each kind
     of the event."""
     left_out = lines.written((event, kind))

@@ -27,7 +27,7 @@ POOL_CLOSE_TIMEOUT_S = 5.0
 TCP_USER_TIMEOUT_MS = 10_000
 """How long sent bytes may stay unacknowledged: bounds a vanished host, not a slow statement."""
 
-POSTGRES_AWAY: Final = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
+POSTGRES_UNAVAILABLE: Final = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
 """Errors after which the same work may succeed later."""
 
 _READ_ONLY: Final = "25006"

@@ -16,7 +16,7 @@ YOUNG_OBJECTS: Final = 50_000
 
 
 @contextmanager
-def seldom_collected(young_objects: int = YOUNG_OBJECTS) -> Iterator[None]:
+def infrequent_gc(young_objects: int = YOUNG_OBJECTS) -> Iterator[None]:
     """Within the block the collector of this process runs less often: when so many objects more were made than freed.
     Reference counts free everything as ever."""
     before = gc.get_threshold()

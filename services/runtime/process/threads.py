@@ -11,21 +11,21 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def aside(call: Callable[[], T]) -> T:
+async def run_in_daemon_thread(call: Callable[[], T]) -> T:
     """The result of a call in a thread of its own. Cancelled, it leaves the thread to end by itself.
 
     Not asyncio.to_thread: an object store that hangs must not keep a process that was asked to stop.
     """
     loop = asyncio.get_running_loop()
-    told: asyncio.Future[T] = loop.create_future()
+    outcome: asyncio.Future[T] = loop.create_future()
 
-    def tell(result: T | None, error: BaseException | None) -> None:
-        if told.done():
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if outcome.done():
             return
         if error is not None:
-            told.set_exception(error)
+            outcome.set_exception(error)
         else:
-            told.set_result(result)  # type: ignore[arg-type]
+            outcome.set_result(result)  # type: ignore[arg-type]
 
     def run() -> None:
         result: T | None = None
@@ -35,7 +35,7 @@ async def aside(call: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001  (whatever it is, it is told where it is awaited)
             failed = error
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(tell, result, failed)
+            loop.call_soon_threadsafe(settle, result, failed)
 
-    threading.Thread(target=run, name="aside", daemon=True).start()
-    return await told
+    threading.Thread(target=run, name="daemon call", daemon=True).start()
+    return await outcome

@@ -1,9 +1,9 @@
 """Routes that FastAPI describes and we run: for the paths that every message takes.
 
 FastAPI's way to a handler (the path matched twice, two exit stacks, dependencies solved, a response model) costs
-several times what our handlers do themselves. A `DirectRoute` is declared like any other, so that OpenAPI, 405 and the
+several times what our handlers do themselves. A `FastRoute` is declared like any other, so that OpenAPI, 405 and the
 metrics know it, with a signature that says what it takes; but its requests come to `respond`, which reads the path
-and the headers itself. The layer `DirectRoutes`, the innermost of `http.build_app`, takes them there at once; what
+and the headers itself. The layer `FastRoutes`, the innermost of `http.build_app`, takes them there at once; what
 FastAPI's own router leads to the route is answered by the same `respond`.
 """
 
@@ -53,7 +53,7 @@ def only_header(scope: Scope, name: bytes) -> bytes | None:
     return once.get(name)
 
 
-class DirectRequest:
+class FastRequest:
     """A request as it came. The body is read when it is asked for."""
 
     __slots__ = ("_once", "path_params", "receive", "scope")
@@ -96,7 +96,7 @@ class DirectRequest:
         return b"".join(pieces)
 
 
-class DirectAnswer(NamedTuple):
+class FastResponse(NamedTuple):
     """An answer as it goes out."""
 
     status: int
@@ -105,21 +105,21 @@ class DirectAnswer(NamedTuple):
     body: bytes
 
 
-class NotDirect(Exception):
+class NotFastPath(Exception):
     """Raised by `respond` for a request that FastAPI is to answer in its own way: one with something wrong in it, say,
     that FastAPI describes well. Only before the body is read."""
 
 
-class DirectRoute(APIRoute):
+class FastRoute(APIRoute):
     """Subclasses say how a request is answered; the endpoint's signature says it to OpenAPI."""
 
-    async def respond(self, request: DirectRequest) -> DirectAnswer:
-        """Raises Problem, which is answered as it says, or NotDirect (then `get_route_handler` is to be FastAPI's)."""
+    async def respond(self, request: FastRequest) -> FastResponse:
+        """Raises Problem, which becomes the response, or NotFastPath: then FastAPI's own handler answers."""
         raise NotImplementedError
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         async def handler(request: Request) -> Response:
-            answer = await self.respond(DirectRequest(request.scope, request.receive, request.path_params))
+            answer = await self.respond(FastRequest(request.scope, request.receive, request.path_params))
             response = Response(answer.body, answer.status)
             response.raw_headers = list(answer.headers)
             return response
@@ -127,12 +127,12 @@ class DirectRoute(APIRoute):
         return handler
 
 
-Candidates = dict[tuple[str, int], list[tuple[re.Pattern[str], DirectRoute]]]
+Candidates = dict[tuple[str, int], list[tuple[re.Pattern[str], FastRoute]]]
 """(method, slashes in the path) → the routes that may fit, in the order of their declaration."""
 
 
-class DirectRoutes:
-    """Leads requests of direct routes to them, and all others on; refuses query strings that are not worth parsing.
+class FastRoutes:
+    """Leads requests of fast routes to them, and all others on; refuses query strings that are not worth parsing.
 
     The routes are gathered at the first request: those of routers that are included later are found by FastAPI.
     """
@@ -160,14 +160,14 @@ class DirectRoutes:
             if match is not None:
                 scope["route"] = route
                 try:
-                    await _answer(route, DirectRequest(scope, receive, match.groupdict()), send)
-                except NotDirect:
+                    await _respond(route, FastRequest(scope, receive, match.groupdict()), send)
+                except NotFastPath:
                     break
                 return
         await self._app(scope, receive, send)
 
 
-async def _answer(route: DirectRoute, request: DirectRequest, send: Send) -> None:
+async def _respond(route: FastRoute, request: FastRequest, send: Send) -> None:
     try:
         status, headers, body = await route.respond(request)
     except Problem as problem:
@@ -191,7 +191,7 @@ def _candidates(routes: list[Any]) -> Candidates:
     found: Candidates = {}
     for context in iter_route_contexts(routes):
         route = context.original_route
-        if isinstance(route, DirectRoute) and context.path is not None:
+        if isinstance(route, FastRoute) and context.path is not None:
             for method in context.methods or ():
                 place = found.setdefault((method, context.path.count("/")), [])
                 place.append((context.path_regex, route))

@@ -1,15 +1,15 @@
-"""Plain sends decided the short way: see _sends.pyx."""
+"""Plain sends decided on the fast path: see _sends.pyx."""
 
 from collections.abc import Iterable, Sequence
 
 from schemas.wire._records import OutcomeWriter, ScannedSend
 from schemas.wire.encoding import Command
-from services.sequencer.rules.state import AtHand, Changes
+from services.sequencer.rules.state import Prefetched, StateChanges
 
 def decide_sends(
     commands: Iterable[Command | ScannedSend],
-    layers: Sequence[AtHand | Changes],
-    changes: Changes,
+    layers: Sequence[Prefetched | StateChanges],
+    changes: StateChanges,
     writer: OutcomeWriter,
     at_ms: int,
     term: int,

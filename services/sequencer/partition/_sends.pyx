@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Plain sends decided the short way: what decide.py and evolve.py say of them, without their objects. Compiled.
+"""Plain sends decided on the fast path: what decide.py and evolve.py say of them, without their objects. Compiled.
 
 A plain send is a `message.send` of a text and nothing else, under a key that is not used up, by somebody who is in the
 chat, where all that has to be known is at hand. Nearly every command is one. Of any other nothing is said here: it ends
-the run, and batch.py decides it the long way. So each answer of this file is one that the long way gives too
+the run, and batch.py decides it on the slow path. So each answer of this file is one that the slow path gives too
 (tests/unit/sequencer/test_sends.py).
 """
 
@@ -17,7 +17,7 @@ from schemas.wire._records cimport OutcomeWriter, ScannedSend, is_plain
 from schemas.types import CommandType
 from schemas.commands import digest
 from schemas.wire.encoding import OUTCOME_BYTES
-from services.sequencer.rules.state import Chat, keep
+from services.sequencer.rules.state import Chat, pack_dedup
 
 cdef object MESSAGE_SEND = CommandType.MESSAGE_SEND.value
 cdef Py_ssize_t OUTCOME = OUTCOME_BYTES
@@ -30,7 +30,7 @@ def decide_sends(
     """Decides commands, from the first to the first that is no plain send or has no room; adds what they change to
     `changes`, and their outcomes to `writer`.
 
-    `layers`: what is known, each over the next (state.AtHand, or Changes); `index` and `command_offset`: of the last
+    `layers`: what is known, each over the next (state.Prefetched, or Changes); `index` and `command_offset`: of the last
     outcome, and a command that does not come after it ends the run; `size`: bytes that the batch is believed to hold,
     of `most_bytes`.
 
@@ -45,9 +45,9 @@ def decide_sends(
     cdef int64_t position = 0
     cdef tuple chats = tuple([layer.chats for layer in layers])
     cdef tuple members = tuple([layer.members for layer in layers])
-    cdef tuple remembered = tuple([layer.remembered for layer in layers])
+    cdef tuple dedup = tuple([layer.dedup for layer in layers])
     cdef dict new_chats = changes.chats
-    cdef dict new_remembered = changes.remembered
+    cdef dict new_dedup = changes.dedup
     senders = changes.senders
     awaited = []
     for command in commands:
@@ -61,13 +61,13 @@ def decide_sends(
         )
         if size and size + more > most_bytes:
             break
-        if not is_plain(send.record.value) or _known(remembered, send.command_key) is not None:
+        if not is_plain(send.record.value) or _known(dedup, send.command_key) is not None:
             break
         chat = _known(chats, send.chat_id)
-        if chat is None or chat is NOT_AT_HAND:
+        if chat is None or chat is NOT_PREFETCHED:
             break
         member = _known(members, (send.chat_id, send.sender_id))
-        if member is None or member is NOT_AT_HAND or not member.present:
+        if member is None or member is NOT_PREFETCHED or not member.present:
             break
         seq = chat.last_seq + 1
         position = chat.last_position + 1
@@ -77,7 +77,7 @@ def decide_sends(
             kind=chat.kind, last_seq=seq, last_position=position, members=chat.members, owners=chat.owners
         )
         senders[send.chat_id].append(send.sender_id)
-        new_remembered[send.command_key] = keep(digest(MESSAGE_SEND, send.record.value), seq, position, at_ms)
+        new_dedup[send.command_key] = pack_dedup(digest(MESSAGE_SEND, send.record.value), seq, position, at_ms)
         writer.add_sent(send, at_ms, position, seq, term, index, source)
         if send.reply_to is not None:
             awaited.append((send, index, seq, position))
@@ -87,7 +87,7 @@ def decide_sends(
     return count, last, seq, position, awaited, size
 
 
-cdef object NOT_AT_HAND = object()
+cdef object NOT_PREFETCHED = object()
 
 
 cdef inline object _known(tuple layers, object key):
@@ -98,4 +98,4 @@ cdef inline object _known(tuple layers, object key):
         value = PyDict_GetItemWithError(layer, key)
         if value != NULL:
             return <object>value
-    return NOT_AT_HAND
+    return NOT_PREFETCHED

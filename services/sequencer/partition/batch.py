@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Final
 from schemas.errors import LogCorrupt
 from schemas.events import Outcome, OutcomeKind
 from schemas.ids import ChatId, CommandKey
-from schemas.log import Head, Stamp, after
+from schemas.log import Head, Stamp, advance
 from schemas.types import EventType
 from schemas.wire.encoding import Command, Encoded, ReplyTo, encode_outcome, outcome_size
 from schemas.wire.records import COMPILED, command_key, command_of
 from schemas.wire.replies import Reply
-from services.sequencer.ports import OutcomeBatch, Store
+from services.sequencer.ports import OutcomeBatch, StateStore
 from services.sequencer.rules.decide import Decision, accepted_outcome, decide
 from services.sequencer.rules.evolve import evolve
-from services.sequencer.rules.state import Changes, LoadedView, MemberKey, Overlay
+from services.sequencer.rules.state import LoadedView, MemberKey, Overlay, StateChanges
 
 if COMPILED:
     from services.sequencer.partition._sends import decide_sends
@@ -31,7 +31,7 @@ APPEND_BYTES: Final = 900_000
 
 
 @dataclass(slots=True)
-class Batch:
+class DecidedBatch:
     """What one append carries, and what is to be done when it is found valid."""
 
     head: Head
@@ -50,24 +50,24 @@ class Batch:
     """Their types, for the metrics."""
 
     @property
-    def changes(self) -> Changes:
+    def changes(self) -> StateChanges:
         return self.view.changes
 
 
-def new_batch(records: OutcomeBatch, *, store: Store, before: Batch | None) -> Batch:
+def new_batch(records: OutcomeBatch, *, store: StateStore, before: DecidedBatch | None) -> DecidedBatch:
     """An empty one. `before` is the batch that is being appended now, if there is one: what is decided into this one is
     decided on top of it, and worth nothing if it fails."""
     # The store may take over what is in flight at any moment; the values are the same, so nothing is seen to change.
     view = Overlay(store.load([], [], []), before.changes if before is not None else None)
     head = before.head if before is not None else store.position.head
-    return Batch(head=head, view=view, records=records)
+    return DecidedBatch(head=head, view=view, records=records)
 
 
 def decide_into(
-    batch: Batch,
+    batch: DecidedBatch,
     commands: deque[Command | ScannedSend],
     *,
-    store: Store,
+    store: StateStore,
     partition: int,
     source: bytes,
     now_ms: Callable[[], int],
@@ -79,7 +79,7 @@ def decide_into(
 
 
 def decide_loaded(
-    batch: Batch,
+    batch: DecidedBatch,
     commands: deque[Command | ScannedSend],
     loaded: LoadedView,
     *,
@@ -92,21 +92,21 @@ def decide_loaded(
     Each outcome goes all its way, to the bytes of its record, before the next command is looked at: what it was made
     of is freed while the processor still has it at hand (measured: a fifth of the time of a batch).
     """
-    filling = _Filling(batch, loaded, partition, source, at_ms)
+    filler = _Filler(batch, loaded, partition, source, at_ms)
     while commands and not batch.full:
-        if not filling.add_plain_sends(commands):
-            filling.add_next(commands)
-    filling.end()
+        if not filler.add_plain_sends(commands):
+            filler.add_next(commands)
+    filler.end()
 
 
-class _Filling:
+class _Filler:
     """A batch while outcomes are added to it."""
 
-    def __init__(self, batch: Batch, loaded: LoadedView, partition: int, source: bytes, at_ms: int) -> None:
+    def __init__(self, batch: DecidedBatch, loaded: LoadedView, partition: int, source: bytes, at_ms: int) -> None:
         head, view = batch.head, batch.view
         view.below = loaded
         self._batch = batch
-        self._layers = (view.changes, view.in_flight, loaded.at_hand)
+        self._layers = (view.changes, view.in_flight, loaded.prefetched)
         self._partition = partition
         self._source = source
         self._at_ms = max(at_ms, head.last_timestamp_ms)
@@ -115,7 +115,7 @@ class _Filling:
         self._last: tuple[Outcome, Stamp] | None = None
 
     def add_plain_sends(self, commands: deque[Command | ScannedSend]) -> int:
-        """The short way of as many commands as can go it, where it is compiled. How many."""
+        """The fast path of as many commands as can go it, where it is compiled. How many."""
         batch, at_ms = self._batch, self._at_ms
         if batch.records.writer is None:
             return 0
@@ -180,7 +180,7 @@ class _Filling:
         if self._last is not None:
             outcome, stamp = self._last
             self._batch.last = encode_outcome(outcome, stamp, self._source)
-            self._batch.head = after(self._batch.head, stamp, self._at_ms)
+            self._batch.head = advance(self._batch.head, stamp, self._at_ms)
 
     def _stamp(self, command: Command) -> Stamp:
         return Stamp(self._batch.head.term, self._index, command.offset)
@@ -192,7 +192,7 @@ def keys_of(
     """What deciding will ask for, as far as headers tell; a body's references are read when they are met."""
     chats: list[ChatId] = []
     members: list[MemberKey] = []
-    remembered: list[CommandKey] = []
+    dedup: list[CommandKey] = []
     for command in commands:
         room -= len(command.body)
         if room < 0:
@@ -200,15 +200,15 @@ def keys_of(
         if not isinstance(command, Command):
             chats.append(command.chat_id)
             members.append((command.chat_id, command.sender_id))
-            remembered.append(command.command_key)
+            dedup.append(command.command_key)
             continue
         if command.fault is not None or command.chat_id is None or command.sender_id is None:
             continue
         chats.append(command.chat_id)
         members.append((command.chat_id, command.sender_id))
         if command.client_generated_id is not None and command.command_id is not None:
-            remembered.append(command_key(command.chat_id, command.command_id))
-    return chats, members, remembered
+            dedup.append(command_key(command.chat_id, command.command_id))
+    return chats, members, dedup
 
 
 def _reply(reply_to: ReplyTo, decision: Decision, partition: int, stamp: Stamp) -> Reply:

@@ -1,4 +1,4 @@
-"""What others say of one partition: the group's words, and what the beats of the other sequencers call for.
+"""What others say of one partition: the group's words, and what the heartbeats of the other sequencers call for.
 
 It allows opening; it never takes writing away.
 """
@@ -10,40 +10,41 @@ import contextlib
 from collections.abc import Callable
 
 
-class Hint:
-    """The group's words on one partition, counted, so that one can wait for the next; and the beats' calls beside."""
+class OwnershipHint:
+    """Ownership hints for one partition: consumer-group assignments, numbered so that a caller can await the next,
+    and takeover requests from heartbeats."""
 
     def __init__(
         self,
         still_ours: Callable[[], bool],
         *,
-        called: Callable[[int], bool] = lambda _term: False,
+        should_take_over: Callable[[int], bool] = lambda _term: False,
         stands_by: Callable[[], bool] = lambda: False,
         announced: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`still_ours` tells whether the group says so right now: between two words nothing is ours. `called` tells
-        whether we are to take over from the writer of a term, though the group has not spoken; `stands_by` whether
-        we are to be ready for that, `announced` the latest term that another says it serves. By default nobody is
-        there."""
+        """`still_ours` returns whether the group assigns the partition to us now; between two assignments it does not.
+        `should_take_over` returns whether to take over from the writer of a term ahead of the group, `stands_by`
+        whether to be ready for that, and `announced` the latest term that a peer says it serves. By default there are
+        no peers."""
         self._still_ours = still_ours
-        self._called = called
+        self._should_take_over = should_take_over
         self._stands_by = stands_by
         self._announced = announced
         self._ours = False
-        self.words = 0
-        self._spoke = asyncio.Event()
-        self._news = asyncio.Event()
+        self.assignment_seq = 0
+        self._assigned_event = asyncio.Event()
+        self._changed = asyncio.Event()
 
     @property
     def ours(self) -> bool:
         return self._ours and self._still_ours()
 
     @property
-    def given(self) -> bool:
+    def assigned(self) -> bool:
         """Whether the group's last word gave the partition to this process, also while the group is silent since."""
         return self._ours
 
-    def undisputed(self, term: int) -> bool:
+    def is_uncontested(self, term: int) -> bool:
         """Whether the group says that the partition is ours, and nobody says that he serves it in a later term."""
         return self.ours and self._announced() <= term
 
@@ -51,30 +52,30 @@ class Hint:
     def stands_by(self) -> bool:
         return self._stands_by()
 
-    def called(self, term: int) -> bool:
+    def should_take_over(self, term: int) -> bool:
         """Whether the writer of this term, the one that stands in the log, is to be replaced by us now."""
-        return self._called(term)
+        return self._should_take_over(term)
 
-    def say(self, ours: bool) -> None:
+    def on_assignment(self, ours: bool) -> None:
         """The group has spoken."""
         self._ours = ours
-        self.words += 1
-        self._spoke.set()
-        self._spoke = asyncio.Event()
-        self.look()
+        self.assignment_seq += 1
+        self._assigned_event.set()
+        self._assigned_event = asyncio.Event()
+        self.notify()
 
-    def look(self) -> None:
-        """The beats have news."""
-        self._news.set()
-        self._news = asyncio.Event()
+    def notify(self) -> None:
+        """The heartbeats have news."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
-    async def next_word(self, timeout_s: float) -> None:
+    async def wait_assignment(self, timeout_s: float) -> None:
         """Returns at the group's next word, or when the time is up."""
-        await _within(self._spoke, timeout_s)
+        await _within(self._assigned_event, timeout_s)
 
-    async def next_news(self, timeout_s: float) -> None:
-        """Returns when the group or the beats have something new, or the time is up."""
-        await _within(self._news, timeout_s)
+    async def wait_change(self, timeout_s: float) -> None:
+        """Returns when the group or the heartbeats have something new, or the time is up."""
+        await _within(self._changed, timeout_s)
 
 
 async def _within(event: asyncio.Event, timeout_s: float) -> None:

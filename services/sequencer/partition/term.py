@@ -29,9 +29,9 @@ from services.runtime.kafka.errors import AppendUnknown, OffsetMissing
 from services.runtime.process.crashpoints import crash_point, declare_crash_point
 from services.sequencer import metrics
 from services.sequencer.errors import PartitionStopped, Superseded
-from services.sequencer.partition.batch import Batch, decide_into, new_batch
-from services.sequencer.ports import LogAppender, LogPosition, LogReader, Logs, Replies, Store
-from services.sequencer.store.fold import Folded, fold, is_in_log
+from services.sequencer.partition.batch import DecidedBatch, decide_into, new_batch
+from services.sequencer.ports import LogAppender, LogPosition, LogReader, Logs, ReplyPublisher, StateStore
+from services.sequencer.store.fold import ReplayStats, fold, is_in_log
 
 if TYPE_CHECKING:
     from schemas.wire._records import ScannedSend
@@ -72,7 +72,7 @@ class TermSettings:
 
 @dataclass(slots=True)
 class _Append:
-    batch: Batch
+    batch: DecidedBatch
     acknowledged: asyncio.Task[int]
     began_s: float
 
@@ -85,11 +85,11 @@ class Term:
         settings: TermSettings,
         *,
         logs: Logs,
-        store: Store,
-        replies: Replies,
+        store: StateStore,
+        replies: ReplyPublisher,
         appender: LogAppender,
         now_ms: Callable[[], int],
-        undisputed: Callable[[int], bool],
+        is_uncontested: Callable[[int], bool],
         on_acknowledged: Callable[[], None],
     ) -> None:
         self._settings = settings
@@ -98,7 +98,7 @@ class Term:
         self._replies = replies
         self._appender = appender
         self._now_ms = now_ms
-        self._undisputed = undisputed
+        self._is_uncontested = is_uncontested
         self._on_acknowledged = on_acknowledged
         self._source = event_source(settings.partition)
         self._read = command_reader(settings.partition, settings.partitions)
@@ -118,8 +118,8 @@ class Term:
         batch.add(outcome, Stamp(head.term + 1, 0, -1), self._source)
         offset = await self._appender.append(batch, self._settings.append_timeout_s)
         crash_point(CRASH_OPENED)
-        met = await self._fold(events, offset + 1, watch_from=offset)
-        ours = met.watched.get(offset)
+        stats = await self._fold(events, offset + 1, watch_from=offset)
+        ours = stats.watched.get(offset)
         if not isinstance(ours, Opened) or ours.opening.owner != owner:
             raise Superseded(f"the opening of term {head.term + 1} at offset {offset} is void")
         self._term = head.term + 1
@@ -137,7 +137,7 @@ class Term:
         asked_to_stop = asyncio.create_task(stopping.wait())
         try:
             await self._check_commands(commands, resume)
-            decided: Batch | None = None
+            decided: DecidedBatch | None = None
             while True:
                 if append is not None and append.acknowledged.done():
                     await self._settle(append)
@@ -208,10 +208,10 @@ class Term:
         """For a second: time to put things in order, and to ask the log whether the partition is still ours where that
         is in doubt: where the group has given it away, or another was quicker and the group never knew."""
         self._store.write_out()
-        if not self._undisputed(self._term):
+        if not self._is_uncontested(self._term):
             await self._check_still_ours()
 
-    def _decide(self, batch: Batch | None, before: Batch | None) -> Batch:
+    def _decide(self, batch: DecidedBatch | None, before: DecidedBatch | None) -> DecidedBatch:
         if batch is None:
             batch = new_batch(self._appender.new_batch(), store=self._store, before=before)
         decide_into(
@@ -224,7 +224,7 @@ class Term:
         )
         return batch
 
-    def _send(self, batch: Batch) -> _Append:
+    def _send(self, batch: DecidedBatch) -> _Append:
         crash_point(CRASH_BEFORE_APPEND)
         appending = self._appender.append(batch.records, self._settings.append_timeout_s)
         return _Append(batch, asyncio.create_task(appending), perf_counter())
@@ -261,10 +261,10 @@ class Term:
         """Something stands before our batch: the rule says whether it counts (acks=all: the verdict is final)."""
         events = await self._logs.read_events(self._store.position.next_offset)
         try:
-            met = await self._fold(events, end, watch_from=base)
+            stats = await self._fold(events, end, watch_from=base)
         finally:
             await events.close()
-        ours = {type(met.watched.get(offset)) for offset in range(base, end)}
+        ours = {type(stats.watched.get(offset)) for offset in range(base, end)}
         if ours != {Decided}:
             raise Superseded(f"our batch at {base} is void: term {self._store.position.head.term} stands before it")
 
@@ -288,13 +288,13 @@ class Term:
             await events.close()
         self._check_term()
 
-    async def _fold(self, events: LogReader, end: int, watch_from: int | None = None) -> Folded:
-        met = await fold(events, self._store, end=end, partitions=self._settings.partitions, watch_from=watch_from)
-        if met.voids:
-            metrics.VOID_RECORDS.labels(self._settings.partition).inc(met.voids)
-        return met
+    async def _fold(self, events: LogReader, end: int, watch_from: int | None = None) -> ReplayStats:
+        stats = await fold(events, self._store, end=end, partitions=self._settings.partitions, watch_from=watch_from)
+        if stats.voids:
+            metrics.VOID_RECORDS.labels(self._settings.partition).inc(stats.voids)
+        return stats
 
-    def _count(self, batch: Batch) -> None:
+    def _count(self, batch: DecidedBatch) -> None:
         partition = self._settings.partition
         metrics.BATCH_COMMANDS.observe(len(batch.records))
         metrics.DECIDED_OFFSET.labels(partition).set(batch.head.command_offset)
@@ -305,7 +305,7 @@ class Term:
 class _AsRecord:
     """The last record of a batch as a reader will see it."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: DecidedBatch) -> None:
         last = batch.last
         assert last is not None, "an append has a record"
         self.offset = -1

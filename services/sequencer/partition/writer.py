@@ -18,22 +18,22 @@ from schemas.wire.encoding import Record
 from services.runtime.kafka.errors import AppendUnknown, KafkaError, OffsetMissing
 from services.runtime.process.backoff import Backoff
 from services.sequencer import metrics
-from services.sequencer.errors import PartitionStopped, StoreBroken, Superseded
-from services.sequencer.partition.hint import Hint
+from services.sequencer.errors import PartitionStopped, StateBroken, Superseded
+from services.sequencer.partition.hint import OwnershipHint
 from services.sequencer.partition.term import Term, TermSettings
-from services.sequencer.ports import LogAppender, LogReader, Logs, Replies, Snapshots, Store
+from services.sequencer.ports import LogAppender, LogReader, Logs, ReplyPublisher, SnapshotSource, StateStore
 from services.sequencer.snapshots.restore import catch_up
-from services.sequencer.store.fold import Folded, check_stored_position, fold_read
+from services.sequencer.store.fold import ReplayStats, check_stored_position, fold_read
 
-WORD_TIMEOUT_S: Final = 10.0
+ASSIGNMENT_TIMEOUT_S: Final = 10.0
 """How long a superseded writer waits for the group's next word before it opens again though none came: the later
 term may be of one who is gone. Safe at any length; it only decides how soon two that disagree meet again."""
 
-MOST_SURPRISES: Final = 5
+MAX_UNEXPECTED_ERRORS: Final = 5
 """Errors that nobody foresaw, in a row without an acknowledged batch, after which trying again is no more use."""
 LONGEST_PAUSE_S: Final = 5.0
 """After unknown results: 100 ms at first, doubling to this, reset by an acknowledged batch."""
-LOOK_AGAIN_S: Final = 1.0
+HINT_POLL_S: Final = 1.0
 """At the hint, though nobody spoke of news."""
 
 STANDBY_RECORDS: Final = 500
@@ -69,13 +69,13 @@ class PartitionWriter:
         self,
         settings: TermSettings,
         *,
-        hint: Hint,
+        hint: OwnershipHint,
         logs: Logs,
-        open_store: Callable[[str], Store],
-        replies: Replies,
+        open_store: Callable[[str], StateStore],
+        replies: ReplyPublisher,
         now_ms: Callable[[], int],
-        snapshots: Snapshots | None = None,
-        word_timeout_s: float = WORD_TIMEOUT_S,
+        snapshots: SnapshotSource | None = None,
+        assignment_timeout_s: float = ASSIGNMENT_TIMEOUT_S,
         on_status: Callable[[], None] = lambda: None,
     ) -> None:
         """`open_store` gets the topic id whose state it shall be; `on_status` is called when the status has changed."""
@@ -86,16 +86,16 @@ class PartitionWriter:
         self._replies = replies
         self._now_ms = now_ms
         self._snapshots = snapshots
-        self._word_timeout_s = word_timeout_s
+        self._assignment_timeout_s = assignment_timeout_s
         self._on_status = on_status
         self._backoff = Backoff(LONGEST_PAUSE_S)
         self._stopping = asyncio.Event()
-        self._surprises = 0
+        self._unexpected_errors = 0
         self._ended_unserved = False
         """A term has ended, and nothing was acknowledged since."""
-        self._words = 0
+        self._assignment_seq = 0
         """Of the group, when our term was last known to be the latest."""
-        self._store: Store | None = None
+        self._store: StateStore | None = None
         self._topic_id = ""
         self._log = log.bind(partition=settings.partition)
         metrics.begin(settings.partition)
@@ -126,8 +126,8 @@ class PartitionWriter:
         try:
             while not self._stopping.is_set():
                 if not (self._hint.ours or self._hint.stands_by):
-                    self._be(Status.WAITING)
-                    await self._pause(self._hint.next_news(LOOK_AGAIN_S))
+                    self._set_status(Status.WAITING)
+                    await self._pause(self._hint.wait_change(HINT_POLL_S))
                     continue
                 await self._one_term()
         finally:
@@ -136,23 +136,23 @@ class PartitionWriter:
 
     async def _one_term(self) -> None:
         """From the fold to the end of a term, and what its end asks for."""
-        self._words = self._hint.words
+        self._assignment_seq = self._hint.assignment_seq
         try:
             await self._take_over()
         except Superseded as error:
             metrics.SUPERSEDED.labels(self._settings.partition).inc()
             self._log.info("term.superseded", reason=str(error))
-            self._be(Status.SUPERSEDED, str(error))
-            if self._hint.ours and self._hint.words == self._words:
+            self._set_status(Status.SUPERSEDED, str(error))
+            if self._hint.ours and self._hint.assignment_seq == self._assignment_seq:
                 # The group has not spoken since we last wrote: by its last word we are the owner, yet another wrote.
-                await self._pause(self._hint.next_word(self._word_timeout_s))
+                await self._pause(self._hint.wait_assignment(self._assignment_timeout_s))
         except (PartitionStopped, LogCorrupt, UnknownType) as error:
             reason = f"{type(error).__name__}: {error}"
             if self._hint.ours:
-                await self._stand_still(reason)
+                await self._halt(reason)
             else:
-                await self._stand_aside(reason)
-        except StoreBroken as error:
+                await self._step_down(reason)
+        except StateBroken as error:
             metrics.STATE_WIPES.labels(self._settings.partition).inc()
             self._log.warning("state.wiped", reason=str(error))
             await self._back_off(str(error), wipe=True)
@@ -162,36 +162,36 @@ class PartitionWriter:
         except KafkaError as error:
             await self._back_off(str(error))
         except Exception as error:  # noqa: BLE001  (a mistake of ours that one command meets must not take the others)
-            self._log.exception("term.surprise")
-            self._surprises += 1
-            if self._surprises >= MOST_SURPRISES:
-                await self._stand_still(f"{self._surprises} times in a row {error!r:.300}")
+            self._log.exception("term.unexpected_error")
+            self._unexpected_errors += 1
+            if self._unexpected_errors >= MAX_UNEXPECTED_ERRORS:
+                await self._halt(f"{self._unexpected_errors} times in a row {error!r:.300}")
             else:
                 await self._back_off(f"{error!r:.300}")
 
-    async def _stand_still(self, reason: str) -> None:
+    async def _halt(self, reason: str) -> None:
         """Until the process is stopped: an operator has to decide."""
-        self._be(Status.STOPPED, reason)
+        self._set_status(Status.STOPPED, reason)
         self._log.critical("partition.stopped", reason=reason)
         await self._stopping.wait()
 
-    async def _stand_aside(self, reason: str) -> None:
+    async def _step_down(self, reason: str) -> None:
         """Until the partition is ours: whoever serves it has to say what is wrong there, and may know better than we
         (a newer release that writes what we cannot read)."""
-        self._be(Status.WAITING, reason)
+        self._set_status(Status.WAITING, reason)
         self._log.warning("standby.ended", reason=reason)
         while not (self._hint.ours or self._stopping.is_set()):
-            await self._pause(self._hint.next_news(LOOK_AGAIN_S))
+            await self._pause(self._hint.wait_change(HINT_POLL_S))
 
     def _acknowledged(self) -> None:
-        self._words = self._hint.words
+        self._assignment_seq = self._hint.assignment_seq
         self._backoff.reset()
-        self._surprises = 0
+        self._unexpected_errors = 0
         self._ended_unserved = False
 
     async def _take_over(self) -> None:
         """Steps 2 to 6; between 2 and 3, where the partition is not ours, we stand by."""
-        self._be(Status.FOLDING)
+        self._set_status(Status.FOLDING)
         store = await self._state()
         events = await self._logs.read_events(store.position.next_offset)
         appender: LogAppender | None = None
@@ -200,7 +200,7 @@ class PartitionWriter:
             await self._fold(events, store)
             if not await self._may_open(events, store):
                 return
-            self._be(Status.OPENING)
+            self._set_status(Status.OPENING)
             appender = await self._logs.append_events()
             term = Term(
                 self._settings,
@@ -209,7 +209,7 @@ class PartitionWriter:
                 replies=self._replies,
                 appender=appender,
                 now_ms=self._now_ms,
-                undisputed=self._hint.undisputed,
+                is_uncontested=self._hint.is_uncontested,
                 on_acknowledged=self._acknowledged,
             )
             await term.open(events)
@@ -227,7 +227,7 @@ class PartitionWriter:
                     self._log.error("producer.not_discarded")  # it has no connection left, and cannot get one
             await events.close()
 
-    async def _state(self) -> Store:
+    async def _state(self) -> StateStore:
         topic_id = await self._logs.events_topic_id()
         if self._store is not None and topic_id != self._topic_id:
             # Clients were told what the former log held: to decide its commands anew is not ours to choose.
@@ -239,11 +239,11 @@ class PartitionWriter:
             self._store, self._topic_id = self._open_store(topic_id), topic_id
         return self._store
 
-    async def _fold(self, events: LogReader, store: Store) -> None:
+    async def _fold(self, events: LogReader, store: StateStore) -> None:
         """Step 2."""
         await check_stored_position(events, store)
         _, end = await events.bounds()
-        met = await catch_up(
+        stats = await catch_up(
             events,
             store,
             end=end,
@@ -252,25 +252,25 @@ class PartitionWriter:
             logs=self._logs,
             topic_id=self._topic_id,
         )
-        self._count(met)
+        self._count(stats)
 
-    async def _may_open(self, events: LogReader, store: Store) -> bool:
+    async def _may_open(self, events: LogReader, store: StateStore) -> bool:
         """At once where the partition is ours. Else we stand by: fold on behind the one who serves, until the group
-        gives the partition to us, or the beats call us. False where we are to do neither any more."""
+        gives the partition to us, or the heartbeats call us. False where we are to do neither any more."""
         reading: asyncio.Task[list[Record]] | None = None
         try:
             while not self._stopping.is_set():
                 if self._hint.ours:
                     return True
-                if self._hint.called(store.position.head.term):
-                    metrics.CALLED.labels(self._settings.partition).inc()
-                    self._log.info("standby.called", term=store.position.head.term)
+                if self._hint.should_take_over(store.position.head.term):
+                    metrics.STANDBY_TAKEOVERS.labels(self._settings.partition).inc()
+                    self._log.info("standby.takes_over", term=store.position.head.term)
                     return True
                 if not self._hint.stands_by:
                     return False
                 if self.status is not Status.STANDING_BY:
                     self._log.info("standby.began", term=store.position.head.term)
-                    self._be(Status.STANDING_BY)
+                    self._set_status(Status.STANDING_BY)
                 if reading is None:
                     reading = asyncio.create_task(
                         events.read(max_records=STANDBY_RECORDS, timeout_s=STANDBY_READ_S), name="standby"
@@ -283,7 +283,7 @@ class PartitionWriter:
                     if not found:
                         store.write_out()
                     if len(found) < STANDBY_RECORDS:
-                        await self._pause(self._hint.next_news(STANDBY_PAUSE_S))
+                        await self._pause(self._hint.wait_change(STANDBY_PAUSE_S))
             return False
         finally:
             if reading is not None:
@@ -295,7 +295,7 @@ class PartitionWriter:
     async def _done_or_news(self, reading: asyncio.Task[list[Record]]) -> bool:
         """Waits for a read, but not longer than to the next news or the stop. Whether the read is done."""
         others = [
-            asyncio.create_task(self._hint.next_news(LOOK_AGAIN_S)),
+            asyncio.create_task(self._hint.wait_change(HINT_POLL_S)),
             asyncio.create_task(self._stopping.wait()),
         ]
         try:
@@ -305,28 +305,28 @@ class PartitionWriter:
                 other.cancel()
         return reading.done()
 
-    def _count(self, met: Folded) -> None:
+    def _count(self, stats: ReplayStats) -> None:
         partition = self._settings.partition
-        metrics.FOLDED_RECORDS.labels(partition).inc(met.records)
-        if met.voids:
-            metrics.VOID_RECORDS.labels(partition).inc(met.voids)
+        metrics.FOLDED_RECORDS.labels(partition).inc(stats.records)
+        if stats.voids:
+            metrics.VOID_RECORDS.labels(partition).inc(stats.voids)
 
-    def _serving(self, store: Store) -> None:
+    def _serving(self, store: StateStore) -> None:
         head = store.position.head
         metrics.TERMS_OPENED.labels(self._settings.partition).inc()
         metrics.TERM.labels(self._settings.partition).set(head.term)
         self._log.info("term.opened", term=head.term, index=head.index, next_command=head.command_offset + 1)
-        self._be(Status.SERVING)
+        self._set_status(Status.SERVING)
 
     async def _back_off(self, reason: str, *, wipe: bool = False) -> None:
-        self._be(Status.BACKING_OFF, reason)
+        self._set_status(Status.BACKING_OFF, reason)
         pause_s = self._backoff.next_s()
         # An outage ends term after term: the first end is worth a line, those that follow say nothing new.
         say = self._log.debug if self._ended_unserved else self._log.warning
         say("term.ended", reason=reason, pause_s=round(pause_s, 3))
         self._ended_unserved = True
         if wipe and self._store is not None:
-            with contextlib.suppress(StoreBroken):  # a full disk: the next opening says so again
+            with contextlib.suppress(StateBroken):  # a full disk: the next opening says so again
                 self._store.wipe()
         await self._pause(asyncio.sleep(pause_s))
 
@@ -340,7 +340,7 @@ class PartitionWriter:
             waiting.cancel()
             stopping.cancel()
 
-    def _be(self, status: Status, reason: str | None = None) -> None:
+    def _set_status(self, status: Status, reason: str | None = None) -> None:
         changed = status is not self.status
         if changed:
             metrics.STATUS.labels(self._settings.partition, self.status.value).set(0)

@@ -1,4 +1,4 @@
-"""Sends this process's beats and hears everybody's: the way between `presence.py` and the topic `chat.beats`."""
+"""Sends this process's heartbeats to `chat.heartbeats`, and passes those of all processes to the failure detector."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ import structlog
 from schemas.wire.encoding import Encoded, Record
 from services.runtime.kafka.errors import KafkaError
 from services.runtime.process.backoff import Backoff
-from services.sequencer.peers.failure_detector import Presence
-from services.sequencer.peers.heartbeat import Beat, decode_beat, encode_beat
+from services.sequencer.peers.failure_detector import FailureDetector
+from services.sequencer.peers.heartbeat import Heartbeat, decode_heartbeat, encode_heartbeat
 from services.sequencer.ports import LogReader
 
-BEAT_S: Final = 0.15
+HEARTBEAT_S: Final = 0.15
 SEND_TIMEOUT_S: Final = 1.0
 READ_TIMEOUT_S: Final = 1.0
 GATHERED_S: Final = 0.02
-"""Between two reads: the beats of many processes then come together and cost one turn."""
+"""Between two reads: the heartbeats of many processes then come together and cost one turn."""
 LATE_AFTER: Final = 3
-"""Beats' time between two beats from which on the second is late."""
+"""Heartbeats' time between two heartbeats from which on the second is late."""
 LONGEST_PAUSE_S: Final = 2.0
 
 log = structlog.get_logger(__name__)
 
 
-class BeatLog(Protocol):
-    """The one partition of `chat.beats`. Everything raises KafkaError."""
+class HeartbeatLog(Protocol):
+    """The one partition of `chat.heartbeats`. Everything raises KafkaError."""
 
     async def append(self, record: Encoded, timeout_s: float) -> None: ...
 
     async def read_from_end(self) -> LogReader: ...
 
 
-class Beats:
-    """One beat is on its way at a time: after an outage there is no queue of them that would speak of time gone by."""
+class HeartbeatExchange:
+    """Sends one heartbeat at a time: after an outage there is no queue of them about a time that is over."""
 
     def __init__(
         self,
-        presence: Presence,
-        beat_log: BeatLog,
+        detector: FailureDetector,
+        heartbeat_log: HeartbeatLog,
         *,
         process: str,
         name: str,
         state: Callable[[], tuple[Mapping[int, int], Set[int]]],
         on_news: Callable[[], None],
-        every_s: float = BEAT_S,
+        every_s: float = HEARTBEAT_S,
     ) -> None:
         """`state` tells what is served (partition → term) and what is stood by for; `on_news` is called when the
         presence may answer otherwise than before."""
-        self._presence = presence
-        self._log = beat_log
+        self._detector = detector
+        self._log = heartbeat_log
         self._process = process
         self._name = name
         self._state = state
@@ -64,25 +64,25 @@ class Beats:
         self._news = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled. Nothing that Kafka does ends it: without beats the group hints alone."""
+        """Until cancelled. Nothing that Kafka does ends it: without heartbeats the group hints alone."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._send())
-            group.create_task(self._hear())
+            group.create_task(self._receive())
 
-    def tell(self) -> None:
-        """Something has changed that others wait for: the next beat goes out at once."""
+    def send_now(self) -> None:
+        """Something has changed that others wait for: the next heartbeat goes out at once."""
         self._news.set()
 
-    def leave(self) -> None:
+    def announce_leaving(self) -> None:
         """Says from now on that this process is about to end."""
         self._leaving = True
-        self.tell()
+        self.send_now()
 
     async def _send(self) -> None:
         loop = asyncio.get_running_loop()
         backoff = Backoff(LONGEST_PAUSE_S)
         unsent = False
-        regular_s = loop.time() - LATE_AFTER * self._every_s  # the first beat is a late one
+        regular_s = loop.time() - LATE_AFTER * self._every_s  # the first heartbeat is a late one
         due_s = loop.time()
         while True:
             with contextlib.suppress(TimeoutError):
@@ -95,7 +95,7 @@ class Beats:
                 regular_s = now_s
             serves, stands_by = self._state()
             self._number += 1
-            beat = Beat(
+            heartbeat = Heartbeat(
                 process=self._process,
                 name=self._name,
                 number=self._number,
@@ -106,19 +106,19 @@ class Beats:
                 late=late,
             )
             try:
-                await self._log.append(Encoded(None, encode_beat(beat), []), SEND_TIMEOUT_S)
+                await self._log.append(Encoded(None, encode_heartbeat(heartbeat), []), SEND_TIMEOUT_S)
                 backoff.reset()
                 unsent = False
             except KafkaError as error:
                 if not unsent:  # once for an outage
-                    log.info("beat.not_sent", reason=str(error))
+                    log.info("heartbeat.not_sent", reason=str(error))
                 unsent = True
                 await backoff.pause()
             if not extra:
-                # From the acknowledgement on: two of ours stand at least a beat apart in the topic.
+                # From the acknowledgement on: two of ours stand at least a heartbeat apart in the topic.
                 due_s = loop.time() + self._every_s
 
-    async def _hear(self) -> None:
+    async def _receive(self) -> None:
         backoff = Backoff(LONGEST_PAUSE_S)
         unheard = False
         while True:
@@ -132,7 +132,7 @@ class Beats:
                     await asyncio.sleep(GATHERED_S)
             except KafkaError as error:
                 if not unheard:
-                    log.info("beats.not_heard", reason=str(error))
+                    log.info("heartbeats.not_received", reason=str(error))
                 unheard = True
             finally:
                 if reader is not None:
@@ -140,12 +140,12 @@ class Beats:
             await backoff.pause()
 
     def _take(self, records: Sequence[Record]) -> None:
-        version = self._presence.version
+        version = self._detector.version
         for record in records:
             try:
-                beat = decode_beat(record.value or b"")
+                heartbeat = decode_heartbeat(record.value or b"")
             except ValueError:
                 continue  # of another release, or nobody's: it says nothing to us
-            self._presence.heard(beat)
-        if self._presence.version != version:
+            self._detector.observe(heartbeat)
+        if self._detector.version != version:
             self._on_news()

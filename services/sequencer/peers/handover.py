@@ -1,4 +1,4 @@
-"""One process among several: what its beats say of its writers, and how it hands them over before it ends."""
+"""One process among several: what its heartbeats say of its writers, and how it hands them over before it ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from services.sequencer.partition.writer import PartitionWriter, Status
-from services.sequencer.peers.failure_detector import Presence
+from services.sequencer.peers.failure_detector import FailureDetector
 
 HAND_OVER_S: Final = 1.0
 """How long a process that is asked to stop goes on in partitions for which another stands by."""
@@ -19,7 +19,7 @@ def state_of(writers: Mapping[int, PartitionWriter]) -> tuple[dict[int, int], fr
     return serves, frozenset(p for p, writer in writers.items() if writer.status is Status.STANDING_BY)
 
 
-async def hand_over(writers: Mapping[int, PartitionWriter], presence: Presence, news: asyncio.Event) -> None:
+async def hand_over(writers: Mapping[int, PartitionWriter], detector: FailureDetector, news: asyncio.Event) -> None:
     """Asks each writer to stop as soon as another process writes in its partition, or nobody is there who would; all
     of them after HAND_OVER_S. What they append in between is valid until the other's opening, and void after it.
 
@@ -31,7 +31,7 @@ async def hand_over(writers: Mapping[int, PartitionWriter], presence: Presence, 
             left = dict(writers)
             while left:
                 for partition, writer in list(left.items()):
-                    if writer.term is None or presence.relieved(partition, writer.term):
+                    if writer.term is None or detector.succeeded(partition, writer.term):
                         del left[partition]
                         writer.stop()
                 news.clear()

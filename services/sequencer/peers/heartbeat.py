@@ -1,4 +1,4 @@
-"""What a sequencer says of itself, several times a second, over `chat.beats`: for the other sequencers and nobody else.
+"""Heartbeats: what each sequencer sends to the others over `chat.heartbeats`, several times a second.
 
 A hint between processes of one release, not part of the public contract: what cannot be read is passed over.
 """
@@ -14,8 +14,8 @@ from msgspec import Struct
 from schemas.bodies import canonical_json
 
 
-class Beat(Struct, frozen=True, kw_only=True):
-    """One beat of one process."""
+class Heartbeat(Struct, frozen=True, kw_only=True):
+    """One heartbeat of one process."""
 
     process: str
     """Of one life of a process: never used again."""
@@ -30,29 +30,29 @@ class Beat(Struct, frozen=True, kw_only=True):
     leaving: bool = False
     """It was asked to stop, and wants to be relieved of what it serves."""
     extra: bool = False
-    """News between two regular beats: nobody counts time by it."""
+    """News between two regular heartbeats: nobody counts time by it."""
     late: bool = False
     """More time than it should be has passed since the one before."""
 
 
-def encode_beat(beat: Beat) -> bytes:
+def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
     """A JSON object; flags that are not set are left out."""
     document: dict[str, object] = {
-        "process": beat.process,
-        "name": beat.name,
-        "number": beat.number,
-        "serves": {str(partition): term for partition, term in sorted(beat.serves.items())},
-        "stands_by": sorted(beat.stands_by),
+        "process": heartbeat.process,
+        "name": heartbeat.name,
+        "number": heartbeat.number,
+        "serves": {str(partition): term for partition, term in sorted(heartbeat.serves.items())},
+        "stands_by": sorted(heartbeat.stands_by),
     }
-    document.update({flag: True for flag in ("leaving", "extra", "late") if getattr(beat, flag)})
+    document.update({flag: True for flag in ("leaving", "extra", "late") if getattr(heartbeat, flag)})
     return canonical_json(document)
 
 
-def decode_beat(raw: bytes) -> Beat:
-    """Raises ValueError where it is no beat."""
+def decode_heartbeat(raw: bytes) -> Heartbeat:
+    """Raises ValueError where it is no heartbeat."""
     try:
         document: Any = json.loads(raw)
-        return Beat(
+        return Heartbeat(
             process=str(document["process"]),
             name=str(document["name"]),
             number=int(document["number"]),
@@ -63,4 +63,4 @@ def decode_beat(raw: bytes) -> Beat:
             late=document.get("late") is True,
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"no beat: {error!r:.200}") from None
+        raise ValueError(f"no heartbeat: {error!r:.200}") from None

@@ -12,7 +12,7 @@ from schemas.ids import UserId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from services.sequencer.rules.rule import Accepted, Rule, Unchanged, body_of, sender_of
-from services.sequencer.rules.state import Changes, Chat, View, joined
+from services.sequencer.rules.state import Chat, StateChanges, View, joined
 
 
 def create(view: View, command: Command, body: ChatCreate) -> Accepted:
@@ -42,7 +42,7 @@ def create(view: View, command: Command, body: ChatCreate) -> Accepted:
     )
 
 
-def created(view: View, outcome: Outcome, changes: Changes) -> None:
+def created(view: View, outcome: Outcome, changes: StateChanges) -> None:
     body = body_of(outcome, ChatCreate)
     if outcome.chat_id is None or outcome.sender_id is None or outcome.position != 1:
         raise LogCorrupt(f"a chat.created at position {outcome.position}")

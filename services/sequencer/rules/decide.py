@@ -39,7 +39,7 @@ class Decision(Struct, frozen=True, kw_only=True, gc=False):
     position: int | None = None
     sent_at_ms: int | None = None
     updated_count: int | None = None
-    """Of a mark: new cursor − old."""
+    """Of a receipt: new cursor − old."""
     read_seq: int | None = None
 
 
@@ -101,10 +101,10 @@ _EVENT_OF: Final = {command: event.value for command, event in EVENT_OF.items()}
 
 
 def _repeat(view: View, command: Command, at_ms: int) -> Decision | None:
-    """Whether this key was used up by an accepted command. Marks have none."""
+    """Whether this key was used up by an accepted command. Receipts have none."""
     if command.client_generated_id is None or command.chat_id is None or command.command_id is None:
         return None
-    original = view.remembered(command_key(command.chat_id, command.command_id))
+    original = view.dedup(command_key(command.chat_id, command.command_id))
     if original is None:
         return None
     if original.digest != digest(command.type, command.body):

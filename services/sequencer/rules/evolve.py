@@ -16,16 +16,16 @@ from schemas.events import Outcome
 from schemas.types import EventType
 from schemas.wire.records import command_key
 from services.sequencer.rules.nouns import RULES
-from services.sequencer.rules.state import Changes, View, keep
+from services.sequencer.rules.state import StateChanges, View, pack_dedup
 
 _NO_EFFECT: Final = frozenset({EventType.DUPLICATE.value, EventType.UNCHANGED.value, EventType.REJECTED.value})
-_EVOLVE: Final[dict[str, tuple[Callable[[View, Outcome, Changes], None], str, bool]]] = {
+_EVOLVE: Final[dict[str, tuple[Callable[[View, Outcome, StateChanges], None], str, bool]]] = {
     each.declared.event.value: (rule.evolve, each.value, each.declared.keyed) for each, rule in RULES.items()
 }
 """By the type of the outcome: its function, its command type, and whether that has a key."""
 
 
-def evolve(view: View, outcome: Outcome, changes: Changes) -> None:
+def evolve(view: View, outcome: Outcome, changes: StateChanges) -> None:
     """Add the values that a valid outcome changes. `view` shows what `changes` holds already.
 
     Raises UnknownType for an outcome type introduced after this build, LogCorrupt for an outcome that cannot follow the
@@ -40,7 +40,7 @@ def evolve(view: View, outcome: Outcome, changes: Changes) -> None:
         )
     evolve_accepted, command_type, keyed = known
     evolve_accepted(view, outcome, changes)
-    # Without a key nothing is remembered: whatever `ce_id` the record of a mark has, it was never checked.
+    # Without a key nothing is remembered: whatever `ce_id` the record of a receipt has, it was never checked.
     if outcome.client_generated_id is not None and keyed:
         if outcome.chat_id is None or outcome.command_id is None or outcome.position is None:
             raise LogCorrupt(f"an accepted {outcome.type} without chat, command_id or position")
@@ -50,6 +50,6 @@ def evolve(view: View, outcome: Outcome, changes: Changes) -> None:
             raise LogCorrupt(
                 f"an accepted {outcome.type} of command {outcome.command_id!r:.80}, which is no id"
             ) from None
-        changes.remembered[key] = keep(
+        changes.dedup[key] = pack_dedup(
             digest(command_type, outcome.body), outcome.seq or 0, outcome.position, outcome.at_ms
         )

@@ -24,7 +24,7 @@ from services.sequencer.rules.rule import (
     move_head,
     require_present,
 )
-from services.sequencer.rules.state import Changes, View, joined
+from services.sequencer.rules.state import StateChanges, View, joined
 
 
 def add(view: View, command: Command, body: MemberAdd) -> Accepted:
@@ -48,7 +48,7 @@ def add(view: View, command: Command, body: MemberAdd) -> Accepted:
     return Accepted(position=chat.last_position + 1)
 
 
-def added(view: View, outcome: Outcome, changes: Changes) -> None:
+def added(view: View, outcome: Outcome, changes: StateChanges) -> None:
     body = body_of(outcome, MemberAdd)
     chat_id, chat = move_head(view, outcome, changes, members=1, owners=1 if body.role == "owner" else 0)
     key = (chat_id, UserId(body.user_id))
@@ -78,7 +78,7 @@ def remove(view: View, command: Command, body: MemberRemove) -> Accepted:
     return Accepted(position=chat.last_position + 1)
 
 
-def removed(view: View, outcome: Outcome, changes: Changes) -> None:
+def removed(view: View, outcome: Outcome, changes: StateChanges) -> None:
     key, member = known_member(view, outcome, UserId(body_of(outcome, MemberRemove).user_id))
     move_head(view, outcome, changes, members=-1, owners=-1 if member.role == "owner" else 0)
     changes.members[key] = replace(member, present=False)
@@ -100,7 +100,7 @@ def change_role(view: View, command: Command, body: MemberRole) -> Accepted:
     return Accepted(position=chat.last_position + 1)
 
 
-def role_changed(view: View, outcome: Outcome, changes: Changes) -> None:
+def role_changed(view: View, outcome: Outcome, changes: StateChanges) -> None:
     body = body_of(outcome, MemberRole)
     key, member = known_member(view, outcome, UserId(body.user_id))
     move_head(view, outcome, changes, owners=(body.role == "owner") - (member.role == "owner"))

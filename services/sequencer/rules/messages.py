@@ -13,20 +13,20 @@ from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from schemas.wire.records import command_key
 from services.sequencer.rules.rule import Accepted, Rule, Unchanged, as_member, body_of, chat_of, move_head
-from services.sequencer.rules.state import Changes, View
+from services.sequencer.rules.state import StateChanges, View
 
 
 def send(view: View, command: Command, body: MessageSend | PlainSend) -> Accepted:
     chat, _ = as_member(view, command)
     if body.reply_to_message_id is not None:
         # Keyed by chat, so that a message of another chat is as unknown as one that does not exist.
-        replied = view.remembered(command_key(chat_of(command), CommandId(body.reply_to_message_id)))
+        replied = view.dedup(command_key(chat_of(command), CommandId(body.reply_to_message_id)))
         if replied is None or replied.seq is None:
             raise Refused(Reason.UNKNOWN_MESSAGE, "no such message in this chat", "/reply_to_message_id")
     return Accepted(position=chat.last_position + 1, seq=chat.last_seq + 1)
 
 
-def sent(view: View, outcome: Outcome, changes: Changes) -> None:
+def sent(view: View, outcome: Outcome, changes: StateChanges) -> None:
     move_head(view, outcome, changes)
     if outcome.chat_id is None or outcome.sender_id is None or outcome.seq is None:
         raise LogCorrupt(f"a {outcome.type} without a seq or a sender")
@@ -48,7 +48,7 @@ def delete(view: View, command: Command, body: MessageDelete) -> Accepted:
     return Accepted(position=chat.last_position + 1)
 
 
-def deleted(view: View, outcome: Outcome, changes: Changes) -> None:
+def deleted(view: View, outcome: Outcome, changes: StateChanges) -> None:
     body = body_of(outcome, MessageDelete)
     chat_id, chat = move_head(view, outcome, changes)
     assert outcome.position is not None

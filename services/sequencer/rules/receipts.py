@@ -12,7 +12,7 @@ from schemas.events import Outcome
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from services.sequencer.rules.rule import Accepted, Rule, Unchanged, as_member, body_of, known_member, move_head
-from services.sequencer.rules.state import Changes, Chat, Member, MemberKey, View
+from services.sequencer.rules.state import Chat, Member, MemberKey, StateChanges, View
 
 
 def read(view: View, command: Command, body: Mark) -> Accepted:
@@ -21,7 +21,7 @@ def read(view: View, command: Command, body: Mark) -> Accepted:
     return Accepted(position=position, updated_count=moved_by, read_seq=body.up_to_seq)
 
 
-def read_advanced(view: View, outcome: Outcome, changes: Changes) -> None:
+def read_advanced(view: View, outcome: Outcome, changes: StateChanges) -> None:
     body, key, member = _advanced(view, outcome, changes)
     changes.members[key] = replace(member, read_seq=body.up_to_seq)
 
@@ -32,13 +32,13 @@ def deliver(view: View, command: Command, body: Mark) -> Accepted:
     return Accepted(position=position, updated_count=moved_by, read_seq=member.read_seq)
 
 
-def delivered_advanced(view: View, outcome: Outcome, changes: Changes) -> None:
+def delivered_advanced(view: View, outcome: Outcome, changes: StateChanges) -> None:
     body, key, member = _advanced(view, outcome, changes)
     changes.members[key] = replace(member, delivered_seq=body.up_to_seq)
 
 
 def _advance(chat: Chat, body: Mark, cursor: int, member: Member) -> tuple[int, int]:
-    """Return the position of the mark, and by how much it moves the cursor."""
+    """Return the position of the receipt, and by how much it moves the cursor."""
     if body.up_to_seq > chat.last_seq:
         raise Refused(Reason.INVALID, f"the chat's last seq is {chat.last_seq}", "/up_to_seq")
     if body.up_to_seq <= cursor:
@@ -46,7 +46,7 @@ def _advance(chat: Chat, body: Mark, cursor: int, member: Member) -> tuple[int, 
     return chat.last_position + 1, body.up_to_seq - cursor
 
 
-def _advanced(view: View, outcome: Outcome, changes: Changes) -> tuple[Mark, MemberKey, Member]:
+def _advanced(view: View, outcome: Outcome, changes: StateChanges) -> tuple[Mark, MemberKey, Member]:
     body = body_of(outcome, Mark)
     if outcome.sender_id is None or outcome.chat_id is None:
         raise LogCorrupt(f"a {outcome.type} without a chat or a sender")

@@ -15,7 +15,7 @@ from schemas.errors import LogCorrupt, Reason, Refused
 from schemas.events import Outcome, decode_accepted
 from schemas.ids import ChatId, UserId
 from schemas.wire.encoding import Command
-from services.sequencer.rules.state import Changes, Chat, Member, MemberKey, View
+from services.sequencer.rules.state import Chat, Member, MemberKey, StateChanges, View
 
 
 class Accepted(Struct, frozen=True, kw_only=True, gc=False):
@@ -24,7 +24,7 @@ class Accepted(Struct, frozen=True, kw_only=True, gc=False):
     position: int
     seq: int | None = None
     updated_count: int | None = None
-    """By how much a mark moves its cursor."""
+    """By how much a receipt moves its cursor."""
     read_seq: int | None = None
 
 
@@ -41,7 +41,7 @@ class Rule(Struct, frozen=True):
 
     decide: Callable[[View, Command, Any], Accepted]
     """Takes the state, a command without a fault, and its parsed body. Raises Refused or Unchanged."""
-    evolve: Callable[[View, Outcome, Changes], None]
+    evolve: Callable[[View, Outcome, StateChanges], None]
     """Takes the state and an accepted outcome, and adds the new values to the changes. Raises LogCorrupt if the outcome
     cannot follow the state."""
 
@@ -107,7 +107,7 @@ def known_member(view: View, outcome: Outcome, user: UserId) -> tuple[MemberKey,
 
 
 def move_head(
-    view: View, outcome: Outcome, changes: Changes, *, members: int = 0, owners: int = 0
+    view: View, outcome: Outcome, changes: StateChanges, *, members: int = 0, owners: int = 0
 ) -> tuple[ChatId, Chat]:
     """Write the chat's next head, and return the chat's id and the head before it.
 

@@ -49,7 +49,7 @@ def joined(role: Role, last_seq: int, *, creator: bool) -> Member:
     )
 
 
-class Remembered(Struct, frozen=True, kw_only=True, gc=False):
+class DedupEntry(Struct, frozen=True, kw_only=True, gc=False):
     """What an accepted command left under its key, for ever: by it a repeat is known and answered."""
 
     digest: bytes
@@ -59,20 +59,20 @@ class Remembered(Struct, frozen=True, kw_only=True, gc=False):
     sent_at_ms: int
 
 
-_REMEMBERED: Final = struct.Struct(">16sQQQ")
-Kept = NewType("Kept", bytes)
-"""A Remembered in 40 bytes, as it is kept in memory and on the disk: hardly one of those that are made is ever asked
+_DEDUP: Final = struct.Struct(">16sQQQ")
+DedupBytes = NewType("DedupBytes", bytes)
+"""A DedupEntry in 40 bytes, as it is kept in memory and on the disk: hardly one of those that are made is ever asked
 for."""
 
 
-keep: Final = cast("Callable[[bytes, int, int, int], Kept]", _REMEMBERED.pack)
+pack_dedup: Final = cast("Callable[[bytes, int, int, int], DedupBytes]", _DEDUP.pack)
 """Of digest, seq or 0, position and sent_at_ms."""
 
 
-def remembered_of(raw: Kept) -> Remembered:
-    """What `keep` was given. Raises struct.error where these are no 40 bytes."""
-    digest, seq, position, sent_at_ms = _REMEMBERED.unpack(raw)
-    return Remembered(digest=digest, seq=seq or None, position=position, sent_at_ms=sent_at_ms)
+def unpack_dedup(raw: DedupBytes) -> DedupEntry:
+    """What `pack_dedup` was given. Raises struct.error where these are no 40 bytes."""
+    digest, seq, position, sent_at_ms = _DEDUP.unpack(raw)
+    return DedupEntry(digest=digest, seq=seq or None, position=position, sent_at_ms=sent_at_ms)
 
 
 MemberKey = tuple[ChatId, UserId]
@@ -81,12 +81,12 @@ MessageKey = tuple[ChatId, int]
 
 
 @dataclass(slots=True)
-class Changes:
+class StateChanges:
     """New values, by key: what the outcomes of a batch make of the state."""
 
     chats: dict[ChatId, Chat] = field(default_factory=dict)
     members: dict[MemberKey, Member] = field(default_factory=dict)
-    remembered: dict[CommandKey, Kept] = field(default_factory=dict)
+    dedup: dict[CommandKey, DedupBytes] = field(default_factory=dict)
     senders: defaultdict[ChatId, list[UserId]] = field(default_factory=lambda: defaultdict(list))
     """Of the messages that were sent, in order: the last of a chat's has the `last_seq` that `chats` holds. All that a
     send costs to be known by its author is one look-up and one place in a list."""
@@ -103,13 +103,13 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class AtHand:
+class Prefetched:
     """What a view knows without asking anybody: a key's value, or None where it has none. What is not here at all has
     to be asked for."""
 
     chats: Mapping[ChatId, Chat | None]
     members: Mapping[MemberKey, Member | None]
-    remembered: Mapping[CommandKey, Kept | None]
+    dedup: Mapping[CommandKey, DedupBytes | None]
 
 
 class View(Protocol):
@@ -119,7 +119,7 @@ class View(Protocol):
 
     def member(self, key: MemberKey) -> Member | None: ...
 
-    def remembered(self, key: CommandKey) -> Remembered | None: ...
+    def dedup(self, key: CommandKey) -> DedupEntry | None: ...
 
     def author(self, chat_id: ChatId, seq: int) -> UserId | None:
         """Who sent a message; None where the chat has none of that seq."""
@@ -134,7 +134,7 @@ class LoadedView(View, Protocol):
     """A view for which much was looked up at once."""
 
     @property
-    def at_hand(self) -> AtHand: ...
+    def prefetched(self) -> Prefetched: ...
 
 
 class Overlay:
@@ -142,11 +142,11 @@ class Overlay:
 
     __slots__ = ("below", "changes", "in_flight")
 
-    def __init__(self, below: View, in_flight: Changes | None = None) -> None:
+    def __init__(self, below: View, in_flight: StateChanges | None = None) -> None:
         self.below = below
         """May be put in the place of another, where it shows the same state."""
         self.in_flight = in_flight if in_flight is not None else _NONE
-        self.changes = Changes()
+        self.changes = StateChanges()
 
     def chat(self, chat_id: ChatId) -> Chat | None:
         return self.changes.chats.get(chat_id) or self.in_flight.chats.get(chat_id) or self.below.chat(chat_id)
@@ -159,9 +159,9 @@ class Overlay:
             found = in_flight.get(key)
         return found if found is not None else self.below.member(key)
 
-    def remembered(self, key: CommandKey) -> Remembered | None:
-        raw = self.changes.remembered.get(key) or self.in_flight.remembered.get(key)
-        return remembered_of(raw) if raw is not None else self.below.remembered(key)
+    def dedup(self, key: CommandKey) -> DedupEntry | None:
+        raw = self.changes.dedup.get(key) or self.in_flight.dedup.get(key)
+        return unpack_dedup(raw) if raw is not None else self.below.dedup(key)
 
     def author(self, chat_id: ChatId, seq: int) -> UserId | None:
         return (
@@ -172,4 +172,4 @@ class Overlay:
         return self.changes.deleted.get(key) or self.in_flight.deleted.get(key) or self.below.deleted(key)
 
 
-_NONE: Final = Changes()
+_NONE: Final = StateChanges()

@@ -37,7 +37,7 @@ _NAME: Final = re.compile(r"[0-9]{6,20}\.sst|MANIFEST-[0-9]{6,20}|CURRENT", re.A
 _DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}", re.ASCII)
 
 
-class Reason(StrEnum):
+class RejectReason(StrEnum):
     """Why a snapshot is of no use; the values are those of the metric's label."""
 
     TORN = "torn"
@@ -58,10 +58,10 @@ class Reason(StrEnum):
     """It was installed once already, and that state broke."""
 
 
-class Useless(Exception):
+class SnapshotRejected(Exception):
     """A snapshot that is not installed."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: RejectReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
 
@@ -112,40 +112,44 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 
 def decode_manifest(raw: bytes) -> Manifest:
-    """Raises Useless for whatever `encode_manifest` has not made, and for what it made in another format."""
+    """Raises SnapshotRejected for whatever `encode_manifest` has not made, and for what it made in another format."""
     digest, _, body = raw.partition(b"\n")
     if digest != digest_of(body).encode():
-        raise Useless(Reason.TORN, "the manifest does not have its own digest")
+        raise SnapshotRejected(RejectReason.TORN, "the manifest does not have its own digest")
     try:
-        told = msgspec.json.decode(body, type=_Told)
-        if told.format != FORMAT:
-            raise Useless(Reason.FORMAT, f"manifests of format {told.format} are not read, only {FORMAT}")
+        header = msgspec.json.decode(body, type=_ManifestHeader)
+        if header.format != FORMAT:
+            raise SnapshotRejected(
+                RejectReason.FORMAT, f"manifests of format {header.format} are not read, only {FORMAT}"
+            )
         manifest = msgspec.json.decode(body, type=Manifest)
     except (msgspec.DecodeError, ValueError) as error:
-        raise Useless(Reason.TORN, f"the manifest cannot be read: {error}") from error
+        raise SnapshotRejected(RejectReason.TORN, f"the manifest cannot be read: {error}") from error
     names = [file.name for file in manifest.files]
     for file in manifest.files:
         # A name is a place on our disk.
         if not _NAME.fullmatch(file.name) or not _DIGEST.fullmatch(file.digest) or file.bytes < 0:
-            raise Useless(Reason.TORN, f"no file of a state: {file!r:.200}")
+            raise SnapshotRejected(RejectReason.TORN, f"no file of a state: {file!r:.200}")
     if len(names) != len(set(names)):
-        raise Useless(Reason.TORN, "a file is named twice")
+        raise SnapshotRejected(RejectReason.TORN, "a file is named twice")
     return manifest
 
 
-class _Told(Struct):
+class _ManifestHeader(Struct):
     """What every format says."""
 
     format: int
 
 
 def check_belongs(manifest: Manifest, *, state_format: int, topic_id: str, partition: int, partitions: int) -> None:
-    """Raises Useless where it is of another release, log or partition."""
+    """Raises SnapshotRejected where it is of another release, log or partition."""
     if manifest.state_format != state_format:
-        raise Useless(Reason.FORMAT, f"a state of format {manifest.state_format}, this release has {state_format}")
+        raise SnapshotRejected(
+            RejectReason.FORMAT, f"a state of format {manifest.state_format}, this release has {state_format}"
+        )
     theirs = (manifest.topic_id, manifest.partition, manifest.partitions)
     if theirs != (ours := (topic_id, partition, partitions)):
-        raise Useless(Reason.FOREIGN, f"of topic, partition and partitions {theirs}, not {ours}")
+        raise SnapshotRejected(RejectReason.FOREIGN, f"of topic, partition and partitions {theirs}, not {ours}")
 
 
 def folder_of(topic_id: str, partition: int) -> str:

@@ -20,7 +20,7 @@ import obstore
 from obstore.store import from_url
 
 from services.runtime.settings import SettingsError
-from services.sequencer.snapshots.manifest import DIGEST_BYTES, Reason, SnapshotFile, Stored, Useless
+from services.sequencer.snapshots.manifest import DIGEST_BYTES, RejectReason, SnapshotFile, SnapshotRejected, Stored
 
 REQUEST_S: Final = "20s"
 CONNECT_S: Final = "3s"
@@ -41,26 +41,28 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class ShopAway(Exception):
+class SnapshotStoreUnavailable(Exception):
     """The store does not do what it is asked; it may later."""
 
 
-class Stopped(Exception):
+class DownloadStopped(Exception):
     """Whoever asked no longer wants it."""
 
 
-def _asked(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def _call(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
         return call(*args, **kwargs)
     except FileNotFoundError:
         raise
     except Exception as error:
         # The library's errors have many roots; their first line says what happened, the rest is for its authors.
-        raise ShopAway(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
+        raise SnapshotStoreUnavailable(
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        ) from error
 
 
-class SnapshotShop:
-    """Puts, lists, fetches, deletes. Everything raises ShopAway."""
+class SnapshotStore:
+    """Puts, lists, fetches, deletes. Everything raises SnapshotStoreUnavailable."""
 
     def __init__(self, url: str) -> None:
         """Connects to nothing yet. Raises SettingsError where the URL is none that can be used."""
@@ -78,38 +80,40 @@ class SnapshotShop:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SettingsError(f"GAPLESS_SEQUENCER_SNAPSHOTS: {url!r} names no object store: {first}") from error
 
-    def look(self) -> None:
-        """Ask the store for something that is not there: it answers, or this raises ShopAway."""
+    def probe(self) -> None:
+        """Ask the store for something that is not there: it answers, or this raises SnapshotStoreUnavailable."""
         if self._folder is not None:
             if not self._folder.is_dir():
-                raise ShopAway(f"there is no folder {self._folder}")
+                raise SnapshotStoreUnavailable(f"there is no folder {self._folder}")
             return
         with suppress(FileNotFoundError):
-            _asked(obstore.head, self._store, _NO_SUCH_OBJECT)
+            _call(obstore.head, self._store, _NO_SUCH_OBJECT)
 
     def put(self, path: str, content: bytes) -> None:
         """There is all of it, or nothing."""
-        _asked(obstore.put, self._store, path, content)
+        _call(obstore.put, self._store, path, content)
 
     def put_file(self, path: str, file: Path) -> None:
-        _asked(obstore.put, self._store, path, file)
+        _call(obstore.put, self._store, path, file)
 
-    def listed(self, prefix: str) -> Sequence[Stored]:
-        found = _asked(lambda: obstore.list(self._store, prefix=prefix).collect())
+    def list_objects(self, prefix: str) -> Sequence[Stored]:
+        found = _call(lambda: obstore.list(self._store, prefix=prefix).collect())
         return [Stored(path=str(o["path"]), bytes=int(o["size"]), modified=o["last_modified"]) for o in found]
 
     def read(self, path: str) -> bytes:
-        """A manifest. Raises Useless where it is gone, or far too long."""
+        """A manifest. Raises SnapshotRejected where it is gone, or far too long."""
         try:
-            got = _asked(obstore.get, self._store, path)
+            got = _call(obstore.get, self._store, path)
             if got.meta["size"] > MANIFEST_BYTES:
-                raise Useless(Reason.TORN, f"a manifest of {got.meta['size']} bytes")
-            return bytes(_asked(got.bytes))
+                raise SnapshotRejected(RejectReason.TORN, f"a manifest of {got.meta['size']} bytes")
+            return bytes(_call(got.bytes))
         except FileNotFoundError as error:
-            raise Useless(Reason.MISSING, "the manifest is gone") from error
+            raise SnapshotRejected(RejectReason.MISSING, "the manifest is gone") from error
 
     def fetch(self, path: str, file: SnapshotFile, folder: Path, stopped: Callable[[], bool]) -> None:
-        """A file into a folder, its digest computed on the way. Raises Useless where it is another, Stopped, OSError.
+        """A file into a folder, its digest computed on the way.
+
+        Raises SnapshotRejected if it is another file, DownloadStopped, OSError.
 
         Nothing is synced: after a power cut RocksDB finds what is torn by its own checksums, and the state is wiped.
         """
@@ -118,33 +122,33 @@ class SnapshotShop:
         target = folder / file.name
         try:
             local = self._folder
-            for chunk in self._downloaded(path, target) if local is None else _taken(local / path, target):
+            for chunk in self._downloaded(path, target) if local is None else _link_or_copy(local / path, target):
                 if stopped():
-                    raise Stopped
+                    raise DownloadStopped
                 count += len(chunk)
                 if count > file.bytes:
                     break
                 digest.update(chunk)
         except FileNotFoundError as error:
-            raise Useless(Reason.MISSING, f"{file.name} is not there") from error
+            raise SnapshotRejected(RejectReason.MISSING, f"{file.name} is not there") from error
         if (count, digest.hexdigest()) != (file.bytes, file.digest):
-            raise Useless(Reason.DIGEST, f"{file.name} is not what was stored")
+            raise SnapshotRejected(RejectReason.DIGEST, f"{file.name} is not what was stored")
 
     def _downloaded(self, path: str, target: Path) -> Iterator[Any]:
         """What was written to `target`, piece by piece."""
-        chunks = iter(_asked(obstore.get, self._store, path).stream(min_chunk_size=CHUNK_BYTES))
+        chunks = iter(_call(obstore.get, self._store, path).stream(min_chunk_size=CHUNK_BYTES))
         with target.open("xb") as file:
-            while (chunk := _asked(next, chunks, None)) is not None:
+            while (chunk := _call(next, chunks, None)) is not None:
                 file.write(chunk)
                 yield chunk
 
     def delete(self, paths: Sequence[str]) -> None:
         for path in paths:
             with suppress(FileNotFoundError):  # another was faster
-                _asked(obstore.delete, self._store, path)
+                _call(obstore.delete, self._store, path)
 
 
-def _taken(stored: Path, target: Path) -> Iterator[memoryview]:
+def _link_or_copy(stored: Path, target: Path) -> Iterator[memoryview]:
     """What `target` then is, piece by piece: a second name of the stored file where that is possible, or a copy of it.
 
     It is read where it is now: what the digest is made of is what will be opened."""
@@ -161,7 +165,7 @@ def _taken(stored: Path, target: Path) -> Iterator[memoryview]:
             yield buffer[:size]
 
 
-def described(folder: Path, known: dict[tuple[int, int, int], str]) -> list[SnapshotFile]:
+def describe_files(folder: Path, known: dict[tuple[int, int, int], str]) -> list[SnapshotFile]:
     """The files of a folder with their digests; `known` spares reading a file again that a former folder had too.
 
     By the file itself (inode, bytes, time of its last write): RocksDB's files are never changed once they are there.
@@ -169,11 +173,11 @@ def described(folder: Path, known: dict[tuple[int, int, int], str]) -> list[Snap
     files = []
     seen: dict[tuple[int, int, int], str] = {}
     for path in sorted(folder.iterdir()):
-        told = path.stat()
-        key = (told.st_ino, told.st_size, told.st_mtime_ns)
+        stat = path.stat()
+        key = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
         digest = known.get(key) or _digest_of_file(path)
         seen[key] = digest
-        files.append(SnapshotFile(name=path.name, bytes=told.st_size, digest=digest))
+        files.append(SnapshotFile(name=path.name, bytes=stat.st_size, digest=digest))
     known.clear()
     known.update(seen)
     return files

@@ -15,23 +15,23 @@ from typing import Final
 import structlog
 
 from services.runtime.kafka.errors import KafkaError
-from services.runtime.observe.repeated_lines import warn_seldom
+from services.runtime.observe.repeated_lines import warn_throttled
 from services.runtime.process.crashpoints import crash_point, declare_crash_point
-from services.runtime.process.threads import aside
+from services.runtime.process.threads import run_in_daemon_thread
 from services.sequencer import metrics
-from services.sequencer.ports import Fetched, LogPosition, LogReader, Logs, Snapshots, Store
+from services.sequencer.ports import FetchedSnapshot, LogPosition, LogReader, Logs, SnapshotSource, StateStore
 from services.sequencer.snapshots.manifest import (
     Manifest,
-    Reason,
-    Useless,
+    RejectReason,
+    SnapshotRejected,
     check_belongs,
     decode_manifest,
     file_path,
     folder_of,
     manifests_to_keep,
 )
-from services.sequencer.snapshots.object_store import ShopAway, SnapshotShop, Stopped
-from services.sequencer.store.fold import Folded, fold, is_in_log
+from services.sequencer.snapshots.object_store import DownloadStopped, SnapshotStore, SnapshotStoreUnavailable
+from services.sequencer.store.fold import ReplayStats, fold, is_in_log
 from services.sequencer.store.format import FORMAT as STATE_FORMAT
 
 log = structlog.get_logger(__name__)
@@ -55,16 +55,18 @@ CRASH_DOWNLOADED: Final = declare_crash_point(
 class SnapshotRestorer:
     """The snapshots of one partition, as this process may install them."""
 
-    def __init__(self, shop: SnapshotShop, folder: Path, *, partition: int, partitions: int, ahead: int) -> None:
+    def __init__(
+        self, snapshot_store: SnapshotStore, folder: Path, *, partition: int, partitions: int, ahead: int
+    ) -> None:
         """`folder` is on the disk of the state, and this restorer's alone."""
-        self._shop = shop
+        self._snapshot_store = snapshot_store
         self._folder = folder
         self._partition = partition
         self._partitions = partitions
         self._ahead = ahead
         self._used: set[str] = set()
         """Installed once. Who asks again lost that state: as likely by what was in it as by the disk."""
-        self._told: set[tuple[str, Reason]] = set()
+        self._reported: set[tuple[str, RejectReason]] = set()
         self._began_s = 0.0
 
     @property
@@ -73,34 +75,36 @@ class SnapshotRestorer:
 
     async def fetch(
         self, topic_id: str, position: LogPosition, end: int, in_log: Callable[[LogPosition], Awaitable[bool]]
-    ) -> Fetched | None:
+    ) -> FetchedSnapshot | None:
         self._began_s = time.monotonic()
         stopped = threading.Event()
         try:
-            for name, manifest in await aside(partial(self._manifests, topic_id)):
+            for name, manifest in await run_in_daemon_thread(partial(self._manifests, topic_id)):
                 if manifest.position.next_offset < position.next_offset + self._ahead:
                     continue
                 try:
                     if name in self._used:
-                        raise Useless(Reason.USED, "the state that it made broke")
+                        raise SnapshotRejected(RejectReason.USED, "the state that it made broke")
                     if manifest.position.next_offset > end or not await in_log(manifest.position):
-                        raise Useless(Reason.STALE, "the log does not have the record it ended with")
+                        raise SnapshotRejected(RejectReason.STALE, "the log does not have the record it ended with")
                     # Each try has a folder of its own: the threads of one that was given up may still write.
                     folder = self._folder / f"{time.monotonic_ns()}"
-                    await aside(partial(self._download, topic_id, manifest, folder, stopped))
+                    await run_in_daemon_thread(partial(self._download, topic_id, manifest, folder, stopped))
                     crash_point(CRASH_DOWNLOADED)
-                    return Fetched(name=name, folder=folder, position=manifest.position)
-                except Useless as useless:
-                    self._refuse(name, useless)
-        except (ShopAway, KafkaError, OSError) as error:
-            warn_seldom(log, "snapshots.away", partition=self._partition, reason=f"{type(error).__name__}: {error}")
+                    return FetchedSnapshot(name=name, folder=folder, position=manifest.position)
+                except SnapshotRejected as rejected:
+                    self._reject(name, rejected)
+        except (SnapshotStoreUnavailable, KafkaError, OSError) as error:
+            warn_throttled(
+                log, "snapshots.unavailable", partition=self._partition, reason=f"{type(error).__name__}: {error}"
+            )
         except Exception:
-            log.exception("snapshots.surprise", partition=self._partition)
+            log.exception("snapshots.unexpected_error", partition=self._partition)
         finally:
             stopped.set()
         return None
 
-    def installed(self, fetched: Fetched) -> None:
+    def installed(self, fetched: FetchedSnapshot) -> None:
         self._used.add(fetched.name)
         seconds = time.monotonic() - self._began_s
         metrics.SNAPSHOT_INSTALL_SECONDS.observe(seconds)
@@ -111,16 +115,18 @@ class SnapshotRestorer:
             seconds=round(seconds, 3),
         )
 
-    def refuse(self, fetched: Fetched) -> None:
+    def reject(self, fetched: FetchedSnapshot) -> None:
         self._used.add(fetched.name)
-        self._refuse(fetched.name, Useless(Reason.STATE, "its files make no state at its position"))
+        self._reject(fetched.name, SnapshotRejected(RejectReason.STATE, "its files make no state at its position"))
 
     def _manifests(self, topic_id: str) -> list[tuple[str, Manifest]]:
         """Those that can be read and belong to us, the furthest first."""
         found: list[tuple[str, Manifest]] = []
-        for stored in manifests_to_keep(self._shop.listed(f"{folder_of(topic_id, self._partition)}/manifests")):
+        for stored in manifests_to_keep(
+            self._snapshot_store.list_objects(f"{folder_of(topic_id, self._partition)}/manifests")
+        ):
             try:
-                manifest = decode_manifest(self._shop.read(stored.path))
+                manifest = decode_manifest(self._snapshot_store.read(stored.path))
                 check_belongs(
                     manifest,
                     state_format=STATE_FORMAT,
@@ -129,8 +135,8 @@ class SnapshotRestorer:
                     partitions=self._partitions,
                 )
                 found.append((stored.path, manifest))
-            except Useless as useless:
-                self._refuse(stored.path, useless)
+            except SnapshotRejected as rejected:
+                self._reject(stored.path, rejected)
         return sorted(found, key=lambda each: each[1].position.next_offset, reverse=True)
 
     def _download(self, topic_id: str, manifest: Manifest, folder: Path, stopped: threading.Event) -> None:
@@ -141,7 +147,7 @@ class SnapshotRestorer:
         def fetch(index: int) -> None:
             file = manifest.files[index]
             try:
-                self._shop.fetch(
+                self._snapshot_store.fetch(
                     file_path(place, file.digest), file, folder, lambda: stopped.is_set() or failed.is_set()
                 )
             except BaseException:
@@ -154,34 +160,34 @@ class SnapshotRestorer:
             with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
                 tasks = [threads.submit(fetch, index) for index in order]
             errors = [error for task in tasks if (error := task.exception()) is not None]
-            for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
+            for error in sorted(errors, key=lambda error: isinstance(error, DownloadStopped)):
                 raise error
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    def _refuse(self, name: str, useless: Useless) -> None:
+    def _reject(self, name: str, rejected: SnapshotRejected) -> None:
         """Told once of each snapshot: whoever stands by or backs off looks again and again."""
-        if (name, useless.reason) not in self._told:
-            self._told.add((name, useless.reason))
-            metrics.SNAPSHOTS_REFUSED.labels(self._partition, useless.reason.value).inc()
-            log.warning("snapshot.refused", partition=self._partition, snapshot=name, reason=str(useless))
+        if (name, rejected.reason) not in self._reported:
+            self._reported.add((name, rejected.reason))
+            metrics.SNAPSHOTS_REJECTED.labels(self._partition, rejected.reason.value).inc()
+            log.warning("snapshot.rejected", partition=self._partition, snapshot=name, reason=str(rejected))
 
 
 async def catch_up(
     events: LogReader,
-    store: Store,
+    store: StateStore,
     *,
     end: int,
     partitions: int,
-    snapshots: Snapshots | None,
+    snapshots: SnapshotSource | None,
     logs: Logs,
     topic_id: str,
-) -> Folded:
+) -> ReplayStats:
     """`fold` to `end`, from a snapshot where that is nearer: it is fetched beside the fold, and whoever is there first
     wins. A store that is slow costs two seconds or a fifth of the fold, and never more than the fold itself.
 
-    Raises what `fold` raises, and StoreBroken.
+    Raises what `fold` raises, and StateBroken.
     """
     missing = end - store.position.next_offset
     if snapshots is None or missing < snapshots.ahead:
@@ -195,7 +201,7 @@ async def catch_up(
             await reader.close()
 
     fetching = asyncio.create_task(snapshots.fetch(topic_id, store.position, end, in_log), name="snapshot")
-    met = Folded()
+    stats = ReplayStats()
     try:
         fold_s = missing / FOLDED_PER_S
         await asyncio.wait({fetching}, timeout=max(SHORTEST_START_S, min(HEAD_START_S, fold_s), fold_s / 5))
@@ -206,19 +212,19 @@ async def catch_up(
                 _install(store, snapshots, fetching.result())
             step = end if looked else min(end, store.position.next_offset + SLICE)
             folded = await fold(events, store, end=step, partitions=partitions)
-            met.records += folded.records
-            met.voids += folded.voids
+            stats.records += folded.records
+            stats.voids += folded.voids
     finally:
         # Where the fold was faster, the threads see it at their next piece, and the next start tidies up after them.
         fetching.cancel()
         await asyncio.wait({fetching})
-    return met
+    return stats
 
 
-def _install(store: Store, snapshots: Snapshots, fetched: Fetched | None) -> None:
+def _install(store: StateStore, snapshots: SnapshotSource, fetched: FetchedSnapshot | None) -> None:
     if fetched is None or fetched.position.next_offset <= store.position.next_offset:
         return
     if store.replace(fetched.folder, fetched.position):
         snapshots.installed(fetched)
     else:
-        snapshots.refuse(fetched)
+        snapshots.reject(fetched)

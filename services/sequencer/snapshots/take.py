@@ -17,13 +17,13 @@ from typing import Final
 import structlog
 
 from services.runtime.process.crashpoints import crash_point, declare_crash_point
-from services.runtime.process.threads import aside
+from services.runtime.process.threads import run_in_daemon_thread
 from services.sequencer import metrics
-from services.sequencer.errors import FilesMoved, StoreBroken
+from services.sequencer.errors import FilesMoved, StateBroken
 from services.sequencer.ports import LogPosition
 from services.sequencer.snapshots.manifest import (
     Manifest,
-    Useless,
+    SnapshotRejected,
     check_belongs,
     decode_manifest,
     encode_manifest,
@@ -34,13 +34,13 @@ from services.sequencer.snapshots.manifest import (
     manifests_to_keep,
     to_upload,
 )
-from services.sequencer.snapshots.object_store import ShopAway, SnapshotShop, described
+from services.sequencer.snapshots.object_store import SnapshotStore, SnapshotStoreUnavailable, describe_files
 from services.sequencer.store.format import FORMAT as STATE_FORMAT
 from services.sequencer.store.rocks import RocksStore
 
 log = structlog.get_logger(__name__)
 
-LOOK_EVERY_S: Final = 1.0
+CHECK_EVERY_S: Final = 1.0
 LINK_EVERY_S: Final = 0.02
 AT_REST_S: Final = 30.0
 """How long RocksDB may be at work without a pause; then the snapshot is tried again later."""
@@ -55,7 +55,7 @@ CRASH_BEFORE_MANIFEST: Final = declare_crash_point(
 
 
 @dataclass(slots=True)
-class _Taken:
+class _LastSnapshot:
     """What was last taken of a partition."""
 
     topic_id: str
@@ -71,7 +71,7 @@ class SnapshotTaker:
 
     def __init__(
         self,
-        shop: SnapshotShop,
+        snapshot_store: SnapshotStore,
         served: Callable[[], Mapping[int, RocksStore]],
         *,
         partitions: int,
@@ -81,25 +81,25 @@ class SnapshotTaker:
     ) -> None:
         """`served` tells the states that are served now; `folder` is on their disk. `every` outcomes, or every
         `every_s` where there was at least one."""
-        self._shop = shop
+        self._snapshot_store = snapshot_store
         self._served = served
         self._partitions = partitions
         self._folder = folder
         self._every = every
         self._every_s = every_s
-        self._taken: dict[int, _Taken] = {}
+        self._taken: dict[int, _LastSnapshot] = {}
 
     async def run(self) -> None:
         """Until cancelled. A failure costs a longer fold some day, not truth: it is logged and tried again."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(CHECK_EVERY_S)
             for partition, store in self._served().items():
                 try:
                     if await self._is_due(partition, store):
                         await self.take(partition, store)
                 except Exception as error:
                     metrics.SNAPSHOTS_FAILED.labels(partition).inc()
-                    expected = isinstance(error, ShopAway | FilesMoved | StoreBroken | OSError)
+                    expected = isinstance(error, SnapshotStoreUnavailable | FilesMoved | StateBroken | OSError)
                     log.warning(
                         "snapshot.failed",
                         partition=partition,
@@ -112,7 +112,7 @@ class SnapshotTaker:
         taken = self._taken.get(partition)
         if taken is None or taken.topic_id != store.topic_id:
             # We have just begun to serve it: what is in the store may be of yesterday, or of a moment ago.
-            newest = await aside(partial(self._newest, store.topic_id, partition))
+            newest = await run_in_daemon_thread(partial(self._newest, store.topic_id, partition))
             taken = self._taken[partition] = self._at(store, newest)
             return store.position.next_offset - newest >= self._every
         more, since_s = store.position.next_offset - taken.next_offset, time.monotonic() - taken.at_s
@@ -125,15 +125,17 @@ class SnapshotTaker:
             taken = self._taken[partition] = self._at(store, 0)
         taken.at_s = time.monotonic()
 
-    def _at(self, store: RocksStore, next_offset: int) -> _Taken:
-        return _Taken(store.topic_id, next_offset, time.monotonic())
+    def _at(self, store: RocksStore, next_offset: int) -> _LastSnapshot:
+        return _LastSnapshot(store.topic_id, next_offset, time.monotonic())
 
     def _newest(self, topic_id: str, partition: int) -> int:
         """Where the newest snapshot stands; 0 where there is none."""
         newest = 0
-        for stored in manifests_to_keep(self._shop.listed(f"{folder_of(topic_id, partition)}/manifests")):
-            with suppress(Useless):
-                manifest = decode_manifest(self._shop.read(stored.path))
+        for stored in manifests_to_keep(
+            self._snapshot_store.list_objects(f"{folder_of(topic_id, partition)}/manifests")
+        ):
+            with suppress(SnapshotRejected):
+                manifest = decode_manifest(self._snapshot_store.read(stored.path))
                 check_belongs(
                     manifest,
                     state_format=STATE_FORMAT,
@@ -145,17 +147,19 @@ class SnapshotTaker:
         return newest
 
     async def take(self, partition: int, store: RocksStore) -> Manifest:
-        """A snapshot of the state as it is now. Raises ShopAway, FilesMoved, StoreBroken, OSError."""
+        """A snapshot of the state as it is now. Raises SnapshotStoreUnavailable, FilesMoved, StateBroken, OSError."""
         began_s = time.monotonic()
         folder = self._folder / f"{partition}-taken"
         last = self._taken.get(partition)
         digests = last.digests if last is not None else {}
         try:
             position = await self._linked(store, folder)
-            manifest = await aside(partial(self._put, folder, store.topic_id, partition, position, digests))
+            manifest = await run_in_daemon_thread(
+                partial(self._put, folder, store.topic_id, partition, position, digests)
+            )
         finally:
-            await aside(partial(shutil.rmtree, folder, ignore_errors=True))
-        self._taken[partition] = _Taken(store.topic_id, manifest.position.next_offset, time.monotonic(), digests)
+            await run_in_daemon_thread(partial(shutil.rmtree, folder, ignore_errors=True))
+        self._taken[partition] = _LastSnapshot(store.topic_id, manifest.position.next_offset, time.monotonic(), digests)
         metrics.SNAPSHOT_TAKEN_AT.labels(partition).set_to_current_time()
         metrics.SNAPSHOT_OFFSET.labels(partition).set(manifest.position.next_offset)
         metrics.SNAPSHOT_BYTES.labels(partition).set(manifest.bytes)
@@ -199,34 +203,34 @@ class SnapshotTaker:
             partition=partition,
             partitions=self._partitions,
             position=position,
-            files=described(folder, digests),
+            files=describe_files(folder, digests),
         )
         place = folder_of(topic_id, partition)
-        there = self._shop.listed(f"{place}/files")
+        there = self._snapshot_store.list_objects(f"{place}/files")
         for file in to_upload(manifest.files, there, datetime.now(UTC)):
-            self._shop.put_file(file_path(place, file.digest), folder / file.name)
+            self._snapshot_store.put_file(file_path(place, file.digest), folder / file.name)
             metrics.SNAPSHOT_UPLOADED.labels(partition).inc(file.bytes)
         crash_point(CRASH_BEFORE_MANIFEST)
-        self._shop.put(manifest_path(place, manifest, uuid.uuid4().hex[:8]), encode_manifest(manifest))
+        self._snapshot_store.put(manifest_path(place, manifest, uuid.uuid4().hex[:8]), encode_manifest(manifest))
         try:
             self._prune(place)
-        except ShopAway as error:
+        except SnapshotStoreUnavailable as error:
             log.warning("snapshots.not_pruned", partition=partition, reason=str(error))
         return manifest
 
     def _prune(self, place: str) -> None:
-        stored = self._shop.listed(f"{place}/manifests")
+        stored = self._snapshot_store.list_objects(f"{place}/manifests")
         kept = manifests_to_keep(stored)
         named: set[str] = set()
         for each in kept:
             try:
-                named |= {file.digest for file in decode_manifest(self._shop.read(each.path)).files}
-            except Useless:
+                named |= {file.digest for file in decode_manifest(self._snapshot_store.read(each.path)).files}
+            except SnapshotRejected:
                 # Another release may know what it names: nothing of it is ours to delete while it is kept.
                 return
-        self._shop.delete([each.path for each in stored if each not in kept])
-        files = self._shop.listed(f"{place}/files")
+        self._snapshot_store.delete([each.path for each in stored if each not in kept])
+        files = self._snapshot_store.list_objects(f"{place}/files")
         # The manifest that was just put tells the time of the store's clock.
         now = max((each.modified for each in kept), default=None)
         if now is not None:
-            self._shop.delete([each.path for each in files_to_delete(files, named, now)])
+            self._snapshot_store.delete([each.path for each in files_to_delete(files, named, now)])

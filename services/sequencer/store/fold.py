@@ -13,7 +13,7 @@ from schemas.wire.encoding import Record
 from schemas.wire.records import record_digest
 from services.runtime.kafka.errors import KafkaUnavailable
 from services.sequencer.errors import PartitionStopped
-from services.sequencer.ports import LogPosition, LogReader, Store
+from services.sequencer.ports import LogPosition, LogReader, StateStore
 from services.sequencer.rules.evolve import evolve
 from services.sequencer.rules.state import Overlay
 
@@ -24,7 +24,7 @@ NO_PROGRESS_S: Final = 15.0
 
 
 @dataclass(slots=True)
-class Folded:
+class ReplayStats:
     """What a fold met."""
 
     records: int = 0
@@ -33,7 +33,7 @@ class Folded:
     """By offset, from `watch_from` on."""
 
 
-async def check_stored_position(reader: LogReader, store: Store) -> None:
+async def check_stored_position(reader: LogReader, store: StateStore) -> None:
     """Wipes a state that is not of this log: the record before its position is not the one it ended with.
 
     Raises PartitionStopped where the log itself has lost its beginning.
@@ -67,37 +67,44 @@ async def is_in_log(reader: LogReader, position: LogPosition) -> bool:
     return record.offset == position.next_offset - 1 and record_digest(record) == position.last_record
 
 
-async def fold(reader: LogReader, store: Store, *, end: int, partitions: int, watch_from: int | None = None) -> Folded:
+async def fold(
+    reader: LogReader, store: StateStore, *, end: int, partitions: int, watch_from: int | None = None
+) -> ReplayStats:
     """Folds from the store's position to at least `end`, an offset that is known to be in the log.
 
     Each batch is applied with its position. Raises LogCorrupt and UnknownType with the place, PartitionStopped where
     an opening names another number of partitions, KafkaUnavailable and OffsetMissing from the reader.
     """
-    met = Folded()
+    stats = ReplayStats()
     if reader.position != store.position.next_offset:
         await reader.seek(store.position.next_offset)
     deadline = _now_s() + NO_PROGRESS_S
     while store.position.next_offset < end:
         records = await reader.read(max_records=RECORDS_PER_BATCH, timeout_s=READ_TIMEOUT_S)
         if reader.position > store.position.next_offset:
-            _fold_batch(records, reader.position, store, partitions, watch_from, met)
+            _fold_batch(records, reader.position, store, partitions, watch_from, stats)
             deadline = _now_s() + NO_PROGRESS_S
         elif _now_s() > deadline:
             raise KafkaUnavailable(f"nothing to read at {reader.position} though the log goes to {end}")
-    return met
+    return stats
 
 
-def fold_read(records: list[Record], next_offset: int, store: Store, partitions: int) -> Folded:
+def fold_read(records: list[Record], next_offset: int, store: StateStore, partitions: int) -> ReplayStats:
     """Folds what one read gave, from the store's position to `next_offset`, the reader's position after it: how a
     standby follows the log. Raises what `fold` raises of records."""
-    met = Folded()
+    stats = ReplayStats()
     if next_offset > store.position.next_offset:
-        _fold_batch(records, next_offset, store, partitions, None, met)
-    return met
+        _fold_batch(records, next_offset, store, partitions, None, stats)
+    return stats
 
 
 def _fold_batch(
-    records: list[Record], next_offset: int, store: Store, partitions: int, watch_from: int | None, met: Folded
+    records: list[Record],
+    next_offset: int,
+    store: StateStore,
+    partitions: int,
+    watch_from: int | None,
+    stats: ReplayStats,
 ) -> None:
     cursor = LogCursor(store.position.head)
     view = Overlay(store.load([], [], []))
@@ -113,9 +120,9 @@ def _fold_batch(
         except (LogCorrupt, UnknownType) as error:
             raise type(error)(f"offset {event.offset}: {error}") from error
         if watch_from is not None and event.offset >= watch_from:
-            met.watched[event.offset] = event
-    met.records += len(records)
-    met.voids += cursor.voids
+            stats.watched[event.offset] = event
+    stats.records += len(records)
+    stats.voids += cursor.voids
     last_record = record_digest(records[-1]) if records else store.position.last_record
     store.apply(view.changes, LogPosition(next_offset=next_offset, head=cursor.head, last_record=last_record))
 

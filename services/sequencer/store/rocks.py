@@ -30,19 +30,19 @@ from rocksdict import (
 
 from schemas.errors import LogCorrupt
 from schemas.ids import ChatId, CommandKey, UserId
-from services.sequencer.errors import FilesMoved, StoreBroken
+from services.sequencer.errors import FilesMoved, StateBroken
 from services.sequencer.ports import LogPosition
 from services.sequencer.rules.state import (
-    AtHand,
-    Changes,
     Chat,
-    Kept,
+    DedupBytes,
+    DedupEntry,
     LoadedView,
     Member,
     MemberKey,
     MessageKey,
-    Remembered,
-    remembered_of,
+    Prefetched,
+    StateChanges,
+    unpack_dedup,
 )
 from services.sequencer.store.format import (
     FORMAT,
@@ -80,7 +80,7 @@ _WORK: Final = (
     "num-running-compactions",
 )
 """RocksDB's counts of what its threads have to do and are at."""
-_NO_STATE: Final = (StoreBroken, OSError, ValueError, KeyError, TypeError)
+_NO_STATE: Final = (StateBroken, OSError, ValueError, KeyError, TypeError)
 """What a folder may come to that holds no state of ours."""
 
 _shared_cache = Cache(64 * 1024 * 1024)
@@ -91,12 +91,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _sound(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def _wrap_rocksdb(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """RocksDB's complaints are plain Exceptions; ours say that the folder is of no more use."""
     try:
         return call(*args, **kwargs)
     except Exception as error:
-        raise StoreBroken(f"{error!r:.300}") from error
+        raise StateBroken(f"{error!r:.300}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class Frozen:
 
 
 class RocksStore:
-    """The state of one partition. Everything raises StoreBroken where the folder is broken; `wipe` mends it."""
+    """The state of one partition. Everything raises StateBroken where the folder is broken; `wipe` mends it."""
 
     def __init__(self, folder: Path, topic_id: str, *, records_per_write: int = RECORDS_PER_WRITE) -> None:
         """Opens the folder; wipes it where it holds another format, another topic's state, or nothing readable."""
@@ -122,7 +122,7 @@ class RocksStore:
         self._db: Rdict | None = None
         self._position = LogPosition()
         # Not in RocksDB yet: what brings the state there to `_position`.
-        self._gathered = Changes()
+        self._gathered = StateChanges()
         self._written = self._position
         # Heads of chats and members that were met lately, as RocksDB has them: most commands are of these, and a value
         # that is found costs RocksDB five times one that is not (measured: 5 and 1 µs).
@@ -149,9 +149,7 @@ class RocksStore:
     def position(self) -> LogPosition:
         return self._position
 
-    def load(
-        self, chats: Sequence[ChatId], members: Sequence[MemberKey], remembered: Sequence[CommandKey]
-    ) -> LoadedView:
+    def load(self, chats: Sequence[ChatId], members: Sequence[MemberKey], dedup: Sequence[CommandKey]) -> LoadedView:
         db, gathered = self._open_db, self._gathered
         missing_chats = {c for c in chats if c not in self._chats}
         missing_members = {m for m in members if m not in self._members}
@@ -161,25 +159,25 @@ class RocksStore:
         new_members = list(missing_members - gathered.members.keys())
         keys: list[Any] = [chat_key(c) for c in new_chats]
         keys += [member_key(m) for m in new_members]
-        keys += remembered
-        commands: dict[CommandKey, Kept | None] = {}
+        keys += dedup
+        commands: dict[CommandKey, DedupBytes | None] = {}
         if keys:
-            values = iter(cast("list[bytes | None]", _sound(db.get, keys)))
+            values = iter(cast("list[bytes | None]", _wrap_rocksdb(db.get, keys)))
             # In the order of the keys.
             self._chats.update((c, unpack_chat(raw)) for c, raw in zip(new_chats, values, strict=False))
             self._members.update((m, unpack_member(raw)) for m, raw in zip(new_members, values, strict=False))
-            commands.update(zip(remembered, cast("Iterator[Kept | None]", values), strict=True))
-            for key in gathered.remembered.keys() & commands.keys():
-                commands[key] = gathered.remembered[key]
+            commands.update(zip(dedup, cast("Iterator[DedupBytes | None]", values), strict=True))
+            for key in gathered.dedup.keys() & commands.keys():
+                commands[key] = gathered.dedup[key]
         _forget_older(self._chats)
         _forget_older(self._members)
         return _Loaded(self, commands)
 
-    def apply(self, changes: Changes, position: LogPosition) -> None:
+    def apply(self, changes: StateChanges, position: LogPosition) -> None:
         gathered = self._gathered
         gathered.chats.update(changes.chats)
         gathered.members.update(changes.members)
-        gathered.remembered.update(changes.remembered)
+        gathered.dedup.update(changes.dedup)
         gathered.deleted.update(changes.deleted)
         for chat_id, senders in changes.senders.items():
             gathered.senders[chat_id] += senders
@@ -188,7 +186,7 @@ class RocksStore:
         self._position = position
         records = position.next_offset - self._written.next_offset
         # Not the senders: a chat's are one entry, beside its head's.
-        entries = len(gathered.chats) + len(gathered.members) + len(gathered.remembered) + len(gathered.deleted)
+        entries = len(gathered.chats) + len(gathered.members) + len(gathered.dedup) + len(gathered.deleted)
         if max(records, entries // ENTRIES_PER_RECORD) >= self._records_per_write:
             self.write_out()
 
@@ -202,16 +200,16 @@ class RocksStore:
             self._members[key] = self._gathered.members.get(key) or unpack_member(self._get(member_key(key)))
         return self._members[key]
 
-    def remembered(self, key: CommandKey) -> Remembered | None:
-        raw = self._gathered.remembered.get(key) or cast("Kept | None", self._get(key))
-        return remembered_of(raw) if raw is not None else None
+    def dedup(self, key: CommandKey) -> DedupEntry | None:
+        raw = self._gathered.dedup.get(key) or cast("DedupBytes | None", self._get(key))
+        return unpack_dedup(raw) if raw is not None else None
 
     def author(self, chat_id: ChatId, seq: int) -> UserId | None:
         return self._gathered.author(chat_id, seq) or self._stored_author(chat_id, seq)
 
     def _stored_author(self, chat_id: ChatId, seq: int) -> UserId | None:
-        run = _sound(self._open_db.iter)
-        _sound(run.seek_for_prev, authors_key((chat_id, seq)))
+        run = _wrap_rocksdb(self._open_db.iter)
+        _wrap_rocksdb(run.seek_for_prev, authors_key((chat_id, seq)))
         return author_in(run.key(), run.value(), (chat_id, seq)) if run.valid() else None
 
     def deleted(self, key: MessageKey) -> int | None:
@@ -232,8 +230,8 @@ class RocksStore:
             put(chat_key(chat_id), pack_chat(gathered.chats[chat_id]))
         for key, member in gathered.members.items():
             put(member_key(key), pack_member(member))
-        for command_key in sorted(gathered.remembered):
-            put(command_key, gathered.remembered[command_key])
+        for command_key in sorted(gathered.dedup):
+            put(command_key, gathered.dedup[command_key])
         for chat_id in sorted(gathered.senders):
             senders = gathered.senders[chat_id]
             first = gathered.chats[chat_id].last_seq - len(senders) + 1
@@ -243,20 +241,20 @@ class RocksStore:
         put(META, pack_position(self._topic_id, self._position))
         # A crash before this line: the log has what was gathered and RocksDB does not; it is folded again. After it:
         # both agree.
-        _sound(self._open_db.write, batch, self._write_options)
-        self._gathered = Changes()
+        _wrap_rocksdb(self._open_db.write, batch, self._write_options)
+        self._gathered = StateChanges()
         self._written = self._position
 
     def wipe(self) -> None:
         self._shut()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._forget()
-        self._stand_at(LogPosition())  # first: the folder is gone even where a new one cannot be opened
+        self._set_position(LogPosition())  # first: the folder is gone even where a new one cannot be opened
         self._open()
 
     def close(self) -> None:
         if self._db is not None:
-            with suppress(StoreBroken, LogCorrupt):  # what is lost is folded again
+            with suppress(StateBroken, LogCorrupt):  # what is lost is folded again
                 self.write_out()
         self._shut()
 
@@ -270,7 +268,7 @@ class RocksStore:
         RocksDB's files without its write-ahead logs are the state as it is now, until the next such write."""
         db = self._open_db
         self.write_out()
-        _sound(db.flush, False)
+        _wrap_rocksdb(db.flush, False)
         return Frozen(position=self._position, db=db, log=_last_log(self._folder))
 
     def link(self, frozen: Frozen, folder: Path) -> bool:
@@ -305,7 +303,7 @@ class RocksStore:
 
     def replace(self, folder: Path, position: LogPosition) -> bool:
         """Puts the content of another folder, which is used up, in the place of this state. False where that is not
-        a state of this topic at that position, and then everything is as it was. Raises StoreBroken."""
+        a state of this topic at that position, and then everything is as it was. Raises StateBroken."""
         self.write_out()
         former, was = _former(self._folder), self._position
         self._shut()
@@ -317,7 +315,7 @@ class RocksStore:
             self._forget()
             self._open()
             if self._is_mine(meta := self._meta()) and unpack_position(meta) == position:
-                self._stand_at(position)
+                self._set_position(position)
                 shutil.rmtree(former, ignore_errors=True)
                 return True
         except _NO_STATE:
@@ -328,33 +326,33 @@ class RocksStore:
         self._put_back()
         self._forget()
         self._open()
-        self._stand_at(was)
+        self._set_position(was)
         return False
 
     def _get(self, key: bytes) -> bytes | None:
-        return cast("bytes | None", _sound(self._open_db.get, key))
+        return cast("bytes | None", _wrap_rocksdb(self._open_db.get, key))
 
     @property
     def _open_db(self) -> Rdict:
         if self._db is None:
-            raise StoreBroken("the folder is closed")
+            raise StateBroken("the folder is closed")
         return self._db
 
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._db = _sound(Rdict, str(self._folder), _options())
+        self._db = _wrap_rocksdb(Rdict, str(self._folder), _options())
 
     def _meta(self) -> dict[str, object] | None:
-        raw = cast("bytes | None", _sound(self._open_db.get, META))
+        raw = cast("bytes | None", _wrap_rocksdb(self._open_db.get, META))
         return cast("dict[str, object]", json.loads(raw)) if raw is not None else None
 
     def _is_mine(self, meta: dict[str, object] | None) -> TypeGuard[dict[str, object]]:
         return meta is not None and (meta.get("format"), meta.get("topic_id")) == (FORMAT, self._topic_id)
 
-    def _stand_at(self, position: LogPosition) -> None:
+    def _set_position(self, position: LogPosition) -> None:
         """Where RocksDB is."""
         self._position = self._written = position
-        self._gathered = Changes()
+        self._gathered = StateChanges()
 
     def _forget(self) -> None:
         self._chats.clear()
@@ -395,21 +393,21 @@ def _forget_older(values: dict[Any, Any]) -> None:
             del values[key]
 
 
-_NOT_ASKED_FOR: Final = Kept(b"")
+_NOT_ASKED_FOR: Final = DedupBytes(b"")
 
 
 class _Loaded:
     """The state as it is now, with commands that were looked up in bulk; what was not asked for then is read now."""
 
-    __slots__ = ("_chats", "_commands", "_members", "_store", "at_hand")
+    __slots__ = ("_chats", "_commands", "_members", "_store", "prefetched")
 
-    def __init__(self, store: RocksStore, commands: dict[CommandKey, Kept | None]) -> None:
+    def __init__(self, store: RocksStore, commands: dict[CommandKey, DedupBytes | None]) -> None:
         """`commands`: all that were asked for."""
         self._store = store
         self._chats = store._chats
         self._members = store._members
         self._commands = commands
-        self.at_hand = AtHand(self._chats, self._members, commands)
+        self.prefetched = Prefetched(self._chats, self._members, commands)
 
     def chat(self, chat_id: ChatId) -> Chat | None:
         return self._chats.get(chat_id) or self._store.chat(chat_id)
@@ -417,11 +415,11 @@ class _Loaded:
     def member(self, key: MemberKey) -> Member | None:
         return self._members.get(key) or self._store.member(key)
 
-    def remembered(self, key: CommandKey) -> Remembered | None:
+    def dedup(self, key: CommandKey) -> DedupEntry | None:
         raw = self._commands.get(key, _NOT_ASKED_FOR)
         if raw is None:
             return None
-        return remembered_of(raw) if raw is not _NOT_ASKED_FOR else self._store.remembered(key)
+        return unpack_dedup(raw) if raw is not _NOT_ASKED_FOR else self._store.dedup(key)
 
     def author(self, chat_id: ChatId, seq: int) -> UserId | None:
         return self._store.author(chat_id, seq)

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-_MOST_SLOTS: Final = 1_000
+_MAX_SLOTS: Final = 1_000
 
 
 class StateSlot:
@@ -26,7 +26,7 @@ class StateSlot:
     def take(cls, root: Path) -> StateSlot:
         """Raises OSError where `root` cannot be written."""
         root.mkdir(parents=True, exist_ok=True)
-        for number in range(_MOST_SLOTS):
+        for number in range(_MAX_SLOTS):
             lock = os.open(root / f"slot-{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -39,7 +39,7 @@ class StateSlot:
             shutil.rmtree(slot.snapshots, ignore_errors=True)  # of one that was interrupted
             return slot
         raise OSError(
-            f"all {_MOST_SLOTS} state slots in {root} are held; set GAPLESS_SEQUENCER_STATE_DIR to another folder"
+            f"all {_MAX_SLOTS} state slots in {root} are held; set GAPLESS_SEQUENCER_STATE_DIR to another folder"
         )
 
     @property

@@ -11,7 +11,7 @@ import pytest
 from schemas import log
 
 ROOT = Path(__file__).parents[3]
-LOOP = {log.judge.__name__, log.after.__name__}
+LOOP = {log.classify.__name__, log.advance.__name__}
 """A module that uses both reads the log by itself."""
 APART = {
     "tests/model/rule.py": "the model asks for any head and stamp, also with mistakes planted in the rule",
@@ -43,8 +43,9 @@ def test_one_module_reads_the_log_by_the_rule_and_three_tests_that_say_why() -> 
 @pytest.mark.parametrize(
     "code",
     [
-        f"from {log.__name__} import EMPTY, {log.judge.__name__}, {log.after.__name__}",
-        f"from schemas import log\nhead = log.{log.after.__name__}(head, stamp, log.{log.judge.__name__}(head, stamp))",
+        f"from {log.__name__} import EMPTY, {log.classify.__name__}, {log.advance.__name__}",
+        "from schemas import log\n"
+        f"head = log.{log.advance.__name__}(head, stamp, log.{log.classify.__name__}(head, stamp))",
     ],
 )
 def test_a_loop_of_its_own_is_found(code: str) -> None:

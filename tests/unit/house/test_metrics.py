@@ -15,10 +15,10 @@ import services.projector.metrics
 import services.query.metrics
 import services.runtime.observe.metrics
 import services.sequencer.metrics
-from services.projector.following.consumer import PartitionFeed
+from services.projector.following.consumer import PartitionConsumer
 from services.projector.following.worker import PartitionWorker
 from services.query.settings import QuerySettings
-from services.query.snapshot.reader import Snapshots
+from services.query.snapshot.reader import SnapshotReader
 from services.runtime.health.health import Readiness
 from services.runtime.settings import KafkaSettings
 from services.runtime.web.middleware import RequestContextMiddleware
@@ -37,11 +37,11 @@ MODULES = (
 def _begin() -> None:
     """What a process makes before it counts anything."""
     nothing = cast("Any", None)
-    feed = PartitionFeed(version=7, partition=3, pool=nothing, kafka=KafkaSettings(), topic=nothing)
+    feed = PartitionConsumer(version=7, partition=3, pool=nothing, kafka=KafkaSettings(), topic=nothing)
     PartitionWorker(feed, readiness=Readiness(), max_batch_records=1, backoff_max_s=1)
     settings = TermSettings(partition=3, partitions=8, host="here")
     PartitionWriter(settings, hint=nothing, logs=nothing, open_store=nothing, replies=nothing, now_ms=nothing)
-    Snapshots(QuerySettings())
+    SnapshotReader(QuerySettings())
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.ingest.api.content import check_content
-from services.runtime.web.fast_routes import DirectRequest
+from services.runtime.web.fast_routes import FastRequest
 from services.runtime.web.problems import Problem
 
 
@@ -17,7 +17,7 @@ def status_of(*, ndjson: bool = False, length: bytes | None = b"7", **headers: s
     async def receive() -> None:
         raise AssertionError
 
-    request = DirectRequest({"headers": lines}, receive, {})  # type: ignore[arg-type]
+    request = FastRequest({"headers": lines}, receive, {})  # type: ignore[arg-type]
     try:
         check_content(request, ndjson=ndjson)
     except Problem as problem:

@@ -13,7 +13,7 @@ from schemas.wire.replies import Reply
 from services.ingest.sending.dispatch import UNWATCHED_S, Dispatcher
 from services.ingest.sending.pending import Pending
 from services.ingest.sending.publisher import Publisher
-from services.ingest.sending.replies import Replies
+from services.ingest.sending.replies import ReplyListener
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.errors import AppendUnknown, KafkaError, KafkaUnavailable
 from services.runtime.kafka.producer import Settled
@@ -59,7 +59,7 @@ class Log:
 
         self.settling = asyncio.create_task(settle())
 
-    def decided(self, replies: Replies, offset: int = 0) -> Reply:
+    def decided(self, replies: ReplyListener, offset: int = 0) -> Reply:
         partition, record = self.records[offset]
         command = read_command(StoredRecord.of(record, offset=offset), partition, 8)
         assert command.fault is None
@@ -87,13 +87,15 @@ def commands(count: int, text_bytes: int = 10) -> list[Command]:
     ]
 
 
-Test = Callable[[Dispatcher, Log, Replies], Awaitable[None]]
+Test = Callable[[Dispatcher, Log, ReplyListener], Awaitable[None]]
 
 
 def run(test: Test, *, max_appends: int = 100, max_append_bytes: int = 10_000) -> None:
     async def main() -> None:
         log = Log()
-        replies = Replies(kafka=KafkaConnection.plain(""), topic="chat.replies", reply_partitions=16, client_id="test")
+        replies = ReplyListener(
+            kafka=KafkaConnection.plain(""), topic="chat.replies", reply_partitions=16, client_id="test"
+        )
         publisher = Publisher(
             log,
             topic="chat.commands",
@@ -110,7 +112,7 @@ def run(test: Test, *, max_appends: int = 100, max_append_bytes: int = 10_000) -
 
 
 def test_the_reply_is_the_outcome() -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         sending = asyncio.create_task(dispatcher.send(COMMAND, 2.0))
         await log.appended.wait()
         assert replies.waiting == 1
@@ -122,7 +124,7 @@ def test_the_reply_is_the_outcome() -> None:
 
 
 def test_a_reply_that_comes_before_the_acknowledgement_is_kept() -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         log.acknowledging.clear()
         sending = asyncio.create_task(dispatcher.send(COMMAND, 2.0))
         await log.appended.wait()
@@ -134,7 +136,7 @@ def test_a_reply_that_comes_before_the_acknowledgement_is_kept() -> None:
 
 
 def test_who_does_not_wait_is_told_where_to_ask_also_when_the_reply_was_faster() -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         log.acknowledging.clear()
         sending = asyncio.create_task(dispatcher.send(COMMAND, 0.0))
         await log.appended.wait()
@@ -156,7 +158,7 @@ def test_who_does_not_wait_is_told_where_to_ask_also_when_the_reply_was_faster()
 
 @pytest.mark.parametrize("wait_s", [0.0, 0.02, UNWATCHED_S + 0.05])
 def test_without_a_reply_in_time_the_command_is_pending_at_its_offset(wait_s: float) -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         never = asyncio.Event()
         outcome = await dispatcher.send(COMMAND, wait_s, never.wait)
         assert outcome == Pending(command=COMMAND, partition=5, offset=0)
@@ -166,7 +168,7 @@ def test_without_a_reply_in_time_the_command_is_pending_at_its_offset(wait_s: fl
 
 
 def test_a_late_reply_is_waited_for_while_the_client_is_there() -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         never, watched = asyncio.Event(), asyncio.Event()
 
         async def client_gone() -> None:
@@ -182,7 +184,7 @@ def test_a_late_reply_is_waited_for_while_the_client_is_there() -> None:
 
 
 def test_a_client_that_hangs_up_leaves_no_waiter_behind() -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         gone = asyncio.Event()
         sending = asyncio.create_task(dispatcher.send(COMMAND, 3_600.0, gone.wait))
         await log.appended.wait()
@@ -195,7 +197,7 @@ def test_a_client_that_hangs_up_leaves_no_waiter_behind() -> None:
 
 
 def test_a_cancelled_request_leaves_no_waiter_behind() -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         never = asyncio.Event()
         sending = asyncio.create_task(dispatcher.send(COMMAND, 3_600.0, never.wait))
         await log.appended.wait()
@@ -208,7 +210,7 @@ def test_a_cancelled_request_leaves_no_waiter_behind() -> None:
 
 
 def test_a_log_that_cannot_be_reached_is_503() -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         log.failure = KafkaUnavailable("no broker")
         with pytest.raises(Problem) as caught:
             await dispatcher.send(COMMAND, 2.0)
@@ -219,7 +221,7 @@ def test_a_log_that_cannot_be_reached_is_503() -> None:
 
 
 def test_an_unknown_append_is_503_and_says_by_which_id_to_ask() -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         log.failure = AppendUnknown("no acknowledgement")
         with pytest.raises(Problem) as caught:
             await dispatcher.send(COMMAND, 0.02)
@@ -230,7 +232,7 @@ def test_an_unknown_append_is_503_and_says_by_which_id_to_ask() -> None:
 
 
 def test_an_unknown_append_that_was_decided_has_its_outcome() -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         log.failure = AppendUnknown("no acknowledgement")
         sending = asyncio.create_task(dispatcher.send(COMMAND, 5.0))
         await log.appended.wait()
@@ -242,7 +244,7 @@ def test_an_unknown_append_that_was_decided_has_its_outcome() -> None:
 
 @pytest.mark.parametrize("limits", [{"max_appends": 1}, {"max_append_bytes": len(COMMAND.body) + 1}])
 def test_more_commands_than_fit_are_503_and_the_next_goes_when_there_is_room(limits: dict[str, int]) -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         log.acknowledging.clear()
         first = asyncio.create_task(dispatcher.send(COMMAND, 0.0))
         await log.appended.wait()
@@ -258,7 +260,7 @@ def test_more_commands_than_fit_are_503_and_the_next_goes_when_there_is_room(lim
 
 
 def test_replies_of_others_and_repeated_replies_are_passed_over() -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         replies.hand_over(
             Reply(request_id="other", outcome=OutcomeKind.ACCEPTED, partition=0, index=1, command_offset=0)
         )
@@ -272,7 +274,7 @@ def test_replies_of_others_and_repeated_replies_are_passed_over() -> None:
 
 
 def test_commands_of_a_batch_are_one_append_and_each_has_its_own_outcome() -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         sent = commands(3)
         sending = asyncio.create_task(dispatcher.send_all(sent, 2.0))
         await log.appended.wait()
@@ -284,7 +286,7 @@ def test_commands_of_a_batch_are_one_append_and_each_has_its_own_outcome() -> No
 
 
 def test_without_replies_the_commands_of_a_batch_are_pending_each_at_its_offset() -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         sent = commands(3)
         sending = asyncio.create_task(dispatcher.send_all(sent, 0.05))
         await log.appended.wait()
@@ -299,7 +301,7 @@ def test_without_replies_the_commands_of_a_batch_are_pending_each_at_its_offset(
 def test_a_batch_too_large_for_one_append_is_several_in_order_and_the_next_waits_for_the_one_before() -> None:
     """Five commands of 100 KB, three to an append."""
 
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         log.acknowledging.clear()
         sent = commands(5, 100_000)
         sending = asyncio.create_task(dispatcher.send_all(sent, 5.0))
@@ -320,7 +322,7 @@ def test_a_batch_too_large_for_one_append_is_several_in_order_and_the_next_waits
 
 @pytest.mark.parametrize("failure", [AppendUnknown("no acknowledgement"), KafkaUnavailable("no broker")])
 def test_behind_an_append_that_failed_nothing_of_the_batch_is_handed_over(failure: KafkaError) -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         log.failure = failure
         unknown = isinstance(failure, AppendUnknown)
         sent = commands(5, 100_000)
@@ -342,7 +344,7 @@ def test_behind_an_append_that_failed_nothing_of_the_batch_is_handed_over(failur
 
 
 def test_a_batch_that_finds_no_room_is_refused_at_once() -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         outcomes = await dispatcher.send_all(commands(3), 3_600.0)
         assert all(isinstance(outcome, Problem) for outcome in outcomes)
         assert log.records == []
@@ -351,7 +353,7 @@ def test_a_batch_that_finds_no_room_is_refused_at_once() -> None:
 
 
 def test_a_client_that_hangs_up_on_a_batch_leaves_no_waiter_behind() -> None:
-    async def test(dispatcher: Dispatcher, log: Log, replies: Replies) -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
         gone = asyncio.Event()
         sending = asyncio.create_task(dispatcher.send_all(commands(3), 3_600.0, gone.wait))
         await log.appended.wait()

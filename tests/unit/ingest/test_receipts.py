@@ -13,7 +13,7 @@ from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest.sending.dispatch import ClientGone
 from services.ingest.sending.pending import Pending
-from services.ingest.sending.receipts import MarkMerger
+from services.ingest.sending.receipts import ReceiptCoalescer
 from services.runtime.web.problems import Problem
 
 CHAT = ChatId("f89e858f-5f2e-5152-b188-6a52cbec990b")
@@ -73,19 +73,19 @@ def reply(outcome: OutcomeKind, read_seq: int, reason: Reason | None = None) -> 
     )
 
 
-Test = Callable[[MarkMerger, Writer], Awaitable[None]]
+Test = Callable[[ReceiptCoalescer, Writer], Awaitable[None]]
 
 
 def run(test: Test, writer: Writer | None = None, window_s: float = 0.05) -> None:
     async def main() -> None:
         deciding = writer or Writer()
-        merger = MarkMerger(deciding.send, window_s=window_s)
+        coalescer = ReceiptCoalescer(deciding.send, window_s=window_s)
         try:
             async with asyncio.timeout(10):
-                await test(merger, deciding)
+                await test(coalescer, deciding)
         finally:
-            await merger.stop()
-        assert merger.open_windows == 0
+            await coalescer.stop()
+        assert coalescer.open_windows == 0
 
     asyncio.run(main())
 
@@ -96,15 +96,15 @@ def read_seq(outcome: Reply | Pending) -> int | None:
 
 
 def test_the_first_mark_goes_at_once() -> None:
-    async def test(merger: MarkMerger, writer: Writer) -> None:
-        assert read_seq(await merger.send(mark(5), 5, 2.0)) == 5
+    async def test(coalescer: ReceiptCoalescer, writer: Writer) -> None:
+        assert read_seq(await coalescer.send(mark(5), 5, 2.0)) == 5
 
     run(test, window_s=3_600.0)
 
 
 def test_later_marks_of_the_window_travel_as_the_highest() -> None:
-    async def test(merger: MarkMerger, writer: Writer) -> None:
-        outcomes = await asyncio.gather(*(merger.send(mark(seq), seq, 2.0) for seq in (5, 9, 7, 8)))
+    async def test(coalescer: ReceiptCoalescer, writer: Writer) -> None:
+        outcomes = await asyncio.gather(*(coalescer.send(mark(seq), seq, 2.0) for seq in (5, 9, 7, 8)))
         assert [read_seq(outcome) for outcome in outcomes] == [5, 9, 9, 9]
         assert writer.seqs == [5, 9]
 
@@ -112,31 +112,31 @@ def test_later_marks_of_the_window_travel_as_the_highest() -> None:
 
 
 def test_a_merged_mark_opens_the_next_window() -> None:
-    async def test(merger: MarkMerger, writer: Writer) -> None:
-        await asyncio.gather(merger.send(mark(1), 1, 2.0), merger.send(mark(2), 2, 2.0))
-        await asyncio.gather(merger.send(mark(3), 3, 2.0), merger.send(mark(4), 4, 2.0))
+    async def test(coalescer: ReceiptCoalescer, writer: Writer) -> None:
+        await asyncio.gather(coalescer.send(mark(1), 1, 2.0), coalescer.send(mark(2), 2, 2.0))
+        await asyncio.gather(coalescer.send(mark(3), 3, 2.0), coalescer.send(mark(4), 4, 2.0))
         assert writer.seqs == [1, 2, 4]
 
     run(test)
 
 
 def test_after_a_window_without_marks_the_next_goes_at_once() -> None:
-    async def test(merger: MarkMerger, writer: Writer) -> None:
-        await merger.send(mark(1), 1, 2.0)
-        while merger.open_windows:
+    async def test(coalescer: ReceiptCoalescer, writer: Writer) -> None:
+        await coalescer.send(mark(1), 1, 2.0)
+        while coalescer.open_windows:
             await asyncio.sleep(0.005)
-        await merger.send(mark(2), 2, 2.0)
+        await coalescer.send(mark(2), 2, 2.0)
         assert writer.seqs == [1, 2]
 
     run(test)
 
 
 def test_users_and_kinds_of_mark_are_not_merged_with_each_other() -> None:
-    async def test(merger: MarkMerger, writer: Writer) -> None:
+    async def test(coalescer: ReceiptCoalescer, writer: Writer) -> None:
         await asyncio.gather(
-            merger.send(mark(1), 1, 2.0),
-            merger.send(mark(2, user=BOB), 2, 2.0),
-            merger.send(mark(3, command_type="delivered.mark.v1"), 3, 2.0),
+            coalescer.send(mark(1), 1, 2.0),
+            coalescer.send(mark(2, user=BOB), 2, 2.0),
+            coalescer.send(mark(3, command_type="delivered.mark.v1"), 3, 2.0),
         )
         assert sorted(writer.seqs) == [1, 2, 3]
 
@@ -144,9 +144,9 @@ def test_users_and_kinds_of_mark_are_not_merged_with_each_other() -> None:
 
 
 def test_a_bad_mark_fails_alone() -> None:
-    async def test(merger: MarkMerger, writer: Writer) -> None:
+    async def test(coalescer: ReceiptCoalescer, writer: Writer) -> None:
         first, good, bad, better = await asyncio.gather(
-            *(merger.send(mark(seq), seq, 2.0) for seq in (5, 7, 999, 8)), return_exceptions=False
+            *(coalescer.send(mark(seq), seq, 2.0) for seq in (5, 7, 999, 8)), return_exceptions=False
         )
         assert [read_seq(outcome) for outcome in (first, good, better)] == [5, 7, 8]
         assert isinstance(bad, Reply)
@@ -157,9 +157,9 @@ def test_a_bad_mark_fails_alone() -> None:
 
 
 def test_who_does_not_wait_is_not_merged() -> None:
-    async def test(merger: MarkMerger, writer: Writer) -> None:
-        await merger.send(mark(5), 5, 2.0)
-        outcome = await merger.send(mark(6), 6, 0.0)
+    async def test(coalescer: ReceiptCoalescer, writer: Writer) -> None:
+        await coalescer.send(mark(5), 5, 2.0)
+        outcome = await coalescer.send(mark(6), 6, 0.0)
         assert isinstance(outcome, Reply)
         assert writer.seqs == [5, 6]
 
@@ -167,10 +167,10 @@ def test_who_does_not_wait_is_not_merged() -> None:
 
 
 def test_whose_wait_runs_out_is_told_where_their_own_mark_stands() -> None:
-    async def test(merger: MarkMerger, writer: Writer) -> None:
-        await merger.send(mark(1), 1, 2.0)
+    async def test(coalescer: ReceiptCoalescer, writer: Writer) -> None:
+        await coalescer.send(mark(1), 1, 2.0)
         writer.answering.clear()
-        low, high = await asyncio.gather(merger.send(mark(5), 5, 0.15), merger.send(mark(9), 9, 0.15))
+        low, high = await asyncio.gather(coalescer.send(mark(5), 5, 0.15), coalescer.send(mark(9), 9, 0.15))
         assert isinstance(low, Pending)
         assert isinstance(high, Pending)
         assert (seq_of(low.command), seq_of(high.command)) == (5, 9)
@@ -181,9 +181,9 @@ def test_whose_wait_runs_out_is_told_where_their_own_mark_stands() -> None:
 
 
 def test_a_wait_shorter_than_the_window_is_kept() -> None:
-    async def test(merger: MarkMerger, writer: Writer) -> None:
-        await merger.send(mark(1), 1, 2.0)
-        outcome = await merger.send(mark(5), 5, 0.02)
+    async def test(coalescer: ReceiptCoalescer, writer: Writer) -> None:
+        await coalescer.send(mark(1), 1, 2.0)
+        outcome = await coalescer.send(mark(5), 5, 0.02)
         assert isinstance(outcome, Reply | Pending)
         assert writer.seqs == [1, 5]
 
@@ -191,10 +191,12 @@ def test_a_wait_shorter_than_the_window_is_kept() -> None:
 
 
 def test_a_failure_is_told_to_all_who_travelled_together() -> None:
-    async def test(merger: MarkMerger, writer: Writer) -> None:
-        await merger.send(mark(1), 1, 2.0)
+    async def test(coalescer: ReceiptCoalescer, writer: Writer) -> None:
+        await coalescer.send(mark(1), 1, 2.0)
         writer.failure = Problem("unavailable")
-        outcomes = await asyncio.gather(*(merger.send(mark(seq), seq, 2.0) for seq in (5, 6)), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(coalescer.send(mark(seq), seq, 2.0) for seq in (5, 6)), return_exceptions=True
+        )
         assert outcomes == [writer.failure, writer.failure]
         assert writer.seqs == [1, 6]
 
@@ -202,9 +204,9 @@ def test_a_failure_is_told_to_all_who_travelled_together() -> None:
 
 
 def test_a_mark_whose_client_left_is_sent_all_the_same() -> None:
-    async def test(merger: MarkMerger, writer: Writer) -> None:
-        await merger.send(mark(1), 1, 2.0)
-        waiting = asyncio.create_task(merger.send(mark(5), 5, 2.0))
+    async def test(coalescer: ReceiptCoalescer, writer: Writer) -> None:
+        await coalescer.send(mark(1), 1, 2.0)
+        waiting = asyncio.create_task(coalescer.send(mark(5), 5, 2.0))
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -216,11 +218,11 @@ def test_a_mark_whose_client_left_is_sent_all_the_same() -> None:
 
 
 def test_one_who_leaves_does_not_cancel_the_others() -> None:
-    async def test(merger: MarkMerger, writer: Writer) -> None:
-        await merger.send(mark(1), 1, 2.0)
+    async def test(coalescer: ReceiptCoalescer, writer: Writer) -> None:
+        await coalescer.send(mark(1), 1, 2.0)
         writer.answering.clear()
-        leaving = asyncio.create_task(merger.send(mark(9), 9, 2.0))
-        staying = asyncio.create_task(merger.send(mark(5), 5, 2.0))
+        leaving = asyncio.create_task(coalescer.send(mark(9), 9, 2.0))
+        staying = asyncio.create_task(coalescer.send(mark(5), 5, 2.0))
         while 9 not in writer.seqs:
             await asyncio.sleep(0.005)
         leaving.cancel()

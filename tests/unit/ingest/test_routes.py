@@ -19,7 +19,7 @@ from services.ingest.api.requests import BATCH_ITEMS
 from services.ingest.api.routes import BODY_LIMIT_BYTES_BY_PATH, ingest_router
 from services.ingest.sending.dispatch import ClientGone
 from services.ingest.sending.pending import Pending
-from services.ingest.sending.receipts import MarkMerger
+from services.ingest.sending.receipts import ReceiptCoalescer
 from services.runtime.access.auth import Authenticator, mint_token
 from services.runtime.health.health import Readiness
 from services.runtime.http import build_app
@@ -65,10 +65,10 @@ class Api:
             authenticator=Authenticator(AuthSettings(secret=SECRET)),
             body_limit_bytes_by_path=BODY_LIMIT_BYTES_BY_PATH,
         )
-        marks = MarkMerger(self.writer.send, window_s=0.01)
+        receipts = ReceiptCoalescer(self.writer.send, window_s=0.01)
         self.app.include_router(
             ingest_router(
-                send=self.writer.send, send_all=self.writer.send_all, marks=marks, default_wait_s=2.0, rate=rate
+                send=self.writer.send, send_all=self.writer.send_all, receipts=receipts, default_wait_s=2.0, rate=rate
             )
         )
 

@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from devstack.folder import FolderLock
-from services.ops.cli.terminal import told
+from services.ops.cli.terminal import exit_on_error
 from services.ops.stack.address import use_stack
 from services.ops.stack.secret import stack_secret, token_secret, user_secret, user_secret_path
 from services.runtime.kafka.errors import KafkaUnavailable
@@ -154,7 +154,7 @@ def test_a_server_that_cannot_be_reached_without_an_address_tells_of_the_data_fo
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def said(error: Exception) -> str:
-        with pytest.raises(typer.Exit), told():
+        with pytest.raises(typer.Exit), exit_on_error():
             raise error
         return capsys.readouterr().err
 

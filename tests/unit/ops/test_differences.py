@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from schemas.log import Head
 from services.ops.verify.projection.diff import Difference, Kind, compare_position, compare_rows
 from services.ops.verify.projection.digest import Summaries
-from services.ops.verify.projection.snapshot import Position
+from services.ops.verify.projection.snapshot import ProjectionPosition
 from services.ops.verify.projection.tables import (
     CHATS,
     MESSAGES,
@@ -155,9 +155,9 @@ def test_keys_name_rows() -> None:
 
 def test_a_position_is_held_against_the_folded_head() -> None:
     head = Head(3, 10, 20, 1_000)
-    position = Position(partition=4, topic_id="t", next_offset=12, head=head)
+    position = ProjectionPosition(partition=4, topic_id="t", next_offset=12, head=head)
     assert list(compare_position(position, head, "t", 12)) == []
-    wrong = Position(partition=4, topic_id="other", next_offset=13, head=Head(2, 9, 19, 999))
+    wrong = ProjectionPosition(partition=4, topic_id="other", next_offset=13, head=Head(2, 9, 19, 999))
     found = list(compare_position(wrong, head, "t", 12))
     assert {(d.column, d.log, d.held) for d in found} == {
         ("topic_id", "t", "other"), ("term", 3, 2), ("index", 10, 9), ("command_offset", 20, 19),

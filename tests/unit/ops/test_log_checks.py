@@ -1,4 +1,4 @@
-"""`log verify` on one partition: a valid log has no fault, and each violation is named at its offset."""
+"""`log verify` on one partition: a valid log has no violation, and each violation is named at its offset."""
 
 from __future__ import annotations
 
@@ -17,42 +17,44 @@ from schemas.log import Stamp, Verdict
 from schemas.types import CommandType, EventType
 from schemas.wire.encoding import encode_outcome, event_source, read_command
 from services.ops.verify.log.commands import against_command
-from services.ops.verify.log.partition import Answered, Fault, PartitionChecks, Stopped
+from services.ops.verify.log.partition import Answered, CannotContinue, PartitionChecks, Violation
 from services.ops.verify.scratch import open_scratch
 from tests.support.chat_log import ANNA, BEN, CARL, DORA, ChatLog, conversation
 
 
 @contextmanager
-def checks_of(log: ChatLog, faults: list[Fault]) -> Iterator[PartitionChecks]:
+def checks_of(log: ChatLog, violations: list[Violation]) -> Iterator[PartitionChecks]:
     with open_scratch("accepted_schema") as scratch:
-        yield PartitionChecks(partition=log.partition, partitions=log.partitions, scratch=scratch, report=faults.append)
+        yield PartitionChecks(
+            partition=log.partition, partitions=log.partitions, scratch=scratch, report=violations.append
+        )
 
 
-def faults_of(log: ChatLog) -> list[Fault]:
-    """Every fault of the events, and of the commands beside them."""
-    faults: list[Fault] = []
-    with checks_of(log, faults) as checks:
+def violations_of(log: ChatLog) -> list[Violation]:
+    """Every violation of the events, and of the commands beside them."""
+    violations: list[Violation] = []
+    with checks_of(log, violations) as checks:
         for record in log.events:
             try:
                 decided = checks.record(record)
-            except Stopped:
+            except CannotContinue:
                 break
             if decided is not None:
-                faults += command_faults(log, decided)
-    return faults
+                violations += command_violations(log, decided)
+    return violations
 
 
-def command_faults(log: ChatLog, decided: Answered) -> list[Fault]:
+def command_violations(log: ChatLog, decided: Answered) -> list[Violation]:
     record = log.commands[decided.stamp.command_offset]
     command = read_command(record, log.partition, log.partitions)
     return [
-        Fault(partition=log.partition, offset=decided.offset, rule=rule, detail=detail)
+        Violation(partition=log.partition, offset=decided.offset, rule=rule, detail=detail)
         for rule, detail in against_command(decided, command)
     ]
 
 
 def rules(log: ChatLog) -> set[str]:
-    return {fault.rule for fault in faults_of(log)}
+    return {violation.rule for violation in violations_of(log)}
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def test_a_valid_log_has_no_fault(log: ChatLog) -> None:
     conversation(log)
     log.create_direct(ANNA, BEN)
     log.create_direct(ANNA, ANNA)
-    assert faults_of(log) == []
+    assert violations_of(log) == []
 
 
 def test_void_records_are_counted_and_change_nothing(log: ChatLog) -> None:
@@ -78,16 +80,16 @@ def test_void_records_are_counted_and_change_nothing(log: ChatLog) -> None:
     copied = log.events[1]
     log.append(copied.encoded())
     log.send(chat, ANNA)
-    faults: list[Fault] = []
-    with checks_of(log, faults) as checks:
+    violations: list[Violation] = []
+    with checks_of(log, violations) as checks:
         for record in log.events:
             checks.record(record)
-        assert faults == []
+        assert violations == []
         assert (checks.counts.void, checks.counts.terms, checks.counts.outcomes) == (2, 2, 3)
 
 
 def test_the_id_of_a_mark_is_nobodys_and_makes_no_repeat(log: ChatLog) -> None:
-    """A mark has no key and leaves no memory, so its ce_id, which nobody checks, may be anything."""
+    """A receipt has no key and leaves no memory, so its ce_id, which nobody checks, may be anything."""
     chat = log.create(ANNA, "ops")
     first = log.send(chat, ANNA)
     for up_to_seq, accepted in ((1, True), (1, False)):
@@ -99,7 +101,7 @@ def test_the_id_of_a_mark_is_nobodys_and_makes_no_repeat(log: ChatLog) -> None:
             log.accept(mark, command_id=first.id)
         else:
             log.unchanged(mark, command_id=first.id)
-    assert faults_of(log) == []
+    assert violations_of(log) == []
 
 
 def test_a_creator_joins_again_a_group_that_everybody_has_left(log: ChatLog) -> None:
@@ -112,14 +114,14 @@ def test_a_creator_joins_again_a_group_that_everybody_has_left(log: ChatLog) -> 
     log.add(chat, ANNA, ANNA, "owner")
     log.add(chat, ANNA, BEN)
     log.send(chat, ANNA)
-    assert faults_of(log) == [], "nor is it one that an older writer refused it"
+    assert violations_of(log) == [], "nor is it one that an older writer refused it"
 
 
 def test_a_group_may_have_the_id_of_its_creators_key(log: ChatLog) -> None:
     for key in ("k-1", "k-2"):
         body = ChatCreate(kind="group", name="ops", members=[])
         log.accept(log.command(CommandType.CHAT_CREATE, ids.keyed_chat_id(ANNA, key), ANNA, body, key))
-    assert faults_of(log) == []
+    assert violations_of(log) == []
 
 
 def wrong_seq(log: ChatLog) -> None:
@@ -569,8 +571,8 @@ VIOLATIONS: list[tuple[Callable[[ChatLog], None], str]] = [
 def test_each_violation_is_named_where_it_stands(log: ChatLog, plant: Callable[[ChatLog], None], rule: str) -> None:
     conversation(log)
     plant(log)
-    found = [fault for fault in faults_of(log) if fault.rule == rule]
-    assert [fault.offset for fault in found] == [log.events[-1].offset], faults_of(log)
+    found = [violation for violation in violations_of(log) if violation.rule == rule]
+    assert [violation.offset for violation in found] == [log.events[-1].offset], violations_of(log)
 
 
 def test_an_opening_may_be_older_than_the_outcome_before_it(log: ChatLog) -> None:
@@ -578,7 +580,7 @@ def test_an_opening_may_be_older_than_the_outcome_before_it(log: ChatLog) -> Non
     chat = log.create(ANNA, "ops")
     log.open(at_ms=log.at_ms - 1_000)
     log.send(chat, ANNA, "a")
-    assert faults_of(log) == []
+    assert violations_of(log) == []
 
 
 def test_a_chat_in_another_partition_is_a_fault() -> None:
@@ -594,7 +596,7 @@ def test_one_hole_is_one_fault(log: ChatLog) -> None:
     log.accept(log.command(CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="a")), seq=3)
     for seq in (4, 5, 6):
         log.accept(log.command(CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="a")), seq=seq)
-    assert [fault.rule for fault in faults_of(log)] == ["seq"]
+    assert [violation.rule for violation in violations_of(log)] == ["seq"]
 
 
 @pytest.mark.parametrize("figure", ["seq", "position"])
@@ -604,7 +606,7 @@ def test_a_figure_that_is_missing_is_one_fault_and_the_next_follow_it(log: ChatL
     log.accept(log.command(CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="a")), **{figure: None})
     log.send(chat, ANNA)
     log.send(chat, ANNA)
-    assert [fault.rule for fault in faults_of(log)] == [figure]
+    assert [violation.rule for violation in violations_of(log)] == [figure]
 
 
 def test_index_and_command_order_are_checked_apart_from_the_validity_rule(
@@ -613,18 +615,18 @@ def test_index_and_command_order_are_checked_apart_from_the_validity_rule(
     """A rule that calls everything valid must not take these checks with it."""
     skipped_index(log)
     command_answered_twice(ahead := ChatLog())
-    monkeypatch.setattr(cursor, "judge", lambda _head, stamp: Verdict.VALID if stamp.index else Verdict.OPENS)
+    monkeypatch.setattr(cursor, "classify", lambda _head, stamp: Verdict.VALID if stamp.index else Verdict.OPENS)
     assert "index" in rules(log)
     assert "command_order" in rules(ahead)
 
 
 def test_an_import_starts_the_commands_anew(log: ChatLog) -> None:
     conversation(log)
-    faults: list[Fault] = []
+    violations: list[Violation] = []
     log.open(commands_from=0)
-    with checks_of(log, faults) as checks:
+    with checks_of(log, violations) as checks:
         for record in log.events:
             checks.record(record)
         assert checks.commands_from == 0
         assert checks.head.command_offset == -1
-    assert faults == []
+    assert violations == []

@@ -93,9 +93,9 @@ def test_a_service_that_hangs_is_given_up_with_what_it_said_last(
 def test_a_service_that_folds_a_long_log_is_waited_for(
     tmp_path: Path, folding_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Answered every LOOK_AGAIN_S at most: longer than the limit, in which nothing but its CPU time moves.
+    # Answered every POLL_INTERVAL_S at most: longer than the limit, in which nothing but its CPU time moves.
     monkeypatch.setattr(stack_module, "READY_SILENCE_S", 2.0)
-    monkeypatch.setattr(Folding, "answers_left", int(1.6 * 2.0 / stack_module.LOOK_AGAIN_S))
+    monkeypatch.setattr(Folding, "answers_left", int(1.6 * 2.0 / stack_module.POLL_INTERVAL_S))
     asyncio.run(wait_ready(tmp_path, folding_port, WORKS))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from services.ops.stack import supervisor as supervisor_module
-from services.ops.stack.supervisor import LONGEST_PAUSE_S, STEADY_S, RestartPause, StartFailed, Supervisor
+from services.ops.stack.supervisor import LONGEST_PAUSE_S, STEADY_S, ProcessSupervisor, RestartPause, StartFailed
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_the_pause_doubles_while_the_child_dies_young_and_starts_anew_after_a_st
 @pytest.mark.anyio
 async def test_a_killed_child_is_started_again_and_told_of() -> None:
     changes: list[dict[str, int]] = []
-    supervisor = Supervisor(lambda: changes.append(supervisor.pids))
+    supervisor = ProcessSupervisor(lambda: changes.append(supervisor.pids))
     child = Python("a")
     await supervisor.start(child)
     first = supervisor.pids["a"]
@@ -88,7 +88,7 @@ async def test_a_killed_child_is_started_again_and_told_of() -> None:
 
 @pytest.mark.anyio
 async def test_the_others_do_not_wait_for_one_that_keeps_dying(monkeypatch: pytest.MonkeyPatch) -> None:
-    supervisor = Supervisor(lambda: None)
+    supervisor = ProcessSupervisor(lambda: None)
     dying, living = Python("dying", "raise SystemExit(1)"), Python("living")
     await supervisor.start(dying, living)
     await until(lambda: supervisor.restarts["dying"] >= 2, "it is tried again")
@@ -99,7 +99,7 @@ async def test_the_others_do_not_wait_for_one_that_keeps_dying(monkeypatch: pyte
 
 @pytest.mark.anyio
 async def test_a_restart_that_fails_is_tried_again() -> None:
-    supervisor = Supervisor(lambda: None)
+    supervisor = ProcessSupervisor(lambda: None)
     child = Python("a")
     await supervisor.start(child)
     child.fails = 3
@@ -111,7 +111,7 @@ async def test_a_restart_that_fails_is_tried_again() -> None:
 
 @pytest.mark.anyio
 async def test_a_first_start_that_fails_is_raised_and_the_others_are_known_to_stop() -> None:
-    supervisor = Supervisor(lambda: None)
+    supervisor = ProcessSupervisor(lambda: None)
     good, bad = Python("good"), Python("bad", fails=1)
     with pytest.raises(StartFailed, match="bad does not start"):
         await supervisor.start(good, bad)
@@ -127,7 +127,7 @@ async def test_groups_are_stopped_one_after_the_other_and_nobody_is_started_agai
     monkeypatch.setattr(supervisor_module, "FIRST_PAUSE_S", 0.01)
     order: list[str] = []
     children = [Python(name, order=order) for name in ("api", "sequencer", "projector")]
-    supervisor = Supervisor(lambda: None)
+    supervisor = ProcessSupervisor(lambda: None)
     await supervisor.start(*children)
     await supervisor.stop(["api"], ["sequencer", "projector"], ["never started"])
     assert order == ["api", "sequencer", "projector"]

@@ -69,7 +69,7 @@ def test_a_report_fits_a_terminal_of_80_columns_and_loses_no_figure(monkeypatch:
     assert len(re.sub(r"[^0-9]", "", out.getvalue())) == len("".join(figures))
 
 
-@pytest.mark.parametrize("renderable", [Text(HOSTILE), "no marks of mine: \x1b[2J\x9b31m\u202e\r"])
+@pytest.mark.parametrize("renderable", [Text(HOSTILE), "no receipts of mine: \x1b[2J\x9b31m\u202e\r"])
 def test_what_forgets_to_escape_is_caught_by_the_net(renderable: object) -> None:
     assert raw_controls(printed(renderable)) == set()
 

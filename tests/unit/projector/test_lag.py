@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from services.projector.following.consumer import PartitionFeed
+from services.projector.following.consumer import PartitionConsumer
 from services.projector.following.lag import END_IS_FRESH_S, PartitionLag, lag_seconds
 
 NOW_S = 1_800_000_000.0
@@ -48,13 +48,13 @@ def test_a_clock_behind_the_one_of_the_log_gives_no_negative_lag() -> None:
 
 
 def test_the_lag_is_computed_when_it_is_asked_for() -> None:
-    feed = SimpleNamespace(read_to=10, position=SimpleNamespace(next_offset=10), oldest_ms=None)
-    lag = PartitionLag(cast("PartitionFeed", feed))
+    consumer = SimpleNamespace(read_to=10, position=SimpleNamespace(next_offset=10), oldest_ms=None)
+    lag = PartitionLag(cast("PartitionConsumer", consumer))
     lag.saw_end(10)
     assert (lag.events(), lag.seconds()) == (0, 0.0)
     lag.saw_end(14)
     assert lag.events() == 4
-    feed.oldest_ms = int((time.time() - 30) * 1000)
+    consumer.oldest_ms = int((time.time() - 30) * 1000)
     assert 30 <= lag.seconds() < 40
-    feed.position.next_offset, feed.oldest_ms = 14, None
+    consumer.position.next_offset, consumer.oldest_ms = 14, None
     assert (lag.events(), lag.seconds()) == (0, 0.0)

@@ -20,9 +20,9 @@ from schemas.types import EventType
 from schemas.wire.encoding import Encoded, Record, encode_outcome, event_source
 from schemas.wire.records import COMPILED, messages_from
 from services.projector.mapping.decode import Event
-from services.projector.mapping.rows import Known, changes_of, message_row, outcome_row, wanted
-from services.projector.mapping.tables import Changes
-from services.projector.mapping.validity import Judged, Position, judge_records
+from services.projector.mapping.rows import LookedUp, changes_of, lookups_of, message_row, outcome_row
+from services.projector.mapping.tables import RowChanges
+from services.projector.mapping.validity import Classified, ReaderPosition, classify_records
 from services.projector.writing import copy as new_rows
 from tests.support.any_records import CHAT, KNOWN_HEADERS, TRACEPARENT, WORDS
 from tests.support.chat_log import ANNA, BEN, ChatLog
@@ -32,7 +32,7 @@ from tests.support.record_batches import as_read, batch_of, compiled
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="there is no C compiler here")
 
-START: Final = Position()
+START: Final = ReaderPosition()
 PARTITION: Final = 3
 MESSAGE: Final = Outcome(
     type=EventType.MESSAGE_SENT.value,
@@ -50,43 +50,43 @@ MESSAGE: Final = Outcome(
 """As a writer appends it, with everything that it can have."""
 
 
-def judged(start: Position, records: Sequence[Record], *, short: bool) -> Judged:
+def classified(start: ReaderPosition, records: Sequence[Record], *, short: bool) -> Classified:
     """With `short` as it is; without it, each message by its event."""
     if short:
-        return judge_records(start, records, read_up_to=0)
+        return classify_records(start, records, read_up_to=0)
     with mock.patch("schemas.cursor.messages_from", return_value=[]):
-        return judge_records(start, records, read_up_to=0)
+        return classify_records(start, records, read_up_to=0)
 
 
-def rows_of(judged: Judged, *, outcomes_since_ms: int = 0) -> Changes:
+def rows_of(classified: Classified, *, outcomes_since_ms: int = 0) -> RowChanges:
     """With whatever it wants to know: here every root and chat is the batch's own."""
-    return changes_of(judged.events, Known(), partition=PARTITION, outcomes_since_ms=outcomes_since_ms)
+    return changes_of(classified.events, LookedUp(), partition=PARTITION, outcomes_since_ms=outcomes_since_ms)
 
 
-def in_full(changes: Changes) -> dict[str, Any]:
+def in_full(changes: RowChanges) -> dict[str, Any]:
     told = {each.name: getattr(changes, each.name) for each in fields(changes)}
     told["messages"] = [message_row(row) for row in changes.messages]
     told["outcomes"] = [outcome_row(row, PARTITION) for row in changes.outcomes]
     return told
 
 
-def copied(changes: Changes) -> tuple[bytes, bytes]:
+def copied(changes: RowChanges) -> tuple[bytes, bytes]:
     """What COPY gets."""
     return new_rows.messages_bytes(changes.messages), new_rows.outcomes_bytes(changes.outcomes, partition=PARTITION)
 
 
-def different(short: Changes, long: Changes) -> list[str]:
+def different(short: RowChanges, long: RowChanges) -> list[str]:
     """In which tables, or whose bytes. Names only: to tell rows apart takes longer than to find that they are."""
     written = {copied(short), copied(long), copied_in_full(short), copied_in_full(long)}
     return _other_tables(short, long) + ["bytes"] * (len(written) > 1)
 
 
-def _other_tables(short: Changes, long: Changes) -> list[str]:
+def _other_tables(short: RowChanges, long: RowChanges) -> list[str]:
     told = [in_full(each) for each in (short, long)]
     return [table for table, rows in told[0].items() if rows != told[1][table]]
 
 
-def copied_in_full(changes: Changes) -> tuple[bytes, bytes]:
+def copied_in_full(changes: RowChanges) -> tuple[bytes, bytes]:
     with mock.patch.object(new_rows, "COMPILED", False):
         return copied(changes)
 
@@ -95,10 +95,10 @@ def copied_in_full(changes: Changes) -> tuple[bytes, bytes]:
 @given(steps=actions, cut=st.integers(0, 200))
 def test_any_history_becomes_the_same_rows_by_either_way(steps: list[Action], cut: int) -> None:
     records = as_read(History().run(steps))
-    before = judged(START, records[: cut % len(records)], short=True)
-    rests = [judged(before.end, records[cut % len(records) :], short=short) for short in (True, False)]
-    assert wanted(rests[0].events) == wanted(rests[1].events)
-    short, long = (judged(START, records, short=short) for short in (True, False))
+    before = classified(START, records[: cut % len(records)], short=True)
+    rests = [classified(before.end, records[cut % len(records) :], short=short) for short in (True, False)]
+    assert lookups_of(rests[0].events) == lookups_of(rests[1].events)
+    short, long = (classified(START, records, short=short) for short in (True, False))
     assert (short.end, short.voids, short.stop) == (long.end, long.voids, long.stop)
     since_ms = records[len(records) // 2].timestamp
     for outcomes_since_ms in (0, since_ms):
@@ -106,7 +106,7 @@ def test_any_history_becomes_the_same_rows_by_either_way(steps: list[Action], cu
         assert different(*rows) == []
 
 
-def test_what_is_usual_goes_the_short_way() -> None:
+def test_a_usual_message_takes_the_fast_path() -> None:
     """Else it would be there for nothing. In one batch: replied to, read, deleted, and in a second term."""
     log = ChatLog()
     log.open()
@@ -118,7 +118,7 @@ def test_what_is_usual_goes_the_short_way() -> None:
     log.open()
     log.send(chat, ANNA, "later")
     log.delete(chat, BEN, 2)
-    short, long = (judged(START, as_read(log.events), short=short) for short in (True, False))
+    short, long = (classified(START, as_read(log.events), short=short) for short in (True, False))
     assert [not isinstance(event, Event) for event in short.events] == [
         False, True, True, False, False, True, False,
     ]  # fmt: skip
@@ -157,9 +157,9 @@ def _told_alike(written: list[Encoded]) -> None:
     """Behind the head of term 1, by either way: what of them counts, and its rows or why there are none."""
     records = compiled(batch_of(written))
     told: list[object] = []
-    rows: list[Changes] = []
+    rows: list[RowChanges] = []
     for short in (True, False):
-        found = judged(Position(head=Head(1, 0, -1, 0)), records, short=short)
+        found = classified(ReaderPosition(head=Head(1, 0, -1, 0)), records, short=short)
         told.append((found.end, found.voids, repr(found.stop)))
         try:
             rows.append(rows_of(found))
@@ -172,7 +172,7 @@ def _told_alike(written: list[Encoded]) -> None:
         assert _other_tables(*rows) == []
 
 
-def _bytes_or_error(to_bytes: Callable[[Changes], tuple[bytes, bytes]], changes: Changes) -> int | str:
+def _bytes_or_error(to_bytes: Callable[[RowChanges], tuple[bytes, bytes]], changes: RowChanges) -> int | str:
     """Their hash, which is told quickly where it is another."""
     try:
         return hash(to_bytes(changes))
@@ -241,6 +241,6 @@ def test_others_among_the_rows_are_written_in_their_places() -> None:
     log.send(chat, ANNA, "plain")
     log.send(chat, BEN, "not", metadata={"n": "x" * 200_000})
     log.send(chat, ANNA, "plain again")
-    changes = rows_of(judged(START, as_read(log.events), short=True))
+    changes = rows_of(classified(START, as_read(log.events), short=True))
     assert [isinstance(row, tuple) for row in changes.messages] == [False, True, False]
     assert copied(changes) == copied_in_full(changes)

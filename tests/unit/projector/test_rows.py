@@ -16,11 +16,11 @@ from schemas.types import CommandType
 from schemas.wire.encoding import read_outcome
 from services.projector.mapping.decode import Event, decode_event, instant
 from services.projector.mapping.deletions import SPANS, blocks_deleted
-from services.projector.mapping.rows import Known, Root, Wanted, changes_of, message_row, outcome_row, wanted
-from services.projector.mapping.tables import Changes, MessageRow, OutcomeRow, ParticipantJoined, ParticipantMoved
+from services.projector.mapping.rows import LookedUp, Lookups, Root, changes_of, lookups_of, message_row, outcome_row
+from services.projector.mapping.tables import MessageRow, OutcomeRow, ParticipantJoined, ParticipantMoved, RowChanges
 from tests.support.chat_log import ANNA, BEN, CARL, ChatLog, LogRecord
 
-NOTHING: Final = Known()
+NOTHING: Final = LookedUp()
 
 
 class Logged:
@@ -39,23 +39,23 @@ def decoded(records: Sequence[LogRecord]) -> list[Event]:
     return [decode_event(read_stamp(r.headers), read_outcome(r)) for r in records if read_stamp(r.headers).index]
 
 
-def rows(events: Sequence[Event], known: Known = NOTHING, *, outcomes_since_ms: int = 0) -> Changes:
-    return changes_of(events, known, partition=3, outcomes_since_ms=outcomes_since_ms)
+def rows(events: Sequence[Event], looked_up: LookedUp = NOTHING, *, outcomes_since_ms: int = 0) -> RowChanges:
+    return changes_of(events, looked_up, partition=3, outcomes_since_ms=outcomes_since_ms)
 
 
-def messages_of(changes: Changes) -> list[MessageRow]:
+def messages_of(changes: RowChanges) -> list[MessageRow]:
     return [message_row(row) for row in changes.messages]
 
 
-def outcomes_of(changes: Changes) -> list[OutcomeRow]:
+def outcomes_of(changes: RowChanges) -> list[OutcomeRow]:
     return [outcome_row(row, 3) for row in changes.outcomes]
 
 
-def joined(changes: Changes, user: UserId) -> ParticipantJoined:
+def joined(changes: RowChanges, user: UserId) -> ParticipantJoined:
     return next(row for row in changes.participants_joined if row.user_id == user)
 
 
-def moved(changes: Changes, user: UserId) -> ParticipantMoved:
+def moved(changes: RowChanges, user: UserId) -> ParticipantMoved:
     return next(row for row in changes.participants_moved if row.user_id == user)
 
 
@@ -133,7 +133,7 @@ def test_who_joins_and_leaves_in_one_batch_is_a_member_who_left() -> None:
     start = len(s.log.events)
     s.log.add(s.chat, ANNA, CARL)
     left = s.log.remove(s.chat, CARL, CARL)
-    carl = joined(rows(s.events(start), Known(last_seqs={s.chat: 7})), CARL)
+    carl = joined(rows(s.events(start), LookedUp(last_seqs={s.chat: 7})), CARL)
     assert (carl.joined_seq, carl.left_at, carl.changed_position) == (7, instant(left.at_ms), left.position)
 
 
@@ -157,10 +157,10 @@ def test_replies_to_an_older_message_are_added_to_its_root() -> None:
     s.log.send(s.chat, ANNA, reply_to_message_id=reply.id)
     last = s.log.send(s.chat, ANNA, reply_to_message_id=first.id)
     events = s.events(start)
-    asked = wanted(events)
+    asked = lookups_of(events)
     assert asked.replied == {MessageId(first.id), MessageId(reply.id)}
     root = Root(s.chat, 1)
-    changes = rows(events, Known(roots={MessageId(first.id): root, MessageId(reply.id): root}))
+    changes = rows(events, LookedUp(roots={MessageId(first.id): root, MessageId(reply.id): root}))
     assert [tuple(r) for r in changes.roots_replied] == [(s.chat, 1, 2, last.position)]
     assert [m.root_seq for m in messages_of(changes)] == [1, 1]
 
@@ -170,9 +170,9 @@ def test_a_batch_asks_only_for_what_it_does_not_tell_itself() -> None:
     first = s.log.send(s.chat, ANNA)
     s.log.send(s.chat, ANNA, reply_to_message_id=first.id)
     s.log.add(s.chat, ANNA, CARL)
-    assert wanted(s.events()) == Wanted(replied=frozenset(), joined=frozenset())
-    assert wanted(s.events(4)) == Wanted(replied=frozenset(), joined=frozenset({s.chat}))
-    assert wanted(s.events(3)) == Wanted(replied=frozenset({MessageId(first.id)}), joined=frozenset())
+    assert lookups_of(s.events()) == Lookups(replied=frozenset(), joined=frozenset())
+    assert lookups_of(s.events(4)) == Lookups(replied=frozenset(), joined=frozenset({s.chat}))
+    assert lookups_of(s.events(3)) == Lookups(replied=frozenset({MessageId(first.id)}), joined=frozenset())
 
 
 def test_a_reply_to_what_is_not_in_the_chat_is_a_corrupt_log() -> None:
@@ -182,7 +182,7 @@ def test_a_reply_to_what_is_not_in_the_chat_is_a_corrupt_log() -> None:
     s.log.send(s.chat, ANNA, reply_to_message_id=first.id)
     with pytest.raises(LogCorrupt, match="not in that chat"):
         rows(s.events(start))
-    elsewhere = Known(roots={MessageId(first.id): Root(ChatId("another"), 1)})
+    elsewhere = LookedUp(roots={MessageId(first.id): Root(ChatId("another"), 1)})
     with pytest.raises(LogCorrupt, match="not in that chat"):
         rows(s.events(start), elsewhere)
 
@@ -318,7 +318,7 @@ def test_a_role_changes_the_role_and_nothing_else_of_a_member() -> None:
     s.log.remove(s.chat, ANNA, BEN)
     s.log.add(s.chat, ANNA, BEN)
     s.log.role(s.chat, ANNA, BEN, "admin")
-    (joined,) = rows(s.events(created), Known(last_seqs={s.chat: 0})).participants_joined
+    (joined,) = rows(s.events(created), LookedUp(last_seqs={s.chat: 0})).participants_joined
     assert (joined.role, joined.changed_position) == ("admin", 6)
 
 

@@ -17,11 +17,11 @@ from schemas.log import EMPTY, Head, Stamp
 from schemas.types import EventType
 from schemas.wire.encoding import encode_outcome, event_source
 from services.projector.mapping.decode import AnyEvent, Event, Sent, decode_event
-from services.projector.mapping.validity import Position, belongs_before, judge_records
+from services.projector.mapping.validity import ReaderPosition, belongs_before, classify_records
 from tests.support.chat_log import ANNA, BEN, ChatLog, conversation
 from tests.support.projection import Action, History, actions
 
-START = Position()
+START = ReaderPosition()
 
 
 def test_everything_before_a_bad_record_counts_and_the_batch_ends_right_before_it() -> None:
@@ -31,11 +31,11 @@ def test_everything_before_a_bad_record_counts_and_the_batch_ends_right_before_i
     log.send(chat, ANNA)
     log.index += 1
     log.send(chat, ANNA)
-    judged = judge_records(START, log.events, read_up_to=4)
-    assert isinstance(judged.stop, LogCorrupt)
-    assert len(judged.events) == 2
-    assert judged.end.next_offset == 3
-    assert judged.end.head == Head(term=1, index=2, command_offset=1, last_timestamp_ms=log.events[2].timestamp)
+    classified = classify_records(START, log.events, read_up_to=4)
+    assert isinstance(classified.stop, LogCorrupt)
+    assert len(classified.events) == 2
+    assert classified.end.next_offset == 3
+    assert classified.end.head == Head(term=1, index=2, command_offset=1, last_timestamp_ms=log.events[2].timestamp)
 
 
 def test_a_void_record_is_counted_and_gone_past_whatever_it_holds() -> None:
@@ -45,27 +45,27 @@ def test_a_void_record_is_counted_and_gone_past_whatever_it_holds() -> None:
     log.append(log.events[1].encoded())
     nonsense = Outcome(type="of.tomorrow.v9", at_ms=1, body=b"\xff")
     log.append(encode_outcome(nonsense, Stamp(0, 1, 0), event_source(0)))
-    judged = judge_records(START, log.events, read_up_to=4)
-    assert (judged.voids, judged.stop, judged.end.next_offset) == (2, None, 4)
+    classified = classify_records(START, log.events, read_up_to=4)
+    assert (classified.voids, classified.stop, classified.end.next_offset) == (2, None, 4)
 
 
 def test_an_opening_may_set_where_commands_go_on() -> None:
     log = ChatLog()
     log.open(commands_from=100)
-    judged = judge_records(START, log.events, read_up_to=1)
-    assert judged.end.head.command_offset == 99
+    classified = classify_records(START, log.events, read_up_to=1)
+    assert classified.end.head.command_offset == 99
 
 
 def test_an_opening_of_an_unknown_kind_is_not_gone_past() -> None:
     log = ChatLog()
     log.append(encode_outcome(Outcome(type="term.merged.v1", at_ms=1, body=b"{}"), Stamp(1, 0, -1), event_source(0)))
-    judged = judge_records(START, log.events, read_up_to=1)
-    assert isinstance(judged.stop, UnknownType)
-    assert judged.end == START
+    classified = classify_records(START, log.events, read_up_to=1)
+    assert isinstance(classified.stop, UnknownType)
+    assert classified.end == START
 
 
 def test_offsets_without_a_record_are_gone_past_with_the_reader() -> None:
-    assert judge_records(START, [], read_up_to=7).end == Position(next_offset=7, head=EMPTY)
+    assert classify_records(START, [], read_up_to=7).end == ReaderPosition(next_offset=7, head=EMPTY)
 
 
 @given(steps=actions, cut=st.integers(0, 200))
@@ -74,10 +74,10 @@ def test_the_record_before_a_position_belongs_before_it_and_the_one_after_does_n
 ) -> None:
     records = History().run(steps)
     at = 1 + cut % len(records)
-    position = judge_records(START, records[:at], read_up_to=at).end
+    position = classify_records(START, records[:at], read_up_to=at).end
     assert belongs_before(position, records[at - 1])
-    rest = judge_records(position, records[at:], read_up_to=len(records))
-    following = next((r for r in records[at:] if not judge_records(position, [r], read_up_to=0).voids), None)
+    rest = classify_records(position, records[at:], read_up_to=len(records))
+    following = next((r for r in records[at:] if not classify_records(position, [r], read_up_to=0).voids), None)
     if following is not None and rest.events:
         assert not belongs_before(position, following)
 
@@ -86,7 +86,7 @@ def test_a_position_of_another_log_is_found_out() -> None:
     log = ChatLog()
     log.open()
     conversation(log)
-    end = judge_records(START, log.events, read_up_to=len(log.events)).end
+    end = classify_records(START, log.events, read_up_to=len(log.events)).end
     last = log.events[-1]
     assert belongs_before(end, last)
     other_command = replace(end, head=structs.replace(end.head, command_offset=end.head.command_offset - 1))
@@ -104,9 +104,9 @@ def test_the_quick_way_gives_the_verdicts_and_events_of_the_rule_itself(steps: l
     records = History().run(steps)
     cursor = LogCursor(compiled=False)
     events = [decode_event(each.stamp, each.outcome) for each in cursor.read(records) if isinstance(each, Decided)]
-    judged = judge_records(START, records, read_up_to=0)
-    assert [_plain(event) for event in judged.events] == [_plain(event) for event in events]
-    assert judged.end == Position(next_offset=len(records), head=cursor.head)
+    classified = classify_records(START, records, read_up_to=0)
+    assert [_plain(event) for event in classified.events] == [_plain(event) for event in events]
+    assert classified.end == ReaderPosition(next_offset=len(records), head=cursor.head)
 
 
 def _plain(event: AnyEvent) -> AnyEvent:
@@ -139,12 +139,12 @@ def test_every_spelling_of_a_stamp_is_judged_by_the_rule(
     log.send(chat, ANNA)
     rest = [header for header in log.events[2].headers if header[0] not in ("ce_id", "ce_command")]
     records = [*log.events[:2], replace(log.events[2], headers=[*stamp, *rest])]
-    judged = judge_records(START, records, read_up_to=3)
+    classified = classify_records(START, records, read_up_to=3)
     if isinstance(found, int):
-        assert (len(judged.events), judged.stop) == (found, None)
+        assert (len(classified.events), classified.stop) == (found, None)
     else:
-        assert isinstance(judged.stop, found)
-        assert judged.end.next_offset == 2
+        assert isinstance(classified.stop, found)
+        assert classified.end.next_offset == 2
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,6 @@ def test_a_message_that_no_writer_appends_stops_the_partition_on_the_quick_way_t
     if "headers" in changed:
         changed = {"headers": list((dict(good.headers) | changed["headers"]).items())}
     records = [*log.events[:2], replace(good, **changed)]
-    judged = judge_records(START, records, read_up_to=3)
-    assert isinstance(judged.stop, LogCorrupt)
-    assert said in str(judged.stop)
+    classified = classify_records(START, records, read_up_to=3)
+    assert isinstance(classified.stop, LogCorrupt)
+    assert said in str(classified.stop)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from services.query.errors import ReadModelAway
+from services.query.errors import ReadModelUnavailable
 from services.query.snapshot.at_least import HeadWatch, Token, read_token
 from services.runtime.web.problems import Problem
 
@@ -37,7 +37,7 @@ class Heads:
     async def look(self) -> dict[int, int]:
         self.looks += 1
         if self.away:
-            raise ReadModelAway("away")
+            raise ReadModelUnavailable("away")
         return dict(self.now)
 
 

@@ -1,4 +1,4 @@
-"""Ticks from the lowest values of each column, against a model that asks every member."""
+"""Delivery statuses from the lowest values of each column, against a model that asks every member."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.ids import UserId
-from services.query.api.delivery_status import Ticks
+from services.query.api.delivery_status import DeliveryCursors
 
 users = st.sampled_from([UserId(name) for name in "abcde"])
 
@@ -33,8 +33,8 @@ def two_lowest(of: dict[UserId, int]) -> list[tuple[UserId, int]]:
     return sorted(of.items(), key=lambda item: (item[1], item[0]))[:2]
 
 
-def ticks_of(present: dict[UserId, Cursors]) -> Ticks:
-    return Ticks(
+def cursors_of(present: dict[UserId, Cursors]) -> DeliveryCursors:
+    return DeliveryCursors(
         read=two_lowest({user: at.read for user, at in present.items()}),
         delivered=two_lowest({user: max(at.read, at.delivered) for user, at in present.items()}),
         joined=two_lowest({user: at.joined for user, at in present.items()}),
@@ -42,7 +42,7 @@ def ticks_of(present: dict[UserId, Cursors]) -> Ticks:
 
 
 @given(members, users, st.integers(1, 12))
-def test_a_tick_says_what_every_other_present_member_who_joined_before_has_passed(
+def test_a_delivery_status_says_what_every_other_present_member_who_joined_before_has_passed(
     present: dict[UserId, Cursors], sender: UserId, seq: int
 ) -> None:
     asked = [at for user, at in present.items() if user != sender and at.joined < seq]
@@ -52,27 +52,27 @@ def test_a_tick_says_what_every_other_present_member_who_joined_before_has_passe
         expected = "delivered"
     else:
         expected = "sent"
-    assert ticks_of(present).status(sender, seq) == expected
+    assert cursors_of(present).status(sender, seq) == expected
 
 
-def test_the_sender_s_own_lowest_cursor_does_not_hold_the_tick_back() -> None:
-    ticks = ticks_of({UserId("anna"): Cursors(0, 0, 0), UserId("ben"): Cursors(0, 5, 5)})
-    assert ticks.status(UserId("anna"), 5) == "read"
-    assert ticks.status(UserId("ben"), 5) == "sent"
+def test_the_sender_s_own_lowest_cursor_does_not_hold_the_delivery_status_back() -> None:
+    cursors = cursors_of({UserId("anna"): Cursors(0, 0, 0), UserId("ben"): Cursors(0, 5, 5)})
+    assert cursors.status(UserId("anna"), 5) == "read"
+    assert cursors.status(UserId("ben"), 5) == "sent"
 
 
 def test_alone_in_a_chat_everything_stays_sent() -> None:
-    ticks = ticks_of({UserId("anna"): Cursors(0, 9, 9)})
-    assert ticks.status(UserId("anna"), 1) == "sent"
+    cursors = cursors_of({UserId("anna"): Cursors(0, 9, 9)})
+    assert cursors.status(UserId("anna"), 1) == "sent"
 
 
 def test_whoever_joined_at_or_after_a_message_says_nothing_about_it() -> None:
-    ticks = ticks_of({UserId("anna"): Cursors(0, 0, 0), UserId("new"): Cursors(5, 9, 9)})
-    assert [ticks.status(UserId("anna"), seq) for seq in (1, 5, 6, 9)] == ["sent", "sent", "read", "read"]
+    cursors = cursors_of({UserId("anna"): Cursors(0, 0, 0), UserId("new"): Cursors(5, 9, 9)})
+    assert [cursors.status(UserId("anna"), seq) for seq in (1, 5, 6, 9)] == ["sent", "sent", "read", "read"]
 
 
-def test_someone_who_has_left_still_sees_the_ticks_of_those_who_stayed() -> None:
-    ticks = ticks_of({UserId("ben"): Cursors(0, 3, 4)})
-    assert ticks.status(UserId("gone"), 3) == "read"
-    assert ticks.status(UserId("gone"), 4) == "delivered"
-    assert ticks.status(UserId("gone"), 5) == "sent"
+def test_someone_who_has_left_still_sees_the_delivery_status_of_those_who_stayed() -> None:
+    cursors = cursors_of({UserId("ben"): Cursors(0, 3, 4)})
+    assert cursors.status(UserId("gone"), 3) == "read"
+    assert cursors.status(UserId("gone"), 4) == "delivered"
+    assert cursors.status(UserId("gone"), 5) == "sent"

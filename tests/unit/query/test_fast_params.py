@@ -1,4 +1,4 @@
-"""The short way into query and FastAPI's own read the same out of a request, and refuse the same."""
+"""The fast path into query and FastAPI's own read the same out of a request, and refuse the same."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from fastapi import FastAPI
 
 from schemas.ids import partition_of
-from services.query.api.reads import CommandAnswer, Reads
+from services.query.api.reads import CommandResult, Reads
 from services.query.api.routes import QueryRoute, query_router
 from services.runtime.access.auth import Authenticator, mint_token
 from services.runtime.health.health import Readiness
 from services.runtime.http import build_app
 from services.runtime.settings import AuthSettings, HttpSettings
-from services.runtime.web.fast_routes import DirectRequest, NotDirect
+from services.runtime.web.fast_routes import FastRequest, NotFastPath
 from services.runtime.web.problem_handlers import install_problems
 
 SECRET = "a secret of at least thirty-two bytes"
@@ -37,7 +37,7 @@ class Noted:
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         async def read(*positional: object, **named: object) -> Any:
             self.asked.append((name, positional, named))
-            return CommandAnswer(body=b"{}") if name == "command_status" else b"{}"
+            return CommandResult(body=b"{}") if name == "command_status" else b"{}"
 
         return read
 
@@ -151,10 +151,10 @@ def test_what_is_right_takes_the_short_way(path: str, monkeypatch: pytest.Monkey
     taken: list[bool] = []
     respond = QueryRoute.respond
 
-    async def noted(self: QueryRoute, request: DirectRequest) -> Any:
+    async def noted(self: QueryRoute, request: FastRequest) -> Any:
         try:
             answer = await respond(self, request)
-        except NotDirect:
+        except NotFastPath:
             taken.append(False)
             raise
         taken.append(True)

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.ids import UserId
-from services.query.api import responses as answers
-from services.query.api import serializers as shapes
-from services.query.api.delivery_status import Ticks
+from services.query.api import responses, serializers
+from services.query.api.delivery_status import DeliveryCursors
 from services.query.api.windows import Page
 
 CHAT = "f89e858f-5f2e-5152-b188-6a52cbec990b"
@@ -30,7 +29,7 @@ ORDER = [
 ]  # fmt: skip
 
 
-def row(**changes: Any) -> shapes.Row:
+def row(**changes: Any) -> serializers.Row:
     """A row of chat_messages in the order of its columns."""
     columns: dict[str, Any] = {
         "seq": 7, "message_id": MESSAGE, "sender_id": ANNA, "message_text": "hello", "client_generated_id": "k-1",
@@ -42,7 +41,7 @@ def row(**changes: Any) -> shapes.Row:
 
 
 def test_a_message_has_every_field_of_the_contract_in_its_order() -> None:
-    message = json.loads(shapes.message(CHAT, row(), "sent"))
+    message = json.loads(serializers.message(CHAT, row(), "sent"))
     assert list(message) == ORDER
     assert message == {
         "message_id": MESSAGE, "chat_id": CHAT, "seq": 7, "position": 9, "changed_position": 11, "sender_id": ANNA,
@@ -70,7 +69,7 @@ json_values = st.recursive(
 def test_whatever_a_message_holds_its_json_gives_it_back(
     text: str, key: str, urls: list[str], metadata: dict[str, Any], reply: str | None
 ) -> None:
-    written = shapes.message(
+    written = serializers.message(
         CHAT,
         row(
             message_text=text,
@@ -87,12 +86,12 @@ def test_whatever_a_message_holds_its_json_gives_it_back(
     assert message["media_urls"] == urls
     assert message["metadata"] == metadata
     assert message["reply_to_message_id"] == reply
-    answers.Message.model_validate(message)
+    responses.Message.model_validate(message)
 
 
 def test_of_a_deleted_message_only_ids_and_figures_are_left() -> None:
     gone = row(media_urls=["https://a.example/1"], metadata='{"a":1}', deleted_at=AT_MS, edited_at=AT_MS, reply_count=3)
-    message = json.loads(shapes.message(CHAT, gone, "delivered"))
+    message = json.loads(serializers.message(CHAT, gone, "delivered"))
     assert (message["text"], message["media_urls"], message["metadata"]) == (None, [], None)
     assert (message["seq"], message["message_id"], message["reply_count"]) == (7, MESSAGE, 3)
     assert message["deleted_at"] == message["edited_at"] == "2026-03-04T05:06:07.089Z"
@@ -100,44 +99,46 @@ def test_of_a_deleted_message_only_ids_and_figures_are_left() -> None:
 
 def test_times_are_utc_with_milliseconds_wherever_the_server_lives() -> None:
     there = AT.astimezone(timezone(timedelta(hours=5, minutes=45)))
-    assert shapes.instant(there) == "2026-03-04T05:06:07.089Z"
-    assert shapes.instant(AT.replace(microsecond=0)) == "2026-03-04T05:06:07.000Z"
+    assert serializers.instant(there) == "2026-03-04T05:06:07.089Z"
+    assert serializers.instant(AT.replace(microsecond=0)) == "2026-03-04T05:06:07.000Z"
 
 
-def test_each_message_of_a_page_has_the_tick_of_its_own_sender() -> None:
+def test_each_message_of_a_page_has_the_delivery_status_of_its_own_sender() -> None:
     page = Page(
         rows=[row(seq=1, sender_id=ANNA), row(seq=2, sender_id=BEN)], has_more_before=True, has_more_after=False
     )
     lowest = [(UserId(ANNA), 0), (UserId(BEN), 1)]
     history = json.loads(
-        shapes.history(CHAT, page, Ticks(read=lowest, delivered=lowest, joined=[(UserId(ANNA), 0), (UserId(BEN), 0)]))
+        serializers.history(
+            CHAT, page, DeliveryCursors(read=lowest, delivered=lowest, joined=[(UserId(ANNA), 0), (UserId(BEN), 0)])
+        )
     )
     assert [m["status"] for m in history["messages"]] == ["read", "sent"]
     assert (history["has_more_before"], history["has_more_after"]) == (True, False)
-    answers.History.model_validate(history)
+    responses.History.model_validate(history)
 
 
 def test_an_empty_page_is_valid_json() -> None:
-    page: Page[shapes.Row] = Page(rows=[], has_more_before=False, has_more_after=True)
-    history = json.loads(shapes.history(CHAT, page, Ticks(read=[], delivered=[], joined=[])))
+    page: Page[serializers.Row] = Page(rows=[], has_more_before=False, has_more_after=True)
+    history = json.loads(serializers.history(CHAT, page, DeliveryCursors(read=[], delivered=[], joined=[])))
     assert history == {"messages": [], "has_more_before": False, "has_more_after": True}
 
 
-def chat_row(last: shapes.Row) -> shapes.Row:
+def chat_row(last: serializers.Row) -> serializers.Row:
     return (CHAT, "group", 'the "ops"', ANNA, AT, 7, 12, AT, "owner", AT, 0, 3, 5, 4, None, 6, 7, 0, *last)
 
 
 def test_a_chat_shows_its_last_message_with_its_tick() -> None:
-    chat = json.loads(shapes.chat(chat_row(row())))
+    chat = json.loads(serializers.chat(chat_row(row())))
     assert chat["last_message"]["status"] == "delivered"
     assert (chat["name"], chat["unread"], chat["read_seq"], chat["delivered_seq"]) == ('the "ops"', 4, 3, 5)
-    assert list(answers.Chat.model_validate(chat).model_dump()) == list(chat)
+    assert list(responses.Chat.model_validate(chat).model_dump()) == list(chat)
 
 
 def test_a_chat_without_messages_has_no_last_message() -> None:
-    chat = json.loads(shapes.chat(chat_row((None,) * shapes.MESSAGE_COLUMNS)))
+    chat = json.loads(serializers.chat(chat_row((None,) * serializers.MESSAGE_COLUMNS)))
     assert chat["last_message"] is None
-    answers.Chat.model_validate(chat)
+    responses.Chat.model_validate(chat)
 
 
 SENT: dict[str, Any] = {"message_id": MESSAGE, "seq": 5, "position": 9, "sent_at": "1970-01-01T00:00:01.500Z"}
@@ -169,34 +170,34 @@ SENT: dict[str, Any] = {"message_id": MESSAGE, "seq": 5, "position": 9, "sent_at
     ],
 )
 def test_a_status_never_hides_that_the_id_was_accepted(
-    message: shapes.Row | None, outcome: shapes.Row | None, expected: dict[str, Any]
+    message: serializers.Row | None, outcome: serializers.Row | None, expected: dict[str, Any]
 ) -> None:
-    status = shapes.command_status(CHAT, MESSAGE, 3, message, outcome)
+    status = serializers.command_status(CHAT, MESSAGE, 3, message, outcome)
     assert status is not None
     body, seq = status
     assert json.loads(body) == expected | {"chat_id": CHAT, "command_id": MESSAGE}
     assert seq == expected.get("seq")
-    answers.CommandStatus.model_validate_json(body)
+    responses.CommandStatus.model_validate_json(body)
 
 
 def test_a_command_without_any_outcome_has_no_status() -> None:
-    assert shapes.command_status(CHAT, MESSAGE, 3, None, None) is None
+    assert serializers.command_status(CHAT, MESSAGE, 3, None, None) is None
 
 
 def test_every_character_is_quoted_as_json_does() -> None:
     for first in range(0, 0x110000, 256):
         if not 0xD800 <= first < 0xE000:
             text = "".join(chr(code) for code in range(first, first + 256))
-            assert shapes.quoted(text) == json.dumps(text, ensure_ascii=False)
+            assert serializers.quoted(text) == json.dumps(text, ensure_ascii=False)
 
 
 @pytest.mark.parametrize("zone", [UTC, ZoneInfo("UTC"), ZoneInfo("Europe/Berlin"), timezone(timedelta(hours=-7))])
 def test_a_time_is_told_in_utc_whatever_zone_it_is_in(zone: tzinfo) -> None:
     at = datetime(2026, 1, 31, 12, 0, 0, 45_999, tzinfo=UTC).astimezone(zone)
-    assert shapes.instant(at) == "2026-01-31T12:00:00.045Z"
+    assert serializers.instant(at) == "2026-01-31T12:00:00.045Z"
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
 def test_an_instant_is_the_same_from_milliseconds(at: datetime) -> None:
     ms = (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-    assert shapes.instant_of(ms) == shapes.instant(at)
+    assert serializers.instant_of(ms) == serializers.instant(at)

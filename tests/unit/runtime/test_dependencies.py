@@ -9,7 +9,7 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from services.runtime.health.dependencies import Answer, Dependency, probed
+from services.runtime.health.dependencies import Dependency, ProbeResult, probed
 from services.runtime.health.health import Readiness
 
 pytestmark = pytest.mark.anyio
@@ -27,17 +27,17 @@ class Server:
     """Answers as it is told to, and counts how often it is asked."""
 
     def __init__(self) -> None:
-        self.answer: Answer | Exception | None = Answer()
+        self.answer: ProbeResult | Exception | None = ProbeResult()
         """None: it hangs."""
         self.fails_every_second_time = False
         self.asked = 0
         self._asked = asyncio.Event()
 
-    async def __call__(self) -> Answer:
+    async def __call__(self) -> ProbeResult:
         self.asked += 1
         self._asked.set()
         if self.fails_every_second_time:
-            return Answer(trouble="comes and goes") if self.asked % 2 else Answer()
+            return ProbeResult(trouble="comes and goes") if self.asked % 2 else ProbeResult()
         if self.answer is None:
             await asyncio.Event().wait()
         if isinstance(self.answer, Exception):
@@ -71,14 +71,14 @@ def dependency(server: Server, readiness: Readiness, *, required: bool = True, d
 @pytest.mark.parametrize(
     ("failure", "says"),
     [
-        (Answer(trouble="Thing has no leader."), "Thing has no leader."),
+        (ProbeResult(trouble="Thing has no leader."), "Thing has no leader."),
         (OSError("no route"), "thing cannot be reached (OSError: no route)."),
         (None, "No answer from thing within 0.2 s."),
     ],
     ids=["says so", "fails", "hangs"],
 )
 async def test_an_outage_makes_unready_with_its_reason_in_the_gauge_and_in_one_line_each_way(
-    failure: Answer | Exception | None, says: str
+    failure: ProbeResult | Exception | None, says: str
 ) -> None:
     server, readiness = Server(), Readiness()
     with structlog.testing.capture_logs() as lines:
@@ -90,7 +90,7 @@ async def test_an_outage_makes_unready_with_its_reason_in_the_gauge_and_in_one_l
             assert (await readiness.report()).reasons == (says,)
             assert gauge("thing") == 0
             await server.probed(3)
-            server.answer = Answer()
+            server.answer = ProbeResult()
             await until(lambda: _ready(readiness, True))
             assert gauge("thing") == 1
     said = [(line["event"], line["dependency"]) for line in lines]
@@ -110,7 +110,7 @@ async def test_a_failure_that_passes_within_the_time_of_doubt_changes_nothing() 
             await server.probed(5)
             assert (await readiness.report()).ready
             assert gauge("thing") == 1
-            server.answer = Answer()
+            server.answer = ProbeResult()
             await server.probed(2)
     assert lines == []
 
@@ -126,7 +126,7 @@ async def test_one_success_in_an_outage_is_not_the_end_of_it() -> None:
             await server.probed(2)
             assert not (await readiness.report()).ready
         server.fails_every_second_time = False
-        server.answer = Answer()
+        server.answer = ProbeResult()
         await until(lambda: _ready(readiness, True))
 
 
@@ -141,7 +141,7 @@ async def test_asking_for_readiness_costs_no_probe() -> None:
 async def test_what_is_not_required_is_a_note_while_it_is_away_and_the_process_stays_ready() -> None:
     server, readiness = Server(), Readiness()
     async with probed(dependency(server, readiness, required=False)):
-        server.answer = Answer(trouble="The store is away.")
+        server.answer = ProbeResult(trouble="The store is away.")
 
         async def noted() -> bool:
             return (await readiness.report()).notes == ("The store is away.",)
@@ -149,7 +149,7 @@ async def test_what_is_not_required_is_a_note_while_it_is_away_and_the_process_s
         await until(noted)
         assert (await readiness.report()).ready
         assert gauge("thing") == 0
-        server.answer = Answer()
+        server.answer = ProbeResult()
 
         async def over() -> bool:
             return (await readiness.report()).notes == () and gauge("thing") == 1
@@ -161,7 +161,7 @@ async def test_a_probe_that_will_not_end_is_not_started_a_second_time() -> None:
     running = 0
     thawed = asyncio.Event()
 
-    async def frozen() -> Answer:
+    async def frozen() -> ProbeResult:
         nonlocal running
         running += 1
         while not thawed.is_set():
@@ -169,7 +169,7 @@ async def test_a_probe_that_will_not_end_is_not_started_a_second_time() -> None:
                 await thawed.wait()
             except asyncio.CancelledError:
                 continue
-        return Answer()
+        return ProbeResult()
 
     readiness = Readiness()
     async with probed(Dependency("thing", frozen, readiness, every_s=EVERY_S, timeout_s=0.05, doubt_s=0.1)):

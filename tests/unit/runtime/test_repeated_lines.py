@@ -12,7 +12,7 @@ import structlog
 from prometheus_client import REGISTRY
 
 from services.runtime.observe.logs import configure_logging
-from services.runtime.observe.repeated_lines import MOST_KEYS, LibraryLines, RepeatedLines, warn_seldom
+from services.runtime.observe.repeated_lines import MAX_KEYS, LibraryLines, RepeatedLines, warn_throttled
 from services.runtime.settings import LogSettings
 
 
@@ -118,20 +118,20 @@ def test_errors_of_different_places_are_different_lines(
 
 
 def test_what_is_remembered_is_bounded(lines: RepeatedLines) -> None:
-    for n in range(MOST_KEYS + 1):
+    for n in range(MAX_KEYS + 1):
         assert lines.written(n) == 0
     assert lines.written(0) == 0, "forgotten, and so written again"
-    assert lines.written(MOST_KEYS) is None
+    assert lines.written(MAX_KEYS) is None
 
 
 def test_our_own_repeated_warnings_are_limited_by_event_and_kind(lines: RepeatedLines, clock: Clock) -> None:
     log = structlog.get_logger()
     with structlog.testing.capture_logs() as said:
         for partition in range(8):
-            warn_seldom(log, "waiting", lines=lines, partition=partition, kind="away")
-            warn_seldom(log, "waiting", lines=lines, partition=partition, kind="slow")
+            warn_throttled(log, "waiting", lines=lines, partition=partition, kind="away")
+            warn_throttled(log, "waiting", lines=lines, partition=partition, kind="slow")
         clock.now_s = 61
-        warn_seldom(log, "waiting", lines=lines, partition=3, kind="away")
+        warn_throttled(log, "waiting", lines=lines, partition=3, kind="away")
     assert [(line["partition"], line.get("suppressed")) for line in said] == [(0, None), (0, None), (3, 7)]
 
 

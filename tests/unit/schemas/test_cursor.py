@@ -53,7 +53,7 @@ class Written:
 
 
 CONTENTS: Final = (
-    "a plain message", "a message with metadata", "a mark", "a newer type", "a seq that is no number",
+    "a plain message", "a message with metadata", "a receipt", "a newer type", "a seq that is no number",
     "no stamp", "nothing that can be decoded",
 )  # fmt: skip
 """Contents of an outcome. An opening is of a newer type or has an unreadable body for the fourth and the fifth."""
@@ -130,7 +130,7 @@ def _encoded(it: Written) -> Encoded:
         outcome = replace(MESSAGE, at_ms=it.at_ms)
         if it.holds == "a message with metadata":
             outcome = replace(outcome, body=b'{"text":"hello","metadata":{"n":1}}')
-        elif it.holds == "a mark":
+        elif it.holds == "a receipt":
             outcome = replace(outcome, type=EventType.READ_ADVANCED.value, body=b'{"up_to_seq":1}', seq=None)
         elif it.holds == "a newer type":
             outcome = replace(outcome, type=NEWER_TYPE)

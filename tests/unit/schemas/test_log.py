@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import LogCorrupt
-from schemas.log import EMPTY, Head, Stamp, Verdict, after, judge, read_stamp
+from schemas.log import EMPTY, Head, Stamp, Verdict, advance, classify, read_stamp
 from tests.support.examples import examples
 from tests.support.reference_rule import Claimed, Counted, Row, rows
 
 
 def _verdict(head: Head, stamp: Stamp) -> str:
     try:
-        return judge(head, stamp).name.lower()
+        return classify(head, stamp).name.lower()
     except LogCorrupt:
         return "corrupt"
 
@@ -32,7 +32,7 @@ def _read(records: Sequence[Claimed], head: Head = EMPTY) -> tuple[list[str], He
         if verdicts[-1] == "corrupt":
             break
         if verdicts[-1] != "void":
-            head = after(head, stamp, 0, record.commands_from)
+            head = advance(head, stamp, 0, record.commands_from)
     return verdicts, head
 
 
@@ -53,15 +53,15 @@ def test_every_head_and_every_stamp_have_the_verdict_of_the_table() -> None:
 
 def test_what_corrupts_the_log_is_named_with_both_sides() -> None:
     with pytest.raises(LogCorrupt, match=r"index=9.*index=7"):
-        judge(Head(3, 7, 19), Stamp(3, 9, 20))
+        classify(Head(3, 7, 19), Stamp(3, 9, 20))
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.none() | st.integers(0, 9), st.integers(1, 9))
 def test_the_head_keeps_the_latest_time(now: int, then: int, commands_from: int | None, index: int) -> None:
     head = Head(1, 5, 5, then)
-    opened = after(head, Stamp(2, 0, -1), now, commands_from)
+    opened = advance(head, Stamp(2, 0, -1), now, commands_from)
     assert opened == Head(2, 5, 5 if commands_from is None else commands_from - 1, max(now, then))
-    assert after(head, Stamp(1, index, 6), now) == Head(1, index, 6, max(now, then))
+    assert advance(head, Stamp(1, index, 6), now) == Head(1, index, 6, max(now, then))
 
 
 # --- any records ------------------------------------------------------------------------------------------------
@@ -139,9 +139,9 @@ class World:
         """To the end of the log. Who finds a later term than its own is no writer any more."""
         for record in self.log[len(writer.verdicts) :]:
             stamp = Stamp(record.term, record.index, record.command_offset)
-            writer.verdicts.append(judge(writer.head, stamp))
+            writer.verdicts.append(classify(writer.head, stamp))
             if writer.verdicts[-1] is not Verdict.VOID:
-                writer.head = after(writer.head, stamp, 0)
+                writer.head = advance(writer.head, stamp, 0)
         if writer.term is not None and writer.head.term > writer.term:
             writer.term = None
 

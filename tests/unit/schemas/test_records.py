@@ -1,6 +1,6 @@
-"""The compiled way of reading and writing records says what the plain way says, of whatever a record may be.
+"""The fast path of reading and writing records says what the slow path says, of whatever a record may be.
 
-The plain way is schemas/wire/encoding.py on records that plain Python took apart; aiokafka's codec judges both.
+The slow path is schemas/wire/encoding.py on records that plain Python took apart; aiokafka's codec judges both.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def near_commands(draw: st.DrawFn) -> Encoded:
 @examples(1_000)
 @given(st.lists(near_commands() | any_record, min_size=1, max_size=6), st.integers(0, 2))
 def test_a_command_is_read_as_the_plain_way_reads_it(written: list[Encoded], elsewhere: int) -> None:
-    """Each twice: once met, its chat and sender are known, and the compiled way answers."""
+    """Each twice: once met, its chat and sender are known, and the fast path answers."""
     raw = batch_of(written)
     for partition in (HERE, HERE + elsewhere):
         read = command_reader(partition, PARTITIONS)
@@ -333,12 +333,12 @@ def test_the_compiled_way_reads_what_a_writer_appends() -> None:
     refused = Outcome(EventType.REJECTED.value, 8, b"{}", key=b"f89e858f"), Stamp(3, 1, 0)
     raw = batch_of([encode_outcome(*each, event_source(3)) for each in (EVERYTHING, opening)])
     with (
-        mock.patch.object(records, "read_stamp", side_effect=AssertionError("the plain way")),
-        mock.patch.object(records, "read_outcome", side_effect=AssertionError("the plain way")),
+        mock.patch.object(records, "read_stamp", side_effect=AssertionError("the slow path")),
+        mock.patch.object(records, "read_outcome", side_effect=AssertionError("the slow path")),
     ):
         assert [(outcome_of(record), stamp_of(record)) for record in compiled(raw)] == [EVERYTHING, opening]
     (record,) = compiled(batch_of([encode_outcome(*refused, event_source(3))]))
-    assert outcome_of(record) == refused[0], "its key is nobody's id: the plain way says so"
+    assert outcome_of(record) == refused[0], "its key is nobody's id: the slow path says so"
 
 
 @given(uuids, uuids)

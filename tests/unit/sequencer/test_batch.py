@@ -19,9 +19,9 @@ from schemas.ids import UserId
 from schemas.log import Head
 from schemas.wire.encoding import Command, ReplyTo
 from services.sequencer.partition import batch as batch_module
-from services.sequencer.partition.batch import APPEND_BYTES, Batch, decide_into, new_batch
+from services.sequencer.partition.batch import APPEND_BYTES, DecidedBatch, decide_into, new_batch
 from services.sequencer.ports import LogPosition
-from services.sequencer.rules.state import Changes
+from services.sequencer.rules.state import StateChanges
 from services.sequencer.store.rocks import RocksStore
 from tests.support.examples import examples
 from tests.support.simulated_log import RecordList
@@ -82,11 +82,11 @@ def _run(commands: list[Command], cuts: list[int], *, overlap: bool, records_per
     """Decides in batches of the given sizes; with `overlap` each one is decided before the one before is applied."""
     with tempfile.TemporaryDirectory() as folder:
         store = RocksStore(Path(folder) / "s", "topic", records_per_write=records_per_write)
-        store.apply(Changes(), OPEN)
+        store.apply(StateChanges(), OPEN)
         waiting, sizes = deque(commands), iter(cuts)
         records: list[object] = []
         replies: list[object] = []
-        before: Batch | None = None
+        before: DecidedBatch | None = None
         while waiting or before is not None:
             batch = None
             if waiting:
@@ -110,11 +110,11 @@ def _run(commands: list[Command], cuts: list[int], *, overlap: bool, records_per
     return records + replies
 
 
-def _decide(batch: Batch, commands: deque[Any], store: RocksStore, now_ms: int) -> None:
+def _decide(batch: DecidedBatch, commands: deque[Any], store: RocksStore, now_ms: int) -> None:
     decide_into(batch, commands, store=store, partition=0, source=b"/t", now_ms=lambda: now_ms)
 
 
-def _apply(store: RocksStore, batch: Batch) -> None:
+def _apply(store: RocksStore, batch: DecidedBatch) -> None:
     next_offset = store.position.next_offset + len(batch.records)
     store.apply(batch.changes, replace(store.position, next_offset=next_offset, head=batch.head))
 
@@ -135,7 +135,7 @@ def test_a_command_that_does_not_come_after_the_one_before_it_is_not_decided(tmp
     send: tuple[str, Body, int, int, str] = ("message.send.v1", MessageSend(text="x"), 0, 0, "k")
     commands = _commands([send])
     store = RocksStore(tmp_path / "s", "topic")
-    store.apply(Changes(), OPEN)
+    store.apply(StateChanges(), OPEN)
     records = RecordList()
     batch = new_batch(records, store=store, before=None)
     waiting = deque([*commands, replace(commands[2], offset=second)])
@@ -148,7 +148,7 @@ def test_a_command_that_does_not_come_after_the_one_before_it_is_not_decided(tmp
 
 def test_an_append_is_closed_before_it_outgrows_a_record_batch(tmp_path: Path) -> None:
     store = RocksStore(tmp_path / "s", "topic")
-    store.apply(Changes(), OPEN)
+    store.apply(StateChanges(), OPEN)
     drawn = [("message.send.v1", MessageSend(text="x" * 16_000), 0, 0, f"big-{i}") for i in range(100)]
     waiting = deque(_commands(drawn))  # type: ignore[arg-type]
     batches: list[RecordList] = []
@@ -170,7 +170,7 @@ def test_an_append_is_closed_before_it_outgrows_a_record_batch(tmp_path: Path) -
 
 def test_a_command_that_is_larger_than_an_append_goes_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = RocksStore(tmp_path / "s", "topic")
-    store.apply(Changes(), OPEN)
+    store.apply(StateChanges(), OPEN)
     monkeypatch.setattr(batch_module, "APPEND_BYTES", 10)
     waiting = deque(_commands([]))
     for left in (1, 0):
@@ -187,7 +187,7 @@ def test_a_command_that_is_larger_than_an_append_goes_alone(tmp_path: Path, monk
 
 def test_timestamps_never_fall_when_the_clock_does(tmp_path: Path) -> None:
     store = RocksStore(tmp_path / "s", "topic")
-    store.apply(Changes(), LogPosition(next_offset=1, head=Head(term=1, last_timestamp_ms=5_000)))
+    store.apply(StateChanges(), LogPosition(next_offset=1, head=Head(term=1, last_timestamp_ms=5_000)))
     records = RecordList()
     _decide(new_batch(records, store=store, before=None), deque(_commands([])), store, 4_000)
     assert {record.timestamp_ms for record in records} == {5_000}

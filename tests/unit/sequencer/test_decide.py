@@ -26,7 +26,7 @@ from schemas.types import MARKS
 from schemas.wire.encoding import Command
 from services.sequencer.rules.decide import Decision, decide
 from services.sequencer.rules.evolve import evolve
-from services.sequencer.rules.state import Chat, Member, MemberKey, MessageKey, Overlay, Remembered
+from services.sequencer.rules.state import Chat, DedupEntry, Member, MemberKey, MessageKey, Overlay
 
 ANNA, BEN, CARL, DORA = (UserId(f"{n}1111111-1111-4111-8111-111111111111") for n in "abcd")
 
@@ -40,7 +40,7 @@ class Nothing:
     def member(self, key: MemberKey) -> Member | None:
         return None
 
-    def remembered(self, key: CommandKey) -> Remembered | None:
+    def dedup(self, key: CommandKey) -> DedupEntry | None:
         return None
 
     def author(self, chat_id: ChatId, seq: int) -> UserId | None:

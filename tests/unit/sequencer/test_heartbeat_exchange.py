@@ -1,4 +1,4 @@
-"""Beats on their way: one at a time, news at once, late ones said to be late, and no trouble of Kafka ends them."""
+"""Heartbeats are sent one at a time, news at once; late ones are marked late, and no Kafka error ends them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from random import Random
 
 from schemas.wire.encoding import Encoded
 from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable
-from services.sequencer.peers.exchange import SEND_TIMEOUT_S, Beats
-from services.sequencer.peers.failure_detector import SILENT_BEATS, Presence
-from services.sequencer.peers.heartbeat import Beat, decode_beat
+from services.sequencer.peers.exchange import SEND_TIMEOUT_S, HeartbeatExchange
+from services.sequencer.peers.failure_detector import SUSPECTED_AFTER, FailureDetector
+from services.sequencer.peers.heartbeat import Heartbeat, decode_heartbeat
 from services.sequencer.ports import LogReader
 from tests.support.simulated_log import Network, SimulatedLog, SimulatedReader
 from tests.support.simulated_loop import SimulatedLoop, run_simulated
 
-BEAT_S = 0.15
+HEARTBEAT_S = 0.15
 
 
 class Topic:
@@ -49,63 +49,65 @@ class Topic:
         return SimulatedReader(self.log, self.network, self.log.end)
 
     @property
-    def beats(self) -> list[Beat]:
-        return [decode_beat(record.value or b"") for record in self.log.records]
+    def heartbeats(self) -> list[Heartbeat]:
+        return [decode_heartbeat(record.value or b"") for record in self.log.records]
 
 
-def beats_on(topic: Topic, presence: Presence, name: str = "a", *, serves: dict[int, int] | None = None) -> Beats:
-    return Beats(
-        presence, topic, process=name, name=name,
-        state=lambda: (serves or {}, frozenset()), on_news=lambda: None, every_s=BEAT_S,
+def heartbeats_on(
+    topic: Topic, detector: FailureDetector, name: str = "a", *, serves: dict[int, int] | None = None
+) -> HeartbeatExchange:
+    return HeartbeatExchange(
+        detector, topic, process=name, name=name,
+        state=lambda: (serves or {}, frozenset()), on_news=lambda: None, every_s=HEARTBEAT_S,
     )  # fmt: skip
 
 
-def test_beats_come_at_their_pace_and_the_first_is_a_late_one() -> None:
+def test_heartbeats_come_at_their_pace_and_the_first_is_a_late_one() -> None:
     async def main(loop: SimulatedLoop) -> None:
         topic = Topic()
-        task = asyncio.create_task(beats_on(topic, Presence("a", "a", standbys=1)).run())
+        task = asyncio.create_task(heartbeats_on(topic, FailureDetector("a", "a", standbys=1)).run())
         await asyncio.sleep(10.0)
         task.cancel()
-        assert 60 <= len(topic.beats) <= 67
-        assert [b.late for b in topic.beats] == [True] + [False] * (len(topic.beats) - 1)
+        assert 60 <= len(topic.heartbeats) <= 67
+        assert [b.late for b in topic.heartbeats] == [True] + [False] * (len(topic.heartbeats) - 1)
 
     run_simulated(1, main)
 
 
-def test_news_go_out_at_once_and_between_the_beats() -> None:
+def test_news_go_out_at_once_and_between_the_heartbeats() -> None:
     async def main(loop: SimulatedLoop) -> None:
         topic = Topic()
-        beats = beats_on(topic, Presence("a", "a", standbys=1))
-        task = asyncio.create_task(beats.run())
+        heartbeats = heartbeats_on(topic, FailureDetector("a", "a", standbys=1))
+        task = asyncio.create_task(heartbeats.run())
         await asyncio.sleep(1.05)
-        count = len(topic.beats)
-        beats.leave()
+        count = len(topic.heartbeats)
+        heartbeats.announce_leaving()
         await asyncio.sleep(0.01)
         task.cancel()
-        news = topic.beats[count:]
+        news = topic.heartbeats[count:]
         assert [(b.leaving, b.extra) for b in news] == [(True, True)]
 
     run_simulated(1, main)
 
 
-def test_after_an_outage_one_beat_comes_and_not_a_queue_of_them() -> None:
+def test_after_an_outage_one_heartbeat_comes_and_not_a_queue_of_them() -> None:
     """A queue of ours before the first of another's would make it silent, though it only waited too."""
 
     async def main(loop: SimulatedLoop) -> None:
         topic = Topic()
-        task = asyncio.create_task(beats_on(topic, Presence("a", "a", standbys=1)).run())
+        task = asyncio.create_task(heartbeats_on(topic, FailureDetector("a", "a", standbys=1)).run())
         await asyncio.sleep(1.0)
         topic.back.clear()
         await asyncio.sleep(6.0)
-        before = len(topic.beats)
+        before = len(topic.heartbeats)
         topic.back.set()
         await asyncio.sleep(1.5)
         task.cancel()
         assert topic.most_under_way == 1
-        after = topic.beats[before:]
+        after = topic.heartbeats[before:]
         assert any(b.late for b in after[:2]), "that time was lost is said"
         gaps = [b - a for a, b in zip(topic.landed_s[before:], topic.landed_s[before + 1 :], strict=False)]
-        assert min(gaps) >= BEAT_S, "each stands a beat behind the one before"
+        assert min(gaps) >= HEARTBEAT_S, "each stands a heartbeat behind the one before"
 
     run_simulated(1, main)
 
@@ -115,10 +117,10 @@ def test_two_that_lose_the_topic_together_find_each_other_well() -> None:
 
     async def main(loop: SimulatedLoop) -> None:
         topic = Topic()
-        mine, others = Presence("a", "a", standbys=1), Presence("b", "b", standbys=1)
+        mine, others = FailureDetector("a", "a", standbys=1), FailureDetector("b", "b", standbys=1)
         tasks = [
-            asyncio.create_task(beats_on(topic, mine, "a", serves={0: 1}).run()),
-            asyncio.create_task(beats_on(topic, others, "b", serves={1: 1}).run()),
+            asyncio.create_task(heartbeats_on(topic, mine, "a", serves={0: 1}).run()),
+            asyncio.create_task(heartbeats_on(topic, others, "b", serves={1: 1}).run()),
         ]
         random = Random(2)
         for _ in range(100):
@@ -128,28 +130,30 @@ def test_two_that_lose_the_topic_together_find_each_other_well() -> None:
             topic.back.set()
         for task in tasks:
             task.cancel()
-        assert (mine.false_alarms, others.false_alarms) == (0, 0)
-        assert not mine.calls(1, 1)
-        assert not others.calls(0, 1)
+        assert (mine.false_suspicions, others.false_suspicions) == (0, 0)
+        assert not mine.should_take_over(1, 1)
+        assert not others.should_take_over(0, 1)
 
     run_simulated(1, main)
 
 
-def test_one_that_ends_is_noticed_and_what_is_no_beat_is_passed_over() -> None:
+def test_one_that_ends_is_noticed_and_what_is_no_heartbeat_is_passed_over() -> None:
     async def main(loop: SimulatedLoop) -> None:
         topic = Topic()
-        mine = Presence("a", "a", standbys=1)
-        task = asyncio.create_task(beats_on(topic, mine).run())
-        other = asyncio.create_task(beats_on(topic, Presence("b", "b", standbys=1), "b", serves={0: 3}).run())
+        mine = FailureDetector("a", "a", standbys=1)
+        task = asyncio.create_task(heartbeats_on(topic, mine).run())
+        other = asyncio.create_task(
+            heartbeats_on(topic, FailureDetector("b", "b", standbys=1), "b", serves={0: 3}).run()
+        )
         await asyncio.sleep(1.0)
-        topic.log.append([Encoded(None, b"not a beat", [])])
+        topic.log.append([Encoded(None, b"not a heartbeat", [])])
         topic.log.append_undecodable()
-        assert mine.others == 1
+        assert mine.live_peers == 1
         other.cancel()
-        await asyncio.sleep((SILENT_BEATS - 2) * BEAT_S)
-        assert not mine.calls(0, 3)
-        await asyncio.sleep(3 * BEAT_S + 0.1)
-        assert mine.calls(0, 3)
+        await asyncio.sleep((SUSPECTED_AFTER - 2) * HEARTBEAT_S)
+        assert not mine.should_take_over(0, 3)
+        await asyncio.sleep(3 * HEARTBEAT_S + 0.1)
+        assert mine.should_take_over(0, 3)
         task.cancel()
 
     run_simulated(1, main)

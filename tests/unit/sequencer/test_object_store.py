@@ -10,20 +10,20 @@ from unittest import mock
 import pytest
 
 from services.runtime.settings import SettingsError
-from services.sequencer.snapshots.manifest import DIGEST_BYTES, SnapshotFile, Useless
-from services.sequencer.snapshots.object_store import SnapshotShop, Stopped
+from services.sequencer.snapshots.manifest import DIGEST_BYTES, SnapshotFile, SnapshotRejected
+from services.sequencer.snapshots.object_store import DownloadStopped, SnapshotStore
 
 WAYS = ("linked", "copied", "downloaded")
 
 
-def _shop(folder: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> SnapshotShop:
+def _snapshot_store(folder: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> SnapshotStore:
     """A folder as the store: on the disk of the state, on another one, or as if it were no folder."""
-    shop = SnapshotShop(folder.as_uri())
+    snapshot_store = SnapshotStore(folder.as_uri())
     if way == "copied":
         monkeypatch.setattr("os.link", mock.Mock(side_effect=OSError(errno.EXDEV, "another disk")))
     elif way == "downloaded":
-        monkeypatch.setattr(shop, "_folder", None)
-    return shop
+        monkeypatch.setattr(snapshot_store, "_folder", None)
+    return snapshot_store
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -31,15 +31,15 @@ def test_a_file_is_linked_where_that_is_possible_and_else_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """What RocksDB writes on in is never linked: the store must keep what its digest says."""
-    shop = _shop(tmp_path / "a store", way, monkeypatch)
+    snapshot_store = _snapshot_store(tmp_path / "a store", way, monkeypatch)
     content = bytes(range(256)) * 10_000
     (tmp_path / "state").mkdir()
     for name in ("000007.sst", "MANIFEST-000005", "CURRENT"):
         (tmp_path / "file").write_bytes(content)
         digest = blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
-        shop.put_file(f"t/0/files/{digest}", tmp_path / "file")
+        snapshot_store.put_file(f"t/0/files/{digest}", tmp_path / "file")
         file = SnapshotFile(name=name, bytes=len(content), digest=digest)
-        shop.fetch(f"t/0/files/{digest}", file, tmp_path / "state", lambda: False)
+        snapshot_store.fetch(f"t/0/files/{digest}", file, tmp_path / "state", lambda: False)
         fetched, stored = tmp_path / "state" / name, tmp_path / "a store" / "t" / "0" / "files" / digest
         assert fetched.read_bytes() == content
         assert fetched.samefile(stored) == (way == "linked" and name.endswith(".sst"))
@@ -50,20 +50,20 @@ def test_a_file_is_linked_where_that_is_possible_and_else_copied(
 def test_a_file_that_is_not_what_was_stored_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, stored: bytes | None
 ) -> None:
-    shop = _shop(tmp_path, way, monkeypatch)
+    snapshot_store = _snapshot_store(tmp_path, way, monkeypatch)
     file = SnapshotFile(name="000007.sst", bytes=5, digest=blake2b(b"right", digest_size=DIGEST_BYTES).hexdigest())
     if stored is not None:
-        shop.put("files/it", stored)
+        snapshot_store.put("files/it", stored)
     (tmp_path / "state").mkdir()
-    with pytest.raises(Useless, match="missing" if stored is None else "digest"):
-        shop.fetch("files/it", file, tmp_path / "state", lambda: False)
-    shop.put("files/it", b"right")
+    with pytest.raises(SnapshotRejected, match="missing" if stored is None else "digest"):
+        snapshot_store.fetch("files/it", file, tmp_path / "state", lambda: False)
+    snapshot_store.put("files/it", b"right")
     (tmp_path / "state" / file.name).unlink(missing_ok=True)
-    with pytest.raises(Stopped):
-        shop.fetch("files/it", file, tmp_path / "state", lambda: True)
+    with pytest.raises(DownloadStopped):
+        snapshot_store.fetch("files/it", file, tmp_path / "state", lambda: True)
 
 
 @pytest.mark.parametrize("url", ["nonsense", "gopher://x/y", "s3://"])
 def test_a_url_that_names_no_store_is_told_at_the_start(url: str) -> None:
     with pytest.raises(SettingsError, match="GAPLESS_SEQUENCER_SNAPSHOTS"):
-        SnapshotShop(url)
+        SnapshotStore(url)

@@ -1,4 +1,4 @@
-"""The short way of a plain send says what the long way says, and it is the way that nearly every command goes."""
+"""The fast path of a plain send says what the slow path says, and it is the way that nearly every command goes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from schemas.wire.encoding import Command, CommandReader, ReplyTo, encode_comman
 from schemas.wire.records import COMPILED, command_reader
 from services.runtime.kafka.batches import OutcomeBatch, new_outcome_batch
 from services.sequencer.partition import batch as batch_module
-from services.sequencer.partition.batch import APPEND_BYTES, Batch, decide_into, new_batch
+from services.sequencer.partition.batch import APPEND_BYTES, DecidedBatch, decide_into, new_batch
 from services.sequencer.ports import LogPosition
 from services.sequencer.rules.decide import decide
-from services.sequencer.rules.state import Changes
+from services.sequencer.rules.state import StateChanges
 from services.sequencer.store.rocks import RocksStore
 from tests.support.any_records import TRACEPARENT
 from tests.support.examples import examples
@@ -104,7 +104,7 @@ def _judged_alike(body: bytes) -> None:
     if is_plain(body):
         assert isinstance(parsed, MessageSend)
         assert parsed.model_fields_set == {"text"}
-    if plain_send(body) is not None:  # the long way's own short cut knows no others
+    if plain_send(body) is not None:  # the slow path's own short cut knows no others
         assert parsed is not None
 
 
@@ -120,7 +120,7 @@ def test_each_way_to_spell_a_body_is_judged_alike(body: bytes) -> None:
 
 
 def test_texts_as_our_own_code_spells_them_are_plain() -> None:
-    """Else the short way would be there for nothing."""
+    """Else the fast path would be there for nothing."""
     assert [is_plain(body) for body in SPELT[:4]] == [True] * 4
 
 
@@ -176,10 +176,10 @@ def _run(commands: list[Command], cuts: Sequence[int], *, short: bool, overlap: 
         mock.patch.object(batch_module, "APPEND_BYTES", room),
     ):
         store = RocksStore(Path(folder) / "s", "topic", records_per_write=7)
-        store.apply(Changes(), LogPosition(next_offset=1, head=Head(term=1)))
+        store.apply(StateChanges(), LogPosition(next_offset=1, head=Head(term=1)))
         read_all = command_reader(0, 1) if short else (lambda records: [CommandReader(0, 1).read(r) for r in records])
         waiting, sizes, times = deque(read_all(compiled(raw))), iter(cuts), count(1_000)
-        before: Batch | None = None
+        before: DecidedBatch | None = None
         while waiting or before is not None:
             batch = None
             if waiting:
@@ -204,7 +204,7 @@ def _run(commands: list[Command], cuts: Sequence[int], *, short: bool, overlap: 
     return found
 
 
-def _apply(store: RocksStore, batch: Batch) -> None:
+def _apply(store: RocksStore, batch: DecidedBatch) -> None:
     next_offset = store.position.next_offset + len(batch.records)
     store.apply(batch.changes, replace(store.position, next_offset=next_offset, head=batch.head))
 
@@ -256,7 +256,7 @@ def test_all_but_a_few_sends_go_the_short_way(tmp_path: Path) -> None:
     sends = [(("message.send.v1", SPELT[n % 3], str(n)), (n % 2, BEN, n % 5 == 0, False)) for n in range(1_000)]
     commands = _commands([*sends, *sends[:20]])
     store = RocksStore(tmp_path / "s", "topic")
-    store.apply(Changes(), LogPosition(next_offset=1, head=Head(term=1)))
+    store.apply(StateChanges(), LogPosition(next_offset=1, head=Head(term=1)))
     read = command_reader(0, 1)
     read(compiled(batch_of([encode_command(command, "/test") for command in commands[:3]])))  # so that all were met
     with mock.patch.object(batch_module, "decide", side_effect=decide) as long_way:
@@ -276,7 +276,7 @@ def test_a_send_that_does_not_come_after_the_one_before_it_is_not_decided(tmp_pa
     """Whatever made us read it: its outcome would make the log corrupt for every reader."""
     commands = _commands([_send("Hi", "0"), _send("Hi", "1")])
     store = RocksStore(tmp_path / "s", "topic")
-    store.apply(Changes(), LogPosition(next_offset=1, head=Head(term=1)))
+    store.apply(StateChanges(), LogPosition(next_offset=1, head=Head(term=1)))
     read = command_reader(0, 1)
     raw = batch_of([encode_command(command, "/test") for command in commands])
     read(compiled(raw))  # so that all were met

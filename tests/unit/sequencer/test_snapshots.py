@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from schemas import ids
 from schemas.ids import CommandKey, UserId
 from schemas.log import Head
-from services.sequencer.errors import FilesMoved, StoreBroken
+from services.sequencer.errors import FilesMoved, StateBroken
 from services.sequencer.ports import LogPosition
-from services.sequencer.rules.state import Changes, Kept, keep
+from services.sequencer.rules.state import DedupBytes, StateChanges, pack_dedup
 from services.sequencer.snapshots.manifest import (
     FILE_FRESH,
     FILE_KEPT,
     KEPT,
     Manifest,
-    Reason,
+    RejectReason,
     SnapshotFile,
+    SnapshotRejected,
     Stored,
-    Useless,
     check_belongs,
     decode_manifest,
     digest_of,
@@ -88,16 +88,16 @@ def test_a_manifest_that_is_not_whole_is_refused(manifest: Manifest, data: st.Da
         st.sampled_from([raw[:at], raw + b" ", raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :], raw[at:] + raw[:at]])
     )
     if damaged != raw:
-        with pytest.raises(Useless):
+        with pytest.raises(SnapshotRejected):
             decode_manifest(damaged)
 
 
 @given(st.binary(max_size=300))
 def test_whatever_lies_there_is_refused_and_nothing_else_happens(raw: bytes) -> None:
     for content in (raw, digest_of(raw).encode() + b"\n" + raw):
-        with pytest.raises(Useless) as caught:
+        with pytest.raises(SnapshotRejected) as caught:
             decode_manifest(content)
-        assert caught.value.reason is Reason.TORN
+        assert caught.value.reason is RejectReason.TORN
 
 
 @pytest.mark.parametrize(
@@ -105,30 +105,30 @@ def test_whatever_lies_there_is_refused_and_nothing_else_happens(raw: bytes) -> 
 )
 def test_a_file_that_no_state_has_is_not_written_anywhere(name: str) -> None:
     manifest = _manifest([SnapshotFile(name=name, bytes=1, digest="0" * 64)])
-    with pytest.raises(Useless, match="torn"):
+    with pytest.raises(SnapshotRejected, match="torn"):
         decode_manifest(encode_manifest(manifest))
 
 
 def test_another_format_is_told_from_a_torn_one() -> None:
     body = b'{"format":2,"whatever":{"comes":"later"}}'
-    with pytest.raises(Useless) as caught:
+    with pytest.raises(SnapshotRejected) as caught:
         decode_manifest(digest_of(body).encode() + b"\n" + body)
-    assert caught.value.reason is Reason.FORMAT
+    assert caught.value.reason is RejectReason.FORMAT
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"state_format": FORMAT + 1}, Reason.FORMAT),
-        ({"topic_id": "another"}, Reason.FOREIGN),
-        ({"partition": 1}, Reason.FOREIGN),
-        ({"partitions": 8}, Reason.FOREIGN),
+        ({"state_format": FORMAT + 1}, RejectReason.FORMAT),
+        ({"topic_id": "another"}, RejectReason.FOREIGN),
+        ({"partition": 1}, RejectReason.FOREIGN),
+        ({"partitions": 8}, RejectReason.FOREIGN),
     ],
 )
-def test_what_belongs_to_another_is_refused(change: dict[str, int | str], reason: Reason) -> None:
+def test_what_belongs_to_another_is_refused(change: dict[str, int | str], reason: RejectReason) -> None:
     ours = {"state_format": FORMAT, "topic_id": TOPIC, "partition": 0, "partitions": 4}
     check_belongs(_manifest([]), **ours)  # type: ignore[arg-type]
-    with pytest.raises(Useless) as caught:
+    with pytest.raises(SnapshotRejected) as caught:
         check_belongs(_manifest([]), **{**ours, **change})  # type: ignore[arg-type]
     assert caught.value.reason is reason
 
@@ -244,8 +244,8 @@ class _Writes:
         self.count += 1
         random = self._random
         keys = [CommandKey(b"r" + ids.uuid_bytes(CHAT) + random.randbytes(16)) for _ in range(2_000)]
-        changes = Changes(remembered={key: _remembered(1, random.randbytes(16)) for key in keys})
-        changes.remembered[LAST] = _remembered(self.count)
+        changes = StateChanges(dedup={key: _dedup(1, random.randbytes(16)) for key in keys})
+        changes.dedup[LAST] = _dedup(self.count)
         self._store.apply(changes, _position(self.count))
 
 
@@ -261,8 +261,8 @@ def _opened(tmp_path: Path, position: LogPosition) -> int | None:
     other = RocksStore(tmp_path / "other", TOPIC)
     try:
         assert other.replace(tmp_path / "copied", position), "the state is at that position"
-        remembered = other.load([], [], []).remembered(LAST)
-        return None if remembered is None else remembered.seq
+        dedup = other.load([], [], []).dedup(LAST)
+        return None if dedup is None else dedup.seq
     finally:
         other.wipe()
         other.close()
@@ -273,24 +273,24 @@ LAST = CommandKey(b"\xff" * 33)
 
 def test_what_was_thrown_away_meanwhile_is_not_linked(tmp_path: Path) -> None:
     store = RocksStore(tmp_path / "s", TOPIC)
-    store.apply(Changes(), _position(3))
+    store.apply(StateChanges(), _position(3))
     frozen = store.freeze()
     store.wipe()
     with pytest.raises(FilesMoved):
         store.link(frozen, tmp_path / "linked")
     store.close()
-    with pytest.raises(StoreBroken):
+    with pytest.raises(StateBroken):
         store.freeze()
 
 
 @pytest.mark.parametrize("what", ["another position", "another topic", "no state", "nothing", "torn", "empty"])
 def test_a_folder_that_is_not_what_it_should_be_leaves_the_state_as_it_was(tmp_path: Path, what: str) -> None:
     store = RocksStore(tmp_path / "s", TOPIC)
-    store.apply(Changes(remembered={LAST: _remembered(5)}), _position(5))
+    store.apply(StateChanges(dedup={LAST: _dedup(5)}), _position(5))
     other = tmp_path / "other"
     if what in ("another position", "another topic", "torn"):
         made = RocksStore(other, "another" if what == "another topic" else TOPIC)
-        made.apply(Changes(), _position(8 if what == "another position" else 9))
+        made.apply(StateChanges(), _position(8 if what == "another position" else 9))
         made.close()
     if what == "torn":
         (other / "CURRENT").write_bytes(b"nonsense")
@@ -301,17 +301,17 @@ def test_a_folder_that_is_not_what_it_should_be_leaves_the_state_as_it_was(tmp_p
         other.mkdir()
     assert not store.replace(other, _position(9))
     assert store.position == _position(5)
-    found = store.load([], [], [LAST]).remembered(LAST)
+    found = store.load([], [], [LAST]).dedup(LAST)
     assert found is not None
     assert found.seq == 5
-    store.apply(Changes(), _position(6))
+    store.apply(StateChanges(), _position(6))
     store.close()
     assert RocksStore(tmp_path / "s", TOPIC).position == _position(6)
 
 
 def test_a_state_that_was_moved_aside_by_a_process_that_died_is_put_back(tmp_path: Path) -> None:
     store = RocksStore(tmp_path / "s", TOPIC)
-    store.apply(Changes(), _position(5))
+    store.apply(StateChanges(), _position(5))
     store.close()
     (tmp_path / "s").rename(tmp_path / "s.former")
     assert RocksStore(tmp_path / "s", TOPIC).position == _position(5)
@@ -327,5 +327,5 @@ def _manifest(files: list[SnapshotFile]) -> Manifest:
     return Manifest(state_format=FORMAT, topic_id=TOPIC, partition=0, partitions=4, position=_position(5), files=files)
 
 
-def _remembered(seq: int, digest: bytes = b"x" * 16) -> Kept:
-    return keep(digest, seq, 1, 1)
+def _dedup(seq: int, digest: bytes = b"x" * 16) -> DedupBytes:
+    return pack_dedup(digest, seq, 1, 1)

@@ -14,7 +14,7 @@ from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Head
 from schemas.wire.records import command_key
 from services.sequencer.ports import LogPosition
-from services.sequencer.rules.state import Changes, Chat, Member, keep
+from services.sequencer.rules.state import Chat, Member, StateChanges, pack_dedup
 from services.sequencer.store import rocks as store_module
 from services.sequencer.store.format import pack_member, unpack_member
 from services.sequencer.store.rocks import RocksStore
@@ -33,16 +33,16 @@ def _sender(number: int) -> UserId:
     return UserId(_id(number % 4))
 
 
-def _change(number: int, chat: ChatId = CHAT) -> Changes:
+def _change(number: int, chat: ChatId = CHAT) -> StateChanges:
     """As the chat's message of that number makes it."""
     senders: defaultdict[ChatId, list[UserId]] = defaultdict(list)
     senders[chat].append(_sender(number))
-    return Changes(
+    return StateChanges(
         senders=senders,
         deleted={(chat, number - 1): number} if number % 3 == 0 else {},
         chats={chat: Chat(kind="group", last_seq=number, last_position=number, members=1, owners=1)},
         members={(chat, USER): Member(role="owner", present=True, joined_seq=0, read_seq=number, delivered_seq=0)},
-        remembered={command_key(chat, CommandId(_id(number))): keep(bytes(16), number, number, 1)},
+        dedup={command_key(chat, CommandId(_id(number))): pack_dedup(bytes(16), number, number, 1)},
     )
 
 
@@ -69,7 +69,7 @@ def _assert_stands_at(store: RocksStore, number: int, last: int) -> None:
     assert store.position == (_position(number) if number else LogPosition())
     chat, member = view.chat(CHAT), view.member((CHAT, USER))
     assert (chat.last_seq if chat else 0, member.read_seq if member else 0) == (number, number)
-    kept = [n for n in range(1, last + 1) if view.remembered(command_key(CHAT, CommandId(_id(n)))) is not None]
+    kept = [n for n in range(1, last + 1) if view.dedup(command_key(CHAT, CommandId(_id(n)))) is not None]
     assert kept == list(range(1, number + 1))
     assert [view.author(CHAT, n) for n in range(1, last + 1)] == [
         _sender(n) if n <= number else None for n in range(1, last + 1)
@@ -149,7 +149,7 @@ def test_what_is_not_written_is_seen_though_memory_forgot_it(
             assert found is not None
             assert member is not None
             assert (found.last_seq, member.read_seq) == (number, number)
-            assert view.remembered(command_key(chat, CommandId(_id(number)))) is not None
+            assert view.dedup(command_key(chat, CommandId(_id(number)))) is not None
 
 
 def test_a_sender_that_is_no_user_id_is_not_written_and_the_error_says_where(store: RocksStore) -> None:

@@ -1,4 +1,4 @@
-"""The rules of one partition of the log, as a fold over its records that names every fault.
+"""The rules of one partition of the log, as a fold over its records that names every violation.
 
 Two kinds of rules: what any reader relies on (the validity rule, density of index, seq and position, order of
 commands and of time), and what a correct writer decides (membership, repeats, cursors), read from
@@ -29,11 +29,11 @@ from schemas.wire.encoding import Record
 from services.ops.verify.log.case import Case
 from services.ops.verify.log.chat import Chat
 from services.ops.verify.log.memory import Accepted, Memory
-from services.ops.verify.log.nouns import judge_of
+from services.ops.verify.log.nouns import classifier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Violation:
     """One thing that is not as it must be. `rule` is a fixed word, `detail` a sentence with both sides."""
 
     partition: int
@@ -42,8 +42,8 @@ class Fault:
     detail: str
 
 
-class Stopped(Exception):
-    """Nothing can be said of the records behind this one; the fault is reported already."""
+class CannotContinue(Exception):
+    """Nothing can be said of the records behind this one; the violation is reported already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +68,10 @@ class Counts:
 
 
 class PartitionChecks:
-    """Feed it every record of the partition from offset 0; faults go to `report`, in the order of the log."""
+    """Feed it every record of the partition from offset 0; violations go to `report`, in the order of the log."""
 
     def __init__(
-        self, *, partition: int, partitions: int, scratch: sqlite3.Connection, report: Callable[[Fault], None]
+        self, *, partition: int, partitions: int, scratch: sqlite3.Connection, report: Callable[[Violation], None]
     ) -> None:
         """:param scratch: an empty database with `accepted_schema`, for this partition alone."""
         self.counts = Counts()
@@ -110,21 +110,21 @@ class PartitionChecks:
                 case Stop():
                     raise event.error
         except LogCorrupt as error:
-            self.fault("corrupt", f"{error}; no reader goes past it: export up to here and import into a new log")
-            raise Stopped from None
+            self.violation("corrupt", f"{error}; no reader goes past it: export up to here and import into a new log")
+            raise CannotContinue from None
         except UnknownType as error:
-            self.fault("unknown_type", f"{error}; use the version of the writer")
-            raise Stopped from None
+            self.violation("unknown_type", f"{error}; use the version of the writer")
+            raise CannotContinue from None
         return None
 
-    def fault(self, rule: str, detail: str, offset: int | None = None) -> None:
-        """Reports a fault at the current record, or at `offset`."""
+    def violation(self, rule: str, detail: str, offset: int | None = None) -> None:
+        """Reports a violation at the current record, or at `offset`."""
         at = self._offset if offset is None else offset
-        self._report(Fault(partition=self._partition, offset=at, rule=rule, detail=detail))
+        self._report(Violation(partition=self._partition, offset=at, rule=rule, detail=detail))
 
     def _opening(self, opening: TermOpened) -> None:
         if opening.partitions != self._partitions:
-            self.fault(
+            self.violation(
                 "partitions", f"it was opened for {opening.partitions} partitions, the topic has {self._partitions}"
             )
         if opening.commands_from is not None:
@@ -135,14 +135,14 @@ class PartitionChecks:
         """Checks index, order and time once more, apart from the validity rule."""
         stamp, outcome = decided.stamp, decided.outcome
         if outcome.at_ms < before.last_timestamp_ms:
-            self.fault(
+            self.violation(
                 "time", f"its time {outcome.at_ms} is before that of the record before it, {before.last_timestamp_ms}"
             )
         self.counts.outcomes += 1
         if stamp.index != self.counts.outcomes:
-            self.fault("index", f"index {stamp.index} is outcome number {self.counts.outcomes} of the partition")
+            self.violation("index", f"index {stamp.index} is outcome number {self.counts.outcomes} of the partition")
         if stamp.command_offset <= before.command_offset:
-            self.fault(
+            self.violation(
                 "command_order", f"it answers command {stamp.command_offset} after command {before.command_offset}"
             )
         original = self._memory.recall(outcome.command_id)
@@ -155,11 +155,11 @@ class PartitionChecks:
     def _accepted(self, outcome: Outcome, original: Accepted | None) -> None:
         command_type = COMMAND_OF.get(outcome.type)
         if command_type is None:
-            self.fault("unknown_type", f"{outcome.type} is no event of this version; use the version of the writer")
-            raise Stopped
+            self.violation("unknown_type", f"{outcome.type} is no event of this version; use the version of the writer")
+            raise CannotContinue
         self._identity(outcome, command_type)
         if original is not None and command_type not in MARKS:
-            self.fault(
+            self.violation(
                 "accepted_twice",
                 f"command {outcome.command_id} was accepted before, at position {original.position}",
             )
@@ -176,45 +176,47 @@ class PartitionChecks:
         if chat is None:
             chat = Chat(kind="group")
         case = Case(outcome, decode_accepted(outcome), chat, known, self._memory)
-        judge = judge_of(outcome.type)
+        judge = classifier(outcome.type)
         for rule, detail in judge.check(case):
-            self.fault(rule, detail)
+            self.violation(rule, detail)
         judge.apply(case)
         self.chats[chat_id] = chat
 
     def _identity(self, outcome: Outcome, command_type: CommandType) -> None:
         chat_id, sender_id, key = outcome.chat_id, outcome.sender_id, outcome.client_generated_id
         if chat_id is None or not ids.is_uuid(chat_id):
-            self.fault("identity", f"{outcome.type} has no chat_id as its key")
+            self.violation("identity", f"{outcome.type} has no chat_id as its key")
             return
         if ids.partition_of(chat_id, self._partitions) != self._partition:
             home = ids.partition_of(chat_id, self._partitions)
-            self.fault("wrong_partition", f"chat {chat_id} lives in partition {home}")
+            self.violation("wrong_partition", f"chat {chat_id} lives in partition {home}")
         if sender_id is None or not ids.is_uuid(sender_id):
-            self.fault("identity", f"{outcome.type} in chat {chat_id} has no ce_sender")
+            self.violation("identity", f"{outcome.type} in chat {chat_id} has no ce_sender")
         elif command_type not in MARKS and (
             key is None or ids.command_id(chat_id, sender_id, key) != outcome.command_id
         ):
-            self.fault("identity", f"command_id {outcome.command_id} is not that of its chat, sender and ce_clientid")
+            self.violation(
+                "identity", f"command_id {outcome.command_id} is not that of its chat, sender and ce_clientid"
+            )
 
     def _count(self, outcome: Outcome, command_type: CommandType, chat: Chat) -> None:
-        """Holds position and seq against the chat's, then goes on from the record's own: one hole is one fault."""
+        """Holds position and seq against the chat's, then goes on from the record's own: one hole is one violation."""
         if outcome.position != chat.last_position + 1:
-            self.fault(
+            self.violation(
                 "position",
                 f"position {outcome.position} of chat {outcome.chat_id} follows position {chat.last_position}",
             )
         chat.last_position = outcome.position if outcome.position is not None else chat.last_position + 1
         if command_type is CommandType.MESSAGE_SEND:
             if outcome.seq != chat.last_seq + 1:
-                self.fault("seq", f"seq {outcome.seq} of chat {outcome.chat_id} follows seq {chat.last_seq}")
+                self.violation("seq", f"seq {outcome.seq} of chat {outcome.chat_id} follows seq {chat.last_seq}")
             chat.last_seq = outcome.seq if outcome.seq is not None else chat.last_seq + 1
         elif outcome.seq is not None:
-            self.fault("seq", f"a {outcome.type} has a seq, {outcome.seq}")
+            self.violation("seq", f"a {outcome.type} has a seq, {outcome.seq}")
 
     def _not_accepted(self, outcome: Outcome, original: Accepted | None) -> None:
         if outcome.position is not None or outcome.seq is not None:
-            self.fault("trace", f"a {outcome.type} leaves no trace, yet has position {outcome.position}")
+            self.violation("trace", f"a {outcome.type} leaves no trace, yet has position {outcome.position}")
         match outcome.kind:
             case OutcomeKind.DUPLICATE:
                 self._duplicate(outcome, original)
@@ -222,16 +224,16 @@ class PartitionChecks:
                 position = decode_unchanged(outcome.body)
                 last = chat.last_position if (chat := self.chats.get(outcome.chat_id or "")) is not None else 0
                 if position is not None and position > last:
-                    self.fault("unchanged", f"it names position {position}, the chat is at {last}")
+                    self.violation("unchanged", f"it names position {position}, the chat is at {last}")
             case _:
                 self._rejected(outcome, original)
 
     def _duplicate(self, outcome: Outcome, original: Accepted | None) -> None:
         body = decode_duplicate(outcome.body)
         if original is None:
-            self.fault("duplicate", f"it repeats command {outcome.command_id}, which was never accepted")
+            self.violation("duplicate", f"it repeats command {outcome.command_id}, which was never accepted")
         elif (body.seq, body.position, body.sent_at_ms) != (original.seq, original.position, original.at_ms):
-            self.fault(
+            self.violation(
                 "duplicate",
                 f"it says seq {body.seq}, position {body.position}, time {body.sent_at_ms}; the original has seq"
                 f" {original.seq}, position {original.position}, time {original.at_ms}",
@@ -243,18 +245,18 @@ class PartitionChecks:
         sender = outcome.sender_id
         match body.reason:
             case Reason.CONFLICT if original is None:
-                self.fault("rejected", f"conflict, yet command {outcome.command_id} was never accepted")
+                self.violation("rejected", f"conflict, yet command {outcome.command_id} was never accepted")
             case Reason.CHAT_EXISTS if chat is None:
-                self.fault("rejected", f"chat_exists, yet chat {outcome.chat_id} does not")
+                self.violation("rejected", f"chat_exists, yet chat {outcome.chat_id} does not")
             case Reason.UNKNOWN_CHAT if chat is not None and sender in chat.members:
-                self.fault("rejected", f"unknown_chat, yet {sender} is or was a member of {outcome.chat_id}")
+                self.violation("rejected", f"unknown_chat, yet {sender} is or was a member of {outcome.chat_id}")
             case Reason.NOT_MEMBER if chat is None or not chat.was_member(sender):
-                self.fault("rejected", f"not_member, yet {sender} is no former member of {outcome.chat_id}")
+                self.violation("rejected", f"not_member, yet {sender} is no former member of {outcome.chat_id}")
             case Reason.FORBIDDEN if chat is None or chat.present(sender) is None:
-                self.fault("rejected", f"forbidden, yet {sender} is no member of {outcome.chat_id}")
+                self.violation("rejected", f"forbidden, yet {sender} is no member of {outcome.chat_id}")
         before_repeats = body.reason in (Reason.CONFLICT, Reason.MALFORMED, Reason.WRONG_PARTITION)
         if original is not None and not before_repeats and body.command_type not in MARKS:
-            self.fault(
+            self.violation(
                 "repeat", f"command {outcome.command_id} was accepted before: its repeat is a duplicate or a conflict,"
                 f" never {body.reason.value}",
             )  # fmt: skip

@@ -22,9 +22,9 @@ def delivered(case: Case, sender: Member) -> Found:
 def _moves(case: Case, cursor: int) -> Found:
     up_to_seq, chat = case.body.up_to_seq, case.chat
     if up_to_seq > chat.last_seq:
-        yield "cursor", f"a mark up to seq {up_to_seq} in chat {case.outcome.chat_id}, whose last is {chat.last_seq}"
+        yield "cursor", f"a receipt up to seq {up_to_seq} in chat {case.outcome.chat_id}, whose last is {chat.last_seq}"
     elif up_to_seq <= cursor:
-        yield "cursor", f"a mark up to seq {up_to_seq} does not move the cursor, which is at {cursor}"
+        yield "cursor", f"a receipt up to seq {up_to_seq} does not move the cursor, which is at {cursor}"
 
 
 def apply_read(case: Case) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from schemas.topics import TopicNames
 from schemas.wire.encoding import Command, CommandReader, Record
 from services.ops.verify.log.commands import against_command
-from services.ops.verify.log.partition import Answered, Counts, Fault, PartitionChecks, Stopped
+from services.ops.verify.log.partition import Answered, CannotContinue, Counts, PartitionChecks, Violation
 from services.ops.verify.reading import OnProgress, partition_reader, records_until, topics_of
 from services.ops.verify.scratch import open_scratch
 from services.runtime.kafka.errors import OffsetMissing
@@ -37,27 +37,27 @@ class PartitionReport:
 
 @dataclass(slots=True)
 class LogReport:
-    """What came out. `faults` holds the first `limit` of `fault_count`, in the order of partition and offset."""
+    """The result. `violations` holds the first `limit` of `violation_count`, ordered by partition and offset."""
 
     limit: int
     partitions: list[PartitionReport] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-    fault_count: int = 0
+    violations: list[Violation] = field(default_factory=list)
+    violation_count: int = 0
 
     @property
     def sound(self) -> bool:
-        return not self.fault_count
+        return not self.violation_count
 
-    def take(self, fault: Fault) -> None:
-        self.fault_count += 1
-        if len(self.faults) < self.limit:
-            self.faults.append(fault)
+    def take(self, violation: Violation) -> None:
+        self.violation_count += 1
+        if len(self.violations) < self.limit:
+            self.violations.append(violation)
 
 
 async def verify_log(kafka: KafkaSettings, *, limit: int = DEFAULT_LIMIT, on_plan: OnPlan | None = None) -> LogReport:
-    """Reads the whole log and names every fault; never raises for what a record may hold.
+    """Reads the whole log and names every violation; never raises for what a record may hold.
 
-    :param limit: how many faults are kept by name; all are counted.
+    :param limit: how many violations are kept by name; all are counted.
     :raises KafkaError: the log cannot be read.
     """
     names = await topics_of(kafka)
@@ -69,7 +69,7 @@ async def verify_log(kafka: KafkaSettings, *, limit: int = DEFAULT_LIMIT, on_pla
     on_progress = on_plan(sum(end for _, end in bounds)) if on_plan is not None else None
     for partition, (start, end) in enumerate(bounds):
         report.partitions.append(await _partition(kafka, names, partition, start, end, report, on_progress))
-    report.faults.sort(key=lambda fault: (fault.partition, fault.offset))
+    report.violations.sort(key=lambda violation: (violation.partition, violation.offset))
     return report
 
 
@@ -85,7 +85,7 @@ async def _partition(
     seen = PartitionReport(partition=partition, end_offset=end)
     if start > 0:
         detail = f"the log begins at offset {start}: its history was deleted; restore the topic from a backup"
-        report.take(Fault(partition=partition, offset=0, rule="log_start", detail=detail))
+        report.take(Violation(partition=partition, offset=0, rule="log_start", detail=detail))
         return seen
     with open_scratch("accepted_schema") as scratch:
         checks = PartitionChecks(partition=partition, partitions=kafka.partitions, scratch=scratch, report=report.take)
@@ -98,11 +98,11 @@ async def _partition(
             try:
                 async for record in records_until(events, end, on_progress):
                     await _record(record, checks, commands)
-            except Stopped:
-                pass  # the fault says why; the other partitions are looked at all the same
-    for fault in commands.faults:
-        report.take(fault)
-    report.fault_count += commands.fault_count - len(commands.faults)
+            except CannotContinue:
+                pass  # the violation says why; the other partitions are looked at all the same
+    for violation in commands.violations:
+        report.take(violation)
+    report.violation_count += commands.violation_count - len(commands.violations)
     seen.counts = checks.counts
     seen.chats = len(checks.chats)
     seen.commands_compared = commands.compared
@@ -124,8 +124,8 @@ class _Commands:
 
     def __init__(self, reader: PartitionReader, partitions: int, limit: int) -> None:
         self.compared = 0
-        self.faults: list[Fault] = []
-        self.fault_count = 0
+        self.violations: list[Violation] = []
+        self.violation_count = 0
         self._reader = reader
         self._command_reader = CommandReader(reader.partition, partitions)
         self._limit = limit
@@ -137,8 +137,8 @@ class _Commands:
     async def restart(self, offset: int) -> None:
         """Goes on at `offset`, as an opening with `commands_from` said: the outcomes before it answered commands of
         another topic, and what was found by comparing them with this one's means nothing."""
-        self.faults.clear()
-        self.fault_count = self.compared = 0
+        self.violations.clear()
+        self.violation_count = self.compared = 0
         await self._go_to(offset)
 
     async def answered(self, decided: Answered) -> None:
@@ -146,24 +146,24 @@ class _Commands:
         offset = decided.stamp.command_offset
         while (command := await self._peek()) is not None and command.offset < offset:
             self._ahead = None
-            self._fault(decided, "skipped", f"command {command.offset} has no outcome; the next answers {offset}")
+            self._violation(decided, "skipped", f"command {command.offset} has no outcome; the next answers {offset}")
         if command is None or command.offset > offset:
             if offset >= self._first:  # else it was trimmed after it was decided
-                self._fault(decided, "no_command", f"it answers command {offset}, which is not there")
+                self._violation(decided, "no_command", f"it answers command {offset}, which is not there")
             return
         self._ahead = None
         self.compared += 1
         for rule, detail in against_command(decided, self._read(command)):
-            self._fault(decided, rule, detail)
+            self._violation(decided, rule, detail)
 
     def _read(self, record: Record) -> Command:
         return self._command_reader.read(record)
 
-    def _fault(self, decided: Answered, rule: str, detail: str) -> None:
-        self.fault_count += 1
-        if len(self.faults) < self._limit:
-            fault = Fault(partition=self._reader.partition, offset=decided.offset, rule=rule, detail=detail)
-            self.faults.append(fault)
+    def _violation(self, decided: Answered, rule: str, detail: str) -> None:
+        self.violation_count += 1
+        if len(self.violations) < self._limit:
+            violation = Violation(partition=self._reader.partition, offset=decided.offset, rule=rule, detail=detail)
+            self.violations.append(violation)
 
     async def _peek(self) -> Record | None:
         while self._ahead is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from schemas.log import Head
-from services.ops.verify.projection.snapshot import Position
+from services.ops.verify.projection.snapshot import ProjectionPosition
 from services.ops.verify.projection.tables import Row, Table, Value
 
 
@@ -57,7 +57,7 @@ async def compare_rows(table: Table, log: Iterator[Row], held: AsyncIterator[lis
         mine = next(log, None)
 
 
-def compare_position(position: Position, head: Head, topic_id: str, log_end: int) -> Iterator[Difference]:
+def compare_position(position: ProjectionPosition, head: Head, topic_id: str, log_end: int) -> Iterator[Difference]:
     """Holds a row of projection_positions against the head that folding to its offset gave."""
     held: dict[str, tuple[Value, Value]] = {
         "topic_id": (topic_id, position.topic_id),

@@ -31,7 +31,7 @@ _SQL: Final = load_sql("services.ops.verify.sql", "tables.sql")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
+class ProjectionPosition:
     """Where a projection stands in one partition."""
 
     partition: int
@@ -40,15 +40,15 @@ class Position:
     head: Head
 
 
-class PinnedTables:
-    """A projection in one snapshot. Made by `pin`."""
+class TableSnapshot:
+    """A projection in one snapshot. Made by `open_snapshot`."""
 
     def __init__(
         self,
         connection: Connection,
         statements: Mapping[str, SQL],
         version: str,
-        positions: Mapping[int, Position],
+        positions: Mapping[int, ProjectionPosition],
         now_us: int,
     ) -> None:
         self.version = version
@@ -86,7 +86,7 @@ class PinnedTables:
 
 
 @asynccontextmanager
-async def pin(settings: PostgresSettings, version: str | None) -> AsyncIterator[PinnedTables]:
+async def open_snapshot(settings: PostgresSettings, version: str | None) -> AsyncIterator[TableSnapshot]:
     """Opens a snapshot of the projection `version` ("v1"), or of the one that the public views show.
 
     While it is open Postgres keeps the row versions that it sees: do not hold it longer than the comparison takes.
@@ -102,7 +102,7 @@ async def pin(settings: PostgresSettings, version: str | None) -> AsyncIterator[
             statements = _SQL.bind(schema=schema)
             now_us = await _one(connection, "now_us")
             assert isinstance(now_us, int)
-            yield PinnedTables(
+            yield TableSnapshot(
                 connection, statements, schema.removeprefix("chat_"), await _positions(connection, statements), now_us
             )
     finally:
@@ -127,10 +127,10 @@ async def _schema(connection: Connection, version: str | None) -> str:
     return f"chat_{version}"
 
 
-async def _positions(connection: Connection, statements: Mapping[str, SQL]) -> dict[int, Position]:
+async def _positions(connection: Connection, statements: Mapping[str, SQL]) -> dict[int, ProjectionPosition]:
     found = await (await connection.execute(statements["positions"])).fetchall()
     return {
-        partition: Position(
+        partition: ProjectionPosition(
             partition=partition,
             topic_id=str(topic_id),
             next_offset=next_offset,

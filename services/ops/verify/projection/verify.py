@@ -17,7 +17,7 @@ from services.ops.errors import FaultFound
 from services.ops.verify.projection.diff import Difference, compare_position, compare_rows
 from services.ops.verify.projection.digest import Summaries, TableDigest
 from services.ops.verify.projection.fold import LogFold
-from services.ops.verify.projection.snapshot import PinnedTables, Position, pin
+from services.ops.verify.projection.snapshot import ProjectionPosition, TableSnapshot, open_snapshot
 from services.ops.verify.projection.tables import CHAT_TABLES, OUTCOMES, TABLES, Table, Value
 from services.ops.verify.reading import OnProgress, partition_reader, records_until, topics_of
 from services.ops.verify.scratch import open_scratch
@@ -30,12 +30,12 @@ OnPlan = Callable[[int], OnProgress]
 
 
 @dataclass(slots=True)
-class Report:
+class ProjectionReport:
     """What came out. `differences` holds the first `limit` of `difference_count`."""
 
     version: str
     limit: int
-    positions: dict[int, Position] = field(default_factory=dict)
+    positions: dict[int, ProjectionPosition] = field(default_factory=dict)
     log: dict[str, TableDigest] = field(default_factory=lambda: {table.name: TableDigest() for table in TABLES})
     held: dict[str, TableDigest] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
@@ -60,7 +60,7 @@ async def verify_projection(
     version: str | None = None,
     limit: int = DEFAULT_LIMIT,
     on_plan: OnPlan | None = None,
-) -> Report:
+) -> ProjectionReport:
     """Compares the projection `version` ("v2"; None: the served one) with the log.
 
     :param limit: how many differences are kept by name; all are counted.
@@ -69,8 +69,8 @@ async def verify_projection(
     """
     names = await topics_of(kafka)
     true_topic_id = await topic_id(kafka.connection, names.events)
-    async with pin(postgres, version) as tables:
-        report = Report(version=tables.version, limit=limit, positions=dict(tables.positions))
+    async with open_snapshot(postgres, version) as tables:
+        report = ProjectionReport(version=tables.version, limit=limit, positions=dict(tables.positions))
         on_progress = on_plan(sum(p.next_offset for p in tables.positions.values())) if on_plan is not None else None
         held = {table.name: await _sum_up(tables, table) for table in TABLES}
         report.held = {name: summaries.total() for name, summaries in held.items()}
@@ -81,7 +81,7 @@ async def verify_projection(
     return report
 
 
-async def _sum_up(tables: PinnedTables, table: Table) -> Summaries:
+async def _sum_up(tables: TableSnapshot, table: Table) -> Summaries:
     summaries = Summaries(table)
     async for page in tables.rows(table):
         summaries.add(page)
@@ -96,9 +96,9 @@ class _Check:
         kafka: KafkaSettings,
         topic: str,
         true_topic_id: str,
-        tables: PinnedTables,
+        tables: TableSnapshot,
         held: dict[str, Summaries],
-        report: Report,
+        report: ProjectionReport,
         on_progress: OnProgress | None,
     ) -> None:
         self._kafka = kafka

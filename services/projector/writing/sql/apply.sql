@@ -35,7 +35,7 @@ SET LOCAL synchronous_commit = off;
 
 -- name: by_key
 -- Each row that changes is looked up by its key, whatever the planner believes of the tables: it plans once for many
--- batches, maybe when the tables were empty, and what it takes for cheap then walks a chat's members for each mark.
+-- batches, maybe when the tables were empty, and what it takes for cheap then walks a chat's members for each receipt.
 SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
     set_config('enable_mergejoin', 'off', true);
 
@@ -70,7 +70,7 @@ ON CONFLICT (chat_id, user_id) DO UPDATE SET
 -- name: participants_moved
 -- Runs before the batch's messages and before chats_moved, so that what it counts, and c.last_seq, is the state
 -- before the batch; own_in_batch is what the batch adds above the new cursor. Of the messages before the batch it
--- counts the fewer: those that the mark passes, or those that it leaves above.
+-- counts the fewer: those that the receipt passes, or those that it leaves above.
 -- OFFSET 0 keeps the look-up of a row whole, by all columns of its key. Nobody else changes the rows of this partition
 -- (the guard), so a row is still where it was found.
 UPDATE {schema}.chat_participants p

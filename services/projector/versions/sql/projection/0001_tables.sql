@@ -1,6 +1,6 @@
 -- name: tables_0001
 -- The tables of one projection, chat_v<N>. Fillfactor leaves room where rows are updated in place (HOT): a send
--- updates its chat's row and the sender's, a mark the member's.
+-- updates its chat's row and the sender's, a receipt the member's.
 CREATE SCHEMA IF NOT EXISTS {schema};
 
 CREATE TABLE IF NOT EXISTS {schema}.chats (
@@ -22,9 +22,9 @@ CREATE TABLE IF NOT EXISTS {schema}.chat_participants (
     joined_at            timestamptz NOT NULL,        -- of the last joining
     joined_seq           bigint      NOT NULL,        -- the chat's last_seq then
     left_at              timestamptz,                 -- NULL: present
-    read_seq             bigint      NOT NULL,        -- joined_seq on joining, then the last read mark
-    last_read_at         timestamptz,                 -- of the last read mark, also of one before joining again
-    delivered_seq        bigint      NOT NULL,        -- as read_seq, of delivered marks; a read mark does not move it
+    read_seq             bigint      NOT NULL,        -- joined_seq on joining, then the last read receipt
+    last_read_at         timestamptz,                 -- of the last read receipt, also of one before joining again
+    delivered_seq        bigint      NOT NULL,        -- as read_seq, of delivered marks; a read receipt does not move it
     own_live_after_read  bigint      NOT NULL,        -- own messages that are not deleted and have seq > read_seq
     changed_position     bigint      NOT NULL,        -- of the last joining, leaving or mark; an own send is no change
     PRIMARY KEY (chat_id, user_id)
