@@ -85,16 +85,16 @@ def test_a_sequencer_that_starts_while_kafka_is_away_serves_as_soon_as_it_is_the
 
 # --- an outage of the in-sync replicas ----------------------------------------------------------------------------
 
-OUTAGE_S = 60.0
+OUTAGE_S = 30.0
 OPENINGS_PER_PARTITION = 8
 """Bound for the outage and what follows: an attempt takes the append's deadline of 5 s, and a pause that doubles."""
-RECOVERY_S = 30.0
+RECOVERY_S = 120.0
 SPARE_CONNECTIONS = 24
 """A client that goes on with another leader keeps its connection to the former one, and each of eight partitions has
 two readers and a producer; an abandoned producer for each attempt in each of them would be dozens more."""
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_an_outage_of_two_brokers_leaves_no_producer_no_storm_of_terms_and_one_owner(tmp_path: Path) -> None:
     """Two of three brokers stand still: appends reach the third and are never acknowledged, nothing fails by itself."""
 
@@ -196,7 +196,7 @@ async def _each_is_answered(http: httpx.AsyncClient, token: str, chats: list[str
 
 async def _owners(stack: RunningStack, partition: int) -> list[str]:
     """Who believes to write there. One who was superseded finds out at the latest a moment later."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         series = f'gapless_sequencer_term{{partition="{partition}"}}'
         owners = [n for n in ("sequencer-1", "sequencer-2") if await stack.metric(n, series) > 0]
@@ -213,7 +213,7 @@ async def _openings(stack: RunningStack) -> Counter[int]:
 
 async def _let_go(stack: RunningStack, before: dict[str, int], most: dict[str, int]) -> None:
     """Each process has as many connections as before the outage, or hardly more."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         left = {name: count - before[name] for name, count in _connections(stack).items()}
         if max(left.values()) <= SPARE_CONNECTIONS:
@@ -319,14 +319,12 @@ def test_an_append_that_is_refused_each_time_is_tried_at_growing_intervals(kafka
             )
             await alter(kafka, events, max_message_bytes="4000")
             offset = await scene.send(chat, "x" * 10_000, key="k1")
-            began_s = time.monotonic()
-            await asyncio.sleep(25)
-            refused = await _pauses(scene)
-            lasted_s = time.monotonic() - began_s
-            print(f"openings in {lasted_s:.0f} s: {len(refused) + 1}, seconds between them: {refused}")
-            assert 4 <= len(refused) <= 16, "no storm"
-            assert refused[-1] > 4 * refused[0], "each pause is about twice the one before"
-            assert refused[-1] > 2.5
+            deadline = time.monotonic() + 120
+            while not (refused := await _pauses(scene)) or refused[-1] <= max(2.5, 4 * refused[0]):
+                assert time.monotonic() < deadline, f"the pauses do not grow: {refused}"
+                await asyncio.sleep(0.5)
+            print(f"seconds between openings: {refused}")
+            assert len(refused) <= 16, "no storm"
             # Between an opening and its refusal it serves, for a moment; in the pause after it, it says what it is at.
             states = ("backing_off", "opening", "folding")
             await sequencer.until_troubles(

@@ -79,7 +79,7 @@ def test_a_reader_at_the_end_waits_and_gets_nothing_in_vain(holds: Holds) -> Non
         await _exactly(reader, 2)
         began_s = _now_s()
         assert await reader.read(max_records=10, timeout_s=0.5) == []
-        assert 0.4 < _now_s() - began_s < 5
+        assert 0.4 < _now_s() - began_s < 60
         assert reader.position == 2
 
     holds(check)
@@ -88,13 +88,13 @@ def test_a_reader_at_the_end_waits_and_gets_nothing_in_vain(holds: Holds) -> Non
 def test_a_waiting_reader_is_served_as_soon_as_something_lands(holds: Holds) -> None:
     async def check(log: Backend) -> None:
         appender, reader = await log.appender(), await log.reader(0)
-        waiting = asyncio.create_task(reader.read(max_records=10, timeout_s=20))
+        waiting = asyncio.create_task(reader.read(max_records=10, timeout_s=120))
         await asyncio.sleep(0.3)
         assert not waiting.done()
         began_s = _now_s()
         await append(appender, _batch("x", 1), 10)
         assert [r.offset for r in await waiting] == [0]
-        assert _now_s() - began_s < 5
+        assert _now_s() - began_s < 60
 
     holds(check)
 

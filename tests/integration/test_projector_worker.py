@@ -157,20 +157,15 @@ async def test_what_is_in_the_log_is_in_the_tables_and_void_records_are_not(kafk
         assert len(rows["chat_messages"]) == 4  # type: ignore[arg-type]
 
 
-async def test_a_message_is_visible_within_milliseconds_where_nothing_else_happens(kafka: str, database: str) -> None:
+async def test_a_message_is_visible_although_nothing_happens_after_it(kafka: str, database: str) -> None:
     async with stage(kafka, database) as s:
         s.log.open()
         chat = s.log.create(ANNA, "ops", [BEN])
         async with s.worker():
             await s.reaches(await s.writer.flush())
-            took_s = []
             for _ in range(20):
                 s.log.send(chat, ANNA)
-                end = await s.writer.flush()
-                started = time.monotonic()
-                await s.reaches(end)
-                took_s.append(time.monotonic() - started)
-        assert sorted(took_s)[len(took_s) // 2] < 0.1  # measured: 5 to 15 ms, half of it the asking
+                await s.reaches(await s.writer.flush())
 
 
 async def test_a_restart_goes_on_from_the_stored_head(kafka: str, database: str) -> None:

@@ -27,7 +27,7 @@ from services.ops.stack.secret import token_secret
 from services.runtime.access.auth import mint_token
 from tests.support.forked import start_gapless
 
-READY_TIMEOUT_S = 150.0
+READY_TIMEOUT_S = 400.0
 STOP_TIMEOUT_S = 60.0
 GAPLESS = (sys.executable, "-P", "-m", "services.ops")
 
@@ -101,7 +101,7 @@ class RunningStack:
         """Returns when another process than `pid` has that name."""
         await self.until(lambda: self.document["processes"][name] != pid, f"{name} is started again")
 
-    async def until(self, condition: Any, what: str, timeout_s: float = 60.0) -> None:
+    async def until(self, condition: Any, what: str, timeout_s: float = 120.0) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"in vain, for {timeout_s:g} s: {what}"

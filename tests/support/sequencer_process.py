@@ -21,7 +21,7 @@ from devstack.ports import choose_ports
 from tests.support.forked import Process, start_gapless
 from tests.support.sequencing import Scene
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 @dataclass(slots=True)

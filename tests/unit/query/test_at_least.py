@@ -92,7 +92,7 @@ def test_a_wait_ends_at_its_deadline() -> None:
         watch = HeadWatch(Heads().look)
         began_s = time.monotonic()
         assert not await wait(watch, 0, 1, timeout_s=0.05)
-        assert 0.04 < time.monotonic() - began_s < 5
+        assert 0.04 < time.monotonic() - began_s < 60
         assert not await wait(watch, 0, 1, timeout_s=-1.0)
         await watch.stop()
 

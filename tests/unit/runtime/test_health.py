@@ -82,7 +82,7 @@ async def test_a_check_that_will_not_end_is_neither_waited_for_nor_asked_twice(
     readiness = Readiness()
     readiness.add_check("db", frozen)
     for _ in range(3):
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             assert (await readiness.report()).reasons == ("The check db did not answer within 0.05 s.",)
     assert asked == 1
     thawed.set()
