@@ -131,11 +131,11 @@ def _announce(stack: EmbeddedStack) -> None:
     OUT.say(("Gapless is ready", "bold green"), " at ", (stack.api_url, "bold"), f" (docs: {stack.api_url}/docs)")
     OUT.say(f"processes and addresses: {folder / 'stack.json'}, logs: {folder / 'logs'}, stop: Ctrl-C")
     OUT.print("\nA first chat:")
-    # The same command as in README.md, so that who does both gets one chat and no conflict.
+    # The same group as in README.md: a newcomer who follows both gets one chat and no conflict.
     OUT.print(
-        f"  TOKEN=$({_this_command()} token --user anna{where})\n"
-        f"  curl -s {stack.api_url}/v1/chats -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json'"
-        " -H 'Idempotency-Key: my-first-chat'"
+        f'  eval "$({_this_command()} env --user anna{where})"\n'
+        '  curl -s "$GAPLESS_API_URL/v1/chats" -H "Authorization: Bearer $GAPLESS_API_TOKEN"'
+        " -H 'Content-Type: application/json' -H 'Idempotency-Key: my-first-chat'"
         ' -d \'{"kind":"group","name":"ops","members":[]}\'\n',
         markup=False,
         highlight=False,

@@ -13,8 +13,10 @@ from pathlib import Path
 import psycopg
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from devstack.folder import FolderLock
+from services.ops.cli.main import app
 from services.ops.cli.terminal import exit_on_error
 from services.ops.stack.address import use_stack
 from services.ops.stack.secret import stack_secret, token_secret, user_secret, user_secret_path
@@ -128,6 +130,16 @@ def test_an_api_that_is_named_is_preferred_to_one_that_is_found_and_not_to_the_o
         monkeypatch.setenv("GAPLESS_API_CA", "/of/another.pem")
         use_stack(None)
         assert api() == ("https://127.0.0.1:1235", "/ca.pem")
+
+
+def test_the_variables_of_a_stack_with_tls_make_curl_and_our_client_trust_it(tmp_path: Path) -> None:
+    with running_on(tmp_path / "d") as folder:
+        ran = CliRunner().invoke(app, ["env", "--data-dir", str(folder), "--user", "anna"])
+    lines = dict(line.removeprefix("export ").split("=", 1) for line in ran.stdout.splitlines())
+    assert ran.exit_code == 0, ran
+    assert lines["GAPLESS_API_URL"] == "https://127.0.0.1:1235"
+    assert lines["GAPLESS_API_CA"] == lines["CURL_CA_BUNDLE"] == "/ca.pem"
+    assert lines["GAPLESS_API_TOKEN"].count(".") == 2
 
 
 def test_a_folder_on_which_nothing_runs_is_refused(tmp_path: Path) -> None:
