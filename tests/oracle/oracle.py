@@ -121,7 +121,8 @@ def apply(state: State, outcome: Outcome) -> list[tuple[str, str]]:
     """Fold one more valid outcome, in the order of its partition. Returns a fixed word and a sentence for each thing
     that has no place in the state; the rest of the outcome is applied all the same."""
     if outcome.kind != "accepted":
-        return []  # leaves no trace
+        trace = outcome.position is not None or outcome.seq is not None
+        return [("position", f"a {outcome.type} changes nothing, yet has a position or a seq")] if trace else []
     found: list[tuple[str, str]] = []
     rule = RULES.get(COMMAND_TYPES.get(outcome.type, ""))
     if outcome.command_id is not None and (rule is None or rule.keyed):

@@ -676,6 +676,14 @@ def _wrong_last_seq(w: World) -> None:
     w.row("chats")["last_seq"] = 1
 
 
+def _receipt_with_a_seq(w: World) -> None:
+    w.edit_event(5, ce_seq="2")
+
+
+def _refusal_with_a_position(w: World) -> None:
+    w.edit_event(10, ce_position="6")
+
+
 PLANTED: list[tuple[Kind, Callable[[World], None]]] = [
     (Kind.LOG_CORRUPT, _index_left_out),
     (Kind.LOG_CORRUPT, _later_term_without_opening),
@@ -684,7 +692,9 @@ PLANTED: list[tuple[Kind, Callable[[World], None]]] = [
     (Kind.LOG_CORRUPT, _hole_in_the_offsets),
     (Kind.TIME, _time_runs_back),
     (Kind.SEQ, _seq_left_out),
+    (Kind.SEQ, _receipt_with_a_seq),
     (Kind.POSITION, _position_left_out),
+    (Kind.POSITION, _refusal_with_a_position),
     (Kind.ACCEPTED_TWICE, _one_key_two_messages),
     (Kind.COMMAND_SKIPPED, _command_without_an_outcome),
     (Kind.COMMAND_SKIPPED, _command_passed_over),
@@ -830,6 +840,10 @@ def _deleted_twice(w: World) -> None:
     w.edit_event(13, ce_type="message.deleted.v1", value={"seq": 2}, ce_position="7")
 
 
+def _unchanged_names_another_position(w: World) -> None:
+    w.edit_event(13, value={"position": 5})
+
+
 def _still_among_the_own(w: World) -> None:
     w.row("chat_participants", 1).update(own_live_after_read=1)
 
@@ -840,6 +854,7 @@ def _still_among_the_own(w: World) -> None:
         (_shown_again, Kind.READ_STEPPED_BACK),
         (_shown_despite_a_token, Kind.READ_TOO_OLD),
         (_deleted_twice, Kind.WRONG_DECISION),
+        (_unchanged_names_another_position, Kind.WRONG_DECISION),
         (_still_among_the_own, Kind.TABLE_DIFFERS),
     ],
 )
