@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Collection
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
 from schemas import checks
 from schemas.types import CommandType, EventType, Noun
+from services.ingest.api import paths
 from services.projector.mapping import decode
 from services.sequencer.rules import chats, members, messages, nouns, receipts
 from tests.oracle import oracle
 from tests.support import wire_strategies
+
+ROOT: Final = Path(__file__).parents[3]
 
 
 class Room(NamedTuple):
@@ -26,9 +31,22 @@ def of_events(events: Collection[str]) -> list[str]:
     return [each.value for each in CommandType if each.declared.event in events]
 
 
+def named_in(folder: str) -> set[str]:
+    """The command types that the files of a folder name in their code."""
+    names = {
+        node.attr
+        for path in (ROOT / folder).glob("*.py")
+        if path.name != "__init__.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "CommandType"
+    }
+    return {each.value for each in CommandType if each.name in names}
+
+
 ROOMS: Final = {
     "limits of bodies": Room([each for each in CommandType if each.declared.body in checks.LIMITS]),
     "generated bodies of tests": Room(wire_strategies.BODIES),
+    "ingest": Room(named_in("services/ingest/api/paths"), paths.PLANNED),
     "sequencer": Room(nouns.RULES, nouns.PLANNED),
     "tests' oracle": Room(oracle.RULES, oracle.PLANNED),
     "projector": Room(of_events(decode.ACCEPTED), of_events(decode.PLANNED)),
