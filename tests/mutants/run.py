@@ -561,9 +561,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="a role does not reach the tables",
-        file="services/projector/mapping/rows.py",
-        good="                if m.role is not None:\n",
-        bad="                if False:\n",
+        file="services/projector/mapping/members.py",
+        good="            if m.role is not None:\n",
+        bad="            if False:\n",
         check="tests/unit/projector/test_rows.py::test_a_role_changes_the_role_and_nothing_else_of_a_member",
     ),
     Mutant(
@@ -779,7 +779,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="a message that its batch deletes stays among its sender's",
-        file="services/projector/mapping/rows.py",
+        file="services/projector/mapping/messages.py",
         good="[seq for seq in member.own_after_read if (chat_id, seq) not in here]",
         bad="list(member.own_after_read)",
         check=f"{TABLES}::test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once",

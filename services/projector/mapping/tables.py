@@ -154,7 +154,7 @@ class OutcomeRow(NamedTuple):
 
 AnyMessageRow: TypeAlias = "MessageRow | ScannedMessage"
 AnyOutcomeRow: TypeAlias = "OutcomeRow | ScannedMessage"
-"""Of a message of a text and nothing else, its record says all: rows.message_row and outcome_row."""
+"""The record of a message of a text and nothing else holds all of its rows: messages.message_row, rows.outcome_row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 from schemas.ids import ChatId, MessageId
 from schemas.log import Head
 from services.projector.errors import LostRace, PartitionStopped
-from services.projector.mapping.rows import LookedUp, Lookups, Root
+from services.projector.mapping.lookups import LookedUp, Lookups, Root
 from services.projector.mapping.tables import (
     BlockDeleted,
     ChatCreated,

@@ -12,7 +12,7 @@ import pytest
 from schemas import checks
 from schemas.types import CommandType, EventType, Noun
 from services.ingest.api import paths
-from services.projector.mapping import decode
+from services.projector.mapping import decode, rows
 from services.sequencer.rules import chats, members, messages, nouns, receipts
 from tests.oracle import oracle
 from tests.support import wire_strategies
@@ -49,7 +49,7 @@ ROOMS: Final = {
     "ingest": Room(named_in("services/ingest/api/paths"), paths.PLANNED),
     "sequencer": Room(nouns.RULES, nouns.PLANNED),
     "tests' oracle": Room(oracle.RULES, oracle.PLANNED),
-    "projector": Room(of_events(decode.ACCEPTED), of_events(decode.PLANNED)),
+    "projector": Room(of_events(rows.MAPPED), of_events(decode.PLANNED)),
 }
 
 
