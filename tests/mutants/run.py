@@ -916,7 +916,7 @@ MUTANTS: Final = (
         file="services/ops/verify/log/messages.py",
         good="    EventType.MESSAGE_DELETED.value: Judge(deleted, apply_deleted),\n",
         bad="",
-        check="tests/unit/ops/test_nouns.py::test_a_declared_event_is_built_or_planned_and_not_both",
+        check="tests/unit/house/test_types.py::test_every_room_has_an_entry_for_each_type_or_plans_it",
     ),
     Mutant(
         name="the verifier of the log lets every member delete every message",
