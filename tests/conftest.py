@@ -1,4 +1,4 @@
-"""Fixtures of all tests: real servers, one pair per session (see tests/support/stack.py).
+"""Fixtures of all tests: one real Kafka for a run, one PostgreSQL for each worker of it (see tests/support/stack.py).
 
 Tests share the servers and keep apart by their own topic names and by `database`.
 """
@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from devstack.java import OPTIONS_VARIABLE
 from tests.support import examples, stack
+from tests.support.shared_server import shared
 
 # A broker of a test lives for seconds: the optimising compiler costs more CPU than it saves.
 os.environ.setdefault(OPTIONS_VARIABLE, "-XX:TieredStopAtLevel=1")
@@ -36,9 +37,11 @@ def _logs_as_they_were() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[str]:
-    """Bootstrap servers of a real Kafka."""
-    with stack.kafka_server() as bootstrap_servers:
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap servers of a real Kafka, one for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    of_the_run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with shared(of_the_run, "kafka", stack.kafka_server) as bootstrap_servers:
         yield bootstrap_servers
 
 
