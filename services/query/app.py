@@ -1,4 +1,4 @@
-"""Query as a part of a process: `QueryService` for whoever mounts it, `run` for a process of its own."""
+"""Query as part of a process: `QueryService` to mount in an application, `run` for a process of its own."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _log = structlog.get_logger(__name__)
 
 
 class QueryService:
-    """Everything that answers questions, except the HTTP application around it.
+    """The query service without the HTTP application around it.
 
         query = QueryService(settings, readiness)
         app.include_router(query.router)
-        await query.start()     # at once, even while Postgres is away: requests get 503 until it is back
+        await query.start()     # returns at once, even while Postgres is down: requests get 503 until it is back
         ...
         await query.stop()
 
-    :param readiness: gets a check that fails while the read model cannot be read.
+    :param readiness: gets a check that fails while the read model is unreadable.
     """
 
     def __init__(self, settings: QuerySettings, readiness: Readiness) -> None:
@@ -45,7 +45,7 @@ class QueryService:
         self._beside: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Open the pool; connections are made behind it."""
+        """Open the pool, which connects in the background."""
         await self._snapshots.open()
         self._beside = {
             asyncio.create_task(self._dependency.run(), name="probe"),
@@ -53,7 +53,7 @@ class QueryService:
         }
 
     async def stop(self) -> None:
-        """Close the pool; reads that still run get 503."""
+        """Close the pool. Running reads get 503."""
         for task in self._beside:
             task.cancel()
         await asyncio.gather(*self._beside, return_exceptions=True)
@@ -64,7 +64,7 @@ class QueryService:
 
 
 def create_app(settings: QueryProcessSettings) -> tuple[FastAPI, QueryService]:
-    """The application of query alone, and the service in it, which is to be started before and stopped after it."""
+    """Return the application of query alone, and its service: start it before, and stop it after, the application."""
     readiness = Readiness()
     service = QueryService(settings.query, readiness)
     app = build_app(
@@ -79,7 +79,7 @@ def create_app(settings: QueryProcessSettings) -> tuple[FastAPI, QueryService]:
 
 
 async def run(settings: QueryProcessSettings, supervisor: Supervisor) -> None:
-    """Serves until the supervisor says stop: what `lifecycle.run_service` runs."""
+    """Serve until the supervisor requests a stop. Run by `lifecycle.run_service`."""
     app, service = create_app(settings)
     server = HttpServer.of(app, settings.http)
     try:
@@ -90,6 +90,6 @@ async def run(settings: QueryProcessSettings, supervisor: Supervisor) -> None:
         with infrequent_gc():
             await supervisor.stop_requested()
     finally:
-        # First the requests, then what they read from.
+        # Requests first, then the pool that they read from.
         await server.stop(timeout_s=settings.process.shutdown_timeout_s / 2)
         await service.stop()

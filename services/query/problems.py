@@ -1,4 +1,4 @@
-"""Which problem document an error of query, or a bad parameter, becomes."""
+"""Turns query's errors and bad parameters into problem documents."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from services.query.errors import InvalidCursor, QueryError
 from services.runtime.web.problems import Problem
 
 RETRY_AFTER_S: Final = 1.0
-"""What a client is told to wait before it asks again; the read model is usually milliseconds behind."""
+"""The Retry-After of a 503; the read model is usually milliseconds behind."""
 
 
 def problem_of(error: QueryError) -> Problem:
-    """The refusal that the client gets."""
+    """Return the problem that the client gets."""
     if isinstance(error, InvalidCursor):
         return invalid_parameter("query", "cursor", str(error))
     return Problem("unavailable", str(error), retry_after_s=RETRY_AFTER_S)
 
 
 def invalid_parameter(place: str, name: str, detail: str) -> Problem:
-    """A `malformed` problem of one parameter; `place` is `query`, `path` or `header`."""
+    """Return a `malformed` problem for one parameter. `place` is `query`, `path` or `header`."""
     return Problem("malformed", detail, errors=[{"in": place, "pointer": f"/{name}", "detail": detail}])

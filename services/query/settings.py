@@ -1,4 +1,4 @@
-"""Settings of query. Variables: `GAPLESS_QUERY_*`, and those of the shared classes."""
+"""The settings of query. Variables: `GAPLESS_QUERY_*`, and those of the shared classes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from services.runtime.settings import (
 
 
 class QuerySettings(Settings):
-    """What `QueryService` needs; `gapless api` builds it beside ingest."""
+    """The settings of `QueryService`, which `gapless api` runs together with ingest."""
 
     model_config = settings_from("GAPLESS_QUERY_")
 
     postgres: PostgresSettings = Field(default_factory=PostgresSettings)
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
-    """Only the number of partitions, without which a token cannot be judged, is used."""
+    """Only the number of partitions is used, to validate tokens."""
     at_least_timeout_s: PositiveSeconds = 2.0
-    """How long a read with Gapless-At-Least waits for the projection before it answers 503."""
+    """How long a read with Gapless-At-Least waits for the projection before it gets 503."""
     read_timeout_s: PositiveSeconds = 10.0
-    """Deadline of one snapshot, from asking for a connection to the last row; past it the answer is 503."""
+    """Deadline of one snapshot, from requesting a connection to the last row; then 503."""
 
 
 class QueryProcessSettings(Settings):
-    """Everything that a process of its own (`gapless query`) reads."""
+    """All settings of a query process (`gapless query`)."""
 
     query: QuerySettings = Field(default_factory=QuerySettings)
     http: HttpSettings = Field(default_factory=HttpSettings)

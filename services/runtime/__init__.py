@@ -1,12 +1,12 @@
-"""What every Gapless service needs: settings, clients, logs, metrics, process life.
+"""The parts that all Gapless services share: settings, clients, logs, metrics, process life.
 
-Nothing here knows a chat, a command or a projection; a service imports a piece, never the other way round. All of it is
-stateless: a crash of any line loses no data.
+Nothing here knows of chats, commands or projections; services import from here, never the other way round. All of it
+is stateless: a crash at any line loses no data.
 
 Rooms, from the top down (upper may import lower):
 
 - `kafka`      Kafka clients with a deadline on everything
-- `health`     alive, ready, measured; the probes of dependencies
+- `health`     liveness, readiness and metrics; the probes of dependencies
 - `serving`    the HTTP server and its connections: limits, deadlines, TLS
 - `access`     authentication: tokens, and the keys that verify them
 - `web`        an HTTP application's parts: middleware, problem documents, fast routes, OpenAPI

@@ -1,7 +1,7 @@
-"""The HTTP application of a service, with everything that all of them share already in place.
+"""Builds the HTTP application of a service, with the parts that all services share.
 
-`build_app` wires the middleware, problem documents, health and OpenAPI. What a handler may read:
-`request.state.request_id`, `request.state.traceparent`.
+`build_app` wires the middleware, problem documents, health and OpenAPI. Handlers may read `request.state.request_id`
+and `request.state.traceparent`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from services.runtime.web.openapi import use_problem_schema
 from services.runtime.web.problem_handlers import install_problems
 
 NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
-"""FastAPI's own looks for a provider at each request; metrics and trace context are ours (middleware.py)."""
+"""FastAPI's own telemetry looks for a provider at each request; we have our own metrics and trace context
+(middleware.py)."""
 
 
 def build_app(
@@ -38,21 +39,21 @@ def build_app(
     description: str = "",
     body_limit_bytes_by_path: Mapping[str, int] | None = None,
 ) -> FastAPI:
-    """An application that answers health checks and nothing else yet: include your routers.
+    """Return an application that only answers health checks so far: include your routers.
 
     :param service: the name in logs, metrics and /healthz.
-    :param authenticator: kept as `app.state.authenticator`, where `auth.current_caller` looks for it.
-    :param body_limit_bytes_by_path: limits of exact paths that take more (or less) than http.body_limit_bytes.
+    :param authenticator: stored as `app.state.authenticator`, which `auth.current_caller` uses.
+    :param body_limit_bytes_by_path: body limits of exact paths that differ from http.body_limit_bytes.
     """
     app = FastAPI(
         title=title,
         version=package_version(),
         description=description,
         lifespan=lifespan,
-        docs_url=None,  # docs_pages has it without anything from elsewhere
+        docs_url=None,  # docs_pages serves it without files from a CDN
         redoc_url=None,
         redirect_slashes=False,
-        strict_content_type=False,  # no Content-Type means JSON: no cookie is believed, so no form can be forged
+        strict_content_type=False,  # no Content-Type means JSON: cookies are never accepted, so CSRF is impossible
         default_response_class=JSONResponse,
         middleware=middleware_of(http, body_limit_bytes_by_path or {}),
         telemetry=NO_TELEMETRY,

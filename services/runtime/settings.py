@@ -1,4 +1,4 @@
-"""Settings of a process, read once from `GAPLESS_*` variables: one frozen class per concern.
+"""The settings of a process, read once from `GAPLESS_*` variables: one frozen class per concern.
 
 A service composes the classes it needs in its own settings module and reads them with `load_settings`:
 
@@ -9,11 +9,11 @@ A service composes the classes it needs in its own settings module and reads the
 
     settings = load_settings(IngestSettings)
 
-Variable names are flat: the prefix of the class and the field's name in capitals, unless the field names
-another. Tests pass values by field name: `KafkaSettings(bootstrap_servers="127.0.0.1:1234")`.
+Variable names are flat: the prefix of the class and the field's name in capitals, unless the field has an alias. Tests
+pass values by field name: `KafkaSettings(bootstrap_servers="127.0.0.1:1234")`.
 
-A secret may also stand in a file: `GAPLESS_KAFKA_SASL_PASSWORD_FILE=/run/secrets/kafka` is the same as its content in
-`GAPLESS_KAFKA_SASL_PASSWORD`, and is in no environment that others may read.
+A secret may also be in a file: `GAPLESS_KAFKA_SASL_PASSWORD_FILE=/run/secrets/kafka` has the same effect as its content
+in `GAPLESS_KAFKA_SASL_PASSWORD`, but keeps the secret out of the environment.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ from services.runtime.tls import BadTlsFile, ServerCertificate, TlsFiles, client
 
 
 class SettingsError(Exception):
-    """A setting is missing or wrong; the message is one sentence that names the variable to put right."""
+    """A setting is missing or wrong. The message is one sentence that names the variable to correct."""
 
 
 def settings_from(env_prefix: str) -> SettingsConfigDict:
-    """The configuration of a settings class that is read from variables starting with env_prefix."""
+    """Return the configuration of a settings class that is read from variables starting with env_prefix."""
     return SettingsConfigDict(env_prefix=env_prefix)
 
 
 class Settings(BaseSettings):
     """Base of all settings classes; a subclass sets `model_config = settings_from("GAPLESS_<NAME>_")`."""
 
-    # Written out here, where the type checker sees it: subclasses inherit all of it but the prefix.
+    # Written out here for the type checker: subclasses inherit everything but the prefix.
     model_config = SettingsConfigDict(
         env_prefix="GAPLESS_", frozen=True, populate_by_name=True, extra="forbid", env_ignore_empty=True
     )
@@ -69,12 +69,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Values passed, then variables, then the files that `<variable>_FILE` names."""
+        """Return the sources by priority: arguments, variables, files that `<variable>_FILE` names."""
         return init_settings, env_settings, _SecretFiles(settings_cls)
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
-    """Secrets that stand in the files which `<variable>_FILE` names. Raises SettingsError."""
+    """Reads secrets from the files that `<variable>_FILE` names. Raises SettingsError."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         assert issubclass(self.settings_cls, Settings), "a source of our own settings"
@@ -108,59 +108,59 @@ def _is_secret(annotation: Any) -> bool:
 
 
 def _split_commas(value: object) -> object:
-    """`a, b` → `("a", "b")`; anything that is no text is left to the validation of its type."""
+    """Split `a, b` into `("a", "b")`. A value that is not a string is left to the validation of its type."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
 
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
-"""A tuple of strings, written `a,b,c` in a variable."""
+"""A tuple of strings, written as `a,b,c` in a variable."""
 
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class KafkaSettings(Settings):
-    """How to reach the log, and the numbers its topics were created with. Variables: `GAPLESS_KAFKA_*`."""
+    """How to reach the log, and the settings of its topics. Variables: `GAPLESS_KAFKA_*`."""
 
     model_config = settings_from("GAPLESS_KAFKA_")
 
     bootstrap_servers: str = Field(default="127.0.0.1:9092", min_length=1, validation_alias="GAPLESS_KAFKA_BOOTSTRAP")
     partitions: int = Field(default=8, ge=1, le=100_000)
-    """P of chat.commands and chat.events. Fixed for the life of a log."""
+    """Number of partitions of chat.commands and chat.events. Fixed for the life of a log."""
     reply_partitions: int = Field(default=16, ge=1, le=10_000)
     replication_factor: int = Field(default=1, ge=1, le=32)
     min_insync_replicas: int | None = Field(default=None, ge=1, le=32)
-    """Brokers that must have a record before it counts. Not set: 2 where there are copies. 1 beside copies loses
-    acknowledged records when a broker dies, and is taken only where it is written here."""
+    """Number of brokers that must have a record before it is acknowledged. Default: 2 if the topics are replicated,
+    else 1. With replication, 1 loses acknowledged records when a broker dies, and must be set explicitly."""
     topic_prefix: str = Field(default="", max_length=100, pattern=r"^[A-Za-z0-9._-]*$")
-    """Put before every topic and group name, so that tests can share a broker. Empty in production."""
+    """Prefix of every topic and group name, so that tests can share a broker. Empty in production."""
     client_id: str = Field(default="gapless", min_length=1, max_length=100)
 
     session_timeout_s: PositiveSeconds = 3.0
-    """After this silence a consumer group gives a dead process's partitions away. The broker's
-    group.min.session.timeout.ms bounds it from below: it has to be set on brokers (Kafka's default is 6 s; the
-    embedded stack and compose.yaml allow 1 s), else 6 s are asked for instead, with a warning."""
+    """Silence after which a consumer group reassigns a dead process's partitions. It may not be below the brokers'
+    group.min.session.timeout.ms, which must be lowered (Kafka's default is 6 s; the embedded stack and compose.yaml
+    set 1 s). Otherwise 6 s are used instead, with a warning."""
     max_poll_interval_s: PositiveSeconds = 300.0
 
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """As Kafka names it: whether connections are encrypted (SSL), and whether we log in (SASL)."""
+    """Kafka's name for whether connections are encrypted (SSL) and whether we log in (SASL)."""
     tls_ca_file: Path | None = None
-    """The authorities that may sign the brokers' certificates, in PEM; the system's if not set."""
+    """The authorities that may sign the brokers' certificates, in PEM. Default: the system's."""
     tls_cert_file: Path | None = None
-    """Our own certificate with its chain, where the brokers ask for one (mutual TLS)."""
+    """Our own certificate with its chain, if the brokers require one (mutual TLS)."""
     tls_key_file: Path | None = None
-    """The certificate's private key; not set, it stands in the certificate's file."""
+    """The certificate's private key. Default: in the certificate's file."""
     tls_key_password: SecretStr | None = None
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "SCRAM-SHA-512"
     sasl_username: str | None = Field(default=None, min_length=1)
     sasl_password: SecretStr | None = None
     sasl_oauth_token_file: Path | None = None
-    """Where OAUTHBEARER finds its token; read again for each connection."""
+    """The file with the token for OAUTHBEARER; read again for each connection."""
 
     @property
     def connection(self) -> KafkaConnection:
-        """What every client of Kafka is opened with."""
+        """Return the parameters that every Kafka client is opened with."""
         return KafkaConnection(bootstrap_servers=self.bootstrap_servers, tls=self._tls, sasl=self._sasl)
 
     @property
@@ -187,7 +187,7 @@ class KafkaSettings(Settings):
 
     @model_validator(mode="after")
     def _security_is_whole(self) -> KafkaSettings:
-        """Half a configuration would fail at the first connection, with a sentence of somebody else's."""
+        """Check that the security settings are complete, so that we can say what is missing before a client fails."""
         given = {name for name in _TLS_FIELDS | _SASL_FIELDS if getattr(self, name) is not None}
         unused = {name for name in given if name not in self._used_for_security}
         if unused:
@@ -235,14 +235,14 @@ class PostgresSettings(Settings):
     model_config = settings_from("GAPLESS_POSTGRES_")
 
     dsn: SecretStr = SecretStr("postgresql://127.0.0.1:5432/gapless")
-    """libpq connection string or URI; secret because it may hold a password."""
+    """libpq connection string or URI; secret because it may contain a password."""
     pool_min_size: int = Field(default=1, ge=0, le=1_000)
     pool_max_size: int = Field(default=10, ge=1, le=1_000)
     connect_timeout_s: PositiveSeconds = 5.0
     acquire_timeout_s: PositiveSeconds = 5.0
     """How long a request waits for a free connection of the pool."""
     statement_timeout_s: PositiveSeconds = 30.0
-    """Set on the server: no statement of this process runs longer."""
+    """Maximum run time of a statement, enforced by the server."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> PostgresSettings:
@@ -257,17 +257,17 @@ class PostgresSettings(Settings):
 SHARED_SECRET_ALGORITHMS = ("HS256",)
 PUBLIC_KEY_ALGORITHMS = ("RS256", "ES256", "EdDSA")
 MIN_SECRET_BYTES = 32
-"""RFC 7518 §3.2: a key of HS256 is at least as long as its hash, 256 bits."""
+"""Minimum length of an HS256 key: that of its hash, 256 bits (RFC 7518 §3.2)."""
 
 _HTTP_URL = TypeAdapter(HttpUrl)
 
 
 WAIVED = "*"
-"""As issuer or audience: any, also none."""
+"""Value of issuer or audience that accepts any, or none."""
 
 
 def is_safe_key_url(url: str) -> bool:
-    """Whether nobody on the way can replace the keys that are fetched from there."""
+    """Return whether keys fetched from there cannot be replaced in transit."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".").lower()
     if parts.scheme == "https" or host == "localhost" or host.endswith(".localhost"):
@@ -279,13 +279,13 @@ def is_safe_key_url(url: str) -> bool:
 
 
 class AuthSettings(Settings):
-    """Whose tokens are believed. Variables: `GAPLESS_JWT_*`; exactly one of SECRET and JWKS_URL is set.
+    """Whose tokens are accepted. Variables: `GAPLESS_JWT_*`; exactly one of SECRET and JWKS_URL must be set.
 
-    The algorithms follow from the kind of key: a shared secret allows HS256 only, a JWKS URL the public-key
-    ones only, so that a public key can never be used as a shared secret.
+    The kind of key determines the algorithms: a shared secret allows only HS256, a JWKS URL only public-key algorithms,
+    so a public key can never be used as a shared secret.
 
     A published key signs for every application of its issuer, and for every issuer of a shared key server. So with a
-    JWKS URL the issuer and the audience must be named, or waived by `*`.
+    JWKS URL the issuer and the audience must be named, or waived with `*`.
     """
 
     model_config = settings_from("GAPLESS_JWT_")
@@ -296,7 +296,7 @@ class AuthSettings(Settings):
     issuer: str | None = None
     audience: str | None = None
     leeway_s: float = Field(default=0.0, ge=0, le=300)
-    """How far the issuer's clock may differ from ours when exp, nbf and iat are judged."""
+    """Tolerated difference between the issuer's clock and ours when checking exp, nbf and iat."""
 
     @property
     def algorithms(self) -> tuple[str, ...]:
@@ -305,12 +305,12 @@ class AuthSettings(Settings):
 
     @property
     def expected_issuer(self) -> str | None:
-        """What `iss` must be; None where anything, or nothing, will do."""
+        """The required `iss`; None if any value, or none, is accepted."""
         return None if self.issuer == WAIVED else self.issuer
 
     @property
     def expected_audience(self) -> str | None:
-        """What `aud` must hold; None where anything, or nothing, will do."""
+        """The value that `aud` must contain; None if any value, or none, is accepted."""
         return None if self.audience == WAIVED else self.audience
 
     @field_validator("jwks_url")
@@ -348,7 +348,7 @@ class AuthSettings(Settings):
 
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
-"""A TCP port; 0 lets the system choose a free one."""
+"""A TCP port. 0 lets the system choose a free one."""
 
 
 class HttpSettings(Settings):
@@ -359,39 +359,40 @@ class HttpSettings(Settings):
     host: str = Field(default="127.0.0.1", min_length=1)
     port: Port = 8080
     reuse_port: bool = False
-    """Let several processes share the port (SO_REUSEPORT)."""
+    """Whether several processes may share the port (SO_REUSEPORT)."""
     cors_origins: CommaSeparated = Field(default=(), validation_alias="GAPLESS_CORS_ORIGINS")
     """Origins whose browsers may call us, as `https://a.example,https://b.example`, or `*`."""
     ops_port: Port = Field(default=0, validation_alias="GAPLESS_OPS_PORT")
     """Port of /healthz, /readyz and /metrics in a service without an API of its own."""
     tls_cert_file: Path | None = None
-    """The certificate that all our ports show, with its chain, in PEM; plain HTTP if not set. Read again at SIGHUP."""
+    """The certificate that all our ports present, with its chain, in PEM. Default: plain HTTP. Reloaded at SIGHUP."""
     tls_key_file: Path | None = None
-    """Its private key; not set, it stands in the certificate's file."""
+    """The certificate's private key. Default: in the certificate's file."""
     tls_key_password: SecretStr | None = None
     body_limit_bytes: int = Field(default=512 * 1024, ge=1)
-    """Longest request body, unless a route has a limit of its own."""
+    """Maximum size of a request body, unless a route has a limit of its own. A larger one gets 413."""
     body_timeout_s: PositiveSeconds = 30.0
-    """From the head of a request to the end of its body; then 408."""
+    """Deadline from the head of a request to the end of its body; then 408."""
     body_memory_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
-    """What all incomplete bodies may take together; beyond it the one that has been coming longest gets 503."""
+    """Maximum total size of all incomplete bodies; beyond it the oldest one gets 503."""
     head_limit_bytes: int = Field(default=32 * 1024, ge=1024)
-    """Of the header fields of a request, all together; then 431."""
+    """Maximum total size of a request's header fields; a larger head gets 431."""
     max_header_fields: int = Field(default=100, ge=10)
     head_timeout_s: PositiveSeconds = 10.0
-    """From the first byte of a request to the end of its head; then 408."""
+    """Deadline from the first byte of a request to the end of its head; then 408."""
     keep_alive_s: PositiveSeconds = 65.0
-    """How long a connection may be idle. Longer than a load balancer's own limit, or it meets a reset."""
+    """How long a connection may be idle. Must exceed a load balancer's own limit, or it may send into a closed
+    connection."""
     write_timeout_s: PositiveSeconds = 60.0
-    """How long a client may leave an answer unread; then its connection is reset."""
+    """How long a client may leave a response unread; then its connection is reset."""
     unread_memory_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
-    """What all unread answers may take together; beyond it the connections that have left theirs longest are reset."""
+    """Maximum total size of all unread responses; beyond it the connections with the oldest ones are reset."""
     max_connections: int = Field(default=10_000, ge=1)
-    """Connections at once; one more costs the one that has waited longest for its client."""
+    """Maximum number of connections; one more closes the one that has waited longest for its client."""
     max_concurrent_requests: int = Field(default=4_096, ge=1)
-    """Requests (and live streams) answered at once; more get 503."""
+    """Maximum number of concurrent requests (and live streams); more get 503."""
     max_concurrent_requests_per_caller: int | None = Field(default=None, ge=1)
-    """Of one token; more get 429. Not set: a quarter of all."""
+    """Maximum number of concurrent requests with one token; more get 429. Default: a quarter of the total."""
 
     @property
     def concurrent_requests_per_caller(self) -> int:
@@ -399,7 +400,7 @@ class HttpSettings(Settings):
 
     @property
     def tls(self) -> TlsFiles | None:
-        """What servers show; None: plain HTTP."""
+        """The certificate that servers present; None for plain HTTP."""
         if self.tls_cert_file is None:
             return None
         return TlsFiles(cert=self.tls_cert_file, key=self.tls_key_file, key_password=_revealed(self.tls_key_password))
@@ -424,7 +425,7 @@ class HttpSettings(Settings):
     def _origins_are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
             if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
-                raise ValueError(f"{origin!r} is no origin, write it as scheme://host[:port] without a path")
+                raise ValueError(f"{origin!r} is not an origin, write it as scheme://host[:port] without a path")
         return value
 
 
@@ -434,7 +435,7 @@ class LogSettings(Settings):
     model_config = settings_from("GAPLESS_LOG_")
 
     format: Literal["json", "console", "auto"] = "auto"
-    """auto: console where standard error is a terminal, else json."""
+    """Format of log lines. auto: console if standard error is a terminal, else json."""
     level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("level", "format", mode="before")
@@ -470,7 +471,7 @@ def load_settings(cls: type[SettingsT]) -> SettingsT:
 def _sentence(cls: type[Settings], error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     message = first["msg"].removeprefix("Value error, ")
-    if not first["loc"]:  # a rule over several fields: its message names the variables itself
+    if not first["loc"]:  # a check of several fields: its message names the variables itself
         return f"{message[0].upper()}{message[1:]}."
     name, *inner = (str(part) for part in first["loc"])
     owner = next((c for c in _settings_classes(cls) if c.__name__ == error.title), cls)
@@ -488,9 +489,9 @@ def _as_clause(message: str) -> str:
 
 
 def variable_name(cls: type[Settings], field_name: str) -> str:
-    """The environment variable that a field of cls is read from."""
+    """Return the environment variable that a field of cls is read from."""
     field = cls.model_fields.get(field_name)
-    if field is None:  # the location of an error is the alias itself where a field has one
+    if field is None:  # if a field has an alias, an error's location is the alias itself
         return field_name.upper()
     if isinstance(field.validation_alias, str):
         return field.validation_alias
@@ -498,7 +499,7 @@ def variable_name(cls: type[Settings], field_name: str) -> str:
 
 
 def variables_of(cls: type[Settings]) -> frozenset[str]:
-    """Every environment variable that cls and what is nested in it are read from."""
+    """Return every environment variable that cls and its nested settings are read from."""
     found: set[str] = set()
     for owner in _settings_classes(cls):
         for name, field in owner.model_fields.items():

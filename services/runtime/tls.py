@@ -1,8 +1,8 @@
-"""Certificates: contexts for both sides of TLS, and how a certificate is replaced while a process runs.
+"""TLS contexts for both sides of a connection, and how a certificate is replaced while a process runs.
 
-Clients of Kafka live as long as the process and open connections of their own accord, so their context looks at its
-files at each handshake. What we show to others ourselves is read again when the process gets SIGHUP (`lifecycle`): then
-whoever replaces the files says when they are whole.
+Kafka clients live as long as the process and open connections by themselves, so their context checks its files at each
+handshake. The certificate that our servers present is reloaded when the process gets SIGHUP (`lifecycle`), so the
+operator who replaces the files decides when they are complete.
 """
 
 from __future__ import annotations
@@ -23,44 +23,44 @@ class TlsFiles:
     """PEM files of one side of a connection."""
 
     ca: Path | None = None
-    """The authorities that are believed; the system's where none is named."""
+    """The trusted authorities; None for the system's."""
     cert: Path | None = None
     """Our own certificate with its chain."""
     key: Path | None = None
-    """Its private key; in `cert` where none is named."""
+    """The private key of `cert`; None if `cert` contains it."""
     key_password: str | None = field(default=None, repr=False)
 
     def all(self) -> tuple[Path, ...]:
-        """The files that are named."""
+        """Return the files that are set."""
         return tuple(path for path in (self.ca, self.cert, self.key) if path is not None)
 
 
 class BadTlsFile(ValueError):
-    """A file is missing, or holds something else; the message says which and what, as a clause."""
+    """A file is missing or has the wrong content. The message names it and the fault, as a clause."""
 
 
 def load_cert_chain(context: ssl.SSLContext, files: TlsFiles) -> None:
-    """Give the context our own certificate. Raises BadTlsFile."""
+    """Load our own certificate into the context. Raises BadTlsFile."""
     assert files.cert is not None, "there is a certificate to load"
     _refuse_unreadable(*(path for path in (files.cert, files.key) if path is not None))
     try:
-        # Without a password OpenSSL would ask the terminal for one; the empty one it refuses.
+        # Without a password OpenSSL would prompt on the terminal; it rejects an empty one.
         context.load_cert_chain(files.cert, files.key, password=files.key_password or "")
     except ssl.SSLError as error:
         key = files.key or files.cert
         if error.reason == "KEY_VALUES_MISMATCH":
             raise BadTlsFile(f"the key in {key} is not the one of the certificate in {files.cert}") from error
-        if b"ENCRYPTED" in key.read_bytes():  # OpenSSL does not tell a wrong password from a damaged file
-            password = "its password is not set" if files.key_password is None else "its password is another"
+        if b"ENCRYPTED" in key.read_bytes():  # OpenSSL does not distinguish a wrong password from a damaged file
+            password = "its password is not set" if files.key_password is None else "its password is wrong"
             raise BadTlsFile(f"the key in {key} is encrypted, and {password}") from error
         raise BadTlsFile(f"{files.cert} and {key} do not hold a certificate and its key in PEM") from error
-    except ValueError as error:  # a password longer than OpenSSL takes
+    except ValueError as error:  # a password longer than OpenSSL accepts
         raise BadTlsFile(f"the password of the key is refused: {error}") from error
 
 
 @functools.lru_cache(maxsize=16)
 def client_context(files: TlsFiles) -> ssl.SSLContext:
-    """The context for connections that we open: TLS 1.2 or newer, the certificate and its host name verified.
+    """Return the context for connections that we open: TLS 1.2 or newer, certificate and host name verified.
 
     Raises BadTlsFile.
     """
@@ -73,7 +73,7 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 class _FollowingContext(ssl.SSLContext):
-    """Loads its files again for the first handshake after they changed."""
+    """A context that reloads its files for the first handshake after they changed."""
 
     _files: TlsFiles | None = None
     _loaded: tuple[tuple[int, int], ...] = ()
@@ -83,11 +83,11 @@ class _FollowingContext(ssl.SSLContext):
         self._load()
 
     def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
-        """What every event loop calls to begin a handshake."""
+        """Begin a handshake; called by every event loop."""
         if self._files is not None and self._versions() != self._loaded:
             try:
                 self._load()
-            except BadTlsFile as error:  # half replaced, most likely: what was loaded before may still do
+            except BadTlsFile as error:  # most likely partly replaced: the files loaded before may still work
                 log.warning("tls.files_not_loaded", reason=str(error))
         return super().wrap_bio(*args, **options)
 
@@ -114,18 +114,18 @@ class _FollowingContext(ssl.SSLContext):
 
 
 class ServerCertificate:
-    """What a server shows: the certificate and key that its files held at the last load."""
+    """The certificate and key that a server presents, as of the last load of their files."""
 
     def __init__(self, files: TlsFiles) -> None:
-        """Raises BadTlsFile."""
+        """Load the files. Raises BadTlsFile."""
         self._files = files
         self._current = self._loaded()
         self.context = self._loaded()
-        """For the listening socket, for as long as it listens."""
+        """The context of the listening socket, for its whole life."""
         self.context.sni_callback = self._use_current
 
     def reload(self) -> None:
-        """Use what the files hold now, from the next handshake on. Raises BadTlsFile, and then nothing changes."""
+        """Use the files' current content from the next handshake on. Raises BadTlsFile, and then nothing changes."""
         self._current = self._loaded()
 
     def _loaded(self) -> ssl.SSLContext:
@@ -135,25 +135,25 @@ class ServerCertificate:
         return context
 
     def _use_current(self, handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        """Called within each handshake, whether the client names a host or not."""
+        """Switch a handshake to the current certificate. Called in each, whether the client names a host or not."""
         handshake.context = self._current
 
 
 _shown: dict[TlsFiles, ServerCertificate] = {}
-"""Of this process: its servers share one for the same files."""
+"""The certificates of this process: servers with the same files share one."""
 
 
 def server_certificate(files: TlsFiles) -> ServerCertificate:
-    """The certificate of these files that this process shows. Raises BadTlsFile."""
+    """Return this process's certificate for these files. Raises BadTlsFile."""
     if files not in _shown:
         _shown[files] = ServerCertificate(files)
     return _shown[files]
 
 
 def reload_server_certificates() -> bool:
-    """Read what the servers of this process show again; False if they show none.
+    """Reload the certificates of this process's servers. Returns False if they have none.
 
-    What cannot be loaded is logged, and the certificate before it is shown on.
+    If one cannot be loaded, that is logged and its predecessor stays in use.
     """
     for files, certificate in _shown.items():
         try:

@@ -171,7 +171,7 @@ def test_a_key_may_have_a_password(tmp_path: Path) -> None:
     )
     given = {"tls_cert_file": certificate.cert, "tls_key_file": certificate.key}
     assert HttpSettings.model_validate({**given, "tls_key_password": "open sesame"}).tls is not None
-    for password, said in (({"tls_key_password": "close sesame"}, "is another"), ({}, "is not set")):
+    for password, said in (({"tls_key_password": "close sesame"}, "is wrong"), ({}, "is not set")):
         with pytest.raises(ValueError, match=f"is encrypted, and its password {said}"):
             HttpSettings.model_validate({**given, **password})
 

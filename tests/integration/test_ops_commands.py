@@ -85,7 +85,7 @@ def test_topics_are_created_once_and_checked(kafka: str) -> None:
     names = TopicNames.prefixed(settings.topic_prefix)
     done = gapless("topics", "check", **variables(settings))
     assert done.returncode == 1
-    assert f"{names.events} is not there; create it with `gapless topics create`" in done.stderr
+    assert f"{names.events} does not exist; create it with `gapless topics create`" in done.stderr
     assert answer("topics", "create", **variables(settings)) == (
         0, {"created": [names.commands, names.events, names.replies], "notes": []}
     )  # fmt: skip

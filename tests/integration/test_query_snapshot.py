@@ -246,7 +246,7 @@ def test_what_readers_see_and_nobody_feeds_is_told_and_still_read(
         await notes(False)
         await update(stale)
         (note,) = await notes(True)
-        assert note.startswith("No projector has fed partition 5 of what readers see for 10")
+        assert note.startswith("No projector has fed partition 5 of the serving projection for 10")
         assert REGISTRY.get_sample_value("gapless_query_partitions_not_fed") == 1
         assert (await api.get("/readyz", anna)).status_code == 200
         await api.json(messages(chat), anna)

@@ -1,12 +1,12 @@
-"""What can be asked, and how the answer looks.
+"""The HTTP API of query.
 
 - `routes`            the paths
-- `parameters`        what a request may say, and how it is refused
-- `fast_params`       the same values without FastAPI, if nothing is wrong with them
-- `reads`             which statements answer a question, and who may have the answer
-- `windows`           which rows make a page. Pure
+- `parameters`        validates the parameters of requests
+- `fast_params`       reads the same values without FastAPI, if all are valid
+- `reads`             runs the statements of each read and checks membership
+- `windows`           selects the rows of a page. Pure
 - `cursors`           opaque keyset cursors. Pure
-- `delivery_status`   the sender's tick of each message of a page. Pure
-- `serializers`       rows to JSON. Pure
-- `responses`         the models of the answers, for OpenAPI; tests hold `serializers` against them
+- `delivery_status`   the delivery status of each message of a page. Pure
+- `serializers`       turns rows into JSON. Pure
+- `responses`         models of the responses, for OpenAPI; tests check `serializers` against them
 """

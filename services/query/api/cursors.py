@@ -1,7 +1,7 @@
 """Cursors of lists: opaque to clients, keyset inside, pure.
 
-A cursor names a place in the order of its list, not a count of items, so that nothing is repeated or left out when
-items before it come and go. It carries the kind of its list: one list's cursor is refused by another.
+A cursor names a place in the order of its list, not a count of items, so that no item is repeated or skipped when
+earlier items come and go. It contains the kind of its list: one list's cursor is refused by another.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from services.query.errors import InvalidCursor
 
 MAX_CURSOR_CHARACTERS: Final = 200
 LOWEST_UUID: Final = "00000000-0000-0000-0000-000000000000"
-"""Where a list by user begins."""
+"""The start of a list by user_id."""
 HIGHEST_UUID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,7 +26,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatsCursor:
-    """The last chat that was given of a list by last activity, newest first."""
+    """The last chat returned from a list by last activity, newest first."""
 
     active_at: datetime
     chat_id: ChatId
@@ -37,7 +37,7 @@ def encode_members(first_of_next: UserId) -> str:
 
 
 def decode_members(cursor: str) -> UserId:
-    """The user from whom a list by user_id goes on, or whoever comes next. Raises InvalidCursor."""
+    """Return the user_id at which a list by user_id continues (or the next existing one). Raises InvalidCursor."""
     (user_id,) = _decode("m", cursor, 1)
     return UserId(_uuid(user_id))
 
@@ -47,7 +47,7 @@ def encode_chats(last: ChatsCursor) -> str:
 
 
 def decode_chats(cursor: str) -> ChatsCursor:
-    """Raises InvalidCursor."""
+    """Return the last chat of the previous page. Raises InvalidCursor."""
     microseconds, chat_id = _decode("c", cursor, 2)
     try:
         active_at = _EPOCH + timedelta(microseconds=int(microseconds))

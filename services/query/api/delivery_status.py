@@ -1,14 +1,14 @@
-"""The sender's tick of every message of a page, from six numbers: pure.
+"""The delivery status of every message of a page, from six numbers: pure.
 
-A message is `read` when every other present member who joined before it has read it, `delivered` when it has reached
-each of them (who has read a message has received it), and `sent` when there is no such member: whoever joined at or
-after a message says nothing about it.
+A message is `read` when every other present member who joined before it has read it, `delivered` when each of them has
+received it (a member who has read a message has received it), and `sent` otherwise, also if there is no such member:
+members who joined at or after a message do not count.
 
-Every other member's cursor has passed a seq exactly if the lowest of them has; leaving out the sender, that is the
-lowest of the two lowest that is not the sender's own. Joining sets both cursors to `joined_seq`, and cursors only move
-forward, so those who joined at or after a message have cursors at or past it and never hold it back. All that is left
-to ask is whether anybody else joined before it: the earliest `joined_seq` that is not the sender's says so. So two
-members for each of three columns, read by index, serve a whole page, whatever the number of members.
+Every other member's cursor has passed a seq exactly if the lowest one has; excluding the sender, that is one of the two
+lowest cursors. Joining sets both cursors to `joined_seq`, and cursors only move forward, so members who joined at or
+after a message have cursors at or past it and never hold it back. What remains is whether any other member joined
+before it, which the lowest `joined_seq` among the others answers. So two members for each of three columns, read by
+index, are enough for a whole page, whatever the number of members.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from schemas.ids import UserId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryCursors:
-    """The two lowest values of each kind among the present members of a chat, ascending: (whose, seq)."""
+    """The two lowest values of each kind among the present members of a chat, ascending, as (user id, seq)."""
 
     read: Sequence[tuple[UserId, int]]
     delivered: Sequence[tuple[UserId, int]]
-    """Of GREATEST(read_seq, delivered_seq)."""
+    """The lowest values of GREATEST(read_seq, delivered_seq)."""
     joined: Sequence[tuple[UserId, int]]
 
     _of_sender: dict[UserId, tuple[int | None, int | None, int | None]] = field(
@@ -33,9 +33,9 @@ class DeliveryCursors:
     )
 
     def status(self, sender_id: UserId, seq: int) -> str:
-        """`read`, `delivered` or `sent`."""
+        """Return `read`, `delivered` or `sent`."""
         lowest = self._of_sender.get(sender_id)
-        if lowest is None:  # once for each sender of a page
+        if lowest is None:  # once per sender of a page
             lowest = (
                 _lowest_of_others(self.read, sender_id),
                 _lowest_of_others(self.delivered, sender_id),
@@ -46,7 +46,7 @@ class DeliveryCursors:
 
 
 def delivery_status(read_by_all: int | None, delivered_to_all: int | None, first_joined: int | None, seq: int) -> str:
-    """The delivery status of a message, from the lowest values of the other members; None if there are none."""
+    """Return a message's delivery status from the other members' lowest values, which are None if there are none."""
     if read_by_all is None or delivered_to_all is None or first_joined is None or first_joined >= seq:
         return "sent"
     if read_by_all >= seq:

@@ -1,4 +1,4 @@
-"""What a request may say, and how it is refused: each parameter with its bounds, so that bad input is a 400."""
+"""The parameters of requests with their bounds; invalid input becomes a 400."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT_LEAST_CHARACTERS = 64
 
 
 def _wire_uuid(text: str) -> str:
-    text = text.lower()  # RFC 9562: taken in any case, given in one; ingest does the same
+    text = text.lower()  # RFC 9562: accepted in any case, output in lower case; ingest does the same
     if not is_uuid(text):
         raise ValueError("a UUID, with hyphens")
     return text
@@ -33,7 +33,7 @@ _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
 def _digits(value: object) -> object:
-    """pydantic takes `+5`, ` 5 `, `5.0` and `1_000` for numbers, too."""
+    """Refuse `+5`, ` 5 `, `5.0` and `1_000`, which pydantic accepts as numbers."""
     if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value) is None:
         raise ValueError("a whole number, written in digits alone")
     return value
@@ -47,23 +47,23 @@ AtLeastHeader = Annotated[
     Header(
         alias=HEADER,
         max_length=AT_LEAST_CHARACTERS,
-        description="A token `P:index`, as a command's answer gives it: the answer is from a snapshot that holds it.",
+        description="A token `P:index` from a command's response: the read returns a snapshot that contains it.",
     ),
 ]
 
-# The bounds before the validator: those behind it are checked too, but JSON Schema does not say them.
-Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Of the page, at most."), BeforeValidator(_digits)]
+# The bounds precede the validator: bounds after it are checked too, but missing in the JSON Schema.
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Maximum page size."), BeforeValidator(_digits)]
 Seq = Annotated[int, Field(ge=0, le=MAX_SEQ), BeforeValidator(_digits)]
 
 
 class _Parameters(BaseModel):
-    """Of the query string. A name that is not known is a mistake, and answered as one."""
+    """Parameters of the query string. An unknown name is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class HistoryParameters(_Parameters):
-    """Which page: at most one bound; none asks for the newest messages."""
+    """The page of messages: at most one bound; without one, the newest messages."""
 
     before_seq: Seq | None = Field(default=None, description="Messages with a lower seq.")
     after_seq: Seq | None = Field(default=None, description="Messages with a higher seq.")
@@ -93,37 +93,37 @@ class HistoryParameters(_Parameters):
 
 
 class ListParameters(_Parameters):
-    """Which page of a list."""
+    """The page of a list."""
 
     cursor: str | None = Field(
-        default=None, max_length=MAX_CURSOR_CHARACTERS, description="`next` of the page before; opaque."
+        default=None, max_length=MAX_CURSOR_CHARACTERS, description="`next` of the previous page; opaque."
     )
     limit: Limit = DEFAULT_LIMIT
 
 
 class CommandParameters(_Parameters):
-    """From when on the outcome is known."""
+    """The place of the command in the log."""
 
     at: str | None = Field(
         default=None,
         max_length=64,
-        description="`P:offset` of the command, as the Location of a 202 gives it: until the read model has come so "
-        "far, the answer is `pending`. Without it the answer is what is known now.",
+        description="`P:offset` of the command, from the Location of a 202: until the read model has reached it, the "
+        "answer is `pending`. Without it, the answer is what is known now.",
     )
 
     def offset_in(self, partition: int) -> int | None:
-        """The command's offset in the partition of its chat.
+        """Return the command's offset in the partition of its chat, or None if `at` is absent.
 
-        :raises Problem: `malformed` where `at` is none, or names another partition.
+        :raises Problem: `malformed` if `at` is invalid or names another partition.
         """
         if self.at is None:
             return None
         try:
             at_partition, offset = parse_token(self.at)
         except ValueError:
-            detail = "`at` is the place of the command, `P:offset`, as the Location of a 202 gives it."
+            detail = "`at` is the place of the command, `P:offset`, as in the Location of a 202."
             raise invalid_parameter("query", "at", detail) from None
         if at_partition != partition:
-            detail = f"`at` names partition {at_partition}, but this chat lives in partition {partition}."
+            detail = f"`at` names partition {at_partition}, but this chat is in partition {partition}."
             raise invalid_parameter("query", "at", detail)
         return offset

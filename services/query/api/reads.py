@@ -1,8 +1,8 @@
-"""What each question reads, and who may have the answer.
+"""The statements of each read, and the check of membership.
 
-The right to read stands in the SQL: each statement about a chat begins at the caller's own row among its members, and
-looks nothing else up where there is none. So the statements of a read are sent together, in one snapshot, and a
-stranger's cost what they cost for a chat that does not exist.
+The right to read is checked in SQL: each statement about a chat starts at the caller's own row among its members, and
+looks up nothing else if it does not exist. So the statements of a read are sent together, in one snapshot, and a
+non-member's cost the same as for a chat that does not exist.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from services.query.snapshot.reader import Row, SnapshotReader, Statement
 from services.runtime.web.problems import Problem
 
 ACTIVE_AT: Final = 7
-"""Column of chats_of_caller: when something last happened there."""
+"""Column of chats_of_caller: time of the last activity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandResult:
-    """What became of a command."""
+    """The status of a command."""
 
     body: bytes
     pending: bool = False
     message_seq: int | None = None
-    """Of the message that it sent."""
+    """The seq of the message that the command sent; None if it sent none."""
 
 
 class Reads:
-    """The answers, as JSON. Every method raises Problem for a refusal, ReadModelUnavailable and NotCaughtUp for a 503.
+    """Runs reads and returns JSON. Every method raises Problem, ReadModelUnavailable or NotCaughtUp (both 503).
 
-    `at_least` is the token that the snapshot of the answer must hold.
+    `at_least` is the token that the snapshot must contain.
     """
 
     def __init__(self, snapshots: SnapshotReader) -> None:
@@ -56,7 +56,7 @@ class Reads:
     async def history(
         self, caller_id: UserId, chat_id: ChatId, window: Window, sender_id: UserId | None, at_least: Token | None
     ) -> bytes:
-        """A page of messages, ascending by seq; of one sender only if sender_id is given."""
+        """Return a page of messages, ascending by seq; only those of one sender if sender_id is given."""
         parameters = {
             "chat_id": chat_id,
             "caller_id": caller_id,
@@ -92,7 +92,7 @@ class Reads:
         return serializers.message(chat_id, row, status).encode()
 
     async def latest_seq(self, caller_id: UserId, chat_id: ChatId, at_least: Token | None) -> bytes:
-        """The seq of the newest message, 0 in a chat without any."""
+        """Return the seq of the newest message, 0 in a chat without messages."""
         membership, rows = await self._snapshots.read(
             _membership(caller_id, chat_id),
             Statement("latest_seq", {"chat_id": chat_id, "caller_id": caller_id}),
@@ -136,7 +136,7 @@ class Reads:
         return serializers.chat(rows[0]).encode()
 
     async def chats(self, caller_id: UserId, cursor: str | None, limit: int, at_least: Token | None) -> bytes:
-        """The caller's chats, newest activity first."""
+        """Return the caller's chats, newest activity first."""
         after = None if cursor is None else decode_chats(cursor)
         (rows,) = await self._snapshots.read(
             Statement(
@@ -167,10 +167,10 @@ class Reads:
         any_sender: bool,
         at_least: Token | None,
     ) -> CommandResult:
-        """What became of a command; pending while the projection has not reached command_offset.
+        """Return the status of a command: pending while the projection has not reached command_offset.
 
-        :param partition: of the chat.
-        :param any_sender: whether the caller may ask about commands that somebody else sent.
+        :param partition: the chat's partition.
+        :param any_sender: whether the caller may query commands that another user sent.
         """
         known_to = {"command_id": command_id, "caller_id": caller_id, "any_sender": any_sender}
         head, messages, outcomes = await self._snapshots.read(
@@ -229,7 +229,7 @@ def _require_member(membership: Sequence[Row]) -> None:
 
 
 def _cursors_for_member(rows: Sequence[Row]) -> DeliveryCursors:
-    """Of the rows of membership_and_cursors. Raises Problem where the caller is no present member."""
+    """Return the cursors in rows of membership_and_cursors. Raises Problem if the caller is not a present member."""
     _require_member([(present == 1,) for kind, _, present in rows if kind == "caller"])
     return DeliveryCursors(
         read=[(UserId(user_id), seq) for kind, user_id, seq in rows if kind == "read"],

@@ -1,4 +1,4 @@
-"""The shapes of the answers, for the OpenAPI document. `shapes` writes them; tests hold the two together."""
+"""Models of the responses, for the OpenAPI document. `serializers` writes them; tests keep the two consistent."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class ReactionCount(BaseModel):
 
 
 class Message(BaseModel):
-    """Of a deleted message `text` and `metadata` are null and `media_urls` is empty; seq and ids stay."""
+    """A message. If it is deleted, `text` and `metadata` are null and `media_urls` is empty; seq and ids stay."""
 
     model_config = example(_MESSAGE)
 
@@ -87,15 +87,15 @@ class Message(BaseModel):
     edited_at: datetime | None
     deleted_at: datetime | None
     status: Literal["sent", "delivered", "read"] = Field(
-        description="Whether every other present member who joined before the message has read it, or at least received"
-        " it; `sent` if there is no such member."
+        description="`read` or `delivered` if every other present member who joined before the message has read or"
+        " received it, else `sent`; `sent` also if there is no such member."
     )
     reactions: list[ReactionCount]
     reply_count: int
 
 
 class History(BaseModel):
-    """Ascending by seq. Of an empty page the flags speak of what lies before and after the bound."""
+    """Messages ascending by seq. On an empty page the flags refer to messages before and after the bound."""
 
     model_config = example(
         {
@@ -136,7 +136,7 @@ class AllUnread(BaseModel):
     )
 
     total: int
-    chats: list[ChatUnread] = Field(description="Those with at least one unread message.")
+    chats: list[ChatUnread] = Field(description="The chats with at least one unread message.")
 
 
 class Chat(BaseModel):
@@ -146,15 +146,15 @@ class Chat(BaseModel):
 
     chat_id: UUID
     kind: ChatKind
-    name: str | None = Field(description="Of a group.")
+    name: str | None = Field(description="The name of a group; null for a direct chat.")
     peer_id: UUID | None = Field(
-        description="Of a direct chat: the other user, or the caller in a chat with themselves."
+        description="In a direct chat, the other user, or the caller in a chat with themselves."
     )
     created_by: UUID
     created_at: datetime
     last_seq: int
     last_position: int
-    last_activity_at: datetime = Field(description="Of the last message, or of the creation.")
+    last_activity_at: datetime = Field(description="Time of the last message, or of the creation.")
     role: Role
     joined_at: datetime
     joined_seq: int
@@ -200,7 +200,7 @@ class ReadState(BaseModel):
 
 
 class CommandStatus(BaseModel):
-    """Of an accepted message it has what the answer to the send has."""
+    """The status of a command. For an accepted message it has the fields of the response to the send."""
 
     model_config = example(
         {
@@ -218,18 +218,18 @@ class CommandStatus(BaseModel):
     outcome: Literal["pending", "accepted", "unchanged", "rejected"]
     chat_id: UUID
     command_id: UUID
-    message_id: UUID | None = Field(default=None, description="Of an accepted message.")
+    message_id: UUID | None = Field(default=None, description="Set for an accepted message.")
     reason: Reason | None = Field(default=None, description="Why it was rejected.")
     detail: str | None = Field(
         default=None,
-        description="What was wrong with this command, if it was rejected, in the words of the answer to it. For a"
-        " command decided before the read model stored this: what the reason means.",
+        description="What was wrong with this command, if it was rejected, as in the response to it. For a command"
+        " decided before the read model stored this: what the reason means.",
     )
     seq: int | None = None
     position: int | None = None
-    sent_at: datetime | None = Field(default=None, description="Of an accepted message.")
+    sent_at: datetime | None = Field(default=None, description="Set for an accepted message.")
     token: TokenText | None = Field(
-        default=None, description="Of its outcome, while that is kept: for Gapless-At-Least."
+        default=None, description="The token of its outcome, while that is stored: for Gapless-At-Least."
     )
 
 
@@ -244,6 +244,6 @@ class Me(BaseModel):
     )
 
     user_id: UUID
-    claim: str = Field(description="The value of the token's user claim that user_id stands for.")
+    claim: str = Field(description="The value of the token's user claim from which user_id is derived.")
     scopes: list[str]
     expires_at: datetime

@@ -1,4 +1,4 @@
-"""What can be asked over HTTP, and how a question becomes a read."""
+"""The HTTP paths of query, and how a request becomes a read."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ _OF_A_COMMAND: Final = problem_responses("unauthorized", "malformed", "unknown_c
 
 
 class QueryRoute(FastRoute):
-    """Takes what is right in a request on the fast path; where anything is not, FastAPI says what.
+    """Takes valid requests through the fast path; FastAPI handles the others and says what is wrong with them.
 
-    Either way what query raises becomes the refusal it stands for, wherever the router is mounted.
+    Either way query's exceptions become problem documents, wherever the router is mounted.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Awaitable[Response]], **described: Any) -> None:
@@ -58,7 +58,7 @@ class QueryRoute(FastRoute):
 
     async def respond(self, request: FastRequest) -> FastResponse:
         asked: dict[str, Any] = {}
-        if self._for_caller:  # before anything else: a stranger is not told what is wrong with a request
+        if self._for_caller:  # first: an unauthenticated caller learns nothing about its request
             authenticator = request.scope["app"].state.authenticator
             asked["caller"] = await authenticated(authenticator, request.header(b"authorization"))
         for name, read in self._readers:
@@ -83,9 +83,9 @@ class QueryRoute(FastRoute):
 
 
 def query_router(reads: Reads, *, partitions: int) -> APIRouter:
-    """All paths of query. The application that mounts it holds the authenticator (`http.build_app`).
+    """Return a router with all paths of query. The application that mounts it has the authenticator (`http.build_app`).
 
-    :param partitions: P of the log, without which neither a token nor the place of a chat can be judged.
+    :param partitions: number of partitions of the log, to validate tokens and find a chat's partition.
     """
     router = APIRouter(prefix="/v1", tags=["query"], route_class=QueryRoute, generate_unique_id_function=operation_id)
 
@@ -94,7 +94,7 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
 
     @router.get("/me", response_model=responses.Me, responses=problem_responses("unauthorized"))
     async def get_me(caller: CallerOfRequest) -> Response:
-        """Who the token says you are."""
+        """The user that your token identifies."""
         expires_at = datetime.fromtimestamp(min(caller.expires_at_s, _LAST_INSTANT_S), UTC)
         return _json(
             serializers.dumps(
@@ -111,13 +111,13 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
     async def list_chats(caller: CallerOfRequest, page: ListQuery, at_least: AtLeastHeader = None) -> Response:
         """Your chats, newest activity first, each with its last message and your unread count.
 
-        A chat that becomes active while you page moves to the front: the first page, asked for again, has it.
+        A chat that becomes active while you page moves to the front: request the first page again to see it.
         """
         return _json(await reads.chats(UserId(caller.user_id), page.cursor, page.limit, token_of(at_least)))
 
     @router.get("/unread", response_model=responses.AllUnread, responses=_ANY)
     async def get_unread_of_all_chats(caller: CallerOfRequest, at_least: AtLeastHeader = None) -> Response:
-        """How many messages of others you have not read, in all and per chat."""
+        """The number of messages of others that you have not read, in total and per chat."""
         return _json(await reads.unread_of_all(UserId(caller.user_id), token_of(at_least)))
 
     @router.get("/chats/{chat_id}", response_model=responses.Chat, responses=_OF_A_CHAT)
@@ -152,14 +152,14 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
 
     @router.get("/chats/{chat_id}/unread", response_model=responses.Unread, responses=_OF_A_CHAT)
     async def get_unread(caller: CallerOfRequest, chat_id: ChatIdInPath, at_least: AtLeastHeader = None) -> Response:
-        """How many messages above your read cursor are neither yours nor deleted."""
+        """The number of messages above your read cursor that are neither yours nor deleted."""
         return _json(await reads.unread(UserId(caller.user_id), ChatId(chat_id), token_of(at_least)))
 
     @router.get("/chats/{chat_id}/read-state", response_model=responses.ReadState, responses=_OF_A_CHAT)
     async def list_read_state(
         caller: CallerOfRequest, chat_id: ChatIdInPath, page: ListQuery, at_least: AtLeastHeader = None
     ) -> Response:
-        """How far each present member has read and received, by user_id."""
+        """The read and delivered cursors of each present member, by user_id."""
         return _json(
             await reads.read_state(UserId(caller.user_id), ChatId(chat_id), page.cursor, page.limit, token_of(at_least))
         )
@@ -186,7 +186,7 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
         place: CommandQuery,
         at_least: AtLeastHeader = None,
     ) -> Response:
-        """What became of a command that you sent; with the scope `producer`, that anybody sent."""
+        """The status of a command that you sent; with the scope `producer`, of any user's command."""
         partition = partition_of(chat_id, partitions)
         status = await reads.command_status(
             UserId(caller.user_id),
@@ -208,7 +208,7 @@ def query_router(reads: Reads, *, partitions: int) -> APIRouter:
 
 
 _LAST_INSTANT_S: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
-"""A token may expire later than any date can be written."""
+"""The latest time that can be written; a token may expire later."""
 
 
 def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:

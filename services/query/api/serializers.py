@@ -1,8 +1,8 @@
-"""Rows to the JSON of docs: pure.
+"""Turns rows into the documented JSON: pure.
 
-Messages are written as JSON text directly. A page of history is the answer that is asked for most, and building
-200 dictionaries only to walk them again costs more than the SQL: metadata, for one, comes as JSON and leaves as it
-came. Everything small goes through `json.dumps`.
+Messages are written directly as JSON text. A page of history is the most frequent response, and building 200 dicts only
+to traverse them again costs more than the SQL; metadata, for example, arrives as JSON and is passed through. Everything
+small uses `json.dumps`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ metadata (as JSON text), sent_at, edited_at, deleted_at (these three in ms since
 changed_position."""
 
 _UTC_ZONES: Final = frozenset({UTC, ZoneInfo("UTC"), ZoneInfo("Etc/UTC")})
-"""What psycopg gives where the server's time zone is UTC."""
+"""The zones of psycopg's datetimes if the session's time zone is UTC."""
 
 SEQ: Final = 0
 SENDER_ID: Final = 2
@@ -40,8 +40,8 @@ _MILLISECONDS: Final = [f"{ms:03}Z" for ms in range(1000)]
 
 
 def instant_of(at_ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds, of ms since 1970. A page has up to two hundred of them: from a datetime they
-    would cost as much as all else in it."""
+    """Return RFC 3339 in UTC with milliseconds for ms since 1970. A page has up to two hundred instants: via datetime
+    they would cost as much as the rest of it."""
     minutes, ms = divmod(at_ms, 60_000)
     day, minute = divmod(minutes, 24 * 60)
     second, ms = divmod(ms, 1000)
@@ -54,19 +54,19 @@ def _day(day: int) -> str:
 
 
 def instant(at: datetime) -> str:
-    """The same of a datetime. What is UTC already is not converted again."""
+    """Return the same for a datetime. One in UTC is not converted again."""
     if at.tzinfo not in _UTC_ZONES:
         at = at.astimezone(UTC)
     return at.replace(tzinfo=None).isoformat("T", "milliseconds") + "Z"
 
 
 def quoted(text: str) -> str:
-    """A JSON string; msgspec writes it as `json` does, in a third of the time."""
+    """Return a JSON string; msgspec writes the same as `json`, in a third of the time."""
     return encode(text).decode()
 
 
 def message(chat_id: str, row: Row, status: str) -> str:
-    """A message. Of a deleted one only ids, figures and times are left, whatever the row still holds."""
+    """Return a message. A deleted one has only ids, figures and times, whatever the row still contains."""
     (
         seq, message_id, sender_id, text, client_generated_id, reply_to_message_id, reply_count, media_urls,
         metadata, sent_at, edited_at, deleted_at, position, changed_position,
@@ -94,7 +94,7 @@ def history(chat_id: str, page: Page[Row], cursors: DeliveryCursors) -> bytes:
 
 
 def chat(row: Row) -> str:
-    """A chat as one of its members sees it: columns of chats_of_caller, with its last message or null."""
+    """Return a chat as one of its members sees it, from columns of chats_of_caller, with its last message or null."""
     (
         chat_id, kind, name, created_by, created_at, last_seq, last_position, active_at,
         role, joined_at, joined_seq, read_seq, delivered_seq, unread, peer_id,
@@ -127,7 +127,7 @@ def chat(row: Row) -> str:
 
 
 def items(texts: Sequence[str], next_cursor: str | None) -> bytes:
-    """A list of items that are JSON text already."""
+    """Return a list of items that are already JSON text."""
     return f'{{"items":[{",".join(texts)}],"next":{"null" if next_cursor is None else quoted(next_cursor)}}}'.encode()
 
 
@@ -154,14 +154,15 @@ def unread_of_all(rows: Sequence[Row]) -> bytes:
 def command_status(
     chat_id: str, command_id: str, partition: int, accepted_message: Row | None, outcome: Row | None
 ) -> tuple[bytes, int | None] | None:
-    """What became of a command, with the seq of the message that it sent, if it did; None where nothing is known.
+    """Return a command's status, with the seq of the message that it sent, if any; None if nothing is known of it.
 
-    It is `accepted` if its id ever was, else its last outcome. A duplicate or a conflict is only ever decided against
-    an id that was accepted before, and means just that: a duplicate with the original's figures, a conflict without.
+    It is `accepted` if its id ever was, otherwise its last outcome. A duplicate or a conflict is only decided against
+    an id that was accepted before, so either proves `accepted`: a duplicate with the original's figures, a conflict
+    without.
 
     :param accepted_message: (seq, position, sent_at in ms) of the message with this id.
-    :param outcome: (outcome, reason, seq, position, index, detail), by the order of `outcome_of_command`. A rejection
-        without a detail was projected by a release that did not store it; its reason's title is shown instead.
+    :param outcome: (outcome, reason, seq, position, index, detail) as selected by `outcome_of_command`. A rejection
+        without a detail was projected by a release that did not store it; its reason's title is used instead.
     """
     ids = {"chat_id": chat_id, "command_id": command_id}
     token = None if outcome is None else f"{partition}:{outcome[4]}"
@@ -196,7 +197,7 @@ def command_pending(chat_id: str, command_id: str) -> bytes:
 
 
 def dumps(value: object) -> bytes:
-    """Compact JSON in UTF-8."""
+    """Return compact JSON in UTF-8."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -1,13 +1,13 @@
-"""Which rows of a chat a page of history is made of: pure, and the same for every kind of bound.
+"""Selects the rows of a page of history: pure, and the same for every kind of bound.
 
-A window splits the chat at a seq. Statements fetch rows below the split (descending) and rows from it on
-(ascending), on each side one more than a page can take: that one is never shown, it is how a page knows that
-there is more. With a sender filter both sides are filtered, so `has_more` speaks of what the filter lets through.
+A window splits the chat at a seq. Statements fetch rows below the split (descending) and rows from it on (ascending),
+on each side one more than a page can take: that row is never returned, it only shows that there is more. With a sender
+filter both sides are filtered, so `has_more` refers to the filtered rows.
 
     newest      split = beyond the last seq     all below
-    before b    split = b                       all below; from b on only to know that there is more
-    after a     split = a + 1                   all above; below only to know that there is more
-    around s    split = s                       half below, s and the rest above; a short side leaves its share
+    before b    split = b                       all below; from b on only for has_more
+    after a     split = a + 1                   all above; below only for has_more
+    around s    split = s                       half below, s and the rest above; a short side yields its share
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 MAX_SEQ: Final = 2**63 - 1
-"""Of Postgres' bigint. No message ever has it, so a split there lies beyond every chat."""
+"""Maximum of Postgres' bigint. No message has this seq, so a split there is beyond every chat."""
 
 RowT = TypeVar("RowT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """`keep_below` and `keep_above` are the most rows a page may take of each side, `share_below` what the lower
-    side may take when both have plenty, `limit` the most in all."""
+    """The limits of a page: `keep_below` and `keep_above` are the maximum rows of each side, `share_below` the rows of
+    the lower side if both sides have enough, `limit` the maximum in total."""
 
     split: int
     limit: int
@@ -44,8 +44,8 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page(Generic[RowT]):
-    """Rows ascending by seq. The flags say whether the chat has rows before the first and after the last; of an
-    empty page, whether it has any before and after the bound."""
+    """Rows ascending by seq. The flags say whether the chat has rows before the first and after the last one; for an
+    empty page, before and after the bound."""
 
     rows: list[RowT]
     has_more_before: bool
@@ -69,7 +69,7 @@ def around(seq: int, limit: int) -> Window:
 
 
 def cut(window: Window, below: Sequence[RowT], above: Sequence[RowT]) -> Page[RowT]:
-    """The page out of what was fetched: `below` descending from the split, `above` ascending from it."""
+    """Return the page from the fetched rows: `below` descending from the split, `above` ascending from it."""
     share_below = max(window.share_below, window.limit - len(above))
     take_below = min(len(below), window.keep_below, share_below)
     take_above = min(len(above), window.keep_above, window.limit - take_below)

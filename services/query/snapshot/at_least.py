@@ -1,7 +1,7 @@
-"""Waiting until the read model holds an outcome: `Gapless-At-Least: P:index`.
+"""Waits until the read model contains an outcome: `Gapless-At-Least: P:index`.
 
-All waiting requests of a process share one watch, which looks at the heads of the projection while anybody waits
-and not otherwise. It only says when to look again; whether a snapshot holds the token, that snapshot itself says.
+All waiting requests of a process share one watch, which polls the heads of the projection only while a request waits.
+It only decides when to read again; whether a snapshot contains the token is decided by that snapshot itself.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from services.query.problems import invalid_parameter
 HEADER: Final = "Gapless-At-Least"
 SHORTEST_PAUSE_S: Final = 0.004
 LONGEST_PAUSE_S: Final = 0.05
-"""Between two looks while nothing moves; after a head moved the next look comes after the shortest again."""
+"""Maximum pause between two polls while no head moves. After a head moved, the pause is the shortest again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """At least the outcome `index` of `partition`."""
+    """A lower bound for a read: the outcome `index` of `partition`."""
 
     partition: int
     index: int
@@ -35,14 +35,14 @@ class Token:
 
 
 def read_token(text: str, partitions: int) -> Token:
-    """The token of the header.
+    """Return the header's token.
 
-    :raises Problem: `malformed` where it is none, or names a partition that this log does not have.
+    :raises Problem: `malformed` if it is invalid or names a partition that this log does not have.
     """
     try:
         partition, index = parse_token(text.strip())
     except ValueError as error:
-        raise invalid_parameter("header", HEADER, f"{HEADER} is no token: {error}.") from None
+        raise invalid_parameter("header", HEADER, f"{HEADER} is not a token: {error}.") from None
     if partition >= partitions:
         detail = f"{HEADER} names partition {partition}; the partitions are 0 to {partitions - 1}."
         raise invalid_parameter("header", HEADER, detail)
@@ -52,7 +52,7 @@ def read_token(text: str, partitions: int) -> Token:
 class HeadWatch:
     """Wakes waiters when the heads of the projection have moved far enough.
 
-    :param look: gives partition → index as committed now. While it raises QueryError, nobody is woken.
+    :param look: returns partition → committed index. While it raises QueryError, no waiter is woken.
     """
 
     def __init__(self, look: Callable[[], Awaitable[Mapping[int, int]]]) -> None:
@@ -61,7 +61,7 @@ class HeadWatch:
         self._watching: asyncio.Task[None] | None = None
 
     async def wait_for(self, wanted: Token, deadline_s: float) -> bool:
-        """Whether a look found `wanted` before deadline_s (of time.monotonic)."""
+        """Wait until a poll finds `wanted` or deadline_s (of time.monotonic) passes; return whether it was found."""
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
             return False
@@ -78,7 +78,7 @@ class HeadWatch:
         return True
 
     async def stop(self) -> None:
-        """End the watch; whoever still waits runs into its deadline."""
+        """End the watch. Remaining waiters run into their deadlines."""
         if self._watching is not None:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -90,7 +90,7 @@ class HeadWatch:
         while self._waiting:
             try:
                 heads = await self._look()
-            except QueryError:  # said and counted where it was raised; the waiters' deadlines end this
+            except QueryError:  # logged and counted where it was raised; the waiters' deadlines end this
                 heads = before
             pause_s = SHORTEST_PAUSE_S if heads != before else min(pause_s * 1.5, LONGEST_PAUSE_S)
             before = heads

@@ -1,7 +1,8 @@
-"""Whether what readers see is still fed: asked of the read model now and then, shown as a metric and on /readyz.
+"""Watches whether the serving projection is still fed, by polling the read model; shown as a metric and on /readyz.
 
-A projector confirms each partition every few seconds, also when there is nothing to write. Without that word reads
-still answer, with data that grows old: worth a note and an alarm, but no reason to take query out of a load balancer.
+A projector confirms each partition every few seconds, even if there is nothing to write. Without confirmations reads
+still work, but with increasingly old data: that deserves a note and an alarm, but is no reason to take query out of a
+load balancer.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
     from services.runtime.health.health import Readiness
 
 NOT_FED_S: Final = 30.0
-"""Several times what lies between two words of a projector, and more than a takeover between projectors takes."""
+"""Several times the interval of a projector's confirmations, and more than a takeover between projectors takes."""
 CHECK_EVERY_S: Final = 5.0
 _NOTE: Final = "feeding"
 
 
 class FeedingWatch:
-    """Looks after all partitions of the version that serves."""
+    """Watches all partitions of the serving projection."""
 
     def __init__(self, snapshots: SnapshotReader, readiness: Readiness, *, partitions: int) -> None:
         self._snapshots = snapshots
@@ -34,8 +35,8 @@ class FeedingWatch:
         self._began_s = time.monotonic()
 
     async def run(self) -> None:
-        """Until cancelled. While the read model cannot be read, the last finding stands: that it cannot be read is
-        told elsewhere."""
+        """Watch until cancelled. While the read model cannot be read, which is reported elsewhere, the last finding
+        stays."""
         while True:
             try:
                 await self.look()
@@ -44,9 +45,9 @@ class FeedingWatch:
             await asyncio.sleep(CHECK_EVERY_S)
 
     async def look(self) -> None:
-        """Raises QueryError."""
+        """Check all partitions once. Raises QueryError."""
         (rows,) = await self._snapshots.read(Statement("confirmed", {}))
-        # A partition that no projector has ever begun is waited for from our own start on.
+        # The age of a partition that no projector has started yet counts from our own start.
         ages_s = dict.fromkeys(range(self._partitions), time.monotonic() - self._began_s) | {
             partition: float(age_s) for partition, age_s in rows
         }
@@ -58,6 +59,6 @@ class FeedingWatch:
         named = ", ".join(str(partition) for partition in sorted(not_fed))
         self._readiness.note(
             _NOTE,
-            f"No projector has fed partition{'s' if len(not_fed) > 1 else ''} {named} of what readers see for"
+            f"No projector has fed partition{'s' if len(not_fed) > 1 else ''} {named} of the serving projection for"
             f" {max(not_fed.values()):.0f} s: reads show old data; /readyz of the projectors says why, if any runs.",
         )

@@ -1,8 +1,8 @@
-"""Prepared statements sent to Postgres together, and their rows: on psycopg's own ground, without its cursors.
+"""Sends prepared statements to Postgres together and returns their rows, on top of psycopg but without its cursors.
 
-psycopg's pipeline makes a cursor, a converted query and several waits for each statement; for five statements of which
-three only frame the others, that is half the time of a page. Here they are one write and one wait, on the libpq
-interface that psycopg offers (`psycopg.pq`), and rows are made by its own loaders.
+psycopg's pipeline creates a cursor, a converted query and several waits for each statement; for five statements, three
+of which only frame the others, that is half the time of a page. Here they are one write and one wait, through the libpq
+interface that psycopg exposes (`psycopg.pq`); rows are built by its own loaders.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ Row = tuple[Any, ...]
 
 INT8_OID: Final = 20
 FROM_CONTEXT: Final = 0
-"""The server finds the type, as it does for a literal in quotes."""
+"""Lets the server infer the type, as for a quoted literal."""
 
 _PLACEHOLDER: Final = re.compile(r"%\((\w+)\)s")
 
 
 class PreparedStatement(NamedTuple):
-    """A statement as the server takes it: `$1`, `$2` … for the parameters named here."""
+    """A statement in the server's syntax: `$1`, `$2` … for the parameters named here."""
 
     text: bytes
     parameters: tuple[str, ...]
 
 
 def prepared_statement(text: str) -> PreparedStatement:
-    """From a block with `%(name)s`; a name that comes twice is one parameter."""
+    """Convert a block with `%(name)s`; a name that occurs twice is one parameter."""
     names: list[str] = []
 
     def numbered(match: re.Match[str]) -> str:
@@ -47,7 +47,7 @@ def prepared_statement(text: str) -> PreparedStatement:
 
 
 class Pipelines:
-    """Runs lists of statements, and knows what each connection has prepared."""
+    """Runs lists of statements, and tracks what each connection has prepared."""
 
     def __init__(self, statements: Mapping[str, str]) -> None:
         self._statements = {name: prepared_statement(text) for name, text in statements.items()}
@@ -61,10 +61,10 @@ class Pipelines:
         *,
         prepared: bool = True,
     ) -> list[list[Row]]:
-        """The rows of each statement, in order. Where what is `prepared` may be gone by the next time, do without.
+        """Return the rows of each statement, in order. Pass `prepared=False` if prepared statements may not survive.
 
-        Raises psycopg.Error as a cursor would, for the first statement that failed; a transaction that was open is
-        then to be rolled back.
+        Raises psycopg.Error as a cursor would, for the first statement that failed; the caller must then roll back an
+        open transaction.
         """
         async with connection.lock:
             results = await connection.wait(self._communicate(connection, statements, prepared=prepared))
@@ -78,13 +78,13 @@ class Pipelines:
         *,
         prepared: bool,
     ) -> Generator[Wait, Ready | int, list[pq.abc.PGresult]]:
-        """psycopg's protocol between what talks to libpq and what waits: yields what to wait for."""
+        """Talk to libpq by psycopg's generator protocol: yields what to wait for."""
         pgconn = connection.pgconn
         known = self._prepared.setdefault(connection, {})
         fresh: dict[str, bytes] = {}
         expected: list[str | None] = []
-        """Of each answer to come: the statement that it says is prepared, or None where it has rows."""
-        # Before anything is sent: a value that cannot be written must not leave half a pipeline behind.
+        """For each expected result: the statement whose preparation it confirms, or None if it has rows."""
+        # Before anything is sent: a value that cannot be encoded must not leave half a pipeline behind.
         bound = [
             [str(values[key]).encode() for key in self._statements[name].parameters] for name, values in statements
         ]
@@ -97,7 +97,7 @@ class Pipelines:
                 continue
             place = known.get(name) or fresh.get(name)
             if place is None:
-                # Kept when the server says so: a name that may or may not be taken is never used again.
+                # Recorded once the server confirms it: a name that may be in use is never used again.
                 self._names += 1
                 place = fresh[name] = b"gapless%d" % self._names
                 pgconn.send_prepare(place, statement.text, _types(statement, values))
@@ -115,7 +115,7 @@ class Pipelines:
             if result.status not in _GOOD:
                 failed = result if failed is None else failed
             elif preparing is not None:
-                known[preparing] = fresh[preparing]  # for the life of the connection, also past a rollback
+                known[preparing] = fresh[preparing]  # for the life of the connection, even after a rollback
             if preparing is None:
                 results.append(result)
         yield from _next_result(pgconn)  # the end of the pipeline
@@ -133,8 +133,8 @@ _GOOD: Final = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 
 
 def _next_result(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready | int, pq.abc.PGresult]:
-    """The answer to one command, or the end of the pipeline. Raises psycopg.OperationalError where there is no more
-    connection."""
+    """Return the result of one command, or the end of the pipeline. Raises psycopg.OperationalError if the connection
+    broke."""
     while True:
         while pgconn.is_busy():
             yield Wait.R
@@ -142,7 +142,7 @@ def _next_result(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready | int, pq.abc.P
         result = pgconn.get_result()
         if result is not None:
             return result
-        # Nothing stands between the answers of two commands; of a connection that broke, nothing comes for ever.
+        # None separates the results of two commands; a broken connection returns None indefinitely.
         if pgconn.status == pq.ConnStatus.BAD:
             raise psycopg.OperationalError("the connection broke")
 

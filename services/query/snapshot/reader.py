@@ -4,9 +4,9 @@ A read is a list of statements. They are sent together, as a pipeline:
 
     BEGIN …; LOCK TABLE chat.active_projection IN ACCESS SHARE MODE; SELECT …; SELECT …; COMMIT
 
-LOCK takes no snapshot, the first SELECT does: so the lock is held before the snapshot exists, and a projection
-switch, which takes ACCESS EXCLUSIVE on that table, comes either wholly before (the snapshot sees its rows and its
-views) or wholly after. Reading is repeated once on a fresh connection where one broke: nothing was changed by it.
+LOCK takes no snapshot, the first SELECT does: so the lock is held before the snapshot exists, and a projection switch,
+which takes ACCESS EXCLUSIVE on that table, comes either entirely before it (the snapshot sees its rows and its views)
+or entirely after. If a connection broke, the read is repeated once on a new one: a read changes nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Row = tuple[Any, ...]
 APPLICATION_NAME: Final = "gapless-query"
 CHECK_TIMEOUT_S: Final = 1.5
 ATTEMPTS: Final = 2
-"""A connection may have been cut since it was last used; a fresh one that breaks too is an outage."""
+"""A connection may have been cut since its last use; if a new one breaks too, that is an outage."""
 
 _BROKEN: Final = (psycopg.OperationalError, psycopg.InterfaceError)
 _NO_PROJECTION: Final = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
@@ -81,20 +81,20 @@ class SnapshotReader:
         self._pipelines = Pipelines({name: block.as_string(None) for name, block in (blocks | framing).items()})
 
     async def open(self) -> None:
-        """Open the pool; connections are made behind it, even while Postgres is away."""
+        """Open the pool, which connects in the background, even while Postgres is down."""
         pool = open_pool(self._settings.postgres, application_name=APPLICATION_NAME, autocommit=True, read_only=True)
         self._pool = await self._opened.enter_async_context(pool)
 
     async def close(self) -> None:
-        """Close the pool. Reads from here on raise ReadModelUnavailable."""
+        """Close the pool. Later reads raise ReadModelUnavailable."""
         self._pool = None
         await self._watch.stop()
         for reading in list(self._ending):
-            reading.cancel()  # a second time: now it closes its connection at once
+            reading.cancel()  # the second cancellation: now it closes its connection at once
         await self._opened.aclose()
 
     async def trouble(self) -> str | None:
-        """A check for readyz: None while the read model can be read."""
+        """Check for readyz. Returns None if the read model can be read, else a sentence."""
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 await self._heads()
@@ -108,10 +108,10 @@ class SnapshotReader:
         return None if self._pool is None else self._pool.refusal
 
     async def read(self, *statements: Statement, at_least: Token | None = None) -> list[list[Row]]:
-        """The rows of each statement, all of one snapshot that holds `at_least`.
+        """Return the rows of each statement, all from one snapshot that contains `at_least`.
 
         :raises ReadModelUnavailable: Postgres cannot be read now.
-        :raises NotCaughtUp: no snapshot held the token in time.
+        :raises NotCaughtUp: no snapshot contained the token in time.
         """
         if at_least is None:
             return await self._repeated(statements)
@@ -121,7 +121,7 @@ class SnapshotReader:
         result = "held"
         while True:
             rows = await self._repeated((head, *statements))
-            # The snapshot itself is the judge; the watch only says when to look again.
+            # The snapshot itself decides; the watch only says when to read again.
             if rows[0] and rows[0][0][0] >= at_least.index:
                 AT_LEAST_WAITS.labels(result=result).inc()
                 if result == "waited":
@@ -138,7 +138,7 @@ class SnapshotReader:
                 )
 
     async def _heads(self) -> dict[int, int]:
-        """Partition → index of the projection, as committed now."""
+        """Return partition → committed index of the projection."""
         (rows,) = await self._repeated([Statement("heads", {})])
         return dict(rows)
 
@@ -177,10 +177,10 @@ class SnapshotReader:
             _log.info("read_model_back")
 
     async def _in_time(self, statements: Sequence[Statement]) -> list[list[Row]]:
-        """Raises TimeoutError at the deadline, even though it may take longer to get rid of the connection.
+        """Run the statements. Raises TimeoutError at the deadline, even if it takes longer to close the connection.
 
-        Cancelling a read on a server that hangs takes psycopg ten seconds, in which it tries to have the server
-        cancel it too; it goes on behind, and ends by closing the connection.
+        Cancelling a read on a server that hangs takes psycopg ten seconds, in which it asks the server to cancel it
+        too; that continues in the background, and ends by closing the connection.
         """
         reading = asyncio.create_task(self._once(statements))
         try:
@@ -206,7 +206,7 @@ class SnapshotReader:
         async with self._pool.bare_connection() as connection:
             began_at_s = time.perf_counter()
             SNAPSHOT_WAIT_SECONDS.observe(began_at_s - wanted_at_s)
-            # The lock stands before the first statement that takes a snapshot, and setting many values at once is one.
+            # The lock precedes the first statement that takes a snapshot, as the one that pins many settings does.
             first = (_BEGIN, _DEADLINE, _LOCK, _PINS) if connection.pooled else (_BEGIN, _LOCK)
             found = await self._pipelines.run(
                 connection, (*first, *statements, _COMMIT), prepared=not connection.pooled

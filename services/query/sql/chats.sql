@@ -1,5 +1,5 @@
--- Unread is flat: nothing here counts messages. The deleted ones above a cursor are asked for only where a chat has
--- any deleted at all.
+-- The unread count takes constant time: no statement here counts messages. Deleted messages above a cursor are looked
+-- up only if the chat has any.
 
 -- name: unread_of_chat
 SELECT CASE WHEN c.deleted_total = 0
@@ -29,8 +29,8 @@ WHERE u.unread > 0
 ORDER BY u.chat_id;
 
 -- name: chats_of_caller
--- A page of the caller's chats, newest activity first, keyset (activity, chat_id). The page is cut first; only its
--- chats pay for their last message, its tick and their unread count.
+-- A page of the caller's chats, newest activity first, keyset (activity, chat_id). The page is selected first; only for
+-- its chats are the last message, its delivery status and the unread count looked up.
 SELECT f.chat_id::text, f.kind, f.name, f.created_by::text, f.created_at, f.last_seq, f.last_position, f.active_at,
        f.role, f.joined_at, f.joined_seq, f.read_seq, f.delivered_seq,
        CASE WHEN f.deleted_total = 0
@@ -75,7 +75,7 @@ LEFT JOIN chat.chat_messages AS m ON m.chat_id = f.chat_id AND m.seq = f.last_se
 ORDER BY f.active_at DESC, f.chat_id DESC;
 
 -- name: chat_of_caller
--- The same columns of one chat. For anybody but a present member nothing is looked up; see history.sql.
+-- The same columns of one chat. Nothing is looked up unless the caller is a present member; see history.sql.
 SELECT c.chat_id::text, c.kind, c.name, c.created_by::text, c.created_at, c.last_seq, c.last_position,
        COALESCE(c.last_message_at, c.created_at),
        me.role, me.joined_at, me.joined_seq, me.read_seq, me.delivered_seq,

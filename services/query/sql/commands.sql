@@ -1,14 +1,14 @@
--- Both are limited to what the asker may know: one's own commands, or everything for a producer.
+-- Both are limited to what the caller may see: the caller's own commands, or all commands for a producer.
 
 -- name: accepted_message
--- A message's id is the command_id of its send, for ever; looked up first, because outcomes go after seven days.
+-- A message's id is permanently the command_id of its send. Looked up first, because outcomes expire after seven days.
 SELECT m.seq, m.position, (date_part('epoch', m.sent_at) * 1000)::bigint
 FROM chat.chat_messages AS m
 WHERE m.message_id = %(command_id)s AND m.chat_id = %(chat_id)s
   AND (%(any_sender)s::boolean OR m.sender_id = %(caller_id)s);
 
 -- name: outcome_of_command
--- The outcome that says most. A duplicate or a conflict proves that the id was accepted once; the first repeats the
+-- The most informative outcome. A duplicate or a conflict proves that the id was accepted once; a duplicate repeats the
 -- original's figures.
 SELECT o.outcome, o.reason, o.seq, o.position, o."index", o.detail
 FROM chat.outcomes AS o

@@ -1,16 +1,16 @@
--- The right to read is in every statement: everything is reached through the caller's own row of chat_participants
--- (LATERAL), so that for anyone but a present member nothing else is looked up. See docs/decisions/0028.
+-- Every statement checks the right to read: it reaches everything through the caller's own row of chat_participants
+-- (LATERAL), so that nothing else is looked up unless the caller is a present member. See docs/decisions/0029.
 
 -- name: membership
--- Whether the caller is (true) or was (false) a member; no row: never was, or there is no such chat.
+-- Whether the caller is (true) or was (false) a member. No row: never was, or no such chat.
 SELECT p.left_at IS NULL
 FROM chat.chat_participants AS p
 WHERE p.chat_id = %(chat_id)s AND p.user_id = %(caller_id)s;
 
 -- name: membership_and_cursors
--- The same as a row of kind `caller` with 1 or 0, and for a present member the two lowest of each cursor among the
--- present members, and the two who joined first, each from the front of its index. One statement, because each costs
--- more than what it does.
+-- The same as a row of kind `caller` with 1 or 0, and for a present member the two lowest values of each cursor among
+-- the present members, and the two who joined first, each from the front of its index. One statement, because the
+-- overhead of each exceeds its work.
 SELECT found.kind, found.user_id::text, found.seq
 FROM chat.chat_participants AS me
 CROSS JOIN LATERAL (
@@ -63,8 +63,8 @@ CROSS JOIN LATERAL (
 WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS NULL;
 
 -- name: page_of_sender
--- The same of one sender, by the index on (chat_id, sender_id, seq). A statement of its own, so that a cached plan
--- never has to serve both.
+-- The same for one sender, by the index on (chat_id, sender_id, seq). A separate statement, so that a cached plan never
+-- has to serve both.
 SELECT m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
        m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
        (date_part('epoch', m.sent_at) * 1000)::bigint, (date_part('epoch', m.edited_at) * 1000)::bigint,

@@ -1,5 +1,6 @@
--- Pages of the present members of a chat, keyset user_id. A cursor names the next one, so the bound is inclusive and
--- the first page needs no statement of its own. For anybody but a present member nothing is looked up; see history.sql.
+-- Pages of the present members of a chat, keyset user_id. A cursor names the next member, so the bound is inclusive and
+-- the first page needs no statement of its own. Nothing is looked up unless the caller is a present member; see
+-- history.sql.
 
 -- name: members
 SELECT p.user_id::text, p.role, p.joined_at, p.joined_seq

@@ -10,7 +10,7 @@ LOCK TABLE chat.active_projection IN ACCESS SHARE MODE;
 COMMIT;
 
 -- name: head
--- How far the projection of one partition has come, in this very snapshot. No row: it has not begun.
+-- The position of one partition's projection in this snapshot. No row: it has not started.
 SELECT p."index", p.command_offset
 FROM chat.projection_positions AS p
 WHERE p."partition" = %(partition)s;
@@ -20,6 +20,6 @@ SELECT p."partition", p."index"
 FROM chat.projection_positions AS p;
 
 -- name: confirmed
--- How long ago a projector wrote to each partition, or found nothing to write.
+-- Time since a projector wrote to each partition, or found nothing to write.
 SELECT p."partition", extract(epoch FROM clock_timestamp() - p.updated_at)
 FROM chat.projection_positions AS p;

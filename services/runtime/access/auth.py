@@ -1,12 +1,12 @@
-"""Who is asking: a bearer JWT becomes a `Caller`, or the request is refused with 401.
+"""Authentication of callers: a bearer JWT becomes a `Caller`, or the request is refused with 401.
 
-An `Authenticator` is made once per process from `AuthSettings`; routes ask for the caller by
-`Annotated[Caller, Depends(current_caller)]` (the application made by `http.build_app` holds the authenticator)
-or by `Depends(caller_dependency(authenticator))`.
+An `Authenticator` is built once per process from `AuthSettings`; routes get the caller with
+`Annotated[Caller, Depends(current_caller)]` (the application built by `http.build_app` holds the authenticator)
+or with `Depends(caller_dependency(authenticator))`.
 
 The user is the claim named by GAPLESS_JWT_USER_CLAIM. A value written as a UUID (8-4-4-4-12 hex digits, any case)
-is taken in lower case; any other becomes UUIDv5(UUIDv5(NS_URL, iss), value), with the empty text as `iss` where
-the token has none, so that the same name of two issuers is two users.
+is lower-cased; any other value becomes UUIDv5(UUIDv5(NS_URL, iss), value), with an empty `iss` if the token has
+none. So the same name from two issuers is two users.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _BEARER: Final = HTTPBearer(auto_error=False, bearerFormat="JWT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who sent a request. `claim` is the value of the user claim as the token has it."""
+    """The sender of a request. `claim` is the raw value of the token's user claim."""
 
     user_id: str
     scopes: frozenset[str]
@@ -48,9 +48,9 @@ class Caller:
 
 
 class Authenticator:
-    """Verifies tokens, and remembers verified ones for at most CACHE_TTL_S, never beyond their exp.
+    """Verifies tokens and caches the verified ones for at most CACHE_TTL_S, never beyond their exp.
 
-    Verifying costs a signature check per request; the cache holds hashes of tokens, not tokens.
+    The cache saves a signature check per request. It holds hashes of tokens, not the tokens.
     """
 
     def __init__(self, settings: AuthSettings, *, now_s: Callable[[], float] = time.time) -> None:
@@ -60,12 +60,12 @@ class Authenticator:
         if settings.jwks_url is not None:
             self._keys = JwksKeys(settings.jwks_url)
         else:
-            assert settings.secret is not None  # AuthSettings refuses to have neither
+            assert settings.secret is not None  # AuthSettings requires one of the two
             self._keys = SharedSecret(settings.secret.get_secret_value())
         self._verified: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
 
     async def authenticate(self, token: str) -> Caller:
-        """The caller whose token this is.
+        """Return the caller that the token identifies.
 
         :raises Problem: `unauthorized`, or `unavailable` while the issuer's keys cannot be fetched.
         """
@@ -106,7 +106,7 @@ class Authenticator:
             raise _refused("The token comes from another issuer.") from None
         except jwt.ImmatureSignatureError:
             raise _refused("The token is not valid yet.") from None
-        # Whatever else is raised by what a stranger sends is the token's fault: nesting, lone surrogates, ...
+        # Anything else raised by untrusted input means a bad token: deep nesting, lone surrogates, ...
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError, OverflowError):
             raise _refused("The token cannot be read.") from None
 
@@ -123,7 +123,7 @@ class Authenticator:
                 "require": ["exp", settings.user_claim],
                 "verify_aud": settings.expected_audience is not None,
                 "verify_iss": settings.expected_issuer is not None,
-                "verify_sub": False,  # its form matters only if it is the user claim, see _caller
+                "verify_sub": False,  # its format matters only if it is the user claim, see _caller
             },
         )
 
@@ -146,7 +146,7 @@ class Authenticator:
 
 
 def user_id_of(claim: str, *, issuer: str = "") -> str:
-    """The user id, a lower-case UUID, that a value of the user claim stands for."""
+    """Return the user id (a lower-case UUID) for a value of the user claim."""
     if _UUID.fullmatch(claim):
         return claim.lower()
     return str(uuid5(uuid5(NAMESPACE_URL, issuer), claim))
@@ -157,7 +157,7 @@ def _short_text(value: object) -> bool:
 
 
 def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
-    """`scope` as one text with spaces (RFC 8693) and `scp` as a list (or such a text), both together."""
+    """Return the union of `scope`, a space-separated string (RFC 8693), and `scp`, a list or such a string."""
     found: set[str] = set()
     for value in (claims.get("scope"), claims.get("scp")):
         if isinstance(value, str):
@@ -168,7 +168,7 @@ def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _refused(detail: str) -> Problem:
-    """RFC 6750 §3.1: the challenge says that there was a token and it was not good."""
+    """Return a 401 whose challenge says that the token was invalid (RFC 6750 §3.1)."""
     return Problem(
         "unauthorized",
         detail,
@@ -181,7 +181,7 @@ _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 
 
 def caller_dependency(authenticator: Authenticator) -> CallerDependency:
-    """A FastAPI dependency that gives the request's Caller, or answers 401."""
+    """Return a FastAPI dependency that resolves to the request's Caller or responds with 401."""
 
     async def caller(credentials: _Credentials) -> Caller:
         return await _authenticated(authenticator, credentials)
@@ -190,13 +190,13 @@ def caller_dependency(authenticator: Authenticator) -> CallerDependency:
 
 
 async def current_caller(request: Request, credentials: _Credentials) -> Caller:
-    """The same for routers that are declared before the application: takes `app.state.authenticator`."""
+    """Return the request's Caller. For routers declared before the application: uses `app.state.authenticator`."""
     authenticator: Authenticator = request.app.state.authenticator
     return await _authenticated(authenticator, credentials)
 
 
 async def authenticated(authenticator: Authenticator, authorization: str | None) -> Caller:
-    """The same for whoever reads the header `Authorization` himself."""
+    """Return the Caller for the value of an `Authorization` header. For code that reads headers itself."""
     scheme, _, token = (authorization or "").partition(" ")
     if not token or scheme.lower() != "bearer":
         raise _without_token()
@@ -224,7 +224,7 @@ def mint_token(
     audience: str | None = None,
     now_s: float | None = None,
 ) -> str:
-    """A development token, signed with the shared secret (HS256)."""
+    """Return a development token, signed with the shared secret (HS256)."""
     issued_at_s = int(time.time() if now_s is None else now_s)
     claims: dict[str, Any] = {user_claim: user, "iat": issued_at_s, "exp": issued_at_s + int(ttl_s)}
     if issuer is not None:

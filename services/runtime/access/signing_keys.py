@@ -1,7 +1,7 @@
-"""The keys that tokens are verified with: one shared secret, or the public keys an issuer publishes (JWKS).
+"""The keys that verify tokens: one shared secret, or the public keys that an issuer publishes (JWKS).
 
-The kind of key decides the kind of algorithm: a published key is never used as a shared secret (the classic
-confusion of RS256 and HS256), and a symmetric key in a JWKS is ignored.
+The kind of key determines the algorithms: a published key is never used as a shared secret (the classic RS256/HS256
+confusion), and a symmetric key in a JWKS is ignored.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from services.runtime.settings import PUBLIC_KEY_ALGORITHMS, SHARED_SECRET_ALGOR
 from services.runtime.web.problems import Problem
 
 JWKS_TTL_S: Final = 300.0
-"""After this the key set is fetched again; a fetch that fails leaves the old keys in use."""
+"""Age at which the key set is fetched again. If the fetch fails, the old keys stay in use."""
 JWKS_MIN_INTERVAL_S: Final = 10.0
-"""Not sooner than this after the last attempt, whatever strangers put into `kid`."""
+"""Minimum time between two fetches, whatever `kid` unauthenticated callers send."""
 JWKS_FETCH_TIMEOUT_S: Final = 5.0
 JWKS_LIMIT_BYTES: Final = 1024 * 1024
-"""Read of an issuer's answer; what is longer is no JSON then."""
+"""Maximum size of an issuer's response. A longer one is truncated and then fails to parse as JSON."""
 
 _log = structlog.get_logger(__name__)
 
 
 class NoKeyForToken(Exception):
-    """No key fits the token; the message says why, in one sentence for its sender."""
+    """No key fits the token. The message is one sentence for the sender."""
 
 
 class SigningKeys(Protocol):
-    """Where keys come from."""
+    """A source of keys."""
 
     async def key_for(self, header: Mapping[str, Any]) -> Any:
-        """The key to verify a token with this (unverified) header: bytes or a PyJWK.
+        """Return the key that verifies a token with this (unverified) header: bytes or a PyJWK.
 
-        :raises NoKeyForToken: none fits.
-        :raises Problem: `unavailable` where the keys cannot be had at the moment.
+        :raises NoKeyForToken: no key fits.
+        :raises Problem: `unavailable` if the keys cannot be fetched at the moment.
         """
         ...
 
 
 class SharedSecret:
-    """One secret for HS256, of at least 32 bytes (AuthSettings checks it)."""
+    """One secret for HS256, of at least 32 bytes (checked by AuthSettings)."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret.encode()
@@ -63,7 +63,7 @@ class SharedSecret:
 
 
 class JwksKeys:
-    """The public keys at a JWKS URL, fetched in a thread, once for all who wait."""
+    """The public keys at a JWKS URL, fetched in a thread; concurrent callers share one fetch."""
 
     def __init__(self, url: str, *, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._url = url
@@ -83,7 +83,7 @@ class JwksKeys:
             await self._refresh()
             key = self._find(algorithm, key_id)
         elif self._is_stale() and (self._renewal is None or self._renewal.done()):
-            # Requests go on with the keys we have: an issuer that hangs must not stop those it has let in.
+            # Requests continue with the current keys: an issuer that hangs must not block users it has let in.
             self._renewal = asyncio.create_task(self._refresh(), name="renew signing keys")
         if key is not None:
             return key
@@ -97,7 +97,7 @@ class JwksKeys:
 
     def _find(self, algorithm: str, key_id: object) -> jwt.PyJWK | None:
         fitting = [key for key in self._keys if key.algorithm_name == algorithm]
-        if key_id is None:  # allowed as long as it is clear which key is meant
+        if key_id is None:  # allowed if only one key can be meant
             return fitting[0] if len(fitting) == 1 else None
         return next((key for key in fitting if key.key_id == key_id), None)
 
@@ -124,13 +124,13 @@ class JwksKeys:
 
 
 class _SafeRedirects(HTTPRedirectHandler):
-    """Follows the issuer to where the setting itself might point, and nowhere else."""
+    """Follows a redirect only to a URL that the setting itself would accept."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
         if not is_safe_key_url(newurl):
-            raise URLError("the issuer redirects to where keys do not come over https")
+            raise URLError("the issuer redirects to a URL that is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

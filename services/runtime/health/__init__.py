@@ -1,4 +1,4 @@
-"""Alive, ready, measured: the same on every service.
+"""Liveness, readiness and metrics, the same on every service.
 
 - `health`         `/healthz`, `/readyz` and `/metrics`, and a server for services without an API
 - `dependencies`   probes Kafka, Postgres and object stores in the background

@@ -1,7 +1,7 @@
-"""What a process needs from outside (Kafka, Postgres, an object store), probed in the background.
+"""Background probes of a process's dependencies: Kafka, Postgres, an object store.
 
 Each dependency is probed about once a second, with a deadline, so an idle process notices an outage as soon as a busy
-one does. /readyz and the gauge show the last finding: asking them costs no round trip, however often it is done.
+one does. /readyz and the gauge show the last result, so reading them costs no round trip.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from services.runtime.observe.repeated_lines import LINES
 
 PROBE_EVERY_S: Final = 1.0
 PROBE_AGAIN_S: Final = 0.5
-"""After a failure: the next probe decides whether it was more than a hiccup."""
+"""Delay of the next probe after a failure; that probe shows whether it was more than a hiccup."""
 PROBE_TIMEOUT_S: Final = 3.0
 DOUBT_S: Final = 3.0
-"""How long probes have to fail before a dependency counts as unreachable, so that one slow answer, or a pause of this
-process, does not take it out of the load balancer."""
+"""How long probes must keep failing before a dependency counts as unreachable, so that one slow answer, or a pause of
+this process, does not take it out of the load balancer."""
 SUCCESSES_TO_RETURN: Final = 2
-"""In a row, so that a server that comes and goes does not make readiness flap."""
+"""Consecutive successes before a dependency counts as reachable again, so that readiness does not flap."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """What one probe found; each a sentence, or None."""
+    """The result of one probe. Each field is a sentence, or None."""
 
     trouble: str | None = None
     """Why the dependency cannot be used."""
     note: str | None = None
-    """What is wrong with it although it can be used."""
+    """A fault of a dependency that can still be used."""
 
 
 OK: Final = ProbeResult()
@@ -47,7 +47,7 @@ Probe = Callable[[], Awaitable[ProbeResult]]
 
 
 class Dependency:
-    """Probes one dependency for as long as `run` runs, and keeps readiness, gauge and log up to date."""
+    """Probes one dependency while `run` runs, and keeps readiness, gauge and log up to date."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Dependency:
         timeout_s: float = PROBE_TIMEOUT_S,
         doubt_s: float = DOUBT_S,
     ) -> None:
-        """Adds a readiness check of this name. Without `required`, an outage is a note and the process stays ready."""
+        """Add a readiness check of this name. If not `required`, an outage is a note and the process stays ready."""
         self._name = name
         self._probe = probe
         self._readiness = readiness
@@ -81,7 +81,7 @@ class Dependency:
         readiness.add_check(name, self._check)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Probe until cancelled."""
         try:
             while True:
                 self._take(await self._ask())
@@ -92,7 +92,7 @@ class Dependency:
                 self._probing.cancel()
 
     async def _check(self) -> str | None:
-        """For /readyz. Waits only for the first probe of the process's life."""
+        """Return the trouble to show on /readyz. Waits only for the first probe of the process's life."""
         if not self._required:
             return None
         if self._probing is None:
@@ -101,7 +101,7 @@ class Dependency:
         return self._trouble
 
     async def _ask(self) -> ProbeResult:
-        """One answer, in time. A probe that does not end even when cancelled is not started a second time."""
+        """Return the result of one probe, in time. A probe that ignores its cancellation is not started again."""
         if self._probing is None or self._probing.done():
             self._probing = asyncio.ensure_future(self._probe())
         await asyncio.wait({self._probing}, timeout=self._timeout_s)
@@ -109,7 +109,7 @@ class Dependency:
             self._probing.cancel()
             self._probing.add_done_callback(_retrieved)
             return ProbeResult(trouble=f"No answer from {self._name} within {self._timeout_s:g} s.")
-        if self._probing.cancelled():  # it was late, and has ended by now
+        if self._probing.cancelled():  # it missed its deadline, and has ended since
             return ProbeResult(trouble=f"No answer from {self._name} within {self._timeout_s:g} s.")
         error = self._probing.exception()
         if error is not None:
@@ -163,7 +163,7 @@ class Dependency:
 
 @asynccontextmanager
 async def probed(*dependencies: Dependency) -> AsyncIterator[None]:
-    """Probes them while the block runs."""
+    """Probe the dependencies while the block runs."""
     tasks = [asyncio.create_task(each.run(), name="probe") for each in dependencies]
     try:
         yield

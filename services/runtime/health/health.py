@@ -1,8 +1,8 @@
-"""Alive, ready, measured: `/healthz`, `/readyz` and `/metrics`, the same on every service.
+"""Liveness, readiness and metrics: `/healthz`, `/readyz` and `/metrics`, the same on every service.
 
-Alive means that the event loop turns; a supervisor restarts a process that is not. Ready means that it can do
-its job; a load balancer sends nothing to one that is not, and the reasons say what is missing. The two are kept
-apart so that an outage of Kafka or Postgres never makes anybody restart processes that only have to wait.
+A process is alive if its event loop turns; a supervisor restarts a process that is not. It is ready if it can do its
+job; a load balancer sends nothing to a process that is not ready, and the reasons say what is missing. The two are
+separate so that an outage of Kafka or Postgres does not restart processes that only have to wait.
 """
 
 from __future__ import annotations
@@ -30,34 +30,35 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One reason why a process cannot do its job."""
+    """A reason why a process cannot do its job."""
 
     sentence: str
     needs_operator: bool = False
-    """Waiting does not help: it lasts until somebody does what the sentence says."""
+    """Whether waiting does not help: the trouble lasts until an operator does what the sentence says."""
 
 
 ReadinessCheck = Callable[[], Awaitable[str | Trouble | None]]
-"""Returns None when all is well, else what is missing; a bare string is a trouble that may pass by itself."""
+"""Returns None if all is well, otherwise what is missing. A bare string is a trouble that may pass by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadinessReport:
-    """Whether the process can do its job, and every reason why it cannot."""
+    """Whether the process can do its job, and every reason if it cannot."""
 
     ready: bool
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    """What an operator should know although the process can do its job."""
+    """Faults that an operator should know of although the process can do its job."""
     needs_operator: tuple[str, ...] = ()
-    """Those of the reasons that do not pass by themselves."""
+    """The reasons that do not pass by themselves."""
 
 
 class Readiness:
-    """What keeps this process from doing its job: checks that are asked, and troubles that are told.
+    """The reasons why this process cannot do its job: checks that are polled, and troubles that are reported.
 
-    `add_check` for what can be asked at any time (does Postgres answer?); `report_trouble` and `clear_trouble`
-    for what a worker knows (partition 3 is corrupt). One name, one trouble: a later report replaces it.
+    `add_check` is for conditions that can be checked at any time (does Postgres answer?); `report_trouble` and
+    `clear_trouble` are for what a worker finds out (partition 3 is corrupt). A later report replaces the one of the
+    same name.
     """
 
     def __init__(self) -> None:
@@ -67,27 +68,27 @@ class Readiness:
         self._notes: dict[str, str] = {}
 
     def add_check(self, name: str, check: ReadinessCheck) -> None:
-        """Ask check at each /readyz; it gets CHECK_TIMEOUT_S."""
+        """Run check at each /readyz, for at most CHECK_TIMEOUT_S."""
         self._checks[name] = check
 
     def report_trouble(self, name: str, sentence: str, *, needs_operator: bool = False) -> None:
-        """From now on the process is not ready, for this reason."""
+        """Mark the process as not ready, for this reason."""
         self._troubles[name] = Trouble(sentence, needs_operator)
 
     def clear_trouble(self, name: str) -> None:
-        """The trouble of this name is over; no error if there was none."""
+        """Remove the trouble of this name, if any."""
         self._troubles.pop(name, None)
 
     def note(self, name: str, sentence: str) -> None:
-        """Show this on /readyz although the process is ready; a later note of the same name replaces it."""
+        """Show a note on /readyz without affecting readiness. A later note of the same name replaces it."""
         self._notes[name] = sentence
 
     def clear_note(self, name: str) -> None:
-        """Remove the note of this name, if there is one."""
+        """Remove the note of this name, if any."""
         self._notes.pop(name, None)
 
     async def report(self) -> ReadinessReport:
-        """Ask all checks at once."""
+        """Run all checks concurrently and return what they found."""
         answers = await asyncio.gather(*(self._ask(name, check) for name, check in self._checks.items()))
         found = [*self._troubles.values(), *(_trouble(answer) for answer in answers if answer is not None)]
         return ReadinessReport(
@@ -98,10 +99,10 @@ class Readiness:
         )
 
     async def _ask(self, name: str, check: ReadinessCheck) -> str | Trouble | None:
-        """The answer of one check, in time: a check that does not even end when cancelled is not waited for.
+        """Return the answer of one check, in time, without waiting for a check that ignores its cancellation.
 
-        (psycopg takes 10 s to give up a statement of a server that is frozen.) It is not asked again before it
-        has ended, so that probes cannot pile up connections.
+        (psycopg takes 10 s to give up a statement on a frozen server.) Such a check is not run again before it has
+        ended, so that probes cannot pile up connections.
         """
         asked = self._asked.get(name)
         if asked is None or asked.done():
@@ -120,13 +121,13 @@ def _trouble(answer: str | Trouble) -> Trouble:
 async def _answer(name: str, check: ReadinessCheck) -> str | Trouble | None:
     try:
         return await check()
-    except Exception as error:  # noqa: BLE001 - whatever a check raises means: not ready
+    except Exception as error:  # noqa: BLE001 - any exception of a check means: not ready
         warn_throttled(_log, "readiness_check_failed", kind=name, check=name, exc_info=error)
         return f"The check {name} failed ({type(error).__name__})."
 
 
 def health_router(readiness: Readiness, *, service: str) -> APIRouter:
-    """The three paths."""
+    """Return a router with the three paths."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/healthz")
@@ -153,11 +154,11 @@ def health_router(readiness: Readiness, *, service: str) -> APIRouter:
 
 
 class OpsServer:
-    """Health and metrics of a service without an API, served by the loop that does the work.
+    """The health and metrics server of a service without an API, run by the loop that does the work.
 
     `async with OpsServer(settings, readiness, service="sequencer") as server:` listens on ops_port until the
-    block ends; `server.port` says where. It runs in the same loop on purpose: /healthz answers only while that
-    loop turns. It installs no signal handlers.
+    block ends; `server.port` is the actual port. It shares the service's loop on purpose: /healthz answers only while
+    that loop turns. It installs no signal handlers.
     """
 
     def __init__(self, settings: HttpSettings, readiness: Readiness, *, service: str) -> None:
@@ -185,7 +186,7 @@ class OpsServer:
         _log.info("ops_server_listening", url=self.url)
 
     async def stop(self) -> None:
-        """Stop listening; does nothing if it never started."""
+        """Stop listening. Does nothing if the server was never started."""
         await self._server.stop(timeout_s=1.0)
 
     async def __aenter__(self) -> OpsServer:

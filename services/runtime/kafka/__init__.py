@@ -1,4 +1,4 @@
-"""Kafka as the protocol needs it: thin, with a deadline on everything, over aiokafka.
+"""Kafka clients for the protocol's needs: a thin layer over aiokafka, with a deadline on everything.
 
 Reading:
 
@@ -9,26 +9,26 @@ Reading:
 
 Writing:
 
-- `appender`   one idempotent producer for one partition: a record batch whole and its base offset, or "unknown"
-- `producer`   many partitions, single records (ingest, replies); renews itself after any error
-- `discard`    how to drop a producer whose last append is unknown
+- `appender`   one idempotent producer for one partition: appends a whole record batch and returns its base offset
+- `producer`   appends single records to many partitions (ingest, replies); recovers from any error
+- `discard`    drops a producer whose last append is unknown
 
-Around them:
+Supporting them:
 
 - `connection`       addresses, encryption and identity, in one value
-- `group`            which partitions are assigned to this process: a hint and no more
-- `topics`           create and describe; the id that tells a topic from its successor of the same name
+- `group`            which partitions the consumer group assigns to this process; only a hint
+- `topics`           creates and describes topics; the id that distinguishes a topic from a later one of the same name
 - `topic_reader`     describes topics through one open client
 - `topic_metadata`   metadata version 12, which has topic ids
-- `topic_watch`      checks the topics again while a process runs
-- `broker_time`      a broker's clock
-- `probe`            whether the brokers that lead our partitions answer
-- `acls`             one ACL, and how it is granted
+- `topic_watch`      checks the topics periodically while a process runs
+- `broker_time`      reads a broker's clock
+- `probe`            checks whether the brokers that lead our partitions answer
+- `acls`             ACLs, and how they are granted
 - `refusals`         why Kafka refuses us, in one sentence
-- `deadline`         a deadline around anything aiokafka does
-- `errors`           what all of them raise
+- `deadline`         a deadline around any call of aiokafka
+- `errors`           the exceptions that all of them raise
 
-aiokafka can hang: `start()` and `stop()` on a broker that vanished, and a send on an idempotent producer whose broker
-was killed and came back. So nothing here awaits it without a deadline, and a producer that raised any error is thrown
-away and never used again.
+aiokafka can hang: in `start()` and `stop()` if a broker vanished, and in a send of an idempotent producer whose broker
+was killed and came back. So nothing here awaits it without a deadline, and a producer that raised any error is
+discarded and never used again.
 """

@@ -1,4 +1,4 @@
-"""Rights on a broker with ACLs: what one is, and how it is granted."""
+"""Rights on a broker with ACLs, and how they are granted."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ALLOW: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Right:
-    """One operation on one topic or consumer group, by its whole name."""
+    """One operation on one topic or consumer group, given by its full name."""
 
     resource: Resource
     name: str
@@ -43,7 +43,7 @@ class Right:
 
 
 async def grant(kafka: KafkaConnection, user: str, rights: Iterable[Right]) -> None:
-    """Allow the user these, from any host. Rights that are there already stay.
+    """Grant the user these rights, from any host. Existing rights are kept.
 
     Raises KafkaUnavailable, KafkaRefused, KafkaError if the broker has no authorizer.
     """

@@ -1,7 +1,7 @@
-"""One idempotent producer for one partition: appends a record batch whole and learns its base offset, or nothing.
+"""One idempotent producer for one partition: appends a whole record batch and returns its base offset, or fails.
 
-Used by the sequencer's writer, one for each term. It never retries on its own account beyond what the idempotent
-producer does inside the deadline; what the deadline cuts off is unknown, and the appender is of no use after it.
+Used by the sequencer's writer, one per term. It does not retry beyond what the idempotent producer does within the
+deadline. An append that misses the deadline has an unknown result, and the appender cannot be used afterwards.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ START_TIMEOUT_S: Final = 15.0
 
 
 class PartitionAppender:
-    """Appends to one partition. One append in flight at a time; after any error only `discard` is left to call."""
+    """Appends to one partition, one append at a time. After any error only `discard` may be called."""
 
     def __init__(self, *, kafka: KafkaConnection, topic: str, partition: int, client_id: str) -> None:
         self._kafka = kafka
@@ -41,7 +41,7 @@ class PartitionAppender:
         )
 
     async def start(self) -> None:
-        """Connects and gets a producer id. Raises KafkaUnavailable, with nothing left behind."""
+        """Connect and get a producer id. Raises KafkaUnavailable, and then leaves nothing open."""
         try:
             await opened(self._kafka, START_TIMEOUT_S, f"open a producer for {self._topic}", self._producer.start())
         except BaseException:
@@ -52,10 +52,10 @@ class PartitionAppender:
         return new_outcome_batch()
 
     async def append(self, batch: object, timeout_s: float) -> int:
-        """Appends a batch of `new_batch` as ONE record batch with acks=all; the base offset it was acknowledged at.
+        """Append a batch of `new_batch` as ONE record batch with acks=all. Returns its acknowledged base offset.
 
-        Raises AppendUnknown for anything else: a miss of the deadline, an error, an acknowledgement that does not
-        say where (−1). The batch may land later.
+        Raises AppendUnknown in any other case: a missed deadline, an error, an acknowledgement without an offset (−1).
+        The batch may still land later.
         """
         assert isinstance(batch, OutcomeBatch)
         batch.close()
@@ -73,11 +73,11 @@ class PartitionAppender:
         return offset
 
     async def discard(self) -> bool:
-        """After an unknown result: take every means to write from it. True when nothing of it is left running."""
+        """Make further writes impossible, after an unknown result. Returns whether all its tasks have ended."""
         return await discard(self._producer)
 
     async def stop(self) -> None:
-        """After a known result: flush nothing, leave politely; in bounded time."""
+        """Close the producer after a known result, in bounded time. There is nothing to flush."""
         try:
             await within(3.0, "close a producer", self._producer.stop())
         except KafkaUnavailable:

@@ -1,8 +1,8 @@
-"""Record batches, as they lie in the log: Kafka's format v2. Taken apart for the reader, put together for the appender.
+"""Record batches in Kafka's format v2: parsed for the reader, built for the appender.
 
-A batch is a header of 61 bytes and its records. A producer writes both, and the broker checks some of it and sets some
-of it. A reader believes only what the broker answers for: where the batch begins and how many records it has (Kafka
-refuses a batch whose count and last offset delta disagree). docs/log-protocol.md, "Offsets are not believed".
+A batch is a header of 61 bytes and its records. A producer writes both, and the broker checks and sets only parts of
+them. A reader trusts only what the broker guarantees: where the batch begins and how many records it has (Kafka refuses
+a batch whose count and last offset delta disagree). See docs/log-protocol.md, "Offsets are not believed".
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ if COMPILED:
     from schemas.wire._records import OutcomeWriter, Records
 
 BATCH_BYTES: Final = 1_000_000
-"""What the client accepts in one batch: under Kafka's default of 1,048,588, above what the writer closes at."""
+"""Maximum size of a batch for the client: below Kafka's default of 1,048,588, above the size at which the writer closes
+an append."""
 
 _HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 _FORMAT: Final = 2
 _BEFORE_CHECKED: Final = 21
-"""Bytes of the header that its checksum leaves out, with the checksum: a broker writes some of them."""
+"""Bytes of the header not covered by the checksum, the checksum included: a broker writes some of them."""
 _BEFORE_LENGTH: Final = 12
-"""Bytes that a batch's length does not count."""
+"""Bytes not counted by a batch's length field."""
 _COMPRESSION: Final = 0x07
 _APPEND_TIME: Final = 0x08
 _CONTROL: Final = 0x20
@@ -57,10 +58,10 @@ class _Header(NamedTuple):
 
 
 class RecordBatch:
-    """A record batch of a broker's answer."""
+    """A record batch from a broker's response."""
 
     def __init__(self, raw: bytes, start: int, end: int, header: _Header) -> None:
-        """`raw[start:end]` is the batch, its header included."""
+        """Wrap the batch `raw[start:end]`, header included."""
         self._raw = raw
         self._start = start
         self._end = end
@@ -68,18 +69,18 @@ class RecordBatch:
         self._count = max(1, header.last_offset_delta + 1)
         self.base_offset = header.base_offset
         self.next_offset = header.base_offset + self._count
-        """The offset after its last record's."""
+        """The offset after the last record."""
         self.is_control_batch = bool(header.attributes & _CONTROL)
-        """Whether it is a marker of a transaction, which only a broker can write."""
+        """Whether this is a transaction marker, which only a broker can write."""
 
     def validate_crc(self) -> bool:
-        # google_crc32c uses the processor's own instruction: twenty times as fast as aiokafka's.
+        # google_crc32c uses the CPU's instruction: twenty times as fast as aiokafka's.
         checked = self._raw[self._start + _BEFORE_CHECKED : self._end]
         return bool(google_crc32c.value(checked) == self._header.checksum)
 
     def records(self) -> Iterator[Record]:
-        """Yields one record for each offset from `base_offset` to before `next_offset`, in order: an `Undecodable` for
-        one that cannot be decoded or says that it is elsewhere. Never raises."""
+        """Yield one record for each offset from `base_offset` up to `next_offset` (exclusive), in order. A record that
+        cannot be decoded or claims another offset is an `Undecodable`. Never raises."""
         header = self._header
         if header.format != _FORMAT:
             return self.undecodable(f"a batch of format {header.format}, not {_FORMAT}")
@@ -103,14 +104,14 @@ class RecordBatch:
         return records
 
     def undecodable(self, reason: str) -> Iterator[Record]:
-        """Yields an `Undecodable` for each of its offsets."""
+        """Yield an `Undecodable` for each offset of the batch."""
         return (Undecodable(offset, reason) for offset in range(self.base_offset, self.next_offset))
 
 
 def batches_in(raw: bytes) -> deque[RecordBatch]:
-    """The whole batches of a broker's answer, which may end amid one.
+    """Return the complete batches of a broker's response, which may end within one.
 
-    Raises aiokafka's CorruptRecordException if a batch is shorter than its header: the next one cannot be found then.
+    Raises aiokafka's CorruptRecordException if a batch is shorter than its header: then the next one cannot be found.
     """
     batches: deque[RecordBatch] = deque()
     start = 0
@@ -127,18 +128,18 @@ def batches_in(raw: bytes) -> deque[RecordBatch]:
 
 
 class OutcomeBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka's is untyped
-    """One record batch in the making: bytes, as soon as an outcome is added."""
+    """A record batch under construction. Outcomes are encoded as they are added."""
 
     _relative_offset: int
     writer: OutcomeWriter | None = None
-    """What makes the bytes, where it is compiled."""
+    """The compiled encoder, if available."""
 
     def __init__(self) -> None:
         super().__init__(BATCH_BYTES, 0)
 
     def add(self, outcome: Outcome, stamp: Stamp, source: bytes) -> None:
-        """`source` is `encoding.event_source` of the partition."""
-        # As BatchBuilder.append, which spends as long on serializers that are not there as the codec on the record.
+        """Add an outcome. `source` is `encoding.event_source` of the partition."""
+        # Like BatchBuilder.append, which spends as much time on absent serializers as the codec on the record.
         number, record = self._relative_offset, encode_outcome(outcome, stamp, source)
         added = self._builder.append(number, record.timestamp_ms, record.key, record.value, record.headers)
         if added is None:
@@ -153,21 +154,21 @@ _TOO_LONG: Final = "an append is closed by bytes before it outgrows a record bat
 
 
 class _CompiledOutcomeBatch(OutcomeBatch):
-    """The same bytes, by what is compiled."""
+    """Builds the same bytes with the compiled encoder."""
 
     writer: OutcomeWriter
 
     def __init__(self) -> None:
         super().__init__()
         self.writer = OutcomeWriter(BATCH_BYTES - _HEADER.size)
-        self.add = self.writer.add  # type: ignore[method-assign]  # without a call between
+        self.add = self.writer.add  # type: ignore[method-assign]  # saves one call per outcome
         self._producer = (-1, -1, -1)
         self._whole: bytes | None = None
 
     def __len__(self) -> int:
         return len(self.writer)
 
-    # What aiokafka's sender asks of a batch.
+    # The interface that aiokafka's sender uses.
 
     def record_count(self) -> int:
         return len(self.writer)
@@ -179,7 +180,7 @@ class _CompiledOutcomeBatch(OutcomeBatch):
         self._producer = (producer_id, producer_epoch, base_sequence)
 
     def _build(self) -> Any:
-        """The batch whole, always the same: it may be sent again."""
+        """Return the whole batch, always the same bytes: it may be sent again."""
         self.close()
         if self._whole is None:
             first_ms, last_ms = self.writer.timestamps

@@ -1,6 +1,6 @@
-"""What time it is by a broker's clock: the time that it gives a record which we append.
+"""Reads a broker's clock: the timestamp that the broker sets on a record which we append.
 
-Only a topic with `message.timestamp.type=LogAppendTime` has it; the acknowledgement of an append carries it.
+This needs a topic with `message.timestamp.type=LogAppendTime`; then the acknowledgement of an append contains the time.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from services.runtime.kafka.errors import KafkaUnavailable
 ANSWER_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 1.0
 _LEADER_ONLY: Final = 1
-"""acks: the record means nothing, so that it need not be on other brokers."""
+"""The acks of the append: the record carries no data, so it need not be replicated."""
 
 
 class Reading(NamedTuple):
-    """A broker's clock, read once."""
+    """One reading of a broker's clock."""
 
     broker_ms: int
     """ms since 1970 UTC."""
     sent_s: float
-    """Monotonic, like `answered_s`: the broker looked at its clock between the two."""
+    """Monotonic time, like `answered_s`: the broker read its clock between the two."""
     answered_s: float
 
 
@@ -39,7 +39,7 @@ class BrokerTime:
     """Reads the clock of the broker that leads partition 0 of a topic, by appending one record to it."""
 
     def __init__(self, *, kafka: KafkaConnection, client_id: str, topic: str, value: bytes) -> None:
-        """`value` is a record that readers of the topic take for nothing."""
+        """Prepare the client. `value` is the value of a record that readers of the topic ignore."""
         self._kafka = kafka
         self._client_id = f"{client_id}-clock"
         self._tp = TopicPartition(topic, 0)
@@ -47,7 +47,7 @@ class BrokerTime:
         self._client: AIOKafkaClient | None = None
 
     async def read(self) -> Reading:
-        """Raises KafkaUnavailable, also if the topic has the times of producers."""
+        """Read the clock. Raises KafkaUnavailable, also if the topic has the timestamps of producers."""
         try:
             return await within(ANSWER_TIMEOUT_S, "tell the time", self._read())
         except BaseException:
@@ -55,7 +55,7 @@ class BrokerTime:
             raise
 
     async def close(self) -> None:
-        """Drops the connections, in bounded time."""
+        """Close the connections, in bounded time."""
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(KafkaUnavailable):

@@ -1,8 +1,8 @@
 """How a process reaches Kafka: addresses, encryption and identity, in one value that every client takes.
 
-`KafkaSettings.connection` makes it from `GAPLESS_KAFKA_*`. A client is opened with
-`AIOKafkaProducer(**connection.client_options(), ...)` and never with addresses alone, so that no client can be the
-one that was forgotten: `tests/unit/house/test_kafka_clients.py` looks for those that do.
+`KafkaSettings.connection` builds it from `GAPLESS_KAFKA_*`. Every client is opened with
+`AIOKafkaProducer(**connection.client_options(), ...)`, never with addresses alone, so that none can lack encryption or
+identity: `tests/unit/house/test_kafka_clients.py` finds those that do.
 """
 
 from __future__ import annotations
@@ -22,48 +22,49 @@ MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sasl:
-    """Who we say we are, and how it is proved."""
+    """Our identity and how we prove it."""
 
     mechanism: str
     """One of MECHANISMS."""
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     oauth_token_file: Path | None = None
-    """Holds the bearer token of OAUTHBEARER; read again for each connection, as whoever renews it replaces the file."""
+    """The file with the bearer token of OAUTHBEARER. It is read for each connection, because the token is renewed by
+    replacing the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaConnection:
-    """Everything that opening a connection to a broker takes."""
+    """Everything needed to open a connection to a broker."""
 
     bootstrap_servers: str
     tls: TlsFiles | None = None
-    """None: not encrypted."""
+    """TLS files; None for an unencrypted connection."""
     sasl: Sasl | None = None
-    """None: no SASL; with a certificate in `tls` the broker may still know who we are (mutual TLS)."""
+    """SASL identity; None for no SASL. With a certificate in `tls` the broker may still identify us (mutual TLS)."""
 
     @classmethod
     def plain(cls, bootstrap_servers: str) -> KafkaConnection:
-        """Without encryption and identity, for a broker on this machine or on a network of its own."""
+        """Return a connection without encryption and identity, for a broker on this host or on a private network."""
         return cls(bootstrap_servers=bootstrap_servers)
 
     @property
     def security_protocol(self) -> str:
-        """Kafka's name for it: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
+        """Kafka's name for the protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
         encrypted = "PLAINTEXT" if self.tls is None else "SSL"
         return encrypted if self.sasl is None else f"SASL_{encrypted}"
 
     @property
     def uses_token(self) -> bool:
-        """Whether OAUTHBEARER proves who we are."""
+        """Whether we authenticate with OAUTHBEARER."""
         return self.sasl is not None and self.sasl.oauth_token_file is not None
 
     def client_options(self) -> dict[str, Any]:
-        """Keyword arguments that every client of aiokafka takes: consumer, producer, admin and bare client."""
+        """Return keyword arguments for any aiokafka client: consumer, producer, admin or bare client."""
         return {"bootstrap_servers": self.bootstrap_servers, **self.security_options()}
 
     def security_options(self) -> dict[str, Any]:
-        """The same without the addresses, for a single connection."""
+        """Return the same without the addresses, for a single connection."""
         options: dict[str, Any] = {"security_protocol": self.security_protocol}
         if self.tls is not None:
             options["ssl_context"] = client_context(self.tls)
@@ -82,7 +83,7 @@ def _first_word(path: Path) -> str:
 
 
 def _token_provider(path: Path) -> AbstractTokenProvider:
-    # Here, so that settings can be read by a process that never talks to Kafka.
+    # Imported here so that a process that never uses Kafka can read settings without it.
     from aiokafka.abc import AbstractTokenProvider
 
     class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is not typed

@@ -1,4 +1,4 @@
-"""A deadline around anything aiokafka does, with one error for "no answer"."""
+"""A deadline around any call of aiokafka, with one error for "no answer"."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ NOT_ALLOWED: Final = (
     kafka_errors.GroupAuthorizationFailedError,
     kafka_errors.ClusterAuthorizationFailedError,
 )
-"""What a broker answers where its ACLs do not give us the right."""
+"""The errors of a broker whose ACLs do not allow a request."""
 
 
 async def within(timeout_s: float, what: str, work: Coroutine[Any, Any, T]) -> T:
-    """Awaits it for at most `timeout_s`. Raises KafkaUnavailable for a miss or any error of the client; KafkaRefused
-    where the broker's ACLs do not allow it.
+    """Await the work for at most `timeout_s`. Raises KafkaUnavailable if it misses the deadline or the client fails,
+    KafkaRefused if the broker's ACLs do not allow it.
 
-    A miss cancels the work and does not wait for the cancellation: what hangs may well hang there too.
+    At the deadline the work is cancelled, but not awaited: if it hangs, it may well hang in its cancellation too.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -44,13 +44,13 @@ async def within(timeout_s: float, what: str, work: Coroutine[Any, Any, T]) -> T
 
 
 def not_allowed(what: str, error: BaseException) -> str:
-    """The clause for one of NOT_ALLOWED."""
+    """Return the clause for an error of NOT_ALLOWED."""
     on = f" ({error})" if error.args else ""
     return f"Kafka's ACLs do not allow us to {what}{on}: grant this service what `gapless topics acls` prints"
 
 
 def refuse_unless_allowed(code: int, what: str) -> None:
-    """Raises KafkaRefused where the answer of an admin request is that we lack the right."""
+    """Raise KafkaRefused if an admin request was answered with a lack of rights."""
     error = kafka_errors.for_code(code)
     if issubclass(error, NOT_ALLOWED):
         raise KafkaRefused(not_allowed(what, error()))

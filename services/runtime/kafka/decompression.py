@@ -1,4 +1,4 @@
-"""What a compressed batch holds, up to a limit: a few kilobytes of zeros must not become gigabytes of ours."""
+"""Decompresses batches up to a limit, so that a few kilobytes of zeros cannot become gigabytes of our memory."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Final
 import cramjam
 
 MAX_BYTES: Final = 32 * 1024 * 1024
-"""Of one batch. Our topics keep batches uncompressed and below 1 MB; a topic that does not is reported as a fault."""
+"""Maximum decompressed size of a batch. Batches of our topics are uncompressed and below 1 MB; a topic configured
+otherwise is reported as a fault."""
 
 _GZIP, _SNAPPY, _LZ4, _ZSTD = 1, 2, 3, 4
 _XERIAL: Final = b"\x82SNAPPY\x00"
 _XERIAL_HEADER: Final = 16
-"""Its magic and two version numbers; then each block with its size in four bytes before it."""
+"""Length of the header: magic and two version numbers. Blocks follow, each preceded by its size in four bytes."""
 
 
 def decompressed(codec: int, data: bytes) -> bytes:
-    """The bytes of a batch's records. `codec` as in the attributes of a batch: 1 gzip, 2 snappy, 3 lz4, 4 zstd.
+    """Return the bytes of a batch's records. `codec` as in the batch's attributes: 1 gzip, 2 snappy, 3 lz4, 4 zstd.
 
     Raises ValueError if the codec is unknown, the data is damaged, or the result is longer than MAX_BYTES.
     """
@@ -26,7 +27,7 @@ def decompressed(codec: int, data: bytes) -> bytes:
             return b"".join(_snappy_blocks(data))
         into = {_GZIP: cramjam.gzip, _LZ4: cramjam.lz4, _ZSTD: cramjam.zstd}.get(codec)
         if into is None:
-            raise ValueError(f"{codec} is no codec of Kafka's")
+            raise ValueError(f"{codec} is not a codec of Kafka")
         room = bytearray(MAX_BYTES)
         size = into.decompress_into(data, room)
         return bytes(memoryview(room)[:size])
@@ -49,6 +50,6 @@ def _xerial(data: bytes) -> Iterator[bytes]:
         size = int.from_bytes(data[at : at + 4], "big", signed=True)
         at += 4
         if not 0 < size <= len(data) - at:
-            raise ValueError("a block of a batch ends behind its bytes")
+            raise ValueError("a block of a batch is longer than the batch")
         yield data[at : at + size]
         at += size

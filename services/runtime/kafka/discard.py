@@ -1,12 +1,12 @@
-"""How to be rid of an aiokafka producer whose last append is unknown.
+"""Discards an aiokafka producer whose last append is unknown.
 
-An idempotent producer never gives a batch up, and `stop()` waits for it: abandoned, it goes on writing when the
-broker returns (seen: three "closed" producers' batches landed, out of order). So it gets no more connections, the
-ones it has are cut, and its sender task is cancelled and awaited: after `discard` returns it can write nothing.
-What it had already handed to the kernel may still land; the protocol expects that (a lower term is void).
+An idempotent producer never gives up a batch, and `stop()` waits for it: an abandoned producer keeps writing when the
+broker returns (observed: batches of three "closed" producers landed, out of order). So it gets no new connections, its
+open ones are cut, and its sender task is cancelled and awaited: once `discard` returns, it can write nothing. Data
+already handed to the kernel may still land; the protocol expects that (records of a lower term are void).
 
-This reaches into aiokafka's private parts, pinned to 0.14 in pyproject.toml; tests/integration/test_kafka_clients.py
-breaks when they move.
+This uses private parts of aiokafka, pinned to 0.14 in pyproject.toml; tests/integration/test_kafka_clients.py fails if
+they change.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ DEADLINE_S: Final = 5.0
 
 
 async def _refuse_connection(*_: Any, **__: Any) -> None:
-    """Stands in for `AIOKafkaClient._get_conn`: None means "not ready" to everything that would send."""
+    """Replace `AIOKafkaClient._get_conn`: callers that want to send take None for "not ready"."""
 
 
 def _leave_out(_: Any) -> None:
-    """Stands in for `MessageAccumulator.reenqueue`."""
+    """Replace `MessageAccumulator.reenqueue`."""
 
 
 def _seen(future: asyncio.Future[Any]) -> None:
-    """So that its error is not reported as never retrieved: whoever waited has given up, and has a deadline."""
+    """Retrieve the future's error so that asyncio does not report it: its caller had a deadline and has given up."""
     if not future.cancelled():
         future.exception()
 
 
 async def discard(producer: AIOKafkaProducer) -> bool:
-    """Takes every means to write from the producer. Whether its tasks ended within the deadline (they do; where
-    they do not, they are left without connections and can only wait)."""
+    """Make it impossible for the producer to write. Returns whether its tasks ended within the deadline. (They do; if
+    they did not, they would have no connections and could only wait.)"""
     client: Any = producer.client
     client._get_conn = _refuse_connection
     for connection in list(client._conns.values()):
         if connection._writer is not None:
-            connection._writer.transport.abort()  # not close(): that would flush what the broker has not taken
+            connection._writer.transport.abort()  # not close(): that would flush buffered data
         connection.close()
     client._conns.clear()
-    producer._closed = True  # `stop()` would wait for the batch; with this it is not called by anyone, nor warned of
+    producer._closed = True  # prevents a call of `stop()`, which would wait for the batch, and a warning
     tasks = [t for t in (producer._sender.sender_task, client._sync_task) if t is not None]
     ended = await _cancel(tasks)
     accumulator: Any = producer._message_accumulator
-    # A request whose connection was cut comes back 100 ms later to queue its batch again: nobody would take it.
+    # A request whose connection was cut re-queues its batch after 100 ms, where no sender would take it.
     accumulator.reenqueue = _leave_out
-    # aiokafka takes a failed batch out of this set, and complains where it was queued again and is not in it.
+    # aiokafka removes a failed batch from this set, and fails if a re-queued batch is not in it.
     accumulator._pending_batches.update(batch for queue in accumulator._batches.values() for batch in queue)
     for batch in accumulator._pending_batches:
         for waiter in (batch.future, batch._drain_waiter, *(future for future, _ in batch._msg_futures)):
@@ -60,7 +60,7 @@ async def discard(producer: AIOKafkaProducer) -> bool:
 
 
 async def _cancel(tasks: list[asyncio.Task[Any]]) -> bool:
-    """Cancels until they end: a cancelled sender first awaits its requests, and a second cancel ends those."""
+    """Cancel the tasks until they end: a cancelled sender first awaits its requests; a second cancel ends those."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DEADLINE_S):
             while pending := [t for t in tasks if not t.done()]:

@@ -1,11 +1,11 @@
-"""What the Kafka clients raise.
+"""The exceptions of the Kafka clients.
 
 KafkaError
-├── KafkaUnavailable   no answer in time, or no broker: nothing is known to have happened; wait and try again
-│   └── KafkaRefused   it does not let us in: a certificate, a password or a right is wrong, and waiting does not help
-├── OffsetMissing      the log does not hold the offset asked for: trimmed, truncated, or another topic
-├── AppendUnknown      an append that may or may not be in the log; its producer is to be discarded
-└── TopicsWrong        the topics are not as the protocol needs them: each fault with what to do
+├── KafkaUnavailable   no answer in time, or no broker; wait and retry
+│   └── KafkaRefused   Kafka refuses us: a certificate, a password or a right is wrong, and waiting does not help
+├── OffsetMissing      the log does not contain the requested offset: trimmed, truncated, or another topic
+├── AppendUnknown      an append that may or may not be in the log; its producer must be discarded
+└── TopicsWrong        the topics do not meet the protocol's needs: each fault with what to do
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 
 class KafkaError(Exception):
-    """The root of everything that `services.runtime.kafka` raises."""
+    """The base class of all exceptions of `services.runtime.kafka`."""
 
 
 class KafkaUnavailable(KafkaError):
@@ -22,19 +22,19 @@ class KafkaUnavailable(KafkaError):
 
 
 class KafkaRefused(KafkaUnavailable):
-    """A broker answered, and one of us does not accept the other; the message says what to put right."""
+    """A broker answered, but it or we refuse the connection. The message says what to correct."""
 
 
 class OffsetMissing(KafkaError):
-    """The asked offset is not in the log: before its start, or beyond its end."""
+    """The requested offset is before the start of the log or beyond its end."""
 
 
 class AppendUnknown(KafkaError):
-    """Nobody knows whether the records are, or will be, in the log. Never append again on top of it."""
+    """It is unknown whether the records are, or will be, in the log. Never retry such an append."""
 
 
 class TopicsWrong(KafkaError):
-    """Start-up refuses: serving on such topics would break a guarantee."""
+    """The topics would break a guarantee; a process refuses to start on them."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("; ".join(faults))

@@ -1,7 +1,7 @@
-"""Who should serve which partition: a consumer group that is only ever a hint.
+"""Membership in a consumer group, a hint about which process should serve which partition.
 
-The group's consumer never reads data: its partitions are paused and it calls `getmany` for its whole life, because
-aiokafka leaves the group for good when nobody polls for `max_poll_interval_ms`. Two processes that both believe
+The group's consumer never reads data: its partitions are paused, and it calls `getmany` all the time only because
+aiokafka leaves the group permanently if it is not polled for `max_poll_interval_ms`. Two processes that both believe
 they have a partition are safe (docs/log-protocol.md for the sequencer, the position guard for the projector).
 """
 
@@ -29,17 +29,17 @@ START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 5.0
 LONGEST_PAUSE_S: Final = 5.0
 HEARTBEAT_S: Final = 0.2
-"""Members learn at their next heartbeat that another has come or gone, so this, and not the session, is what a
-graceful hand-over waits for. It costs the coordinator five small requests a second for each process."""
+"""Interval of group heartbeats. Members learn at their next heartbeat that another joined or left, so this, not the
+session timeout, bounds a graceful handover. It costs the coordinator five small requests a second per process."""
 KAFKAS_SHORTEST_SESSION_S: Final = 6.0
-"""What group.min.session.timeout.ms is on a broker where nobody has set it."""
+"""Kafka's default of group.min.session.timeout.ms."""
 _POLL_MS: Final = 200
 
 log = structlog.get_logger(__name__)
 
 
 class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed
-    """Membership in a consumer group on one topic, for as long as `run` runs."""
+    """Membership in a consumer group on one topic, while `run` runs."""
 
     def __init__(
         self,
@@ -54,13 +54,14 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         session_timeout_s: float = 3.0,
         max_poll_interval_s: float = 300.0,
     ) -> None:
-        """`partitions` is how many the log has: those that the topic has beyond are given to nobody. `on_assignment`
-        gets the partitions of this process each time the group has spoken, also when nothing changed.
+        """Prepare the membership; see `run`.
 
-        Between a revocation and the next word `partitions` is empty, and `on_assignment` is not called: most rebalances
-        give everything back, and stopping in between would cost each one a pause. `on_trouble` hears why the group
-        cannot be joined, and None when it was. A session that the brokers refuse as too short is made as long as
-        Kafka's own default allows, and said so in the log: a hint that comes later is better than none.
+        `partitions` is the number that the log has: partitions added to the topic beyond it are not assigned.
+        `on_assignment` gets the partitions of this process after each rebalance, even if nothing changed. It is not
+        called between a revocation and the next assignment, while `self.partitions` is empty: most rebalances return
+        all partitions, and stopping in between would pause each of them. `on_trouble` gets the reason why the group
+        cannot be joined, and None once it was. If the brokers refuse the session timeout as too short, Kafka's own
+        default is used, with a warning in the log: a late hint is better than none.
         """
         self._topic = topic
         self._partitions = partitions
@@ -73,18 +74,18 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             "enable_auto_commit": False,
             "auto_offset_reset": "latest",
             "max_poll_interval_ms": int(max_poll_interval_s * 1000),
-            # A topic that vanishes leaves nobody with a partition: that it is there again is seen after this time.
+            # If a topic vanishes, no member has a partition; the new topic is noticed after this time.
             "metadata_max_age_ms": 20_000,
             "partition_assignment_strategy": (_assignor_of_the_first(partitions),),
         }
         self._session_timeout_s = session_timeout_s
         self._consumer: AIOKafkaConsumer | None = None
         self.partitions: frozenset[int] = frozenset()
-        """What the group says is ours now; empty while it is making up its mind."""
+        """The partitions assigned to us; empty during a rebalance."""
 
     async def run(self) -> None:
-        """A member for ever: one that could not join, or died, is followed by another. Cancel it to leave the group
-        at once, so that it speaks now and not after the session's timeout."""
+        """Stay a member until cancelled: a consumer that could not join, or died, is replaced. Cancellation leaves the
+        group at once, so that it rebalances now and not after the session timeout."""
         backoff = Backoff(LONGEST_PAUSE_S)
         outside = False
         while True:
@@ -107,7 +108,7 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
                         log.warning("group.not_joined", topic=self._topic, reason=str(error))
                     outside = True
             except (kafka_errors.KafkaError, RuntimeError, AssertionError) as error:
-                # The group is only a hint: whatever ails this membership, the next one is asked.
+                # The group is only a hint: after any error the process joins again.
                 warn_throttled(log, "group.left", topic=self._topic, reason=f"{error!r:.200}")
             finally:
                 self.partitions = frozenset()
@@ -116,7 +117,7 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             await backoff.pause()
 
     def _session_refused(self) -> None:
-        """Asks for less, once; after that only an operator can help."""
+        """Fall back to Kafka's default session timeout, once; after that only an operator can help."""
         refused_s = self._session_timeout_s
         advice = (
             f"The brokers refuse a consumer group's session of {refused_s:g} s: lower group.min.session.timeout.ms on"
@@ -133,9 +134,9 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self.partitions = frozenset()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        assert self._consumer is not None, "the group speaks to a consumer"
+        assert self._consumer is not None, "only a consumer gets assignments"
         self._consumer.pause(*assigned)
-        # Whoever leads the group may be of an older release, and give away what is not the log's.
+        # The group's leader may be of an older release, and assign partitions that are not part of the log.
         self.partitions = frozenset(tp.partition for tp in assigned if tp.partition < self._partitions)
         log.info("group.assigned", topic=self._topic, partitions=sorted(self.partitions))
         self._on_assignment(self.partitions)
@@ -146,7 +147,7 @@ class GroupHint(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
 
 
 class _FirstPartitions:
-    """A cluster's metadata, with the first partitions of each topic and no others."""
+    """A cluster's metadata, restricted to the first partitions of each topic."""
 
     def __init__(self, cluster: ClusterMetadata, count: int) -> None:
         self._cluster = cluster
@@ -158,7 +159,7 @@ class _FirstPartitions:
 
 
 def _assignor_of_the_first(count: int) -> type[RoundRobinPartitionAssignor]:
-    """Round robin over the partitions of the log, under the same name: partitions that somebody added are left out."""
+    """Return a round-robin assignor, under the standard name, that leaves out partitions added beyond the log's."""
 
     class Assignor(RoundRobinPartitionAssignor):  # type: ignore[misc]  # aiokafka is not typed
         @classmethod

@@ -1,11 +1,11 @@
-"""Take the records of a batch apart without compiled code; the same results as schemas/wire/_records.pyx:Records.
+"""Parses the records of a batch without compiled code; same results as schemas/wire/_records.pyx:Records.
 
-A producer writes these bytes and a broker checks little of them. What the broker knows is where the batch stands and
-how many records it has, so that is all a reader believes: record i of a batch is at base offset + i. A record that says
-otherwise, or cannot be decoded, is an `Undecodable` at its true offset, and the record after it is read as usual.
+A producer writes these bytes and a broker checks little of them. The broker knows only where the batch is and how many
+records it has, so a reader trusts only that: record i of a batch is at base offset + i. A record that claims another
+offset, or cannot be decoded, is an `Undecodable` at its true offset, and the next record is read as usual.
 
-Numbers are read as Kafka's own Java code reads them: sizes, counts and offset deltas in at most five bytes, of which
-bits above the 32nd are dropped. A broker that accepted a record and a reader here then agree on where it ends.
+Numbers are read as Kafka's Java code reads them: sizes, counts and offset deltas in at most five bytes, with bits above
+the 32nd dropped. So a reader here and a broker that accepted a record agree on where it ends.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _NAMES: Final = {
         "traceparent", "ce_command", "ce_commandid", "ce_position", "ce_seq",
     )
 }  # fmt: skip
-"""Of headers, so that the usual ones need not be decoded."""
+"""Encoded name → name of the usual headers, so that they need not be decoded."""
 
 
 class PlainRecord(Struct, frozen=True):
-    """One record."""
+    """A record of a batch."""
 
     offset: int
     timestamp: int
@@ -44,9 +44,9 @@ class PlainRecord(Struct, frozen=True):
 def plain_records(
     data: bytes, start: int, end: int, *, count: int, base_offset: int, base_timestamp: int, appended_at: int
 ) -> Iterator[Record]:
-    """Yields exactly `count` records, decodable or not, from `data[start:end]`, which follows the batch's header.
+    """Yield exactly `count` records, decodable or not, from `data[start:end]`, which follows the batch's header.
 
-    `appended_at` is the time of every record if the broker set it, else −1: then each has its own. Never raises.
+    `appended_at` is the time of every record if the broker set it; otherwise −1, and each has its own. Never raises.
     """
     at, broken = start, ""
     for index in range(count):
@@ -57,21 +57,21 @@ def plain_records(
                 if not 0 < size <= end - at:
                     raise ValueError("a record ends behind its batch")
             except ValueError as error:
-                broken = str(error)  # where the next record begins is unknown too
+                broken = str(error)  # the start of the next record is unknown too
         if broken:
             yield Undecodable(offset, broken, max(appended_at, 0))
             continue
         begin, at = at, at + size
         try:
             yield _record(data, begin, at, index, offset, base_timestamp, appended_at)  # type: ignore[misc]
-        except ValueError as error:  # UnicodeDecodeError, of a header's name, is one
+        except ValueError as error:  # includes UnicodeDecodeError of a header's name
             yield Undecodable(offset, str(error), max(appended_at, 0))
 
 
 def _record(
     data: bytes, at: int, end: int, index: int, offset: int, base_timestamp: int, appended_at: int
 ) -> PlainRecord:
-    at += 1  # attributes: one byte, none of its bits in use, and ignored as by Kafka's clients
+    at += 1  # the attributes byte is unused, and ignored as by Kafka's clients
     later, at = _number(data, at, end, _LONG)
     delta, at = _number(data, at, end, _INT)
     if delta != index:
@@ -83,7 +83,7 @@ def _record(
         raise ValueError("a record has less than no headers")
     headers: list[tuple[str, bytes | None]] = []
     for _ in range(count):
-        # The two branches of one byte do what `_nullable` does: nearly all of a record's sizes go there.
+        # Fast paths for one-byte sizes, which nearly all are. Same results as `_nullable`.
         if at < end and (byte := data[at]) < 0x80 and not byte & 1 and (after := at + 1 + (byte >> 1)) <= end:
             raw, at = data[at + 1 : after], after
             name = _NAMES.get(raw) or raw.decode()
@@ -118,7 +118,7 @@ def _nullable(data: bytes, at: int, end: int) -> tuple[bytes | None, int]:
 
 
 def _number(data: bytes, at: int, end: int, bits: int) -> tuple[int, int]:
-    """A zigzag varint and the place behind it. Raises ValueError if it does not end before `end`."""
+    """Return a zigzag varint and the position after it. Raises ValueError if it does not end before `end`."""
     if at < end and (byte := data[at]) < 0x80:
         return (byte >> 1) ^ -(byte & 1), at + 1
     value = shift = 0
@@ -136,6 +136,6 @@ def _number(data: bytes, at: int, end: int, bits: int) -> tuple[int, int]:
 
 
 def _wrapped(number: int, bits: int) -> int:
-    """As a signed integer of so many bits holds it."""
+    """Return the number wrapped to a signed integer of `bits` bits."""
     half = 1 << (bits - 1)
     return (number + half) % (1 << bits) - half

@@ -1,8 +1,8 @@
-"""Asks the brokers that lead a process's partitions whether they answer: the Kafka probe of `runtime.dependencies`.
+"""Checks that the brokers that lead a process's partitions answer: the Kafka probe of `health.dependencies`.
 
 It keeps one client open and sends each leader one small request (ListOffsets), so it notices a leader that is gone or
-hangs, and a partition without a leader, whether or not anything else is sent. Where a consumer group is named, the
-group must have a coordinator too: without one nobody learns that a process died.
+hangs, and a partition without a leader, even if nothing else is sent. If a consumer group is named, the group must also
+have a coordinator: without one, the members do not learn that a process died.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _END: Final = -1
 _READ_UNCOMMITTED: Final = 0
 
 OnEnds = Callable[[str, Mapping[int, int]], None]
-"""Told of the end offsets that a broker answered with: topic, and partition → offset."""
+"""Callback for the end offsets in a broker's response: topic, and partition → offset."""
 Partitions = Callable[[], Mapping[str, Collection[int]]]
-"""Topic → the partitions of it that this process needs now."""
+"""Returns topic → the partitions that this process needs now."""
 
 
 class KafkaProbe:
-    """Call it as often as you like, one call at a time; `close` it in the end."""
+    """A probe: call it repeatedly, one call at a time, and `close` it at the end."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class KafkaProbe:
         all_needed: bool = True,
         on_ends: OnEnds | None = None,
     ) -> None:
-        """Without `all_needed`, unreachable partitions are a note as long as one partition can be reached."""
+        """Prepare the probe. If not `all_needed`, unreachable partitions are only a note while one can be reached."""
         self._kafka = kafka
         self._client_id = f"{client_id}-probe"
         self._partitions = partitions
@@ -86,7 +86,7 @@ class KafkaProbe:
         return ProbeResult(note=sentence)
 
     async def close(self) -> None:
-        """Drop the connections, in bounded time."""
+        """Close the connections, in bounded time."""
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(KafkaUnavailable):
@@ -96,7 +96,7 @@ class KafkaProbe:
         client = self._client
         if client is None:
             servers = self._kafka.bootstrap_servers.split(",")
-            random.shuffle(servers)  # a server that hangs must not stand before the others each time
+            random.shuffle(servers)  # so that a server that hangs does not always come first
             client = self._client = AIOKafkaClient(
                 **replace(self._kafka, bootstrap_servers=",".join(servers)).client_options(),
                 client_id=self._client_id,
@@ -108,7 +108,7 @@ class KafkaProbe:
         return client
 
     async def _why(self, error: Exception) -> str:
-        """One sentence. A broker that answers and refuses us has said why, and only a further connection hears it."""
+        """Return the reason in one sentence. If a broker refuses us, only one more connection reveals why."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WHY_TIMEOUT_S):
                 refusal = await why_refused(self._kafka)
@@ -119,7 +119,7 @@ class KafkaProbe:
     async def _unreachable(
         self, client: AIOKafkaClient, wanted: Mapping[str, Collection[int]]
     ) -> dict[TopicPartition, str]:
-        """The partitions that cannot be used, with the reason. Raises KafkaError if no broker answers at all."""
+        """Return the partitions that cannot be used, with the reason. Raises KafkaError if no broker answers at all."""
         bad: dict[TopicPartition, str] = {}
         by_leader: defaultdict[int, list[TopicPartition]] = defaultdict(list)
         for topic, numbers in wanted.items():
@@ -158,7 +158,7 @@ class KafkaProbe:
         }
 
     async def _any_broker(self, client: AIOKafkaClient) -> None:
-        """Raises KafkaError if none answers."""
+        """Check that any broker answers. Raises KafkaError if none does."""
         error: Exception = kafka_errors.NoBrokersAvailable()
         brokers = list(client.cluster.brokers())
         random.shuffle(brokers)
@@ -173,7 +173,7 @@ class KafkaProbe:
 
 
 def _listed(bad: Mapping[TopicPartition, str]) -> str:
-    """`partitions 1, 4 of chat.events (no leader) and …`."""
+    """Return a clause such as `partitions 1, 4 of chat.events (no leader) and …`."""
     grouped: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for tp, reason in bad.items():
         grouped[tp.topic, reason].append(tp.partition)

@@ -1,11 +1,11 @@
-"""Records to any partition, gathered: ingest's commands and the sequencer's replies.
+"""Appends records to any partition, in batches: ingest's commands and the sequencer's replies.
 
-Each partition has a line. While one of its record batches is on the way, what comes waits in the line and makes the
-next batch; with none on the way a record waits for the rest of the loop's turn and no longer. So an idle system sends
-at once, a loaded one sends large batches, and the records of a partition are in the log in the order they came.
+Each partition has a queue. While one of its record batches is in flight, new records wait in the queue and form the
+next batch; if none is in flight, a record waits only for the rest of the event loop's iteration. So an idle system
+sends at once, a loaded one sends large batches, and the records of a partition are logged in the order they came.
 
-After any error the aiokafka producer is thrown away and the next batch gets a fresh one: what the old one had in
-flight is unknown, and each of its callers is told so. What still waited in a line was never handed over, and goes on.
+After any error the aiokafka producer is discarded and the next batch gets a new one. The result of the appends that the
+old one had in flight is unknown, and their callers get AppendUnknown. Queued appends were never sent, and continue.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from services.runtime.kafka.refusals import opened
 START_TIMEOUT_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 3.0
 BATCH_BYTES: Final = 390_000
-"""What a batch is closed at, by the estimate of `Encoded.size`: below `max.message.bytes` of chat.commands, which is
-the smallest of our topics'. A record that is larger by itself travels alone, and the broker says what it thinks."""
+"""Size at which a batch is closed, as estimated by `Encoded.size`: below `max.message.bytes` of chat.commands, the
+smallest of our topics. A larger record is sent in a batch of its own, and the broker decides."""
 
 Settled = Callable[[int, KafkaError | None], None]
-"""Told of an append once: `(offset of its first record, None)` where it is acknowledged; else `(-1, error)`, with
-KafkaUnavailable where it was never handed over and AppendUnknown where it may be in the log."""
+"""Callback for the result of an append, called once: `(offset of its first record, None)` if it is acknowledged,
+otherwise `(-1, error)`: KafkaUnavailable if it was never sent, AppendUnknown if it may be in the log."""
 
 
 class _Append(NamedTuple):
-    """Records that are in the log together, one behind the other, or not at all."""
+    """Records that are logged together and consecutively, or not at all."""
 
     records: Sequence[Encoded]
     size: int
-    """Bytes in a batch, estimated from above."""
+    """Upper estimate of the bytes in a batch."""
     deadline_s: float
-    """On the monotonic clock."""
+    """Deadline on the monotonic clock."""
     settled: Settled
 
 
 class _PartitionQueue:
-    """What waits for one partition, in the order it came. `task` is there while anything waits or is on its way."""
+    """The queue of one partition, in order of arrival. `task` exists while anything is queued or in flight."""
 
     __slots__ = ("partition", "task", "topic", "waiting")
 
@@ -74,32 +74,32 @@ class Producer:
         self._discards: set[asyncio.Task[bool]] = set()
 
     async def start(self) -> None:
-        """Connects. Raises KafkaUnavailable; a later send tries again, so a caller may go on."""
+        """Connect. Raises KafkaUnavailable; a later send tries again, so a caller may ignore it."""
         await self._live()
 
     def append(
         self, topic: str, partition: int, records: Sequence[Encoded], timeout_s: float, settled: Settled
     ) -> None:
-        """Puts the records into the partition's line, for one batch. `settled` is called later, never from in here,
-        and within `timeout_s` or little more."""
+        """Queue the records for one batch of the partition. `settled` is called later, never from inside this call, and
+        within about `timeout_s`."""
         queue = self._queues.get((topic, partition))
         if queue is None:
             queue = self._queues[topic, partition] = _PartitionQueue(topic, partition)
         size = sum([record.size for record in records])
         queue.waiting.append(_Append(records, size, time.monotonic() + timeout_s, settled))
         if queue.task is None:
-            # It begins in the next turn of the loop, and so finds what else this turn brings.
+            # The task starts in the loop's next iteration, so its batch has everything queued in this one.
             queue.task = asyncio.create_task(self._drain(queue), name=f"append to {topic}-{partition}")
 
     async def send(self, topic: str, partition: int, record: Encoded, timeout_s: float) -> int:
-        """The offset of the acknowledged record.
+        """Append one record and return its acknowledged offset.
 
-        Raises KafkaUnavailable where it was never handed over, AppendUnknown where it may be in the log.
+        Raises KafkaUnavailable if it was never sent, AppendUnknown if it may be in the log.
         """
         offset: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         def settled(first: int, error: KafkaError | None) -> None:
-            if offset.done():  # cancelled: nobody waits any more
+            if offset.done():  # cancelled: the caller no longer waits
                 return
             if error is None:
                 offset.set_result(first)
@@ -110,13 +110,13 @@ class Producer:
         return await offset
 
     async def stop(self) -> None:
-        """Leaves in bounded time; whoever still waits is told what became of it."""
+        """Stop in bounded time; every pending append is settled."""
         self._stopped = True
         await self._close_current()
         tasks = {queue.task for queue in self._queues.values() if queue.task is not None} | self._discards
         if tasks:
             await asyncio.wait(tasks)
-        await self._close_current()  # one that a line was opening meanwhile
+        await self._close_current()  # one that a queue's task opened meanwhile
 
     async def _close_current(self) -> None:
         producer, self._current = self._current, None
@@ -127,7 +127,7 @@ class Producer:
                 await discard(producer)
 
     async def _drain(self, queue: _PartitionQueue) -> None:
-        """One batch after the other until nothing waits: only the acknowledged one makes room for the next."""
+        """Append batch after batch until the queue is empty; each is sent only after its predecessor is settled."""
         try:
             while queue.waiting:
                 try:
@@ -144,20 +144,20 @@ class Producer:
     async def _append_batch(self, producer: AIOKafkaProducer, queue: _PartitionQueue) -> None:
         taken = _take(queue.waiting)
         first = -1
-        failure: KafkaError | None = AppendUnknown("the append was broken off")
+        failure: KafkaError | None = AppendUnknown("the append was cancelled")
         try:
             batch = _batch_of(producer, taken)
             async with asyncio.timeout(taken[0].deadline_s - time.monotonic()):
                 done = await producer.send_batch(batch, queue.topic, partition=queue.partition)
                 first = (await done).offset
-            # Without an offset: written by an earlier try of the client, and the broker no longer knows where.
+            # No offset: an earlier attempt of the client wrote it, and the broker no longer knows where.
             failure = None if first >= 0 else AppendUnknown("acknowledged without an offset")
         except TimeoutError:
             failure = AppendUnknown("no acknowledgement in time")
         except (kafka_errors.KafkaError, OSError, AssertionError) as error:
             failure = AppendUnknown(f"{error!r:.300}")
         finally:
-            # However this ends, each is told once: nobody may wait for ever, or take silence for a refusal.
+            # However this ends, every append is settled once, so that no caller waits indefinitely.
             if failure is not None:
                 self._throw_away(producer)
             for append in taken:
@@ -165,7 +165,7 @@ class Producer:
                 first += len(append.records)
 
     def _refuse(self, queue: _PartitionQueue, error: KafkaUnavailable) -> None:
-        """Whose time is up; all of them where there is more than silence to tell of."""
+        """Fail the queued appends that are past their deadline, or all of them if the error is not just a timeout."""
         now_s = time.monotonic()
         silent = isinstance(error, _NotInTime)
         while queue.waiting and (not silent or queue.waiting[0].deadline_s <= now_s):
@@ -202,7 +202,7 @@ class Producer:
             return self._current
 
     def _throw_away(self, producer: AIOKafkaProducer) -> None:
-        """At once for the next batch; being rid of it goes on beside."""
+        """Make the next batch use a new producer at once, and discard the old one in the background."""
         if self._current is producer:
             self._current = None
             task = asyncio.create_task(discard(producer))
@@ -211,11 +211,11 @@ class Producer:
 
 
 class _NotInTime(KafkaUnavailable):
-    """A deadline ran out before there was a producer; whoever has time left may go on waiting."""
+    """A deadline passed before a producer was ready. Appends with time left may continue to wait."""
 
 
 def _take(waiting: deque[_Append]) -> list[_Append]:
-    """The appends of the next batch: at least one, and as many as fit."""
+    """Remove and return the appends of the next batch: at least one, and as many as fit."""
     taken = [waiting.popleft()]
     size = taken[0].size
     while waiting and size + waiting[0].size <= BATCH_BYTES:
@@ -225,13 +225,13 @@ def _take(waiting: deque[_Append]) -> list[_Append]:
 
 
 def _batch_of(producer: AIOKafkaProducer, appends: Sequence[_Append]) -> BatchBuilder:
-    """One record batch with all of them, closed: nothing is added to it later."""
+    """Return a closed record batch with all these appends."""
     batch = producer.create_batch()
     for append in appends:
         for record in append.records:
             added = batch.append(
                 key=record.key, value=record.value, timestamp=record.timestamp_ms, headers=record.headers
             )
-            assert added is not None, "a batch is closed by an estimate from above"
+            assert added is not None, "a batch is closed by an upper estimate"
     batch.close()
     return batch

@@ -1,12 +1,12 @@
-"""One partition, read from an offset: the only way in which this project reads data from Kafka.
+"""Reads one partition from an offset: the only way in which this project reads data from Kafka.
 
-It speaks the fetch protocol through aiokafka's client and codec, without aiokafka's consumer: what a consumer adds (a
-group, several partitions, deserializers, an object for each record beside the codec's own) is not needed here and
-takes longer than the codec itself. One fetch is under way while the records of the one before are worked on.
+It uses the fetch protocol through aiokafka's client and codec, without aiokafka's consumer: a consumer's additions (a
+group, several partitions, deserializers, a second object per record) are not needed here and cost more than the codec.
+The next fetch is in flight while the records of the previous one are processed.
 
-A record that cannot be decoded (a header's name that is not UTF-8, an offset that is not its place in its batch) is an
-`Undecodable` at its true offset, so that it stops nothing. A batch whose checksum is wrong is fetched once more, and
-then each of its records is one.
+A record that cannot be decoded (a header name that is not UTF-8, a wrong offset delta) is an `Undecodable` at its true
+offset, so that reading continues. A batch with a wrong checksum is fetched once more; if it is still wrong, each of its
+records is an `Undecodable`.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ START_TIMEOUT_S: Final = 15.0
 STOP_TIMEOUT_S: Final = 3.0
 ANSWER_TIMEOUT_S: Final = 10.0
 _PAUSE_S: Final = 0.1
-"""Before the next attempt where a broker is away or leads the partition no longer."""
+"""Pause before the next attempt if a broker is unreachable or no longer leads the partition."""
 _EARLIEST: Final = -2
 _END: Final = -1
-"""The high watermark, for who reads uncommitted."""
+"""Asks for the high watermark, since we read uncommitted."""
 _READ_UNCOMMITTED: Final = 0
 
 log = structlog.get_logger(__name__)
@@ -48,24 +48,24 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Fetched:
-    """What one answer of the broker holds: record batches as they are in the log."""
+    """The record batches of one fetch response."""
 
     batches: deque[RecordBatch]
     next_offset: int
-    """The first that is not in them."""
+    """The offset after the last batch."""
 
 
 @dataclass(slots=True)
 class _Opened:
-    """A record batch that is being taken apart: a record exists when it is read and not before, so that a reader of
-    few at a time has few in memory, and those in the processor's caches."""
+    """A record batch being parsed. Records are created as they are read, so a reader of few at a time keeps few in
+    memory, and those in the CPU caches."""
 
     batch: RecordBatch
     records: Iterator[Record]
 
 
 class PartitionReader:
-    """Reads one partition in order. Not for use by two tasks at once."""
+    """Reads one partition in order. Must not be used by two tasks at once."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class PartitionReader:
         self._fetched: _Fetched | None = None
         self._fetching: asyncio.Task[_Fetched] | None = None
         self._suspect_offset = -1
-        """Of a batch whose checksum was wrong when it was first fetched."""
+        """Offset of a batch whose checksum was wrong at its first fetch; −1 if none."""
         self._trouble = ""
 
     @property
@@ -102,11 +102,11 @@ class PartitionReader:
 
     @property
     def position(self) -> int:
-        """The next offset to be read. It also passes what is no record (a transaction's markers)."""
+        """The next offset to read. It also moves past transaction markers, which are not records."""
         return self._position
 
     async def start(self, offset: int) -> None:
-        """Connects and stands at `offset`. Raises KafkaUnavailable."""
+        """Connect, and start reading at `offset`. Raises KafkaUnavailable."""
         self._client = AIOKafkaClient(
             **self._kafka.client_options(),
             client_id=self._client_id,
@@ -124,7 +124,7 @@ class PartitionReader:
         await self._open_client.set_topics([self._tp.topic])
 
     async def seek(self, offset: int) -> None:
-        """Goes on at `offset`; what was fetched ahead of another position is dropped."""
+        """Continue at `offset`. Data prefetched for another position is dropped."""
         if offset != self._position:
             self._position = offset
             self._drop_fetched()
@@ -138,12 +138,11 @@ class PartitionReader:
             self._fetching = None
 
     async def read(self, *, max_records: int, timeout_s: float) -> list[Record]:
-        """What is there from `position` on, in order: at least one record as soon as there is one, `[]` when none
-        came in time. Among the records may be an `Undecodable`. Cancelled, it may have taken records with it: `seek`
-        before the next.
+        """Return records from `position` on, in order: at least one as soon as one is available, `[]` if none came in
+        time. Some may be an `Undecodable`. A cancelled call may have consumed records: `seek` before the next one.
 
-        Raises OffsetMissing where the log does not hold `position`, KafkaUnavailable where asking again is no use. A
-        broker that is away is waited for: then, too, nothing comes in time.
+        Raises OffsetMissing if the log does not contain `position`, KafkaUnavailable if a retry is pointless. If a
+        broker is unreachable, the call waits and returns `[]`.
         """
         deadline_s = asyncio.get_running_loop().time() + timeout_s
         while not (found := self._taken(max_records)):
@@ -151,12 +150,12 @@ class PartitionReader:
                 return []
         self._position = found[-1].offset + 1
         if self._opened is None and self._fetched is not None and not self._fetched.batches:
-            self._position = self._fetched.next_offset  # behind the last record there may be what is none
+            self._position = self._fetched.next_offset  # the last record may be followed by transaction markers
         return found
 
     async def _next_fetched(self, deadline_s: float) -> bool:
-        """Waits for the fetch that is under way; False when the time is up. The next one goes off at once, so that
-        the broker works while we do."""
+        """Wait for the fetch in flight; returns False at the deadline. The next fetch is sent at once, so that the
+        broker works while we do."""
         if self._fetched is not None:
             self._position = max(self._position, self._fetched.next_offset)
             self._fetched = None
@@ -178,7 +177,7 @@ class PartitionReader:
         return True
 
     async def _fetch(self, offset: int) -> _Fetched:
-        """Asks until there is something at `offset` or beyond. Raises KafkaError where asking again is no use."""
+        """Fetch until there is data at `offset` or beyond. Raises KafkaError if a retry is pointless."""
         request = FetchRequest(
             self._fetch_max_wait_ms,
             1,
@@ -195,8 +194,8 @@ class PartitionReader:
                 raise kafka_errors.RecordTooLargeError(f"a batch at {offset} is larger than {self._fetch_max_bytes}")
 
     async def _ask(self, request: Any, group: ConnectionGroup) -> Sequence[Any]:
-        """What the leader answers for our partition, after its error code. A leader that is away, or another one, is
-        waited for. Raises OffsetOutOfRangeError, TopicAuthorizationFailedError."""
+        """Return the leader's response for our partition, without the error code. Waits while the leader is unreachable
+        or changes. Raises OffsetOutOfRangeError, TopicAuthorizationFailedError."""
         client = self._open_client
         while True:
             leader = client.cluster.leader_for_partition(self._tp)
@@ -220,7 +219,7 @@ class PartitionReader:
             await self._pause(error_type.__name__)
 
     async def _pause(self, trouble: str) -> None:
-        """Before the next attempt, which may be at another broker."""
+        """Wait before the next attempt, which may go to another broker."""
         if trouble != self._trouble:
             self._trouble = trouble
             log.debug("read.delayed", log=self._name, reason=trouble)
@@ -228,7 +227,7 @@ class PartitionReader:
         await asyncio.sleep(_PAUSE_S)
 
     def _taken(self, most: int) -> list[Record]:
-        """The next records of what was fetched, without those before our position."""
+        """Take the next fetched records, without those before our position."""
         found: list[Record] = []
         while len(found) < most:
             opened = self._opened or self._open_next()
@@ -251,7 +250,7 @@ class PartitionReader:
             if not batch.validate_crc():
                 suspect = max(self._position, batch.base_offset)
                 if self._suspect_offset != suspect:
-                    # It may have been damaged on its way here: everything from it on is fetched once more.
+                    # It may have been damaged in transit: everything from it on is fetched once more.
                     self._suspect_offset = suspect
                     self._drop_fetched()
                     return None
@@ -261,7 +260,7 @@ class PartitionReader:
         return None
 
     async def bounds(self) -> tuple[int, int]:
-        """`(first offset that is there, end offset)`; the end is the high watermark. Raises KafkaUnavailable."""
+        """Return `(first available offset, end offset)`; the end is the high watermark. Raises KafkaUnavailable."""
 
         async def ask() -> tuple[int, int]:
             return await self._offset(_EARLIEST), await self._offset(_END)
@@ -270,7 +269,7 @@ class PartitionReader:
 
     async def _offset(self, timestamp: int) -> int:
         request = OffsetRequest(-1, _READ_UNCOMMITTED, [(self._tp.topic, [(self._tp.partition, timestamp)])])
-        # On a connection of its own: the other one is busy with a fetch that waits for something to come.
+        # On a separate connection: the other one is blocked by a fetch that waits for data.
         _, offset, *_ = await self._ask(request, ConnectionGroup.COORDINATION)
         return int(offset)
 
@@ -280,7 +279,7 @@ class PartitionReader:
         return self._client
 
     async def close(self) -> None:
-        """Closes the connections, in bounded time: a reader has nothing to lose."""
+        """Close the connections, in bounded time: a reader has nothing to lose."""
         self._drop_fetched()
         client, self._client = self._client, None
         if client is not None:

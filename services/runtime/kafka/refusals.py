@@ -1,7 +1,7 @@
-"""Why Kafka does not let us in, in one sentence.
+"""Explains in one sentence why Kafka refuses our connections.
 
-aiokafka logs why a connection failed and raises "unable to bootstrap". So after a failure one connection is opened for
-the sake of its error: a wrong certificate or password is something to put right, and not to wait for.
+aiokafka logs why a connection failed and raises "unable to bootstrap". So after a failure one connection is opened just
+for its error: a wrong certificate or password must be fixed, not waited for.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ ANSWER_TIMEOUT_S: Final = 5.0
 _EXPIRED: Final = 10
 _NOT_YET_VALID: Final = 9
 _WRONG_HOST: Final = (62, 63, 64)
-"""X509_V_ERR_*: the host name, or the IP address, is not in the certificate."""
+"""X509_V_ERR_* codes: the host name or IP address is not in the certificate."""
 
 
 class Refusal(NamedTuple):
-    """What a broker, or our own check of it, objects to."""
+    """The objection of a broker, or of our own check of it."""
 
     clause: str
     certain: bool
-    """False where a broker that is starting or stopping could look the same."""
+    """Whether the reason is certain; False if a broker that is starting or stopping could cause the same error."""
 
     @property
     def sentence(self) -> str:
@@ -40,9 +40,9 @@ class Refusal(NamedTuple):
 
 
 async def opened(kafka: KafkaConnection, timeout_s: float, what: str, work: Coroutine[Any, Any, T]) -> T:
-    """Like `within`, for work that opens connections: raises KafkaRefused where waiting would not help."""
+    """Await work that opens connections, like `within`, but raise KafkaRefused if waiting would not help."""
     if kafka.uses_token:
-        # aiokafka 0.14 takes a token for accepted whatever the broker answers, and then misreads the next answer.
+        # aiokafka 0.14 treats a token as accepted whatever the broker answers, and then misreads the next response.
         refusal = await why_refused(kafka)
         if refusal is not None:
             work.close()
@@ -61,9 +61,9 @@ def _error(refusal: Refusal) -> KafkaUnavailable:
 
 
 async def why_refused(kafka: KafkaConnection) -> Refusal | None:
-    """Connects to the brokers, those we were told of and those that they name, until one objects.
+    """Connect to the configured brokers, and those that they name, until one refuses us; return its refusal.
 
-    None where each lets us in, or none answers.
+    Returns None if each accepts us, or none answers.
     """
     doubt = None
     asked: set[tuple[str, int]] = set()
@@ -76,7 +76,7 @@ async def why_refused(kafka: KafkaConnection) -> Refusal | None:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 to_ask += await _brokers_by(kafka, host, port)
-        except Exception as error:  # noqa: BLE001  (whatever the client raises is what is looked for)
+        except Exception as error:  # noqa: BLE001  (any error of the client is what we look for)
             refusal = refusal_in(error, f"{host}:{port}", kafka)
             if refusal is not None and refusal.certain:
                 return refusal
@@ -102,14 +102,14 @@ async def _brokers_by(kafka: KafkaConnection, host: str, port: int) -> list[tupl
 
 
 def refusal_in(error: BaseException, address: str, kafka: KafkaConnection) -> Refusal | None:
-    """What an error of one connection says; None where the broker is only away."""
+    """Return the refusal that an error of one connection means; None if the broker is only unreachable."""
     found: BaseException | None = error
     while found is not None:
         clause = _clause(found, address, kafka)
         if clause is not None:
             return Refusal(clause, certain=True)
         found = found.__cause__ or found.__context__
-    # The TCP connection stood, and was closed at our first bytes.
+    # The TCP connection was established, and closed at our first bytes.
     if isinstance(error, kafka_errors.KafkaConnectionError | ConnectionResetError | ssl.SSLError | EOFError):
         return Refusal(
             f"Kafka at {address} closes the connection: look whether it speaks"

@@ -1,4 +1,4 @@
-"""Metadata in version 12, which tells topic ids; aiokafka 0.14 itself stops at version 5."""
+"""The metadata request in version 12, which returns topic ids; aiokafka 0.14 itself supports only up to version 5."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aiokafka.protocol.types import (
 
 
 class _RawUuid:
-    """Sixteen bytes as they stand."""
+    """Sixteen raw bytes."""
 
     @classmethod
     def encode(cls, value: bytes) -> bytes:
@@ -95,7 +95,7 @@ class _MetadataRequestV12(RequestStruct):  # type: ignore[misc]  # aiokafka is n
 
 
 class TopicMetadataRequest(Request[_MetadataRequestV12]):  # type: ignore[misc]  # aiokafka is not typed
-    """Asks for the metadata of some topics, with their ids, and never creates one."""
+    """Requests the metadata of topics, with their ids, without creating any."""
 
     API_KEY = 3
 

@@ -1,4 +1,4 @@
-"""Describes topics through one client that stays open: for the check at start-up, and for looking again later."""
+"""Describes topics through one client that stays open: for the check at start-up and the periodic ones later."""
 
 from __future__ import annotations
 
@@ -54,27 +54,27 @@ AskLog = Literal["always", "if_allowed", "if_needed"]
 
 @dataclass(slots=True, kw_only=True)
 class TopicReport:
-    """What one look at the topics of a log found, each as a sentence."""
+    """The findings of one check of a log's topics, each a sentence."""
 
     faults: list[str] = field(default_factory=list)
-    """What start-up refuses."""
+    """Faults with which a process refuses to start."""
     notes: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
-    """What keeps a process from writing now, and passes by itself."""
+    """Faults that prevent writing at present, and pass by themselves."""
     faults_by_topic: dict[str, int] = field(default_factory=dict)
     ignored_by_topic: dict[str, int] = field(default_factory=dict)
-    """Topic → partitions that are not the log's."""
+    """Topic → number of partitions that are not part of the log."""
 
 
 def compare_topics(
     names: TopicNames, specs: Sequence[TopicSpec], found: Mapping[str, TopicFound], log_partitions: LogPartitions
 ) -> TopicReport:
-    """Compares the topics with what the protocol needs."""
+    """Compare the topics with the protocol's needs."""
     looked = TopicReport()
     for spec in specs:
         there = found.get(spec.name)
         if there is None:
-            wrong = [f"{spec.name} is not there; create it with `gapless topics create`"]
+            wrong = [f"{spec.name} does not exist; create it with `gapless topics create`"]
         else:
             wrong = faults(
                 spec,
@@ -94,25 +94,25 @@ def compare_topics(
 
 
 class TopicReader:
-    """One client; not for use by two tasks at once. Everything raises KafkaUnavailable."""
+    """Reads topics through one client. Must not be used by two tasks at once. All methods raise KafkaUnavailable."""
 
     def __init__(self, kafka: KafkaConnection) -> None:
         self._kafka = kafka
         self._client: AIOKafkaClient | None = None
 
     async def close(self) -> None:
-        """Drop the connections, in bounded time."""
+        """Close the connections, in bounded time."""
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(KafkaUnavailable):
                 await within(CLOSE_TIMEOUT_S, "close a client", client.close())
 
     async def brokers(self) -> int:
-        """How many brokers the cluster has now."""
+        """Return the number of brokers in the cluster."""
         return len((await self._metadata([])).brokers)
 
     async def topic_id(self, topic: str) -> str:
-        """Raises KafkaError where there is no such topic."""
+        """Return the topic's id. Raises KafkaError if there is no such topic."""
         for code, name, raw_id, *_ in (await self._metadata([topic])).topics:
             refuse_unless_allowed(code, f"describe {topic}")
             if name == topic and code == 0:
@@ -120,7 +120,7 @@ class TopicReader:
         raise KafkaError(f"there is no topic {topic}; create it with `gapless topics create`")
 
     async def describe(self, specs: Sequence[TopicSpec]) -> dict[str, TopicFound]:
-        """Those topics that exist. The partitions beyond a spec's are asked for their end, too."""
+        """Return the topics that exist. Includes the end offsets of partitions beyond a spec's number."""
         metadata = await self._metadata([spec.name for spec in specs])
         for code, name, *_ in metadata.topics:
             refuse_unless_allowed(code, f"describe {name}")
@@ -158,10 +158,10 @@ class TopicReader:
         *,
         ask_log: AskLog,
     ) -> LogPartitions:
-        """How many partitions the log was written for, as `faults` wants to know it.
+        """Return the number of partitions that the log was written for, as `faults` expects it.
 
-        Whoever does not read the log may have no right to. `if_needed`: it is asked only where the topics have more
-        partitions than the settings say. `if_allowed`: it is asked, and a refusal is no fault while the numbers agree.
+        A process that does not read the log may lack the right to. `if_needed`: read the log only if the topics have
+        more partitions than the settings say. `if_allowed`: read it, but ignore a refusal while the numbers agree.
         """
         more = [spec for spec in specs if spec.name in found and spec.name != names.replies]
         if ask_log == "if_needed" and not any(extra_partitions(spec, found[spec.name]) for spec in more):
@@ -174,8 +174,8 @@ class TopicReader:
             return UNREADABLE
 
     async def log_partitions(self, events: str) -> int | None:
-        """How many partitions the log in this topic was written for: its first record says so, in the lowest partition
-        that has one. None where there is none, or where it says nothing that can be read."""
+        """Return the number of partitions that the log in this topic was written for, as stated in the first record of
+        the lowest partition that has one. Returns None if there is no record, or it cannot be read."""
         metadata = await self._metadata([events])
         leaders = {
             TopicPartition(events, number): leader
@@ -228,7 +228,7 @@ class TopicReader:
         return await self._ask("describe its topics", TopicMetadataRequest(topics))
 
     async def _configs(self, specs: Sequence[TopicSpec]) -> dict[str, dict[str, str]]:
-        """Topic → those of its settings that matter."""
+        """Return topic → the settings that the protocol needs."""
         asked = [(ConfigResourceType.TOPIC, spec.name, list(spec.config)) for spec in specs]
         request = DescribeConfigsRequest(asked)
         answer = await self._ask("tell its topics' settings", request)
@@ -239,7 +239,7 @@ class TopicReader:
         return found
 
     async def _ask(self, what: str, request: Any) -> Any:
-        """Of any broker; another one if the first does not answer."""
+        """Send a request to any broker; to another one if the first does not answer."""
         client = await self._open()
         nodes = [broker.nodeId for broker in client.cluster.brokers()]
         random.shuffle(nodes)
@@ -251,11 +251,11 @@ class TopicReader:
                 raise
             except KafkaUnavailable as error:
                 failure = error
-        await self.close()  # the brokers it knows may all be of yesterday
+        await self.close()  # the brokers that it knows may all be outdated
         raise failure or KafkaUnavailable(f"Kafka did not {what}: it has no brokers")
 
     async def _offsets(self, leaders: Mapping[TopicPartition, int], timestamp: int) -> dict[TopicPartition, int]:
-        """Of those partitions whose leaders answer."""
+        """Return the offsets of the partitions whose leaders answer."""
         by_leader: defaultdict[int, list[TopicPartition]] = defaultdict(list)
         for tp, leader in leaders.items():
             by_leader[leader].append(tp)

@@ -1,6 +1,7 @@
-"""Looks at the topics again while a process runs: whoever switches retention or compaction on deletes history.
+"""Checks the topics periodically while a process runs: enabling retention or compaction deletes history.
 
-Start-up refuses topics that are not as the protocol needs them; this says so while running, before much is lost.
+A process refuses to start on topics that violate the protocol's needs; the watch reports them at run time, before much
+is lost.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class TopicWatch:
-    """Tells readiness, two gauges and the log what is wrong with the topics of a log."""
+    """Reports faults of a log's topics to readiness, two gauges and the process's log."""
 
     def __init__(
         self,
@@ -43,20 +44,20 @@ class TopicWatch:
         self._every_s = every_s
         self._ask_log: AskLog = ask_log
         self._log_partitions: int | None = None
-        """Never changes once the log has a record."""
+        """Number of partitions that the log was written for; fixed once the log has a record."""
         self._said: tuple[list[str], list[str]] = ([], [])
         for spec in specs:
             TOPIC_FAULTS.labels(topic=spec.name).set(0)
             TOPIC_PARTITIONS_IGNORED.labels(topic=spec.name).set(0)
 
     async def run(self) -> None:
-        """Until cancelled. While Kafka does not answer, what was last found stands."""
+        """Watch until cancelled. While Kafka does not answer, the last findings stay."""
         try:
             while True:
                 try:
                     self._tell(await self._look())
                 except KafkaError as error:
-                    log.debug("topics.not_checked", reason=str(error))  # `dependency.unreachable` says it
+                    log.debug("topics.not_checked", reason=str(error))  # reported as `dependency.unreachable`
                 await asyncio.sleep(self._every_s)
         finally:
             await self._reader.close()

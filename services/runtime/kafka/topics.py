@@ -1,4 +1,4 @@
-"""The topics of a cluster: create them right, describe them, and tell a topic from its successor of the same name."""
+"""Creates and describes a cluster's topics, and distinguishes a topic from a later one of the same name."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ ANSWER_TIMEOUT_S: Final = 15.0
 
 
 async def create_topics(kafka: KafkaConnection, specs: Sequence[TopicSpec]) -> list[str]:
-    """Creates those that are not there, with their settings; the names of the created ones.
+    """Create the topics that do not exist, with their settings. Returns the names of the created ones.
 
-    Raises KafkaUnavailable, or TopicsWrong where the broker refuses a setting.
+    Raises KafkaUnavailable, or TopicsWrong if the broker refuses a setting.
     """
     created = []
     async with _admin(kafka) as admin:
@@ -39,7 +39,7 @@ async def create_topics(kafka: KafkaConnection, specs: Sequence[TopicSpec]) -> l
                 error = kafka_errors.for_code(code)
                 refuse_unless_allowed(code, f"create {name}")
                 if error is kafka_errors.TopicAlreadyExistsError:
-                    continue  # another process was quicker; check_topics looks at what it made
+                    continue  # another process was faster; check_topics checks its topic
                 if error is not kafka_errors.NoError:
                     raise TopicsWrong([f"Kafka refused to create {name}: {error.__name__} {rest[0] if rest else ''}"])
                 created.append(name)
@@ -48,7 +48,7 @@ async def create_topics(kafka: KafkaConnection, specs: Sequence[TopicSpec]) -> l
 
 
 async def _until_led(admin: Any, names: list[str]) -> None:
-    """Creating is done by the controller; what a broker says of it follows. Raises KafkaUnavailable."""
+    """Wait until the brokers know the leaders of topics that the controller created. Raises KafkaUnavailable."""
     deadline = monotonic() + ANSWER_TIMEOUT_S
     while True:
         described = await within(ANSWER_TIMEOUT_S, "describe its topics", admin.describe_topics(names))
@@ -63,9 +63,9 @@ async def _until_led(admin: Any, names: list[str]) -> None:
 async def check_topics(
     kafka: KafkaConnection, names: TopicNames, specs: Sequence[TopicSpec], *, ask_log: AskLog = "always"
 ) -> list[str]:
-    """What an operator should know about topics that are as they must be. `ask_log`: see TopicReader.log_says.
+    """Check the topics and return notes for an operator. `ask_log`: see TopicReader.log_says.
 
-    Raises TopicsWrong with every fault of the topics that are there, KafkaUnavailable where none can be asked.
+    Raises TopicsWrong with every fault of the topics, KafkaUnavailable if no broker answers.
     """
     reader = TopicReader(kafka)
     try:
@@ -79,9 +79,9 @@ async def check_topics(
 
 
 async def topic_id(kafka: KafkaConnection, topic: str) -> str:
-    """The id that Kafka gave the topic when it was created: another one means another topic of the same name.
+    """Return the id that Kafka assigned when the topic was created. A different id means another topic of that name.
 
-    Raises KafkaUnavailable; KafkaError where there is no such topic.
+    Raises KafkaUnavailable; KafkaError if there is no such topic.
     """
     reader = TopicReader(kafka)
     try:
@@ -91,7 +91,7 @@ async def topic_id(kafka: KafkaConnection, topic: str) -> str:
 
 
 async def delete_records(kafka: KafkaConnection, topic: str, before: dict[int, int]) -> None:
-    """Deletes what stands before the given offset in each partition. Raises KafkaUnavailable."""
+    """Delete the records before the given offset in each partition. Raises KafkaUnavailable."""
     async with _admin(kafka) as admin:
         wanted = {TopicPartition(topic, p): RecordsToDelete(offset) for p, offset in before.items()}
         await within(ANSWER_TIMEOUT_S, f"trim {topic}", admin.delete_records(wanted))
@@ -100,7 +100,7 @@ async def delete_records(kafka: KafkaConnection, topic: str, before: dict[int, i
 async def first_offsets_since(
     kafka: KafkaConnection, topic: str, partitions: Sequence[int], since_ms: int
 ) -> dict[int, int | None]:
-    """Per partition the first offset whose timestamp is `since_ms` or later; None where there is none.
+    """Return per partition the first offset with a timestamp of `since_ms` or later, or None.
 
     Raises KafkaUnavailable.
     """

@@ -1,9 +1,9 @@
 """Structured logs: one line per event on standard error, JSON in production, readable in a terminal.
 
-Events of our code (structlog) and of libraries (logging: aiokafka, uvicorn) take the same way, with the same
-context: service and, where known, partition, term, chat_id, command_id, trace_id. A message's text and a token
-never get in: call sites do not log them, and `_redact` is the net below. Log an event by a fixed name and
-fields: `log.info("partition_opened", partition=3, term=7)`. Libraries' lines are limited (`repeated_lines.py`).
+Events of our code (structlog) and of libraries (logging: aiokafka, uvicorn) pass through the same processors, with the
+same context: service and, if known, partition, term, chat_id, command_id, trace_id. Message texts and tokens are never
+logged: call sites leave them out, and `_redact` is the safety net. Log an event with a fixed name and fields:
+`log.info("partition_opened", partition=3, term=7)`. Libraries' lines are limited (`repeated_lines.py`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SECRET_VALUES: Final = re.compile(
 def configure_logging(settings: LogSettings, *, service: str, stream: TextIO | None = None) -> None:
     """Set up structlog and logging for this process. Call once, before anything logs.
 
-    :param stream: where lines go; standard error if not given, as standard output is for a command's answer.
+    :param stream: where lines go; standard error by default, since standard output is for a command's result.
     """
     out = sys.stderr if stream is None else stream
     level = logging.getLevelNamesMapping()[settings.level.upper()]
@@ -51,7 +51,7 @@ def configure_logging(settings: LogSettings, *, service: str, stream: TextIO | N
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(out),
-        cache_logger_on_first_use=False,  # a logger made before this call follows it too,
+        cache_logger_on_first_use=False,  # so that loggers made before this call follow it too
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(
@@ -73,7 +73,7 @@ def configure_logging(settings: LogSettings, *, service: str, stream: TextIO | N
 
 
 _LIBRARY_LEVELS: Final[Mapping[str, int]] = {
-    # Below these a library writes what it sends and receives, which holds messages' texts.
+    # Below these levels a library logs what it sends and receives, including message texts.
     "aiokafka": logging.WARNING,
     "asyncio": logging.WARNING,
     "httpcore": logging.WARNING,
@@ -81,7 +81,7 @@ _LIBRARY_LEVELS: Final[Mapping[str, int]] = {
     "psycopg": logging.WARNING,
     "psycopg.pool": logging.WARNING,
     "uvicorn": logging.WARNING,
-    "uvicorn.access": logging.CRITICAL,  # prints query strings, in which tickets travel
+    "uvicorn.access": logging.CRITICAL,  # logs query strings, which contain tickets
     "uvicorn.error": logging.WARNING,
 }
 
@@ -108,7 +108,7 @@ def _renderer(*, as_json: bool, colors: bool) -> Processor:
 
 
 def _render_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Replace exc_info by the text of its traceback, without what the exception may carry."""
+    """Replace exc_info by its traceback as text, without user data that the exception may carry."""
     exc_info: object = event.pop("exc_info", None)
     if exc_info is True:
         exc_info = sys.exc_info()
@@ -123,7 +123,7 @@ def _render_exception(_logger: WrappedLogger, _method: str, event: EventDict) ->
 
 
 def _add_suppressed(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """How many lines like this one were left out before it."""
+    """Add the number of similar lines suppressed before this one."""
     suppressed: object = getattr(event.get("_record"), "suppressed", None)
     if suppressed is not None:
         event["suppressed"] = suppressed
@@ -135,7 +135,7 @@ def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict
 
 
 def _visible(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Escapes what controls a terminal; of what is no text the renderer shows `repr`, which does so itself."""
+    """Escape terminal control characters. Values that are not strings are rendered with `repr`, which escapes them."""
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = visible_lines(value) if key == "exception" else visible(value)

@@ -1,9 +1,9 @@
-"""Makes text of users harmless where people read it: in a terminal a character can move the cursor, change what was
-printed before, type into the shell's input, or reverse the order of what follows. Pure.
+"""Makes users' text safe to print: in a terminal, a character can move the cursor, change earlier output, type into the
+shell's input, or reverse the text that follows. Pure.
 
-What is escaped: control characters (C0 with escape and newline, DEL, C1), format characters (bidirectional controls,
-zero-width marks, tags), line and paragraph separators, and lone surrogates. What is kept: everything with a shape of
-its own, and the two joiners, without which many emojis and some scripts cannot be written.
+Escaped are control characters (C0 with escape and newline, DEL, C1), format characters (bidirectional controls,
+zero-width marks, tags), line and paragraph separators, and lone surrogates. Kept are all visible characters, and the
+two joiners, without which many emojis and some scripts cannot be written.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ _SHORT: Final = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def controls(character: str) -> bool:
-    """Whether a terminal may do something else with it than to show it."""
+    """Return whether a terminal may do anything but display the character."""
     return unicodedata.category(character) in ESCAPED_CATEGORIES and character not in KEPT
 
 
 def visible(text: str) -> str:
-    """The text on one line: what controls a terminal is written as Python would write it, `\\x1b` or `\\u202e`."""
+    """Return the text on one line, with terminal controls escaped as Python does: `\\x1b`, `\\u202e`."""
     if text.isprintable():
         return text
     return "".join(_escape(character) if controls(character) else character for character in text)
 
 
 def visible_lines(text: str) -> str:
-    """The same for text of several lines: newlines stay."""
+    """Return the text with terminal controls escaped, except newlines."""
     return text if text.isprintable() else "\n".join(visible(line) for line in text.split("\n"))
 
 
 def json_safe(document: str) -> str:
-    """The same for a JSON document: what controls a terminal becomes JSON's own escape, so its value stays the same.
+    """Return the JSON document with terminal controls as JSON escapes, so that its value stays the same.
 
-    Expects `json.dumps` without indentation: then nothing that is escaped stands outside of a string.
+    Expects the output of `json.dumps` without indentation: then everything to escape is inside strings.
     """
     if document.isprintable():
         return document

@@ -1,7 +1,7 @@
-"""Keeps one outage from filling the log: of lines that say the same, one a minute is written, with how many were not.
+"""Keeps one outage from filling the log: of similar lines one a minute is written, with the number suppressed.
 
-Libraries that lose a server say so at each attempt to reach it (aiokafka: 300 times a second). What is lost is one line
-of ours (`dependency.unreachable`), and a line of each of theirs a minute is enough to see why.
+A library that loses a server logs every attempt to reach it (aiokafka: 300 lines a second). We report the outage with
+one line (`dependency.unreachable`), and one line a minute of each library is enough to see why.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from services.runtime.observe.metrics import LOG_LINES_SUPPRESSED
 
 EVERY_S: Final = 60.0
 MAX_KEYS: Final = 1_000
-"""Lines of different kinds that are remembered; beyond it the one that was not seen for longest is forgotten."""
+"""Maximum number of distinct lines to track; beyond it the least recently seen one is dropped."""
 _VARIABLE: Final = re.compile(r"0x[0-9a-fA-F]+|\d+|'[^']*'|\"[^\"]*\"")
-"""What differs between two lines that say the same: numbers, addresses, names in quotes."""
+"""The variable parts of a line: numbers, addresses, quoted names."""
 KEY_CHARACTERS: Final = 200
 
 
 class RepeatedLines:
-    """Decides which lines are written. One for a process; safe in threads."""
+    """Decides which lines are written. One per process; thread-safe."""
 
     def __init__(self, *, every_s: float = EVERY_S, now_s: Callable[[], float] = time.monotonic) -> None:
         self._every_s = every_s
         self._now_s = now_s
         self._lock = threading.Lock()
         self._lines: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
-        """Key → when a line of it was last written, and how many were not since."""
+        """Key → (time a line of it was last written, number of lines suppressed since)."""
         self._total = 0
 
     def written(self, key: Hashable) -> int | None:
-        """How many lines of this key were left out since the last one; None if this one is to be left out too."""
+        """Return the number of lines of this key suppressed since the last one; None if this one is suppressed too."""
         with self._lock:
             now_s = self._now_s()
             last_s, left_out = self._lines.pop(key, (None, 0))
@@ -50,14 +50,14 @@ class RepeatedLines:
             return left_out
 
     def left_out(self) -> int:
-        """Lines that were left out since this was last asked."""
+        """Return the number of lines suppressed since the last call."""
         with self._lock:
             total, self._total = self._total, 0
             return total
 
 
 LINES: Final = RepeatedLines()
-"""Of this process."""
+"""The instance of this process."""
 
 
 class LibraryLines(logging.Filter):
@@ -78,7 +78,7 @@ class LibraryLines(logging.Filter):
 
 
 def _key_of(record: logging.LogRecord) -> Hashable:
-    """By the message before its arguments are put in; by its shape where the library has put them in itself."""
+    """Return a key from the message template; from the message's shape if the library has formatted it itself."""
     text = str(record.msg)
     if not record.args:
         text = _VARIABLE.sub("#", text.split("\n", 1)[0][: 10 * KEY_CHARACTERS])
@@ -97,8 +97,7 @@ class _Log(Protocol):
 
 
 def warn_throttled(log: _Log, event: str, *, kind: str = "", lines: RepeatedLines = LINES, **fields: Any) -> None:
-    """`log.warning` for what many parts of a process find out at once, and again and again: once a minute for each kind
-    of the event."""
+    """Log a warning at most once a minute per event and kind, for conditions that many tasks report repeatedly."""
     left_out = lines.written((event, kind))
     if left_out is None:
         LOG_LINES_SUPPRESSED.labels(logger="gapless").inc()

@@ -1,6 +1,6 @@
-"""W3C Trace Context: read and make the `traceparent` that follows a command from HTTP through the log.
+"""W3C Trace Context: reads and creates the `traceparent` that follows a command from HTTP through the log.
 
-No exporter is needed: what comes in is passed on as it is, and a request that brings none starts a trace.
+No exporter is needed: an incoming traceparent is passed on unchanged, and a request without one starts a trace.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MAX_TRACEPARENT_CHARS: Final = 128
 
 
 def valid_traceparent(value: str) -> bool:
-    """Whether value is a traceparent by https://www.w3.org/TR/trace-context/#traceparent-header."""
+    """Return whether value is a valid traceparent, see https://www.w3.org/TR/trace-context/#traceparent-header."""
     if len(value) > MAX_TRACEPARENT_CHARS or (match := _TRACEPARENT.fullmatch(value)) is None:
         return False
     version, trace_id, parent_id, _flags, rest = match.groups()
@@ -24,14 +24,14 @@ def valid_traceparent(value: str) -> bool:
 
 
 def new_traceparent() -> str:
-    """The start of a new trace; not sampled, as no span of ours is recorded."""
+    """Return the traceparent of a new trace. It is not sampled, since we record no spans."""
     while True:
-        # Names, no secrets, so no need to ask the system for chance; the generator is seeded anew in each process.
+        # The ids are names, not secrets: no need for the system's random source. Each process seeds its generator.
         trace_id, parent_id = random.getrandbits(128), random.getrandbits(64)
-        if trace_id and parent_id:  # all zeros is no id
+        if trace_id and parent_id:  # all zeros is not a valid id
             return f"00-{trace_id:032x}-{parent_id:016x}-00"
 
 
 def trace_id_of(traceparent: str) -> str:
-    """The trace id, 32 hex digits, of a valid traceparent."""
+    """Return the trace id (32 hex digits) of a valid traceparent."""
     return traceparent[3:35]

@@ -1,7 +1,7 @@
-"""Writes an exception for the log without what it may carry: a message's text, a row, a token.
+"""Formats an exception for the log without user data that it may carry: a message's text, a row, a token.
 
-`str(error)` of a validation error repeats the input, that of a database error the row. So frames are written as
-usual, and of those two only what names the fault; everything else is cut to MAX_MESSAGE_CHARS.
+`str(error)` of a validation error repeats the input, that of a database error the row. So of these two only the part
+that names the fault is written; other messages are cut to MAX_MESSAGE_CHARS. Frames are written as usual.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_CHAINED: Final = 8
 
 
 def describe(error: BaseException) -> str:
-    """One line: the type of error and what is known to be safe of its message."""
+    """Return one line: the error's type and the safe part of its message."""
     name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     if isinstance(error, pydantic.ValidationError):
         places = (
@@ -27,14 +27,14 @@ def describe(error: BaseException) -> str:
         )
         message = f"{error.title}: {', '.join(places)}"
     elif isinstance(error, psycopg.Error) and error.diag.sqlstate is not None:
-        message = f"{error.diag.sqlstate} {error.diag.message_primary}"  # not the detail: it shows the row
+        message = f"{error.diag.sqlstate} {error.diag.message_primary}"  # not the detail, which contains the row
     else:
         message = str(error)
     return f"{name}: {message[:MAX_MESSAGE_CHARS]}" if message else name
 
 
 def format_error(error: BaseException) -> str:
-    """The traceback of error and of what caused it, the cause first, as Python prints it."""
+    """Return the traceback of error and of its causes, the first cause first, as Python prints it."""
     return "\n".join(_paragraphs(error, set())).rstrip()
 
 

@@ -1,6 +1,6 @@
-"""The Postgres connections of a process: every wait has a deadline, every connection says whose it is.
+"""The Postgres connections of a process: every wait has a deadline, every connection names its application.
 
-What a session pins, and what is different behind a pooler, is in services.runtime.postgres.session.
+What a session pins, and what differs behind a pooler, is in services.runtime.postgres.session.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Connection = AsyncConnection[TupleRow]
 
 POOL_CLOSE_TIMEOUT_S = 5.0
 TCP_USER_TIMEOUT_MS = 10_000
-"""How long sent bytes may stay unacknowledged: bounds a vanished host, not a slow statement."""
+"""How long sent bytes may stay unacknowledged. Detects a vanished host; does not limit slow statements."""
 
 POSTGRES_UNAVAILABLE: Final = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
 """Errors after which the same work may succeed later."""
@@ -33,30 +33,30 @@ POSTGRES_UNAVAILABLE: Final = (psycopg.OperationalError, psycopg.errors.ReadOnly
 _READ_ONLY: Final = "25006"
 _SPENT: Final = (
     _READ_ONLY,
-    "0A000",  # a cached plan whose result has another type by now
-    "26000",  # what we prepared is gone
-    "42P05",  # or somebody else prepared it
-    "57P",  # the server, or the database, is going down
-    "08",  # the connection is not what it was
+    "0A000",  # the result type of a cached plan has changed
+    "26000",  # our prepared statement is gone
+    "42P05",  # or another client has prepared one of its name
+    "57P",  # the server or the database is shutting down
+    "08",  # the connection is broken
 )
-"""SQLSTATEs (or how they begin) that another session may well not say: this one is of no more use."""
+"""SQLSTATEs (or their prefixes) after which this session is unusable, while another may work."""
 
 
 def is_spent(error: BaseException) -> bool:
-    """Whether the session that raised `error` is to be closed, and the work done again on another."""
+    """Return whether the session that raised `error` must be closed and the work repeated on another."""
     return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_SPENT)
 
 
 def is_read_only(error: BaseException) -> bool:
-    """Whether the database took a statement for a write that it does not allow."""
+    """Return whether the database refused a statement because it is a write."""
     return isinstance(error, psycopg.Error) and error.sqlstate == _READ_ONLY
 
 
 def connection_info(settings: PostgresSettings, *, application_name: str) -> str:
-    """The libpq connection string of a connection with all deadlines set. Holds the password: never log it.
+    """Return a libpq connection string with all deadlines set. Contains the password: never log it.
 
-    TCP deadlines close what a vanished server leaves behind. No start-up parameter is sent but those that every pooler
-    takes: `options` is empty unless the DSN itself has some, so that PGOPTIONS does not count.
+    TCP deadlines close connections to a vanished server. Only start-up parameters that every pooler accepts are sent:
+    `options` is empty unless the DSN itself has some, so PGOPTIONS has no effect.
     """
     dsn = settings.dsn.get_secret_value()
     given = conninfo_to_dict(dsn)
@@ -71,18 +71,18 @@ def connection_info(settings: PostgresSettings, *, application_name: str) -> str
         tcp_user_timeout=TCP_USER_TIMEOUT_MS,
         options=given.get("options", ""),
         target_session_attrs=given.get("target_session_attrs", "any"),
-        # An address in PGHOSTADDR would lead elsewhere than the DSN says.
+        # PGHOSTADDR would override the host of the DSN.
         hostaddr=given.get("hostaddr", "" if given.get("host") else None),
     )
 
 
 def session_pins(settings: PostgresSettings, *, read_only: bool) -> Pins:
-    """What the sessions of these settings pin."""
+    """Return what sessions with these settings pin."""
     return Pins(settings.statement_timeout_s, settings.connect_timeout_s, read_only)
 
 
 class PostgresPool(AsyncConnectionPool[Session]):
-    """Made by `open_pool`."""
+    """A pool of sessions, made by `open_pool`."""
 
     def __init__(self, info: str, pins: Pins, *, autocommit: bool, **options: Any) -> None:
         self.pins = pins
@@ -101,21 +101,21 @@ class PostgresPool(AsyncConnectionPool[Session]):
 
     @property
     def refusal(self) -> str | None:
-        """A sentence that says why Postgres takes no connection of ours; None where it takes them, or says nothing."""
+        """Return a sentence that says why Postgres refuses our connections; None if it accepts them or is silent."""
         return f"Postgres refuses the connection: {self._refusals.last}." if self._refusals.last else None
 
     @asynccontextmanager
     async def connection(self, timeout: float | None = None) -> AsyncIterator[Session]:
-        """A session for one piece of work; behind a pooler that is one transaction. Raises PoolTimeout."""
+        """Yield a session for one unit of work; behind a pooler that is one transaction. Raises PoolTimeout."""
         async with self.bare_connection(timeout) as session, session.work():
             yield session
 
     @asynccontextmanager
     async def bare_connection(self, timeout: float | None = None) -> AsyncIterator[Session]:
-        """A session for work that begins its transactions itself and, behind a pooler, pins its settings in them."""
+        """Yield a session for work that begins its transactions itself and, behind a pooler, pins settings in them."""
         session = await self.getconn(timeout)
         try:
-            async with session:  # ends what is left of a transaction
+            async with session:  # ends an open transaction
                 yield session
         except psycopg.Error as error:
             if is_spent(error):
@@ -126,20 +126,20 @@ class PostgresPool(AsyncConnectionPool[Session]):
             await self.putconn(session)
 
     async def getconn(self, timeout: float | None = None) -> Session:
-        """As the pool's own. Of sessions that are outdated it gives none: a session keeps the defaults of when it
-        began, so whoever tries again after a while gets one that begins now."""
+        """Return a session, as the base class does, but never an outdated one. A session keeps the defaults from when
+        it began, so a caller that retries after `renew` gets a new one."""
         if self._outdated:
             self._outdated, self._oldest_s = False, time.monotonic()
         deadline_s = time.monotonic() + (self.timeout if timeout is None else timeout)
         session = await super().getconn(timeout)
         while session.began_s < self._oldest_s:
             await session.close()
-            await self.putconn(session)  # which opens another in its place
+            await self.putconn(session)  # which opens another one in its place
             session = await super().getconn(deadline_s - time.monotonic())
         return session
 
     def renew(self) -> None:
-        """Every session that was opened until now is closed before it is used again."""
+        """Make every session opened so far outdated: it is closed instead of being used again."""
         self._outdated = True
 
     async def close(self, timeout: float = POOL_CLOSE_TIMEOUT_S) -> None:
@@ -153,8 +153,8 @@ class PostgresPool(AsyncConnectionPool[Session]):
         try:
             await AsyncConnectionPool.check_connection(session)
         except psycopg.Error:
-            # Where one is dead its siblings are likely dead too. Left to itself, the pool would find out one by
-            # one, and double its pause with each: seconds. So all are tried now, while this caller pauses once.
+            # If one is dead, its siblings are likely dead too. Left to itself, the pool would find out one by one and
+            # double its pause each time, which takes seconds. So all are checked now, while this caller pauses once.
             if self._renewal is None or self._renewal.done():
                 self._renewal = asyncio.create_task(self.check(), name="renew the connections of the pool")
             raise
@@ -164,12 +164,13 @@ class PostgresPool(AsyncConnectionPool[Session]):
 async def open_pool(
     settings: PostgresSettings, *, application_name: str, autocommit: bool = False, read_only: bool = False
 ) -> AsyncIterator[PostgresPool]:
-    """A pool of connections, closed at the end. It opens at once even while Postgres is away, and goes on trying.
+    """Yield a pool of connections, and close it at the end. The pool opens at once even while Postgres is down, and
+    keeps trying to connect.
 
     `async with pool.connection() as connection` waits at most acquire_timeout_s, then raises
-    `psycopg_pool.PoolTimeout`. A connection on which the server said something while it rested (that it is closing,
-    most likely) is tried before it is handed out, so that a restart of the server costs the requests after it a
-    moment, and no error. To look costs no round trip; a server that vanished without a word is met by the deadlines.
+    `psycopg_pool.PoolTimeout`. An idle connection on which the server has sent something (most likely that it is
+    closing) is checked before it is handed out, so a restart of the server delays the next requests slightly and fails
+    none. The check for pending input costs no round trip; the deadlines detect a server that vanished silently.
     """
     pool = PostgresPool(
         connection_info(settings, application_name=application_name),
@@ -188,7 +189,7 @@ async def open_pool(
 
 
 def _has_spoken(connection: Connection) -> bool:
-    """Whether there is anything to read: of a connection at rest, a farewell or its end."""
+    """Return whether an idle connection has input: the server's notice that it closes, or the end of the stream."""
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN | select.POLLPRI)
     return bool(poll.poll(0))
@@ -197,10 +198,10 @@ def _has_spoken(connection: Connection) -> bool:
 async def connect(
     settings: PostgresSettings, *, application_name: str, autocommit: bool = False, read_only: bool = False
 ) -> Session:
-    """One connection outside of any pool, for work that holds it for its whole life; close it yourself.
+    """Open a connection outside of any pool, for work that holds it throughout. The caller closes it.
 
     :raises psycopg.OperationalError: Postgres cannot be reached within connect_timeout_s.
-    :raises TimeoutError: the same, where libpq itself does not give up.
+    :raises TimeoutError: the same, if libpq itself does not give up.
     """
     info = connection_info(settings, application_name=application_name)
     async with asyncio.timeout(2 * settings.connect_timeout_s + 1.0):
@@ -210,7 +211,7 @@ async def connect(
 
 
 async def postgres_trouble(pool: PostgresPool, *, timeout_s: float = 1.0, writes: bool = False) -> str | None:
-    """A check for readyz: None while Postgres answers (and takes writes, if asked for), else a sentence."""
+    """Check Postgres for readyz. Returns None if it answers (and accepts writes, if `writes`), else a sentence."""
     try:
         async with asyncio.timeout(timeout_s), pool.connection(timeout=timeout_s) as connection:
             cursor = await connection.execute("SELECT current_setting('transaction_read_only')")

@@ -1,7 +1,7 @@
-"""Why Postgres does not let us in, in one sentence.
+"""Explains in one sentence why Postgres refuses our connections.
 
-A pool says that it has no connection in time, and libpq "certificate verify failed" whatever is wrong with it. So after
-a failure one connection is opened for the sake of its error: what is to be put right is not to be waited for.
+A pool only reports a timeout, and libpq reports "certificate verify failed" whatever is wrong with the certificate. So
+after a failure one connection is opened just for its error: a wrong setting must be fixed, not waited for.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ _SAYINGS: Final = (
         "does not accept our certificate: set sslcert and sslkey in GAPLESS_POSTGRES_DSN to one that it believes",
     ),
 )
-"""What libpq or the server says, and what follows behind `Postgres at host:port`."""
+"""Patterns of libpq's and the server's messages, each with our sentence, which follows `Postgres at host:port`."""
 
 
 def why_postgres_refuses(settings: PostgresSettings) -> str | None:
-    """Connect once, and say why that is refused for good; None where it works, or where Postgres is only away.
+    """Connect once and return why it is refused permanently; None if it works or Postgres is only unreachable.
 
-    Blocks for some seconds at most.
+    Blocks for at most a few seconds.
     """
     dsn = settings.dsn.get_secret_value()
     try:
@@ -78,14 +78,14 @@ def why_postgres_refuses(settings: PostgresSettings) -> str | None:
 
 
 async def why_unreachable(settings: PostgresSettings, trouble: str | None) -> str | None:
-    """The same for a readiness check that found trouble, or none: the better of both sentences."""
+    """Return the better explanation for what a readiness check found: the permanent refusal, else the check's own."""
     if trouble is None:
         return None
     return await asyncio.to_thread(why_postgres_refuses, settings) or trouble
 
 
 def refusal_in(error: psycopg.OperationalError, dsn: str) -> str | None:
-    """The sentence for the error of a connection to dsn; None where waiting may help."""
+    """Return the sentence for an error of a connection to dsn; None if waiting may help."""
     text = str(error)
     given = conninfo_to_dict(dsn)
     where = re.search(r'connection to server at "(?P<host>[^"]*)"[^,]*, port (?P<port>\d+)', text)
@@ -99,7 +99,7 @@ def refusal_in(error: psycopg.OperationalError, dsn: str) -> str | None:
         return f"The authority's certificate {missing[1]} is not there: set sslrootcert in GAPLESS_POSTGRES_DSN."
     if (open_key := re.search(r'private key file "([^"]*)" has group or world access', text)) is not None:
         return f"The key {open_key[1]} can be read by others, and libpq refuses it: take their rights away (chmod 600)."
-    # The second where an authority of the same name has another key.
+    # "signature failure": an authority of the same name has another key.
     if "certificate verify failed" in text or "signature failure" in text:
         authorities = given.get("sslrootcert")
         return _certificate(address, host, port, str(authorities) if authorities else None)
@@ -107,14 +107,14 @@ def refusal_in(error: psycopg.OperationalError, dsn: str) -> str | None:
 
 
 def _certificate(address: str, host: str, port: int, authorities: str | None) -> str:
-    """What a handshake of our own finds wrong; libpq does not say."""
+    """Return what is wrong with the certificate, found by our own handshake: libpq does not say."""
     believed = authorities or "~/.postgresql/root.crt"
     unknown = (
         f"The certificate of {address} is not signed by an authority that we believe ({believed}): set sslrootcert in"
         " GAPLESS_POSTGRES_DSN to the authority's certificate."
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # the name is libpq's to judge
+    context.check_hostname = False  # libpq checks the name
     try:
         if authorities == "system":
             context.load_default_certs()
@@ -130,5 +130,5 @@ def _certificate(address: str, host: str, port: int, authorities: str | None) ->
         if error.verify_code == _NOT_YET_VALID:
             return f"The certificate of {address} is not valid yet: look at the clocks."
     except OSError:
-        pass  # it is gone by now; libpq's word stands
+        pass  # it is unreachable by now; libpq's error stands
     return unknown

@@ -1,13 +1,13 @@
-"""What a session of ours relies on, pinned when it begins: the one home of session settings.
+"""The settings that our sessions rely on, pinned when a session begins: the one home of session settings.
 
 The defaults of the server, the database, the role and the shell (`PGTZ`, `PGOPTIONS` ...) are for people and for other
-programs. A service that took them would write and show whatever they happen to say.
+programs. A service that took them would behave differently on each installation.
 
-The settings are sent as statements, not with the start of the connection: a pooler such as PgBouncer refuses start-up
-parameters that it does not know. Behind a pooler that hands its server connections out by the transaction, a session
-setting would reach another client, and a prepared statement might be another client's. So behind any pooler each
-transaction pins its settings for itself, and nothing is prepared. A pooler is known by the process id that it gave us
-at the start, which is not the one of the server process that answers.
+The settings are sent as statements, not as start-up parameters: a pooler such as PgBouncer refuses start-up parameters
+that it does not know. Behind a pooler that assigns server connections per transaction, a session setting would leak to
+another client, and a prepared statement might be another client's. So behind any pooler each transaction pins its own
+settings, and nothing is prepared. A pooler is detected by the process id that it sent at start-up, which differs from
+that of the server process that answers.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from psycopg.rows import TupleRow
 IDLE_TRANSACTION_TIMEOUT_S: Final = 60.0
 
 IGNORED_VARIABLES: Final = ("PGOPTIONS", "PGTZ", "PGDATESTYLE", "PGGEQO", "PGCLIENTENCODING")
-"""Variables by which libpq makes the shell's wishes start-up parameters. Those that say how to reach and trust a
-server (PGHOST, PGPASSWORD, PGSSLROOTCERT ...) are left as they are."""
+"""Environment variables that libpq turns into start-up parameters. Those that say how to reach and trust a server
+(PGHOST, PGPASSWORD, PGSSLROOTCERT ...) are left alone."""
 
 _PROTOCOL: Final = {
     "client_encoding": "UTF8",
@@ -38,7 +38,7 @@ _PROTOCOL: Final = {
     "TimeZone": "UTC",
     "standard_conforming_strings": "on",
 }
-"""How values are spelt. Every pooler carries these with the client, whatever server connection it is given."""
+"""Formats of values. Every pooler restores these for the client, whichever server connection it gets."""
 
 _PINS: Final = {
     **_PROTOCOL,
@@ -57,19 +57,19 @@ _PINS: Final = {
     "transform_null_equals": "off",
 }
 _PINS_OF_NEWER_SERVERS: Final = {
-    "idle_session_timeout": "0",  # 14: a pooled session rests as long as it likes
-    "transaction_timeout": "0",  # 17: a transaction is as long as its statements
+    "idle_session_timeout": "0",  # 14: a pooled session may be idle for any time
+    "transaction_timeout": "0",  # 17: a transaction may take as long as its statements
 }
 
 
 def ignore_shell() -> None:
-    """Takes IGNORED_VARIABLES out of the environment of this process: libpq has no other way not to read them."""
+    """Remove IGNORED_VARIABLES from this process's environment: libpq offers no other way to ignore them."""
     for name in IGNORED_VARIABLES:
         os.environ.pop(name, None)
 
 
 class DatabaseUnfit(psycopg.OperationalError):
-    """The database cannot hold what the log holds; the message says what to do."""
+    """The database cannot store everything that the log can. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -79,29 +79,29 @@ class Pins:
     statement_timeout_s: float
     connect_timeout_s: float
     read_only: bool = False
-    """Whether it never writes. One that writes takes `default_transaction_read_only` as it finds it: whoever sets that,
-    a guard of a nearly full disk for one, wants no writes, and is not to be overruled."""
+    """Whether the session never writes. One that writes respects `default_transaction_read_only`: whatever set it, for
+    example a guard of a nearly full disk, wants no writes and must not be overruled."""
 
     @cached_property
     def for_session(self) -> sql.Composed:
-        """One statement, for the life of a session."""
+        """Return the statement that pins the settings for the life of a session."""
         return _set_all(
             {**self._values, **({"default_transaction_read_only": "on"} if self.read_only else {})}, "false"
         )
 
     @cached_property
     def for_transaction(self) -> sql.Composed:
-        """The same for a transaction that has begun; `deadline` goes before it."""
+        """Return the statement that pins the settings for the current transaction; send `deadline` before it."""
         return _set_all(self._values, "true")
 
     @cached_property
     def deadline(self) -> sql.Composed:
-        """So that no timeout of others cuts the next statement short. Takes no snapshot."""
+        """Return a statement that sets the next statement's timeout to ours. Takes no snapshot."""
         return sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(_ms(self.statement_timeout_s)))
 
     @cached_property
     def greeting(self) -> sql.Composed:
-        """The first statements of a session, whatever is at the other end; the last tells the server's process id."""
+        """Return the first statements of any session, pooled or not; the last returns the server's process id."""
         protocol = [
             sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in _PROTOCOL.items()
         ]
@@ -136,35 +136,35 @@ def _set_all(values: Mapping[str, str], local: str) -> sql.Composed:
 
 
 _REFUSAL: Final = re.compile(r"(?:FATAL:\s+|failed: (?=.*(?:SSL|TLS|certificate|authentication)))(.+)")
-"""What a server says, or libpq of it, without its address."""
+"""Extracts the message of the server, or of libpq about it, without the address."""
 
 
 class Refusals:
-    """Why the server, or what is before it, took no connection the last time; None when it did."""
+    """Why the server, or a pooler in front of it, refused the last connection; None if it accepted it."""
 
     def __init__(self) -> None:
         self.last: str | None = None
 
     def failed(self, error: Exception) -> None:
-        """Keeps what the server said; where it said nothing (it is away), there is no reason to keep."""
+        """Store the server's reason, or None if the server is unreachable and sent none."""
         said = _REFUSAL.search(str(error))
         self.last = str(error) if isinstance(error, DatabaseUnfit) else said[1].rstrip(".") if said else None
 
 
 class Session(AsyncConnection[TupleRow]):
-    """A connection whose settings are ours. Made by `services.runtime.postgres.pool` only."""
+    """A connection with our settings. Made only by `services.runtime.postgres.pool`."""
 
     pooled: bool = False
-    """Whether a pooler is between us and the server: then a transaction is all that is ours (see `work`)."""
+    """Whether a pooler is between us and the server. Then only a transaction is exclusively ours (see `work`)."""
     pins: Pins
     began_s: float
-    """When it was asked for (monotonic)."""
+    """Monotonic time at which the connection was requested."""
 
     @classmethod
     async def connect(  # type: ignore[override]  # `pins` is what this class is for
         cls, conninfo: str = "", *, pins: Pins, refusals: Refusals, autocommit: bool = False, **kwargs: Any
     ) -> Session:
-        """Raises psycopg.OperationalError, TimeoutError."""
+        """Connect and pin the settings. Raises psycopg.OperationalError, TimeoutError."""
         ignore_shell()
         began_s = time.monotonic()
         try:
@@ -208,8 +208,8 @@ class Session(AsyncConnection[TupleRow]):
 
     @asynccontextmanager
     async def work(self) -> AsyncIterator[None]:
-        """A piece of work on this session. Behind a pooler it is one transaction, as a session's state would not be
-        there for the next; transactions inside are then savepoints of it."""
+        """Run one unit of work on this session. Behind a pooler it is one transaction, because session state would not
+        survive it; transactions inside are then savepoints."""
         if not self.pooled:
             yield
             return

@@ -5,8 +5,8 @@
     SELECT seq FROM {schema}.chat_messages WHERE chat_id = %(chat_id)s ORDER BY seq DESC LIMIT %(limit)s;
 
 `load_sql("services.query.sql").bind(schema="chat")["newest_page"]` is a `psycopg.sql.SQL` ready to execute.
-`{word}` stands for an identifier and is quoted by psycopg; braces around anything else are left as they are.
-Values never go in here: they are `%(name)s` parameters of the statement.
+`{word}` stands for an identifier and is quoted by psycopg; braces around anything else are left alone.
+Values are never inserted here: they are `%(name)s` parameters of the statement.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _IDENTIFIER: Final = re.compile(r"\{([a-z][a-z0-9_]*)\}", re.ASCII)
 
 
 class SqlError(Exception):
-    """A .sql file, or the use of one, is wrong: a mistake of ours, found at start. Says which file or block."""
+    """A .sql file, or its use, is wrong: a programming error, found at start. Names the file or block."""
 
 
 class BoundSql(Mapping[str, sql.SQL]):
@@ -51,7 +51,7 @@ class BoundSql(Mapping[str, sql.SQL]):
 
 
 class SqlBlocks:
-    """Named blocks of SQL as they stand in their files."""
+    """Named blocks of SQL as written in their files."""
 
     def __init__(self, blocks: Mapping[str, str], origin: str) -> None:
         self._blocks = dict(blocks)
@@ -63,7 +63,7 @@ class SqlBlocks:
         return tuple(self._blocks)
 
     def text(self, name: str) -> str:
-        """The text of one block, with its placeholders.
+        """Return the text of one block, with its placeholders.
 
         :raises SqlError: there is no such block.
         """
@@ -72,7 +72,7 @@ class SqlBlocks:
         return self._blocks[name]
 
     def compose(self, name: str, **identifiers: str) -> sql.SQL:
-        """One block with `{word}` replaced by the quoted identifier given for it.
+        """Return one block with each `{word}` replaced by its quoted identifier.
 
         :raises SqlError: no such block, or a placeholder without an identifier.
         """
@@ -88,7 +88,7 @@ class SqlBlocks:
         return sql.SQL("".join(parts))
 
     def bind(self, **identifiers: str) -> BoundSql:
-        """Every block composed with the same identifiers; a block need not use all of them.
+        """Return every block, composed with the same identifiers; a block need not use all of them.
 
         :raises SqlError: a block has a placeholder without an identifier.
         """
@@ -97,7 +97,7 @@ class SqlBlocks:
 
 
 def load_sql(package: str, *file_names: str) -> SqlBlocks:
-    """The blocks of these files of a package, or of all its .sql files in the order of their names.
+    """Return the blocks of these files of a package, or of all its .sql files in order of their names.
 
     :raises SqlError: a file is missing or malformed, or two blocks have the same name.
     """

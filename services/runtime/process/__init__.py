@@ -1,8 +1,8 @@
 """The life of a process.
 
-- `lifecycle`     start, supervise, stop within a deadline, end with a meaningful exit code
+- `lifecycle`     start, supervise, stop within a deadline, exit with a meaningful code
 - `crashpoints`   named places at which a test may kill the process
-- `backoff`       how long to wait before asking again
-- `threads`       blocking work in threads that the end of the process does not wait for
-- `collector`     keeps Python's cycle collector away from batches
+- `backoff`       how long to wait before a retry
+- `threads`       blocking work in threads that process exit does not wait for
+- `collector`     keeps Python's garbage collector from scanning batches
 """

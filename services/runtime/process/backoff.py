@@ -1,4 +1,4 @@
-"""How long to wait before asking again what did not answer."""
+"""Exponential backoff between retries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FIRST_S: Final = 0.1
 
 
 class Backoff:
-    """100 ms, doubling up to a longest pause, with jitter so that many do not come back at once."""
+    """Pauses of 100 ms, doubling up to a maximum, with jitter so that many clients do not retry at once."""
 
     def __init__(self, longest_s: float, *, uniform: Callable[[float, float], float] = random.uniform) -> None:
         self._longest_s = longest_s
@@ -19,7 +19,7 @@ class Backoff:
         self._failures = 0
 
     def next_s(self) -> float:
-        """The next pause, between half and the whole of its step."""
+        """Return the next pause: between half of its step and the whole step."""
         step_s: float = min(self._longest_s, FIRST_S * 2 ** min(self._failures, 30))
         self._failures += 1
         return self._uniform(step_s / 2, step_s)
@@ -28,5 +28,5 @@ class Backoff:
         await asyncio.sleep(self.next_s())
 
     def reset(self) -> None:
-        """Something worked: the next pause is the shortest."""
+        """Start over after a success: the next pause is the shortest."""
         self._failures = 0

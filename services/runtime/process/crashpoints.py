@@ -1,15 +1,15 @@
-"""Named seams where a test may kill the process, each with what recovery guarantees there.
+"""Named crash points at which a test may kill the process, each with what recovery guarantees there.
 
-A service declares its seams beside the code that has them and passes them on its way:
+A service declares its crash points next to the code that passes them:
 
     declare_crash_point("sequencer.before_append", "Nothing is in the log; the next writer decides the batch anew.")
     ...
     crash_point("sequencer.before_append")
 
-It does nothing unless GAPLESS_CRASH_AT=<name>[:n][:stop] is set: then the process sends itself SIGKILL at the n-th
-passage (the first if n is not given). SIGKILL and not an exception, so that no cleanup makes it look better
-than a power cut. With `:stop` it is SIGSTOP, once: a process that was paused there for as long as the test likes
-and goes on at SIGCONT believing that no time has passed, the zombie.
+Nothing happens unless GAPLESS_CRASH_AT=<name>[:n][:stop] is set: then the process sends itself SIGKILL at the n-th
+passage (the first if n is omitted). SIGKILL instead of an exception, so that no cleanup makes it milder than a power
+cut. With `:stop` it sends SIGSTOP, once: the process becomes a zombie, which is paused for as long as the test likes
+and acts at SIGCONT as if no time had passed.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _signal = signal.SIGKILL
 
 
 def declare_crash_point(name: str, guarantee: str) -> str:
-    """Register a seam under `<service>.<moment>` and give its name back.
+    """Register a crash point as `<service>.<moment>` and return its name.
 
-    :param guarantee: one sentence: what holds after a crash here, and how it is recovered from.
+    :param guarantee: one sentence: what holds after a crash here, and how the process recovers.
     """
     assert _NAME.fullmatch(name), f"{name!r} is no name for a crash point"
     assert name not in _guarantees or _guarantees[name] == guarantee, f"{name} is declared twice"
@@ -45,19 +45,19 @@ def declare_crash_point(name: str, guarantee: str) -> str:
 
 
 def declared_crash_points() -> Mapping[str, str]:
-    """Every seam declared by the modules imported so far, with its guarantee."""
+    """Return every crash point declared by the modules imported so far, with its guarantee."""
     return MappingProxyType(_guarantees)
 
 
 def crash_point(name: str) -> None:
-    """Die here, if this seam is armed and it is time."""
+    """Kill the process here if this crash point is armed and it is the chosen passage."""
     if _armed_name is None:
         return
     _pass_armed(name)
 
 
 def _pass_armed(name: str) -> None:
-    global _passages_left, _armed_name  # one per process, like the process that dies by it
+    global _passages_left, _armed_name  # process-wide: the crash ends the process
     assert name in _guarantees, f"the crash point {name} is passed but was never declared"
     if name != _armed_name:
         return
@@ -69,11 +69,11 @@ def _pass_armed(name: str) -> None:
 
 
 def arm_crash_point(value: str | None) -> None:
-    """Arm the seam that value names (`name`, `name:n`, either with `:stop`), or none.
+    """Arm the crash point that value names (`name`, `name:n`, either with `:stop`), or none if value is None.
 
     Call it after the service's modules are imported.
 
-    :raises SettingsError: value names no declared seam.
+    :raises SettingsError: value names no declared crash point.
     """
     global _armed_name, _passages_left, _signal
     if not value:
@@ -88,8 +88,8 @@ def arm_crash_point(value: str | None) -> None:
 
 
 def arm_from_environment() -> None:
-    """arm_crash_point with GAPLESS_CRASH_AT.
+    """Call arm_crash_point with the value of GAPLESS_CRASH_AT.
 
-    :raises SettingsError: the variable names no declared seam.
+    :raises SettingsError: the variable names no declared crash point.
     """
     arm_crash_point(os.environ.get(CRASH_AT_VARIABLE))

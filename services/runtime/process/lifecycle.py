@@ -1,4 +1,4 @@
-"""The life of a service's process: start, supervise, stop within a deadline, end with a code that means something.
+"""The life of a service's process: start, supervise, stop within a deadline, exit with a meaningful code.
 
     async def serve(supervisor: Supervisor) -> None:
         async with open_pool(...) as pool:
@@ -8,10 +8,10 @@
 
     sys.exit(run_service(serve, service="projector", logs=settings.logs, shutdown_timeout_s=10))
 
-SIGTERM, SIGINT or a crashed task ask for the stop; `serve` then has shutdown_timeout_s to return. A supervised
-task that fails, or ends though nobody asked, brings the process down loudly: half a service that goes on is
-worse than one that is restarted. After a second signal, or past the deadline, the process ends at once; that is
-safe, because every service survives SIGKILL at any line.
+SIGTERM, SIGINT or a crashed task request the stop; `serve` then has shutdown_timeout_s to return. A supervised task
+that fails, or returns before the stop, ends the whole process with an error: a service that half works is worse than
+one that is restarted. After a second signal, or past the deadline, the process exits at once; that is safe, because
+every service survives SIGKILL at any line.
 """
 
 from __future__ import annotations
@@ -39,27 +39,30 @@ _log = structlog.get_logger(__name__)
 
 
 class ExitCode(enum.IntEnum):
-    """What the end of a process means to whoever started it."""
+    """Exit codes, for the supervisor that started the process."""
 
     STOPPED = 0
-    """Asked to stop, and did."""
+    """Stopped as requested."""
     CRASHED = 1
-    """Something failed that should not; the log has the traceback. Start it again."""
+    """An unexpected failure; the log has the traceback. Restart the process."""
     WRONG_SETTINGS = 2
-    """Starting it again will not help; the one sentence on standard error says what to change."""
+    """Restarting will not help; the one sentence on standard error says what to change."""
     STOP_OVERDUE = 3
-    """Asked to stop, and had to be cut off at the deadline."""
+    """Asked to stop, and killed at the deadline."""
 
 
 class TaskEnded(Exception):
-    """A supervised task returned although nobody had asked it to."""
+    """A supervised task returned before a stop was requested."""
 
 
 class Supervisor:
-    """Watches the tasks of a service, and carries the word to stop."""
+    """Watches the tasks of a service and signals them to stop."""
 
     def __init__(self, *, on_stop: Callable[[], None] = lambda: None) -> None:
-        """:param on_stop: called once, the moment the stop is asked for, before anybody is told."""
+        """Create a supervisor.
+
+        :param on_stop: called once when the stop is requested, before any waiting task is woken.
+        """
         self._on_stop = on_stop
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -69,7 +72,7 @@ class Supervisor:
 
     @property
     def stopping(self) -> bool:
-        """Whether the stop was asked for."""
+        """Whether a stop was requested."""
         return self._stop.is_set()
 
     @property
@@ -78,11 +81,11 @@ class Supervisor:
         return self._failure
 
     async def stop_requested(self) -> None:
-        """Return once the process is asked to stop, by a signal or by a crash."""
+        """Wait until the process is asked to stop, by a signal or by a crash."""
         await self._stop.wait()
 
     def request_stop(self, reason: str) -> None:
-        """Ask for the graceful stop; the first reason is the one that is logged."""
+        """Request a graceful stop. Only the first reason is logged."""
         if self._reason is None:
             self._reason = reason
             self._on_stop()
@@ -90,11 +93,11 @@ class Supervisor:
         self._stop.set()
 
     def on_hangup(self, reaction: Callable[[], None]) -> None:
-        """Call reaction at SIGHUP, in place of the certificates' reload."""
+        """Call reaction at SIGHUP instead of reloading certificates."""
         self._hangup_reactions.append(reaction)
 
     def hang_up(self) -> None:
-        """SIGHUP: read again what can be replaced while we run; where there is nothing of the kind, stop."""
+        """Handle SIGHUP: reload what can be replaced at run time; stop if there is nothing to reload."""
         for reaction in self._hangup_reactions:
             reaction()
         if not self._hangup_reactions and not reload_server_certificates():
@@ -103,7 +106,7 @@ class Supervisor:
     def start(self, name: str, work: Coroutine[Any, Any, Any], *, may_end: bool = False) -> asyncio.Task[Any]:
         """Run work as a supervised task.
 
-        :param may_end: whether work may return before the stop; if not, its return is a crash like any other.
+        :param may_end: whether work may return before the stop; if not, returning counts as a crash.
         """
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
@@ -116,7 +119,7 @@ class Supervisor:
             return
         error = task.exception()
         if error is None and not may_end and not self.stopping:
-            error = TaskEnded(f"The task {task.get_name()} returned although nobody asked it to stop.")
+            error = TaskEnded(f"The task {task.get_name()} returned before a stop was requested.")
         if error is None:
             return
         _log.critical("task_crashed", task=task.get_name(), exc_info=error)
@@ -125,7 +128,7 @@ class Supervisor:
         self.request_stop(f"task {task.get_name()} crashed")
 
     async def cancel_all(self) -> None:
-        """Cancel what still runs and wait for it, at most CANCEL_GRACE_S."""
+        """Cancel all running tasks and wait for them, at most CANCEL_GRACE_S."""
         left = set(self._tasks)
         for task in left:
             task.cancel()
@@ -137,12 +140,12 @@ Serve = Callable[[Supervisor], Awaitable[None]]
 
 
 def run_service(serve: Serve, *, service: str, logs: LogSettings, shutdown_timeout_s: float = 10.0) -> ExitCode:
-    """Run serve on a fresh uvloop until it returns. Blocks; call from the main thread, once per process.
+    """Run serve on a fresh uvloop until it returns. Blocks; call it from the main thread, once per process.
 
-    Past the stop deadline the process is ended here and now (os._exit) if even cancelling does not help.
+    If even cancelling does not end it by the stop deadline, the process exits at once (os._exit).
     """
     configure_logging(logs, service=service)
-    # A thread, so that it works even if the loop itself is stuck; started the moment the stop is asked for.
+    # A thread, so that it works even if the loop is stuck. It is started when the stop is requested.
     watchdog = threading.Timer(shutdown_timeout_s + 2 * CANCEL_GRACE_S, _end_now, (service,))
     watchdog.daemon = True
     try:
@@ -156,7 +159,7 @@ def run_service(serve: Serve, *, service: str, logs: LogSettings, shutdown_timeo
 
 
 def refuse_settings(error: SettingsError) -> ExitCode:
-    """Print the sentence of error on standard error; the exit code to end with."""
+    """Print the error's sentence to standard error and return the exit code."""
     sys.stderr.write(f"{error}\n")
     return ExitCode.WRONG_SETTINGS
 
@@ -200,7 +203,7 @@ def _exit_code(supervisor: Supervisor, serving: asyncio.Future[None], *, overdue
 
 
 def _on_signal(supervisor: Supervisor, number: signal.Signals) -> None:
-    if supervisor.stopping:  # the second one: whoever sends it will not wait any longer
+    if supervisor.stopping:  # a second signal: its sender will not wait any longer
         _log.warning("stopped_at_once", signal=number.name)
         os._exit(128 + number)
     supervisor.request_stop(number.name)

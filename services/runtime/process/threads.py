@@ -1,4 +1,4 @@
-"""Blocking work beside the event loop, in threads that the end of the process does not wait for."""
+"""Runs blocking work outside the event loop, in threads that process exit does not wait for."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 async def run_in_daemon_thread(call: Callable[[], T]) -> T:
-    """The result of a call in a thread of its own. Cancelled, it leaves the thread to end by itself.
+    """Run a call in a thread of its own and return its result. If cancelled, the thread is left to end by itself.
 
-    Not asyncio.to_thread: an object store that hangs must not keep a process that was asked to stop.
+    Not asyncio.to_thread, with which an object store that hangs would keep the process from stopping.
     """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
@@ -32,9 +32,9 @@ async def run_in_daemon_thread(call: Callable[[], T]) -> T:
         failed: BaseException | None = None
         try:
             result = call()
-        except BaseException as error:  # noqa: BLE001  (whatever it is, it is told where it is awaited)
+        except BaseException as error:  # noqa: BLE001  (any error is raised where the result is awaited)
             failed = error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: no task waits any more
             loop.call_soon_threadsafe(settle, result, failed)
 
     threading.Thread(target=run, name="daemon call", daemon=True).start()

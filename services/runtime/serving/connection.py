@@ -1,9 +1,9 @@
 """One HTTP connection: uvicorn's, with limits on what its client may send and how long it may take.
 
-uvicorn leaves all of this to a proxy in front of it: header fields of any size and number, a head or a connection
-without a deadline, trailers that become headers, plain-text answers. What becomes a request goes to the application
-and is limited there; what cannot become one is refused here, with the same problem documents. Deadlines are checked
-twice a second for all connections, so that a request costs no timer.
+uvicorn leaves these limits to a proxy: it accepts header fields of any size and number, sets no deadline on a head or
+a connection, turns trailers into headers and responds to errors in plain text. Input that becomes a request goes to
+the application and is limited there; input that cannot become one is refused here, with the same problem documents.
+Deadlines are checked twice a second for all connections, so a request needs no timer.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _IDLE: Final = 0
 _HEAD: Final = 1
 """within a head,"""
 _BODY: Final = 2
-"""within a body. Plain numbers, as every request passes through all of them."""
+"""within a body. Plain ints for speed: every request passes through all of them."""
 
 
 class _Stop(Exception):
-    """Ends the parsing of what a client sends; never leaves Connection."""
+    """Stops the parser; never leaves Connection."""
 
 
 class Connection(HttpToolsProtocol):
@@ -61,19 +61,19 @@ class Connection(HttpToolsProtocol):
         self._limits = server_state.limits
         self._phase = _IDLE
         self._since_s = self.loop.time()
-        """When this phase began, as far as it has a deadline."""
+        """Start of the current phase, if the phase has a deadline."""
         self._received_bytes = 0
-        """In this phase, without the piece in which it began."""
+        """Bytes received in the current phase, except those of the piece in which it began."""
         self._piece_bytes = 0
-        """Size of the piece that is being parsed."""
+        """Size of the piece being parsed."""
         self._body_bytes = 0
         self._refusal: Problem | None = None
         self._refused = False
-        """From then on whatever comes is thrown away."""
+        """Whether the client has been refused; further input is discarded."""
         self._linger_until_s: float | None = None
         self._discarded_bytes = 0
         self._unread_since_s: float | None = None
-        """Since when the client has left an answer unread."""
+        """Time since when the client has left a response unread; None if it has read everything."""
 
     # What asyncio calls
 
@@ -112,7 +112,7 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refused = True  # we speak nothing else: the request is answered, what follows it is not read
+            self._refused = True  # no other protocol is supported: the request is answered, what follows is not read
         except httptools.HttpParserError as error:
             self._refuse(self._refusal or _problem_of(error, bytes(data) if phase == _IDLE else b""))
         else:
@@ -149,7 +149,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if upgrade:
             self.cycle.keep_alive = False
-        self.headers = []  # of the trailers: those are never merged into the headers of the request
+        self.headers = []  # for trailers, which are never merged into the headers of the request
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -163,7 +163,7 @@ class Connection(HttpToolsProtocol):
     # What uvicorn calls
 
     def on_response_complete(self) -> None:
-        """uvicorn's, without its timer for idle connections: `check` sees to them."""
+        """Complete the response as uvicorn does, without its timer for idle connections: `check` handles those."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -176,21 +176,21 @@ class Connection(HttpToolsProtocol):
             self._shared.waiting[self] = None
 
     def evict(self) -> None:
-        """Close at once: others need the room, and this client has kept us waiting longest."""
+        """Close at once to make room: this client has kept us waiting longest."""
         HTTP_REFUSED.labels(reason="evicted").inc()
         self.transport.abort()
 
     def cut_off(self) -> None:
-        """Close at once: the client does not read what it asked for."""
+        """Close at once: the client does not read its responses."""
         HTTP_REFUSED.labels(reason="unread").inc()
         self.transport.abort()
 
     def unread(self) -> tuple[int, float]:
-        """How many bytes of answers the client has not read yet, and since when it has left any unread."""
+        """Return the number of response bytes that the client has not read, and since when it has left any unread."""
         return self.transport.get_write_buffer_size(), self._unread_since_s or math.inf
 
     def check(self, now_s: float) -> None:
-        """Hold the connection against its deadlines."""
+        """Close or refuse the connection if it has missed a deadline."""
         if self._client_reads_nothing(now_s):
             self.cut_off()
         elif self._linger_until_s is not None:
@@ -216,7 +216,7 @@ class Connection(HttpToolsProtocol):
         return now_s - self._unread_since_s > self._limits.write_timeout_s
 
     def _count(self, received_bytes: int) -> None:
-        """Bound what has come without being handed to us: half a header, chunk framing."""
+        """Bound the bytes that the parser has not passed on yet: a partial header, chunk framing."""
         self._received_bytes += received_bytes
         limits = self._limits
         if len(self.headers) > limits.header_fields:
@@ -249,18 +249,18 @@ class Connection(HttpToolsProtocol):
         return _Stop()
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer what cannot become a request, then close; after the answers to the requests before it, if any."""
+        """Respond to input that cannot become a request, after the responses to earlier requests, and close."""
         self._refused = True
         HTTP_REFUSED.labels(reason=problem.reason).inc()
         cycle = self.cycle
         if self._phase == _BODY and cycle is not None and cycle.scope is self.scope:
             if self.pipeline or cycle.response_started:
-                self.transport.abort()  # answers are on their way; another one among them would be taken for theirs
+                self.transport.abort()  # the client would take this response for that of an earlier request
                 return
-            cycle.disconnected = True  # the application is not to wait for the rest of the body
+            cycle.disconnected = True  # so that the application does not wait for the rest of the body
             cycle.message_event.set()
         elif not self._answered():
-            cycle.keep_alive = False  # closes the connection after its own answer
+            cycle.keep_alive = False  # closes the connection after its own response
             return
         self._write(problem)
         if self.transport.can_write_eof():
@@ -285,7 +285,10 @@ class Connection(HttpToolsProtocol):
 
 
 def _problem_of(error: httptools.HttpParserError, start: bytes) -> Problem:
-    """:param start: the first bytes of a request, if it got no further than its first line."""
+    """Return the problem for a parser error.
+
+    :param start: the first bytes of the request, if the parser got no further than its first line.
+    """
     if isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD_AND_SPACE.match(start.lstrip(b"\r\n")):
         return Problem("unknown_method", "HTTP/1.1 has no such method, or none that is known here.")
     return Problem("malformed", "This is not a valid HTTP/1.1 request.")

@@ -1,7 +1,7 @@
-"""What one client may cost a server below the application: connections, heads of requests, time. Pure.
+"""Limits on what one client may cost a server below the application: connections, request heads, time. Pure.
 
-`ServerConnections` is uvicorn's state that all connections of a server share, extended by the limits and by the order
-in which connections have been waiting for their clients.
+`ServerConnections` is the state that all connections of a uvicorn server share, extended by the limits and by the
+order in which connections have been waiting for their clients.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from services.runtime.settings import HttpSettings
 TARGET_BYTES: Final = 8 * 1024
 """Longest request target (path and query string)."""
 PIECE_BYTES: Final = 16 * 1024
-"""How much is parsed before it is held against the limits; sockets are read by up to 256 KiB."""
+"""Number of bytes parsed between two checks of the limits. Sockets are read in pieces of up to 256 KiB."""
 PIPELINED_REQUESTS: Final = 16
-"""Requests of one connection that may wait for the answer to an earlier one."""
+"""Maximum number of requests of one connection that wait for the response to an earlier one."""
 FRAMING_PER_BODY_BYTE: Final = 8
-"""Bytes of chunk framing per byte of the body; a client that sends single bytes needs five."""
+"""Maximum bytes of chunk framing per byte of the body. A client that sends single bytes needs five."""
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 1024 * 1024
-"""How long, and for how many bytes, a refused client is read from. A socket that is closed with bytes unread is reset,
-and the client never sees the answer."""
+"""How long, and for how many bytes, input of a refused client is still read. A socket closed with unread input is
+reset, and the client would never see the response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,20 +34,21 @@ class ConnectionLimits:
 
     connections: int = 10_000
     head_bytes: int = 32 * 1024
-    """Of a request's header fields, all together, trailers included."""
+    """Maximum total size of a request's header fields, trailers included."""
     header_fields: int = 100
     head_timeout_s: float = 10.0
-    """From the first byte of a request to the end of its head."""
+    """Deadline from the first byte of a request to the end of its head."""
     keep_alive_s: float = 65.0
-    """Longer than the idle time of common load balancers, which would meet a reset."""
+    """How long a connection may be idle. Longer than the idle time of common load balancers, which would otherwise send
+    requests into closed connections."""
     write_timeout_s: float = 60.0
-    """How long a client may leave an answer unread."""
+    """How long a client may leave a response unread."""
     unread_bytes: int = 256 * 1024 * 1024
-    """What all answers that clients have not read yet may take together."""
+    """Maximum total size of all responses that clients have not read yet."""
 
     @classmethod
     def of(cls, http: HttpSettings) -> ConnectionLimits:
-        """Those that the settings of a process name."""
+        """Return the limits that a process's settings configure."""
         return cls(
             connections=http.max_connections,
             head_bytes=http.head_limit_bytes,
@@ -60,21 +61,21 @@ class ConnectionLimits:
 
 
 class Limited(Protocol):
-    """A connection, as far as this module is concerned."""
+    """The part of a connection that this module needs."""
 
     def evict(self) -> None: ...
 
     def check(self, now_s: float) -> None: ...
 
     def unread(self) -> tuple[int, float]:
-        """How many bytes of answers the client has not read yet, and since when it has left any unread."""
+        """Return the number of response bytes that the client has not read, and since when it has left any unread."""
 
     def cut_off(self) -> None:
-        """Close at once: the client does not read what it asked for."""
+        """Close at once: the client does not read its responses."""
 
 
 class ServerConnections(ServerState):
-    """All connections of one server, and which of them wait for their client, longest wait first."""
+    """All connections of one server, and those that wait for their client, longest wait first."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         super().__init__()
@@ -82,7 +83,7 @@ class ServerConnections(ServerState):
         self.waiting: dict[Any, None] = {}
 
     def has_room(self) -> bool:
-        """Make room for the connection that was just added, if need be at the cost of the longest wait.
+        """Make room for the connection that was just added, if necessary by closing the one that has waited longest.
 
         A connection waits for its client between two requests and while a request is incomplete; one whose request
         is being answered is never closed. So a client that opens many connections cannot keep others out.
@@ -97,7 +98,7 @@ class ServerConnections(ServerState):
         return True
 
     def check(self, now_s: float) -> None:
-        """Hold every connection against its deadlines, and all of them against the memory that they share."""
+        """Check every connection's deadlines, and the total memory that all of them use."""
         everyone: Any = tuple(self.connections)
         unread_bytes = 0
         slow: list[tuple[float, int, Limited]] = []
@@ -116,11 +117,11 @@ class ServerConnections(ServerState):
 
 
 def framing_is_excessive(received_bytes: int, body_bytes: int, limits: ConnectionLimits) -> bool:
-    """Whether chunk sizes, extensions and trailers outweigh the body that they carry."""
+    """Return whether chunk sizes, extensions and trailers outweigh the body."""
     return received_bytes - body_bytes > limits.head_bytes + FRAMING_PER_BODY_BYTE * body_bytes
 
 
 def descriptors_wanted(connections: int, soft: int, hard: int, *, reserved: int) -> tuple[int, int]:
-    """(new soft limit of open files, connections that fit): raise the soft limit as far as `hard` allows."""
+    """Return (soft limit of open files to set, number of connections that fit), with at most `hard` open files."""
     soft = max(soft, min(hard, connections + reserved))
     return soft, max(1, min(connections, soft - reserved))

@@ -1,8 +1,8 @@
 """Serves an ASGI application inside a running event loop, under our own life cycle.
 
-uvicorn does the serving; what differs: the socket is ours (so that port 0 can be resolved and SO_REUSEPORT set),
-signals are left to `lifecycle`, access logs are off (query strings carry tickets), connections have limits
-(`connection`), and starting and stopping have an end that can be awaited.
+uvicorn does the serving, with these differences: we open the socket (so that port 0 can be resolved and SO_REUSEPORT
+set), `lifecycle` handles signals, access logs are off (query strings contain tickets), connections have limits
+(`connection`), and both start and stop can be awaited.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from services.runtime.tls import TlsFiles, server_certificate
 
 START_TIMEOUT_S: Final = 30.0
 RESERVED_DESCRIPTORS: Final = 128
-"""Open files that a process has beside its HTTP connections."""
+"""Open files reserved for everything but HTTP connections."""
 TICKS_PER_CHECK: Final = 5
 """uvicorn ticks ten times a second."""
 _FILES: Final = resource.RLIMIT_NOFILE
@@ -38,11 +38,11 @@ class ServerError(Exception):
 
 
 class CannotListen(SettingsError):
-    """The address is taken or is not ours; the message says which variables choose another."""
+    """The address is taken or not local. The message names the variables that choose another."""
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says when it listens, limits connections, and leaves SIGTERM to `lifecycle`."""
+    """A uvicorn server that signals when it listens, limits connections, and leaves SIGTERM to `lifecycle`."""
 
     def __init__(self, config: uvicorn.Config, limits: ConnectionLimits) -> None:
         super().__init__(config)
@@ -50,7 +50,7 @@ class _Server(uvicorn.Server):
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's, with a deadline for TLS handshakes: a client that never ends one is no connection yet."""
+        """Start as uvicorn does, with a deadline for TLS handshakes, which come before `connection_made`."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
@@ -98,9 +98,11 @@ class HttpServer:
         port_variable: str = "GAPLESS_HTTP_PORT",
         limits: ConnectionLimits | None = None,
     ) -> None:
-        """:param tls: the certificate to show; plain HTTP without it. Raises BadTlsFile.
-        :param graceful_stop_s: how long running requests (and live streams) may go on after stop().
-        :param limits: of connections; the defaults if left out.
+        """Prepare the server. Raises BadTlsFile.
+
+        :param tls: the certificate to present; plain HTTP if None.
+        :param graceful_stop_s: how long running requests (and live streams) may continue after stop().
+        :param limits: the limits of connections; the defaults if None.
         """
         limits = limits or ConnectionLimits()
         self._host = host
@@ -115,12 +117,12 @@ class HttpServer:
             uvicorn.Config(
                 app,
                 http=Connection,
-                ws="none",  # no path speaks WebSocket: a request to upgrade is answered as any other
+                ws="none",  # no route uses WebSocket: an upgrade request is answered like any other
                 ssl_context_factory=self._ssl_context if tls is not None else None,
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,  # nothing here asks for the client's address or scheme
+                proxy_headers=False,  # no code needs the client's address or scheme
                 timeout_keep_alive=round(limits.keep_alive_s),
                 timeout_graceful_shutdown=max(1, round(graceful_stop_s)),
             ),
@@ -131,9 +133,9 @@ class HttpServer:
     def of(
         cls, app: Any, http: HttpSettings, *, port: int | None = None, port_variable: str = "GAPLESS_HTTP_PORT"
     ) -> HttpServer:
-        """As the settings say.
+        """Return a server configured by the settings.
 
-        :param port: one that nobody shares, in place of theirs; port_variable names the setting that it comes from.
+        :param port: replaces the settings' port, and is not shared; port_variable names the setting it comes from.
         """
         return cls(
             app,
@@ -147,7 +149,7 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """The TCP port; the one the system chose if 0 was asked for. Known after start()."""
+        """The TCP port; the one that the system chose if the setting is 0. Known after start()."""
         assert self._port is not None, "start() was not called"
         return self._port
 
@@ -158,9 +160,9 @@ class HttpServer:
         return f"{'http' if self._certificate is None else 'https'}://{host}:{self.port}"
 
     async def start(self) -> None:
-        """Bind, run the application's start-up, and answer requests from here on.
+        """Bind, run the application's start-up, and begin to answer requests.
 
-        :raises CannotListen: the port is taken, or the host is not ours.
+        :raises CannotListen: the port is taken, or the host is not local.
         :raises ServerError: the application did not start.
         """
         try:
@@ -187,15 +189,15 @@ class HttpServer:
             listening.cancel()
 
     async def wait_closed(self) -> None:
-        """Return when the server has ended, however it came to that; what a supervised task awaits.
+        """Wait until the server has ended. Meant to be awaited by a supervised task.
 
-        :raises Exception: what ended it.
+        :raises Exception: the error that ended it.
         """
         assert self._serving is not None, "start() was not called"
         await asyncio.shield(self._serving)
 
     async def stop(self, *, timeout_s: float = 10.0) -> None:
-        """Take no more connections, let running requests end, then close; at most timeout_s."""
+        """Accept no more connections, let running requests finish, then close; takes at most timeout_s."""
         self._server.should_exit = True
         if self._serving is not None:
             await asyncio.wait({self._serving}, timeout=timeout_s)
@@ -212,12 +214,12 @@ class HttpServer:
     async def _serve(self, sockets: list[socket.socket]) -> None:
         try:
             await self._server.serve(sockets=sockets)
-        except SystemExit:  # uvicorn's way to say that start-up failed; it must not end the process from here
+        except SystemExit:  # how uvicorn reports a failed start-up; it must not end the process from here
             raise ServerError("The HTTP application did not start; its log says why.") from None
 
 
 def _room_for(connections: int) -> int:
-    """How many connections the limit of open files allows; raised first, as far as this process may."""
+    """Raise the limit of open files as far as this process may, and return the number of connections that fit."""
     soft, hard = (sys.maxsize if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(_FILES))
     wanted, room = descriptors_wanted(connections, soft, hard, reserved=RESERVED_DESCRIPTORS)
     if wanted > soft:
@@ -242,7 +244,7 @@ async def _bound_socket(host: str, port: int, *, reuse_port: bool) -> socket.soc
 
 
 def cannot_listen(host: str, port: int, error: OSError, port_variable: str) -> CannotListen:
-    """What to say of a socket that could not be bound."""
+    """Return the error for a socket that could not be bound."""
     return CannotListen(
         f"Cannot listen on {host}:{port} ({error.strerror}): end the program that listens there, or choose another"
         f" address by GAPLESS_HTTP_HOST and {port_variable}."

@@ -1,4 +1,4 @@
-"""The methods that a path has, wherever they are declared."""
+"""The methods that a path supports, on whichever routers they are declared."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _DECLARED: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 def methods_at(scope: Scope) -> list[str]:
-    """What the path of this request knows; empty where there is nothing. HEAD comes with GET, OPTIONS with any.
+    """Return the methods of the request's path; empty if no route has it. GET implies HEAD, any method OPTIONS.
 
-    The framework names those of the first route with the path, and each of our methods is a route of its own, on
-    routers that do not know each other.
+    The framework only returns the methods of the first matching route, but each of our methods is a route of its own,
+    possibly on separate routers.
     """
     routes = scope["app"].routes
     asked = [{**scope, "method": method} for method in _DECLARED]

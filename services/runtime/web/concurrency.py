@@ -1,4 +1,4 @@
-"""How many requests are answered at once: by the process, and for one caller."""
+"""Limits the number of concurrent requests: of the process, and of one caller."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ NEVER_REFUSED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class ConcurrencyLimitMiddleware:
-    """Answers 503 `unavailable` at once to a request over the limit, so that a flood does not slow all of them down,
-    and 429 `rate_limited` to a caller that has its share of the limit under way.
+    """Responds immediately with 503 `unavailable` to requests over the limit, so that a flood does not slow all of them
+    down, and with 429 `rate_limited` to a caller whose share of the limit is in use.
 
-    A caller is a token: of whoever has none, no request takes longer than its refusal. Health and metrics are never
-    refused: they are asked most urgently then. uvicorn's own limit counts idle connections too, and answers in plain
-    text.
+    A caller is identified by its token; requests without one are not counted per caller, since each of them is refused
+    quickly. Health and metrics are never refused: under overload they matter most. uvicorn's own limit also counts
+    idle connections, and responds in plain text.
     """
 
     def __init__(self, app: ASGIApp, *, limit: int, limit_per_caller: int) -> None:

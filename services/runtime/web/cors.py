@@ -1,4 +1,4 @@
-"""Which browsers may call, and what their scripts may read: Starlette's CORS, with preflights that tell the truth."""
+"""Which browsers may call, and what their scripts may read: Starlette's CORS, with accurate preflight responses."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ EXPOSED_HEADERS: Final = (
     "X-Request-Id",
     "traceparent",
 )
-"""Every header that an answer may have beyond those that any script may read."""
+"""Every response header that scripts may not read by default."""
 
 
 class CorsMiddleware(CORSMiddleware):
-    """Answers a preflight with the methods of its path, and refuses one with a problem document."""
+    """Answers a preflight with the methods of its path, and refuses it with a problem document."""
 
     def __init__(self, app: ASGIApp, *, origins: tuple[str, ...]) -> None:
         super().__init__(
@@ -62,7 +62,7 @@ class CorsMiddleware(CORSMiddleware):
         told = self.preflight_headers | {"Access-Control-Allow-Methods": ", ".join(methods_at(scope) or METHODS)}
         if self.is_allowed_origin(headers["origin"]):
             told.setdefault("Access-Control-Allow-Origin", headers["origin"])
-            return Response(status_code=204, headers=told)  # what is not in the lists the browser does not send
+            return Response(status_code=204, headers=told)  # the browser sends nothing that is not listed
         kept: dict[str, Any] = {"Vary": told["Vary"]}
         problem = Problem("forbidden", "Pages of this origin may not call this server.", headers=kept)
         return problem.response(request_id=scope["state"]["request_id"])

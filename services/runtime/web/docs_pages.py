@@ -1,8 +1,8 @@
-"""`GET /docs`: the OpenAPI document to read and to try, from files of this installation alone.
+"""`GET /docs`: the OpenAPI document to read and to try, served from files of this installation alone.
 
-FastAPI's own page loads Swagger UI from a content network, which many networks that run this cannot or must not reach,
-and runs an inline script. Here the files come with the package `fastapi-offline`, of which nothing else is used, the
-script that starts them is a file too, and a Content-Security-Policy allows nothing from elsewhere.
+FastAPI's own page loads Swagger UI from a CDN, which many installations cannot or must not reach, and runs an inline
+script. Here the files come from the package `fastapi-offline` (nothing else of it is used), the script that starts
+them is a file too, and a Content-Security-Policy forbids everything from other origins.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DOCS_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Swagger UI sets styles on its elements; all scripts are files."""
+"""Allows inline styles, which Swagger UI sets on its elements, but no inline scripts."""
 PAGE_POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -40,7 +40,7 @@ SwaggerUIBundle({
 
 
 def docs_pages(title: str) -> APIRouter:
-    """`/`, `/docs` and what the page loads. Addresses in it are relative, so that a proxy may put a prefix before."""
+    """Return a router with `/`, `/docs` and the page's files. Links are relative, so a proxy may add a path prefix."""
     router = APIRouter(include_in_schema=False)
     name = html.escape(title)
 

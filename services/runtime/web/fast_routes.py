@@ -1,10 +1,10 @@
-"""Routes that FastAPI describes and we run: for the paths that every message takes.
+"""Routes that FastAPI documents and we dispatch ourselves, for the paths that every message takes.
 
-FastAPI's way to a handler (the path matched twice, two exit stacks, dependencies solved, a response model) costs
-several times what our handlers do themselves. A `FastRoute` is declared like any other, so that OpenAPI, 405 and the
-metrics know it, with a signature that says what it takes; but its requests come to `respond`, which reads the path
-and the headers itself. The layer `FastRoutes`, the innermost of `http.build_app`, takes them there at once; what
-FastAPI's own router leads to the route is answered by the same `respond`.
+FastAPI's dispatch (the path matched twice, two exit stacks, dependencies solved, a response model) costs several times
+what our handlers do. A `FastRoute` is declared like any other route, so that OpenAPI, 405 responses and metrics know
+it, with a signature that documents its parameters; but its requests go to `respond`, which reads the path and the
+headers itself. The layer `FastRoutes`, the innermost of `http.build_app`, dispatches them; a request that reaches
+the route through FastAPI's router is answered by the same `respond`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from services.runtime.web.problems import Problem
 
 MAX_QUERY_BYTES: Final = 2_048
 MAX_QUERY_PARAMETERS: Final = 32
-"""Far more than any path takes. Beyond, the query string is refused before it is parsed: each parameter that is not
-known would become an error of its own, whether or not it is reported."""
+"""Far more than any path takes. A longer query string is refused before it is parsed: each unknown parameter would
+become an error of its own, whether or not it is reported."""
 
 HEADERS: Final = "gapless.headers"
-"""Key of the scope: name → value of each header that is there once, made by RequestContextMiddleware. None for one
-that came in several lines."""
+"""Scope key of a dict set by RequestContextMiddleware: header name → value, or None if the header came more than
+once."""
 
 
 def headers_once(scope: Scope) -> dict[bytes, bytes | None]:
-    """The headers by name, in lower case as ASGI has them. None where a name came in several lines."""
+    """Return the headers by lower-case name. The value is None if a name occurs more than once."""
     return once_each(scope["headers"])
 
 
 def once_each(lines: list[tuple[bytes, bytes]]) -> dict[bytes, bytes | None]:
-    """Header lines by name. None where a name came in several lines."""
+    """Return header lines by name. The value is None if a name occurs more than once."""
     found: dict[bytes, bytes | None] = dict(lines)
     if len(found) != len(lines):
         seen: set[bytes] = set()
@@ -48,32 +48,32 @@ def once_each(lines: list[tuple[bytes, bytes]]) -> dict[bytes, bytes | None]:
 
 
 def only_header(scope: Scope, name: bytes) -> bytes | None:
-    """The header's value, or None unless it is there exactly once."""
+    """Return the header's value, or None unless it is present exactly once."""
     once: dict[bytes, bytes | None] = scope[HEADERS]
     return once.get(name)
 
 
 class FastRequest:
-    """A request as it came. The body is read when it is asked for."""
+    """A request as received. The body is read on demand."""
 
     __slots__ = ("_once", "path_params", "receive", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, path_params: dict[str, str]) -> None:
         self.scope = scope
         self.receive = receive
-        """After the body, it returns when the client has hung up."""
+        """ASGI's receive. After the body, it returns when the client has disconnected."""
         self.path_params = path_params
         self._once: dict[bytes, bytes | None] = scope.get(HEADERS) or headers_once(scope)
 
     def header(self, name: bytes) -> str | None:
-        """The value of the header, of its first line where there are several. The name is in lower case."""
+        """Return the header's value, of its first line if there are several; None if absent. The name is lower-case."""
         if name not in self._once:
             return None
         value = self._once[name]
         return value.decode("latin-1") if value is not None else self.header_lines(name)[0]
 
     def header_lines(self, name: bytes) -> list[str]:
-        """The values of all its lines."""
+        """Return the values of all lines of the header."""
         if name not in self._once:
             return []
         value = self._once[name]
@@ -82,7 +82,7 @@ class FastRequest:
         return [value.decode("latin-1") for key, value in self.scope["headers"] if key == name]
 
     async def body(self) -> bytes:
-        """All of it. Raises Problem `malformed` where the client hung up within it; nobody reads that."""
+        """Return the whole body. Raises Problem `malformed`, which no client reads, if it disconnected within it."""
         message = await self.receive()
         body: bytes = message.get("body", b"")
         if message["type"] == "http.request" and not message.get("more_body", False):
@@ -97,24 +97,24 @@ class FastRequest:
 
 
 class FastResponse(NamedTuple):
-    """An answer as it goes out."""
+    """A response to send."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
-    """Names in lower case, values in latin-1; with content-length."""
+    """Lower-case names and latin-1 values; includes content-length."""
     body: bytes
 
 
 class NotFastPath(Exception):
-    """Raised by `respond` for a request that FastAPI is to answer in its own way: one with something wrong in it, say,
-    that FastAPI describes well. Only before the body is read."""
+    """Raised by `respond` to leave a request to FastAPI, for example an invalid one, which FastAPI describes well. May
+    be raised only before the body is read."""
 
 
 class FastRoute(APIRoute):
-    """Subclasses say how a request is answered; the endpoint's signature says it to OpenAPI."""
+    """A route whose subclasses implement `respond`. The endpoint's signature only documents it for OpenAPI."""
 
     async def respond(self, request: FastRequest) -> FastResponse:
-        """Raises Problem, which becomes the response, or NotFastPath: then FastAPI's own handler answers."""
+        """Respond to a request. Raises Problem, or NotFastPath if the subclass also keeps FastAPI's handler."""
         raise NotImplementedError
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -128,13 +128,13 @@ class FastRoute(APIRoute):
 
 
 Candidates = dict[tuple[str, int], list[tuple[re.Pattern[str], FastRoute]]]
-"""(method, slashes in the path) → the routes that may fit, in the order of their declaration."""
+"""(method, number of slashes in the path) → the routes that may match, in order of declaration."""
 
 
 class FastRoutes:
-    """Leads requests of fast routes to them, and all others on; refuses query strings that are not worth parsing.
+    """Dispatches requests to fast routes and passes all others on; refuses excessive query strings.
 
-    The routes are gathered at the first request: those of routers that are included later are found by FastAPI.
+    The routes are collected at the first request. FastAPI dispatches those of routers that are included later.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""What happens to every HTTP request before a handler sees it, as plain ASGI."""
+"""The outermost middleware of every HTTP request, as plain ASGI."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PRIVATE: Final = (b"cache-control", b"private, no-store")
 _ENCODED_SLASH: Final = re.compile(rb"%2[fF]")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
 
-# structlog's own `bind_contextvars` finds these by name at each call; ours are found once.
+# structlog's own `bind_contextvars` looks these up by name at each call; we do so once.
 _LOGGED_REQUEST_ID: Final[ContextVar[Any]] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id", default=Ellipsis)
 _LOGGED_TRACE_ID: Final[ContextVar[Any]] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}trace_id", default=Ellipsis)
 
@@ -40,7 +40,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _InFlight:
-    """Counts without the lock of a metric; read when metrics are asked for."""
+    """A counter without a metric's lock, read only when metrics are scraped."""
 
     __slots__ = ("requests",)
 
@@ -53,12 +53,12 @@ HTTP_REQUESTS_IN_FLIGHT.set_function(lambda: _IN_FLIGHT.requests)
 
 
 class RequestContextMiddleware:
-    """Gives each request its ids, measures it, and answers for what nobody else caught.
+    """Assigns each request its ids, measures it, and responds to uncaught exceptions.
 
-    HEAD is answered as GET without the body. `%2F` stays as it is in the path that routes are matched with, so that it
-    separates nothing. Answers are private unless they say otherwise. `X-Request-Id` is taken over if it is 1-128
-    visible ASCII characters, `traceparent` if it is valid W3C; else fresh ones are made. Both are in `scope["state"]`,
-    in the log context and in the answer.
+    HEAD is answered as GET without the body. `%2F` stays encoded in the path that routes are matched against, so that
+    it is not a separator. Responses are private unless they say otherwise. `X-Request-Id` is adopted if it is 1-128
+    visible ASCII characters, `traceparent` if it is valid W3C; otherwise new ones are generated. Both are in
+    `scope["state"]`, in the log context and in the response.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -76,7 +76,7 @@ class RequestContextMiddleware:
         state["request_id"], state["traceparent"] = request_id, traceparent
         bound_id, bound_trace = _LOGGED_REQUEST_ID.set(request_id), _LOGGED_TRACE_ID.set(trace_id_of(traceparent))
         try:
-            if scope["type"] == "websocket":  # lives for hours: it is no request to be timed
+            if scope["type"] == "websocket":  # lives for hours, so it is not timed
                 await self._app(scope, receive, send)
             else:
                 await self._http(scope, receive, send)
@@ -89,7 +89,7 @@ class RequestContextMiddleware:
         method: str = scope["method"]
         is_head = method == "HEAD"
         if is_head:
-            scope = {**scope, "method": "GET"}  # a copy: the server looks at its own when it sends the body, or none
+            scope = {**scope, "method": "GET"}  # a copy: by its own scope the server decides whether to send a body
         raw_path = scope.get("raw_path") or b""
         if b"%2" in raw_path:
             scope["path"] = path_of(raw_path)
@@ -125,7 +125,7 @@ class RequestContextMiddleware:
         except Exception as error:
             if status:
                 _log_unexpected(error, scope)
-                raise  # half an answer is out: the connection must break, so that nobody takes it for a whole one
+                raise  # part of the response is sent: the connection must break, or the client would take it as whole
             await _answer_unexpected(error, scope, receive, send_with_ids)
         finally:
             _IN_FLIGHT.requests -= 1
@@ -134,7 +134,7 @@ class RequestContextMiddleware:
 
 
 class UnexpectedErrorMiddleware:
-    """The same answer for what nobody else caught, given where the headers for browsers are still added to it."""
+    """Responds to uncaught exceptions inside the CORS middleware, so that the response gets its headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -156,7 +156,7 @@ class UnexpectedErrorMiddleware:
 
 
 def path_of(raw_path: bytes) -> str:
-    """The decoded path, with `%2F` left in it."""
+    """Return the decoded path, in which `%2F` stays encoded."""
     return unquote(_ENCODED_SLASH.sub(b"%252F", raw_path).decode("ascii"))
 
 
@@ -184,17 +184,17 @@ async def _answer_unexpected(error: Exception, scope: Scope, receive: Receive, s
 
 @lru_cache(maxsize=4_096)
 def _seconds_of(method: str, route: str, status: int) -> Histogram:
-    """Kept: to find a series by its labels takes longer than to add to it. There are as many as routes and statuses."""
+    """Return the series of these labels, cached: finding it costs more than adding to it. One per route and status."""
     return HTTP_REQUEST_SECONDS.labels(method=method, route=route, status=status or "none")
 
 
 def _show_errors_of_none(scope: Scope) -> None:
-    """Shows the counter of each route at 0 when the application starts."""
+    """Expose the counter of each route as 0 when the application starts."""
     for path in {getattr(route, "path", None) for route in getattr(scope.get("app"), "routes", ())} - {None}:
         HTTP_UNHANDLED_ERRORS.labels(route=path)
 
 
 def _route(scope: Scope) -> str:
-    """The template of the path (`/v1/chats/{chat_id}`), so that metrics do not grow with the chats."""
+    """Return the path's template (`/v1/chats/{chat_id}`), so that the number of series does not grow with chats."""
     path = getattr(scope.get("route"), "path", None)
     return path if isinstance(path, str) else UNMATCHED

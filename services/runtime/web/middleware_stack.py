@@ -1,7 +1,7 @@
 """The middleware of every HTTP application, from the outside in. Plain ASGI, because every message passes through it.
 
-Request context (ids, metrics, the last catch of unexpected errors), CORS, the reading of bodies, the limits of requests
-at once, fast routes.
+Request context (ids, metrics, the last handler of unexpected errors), CORS, request bodies, the limits on concurrent
+requests, the fast path to fast routes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from services.runtime.web.request_bodies import RequestBodyMiddleware
 
 
 def middleware_of(http: HttpSettings, body_limit_bytes_by_path: Mapping[str, int]) -> list[Middleware]:
-    """What the settings ask for."""
+    """Return the middleware for these settings."""
     cors: list[Middleware] = []
     if http.cors_origins:
-        # Errors are answered within it, so that a browser's script can read them too.
+        # Errors are answered inside the CORS layer, so that a browser's script can read them too.
         cors = [Middleware(CorsMiddleware, origins=http.cors_origins), Middleware(UnexpectedErrorMiddleware)]
     return [
         Middleware(RequestContextMiddleware),

@@ -1,8 +1,8 @@
-"""Makes the OpenAPI document tell the truth, in enough detail to generate a client from it.
+"""Makes the OpenAPI document accurate and detailed enough to generate a client from it.
 
-FastAPI describes what the signatures of the endpoints say. What it cannot know is added here, once for all operations:
-that every error is a problem document, which headers an answer has, what a header or an id looks like, and names for
-the bodies. Routes say which problems they raise: `@router.get(..., responses=problem_responses("unknown_chat"))`.
+FastAPI describes the signatures of the endpoints. What they do not contain is added here, once for all operations: that
+every error is a problem document, which headers a response has, the formats of headers and ids, and names for the
+bodies. Routes declare the problems they raise: `@router.get(..., responses=problem_responses("unknown_chat"))`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UuidText = Annotated[
 ]
 TokenText = Annotated[str, WithJsonSchema({"type": "string", "pattern": TOKEN_PATTERN, "examples": ["5:1042"]})]
 InstantText = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
-"""Fields of answers that are written as text; nothing is checked by them."""
+"""The type of response fields that hold an instant as text. It validates nothing."""
 
 PROBLEM_SCHEMA: Final[dict[str, Any]] = {
     "title": "Problem",
@@ -85,14 +85,14 @@ _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "Prefer": {"type": "string", "examples": ["wait=10", "respond-async"]},
     "at": {"type": "string", "pattern": TOKEN_PATTERN, "maxLength": 64, "examples": ["5:99"]},
 }
-"""What a parameter of this name looks like, wherever it stands."""
+"""Parameter name → schema, for every operation that has the parameter."""
 
 _HEADERS: Final[dict[str, dict[str, Any]]] = {
-    "X-Request-Id": {"description": "Of this request, for questions about it.", "schema": {"type": "string"}},
+    "X-Request-Id": {"description": "Id of this request, for questions about it.", "schema": {"type": "string"}},
     "traceparent": {"description": "W3C trace context of this request.", "schema": {"type": "string"}},
     "Location": {"description": "Where the result is.", "schema": {"type": "string", "format": "uri-reference"}},
-    "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}},
-    "Preference-Applied": {"description": "What was made of `Prefer`.", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds to wait before a retry.", "schema": {"type": "integer", "minimum": 1}},
+    "Preference-Applied": {"description": "The part of `Prefer` that was applied.", "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}},
     "Gapless-Token": {
         "description": "Send it as Gapless-At-Least to read what the command did.",
@@ -102,25 +102,26 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
 
 
 def example(fields: dict[str, Any]) -> ConfigDict:
-    """The `model_config` of a model whose schema shows one example.
+    """Return the `model_config` of a model whose schema shows one example.
 
-    It waits as text until `_describe`: FastAPI leaves everything out of its document that is null, also in examples.
+    The example is stored as text until `_describe`, because FastAPI drops every null from its document, even in
+    examples.
     """
     return ConfigDict(json_schema_extra={_EXAMPLE: json.dumps(fields)})
 
 
 def operation_id(route: APIRoute) -> str:
-    """The name of the endpoint, for `APIRouter(generate_unique_id_function=...)`: what a generated client calls."""
+    """Return the endpoint's name, for `APIRouter(generate_unique_id_function=...)`; generated clients use it."""
     return route.name
 
 
 def headers(*names: str) -> dict[str, Any]:
-    """The `headers` of a response, for a route that has more than its status tells."""
+    """Return the `headers` of a response, for a route with headers beyond those that its status implies."""
     return {"headers": {name: _HEADERS[name] for name in names}}
 
 
 def problem_responses(*reasons: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that raises these problems, by status."""
+    """Return the `responses` of a route that raises these problems, by status."""
     titles: dict[int, list[str]] = {}
     for reason in reasons:
         kind = PROBLEM_TYPES[reason]
@@ -129,13 +130,13 @@ def problem_responses(*reasons: str) -> dict[int | str, dict[str, Any]]:
 
 
 def use_problem_schema(app: FastAPI) -> None:
-    """Let app.openapi() describe everything that this module knows."""
+    """Make app.openapi() return the completed document."""
     generate: Callable[[], dict[str, Any]] = app.openapi
     described: list[dict[str, Any]] = []
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        if not (described and described[0] is document):  # FastAPI keeps what it has generated
+        if not (described and described[0] is document):  # FastAPI caches the document it has generated
             _describe(document)
             described[:] = [document]
         return document
@@ -162,7 +163,7 @@ def _describe(document: dict[str, Any]) -> None:
 
 
 def _name_bodies(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Move the schema of a body to the components, where a generator finds a name for it."""
+    """Move the schema of a body to the components, so that generators have a name for it."""
     for media in operation.get("requestBody", {}).get("content", {}).values():
         for holder, key in ((media, "schema"), (media["schema"], "items")):
             schema = holder.get(key, {})
@@ -176,7 +177,7 @@ def _describe_parameter(parameter: dict[str, Any]) -> None:
         parameter["name"] = "-".join(part.capitalize() for part in parameter["name"].split("-"))
     schema: dict[str, Any] = parameter["schema"]
     kinds = [kind for kind in schema.pop("anyOf", ()) if kind != {"type": "null"}]
-    for kind in kinds:  # one that is left out is absent, and never null
+    for kind in kinds:  # an omitted parameter is absent, never null
         schema.update(kind)
     schema.pop("title", None)
     schema.pop("description", None)  # the parameter has it

@@ -1,7 +1,7 @@
-"""Turns whatever a request raises into a problem document, and serves the page behind each `type`.
+"""Turns exceptions of a request into problem documents, and serves the page behind each `type`.
 
-`install_problems(app)` registers the handlers and the pages. Exceptions that nobody expected do not come here:
-`http.RequestContextMiddleware` catches, logs and answers them, so that they are logged once.
+`install_problems(app)` registers the handlers and the pages. Unexpected exceptions do not arrive here:
+`middleware.RequestContextMiddleware` catches, logs and answers them, so that they are logged once.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def install_problems(app: FastAPI) -> None:
 
 
 def validation_problem(errors: Iterable[Mapping[str, Any]], *, most: int = MAX_ERRORS) -> Problem:
-    """A `malformed` problem out of pydantic's errors, whose locs start with body, query, path or header.
+    """Return a `malformed` problem for pydantic's errors, whose locs start with body, query, path or header.
 
-    Only the place and pydantic's sentence are kept, never the input. Errors beyond `most` are neither reported nor
-    looked at; whoever validates is to bound how many there can be (`schemas.guard`).
+    Only the location and pydantic's sentence are kept, never the input. Errors beyond `most` are ignored; the code
+    that validates must bound their number (`schemas.guard`).
     """
     found = [_field_error(error) for error in islice(errors, most + 1)]
     detail = "The request does not have the expected form"
@@ -56,7 +56,7 @@ def validation_problem(errors: Iterable[Mapping[str, Any]], *, most: int = MAX_E
 
 
 def unknown_fields_problem(locations: Iterable[tuple[str, ...]]) -> Problem:
-    """The same for more unknown fields than are reported, given the first ones."""
+    """Return the same problem for more unknown fields than are reported, given the first ones."""
     found = [_field_error({"loc": loc, "type": "extra_forbidden", "msg": _UNKNOWN}) for loc in locations]
     return Problem("malformed", f"The request has more than {len(found)} fields that are not known.", errors=found)
 
@@ -71,7 +71,7 @@ def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
 
 
 def json_pointer(path: Iterable[object]) -> str:
-    """RFC 6901; cut to MAX_POINTER_CHARS, because a client chooses the names of unknown fields."""
+    """Return a JSON pointer (RFC 6901) of at most MAX_POINTER_CHARS: clients choose the names of unknown fields."""
     escaped = (str(part)[:MAX_POINTER_CHARS].replace("~", "~0").replace("/", "~1") for part in path)
     return "".join(f"/{part}" for part in escaped)[:MAX_POINTER_CHARS]
 
@@ -103,7 +103,7 @@ def _announces_json(request: Request) -> bool:
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
-    """What the framework itself refuses: no such path, wrong method, a body that no parser can read."""
+    """Respond to refusals of the framework itself: unknown path, wrong method, a body that cannot be parsed."""
     assert isinstance(error, HTTPException)
     request_id = _request_id(request)
     headers = dict(error.headers or {})
@@ -114,7 +114,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
             problem = Problem("unauthorized", headers=headers)
         case 403:
             problem = Problem("forbidden", headers=headers)
-        case 404 if request.method == "OPTIONS" and request.scope["path"] == "*":  # RFC 9110 §9.3.7: of the server
+        case 404 if request.method == "OPTIONS" and request.scope["path"] == "*":  # RFC 9110 §9.3.7: whole server
             return Response(status_code=204, headers={"Allow": ", ".join(METHODS)})
         case 404:
             problem = Problem("not_found", "There is nothing at this path.", headers=headers)
@@ -126,7 +126,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
             problem = Problem("method_not_allowed", detail, headers=headers)
         case 413:
             problem = Problem("too_large", "The body is larger than this path takes.", headers=headers)
-        case status:  # RFC 9457 §4.2.1: about:blank means the status says it all
+        case status:  # RFC 9457 §4.2.1: about:blank adds nothing to the status
             document: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase}
             document |= {"status": status, "request_id": request_id}
             return Response(encode_document(document), status, headers, PROBLEM_MEDIA_TYPE)
@@ -134,7 +134,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 
 def problem_pages() -> APIRouter:
-    """`GET /problems` and `GET /problems/{reason}`: the readable pages that `type` points to."""
+    """Return a router with `GET /problems` and `GET /problems/{reason}`, the pages that `type` points to."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/problems", response_class=HTMLResponse)
@@ -158,13 +158,13 @@ def problem_pages() -> APIRouter:
 
 
 def _code_spans(text: str) -> str:
-    """Escape text, and set what stands between backticks as code."""
+    """Return text as HTML, with spans in backticks as code."""
     parts = html.escape(text).split("`")
     return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
 
 
 def page(title: str, body: str, reason: str | None = None) -> str:
-    """A page of HTML; `body` is HTML already."""
+    """Return an HTML page around `body`, which is HTML."""
     name = f"<p><code>/problems/{reason}</code></p>" if reason else ""
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'

@@ -1,8 +1,8 @@
-"""Problem documents (RFC 9457): every refusal of every HTTP service, with its status, declared once.
+"""Problem documents (RFC 9457): every refusal of the HTTP services, with its status, declared once.
 
 Raise `Problem("unknown_chat", "There is no chat with this id, or you never were a member of it.")` anywhere in
-a request; `problem_handlers` turns it into the answer. `type` is `/problems/<reason>`, which resolves to a page
-with the explanation below. A detail is one sentence for a person and never repeats what a message says.
+a request; `problem_handlers` turns it into the response. `type` is `/problems/<reason>`, which resolves to a page
+with the explanation below. A detail is one sentence for a person and never repeats a message's text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemType:
-    """One kind of refusal: its HTTP status, its title and what to do about it."""
+    """A kind of refusal: its HTTP status, its title and what to do about it."""
 
     status: int
     title: str
@@ -39,7 +39,7 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         title="The request cannot be understood",
         explanation="The body is not JSON, a field is missing, unknown or of the wrong form, or a parameter is "
         "out of range. `errors` names each place by a JSON pointer. Correct the request; sending the same one "
-        "again gives the same answer.",
+        "again returns the same answer.",
     ),
     "missing_key": ProblemType(
         status=400,
@@ -51,7 +51,7 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
     "not_member": ProblemType(
         status=403,
         title="No longer a member",
-        explanation="You were a member of this chat and are no more. Ask one of its admins to add you again. If "
+        explanation="You were a member of this chat and no longer are. Ask one of its admins to add you again. If "
         "every member has left a group that you created, join it again as owner: "
         '`PUT /v1/chats/{chat_id}/members/{your user_id}` with `{"role": "owner"}`.',
     ),
@@ -65,7 +65,7 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         status=404,
         title="No such chat",
         explanation="There is no chat with this id, or you never were a member of it: the answer is the same, so "
-        "that nobody can learn which chats exist.",
+        "that it does not reveal which chats exist.",
     ),
     "unknown_message": ProblemType(
         status=404,
@@ -77,17 +77,17 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         status=404,
         title="No such command",
         explanation="No outcome of this command is known to you: it was never sent, it is older than seven days, "
-        "or somebody else sent it. Sending it again with the same key is safe.",
+        "or another user sent it. Sending it again with the same key is safe.",
     ),
     "not_found": ProblemType(
         status=404,
         title="No such path",
-        explanation="Nothing lives at this path. The paths that exist are listed in `/openapi.json`.",
+        explanation="There is nothing at this path. The paths that exist are listed in `/openapi.json`.",
     ),
     "method_not_allowed": ProblemType(
         status=405,
         title="Method not allowed",
-        explanation="The path exists, but not with this method. The header `Allow` lists the ones it knows.",
+        explanation="The path exists, but not with this method. The header `Allow` lists the methods it supports.",
     ),
     "request_timeout": ProblemType(
         status=408,
@@ -112,20 +112,20 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
     "uri_too_long": ProblemType(
         status=414,
         title="The URL is too long",
-        explanation="The URL, or its query string, is longer than the limit that the detail names. Every parameter "
-        "that a path takes fits many times over; `/openapi.json` lists them.",
+        explanation="The URL, or its query string, is longer than the limit that the detail names. All parameters "
+        "of a path fit into it many times over; `/openapi.json` lists them.",
     ),
     "unsupported_media_type": ProblemType(
         status=415,
-        title="The body is of a kind that is not read here",
+        title="Unsupported content type or encoding",
         explanation="Bodies are JSON in UTF-8, not compressed. Send `Content-Type: application/json` and no "
-        "`Content-Encoding`; the headers `Accept` and `Accept-Encoding` of this answer say what is read.",
+        "`Content-Encoding`; the headers `Accept` and `Accept-Encoding` of this response name what is accepted.",
     ),
     "headers_too_large": ProblemType(
         status=431,
         title="Too many or too large header fields",
-        explanation="The header fields of the request are more, or larger in all, than the limit that the detail "
-        "names. Cookies and long tokens are the usual reason.",
+        explanation="The request has more header fields, or larger ones, than the limit that the detail names. "
+        "Cookies and long tokens are the usual reason.",
     ),
     "conflict": ProblemType(
         status=422,
@@ -148,14 +148,14 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
     "internal": ProblemType(
         status=500,
         title="An error on our side",
-        explanation="Something went wrong that should not have. Whether a command was accepted is unknown: "
+        explanation="An unexpected error occurred. Whether a command was accepted is unknown: "
         "sending it again with the same key is always safe. If it happens again, report the `request_id`.",
     ),
     "unknown_method": ProblemType(
         status=501,
         title="No such method",
-        explanation="The first word of the request is no HTTP method that this server knows. Methods are written in "
-        "capitals.",
+        explanation="The first word of the request is not an HTTP method that this server knows. Methods are written "
+        "in capitals.",
     ),
     "unknown_type": ProblemType(
         status=501,
@@ -167,7 +167,7 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         status=503,
         title="Not available at the moment",
         explanation="The log or the read model cannot be reached, is overloaded, or has not caught up to what you "
-        "asked for. The command was not accepted, or its outcome can be asked for; sending it again with the "
+        "requested. The command was not accepted, or its outcome can be queried; sending it again with the "
         "same key after `Retry-After` seconds is always safe.",
     ),
 }
@@ -185,10 +185,10 @@ class Problem(Exception):
 
     :param reason: a key of PROBLEM_TYPES; it decides status and title.
     :param detail: one sentence about this case, for a person; must not repeat a message's text or a token.
-    :param errors: what is wrong where, for `malformed` and `invalid`: `{"pointer": JSON pointer (RFC 6901) into
-        the body, "detail": sentence}`; a place outside the body has `"in": "query" | "path" | "header"` too.
+    :param errors: every fault and its place, for `malformed` and `invalid`: `{"pointer": JSON pointer (RFC 6901) into
+        the body, "detail": sentence}`; a place outside the body also has `"in": "query" | "path" | "header"`.
     :param retry_after_s: sets `Retry-After`, in whole seconds, rounded up.
-    :param headers: further headers of the answer.
+    :param headers: further headers of the response.
     :param members: further members of the document, such as `chat_id`.
     """
 
@@ -218,7 +218,7 @@ class Problem(Exception):
             self.headers.setdefault("WWW-Authenticate", "Bearer")
 
     def document(self) -> dict[str, Any]:
-        """The RFC 9457 document, as JSON types; also the `problem` of a batch item."""
+        """Return the RFC 9457 document as JSON types; also used as the `problem` of a batch item."""
         document: dict[str, Any] = {
             "type": f"/problems/{self.reason}",
             "title": self.title,
@@ -233,7 +233,7 @@ class Problem(Exception):
         return document | self.members
 
     def response(self, *, request_id: str | None = None) -> Response:
-        """The HTTP answer; request_id is repeated in the document, where people copy it from."""
+        """Return the HTTP response. request_id is repeated in the document, where people copy it from."""
         document = self.document()
         if request_id is not None:
             document["request_id"] = request_id
@@ -246,5 +246,5 @@ class Problem(Exception):
 
 
 def encode_document(document: Mapping[str, Any]) -> bytes:
-    """JSON in UTF-8. A pointer may name a field of the request with a lone surrogate in it; it becomes `?`."""
+    """Return JSON in UTF-8. A lone surrogate, which a field name in a pointer may contain, becomes `?`."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

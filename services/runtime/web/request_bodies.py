@@ -1,6 +1,6 @@
-"""Bodies are read whole before a request is begun: within a size, a time and a share of memory.
+"""Reads request bodies whole before the handler starts, within limits on size, time and memory.
 
-A handler never waits for its client, and whatever counts requests (`concurrency`) counts none that is not there yet.
+So a handler never waits for its client, and the limit of concurrent requests (`concurrency`) counts only complete ones.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from services.runtime.web.problems import Problem
 DRAIN_LIMIT_BYTES: Final = 16 * 1024 * 1024
 DRAIN_TIMEOUT_S: Final = 5.0
 _DIGITS: Final = 18
-"""Fewer than any number has that would be costly to read, more than any limit."""
+"""Maximum digits of a content length to parse: more than any limit has, few enough to parse cheaply."""
 
 
 class RequestBodyMiddleware:
-    """Answers 413 to a body over the limit, announced or not, 408 to one that does not come in time, and 503 to the
-    one that has been coming longest when all that are coming outgrow `memory_bytes`.
+    """Responds with 413 to a body over the limit, announced or not, with 408 to a body that is not complete in time,
+    and with 503 to the oldest incomplete body when all of them together exceed `memory_bytes`.
 
-    The framework has a limit of size too, but answers an announced length in plain text after the handler has run.
+    The framework has a size limit too, but applies it to an announced length only after the handler has run, and
+    responds in plain text.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class RequestBodyMiddleware:
         if announced_bytes(only_header(scope, b"content-length")) > limit_bytes:
             await _answer_too_large(limit_bytes, scope, receive, send, drained=False)
             return
-        # What comes is counted, whatever was announced.
+        # The bytes received are counted, whatever length was announced.
         message: Message | None = await receive()
         assert message is not None
         if message.get("more_body", False):
@@ -79,7 +80,7 @@ class RequestBodyMiddleware:
         await self._app(scope, receive_whole, send)
 
     async def _whole(self, message: Message, limit_bytes: int, receive: Receive, coming: ComingBody) -> Message:
-        """One message with all of the body, or the one that says that the client has gone."""
+        """Return one message with the whole body, or the disconnect message if the client has gone."""
         pieces: list[bytes] = []
         async with asyncio.timeout(self._timeout_s) as deadline:
             while message["type"] == "http.request":
@@ -103,30 +104,30 @@ class RequestBodyMiddleware:
 
 
 def announced_bytes(content_length: bytes | None) -> int:
-    """The size that `Content-Length` announces, with any number of leading zeros; 0 where it announces none."""
+    """Return the size that `Content-Length` announces, with any number of leading zeros; 0 if absent."""
     if content_length is None or not content_length.isdigit():
         return 0
     return int(content_length.lstrip(b"0")[:_DIGITS] or b"0")
 
 
 class BodyMemory:
-    """How many bytes the bodies that are still coming may take, all together."""
+    """Limits the total size of all incomplete bodies."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
         self.coming: dict[ComingBody, asyncio.Timeout] = {}
-        """Longest under way first."""
+        """Incomplete bodies, oldest first."""
 
     def make_room(self) -> None:
-        """Give up those that have been coming longest until the rest fits."""
+        """Evict the oldest incomplete bodies until the rest fits."""
         while self.held_bytes > self.limit_bytes and self.coming:
             longest = next(iter(self.coming))
             longest.evict(self.coming.pop(longest))
 
 
 class ComingBody:
-    """One body under way; leaving the block gives its memory back."""
+    """An incomplete body. Leaving the block releases its memory."""
 
     def __init__(self, memory: BodyMemory) -> None:
         self._memory = memory
@@ -142,7 +143,7 @@ class ComingBody:
             self._memory.held_bytes -= self.size_bytes
 
     def grow(self, by_bytes: int, deadline: asyncio.Timeout) -> None:
-        """Count a piece; `deadline` is what ends the waiting for the next one. Raises TimeoutError once evicted."""
+        """Count a piece. `deadline` is the timeout of the wait for the next one. Raises TimeoutError once evicted."""
         if self.evicted:
             raise TimeoutError
         self.size_bytes += by_bytes
@@ -157,7 +158,7 @@ class ComingBody:
 
 
 class _TooLarge(Exception):
-    """Ends the reading of a body; never leaves RequestBodyMiddleware."""
+    """Stops reading a body; never leaves RequestBodyMiddleware."""
 
 
 async def _answer(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
@@ -172,10 +173,10 @@ async def _answer_too_large(limit_bytes: int, scope: Scope, receive: Receive, se
 
 
 async def _drain(scope: Scope, receive: Receive) -> bool:
-    """Throw the rest of a body away, within bounds; whether all of it came.
+    """Discard the rest of a body, within bounds. Returns whether all of it arrived.
 
-    A connection closed on unread bytes is reset, and many clients then never see the answer. A client that sent
-    `Expect: 100-continue` waits for our word and sends nothing if the answer is no.
+    A connection closed with unread bytes is reset, and many clients then never see the response. A client that sent
+    `Expect: 100-continue` waits for our response and sends nothing if it is a refusal.
     """
     if only_header(scope, b"expect") is not None:
         return False

@@ -1,4 +1,4 @@
-"""The ids of a request: taken from its headers where they are valid, else made."""
+"""The ids of a request: taken from its headers if valid, otherwise generated."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 def request_id_of(given: bytes | None) -> str:
-    """The value of `X-Request-Id` if it is 1-128 visible ASCII characters, else a fresh id."""
+    """Return the value of `X-Request-Id` if it is 1-128 visible ASCII characters, otherwise a new id."""
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode("ascii")
     return f"{random.getrandbits(128):032x}"
 
 
 def traceparent_of(given: bytes | None) -> str:
-    """The value of `traceparent` if it is valid W3C, else the start of a new trace."""
+    """Return the value of `traceparent` if it is valid W3C, otherwise one of a new trace."""
     if given is not None and valid_traceparent(text := given.decode("latin-1").strip()):
         return text
     return new_traceparent()
