@@ -16,7 +16,8 @@ from schemas.bodies import Body, ChatCreate
 from schemas.ids import CommandId, UserId
 from schemas.types import EventType
 from services.projector.mapping.decode import Deleted, Event, Marked, Sent
-from services.projector.mapping.rows import changes_of, lookups_of
+from services.projector.mapping.lookups import lookups_of
+from services.projector.mapping.rows import changes_of
 from services.projector.mapping.validity import ReaderPosition
 from services.projector.versions.migrations import migrate
 from services.projector.writing.apply import apply_sql, load_position, look_up, write_batch

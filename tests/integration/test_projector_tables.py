@@ -19,7 +19,8 @@ from schemas.types import CommandType
 from services.projector.following.prune import PIECE, prune
 from services.projector.mapping.decode import instant
 from services.projector.mapping.deletions import SPANS, blocks_deleted
-from services.projector.mapping.rows import LookedUp, changes_of
+from services.projector.mapping.lookups import LookedUp
+from services.projector.mapping.rows import changes_of
 from services.projector.mapping.tables import RowChanges
 from services.projector.mapping.validity import classify_records
 from services.projector.versions.migrations import migrate

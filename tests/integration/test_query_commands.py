@@ -11,7 +11,7 @@ import pytest
 
 from schemas import ids
 from schemas.ids import ChatId, UserId
-from services.ingest.api.responses import MessageSent
+from services.ingest.api.paths.messages import MessageSent
 from tests.support.read_model import PARTITIONS, Api, World, read_model_database, run, somebody, world_of
 
 

@@ -17,7 +17,8 @@ from services.ops.verify.projection.diff import Difference, Kind
 from services.ops.verify.projection.snapshot import KEEP_OUTCOMES_S
 from services.ops.verify.projection.tables import CHATS, MESSAGES, PARTICIPANTS, TABLES, Table
 from services.ops.verify.projection.verify import ProjectionReport, verify_projection
-from services.projector.mapping import rows as projector_rows
+from services.projector.mapping import receipts
+from services.projector.mapping.builder import Accepted, MemberState, RowBuilder
 from services.projector.versions.migrations import migrate
 from services.runtime.postgres.pool import PostgresPool, open_pool
 from services.runtime.settings import KafkaSettings
@@ -261,12 +262,13 @@ def test_a_broken_mapping_of_the_projector_is_reported(
     settings: KafkaSettings, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the projector does by its own functions must not be what the verifier does by them."""
-    original = projector_rows._RowBuilder._marked
+    original = receipts._moved
 
-    def off_by_one(member: object, event_type: str, up_to_seq: int, *more: object) -> None:
-        original(member, event_type, up_to_seq - 1, *more)  # type: ignore[arg-type]
+    def off_by_one(builder: RowBuilder, accepted: Accepted) -> tuple[MemberState, int]:
+        member, up_to_seq = original(builder, accepted)
+        return member, up_to_seq - 1
 
-    monkeypatch.setattr(projector_rows._RowBuilder, "_marked", staticmethod(off_by_one))
+    monkeypatch.setattr(receipts, "_moved", off_by_one)
     asyncio.run(project(settings, postgres_settings(database)))
     report = verify(settings, database)
     assert {difference.column for difference in report.differences} >= {"read_seq", "delivered_seq"}

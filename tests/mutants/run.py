@@ -561,9 +561,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="a role does not reach the tables",
-        file="services/projector/mapping/rows.py",
-        good="                if m.role is not None:\n",
-        bad="                if False:\n",
+        file="services/projector/mapping/members.py",
+        good="            if m.role is not None:\n",
+        bad="            if False:\n",
         check="tests/unit/projector/test_rows.py::test_a_role_changes_the_role_and_nothing_else_of_a_member",
     ),
     Mutant(
@@ -779,7 +779,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="a message that its batch deletes stays among its sender's",
-        file="services/projector/mapping/rows.py",
+        file="services/projector/mapping/messages.py",
         good="[seq for seq in member.own_after_read if (chat_id, seq) not in here]",
         bad="list(member.own_after_read)",
         check=f"{TABLES}::test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once",
@@ -916,7 +916,7 @@ MUTANTS: Final = (
         file="services/ops/verify/log/messages.py",
         good="    EventType.MESSAGE_DELETED.value: Judge(deleted, apply_deleted),\n",
         bad="",
-        check="tests/unit/ops/test_nouns.py::test_a_declared_event_is_built_or_planned_and_not_both",
+        check="tests/unit/house/test_types.py::test_every_room_has_an_entry_for_each_type_or_plans_it",
     ),
     Mutant(
         name="the verifier of the log lets every member delete every message",

@@ -21,7 +21,8 @@ from schemas.log import Stamp
 from schemas.topics import topic_specs
 from schemas.types import CommandType, EventType
 from schemas.wire.encoding import Record, encode_outcome, event_source
-from services.projector.mapping.rows import changes_of, lookups_of
+from services.projector.mapping.lookups import lookups_of
+from services.projector.mapping.rows import changes_of
 from services.projector.mapping.tables import RowChanges
 from services.projector.mapping.validity import ReaderPosition, classify_records
 from services.projector.settings import topic_names

@@ -24,7 +24,8 @@ from schemas.wire.records import record_digest
 from services.projector import metrics
 from services.projector.errors import LostRace, PartitionStopped
 from services.projector.mapping.decode import AnyEvent
-from services.projector.mapping.rows import changes_of, lookups_of
+from services.projector.mapping.lookups import lookups_of
+from services.projector.mapping.rows import changes_of
 from services.projector.mapping.validity import ReaderPosition, belongs_before, classify_records
 from services.projector.settings import topic_names
 from services.projector.writing.apply import (

@@ -28,24 +28,11 @@ from schemas.events import (
 )
 from schemas.ids import ChatId, CommandId, UserId, is_uuid
 from schemas.log import Stamp
-from schemas.types import TAKES_SEQ, EventType
+from schemas.types import COMMAND_OF, TAKES_SEQ, EventType
 
 if TYPE_CHECKING:
     from schemas.wire._records import ScannedMessage
 
-ACCEPTED: Final = frozenset(
-    {
-        EventType.CHAT_CREATED.value,
-        EventType.MEMBER_ADDED.value,
-        EventType.MEMBER_REMOVED.value,
-        EventType.MEMBER_ROLE_CHANGED.value,
-        EventType.MESSAGE_SENT.value,
-        EventType.MESSAGE_DELETED.value,
-        EventType.READ_ADVANCED.value,
-        EventType.DELIVERED_ADVANCED.value,
-    }
-)
-"""The accepted outcomes that rows.py turns into rows."""
 PLANNED: Final = frozenset(
     {
         EventType.CHAT_RENAMED.value,
@@ -55,6 +42,8 @@ PLANNED: Final = frozenset(
     }
 )
 """Outcomes that the contract declares and no row is made from yet: they stop the partition as `UnknownType`."""
+ACCEPTED: Final = frozenset(COMMAND_OF) - PLANNED
+"""The accepted outcomes that rows.py turns into rows."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

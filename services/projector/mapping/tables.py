@@ -5,9 +5,10 @@ They are tuples and not dataclasses because COPY and unnest take them as they ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from schemas.ids import ChatId, CommandId, MessageId, UserId
 
@@ -154,33 +155,42 @@ class OutcomeRow(NamedTuple):
 
 AnyMessageRow: TypeAlias = "MessageRow | ScannedMessage"
 AnyOutcomeRow: TypeAlias = "OutcomeRow | ScannedMessage"
-"""Of a message of a text and nothing else, its record says all: rows.message_row and outcome_row."""
+"""The record of a message of a text and nothing else holds all of its rows: messages.message_row, rows.outcome_row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowChanges:
-    """Everything a batch of one partition changes, merged to the state at its end."""
+    """Everything a batch of one partition changes, merged to the state at its end.
+
+    Each field but the last two is one statement of writing/sql/apply.sql, which has its name. They run in the order of
+    the fields: members are counted against the messages and the last seqs before the batch.
+    """
 
     chats_created: list[ChatCreated] = field(default_factory=list)
-    chats_moved: list[ChatMoved] = field(default_factory=list)
     participants_joined: list[ParticipantJoined] = field(default_factory=list)
     participants_moved: list[ParticipantMoved] = field(default_factory=list)
     roles_changed: list[RoleChanged] = field(default_factory=list)
-    messages: list[AnyMessageRow] = field(default_factory=list)
+    chats_moved: list[ChatMoved] = field(default_factory=list)
     roots_replied: list[RootReplied] = field(default_factory=list)
     messages_deleted: list[MessageDeleted] = field(default_factory=list)
     chats_deleted: list[ChatDeleted] = field(default_factory=list)
     blocks_deleted: list[BlockDeleted] = field(default_factory=list)
+    messages: list[AnyMessageRow] = field(default_factory=list)
     outcomes: list[AnyOutcomeRow] = field(default_factory=list)
+
+    def statements(self) -> Iterator[tuple[str, Sequence[NamedTuple]]]:
+        """Return the rows of each statement that has any, with its name, in the order in which they run."""
+        for name in _STATEMENTS:
+            rows = getattr(self, name)
+            if rows:
+                yield name, rows
 
     @property
     def rows(self) -> int:
         """How many rows are written."""
-        return sum(
-            len(part)
-            for part in (
-                self.chats_created, self.chats_moved, self.participants_joined, self.participants_moved,
-                self.roles_changed, self.messages, self.roots_replied, self.messages_deleted, self.chats_deleted,
-                self.blocks_deleted, self.outcomes,
-            )
-        )  # fmt: skip
+        return sum(len(rows) for _, rows in self.statements()) + len(self.messages) + len(self.outcomes)
+
+
+COPIED: Final = ("messages", "outcomes")
+"""Fields that are written by COPY."""
+_STATEMENTS: Final = tuple(part.name for part in fields(RowChanges) if part.name not in COPIED)

@@ -19,19 +19,8 @@ from psycopg.rows import TupleRow
 from schemas.ids import ChatId, MessageId
 from schemas.log import Head
 from services.projector.errors import LostRace, PartitionStopped
-from services.projector.mapping.rows import LookedUp, Lookups, Root
-from services.projector.mapping.tables import (
-    BlockDeleted,
-    ChatCreated,
-    ChatDeleted,
-    ChatMoved,
-    MessageDeleted,
-    ParticipantJoined,
-    ParticipantMoved,
-    RoleChanged,
-    RootReplied,
-    RowChanges,
-)
+from services.projector.mapping.lookups import LookedUp, Lookups, Root
+from services.projector.mapping.tables import RowChanges
 from services.projector.mapping.validity import ReaderPosition
 from services.projector.writing.copy import copy_rows, insert_rows
 from services.runtime.postgres.pool import Connection
@@ -181,26 +170,13 @@ class _StatementResult(NamedTuple):
 
 
 async def _change_rows(connection: Connection, sql: BoundSql, changes: RowChanges) -> list[_StatementResult]:
-    """Everything but messages and outcomes, in the order that sql/apply.sql relies on: members are counted against
-    the messages and the last seqs before the batch."""
-    parts: tuple[tuple[str, tuple[str, ...], Sequence[tuple[Any, ...]]], ...] = (
-        ("chats_created", ChatCreated._fields, changes.chats_created),
-        ("participants_joined", ParticipantJoined._fields, changes.participants_joined),
-        ("participants_moved", ParticipantMoved._fields, changes.participants_moved),
-        ("roles_changed", RoleChanged._fields, changes.roles_changed),
-        ("chats_moved", ChatMoved._fields, changes.chats_moved),
-        ("roots_replied", RootReplied._fields, changes.roots_replied),
-        ("messages_deleted", MessageDeleted._fields, changes.messages_deleted),
-        ("chats_deleted", ChatDeleted._fields, changes.chats_deleted),
-        ("blocks_deleted", BlockDeleted._fields, changes.blocks_deleted),
-    )
+    """Write everything but messages and outcomes."""
     answers = []
-    for block, fields, rows in parts:
-        if rows:
-            columns = _columns(fields, sorted(rows, key=_in_table))
-            if block == "messages_deleted":  # as many members as it happens to concern
-                await connection.execute(sql["own_deleted"], columns)
-            answers.append(_StatementResult(block, len(rows), await connection.execute(sql[block], columns)))
+    for block, rows in changes.statements():
+        columns = _columns(rows[0]._fields, sorted(rows, key=_in_table))
+        if block == "messages_deleted":  # as many members as it happens to concern
+            await connection.execute(sql["own_deleted"], columns)
+        answers.append(_StatementResult(block, len(rows), await connection.execute(sql[block], columns)))
     return answers
 
 

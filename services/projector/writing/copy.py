@@ -20,7 +20,8 @@ from psycopg.types.json import Jsonb
 from schemas.bodies import canonical_json
 from schemas.errors import LogCorrupt
 from schemas.wire.records import COMPILED
-from services.projector.mapping.rows import SENT, message_row, outcome_row
+from services.projector.mapping.messages import message_row
+from services.projector.mapping.rows import SENT, outcome_row
 from services.projector.mapping.tables import AnyMessageRow, AnyOutcomeRow, MessageRow, OutcomeRow, RowChanges
 from services.runtime.postgres.pool import Connection
 from services.runtime.postgres.sql import BoundSql

@@ -13,7 +13,7 @@ from schemas.bodies import MessageSend
 from schemas.commands import digest, parse_body
 from schemas.types import CommandType
 from schemas.wire.encoding import Command, encode_command, read_command
-from services.ingest.api import requests
+from services.ingest.api.paths import chats, members, messages, receipts
 from services.ingest.api.requests import Envelope
 from services.runtime.web.problems import Problem
 from tests.support.ingest_records import StoredRecord
@@ -31,7 +31,7 @@ def envelope(*, key: str | None = "k-1", sender: str | None = None, scopes: str 
 
 def send(body: Any, of: Envelope | None = None) -> Command:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return requests.send_message(raw, CHAT, of or envelope())
+    return messages.build_send(raw, CHAT, of or envelope())
 
 
 def refused(body: Any, of: Envelope | None = None) -> tuple[int, str, str | None]:
@@ -169,22 +169,22 @@ def test_original_sent_at_needs_the_scope_import() -> None:
 
 
 def test_a_group_has_the_id_of_its_creator_and_name() -> None:
-    command = requests.create_chat(b'{"kind":"group","name":"Ops room","members":["%s"]}' % BOB.encode(), envelope())
+    command = chats.build_create(b'{"kind":"group","name":"Ops room","members":["%s"]}' % BOB.encode(), envelope())
     assert command.chat_id == CHAT  # the vector of the wire contract
     assert command.body == b'{"kind":"group","name":"Ops room","members":["%s"]}' % BOB.encode()
 
 
 def test_a_group_whose_name_need_not_be_unique_has_the_id_of_its_creators_key() -> None:
     raw = b'{"kind":"group","name":"Ops room","unique_name":%s}'
-    command = requests.create_chat(raw % b"false", envelope(key="k-1"))
+    command = chats.build_create(raw % b"false", envelope(key="k-1"))
     assert command.chat_id == ids.keyed_chat_id(ids.UserId(ALICE), "k-1")
     assert command.body == b'{"kind":"group","name":"Ops room","members":[]}', "the wire does not say it twice"
-    assert requests.create_chat(raw % b"false", envelope(key="k-2")).chat_id != command.chat_id
-    assert requests.create_chat(raw % b"true", envelope(key="k-1")).chat_id == CHAT
-    of_bob = requests.create_chat(raw % b"false", envelope(key="k-1", sender=BOB, scopes="producer"))
+    assert chats.build_create(raw % b"false", envelope(key="k-2")).chat_id != command.chat_id
+    assert chats.build_create(raw % b"true", envelope(key="k-1")).chat_id == CHAT
+    of_bob = chats.build_create(raw % b"false", envelope(key="k-1", sender=BOB, scopes="producer"))
     assert of_bob.chat_id == ids.keyed_chat_id(ids.UserId(BOB), "k-1"), "the scope of the key is the creator"
     with pytest.raises(Problem) as caught:
-        requests.create_chat(raw % b"false", envelope(key=None))
+        chats.build_create(raw % b"false", envelope(key=None))
     assert (caught.value.status, caught.value.reason) == (400, "missing_key")
 
 
@@ -206,26 +206,26 @@ def test_a_group_whose_name_need_not_be_unique_has_the_id_of_its_creators_key() 
 )
 def test_a_bad_group_is_refused_with_the_place_of_the_fault(body: bytes, status: int, pointer: str) -> None:
     with pytest.raises(Problem) as caught:
-        requests.create_chat(body, envelope())
+        chats.build_create(body, envelope())
     assert caught.value.status == status
     assert pointer in [error["pointer"] for error in caught.value.errors]
 
 
 def test_a_direct_chat_is_the_same_from_both_sides() -> None:
-    mine = requests.open_direct_chat(b"", BOB, envelope())
-    theirs = requests.open_direct_chat(b"{}", ALICE, Envelope(caller_id=BOB, scopes=frozenset()))
+    mine = chats.build_direct(b"", BOB, envelope())
+    theirs = chats.build_direct(b"{}", ALICE, Envelope(caller_id=BOB, scopes=frozenset()))
     assert mine.chat_id == theirs.chat_id == "92829b37-1415-5fdc-927d-ed03f0e25e16"
     assert mine.body == b'{"kind":"direct","members":["%s"]}' % BOB.encode()
     assert theirs.client_generated_id  # made here: opening needs no key
 
 
 def test_a_direct_chat_with_oneself_names_nobody_else() -> None:
-    assert requests.open_direct_chat(b"", ALICE, envelope()).body == b'{"kind":"direct","members":[]}'
+    assert chats.build_direct(b"", ALICE, envelope()).body == b'{"kind":"direct","members":[]}'
 
 
 def test_a_member_is_added_as_member_unless_a_role_is_named() -> None:
-    plain, no_role = requests.add_member(b"", CHAT, BOB, envelope(key=None))
-    admin, role = requests.add_member(b'{"role":"admin"}', CHAT, BOB, envelope(key=None))
+    plain, no_role = members.build_add(b"", CHAT, BOB, envelope(key=None))
+    admin, role = members.build_add(b'{"role":"admin"}', CHAT, BOB, envelope(key=None))
     assert plain.body == b'{"user_id":"%s","role":"member"}' % BOB.encode()
     assert admin.body == b'{"user_id":"%s","role":"admin"}' % BOB.encode()
     assert plain.client_generated_id != admin.client_generated_id
@@ -234,29 +234,29 @@ def test_a_member_is_added_as_member_unless_a_role_is_named() -> None:
     assert (role.type, role.body) == ("member.role.v1", admin.body)
     assert role.command_id == admin.command_id, "one key: at most one of the two is accepted"
     with pytest.raises(Problem) as caught:
-        requests.add_member(b'{"role":"king"}', CHAT, BOB, envelope())
+        members.build_add(b'{"role":"king"}', CHAT, BOB, envelope())
     assert caught.value.errors[0]["pointer"] == "/role"
 
 
 def test_removing_a_member_takes_no_fields() -> None:
-    assert requests.remove_member(b"", CHAT, BOB, envelope()).type == "member.remove.v1"
+    assert members.build_remove(b"", CHAT, BOB, envelope()).type == "member.remove.v1"
     with pytest.raises(Problem) as caught:
-        requests.remove_member(b'{"why":"x"}', CHAT, BOB, envelope())
+        members.build_remove(b'{"why":"x"}', CHAT, BOB, envelope())
     assert caught.value.status == 400
 
 
 def test_a_deletion_takes_no_fields_and_a_seq_within_the_limits() -> None:
-    command = requests.delete_message(b"", CHAT, 7, envelope(key="k"))
+    command = messages.build_delete(b"", CHAT, 7, envelope(key="k"))
     assert (command.type, command.body, command.client_generated_id) == ("message.delete.v1", b'{"seq":7}', "k")
     for raw, seq, status in ((b'{"why":"x"}', 7, 400), (b"", 2**53, 422)):
         with pytest.raises(Problem) as caught:
-            requests.delete_message(raw, CHAT, seq, envelope())
+            messages.build_delete(raw, CHAT, seq, envelope())
         assert caught.value.status == status
 
 
 def test_a_mark_has_no_key_and_an_id_of_its_own() -> None:
-    one, up_to_seq = requests.mark(CommandType.READ_MARK, b'{"up_to_seq":7}', CHAT, envelope())
-    other, _ = requests.mark(CommandType.READ_MARK, b'{"up_to_seq":7}', CHAT, envelope())
+    one, up_to_seq = receipts.build_mark(CommandType.READ_MARK, b'{"up_to_seq":7}', CHAT, envelope())
+    other, _ = receipts.build_mark(CommandType.READ_MARK, b'{"up_to_seq":7}', CHAT, envelope())
     assert (up_to_seq, one.client_generated_id, one.body) == (7, None, b'{"up_to_seq":7}')
     assert one.command_id is not None
     assert UUID(one.command_id).version == 4
@@ -278,7 +278,7 @@ def test_a_mark_has_no_key_and_an_id_of_its_own() -> None:
 )
 def test_a_mark_that_is_no_whole_number_is_refused(body: bytes, status: int) -> None:
     with pytest.raises(Problem) as caught:
-        requests.mark(CommandType.DELIVERED_MARK, body, CHAT, envelope())
+        receipts.build_mark(CommandType.DELIVERED_MARK, body, CHAT, envelope())
     assert caught.value.status == status
 
 

@@ -13,6 +13,7 @@ from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest.api import responses
+from services.ingest.api.paths import chats, members, messages, receipts
 from services.ingest.sending.pending import Pending
 from services.runtime.web.problems import Problem
 
@@ -28,7 +29,7 @@ def reply(outcome: OutcomeKind, **figures: Any) -> Reply:
 
 def rejection(reason: Reason, detail: str = "because of this") -> Problem:
     with pytest.raises(Problem) as caught:
-        responses.chat_opened(COMMAND, reply(OutcomeKind.REJECTED, reason=reason, detail=detail))
+        chats.chat_opened(COMMAND, reply(OutcomeKind.REJECTED, reason=reason, detail=detail))
     return caught.value
 
 
@@ -36,7 +37,7 @@ SENT = {"seq": 7, "position": 9, "sent_at_ms": 1_769_860_800_045}
 
 
 def test_a_new_message_is_201_with_its_figures_and_its_place() -> None:
-    answer = responses.message_sent(COMMAND, reply(OutcomeKind.ACCEPTED, **SENT))
+    answer = messages.message_sent(COMMAND, reply(OutcomeKind.ACCEPTED, **SENT))
     assert answer.status == 201
     assert answer.headers == {"Location": f"/v1/chats/{CHAT}/messages/7"}
     assert json.loads(answer.body) == {
@@ -52,13 +53,13 @@ def test_a_new_message_is_201_with_its_figures_and_its_place() -> None:
 
 @pytest.mark.parametrize("outcome", [OutcomeKind.ACCEPTED, OutcomeKind.DUPLICATE])
 def test_the_answer_to_a_send_is_written_as_its_model_would_be(outcome: OutcomeKind) -> None:
-    body = responses.message_sent(COMMAND, reply(outcome, **SENT)).body
-    assert responses.MessageSent.model_validate_json(body, strict=True).model_dump_json().encode() == body
+    body = messages.message_sent(COMMAND, reply(outcome, **SENT)).body
+    assert messages.MessageSent.model_validate_json(body, strict=True).model_dump_json().encode() == body
 
 
 def test_a_repeat_is_200_with_the_originals_figures_and_its_own_token() -> None:
-    original = responses.message_sent(COMMAND, reply(OutcomeKind.ACCEPTED, **SENT))
-    repeat = responses.message_sent(COMMAND, reply(OutcomeKind.DUPLICATE, **SENT))
+    original = messages.message_sent(COMMAND, reply(OutcomeKind.ACCEPTED, **SENT))
+    repeat = messages.message_sent(COMMAND, reply(OutcomeKind.DUPLICATE, **SENT))
     assert repeat.status == 200
     assert json.loads(repeat.body) == json.loads(original.body) | {"duplicate": True}
     assert repeat.headers == original.headers
@@ -69,18 +70,18 @@ def test_a_repeat_is_200_with_the_originals_figures_and_its_own_token() -> None:
     [(OutcomeKind.ACCEPTED, 201, False), (OutcomeKind.DUPLICATE, 200, True), (OutcomeKind.UNCHANGED, 200, False)],
 )
 def test_a_chat_is_201_once_and_200_again(outcome: OutcomeKind, status: int, duplicate: bool) -> None:
-    answer = responses.chat_opened(COMMAND, reply(outcome, position=1))
+    answer = chats.chat_opened(COMMAND, reply(outcome, position=1))
     assert answer.status == status
     assert json.loads(answer.body) == {"chat_id": CHAT, "position": 1, "token": "5:1042", "duplicate": duplicate}
 
 
 def test_an_unchanged_direct_chat_may_have_no_position() -> None:
-    assert json.loads(responses.chat_opened(COMMAND, reply(OutcomeKind.UNCHANGED)).body)["position"] is None
+    assert json.loads(chats.chat_opened(COMMAND, reply(OutcomeKind.UNCHANGED)).body)["position"] is None
 
 
 @pytest.mark.parametrize("outcome", [OutcomeKind.ACCEPTED, OutcomeKind.DUPLICATE, OutcomeKind.UNCHANGED])
 def test_a_changed_member_is_200_whatever_was_before(outcome: OutcomeKind) -> None:
-    answer = responses.member_changed(COMMAND, reply(outcome, position=3), user_id=ALICE)
+    answer = members.member_changed(COMMAND, reply(outcome, position=3), user_id=ALICE)
     assert answer.status == 200
     assert json.loads(answer.body) == {
         "chat_id": CHAT,
@@ -92,13 +93,13 @@ def test_a_changed_member_is_200_whatever_was_before(outcome: OutcomeKind) -> No
 
 
 def test_a_mark_tells_how_far_the_cursor_moved_and_its_token_in_a_header() -> None:
-    answer = responses.marked(COMMAND, reply(OutcomeKind.ACCEPTED, updated_count=3, read_seq=10))
+    answer = receipts.marked(COMMAND, reply(OutcomeKind.ACCEPTED, updated_count=3, read_seq=10))
     assert (answer.status, json.loads(answer.body)) == (200, {"updated_count": 3, "read_seq": 10})
     assert answer.headers == {"Gapless-Token": "5:1042"}
 
 
 def test_a_mark_that_is_not_ahead_moved_nothing() -> None:
-    answer = responses.marked(COMMAND, reply(OutcomeKind.UNCHANGED, read_seq=10))
+    answer = receipts.marked(COMMAND, reply(OutcomeKind.UNCHANGED, read_seq=10))
     assert json.loads(answer.body) == {"updated_count": 0, "read_seq": 10}
 
 

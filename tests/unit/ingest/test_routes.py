@@ -14,8 +14,8 @@ from schemas.errors import Reason
 from schemas.events import OutcomeKind
 from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
+from services.ingest.api.paths.batch import BATCH_ITEMS
 from services.ingest.api.rate import RateLimit
-from services.ingest.api.requests import BATCH_ITEMS
 from services.ingest.api.routes import BODY_LIMIT_BYTES_BY_PATH, ingest_router
 from services.ingest.sending.dispatch import ClientGone
 from services.ingest.sending.pending import Pending

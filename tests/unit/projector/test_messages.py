@@ -20,7 +20,9 @@ from schemas.types import EventType
 from schemas.wire.encoding import Encoded, Record, encode_outcome, event_source
 from schemas.wire.records import COMPILED, messages_from
 from services.projector.mapping.decode import Event
-from services.projector.mapping.rows import LookedUp, changes_of, lookups_of, message_row, outcome_row
+from services.projector.mapping.lookups import LookedUp, lookups_of
+from services.projector.mapping.messages import message_row
+from services.projector.mapping.rows import changes_of, outcome_row
 from services.projector.mapping.tables import RowChanges
 from services.projector.mapping.validity import Classified, ReaderPosition, classify_records
 from services.projector.writing import copy as new_rows

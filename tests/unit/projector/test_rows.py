@@ -16,7 +16,9 @@ from schemas.types import CommandType
 from schemas.wire.encoding import read_outcome
 from services.projector.mapping.decode import Event, decode_event, instant
 from services.projector.mapping.deletions import SPANS, blocks_deleted
-from services.projector.mapping.rows import LookedUp, Lookups, Root, changes_of, lookups_of, message_row, outcome_row
+from services.projector.mapping.lookups import LookedUp, Lookups, Root, lookups_of
+from services.projector.mapping.messages import message_row
+from services.projector.mapping.rows import changes_of, outcome_row
 from services.projector.mapping.tables import MessageRow, OutcomeRow, ParticipantJoined, ParticipantMoved, RowChanges
 from tests.support.chat_log import ANNA, BEN, CARL, ChatLog, LogRecord
 

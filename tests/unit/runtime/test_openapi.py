@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from schemas import limits
-from services.ingest.api import requests
+from services.ingest.api.paths import batch, chats, members, messages
 from services.ingest.api.preferences import LONGEST_WAIT_S
 from services.ingest.api.requests import Envelope
 from services.ops.processes.api import ApiSettings, create_app
@@ -125,15 +125,15 @@ def test_a_header_is_described_where_it_is_taken_and_nowhere_else() -> None:
     assert with_header("Prefer") == with_header("Gapless-Sender") == COMMANDS
     assert with_header("Gapless-At-Least") == OPERATIONS.keys() - COMMANDS - {"GET /v1/me"}
     with pytest.raises(Problem):
-        requests.batch_items(b"[]", Envelope(caller_id=ALICE, scopes=frozenset(), key="k"))
+        batch.batch_items(b"[]", Envelope(caller_id=ALICE, scopes=frozenset(), key="k"))
 
 
 BODIES: Final = {
-    "CreateChat": requests.create_chat,
-    "SendMessage": partial(requests.send_message, chat_id=CHAT),
-    "AddMember": partial(requests.add_member, chat_id=CHAT, user_id=BOB),
-    "ChangeRole": partial(requests.change_role, chat_id=CHAT, user_id=BOB),
-    "BatchMessage": requests.batch_message,
+    "CreateChat": chats.build_create,
+    "SendMessage": partial(messages.build_send, chat_id=CHAT),
+    "AddMember": partial(members.build_add, chat_id=CHAT, user_id=BOB),
+    "ChangeRole": partial(members.build_role_change, chat_id=CHAT, user_id=BOB),
+    "BatchMessage": batch.batch_message,
 }
 
 
@@ -215,8 +215,8 @@ def test_the_page_shows_an_example_of_every_call_and_it_is_the_documents() -> No
 
 LIMITS: Final = {
     "a command": limits.COMMAND_BYTES,
-    "a message of a batch, as it is written": requests.ITEM_BYTES,
-    "messages of a batch": requests.BATCH_ITEMS,
+    "a message of a batch, as it is written": batch.ITEM_BYTES,
+    "messages of a batch": batch.BATCH_ITEMS,
     "`text`": limits.TEXT_CHARACTERS,
     "`name`": limits.NAME_CHARACTERS,
     "`members`": limits.MEMBERS_PER_COMMAND,
@@ -235,7 +235,7 @@ LIMITS: Final = {
     "`Gapless-At-Least`, `at`": AT_LEAST_CHARACTERS,
     "a bearer token": MAX_TOKEN_CHARS,
     "errors that a problem names": MAX_ERRORS,
-    "errors that a problem of a message in a batch names": requests.ERRORS_PER_ITEM,
+    "errors that a problem of a message in a batch names": batch.ERRORS_PER_ITEM,
     "`Prefer: wait`": int(LONGEST_WAIT_S),
 }
 

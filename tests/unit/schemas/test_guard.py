@@ -16,8 +16,9 @@ from schemas import limits
 from schemas.commands import parse_body
 from schemas.errors import Reason, Refused
 from schemas.types import CommandType
-from services.ingest.api import requests
-from services.ingest.api.requests import BATCH_ITEMS, ERRORS_PER_ITEM, ITEM_BYTES, Envelope
+from services.ingest.api.paths import batch, chats, members, messages, receipts
+from services.ingest.api.paths.batch import BATCH_ITEMS, ERRORS_PER_ITEM, ITEM_BYTES
+from services.ingest.api.requests import Envelope
 from services.runtime.access.auth import Authenticator
 from services.runtime.health.health import Readiness
 from services.runtime.http import build_app
@@ -82,11 +83,11 @@ def test_a_bad_request_costs_no_more_than_to_read_it(_name: str, body_of: Callab
     raw = body_of(HTTP_BODY)
     bound_s = TIMES_JSON * cpu_s(lambda: json.loads(raw))
     ways: list[Callable[[], object]] = [
-        lambda: requests.send_message(raw, CHAT, KEYED),
-        lambda: requests.create_chat(raw, KEYED),
-        lambda: requests.mark(CommandType.READ_MARK, raw, CHAT, KEYED),
-        lambda: requests.delete_message(raw, CHAT, 1, KEYED),
-        lambda: requests.add_member(raw, CHAT, ALICE, KEYED),
+        lambda: messages.build_send(raw, CHAT, KEYED),
+        lambda: chats.build_create(raw, KEYED),
+        lambda: receipts.build_mark(CommandType.READ_MARK, raw, CHAT, KEYED),
+        lambda: messages.build_delete(raw, CHAT, 1, KEYED),
+        lambda: members.build_add(raw, CHAT, ALICE, KEYED),
     ]
     for way in ways:
         refusal = outcome_of(way)
@@ -116,23 +117,23 @@ def test_a_bad_command_costs_the_sequencer_no_more_than_to_read_it(_name: str, b
     ids=["numbers", "lines", "empty lines", "arrays"],
 )
 def test_a_batch_of_too_many_is_given_up_at_the_first_too_many(raw: bytes) -> None:
-    assert isinstance(outcome_of(lambda: requests.batch_items(raw, BATCHED)), Problem)
+    assert isinstance(outcome_of(lambda: batch.batch_items(raw, BATCHED)), Problem)
     whole = filled(b"[", b"1", b"]", BATCH_BODY)
-    assert cpu_s(lambda: requests.batch_items(raw, BATCHED)) < cpu_s(lambda: json.loads(whole)) / 2
+    assert cpu_s(lambda: batch.batch_items(raw, BATCHED)) < cpu_s(lambda: json.loads(whole)) / 2
 
 
 def test_a_batch_reports_a_few_errors_of_each_of_its_messages() -> None:
     raw = b"[" + b",".join([fields(600)] * BATCH_ITEMS) + b"]"
-    items = requests.batch_items(raw, BATCHED)
-    problems = [requests.batch_message(item, BATCHED) for item in items]
+    items = batch.batch_items(raw, BATCHED)
+    problems = [batch.batch_message(item, BATCHED) for item in items]
     assert len(problems) == BATCH_ITEMS
     assert {len(each.errors) for each in problems if isinstance(each, Problem)} == {ERRORS_PER_ITEM}
 
 
 def test_a_message_of_a_batch_is_no_longer_than_one_by_itself() -> None:
     raw = b"[" + filled(b'{"media_urls":[', b"1", b"]}", BATCH_BODY - 2) + b"]"
-    (item,) = requests.batch_items(raw, BATCHED)
-    refusal = requests.batch_message(item, BATCHED)
+    (item,) = batch.batch_items(raw, BATCHED)
+    refusal = batch.batch_message(item, BATCHED)
     assert isinstance(refusal, Problem)
     assert (refusal.reason, refusal.members["limit_bytes"]) == ("too_large", ITEM_BYTES)
 
@@ -157,7 +158,7 @@ def send_of(**given: Any) -> bytes:
 )
 def test_nothing_within_the_limits_is_refused_for_its_amount(raw: bytes) -> None:
     parse_body(CommandType.MESSAGE_SEND, raw)
-    requests.send_message(raw, CHAT, KEYED)
+    messages.build_send(raw, CHAT, KEYED)
 
 
 @pytest.mark.parametrize("count", [9, 50, 51, 400])
@@ -167,7 +168,7 @@ def test_unknown_fields_are_refused_whatever_their_number(count: int) -> None:
         parse_body(CommandType.MEMBER_REMOVE, raw)
     assert refused.value.reason is Reason.MALFORMED
     with pytest.raises(Problem) as caught:
-        requests.delete_message(raw, CHAT, 1, KEYED)
+        messages.build_delete(raw, CHAT, 1, KEYED)
     assert caught.value.reason == "malformed"
     assert [error["pointer"] for error in caught.value.errors] == [f"/{n:x}" for n in range(min(count, MAX_ERRORS))]
     assert {error["in"] for error in caught.value.errors} == {"body"}

@@ -1,0 +1,80 @@
+"""What all paths do: admit the caller, send the command, render the outcome."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from schemas.wire.encoding import Command
+from schemas.wire.replies import Reply
+from services.ingest import metrics
+from services.ingest.api.preferences import Preference, read_prefer
+from services.ingest.api.rate import RateLimit
+from services.ingest.api.requests import PRODUCER
+from services.ingest.api.responses import CommandResponse, outcome_pending
+from services.ingest.api.route import CommandRequest
+from services.ingest.sending.dispatch import ClientGone
+from services.ingest.sending.pending import Pending
+from services.ingest.sending.receipts import ReceiptCoalescer, Send
+from services.runtime.web.fast_routes import FastResponse
+from services.runtime.web.problems import Problem
+
+_JSON: Final = (b"content-type", b"application/json")
+ResponseOf = Callable[[Command, Reply], CommandResponse]
+SendPreferred = Callable[[float], Awaitable[Reply | Pending]]
+SendAll = Callable[[Sequence[Command], float, ClientGone | None], Awaitable[list[Reply | Pending | Problem]]]
+
+
+class CommandHandler:
+    """What all paths do."""
+
+    def __init__(
+        self, send: Send, send_all: SendAll, receipts: ReceiptCoalescer, default_wait_s: float, rate: RateLimit | None
+    ) -> None:
+        self.send = send
+        self.send_all = send_all
+        self.receipts = receipts
+        self._default_wait_s = default_wait_s
+        self._rate = rate
+
+    def admit(self, command_request: CommandRequest) -> None:
+        """Raises Problem `rate_limited`."""
+        if self._rate is None or PRODUCER in command_request.envelope.scopes:
+            return
+        retry_after_s = self._rate.take(command_request.envelope.caller_id, time.monotonic())
+        if retry_after_s > 0:
+            metrics.RATE_LIMITED.inc()
+            raise Problem("rate_limited", "You send faster than you may.", retry_after_s=retry_after_s)
+
+    def preference(self, command_request: CommandRequest) -> Preference:
+        return read_prefer(command_request.prefer, self._default_wait_s)
+
+    async def respond(
+        self,
+        command_request: CommandRequest,
+        command: Command,
+        response_of: ResponseOf,
+        send: SendPreferred | None = None,
+    ) -> FastResponse:
+        """Send the command and render its outcome.
+
+        :param send: sends it in another way than alone and at once; takes the seconds that the client waits. A
+            request's `receive`, after its body, returns when the client has hung up: senders watch it.
+        """
+        preference = self.preference(command_request)
+        if send is None:
+            outcome = await self.send(command, preference.wait_s, command_request.request.receive)
+        else:
+            outcome = await send(preference.wait_s)
+        if isinstance(outcome, Pending):
+            return rendered(outcome_pending(outcome), preference)
+        return rendered(response_of(command, outcome), preference)
+
+
+def rendered(answer: CommandResponse, preference: Preference) -> FastResponse:
+    headers = [_JSON, (b"content-length", b"%d" % len(answer.body))]
+    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
+    if preference.applied is not None:
+        headers.append((b"preference-applied", preference.applied.encode("latin-1")))
+    return FastResponse(answer.status, headers, answer.body)

@@ -1,0 +1,17 @@
+"""The paths of commands, by noun: request body, command, response and route of each in one file.
+
+- `messages`  sending and deleting
+- `batch`     many messages in one request
+- `chats`     creating a group, opening a direct chat
+- `members`   adding, removing, roles
+- `receipts`  read and delivered marks
+"""
+
+from typing import Final
+
+from schemas.types import CommandType
+
+PLANNED: Final = frozenset(
+    {CommandType.CHAT_RENAME, CommandType.MESSAGE_EDIT, CommandType.REACTION_ADD, CommandType.REACTION_REMOVE}
+)
+"""Command types that no path sends yet."""

@@ -1,0 +1,127 @@
+"""Chats: creating a group, opening a direct chat."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from schemas import ids, limits
+from schemas.bodies import FIRST_FAULT, ChatCreate
+from schemas.events import OutcomeKind
+from schemas.ids import UserId
+from schemas.types import CommandType
+from schemas.wire.encoding import Command
+from schemas.wire.replies import Reply
+from services.ingest.api.handler import CommandHandler
+from services.ingest.api.keys import fresh_key, required_key
+from services.ingest.api.requests import (
+    AnyCaseUuid,
+    Envelope,
+    Key,
+    NoFields,
+    RequestBody,
+    build_command,
+    check_body,
+    parse_body,
+    sender_of,
+)
+from services.ingest.api.responses import CommandResponse, created_status, raise_if_rejected, to_json, token_of
+from services.ingest.api.route import KeyedRequest, UserIdInPath, described, other_responses
+from services.runtime.web.fast_routes import FastResponse
+from services.runtime.web.openapi import TokenText, UuidText, example
+
+
+class CreateChat(RequestBody):
+    model_config = example(
+        {
+            "kind": "group",
+            "name": "ops",
+            "members": ["22222222-2222-4222-8222-222222222222"],
+        }
+    )
+
+    kind: Literal["group"]
+    name: str = Field(json_schema_extra={"minLength": 1, "maxLength": limits.NAME_CHARACTERS})
+    unique_name: bool = Field(
+        default=True,
+        description="false: another group of yours may have this name; the chat's id comes from your key instead, which"
+        " is then unique among all groups that you create so.",
+    )
+    members: Annotated[list[AnyCaseUuid], FIRST_FAULT] = Field(
+        default_factory=list, json_schema_extra={"maxItems": limits.MEMBERS_PER_COMMAND, "uniqueItems": True}
+    )
+    client_generated_id: Key | None = None
+    sender_id: AnyCaseUuid | None = Field(default=None, description="For scope producer.")
+
+
+class ChatOpened(BaseModel):
+    model_config = example(
+        {
+            "chat_id": "f89e858f-5f2e-5152-b188-6a52cbec990b",
+            "position": 1,
+            "token": "5:1041",
+            "duplicate": False,
+        }
+    )
+
+    chat_id: UuidText
+    position: int | None
+    token: TokenText
+    duplicate: bool
+
+
+def build_create(raw: bytes, envelope: Envelope) -> Command:
+    """Return the command that creates a group. Raises Problem."""
+    wanted = parse_body(CreateChat, raw)
+    sender_id = sender_of(envelope, wanted.sender_id)
+    key = required_key(envelope.key, wanted.client_generated_id)
+    body = ChatCreate(kind="group", name=wanted.name, members=wanted.members)
+    check_body(body)  # before the name goes into an id: UTF-8 must be able to hold it
+    chat_id = ids.group_chat_id(sender_id, wanted.name) if wanted.unique_name else ids.keyed_chat_id(sender_id, key)
+    return build_command(CommandType.CHAT_CREATE, body, chat_id, sender_id, key, envelope)
+
+
+def build_direct(raw: bytes, user_id: str, envelope: Envelope) -> Command:
+    parse_body(NoFields, raw or b"{}")
+    sender_id = sender_of(envelope)
+    other = UserId(user_id)
+    body = ChatCreate(kind="direct", members=[other] if other != sender_id else [])
+    chat_id = ids.direct_chat_id(sender_id, other)
+    return build_command(CommandType.CHAT_CREATE, body, chat_id, sender_id, envelope.key or fresh_key(), envelope)
+
+
+def chat_opened(command: Command, reply: Reply) -> CommandResponse:
+    """201 for a new chat; 200 for a repeat, and for a direct chat that was there."""
+    raise_if_rejected(command, reply)
+    assert command.chat_id is not None
+    duplicate = reply.outcome is OutcomeKind.DUPLICATE
+    body = ChatOpened(chat_id=command.chat_id, position=reply.position, token=token_of(reply), duplicate=duplicate)
+    return CommandResponse(
+        status=created_status(reply), body=to_json(body), headers={"Location": f"/v1/chats/{command.chat_id}"}
+    )
+
+
+def add_routes(router: APIRouter, handler: CommandHandler) -> None:
+    @router.post(
+        "/v1/chats",
+        summary="Create a group",
+        **described(CreateChat, ChatOpened, created=True),
+        responses=other_responses(ChatOpened, "missing_key", "chat_exists", "conflict"),
+    )
+    async def create_chat(command_request: KeyedRequest) -> FastResponse:
+        handler.admit(command_request)
+        command = build_create(await command_request.request.body(), command_request.envelope)
+        return await handler.respond(command_request, command, chat_opened)
+
+    @router.put(
+        "/v1/direct-chats/{user_id}",
+        summary="Open the direct chat with a user",
+        **described(None, ChatOpened, created=True),
+        responses=other_responses(ChatOpened, "conflict"),
+    )
+    async def open_direct_chat(user_id: UserIdInPath, command_request: KeyedRequest) -> FastResponse:
+        handler.admit(command_request)
+        command = build_direct(await command_request.request.body(), user_id, command_request.envelope)
+        return await handler.respond(command_request, command, chat_opened)

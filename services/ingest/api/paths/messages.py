@@ -1,0 +1,195 @@
+"""Messages: sending and deleting."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from schemas import limits
+from schemas.bodies import FIRST_FAULT, MessageDelete, MessageSend
+from schemas.events import OutcomeKind
+from schemas.ids import ChatId
+from schemas.types import CommandType
+from schemas.wire.encoding import Command
+from schemas.wire.replies import Reply
+from services.ingest.api.handler import CommandHandler
+from services.ingest.api.keys import fresh_key, required_key
+from services.ingest.api.requests import (
+    IMPORT,
+    AnyCaseUuid,
+    Envelope,
+    Key,
+    NoFields,
+    RequestBody,
+    build_command,
+    check_body,
+    parse_body,
+    sender_of,
+)
+from services.ingest.api.responses import (
+    CommandResponse,
+    created_status,
+    instant,
+    raise_if_rejected,
+    to_json,
+    token_of,
+)
+from services.ingest.api.route import ChatIdInPath, KeyedRequest, SeqInPath, described, other_responses
+from services.runtime.web.fast_routes import FastResponse
+from services.runtime.web.openapi import InstantText, TokenText, UuidText, example
+from services.runtime.web.problems import Problem
+
+MediaUrl = Annotated[
+    str, Field(json_schema_extra={"maxLength": limits.MEDIA_URL_CHARACTERS, "pattern": "^https?://", "format": "uri"})
+]
+
+
+# The command's body, and the fields that go into its record's headers: validated once, without a copy in between.
+class SendMessage(RequestBody, MessageSend):
+    model_config = example(
+        {
+            "text": "Is the log gap-free?",
+            "media_urls": ["https://example.org/proof.png"],
+            "metadata": {"topic": "logs"},
+        }
+    )
+
+    text: str = Field(
+        description="Empty only if media_urls is not.", json_schema_extra={"maxLength": limits.TEXT_CHARACTERS}
+    )
+    reply_to_message_id: AnyCaseUuid | None = None
+    media_urls: Annotated[list[MediaUrl], FIRST_FAULT] | None = Field(
+        default=None, json_schema_extra={"maxItems": limits.MEDIA_URLS}
+    )
+    metadata: dict[str, Any] | None = Field(default=None, description="Any JSON object, at most 16 KiB.")
+    original_sent_at: str | None = Field(
+        default=None, description="For scope import.", json_schema_extra={"format": "date-time"}
+    )
+    client_generated_id: Key | None = None
+    sender_id: AnyCaseUuid | None = Field(default=None, description="For scope producer.")
+
+
+class MessageSent(BaseModel):
+    model_config = example(
+        {
+            "message_id": "c6e6b694-c64b-5364-9024-70428ec7b06e",
+            "chat_id": "f89e858f-5f2e-5152-b188-6a52cbec990b",
+            "seq": 1,
+            "position": 2,
+            "sent_at": "2026-01-31T12:00:00.045Z",
+            "token": "5:1042",
+            "duplicate": False,
+        }
+    )
+
+    message_id: UuidText
+    chat_id: UuidText
+    seq: int
+    position: int
+    sent_at: InstantText
+    token: TokenText
+    duplicate: bool
+
+
+class MessageDeleted(BaseModel):
+    model_config = example(
+        {
+            "chat_id": "f89e858f-5f2e-5152-b188-6a52cbec990b",
+            "seq": 1,
+            "position": 4,
+            "token": "5:1044",
+            "duplicate": False,
+        }
+    )
+
+    chat_id: UuidText
+    seq: int
+    position: int | None
+    """The position of the deletion, also if the message was deleted before."""
+    token: TokenText
+    duplicate: bool
+
+
+def build_send(raw: bytes, chat_id: str, envelope: Envelope) -> Command:
+    """Return the command of a request. Raises Problem, as the other builders do."""
+    return build_sent(parse_body(SendMessage, raw), chat_id, envelope)
+
+
+def build_sent(wanted: SendMessage, chat_id: str, envelope: Envelope) -> Command:
+    """Return the command of a parsed message. Raises Problem."""
+    sender_id = sender_of(envelope, wanted.sender_id)
+    if wanted.original_sent_at is not None and IMPORT not in envelope.scopes:
+        detail = "Only a token with the scope import may set original_sent_at."
+        raise Problem("forbidden", detail, errors=[{"pointer": "/original_sent_at", "detail": detail}])
+    key = required_key(envelope.key, wanted.client_generated_id)
+    check_body(wanted, MessageSend)
+    return build_command(CommandType.MESSAGE_SEND, wanted, ChatId(chat_id), sender_id, key, envelope)
+
+
+def build_delete(raw: bytes, chat_id: str, seq: int, envelope: Envelope) -> Command:
+    parse_body(NoFields, raw or b"{}")
+    body = MessageDelete(seq=seq)
+    check_body(body)
+    key = envelope.key or fresh_key()
+    return build_command(CommandType.MESSAGE_DELETE, body, ChatId(chat_id), sender_of(envelope), key, envelope)
+
+
+def message_sent(command: Command, reply: Reply) -> CommandResponse:
+    """201 for a new message, 200 for a repeat. Raises Problem for a rejection, as the other responses do."""
+    raise_if_rejected(command, reply)
+    assert command.chat_id is not None
+    assert command.command_id is not None
+    assert reply.seq is not None, "every accepted or repeated message has a seq"
+    assert reply.position is not None
+    assert reply.sent_at_ms is not None
+    # Written out, not through the model: it is the answer to every send, and nothing in it needs escaping.
+    body = (
+        f'{{"message_id":"{command.command_id}","chat_id":"{command.chat_id}","seq":{reply.seq}'
+        f',"position":{reply.position},"sent_at":"{instant(reply.sent_at_ms)}","token":"{token_of(reply)}"'
+        f',"duplicate":{"true" if reply.outcome is OutcomeKind.DUPLICATE else "false"}}}'
+    ).encode("ascii")
+    location = {"Location": f"/v1/chats/{command.chat_id}/messages/{reply.seq}"}
+    return CommandResponse(status=created_status(reply), body=body, headers=location)
+
+
+def message_deleted(command: Command, reply: Reply, *, seq: int) -> CommandResponse:
+    """200, also for a message that was deleted before."""
+    raise_if_rejected(command, reply)
+    assert command.chat_id is not None
+    body = MessageDeleted(
+        chat_id=command.chat_id,
+        seq=seq,
+        position=reply.position,
+        token=token_of(reply),
+        duplicate=reply.outcome is OutcomeKind.DUPLICATE,
+    )
+    return CommandResponse(status=200, body=to_json(body))
+
+
+def add_routes(router: APIRouter, handler: CommandHandler) -> None:
+    @router.post(
+        "/v1/chats/{chat_id}/messages",
+        summary="Send a message",
+        **described(SendMessage, MessageSent, created=True),
+        responses=other_responses(
+            MessageSent, "missing_key", "not_member", "unknown_chat", "unknown_message", "too_large", "conflict"
+        ),
+    )
+    async def send_message(chat_id: ChatIdInPath, command_request: KeyedRequest) -> FastResponse:
+        handler.admit(command_request)
+        command = build_send(await command_request.request.body(), chat_id, command_request.envelope)
+        return await handler.respond(command_request, command, message_sent)
+
+    @router.delete(
+        "/v1/chats/{chat_id}/messages/{seq}",
+        summary="Delete a message",
+        **described(None, MessageDeleted),
+        responses=other_responses(None, "not_member", "unknown_chat", "unknown_message", "conflict"),
+    )
+    async def delete_message(chat_id: ChatIdInPath, seq: SeqInPath, command_request: KeyedRequest) -> FastResponse:
+        handler.admit(command_request)
+        command = build_delete(await command_request.request.body(), chat_id, seq, command_request.envelope)
+        return await handler.respond(command_request, command, partial(message_deleted, seq=seq))

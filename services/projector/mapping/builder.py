@@ -1,0 +1,124 @@
+"""The state at the end of a batch, as its events are folded one by one: what the files of the nouns add to. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from schemas.errors import LogCorrupt
+from schemas.ids import ChatId, MessageId, UserId
+from services.projector.mapping.decode import Event
+from services.projector.mapping.lookups import LookedUp
+from services.projector.mapping.tables import AnyMessageRow, ChatCreated
+
+
+@dataclass(slots=True)
+class ChatState:
+    """A chat as far as the batch knows it."""
+
+    position: int
+    last_seq: int | None = None
+    last_message_at: datetime | None = None
+    created: ChatCreated | None = None
+
+
+@dataclass(slots=True)
+class MemberState:
+    """A member as far as the batch knows it; with `joined_at`, everything is known but an older last_read_at."""
+
+    role: str | None = None
+    joined_at: datetime | None = None
+    joined_seq: int = 0
+    left_at: datetime | None = None
+    read_seq: int | None = None
+    last_read_at: datetime | None = None
+    delivered_seq: int | None = None
+    own_after_read: list[int] = field(default_factory=list)
+    """Seqs of the batch's own messages above the cursor, ascending."""
+    changed_position: int | None = None
+
+
+@dataclass(slots=True)
+class Replies:
+    count: int = 0
+    position: int = 0
+
+
+class Deletion(NamedTuple):
+    at: datetime
+    position: int
+
+
+class Accepted(Struct, gc=False):
+    """An accepted event in its chat: its headers, which `decode` found complete, and the state of its chat."""
+
+    event: Event
+    chat_id: ChatId
+    sender_id: UserId
+    position: int
+    at: datetime
+    chat: ChatState
+
+
+class RowBuilder:
+    """Everything that a batch changes, merged."""
+
+    def __init__(self, looked_up: LookedUp) -> None:
+        self.looked_up = looked_up
+        self.chats: dict[ChatId, ChatState] = {}
+        self.members: dict[tuple[ChatId, UserId], MemberState] = {}
+        self.messages: list[AnyMessageRow] = []
+        self.replies: dict[tuple[ChatId, int], Replies] = {}
+        self.deletions: dict[tuple[ChatId, int], Deletion] = {}
+        self._by_id: dict[str, AnyMessageRow] = {}
+        """The first `len(self._by_id)` messages, by id: as far as a reply has asked."""
+
+    def moved(self, chat_id: ChatId, position: int) -> ChatState:
+        """Return the state of a chat that an event moves to a position."""
+        chat = self.chats.get(chat_id)
+        if chat is None:
+            chat = self.chats[chat_id] = ChatState(position)
+        chat.position = position
+        return chat
+
+    def member(self, chat_id: ChatId, user_id: UserId) -> MemberState:
+        member = self.members.get((chat_id, user_id))
+        if member is None:
+            member = self.members[chat_id, user_id] = MemberState()
+        return member
+
+    def join(self, accepted: Accepted, user_id: UserId, role: str, last_seq: int) -> None:
+        """Add a member, or add one again: all of its state is reset except the time of its last read."""
+        key = (accepted.chat_id, user_id)
+        before = self.members.get(key)
+        self.members[key] = MemberState(
+            role=role,
+            joined_at=accepted.at,
+            joined_seq=last_seq,
+            read_seq=last_seq,
+            delivered_seq=last_seq,
+            last_read_at=before.last_read_at if before else None,
+            changed_position=accepted.position,
+        )
+
+    def append(self, message: AnyMessageRow, chat: ChatState, at: datetime) -> None:
+        chat.last_seq, chat.last_message_at = message.seq, at
+        # A send is always above its sender's cursor: no receipt goes beyond the last message before it.
+        self.member(message.chat_id, message.sender_id).own_after_read.append(message.seq)
+        self.messages.append(message)
+
+    def message_by_id(self, message_id: MessageId) -> AnyMessageRow | None:
+        """Return a message of the batch."""
+        for message in self.messages[len(self._by_id) :]:
+            self._by_id[message.message_id] = message
+        return self._by_id.get(message_id)
+
+    def last_seq_of(self, chat_id: ChatId, chat: ChatState) -> int:
+        """Return the last seq of a chat before the event. Raises LogCorrupt if the chat was never created."""
+        last_seq = chat.last_seq if chat.last_seq is not None else self.looked_up.last_seqs.get(chat_id)
+        if last_seq is None:
+            raise LogCorrupt(f"a member is added to chat {chat_id}, which was never created")
+        return last_seq

@@ -1,0 +1,38 @@
+"""Chats: creating one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from schemas.bodies import ChatCreate
+from schemas.ids import UserId
+from schemas.types import EventType
+from services.projector.mapping.builder import Accepted, RowBuilder
+from services.projector.mapping.tables import ChatCreated, ChatMoved, RowChanges
+
+
+def created(builder: RowBuilder, accepted: Accepted) -> None:
+    body = accepted.event.body
+    assert isinstance(body, ChatCreate)
+    chat_id, creator, chat = accepted.chat_id, accepted.sender_id, accepted.chat
+    chat.created = ChatCreated(chat_id, body.kind, body.name, creator, accepted.at, 0, accepted.position, None)
+    chat.last_seq = 0
+    others = "owner" if body.kind == "direct" else "member"
+    for user_id, role in {**dict.fromkeys(body.members, others), creator: "owner"}.items():
+        builder.join(accepted, UserId(user_id), role, 0)
+
+
+MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted], None]]] = {EventType.CHAT_CREATED.value: created}
+
+
+def add_rows(builder: RowBuilder, changes: RowChanges) -> None:
+    for chat_id, chat in builder.chats.items():
+        if chat.created is not None:
+            changes.chats_created.append(
+                chat.created._replace(
+                    last_seq=chat.last_seq or 0, last_position=chat.position, last_message_at=chat.last_message_at
+                )
+            )
+        else:
+            changes.chats_moved.append(ChatMoved(chat_id, chat.last_seq, chat.position, chat.last_message_at))

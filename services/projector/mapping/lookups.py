@@ -1,0 +1,78 @@
+"""What a batch needs to know of the tables before it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from schemas.bodies import ChatCreate, MemberAdd
+from schemas.ids import ChatId, MessageId
+from services.projector.mapping.decode import AnyEvent, Event, Sent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookups:
+    """What a batch needs to know of the tables before it."""
+
+    replied: frozenset[MessageId]
+    """Messages that are replied to and are not in the batch."""
+    joined: frozenset[ChatId]
+    """Chats that a member joins before the batch itself has their last seq."""
+
+
+class Root(NamedTuple):
+    """The first message of the thread of a message that is replied to."""
+
+    chat_id: ChatId
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookedUp:
+    """The answer to `Lookups`; what is not in it is not in the tables."""
+
+    roots: Mapping[MessageId, Root] = field(default_factory=dict)
+    last_seqs: Mapping[ChatId, int] = field(default_factory=dict)
+
+
+def lookups_of(events: Sequence[AnyEvent]) -> Lookups:
+    """What `changes_of` will need to know for these events."""
+    asking = [event for event in events if isinstance(event, Event) and _may_ask(event)]
+    if not asking:
+        return _NO_LOOKUPS
+    last = asking[-1]
+    sent: set[str] = set()
+    replied: set[MessageId] = set()
+    joined: set[ChatId] = set()
+    told: set[ChatId] = set()
+    for event in events:
+        if not isinstance(event, Event):
+            told.add(event.chat_id)
+            sent.add(event.message_id)
+            continue
+        body = event.body
+        if isinstance(body, Sent):
+            assert event.chat_id is not None  # events.py refused it otherwise
+            assert event.command_id is not None
+            told.add(event.chat_id)
+            sent.add(event.command_id)
+            if body.reply_to_message_id is not None and body.reply_to_message_id not in sent:
+                replied.add(MessageId(body.reply_to_message_id))
+        elif isinstance(body, ChatCreate):
+            assert event.chat_id is not None
+            told.add(event.chat_id)
+        elif isinstance(body, MemberAdd) and event.chat_id not in told:
+            assert event.chat_id is not None
+            joined.add(event.chat_id)
+        if event is last:
+            break
+    return Lookups(replied=frozenset(replied), joined=frozenset(joined))
+
+
+_NO_LOOKUPS: Final = Lookups(replied=frozenset(), joined=frozenset())
+
+
+def _may_ask(event: Event) -> bool:
+    body = event.body
+    return body.reply_to_message_id is not None if isinstance(body, Sent) else isinstance(body, MemberAdd)

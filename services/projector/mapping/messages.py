@@ -1,0 +1,120 @@
+"""Messages: sending, replies and deleting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from schemas.errors import LogCorrupt
+from schemas.ids import ChatId, CommandId, MessageId
+from schemas.types import EventType
+from services.projector.mapping.builder import Accepted, Deletion, Replies, RowBuilder
+from services.projector.mapping.decode import Deleted, Sent, instant, original_instant
+from services.projector.mapping.deletions import blocks_deleted, chats_deleted
+from services.projector.mapping.tables import AnyMessageRow, MessageDeleted, MessageRow, RootReplied, RowChanges
+
+
+def sent(builder: RowBuilder, accepted: Accepted) -> None:
+    event, chat_id, position = accepted.event, accepted.chat_id, accepted.position
+    body = event.body
+    assert isinstance(body, Sent)
+    assert event.seq is not None
+    assert event.command_id is not None
+    assert event.client_generated_id is not None
+    reply_to: MessageId | None = None
+    root_seq: int | None = None
+    if body.reply_to_message_id is not None:
+        reply_to = MessageId(body.reply_to_message_id)
+        root_seq = _root_seq_of(builder, reply_to, chat_id)
+        replies = builder.replies.setdefault((chat_id, root_seq), Replies())
+        replies.count += 1
+        replies.position = position
+    row = MessageRow(
+        chat_id, event.seq, event.command_id, accepted.sender_id, body.text, event.client_generated_id, reply_to,
+        root_seq, 0, body.media_urls or [], body.metadata, accepted.at,
+        original_instant(body.original_sent_at) if body.original_sent_at else None, None, position, position,
+    )  # fmt: skip
+    builder.append(row, accepted.chat, accepted.at)
+
+
+def _root_seq_of(builder: RowBuilder, message_id: MessageId, chat_id: ChatId) -> int:
+    """Return the seq of the first message of the thread of the one that is replied to."""
+    here = builder.message_by_id(message_id)
+    if here is not None and here.chat_id == chat_id:
+        return here.seq if not isinstance(here, MessageRow) or here.root_seq is None else here.root_seq
+    root = builder.looked_up.roots.get(message_id)
+    if here is not None or root is None or root.chat_id != chat_id:
+        raise LogCorrupt(f"a reply in chat {chat_id} to message {message_id}, which is not in that chat")
+    return root.seq
+
+
+def deleted(builder: RowBuilder, accepted: Accepted) -> None:
+    body = accepted.event.body
+    assert isinstance(body, Deleted)
+    key = (accepted.chat_id, body.seq)
+    if key in builder.deletions:
+        raise LogCorrupt(f"message {body.seq} of chat {accepted.chat_id} is deleted twice")
+    builder.deletions[key] = Deletion(accepted.at, accepted.position)
+
+
+MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted], None]]] = {
+    EventType.MESSAGE_SENT.value: sent,
+    EventType.MESSAGE_DELETED.value: deleted,
+}
+
+
+def apply_deletions(builder: RowBuilder, changes: RowChanges) -> None:
+    """Delete messages of the batch itself, which their senders no longer have. What an older message was to its sender
+    is left to the database. Call it before any `add_rows`."""
+    if not builder.deletions:
+        return
+    here: set[tuple[ChatId, int]] = set()
+    for at, message in enumerate(builder.messages):
+        deletion = builder.deletions.get((message.chat_id, message.seq))
+        if deletion is not None:
+            here.add((message.chat_id, message.seq))
+            builder.messages[at] = message_row(message)._replace(
+                message_text=None, media_urls=[], metadata=None, deleted_at=deletion.at,
+                changed_position=deletion.position,
+            )  # fmt: skip
+    for (chat_id, _), member in builder.members.items():
+        member.own_after_read = [seq for seq in member.own_after_read if (chat_id, seq) not in here]
+    changes.messages_deleted.extend(
+        MessageDeleted(*key, deletion.at, deletion.position)
+        for key, deletion in builder.deletions.items()
+        if key not in here
+    )
+    changes.chats_deleted.extend(chats_deleted(builder.deletions))
+    changes.blocks_deleted.extend(blocks_deleted(builder.deletions))
+
+
+def add_rows(builder: RowBuilder, changes: RowChanges) -> None:
+    replies_to = builder.replies
+    if replies_to:
+        changes.messages.extend(_with_replies(message, replies_to) for message in builder.messages)
+    else:
+        changes.messages.extend(builder.messages)
+    changes.roots_replied.extend(
+        RootReplied(chat_id, seq, replies.count, replies.position) for (chat_id, seq), replies in replies_to.items()
+    )
+
+
+def _with_replies(message: AnyMessageRow, replies_to: dict[tuple[ChatId, int], Replies]) -> AnyMessageRow:
+    """Return a message with its replies in the batch, which are taken from `replies_to`."""
+    replies = replies_to.pop((message.chat_id, message.seq), None)
+    if replies is None:
+        return message
+    row = message_row(message)
+    changed_position = max(row.changed_position, replies.position)
+    return row._replace(reply_count=replies.count, changed_position=changed_position)
+
+
+def message_row(message: AnyMessageRow) -> MessageRow:
+    """The row in full."""
+    if isinstance(message, MessageRow):
+        return message
+    return MessageRow(
+        message.chat_id, message.seq, CommandId(message.message_id), message.sender_id, message.text,
+        message.client_generated_id, None, None, 0, [], None, instant(message.at_ms), None, None, message.position,
+        message.position,
+    )  # fmt: skip
