@@ -12,12 +12,12 @@ from typing import Final
 import psutil
 
 QUIET_CORES: Final = 0.2
-"""As much of others beside it leaves a figure what it is."""
+"""Load of other processes up to which a figure is not marked preliminary, in cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Told at the end of a run."""
+    """The machine of a run, and the load on it, as reported at its end."""
 
     cores: int
     python: str

@@ -276,16 +276,16 @@ def _depth(found: Document) -> str:
 
 def _receipts(found: Document) -> str:
     rows = [
-        _latency("sends at 10/s, nobody marks", found["sends_alone"]),
-        _latency(f"the same beside {_n(found['marks_per_s'])} marks/s", found["sends"]),
-        _latency("the marks, merged for a quarter of a second", found["marks"]),
+        _latency("sends at 10/s, without receipts", found["sends_alone"]),
+        _latency(f"the same with {_n(found['marks_per_s'])} receipts/s", found["sends"]),
+        _latency("the receipts, combined for a quarter of a second", found["marks"]),
     ]
     return (
         "### Receipts\n\n"
         + _latency_table(rows)
-        + f"\nOne chat of {_n(found['members'])} members, over HTTP. Sends beside the marks take {found['ratio']:.1f} ×"
+        + f"\nOne chat of {_n(found['members'])} members, over HTTP. Sends with receipts take {found['ratio']:.1f} ×"
         f" their time without, at the median. A second after the load {found['undecided']} commands were undecided and"
-        f" {found['unprojected']} outcomes not in the tables. A mark costs {found['cpu_us_per_mark']:.0f} µs CPU of"
+        f" {found['unprojected']} outcomes not in the tables. A receipt costs {found['cpu_us_per_mark']:.0f} µs CPU of"
         " ingest, sequencer and projector together.\n"
     )
 
@@ -316,7 +316,7 @@ _ROUNDS: Final[Mapping[str, Callable[[Document], int]]] = {
     "snapshot": lambda found: len(found["with_snapshot"]),
     "verify": lambda found: len(found["proofs"][0]["seconds"]),
 }
-"""Of those that run in rounds and keep each."""
+"""Number of rounds, for benchmarks that run in rounds and keep each."""
 
 
 def _ran(name: str, found: Document) -> str:

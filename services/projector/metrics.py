@@ -71,7 +71,7 @@ def show_lag(projection: str, partition: str, events: Callable[[], float], secon
 
 
 def forget(projection: str, partition: int) -> None:
-    """No longer ours: another process shows its lag and its trouble now, and ours would stand still for ever."""
+    """Remove a partition that another process now reports: the values here would never change again."""
     for gauge in (LAG_EVENTS, LAG_SECONDS, PARTITION_STOPPED, PARTITION_WAITING):
         try:
             gauge.remove(projection, str(partition))

@@ -34,7 +34,7 @@ SUPERSEDED: Final = Counter(
     "gapless_sequencer_superseded_total", "Terms that ended because another's later term was found.", ["partition"]
 )
 UNKNOWN_RESULTS: Final = Counter(
-    "gapless_sequencer_unknown_results_total", "Terms that ended because nobody knew what became of an append.",
+    "gapless_sequencer_unknown_results_total", "Terms that ended because the result of an append was unknown.",
     ["partition"],
 )  # fmt: skip
 VOID_RECORDS: Final = Counter(
