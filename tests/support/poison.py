@@ -21,7 +21,7 @@ Headers = list[tuple[str, bytes]]
 
 
 def headers(chat: Chat, key: str, command_type: str = "message.send.v1") -> Headers:
-    """A send's headers as wire.md has them, written without our encoder."""
+    """Return the headers of a send, as docs/asyncapi.yaml defines them, written without our encoder."""
     return [
         ("ce_specversion", b"1.0"),
         ("ce_id", ids.command_id(chat.chat_id, ANNA, key).encode()),

@@ -1,4 +1,4 @@
-"""The verifier's fold says what rows a log means: each expectation is worked out by hand from read-model.md."""
+"""The verifier's fold says what rows a log means: each expectation is worked out by hand from docs/read-model.md."""
 
 from __future__ import annotations
 
