@@ -1,4 +1,4 @@
-"""From the bytes of a command's body to a checked one.
+"""Parses and checks the body of a command.
 
 A body is checked in three steps, each with its own answer: guarded before it is parsed (depth, digits, and how much
 there is of it: a parser must not be the first to see 20,000 levels, or 20,000 unknown fields), parsed into its model
@@ -24,14 +24,14 @@ from schemas.guard import guard_before_parsing, unknown_fields
 from schemas.types import BODY_OF
 
 _PARSE: Final = {name: model.__pydantic_validator__.validate_json for name, model in BODY_OF.items()}
-"""What `model_validate_json` calls, without its handling of options that are not used here."""
+"""The validators behind `model_validate_json`, without its handling of options."""
 
 _MAX_UNKNOWN: Final = 8
-"""One fault is reported; up to so many unknown fields are not worth a look of their own."""
+"""Number of unknown fields up to which pydantic is left to report the first fault."""
 
 
 def digest(command_type: str, body: bytes) -> bytes:
-    """What makes two payloads under one key the same: blake2b-128 over type, a zero byte, and the bytes as came."""
+    """Return the digest that compares payloads under one key: blake2b-128 over type, a zero byte and the body."""
     begun = _BEGUN.get(command_type)
     hashed = begun.copy() if begun is not None else _begun(command_type)
     hashed.update(body)
@@ -46,7 +46,7 @@ _BEGUN: Final = {command_type: _begun(command_type) for command_type in BODY_OF}
 
 
 def parse_body(command_type: str, raw: bytes) -> Body:
-    """The checked body of a command of a known type.
+    """Return the checked body of a command of a known type.
 
     Raises Refused: `too_large`, `malformed` (not the JSON this type has) or `invalid` (outside a limit).
     Never raises anything else, whatever the bytes.
@@ -68,7 +68,7 @@ def parse_body(command_type: str, raw: bytes) -> Body:
 
 
 class PlainSend(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """The body of most sends: a text, and nothing beside it."""
+    """The body of most sends: a text and nothing else."""
 
     text: str
     reply_to_message_id: ClassVar[None] = None
@@ -78,12 +78,12 @@ _PLAIN_SEND: Final = Decoder(PlainSend)
 
 
 def plain_send(raw: bytes) -> PlainSend | None:
-    """A body that is a text of ASCII within the limits, at an eighth of the cost of `parse_body`, which accepts it too.
+    """Parse a body that is only an ASCII text within the limits, at an eighth of the cost of `parse_body`.
     None for any other: that tells what it is. It needs no guard, since it stops where anything is nested or a number.
     """
     try:
         body = _PLAIN_SEND.decode(raw)
-    except ValueError:  # msgspec's errors, and UnicodeDecodeError
+    except ValueError:  # msgspec's errors and UnicodeDecodeError
         return None
     text = body.text
     return body if 0 < len(text) <= limits.TEXT_CHARACTERS and text.isascii() and "\0" not in text else None

@@ -1,4 +1,4 @@
-"""What the contract raises.
+"""Errors of the contract.
 
 SchemaError
 ├── Refused        a command breaks the contract: answered with `command.rejected`, never a crash
@@ -48,7 +48,7 @@ class Refused(SchemaError):
 class LogCorrupt(SchemaError):
     """A record breaks the validity rule in a way that no crash, delay or second writer explains.
 
-    Whoever meets it stops reading that partition and says so; going on would build on a broken log.
+    A reader that finds one stops reading the partition and reports it; continuing would build on a broken log.
     """
 
 

@@ -1,4 +1,4 @@
-"""Outcomes: what the log says of a command, and the bodies that are not the command's own."""
+"""Outcomes of commands in the log, and those bodies that are not the command's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemas.types import BODY_OF, COMMAND_OF, EventType
 
 
 class OutcomeKind(StrEnum):
-    """What became of a command, as a sender is told."""
+    """The kind of an outcome, as in replies."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -48,9 +48,9 @@ class Outcome(Struct, frozen=True, gc=False):
     client_generated_id: str | None = None
     sender_id: UserId | None = None
     position: int | None = None
-    """In its chat; of an accepted outcome."""
+    """Position in the chat, for accepted outcomes."""
     seq: int | None = None
-    """In its chat; of an accepted message."""
+    """Seq in the chat, for accepted messages."""
     traceparent: str | None = None
 
     @property
@@ -59,7 +59,7 @@ class Outcome(Struct, frozen=True, gc=False):
 
 
 class Duplicate(Struct, frozen=True, kw_only=True):
-    """Body of `command.duplicate.v1`: the original's figures."""
+    """Body of `command.duplicate.v1`: seq, position and time of the original."""
 
     seq: int | None
     position: int
@@ -67,7 +67,7 @@ class Duplicate(Struct, frozen=True, kw_only=True):
 
 
 class Rejected(Struct, frozen=True, kw_only=True):
-    """Body of `command.rejected.v1`. `command_type` only where the command named one that can be repeated."""
+    """Body of `command.rejected.v1`. `command_type` is None if the command's own could not be repeated."""
 
     command_type: str | None
     reason: Reason
@@ -78,12 +78,12 @@ class TermOpened(Struct, frozen=True, kw_only=True):
     """Body of `term.opened.v1`: a writer took the partition over."""
 
     owner: str
-    """A fresh UUID for each opening, by which its writer knows it again."""
+    """A new UUID for each opening, by which its writer recognises it."""
     host: str
     partitions: int
-    """Of the topics, for the life of the log."""
+    """Number of partitions for the life of the log."""
     commands_from: int | None = None
-    """The next command, where an operator set it after a proven loss or an import."""
+    """Offset of the next command, if an operator set it after a proven loss or an import."""
 
 
 def encode_duplicate(body: Duplicate) -> bytes:
@@ -111,7 +111,7 @@ def encode_term_opened(body: TermOpened) -> bytes:
 
 
 def decode_duplicate(raw: bytes) -> Duplicate:
-    """Raises LogCorrupt where the bytes are no such body; the others below alike."""
+    """Raises LogCorrupt if the bytes are not such a body; so do the other decoders."""
     fields = _object(raw)
     return Duplicate(
         seq=_part(fields, "seq", int) if "seq" in fields else None,
@@ -148,7 +148,7 @@ def decode_term_opened(raw: bytes) -> TermOpened:
 
 
 def decode_accepted(outcome: Outcome) -> Body:
-    """The body of an accepted outcome, which was checked when it was decided.
+    """Return the body of an accepted outcome, which was checked when it was decided.
 
     Raises LogCorrupt where it no longer parses: no writer of ours appended that.
     """
@@ -173,6 +173,6 @@ _Part = TypeVar("_Part", int, str)
 
 def _part(fields: dict[str, object], name: str, kind: type[_Part]) -> _Part:
     value = fields.get(name)
-    if type(value) is not kind:  # a bool is an int, and no number of ours
+    if type(value) is not kind:  # a bool is an int in Python, but not here
         raise LogCorrupt(f"an outcome's {name} is {value!r:.80}, not of type {kind.__name__}")
     return value

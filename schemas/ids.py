@@ -1,4 +1,4 @@
-"""Identifiers: each is derived, so that anyone can compute it before sending, and none is ever handed out twice.
+"""Identifiers: each is derived, so that clients can compute it before sending, and unique.
 
 Vectors for other languages: tests/contract/vectors.json.
 """
@@ -18,8 +18,8 @@ MessageId = NewType("MessageId", str)
 """The `command_id` of the send: a message's identity is its idempotency key."""
 
 CommandKey = NewType("CommandKey", bytes)
-"""By which a command is remembered, in memory and on the disk: records.command_key of its chat and its id. One object,
-hashed once, however often it is looked up."""
+"""Key of a command's dedup entry in memory and on disk: records.command_key of its chat and its id. One object, hashed
+only once."""
 
 NS_GAPLESS: Final = "a8fb2ca5-f483-55f1-b073-8acb397fb456"
 """UUIDv5 of the DNS name `gapless.chat`."""
@@ -30,28 +30,28 @@ _WHITE_SPACE = re.compile("[\u0009-\u000d\u0020\u0085\u00a0\u1680\u2000-\u200a\u
 
 
 def is_uuid(text: str) -> bool:
-    """Whether `text` is a UUID in the one form the wire knows: lower-case, with hyphens, any version."""
+    """Return whether `text` is a UUID in wire form: lower-case, with hyphens, any version."""
     return _UUID.fullmatch(text) is not None
 
 
 @lru_cache(maxsize=65_536)
 def uuid_bytes(uuid: str) -> bytes:
-    """The 16 bytes of a UUID in wire form. Cached: chats and senders repeat."""
+    """Return the 16 bytes of a UUID in wire form. Cached: chats and senders repeat."""
     return bytes.fromhex(uuid.replace("-", ""))
 
 
 def uuid_text(raw: bytes) -> str:
-    """The wire form of 16 bytes."""
+    """Return the wire form of 16 bytes."""
     h = raw.hex()
     return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
 
 
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
-"""The hex digit that holds a UUID's variant (binary 10xx), by the digit that the hash has there."""
+"""Hex digit with a UUID's variant (binary 10xx), by the digit of the hash in that place."""
 
 
 def uuid5(namespace: str, name: str) -> str:
-    """RFC 9562 version 5 in wire form: what `uuid.uuid5` gives, without building UUID objects (a third of the time)."""
+    """Return an RFC 9562 version 5 UUID in wire form, in a third of the time of `uuid.uuid5`."""
     return _uuid5(uuid_bytes(namespace) + name.encode())
 
 
@@ -66,38 +66,38 @@ def is_client_generated_id(text: str) -> bool:
 
 
 def normalise_creation_name(name: str) -> str:
-    """The form of a group's name that its identity is made of: NFC, white space folded, none at the ends."""
+    """Return the form of a group's name that its id derives from: NFC, white space folded and stripped."""
     return _WHITE_SPACE.sub(" ", unicodedata.normalize("NFC", name)).strip(" ")
 
 
 def group_chat_id(creator: UserId, name: str) -> ChatId:
-    """One creator cannot make two groups of one name."""
+    """Return the id of a group by name: one creator cannot create two groups of the same name."""
     return ChatId(uuid5(creator, "group/" + normalise_creation_name(name)))
 
 
 def keyed_chat_id(creator: UserId, client_generated_id: str) -> ChatId:
-    """The other id that a group may be created under: its name need not be unique, the creator's key is."""
+    """Return the other possible id of a group, by the creator's key: its name need not be unique."""
     return ChatId(uuid5(creator, "key/" + client_generated_id))
 
 
 def direct_chat_id(a: UserId, b: UserId) -> ChatId:
-    """The same from both sides. `a == b`, a chat with oneself, is allowed."""
+    """Return the id of a direct chat, the same for both users. `a == b`, a chat with oneself, is allowed."""
     low, high = sorted((a, b))
     return ChatId(uuid5(NS_GAPLESS, f"direct/{low}/{high}"))
 
 
 def command_id(chat_id: ChatId, sender_id: UserId, client_generated_id: str) -> CommandId:
-    """Unique per (chat, sender, client_generated_id) for ever."""
+    """Return the id of a command: unique per (chat, sender, client_generated_id), permanently."""
     return command_id_of(uuid_bytes(chat_id), sender_id.encode(), client_generated_id.encode())
 
 
 def command_id_of(chat: bytes, sender_id: bytes, client_generated_id: bytes) -> CommandId:
-    """The same of what a reader has in hand: the 16 bytes of the chat's id, and the other two as on the wire."""
+    """The same from the 16 bytes of the chat's id and the wire form of the other two."""
     return CommandId(_uuid5(b"%b%b/%b" % (chat, sender_id, client_generated_id)))
 
 
 def murmur2(data: bytes) -> int:
-    """The hash of Kafka's Java client, 32 bits unsigned (org.apache.kafka.common.utils.Utils.murmur2)."""
+    """Return the hash of Kafka's Java client, 32 bits unsigned (org.apache.kafka.common.utils.Utils.murmur2)."""
     length = len(data)
     m = 0x5BD1E995
     h = 0x9747B28C ^ length
@@ -114,7 +114,7 @@ def murmur2(data: bytes) -> int:
 
 @lru_cache(maxsize=65_536)
 def partition_of(chat_id: str, partitions: int) -> int:
-    """The partition where a chat lives, for the life of a log. Cached: the writer asks it of every command."""
+    """Return the partition of a chat, fixed for the life of a log. Cached: the writer needs it for every command."""
     return (murmur2(chat_id.encode()) & 0x7FFFFFFF) % partitions
 
 
@@ -124,7 +124,7 @@ def token(partition: int, index: int) -> str:
 
 
 def parse_token(text: str) -> tuple[int, int]:
-    """`(partition, index)` of a token. Raises ValueError where it is none."""
+    """Return `(partition, index)` of a token. Raises ValueError if it is not one."""
     match = re.fullmatch(r"(\d{1,9}):(\d{1,18})", text, re.ASCII)
     if match is None:
         raise ValueError("a token is two numbers with a colon between them, as `5:1042`")

@@ -27,13 +27,13 @@ from schemas.errors import LogCorrupt
 
 
 class Head(Struct, frozen=True, gc=False):
-    """Where a reader stands after the last valid record. With the log offset it is all that is needed to go on."""
+    """A reader's state after the last valid record. With the log offset it is all that a reader needs to continue."""
 
     term: int = 0
     index: int = 0
     """1, 2, 3 … over the valid outcomes of the partition."""
     command_offset: int = -1
-    """Of the last decided command."""
+    """Offset of the last decided command."""
     last_timestamp_ms: int = 0
 
 
@@ -42,7 +42,7 @@ EMPTY: Final = Head()
 
 
 class Stamp(Struct, frozen=True, gc=False):
-    """A record's claimed place, from its headers. An opening has index 0 and command_offset −1."""
+    """The place that a record claims in its headers. An opening has index 0 and command_offset −1."""
 
     term: int
     index: int
@@ -60,7 +60,7 @@ _NUMBER = re.compile(rb"\d{1,18}", re.ASCII)
 
 
 def read_stamp(headers: Sequence[tuple[str, bytes]]) -> Stamp:
-    """The stamp of a record. Raises LogCorrupt where it has none: no writer of this log appended it."""
+    """Return the stamp of a record. Raises LogCorrupt if it has none: no writer of this log appended it."""
     ce_id = command_offset = None
     for name, value in headers:
         if name == "ce_id":
@@ -79,7 +79,7 @@ def read_stamp(headers: Sequence[tuple[str, bytes]]) -> Stamp:
 
 
 def classify(head: Head, stamp: Stamp) -> Verdict:
-    """The rule. Raises LogCorrupt with both sides of the contradiction."""
+    """Apply the rule. Raises LogCorrupt with both sides of the contradiction."""
     if stamp.index == 0:
         return Verdict.OPENS if stamp.term > head.term else Verdict.VOID
     if stamp.term < head.term:
@@ -93,7 +93,7 @@ def classify(head: Head, stamp: Stamp) -> Verdict:
 
 
 def advance(head: Head, stamp: Stamp, timestamp_ms: int, commands_from: int | None = None) -> Head:
-    """The head after a record that opens or is valid. `commands_from` is an opening's, if it has one."""
+    """Return the head after a record that opens or is valid. `commands_from` is that of an opening, if it has one."""
     if stamp.index == 0:
         command_offset = head.command_offset if commands_from is None else commands_from - 1
         return Head(stamp.term, head.index, command_offset, max(head.last_timestamp_ms, timestamp_ms))

@@ -1,4 +1,4 @@
-"""The topics: names, settings, and what is wrong with the ones that a cluster has.
+"""The topics: names, settings, and faults of the ones that a cluster has.
 
 Each setting is one the protocol needs (docs/log-protocol.md says why), not a preference.
 """
@@ -13,9 +13,9 @@ from typing import Final, Literal
 FOREVER: Final = "-1"
 _LONG_MAX: Final = str(2**63 - 1)
 COMMAND_RECORD_BYTES: Final = 400_000
-"""`max.message.bytes` of chat.commands: a command of 256 KiB with its headers, and no bomb. Uncompressed."""
+"""`max.message.bytes` of chat.commands: a command of 256 KiB with its headers, uncompressed."""
 EVENT_BATCH_BYTES: Final = 1_048_588
-"""`max.message.bytes` of chat.events, at least: all outcomes of one append are one record batch."""
+"""Minimum `max.message.bytes` of chat.events: all outcomes of one append are one record batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +26,11 @@ class TopicNames:
     events: str = "chat.events"
     replies: str = "chat.replies"
     heartbeats: str = "chat.heartbeats"
-    """Hints between sequencers (services/sequencer/peers/heartbeat.py); no part of the log."""
+    """Hints between sequencers (services/sequencer/peers/heartbeat.py); not part of the log."""
 
     @classmethod
     def prefixed(cls, prefix: str) -> TopicNames:
-        """Names of a second log in the same cluster: tests run side by side by it."""
+        """Return the names of another log in the same cluster, so that tests can run side by side."""
         return cls(
             commands=f"{prefix}chat.commands",
             events=f"{prefix}chat.events",
@@ -41,7 +41,7 @@ class TopicNames:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSpec:
-    """A topic as it must be."""
+    """The required properties of a topic."""
 
     name: str
     partitions: int
@@ -51,18 +51,18 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicFound:
-    """A topic as a cluster describes it."""
+    """The properties of a topic in a cluster."""
 
     name: str
     copies: Mapping[int, int]
-    """Partition → brokers that are to have it."""
+    """Partition → number of brokers that should have a copy."""
     config: Mapping[str, str]
     log_start_offsets: Mapping[int, int]
-    """Partition → first offset that is still there."""
+    """Partition → first offset that still exists."""
     in_sync: Mapping[int, int] = field(default_factory=dict)
-    """Partition → brokers that have all of it now."""
+    """Partition → number of brokers that are in sync."""
     end_offsets: Mapping[int, int] = field(default_factory=dict)
-    """Partition → where it ends, of those that were asked for."""
+    """Partition → end offset, of the partitions that were asked for."""
 
     @property
     def partitions(self) -> int:
@@ -77,10 +77,10 @@ def topic_specs(
     replication_factor: int,
     min_insync_replicas: int | None = None,
 ) -> tuple[TopicSpec, TopicSpec, TopicSpec]:
-    """Commands, events and replies with every setting the protocol needs.
+    """Return the topics of commands, events and replies with every setting the protocol needs.
 
-    `min_insync_replicas`: 2 where there are copies, unless told: with 1 an acknowledged record may be on one broker
-    alone, and is lost with it.
+    `min_insync_replicas` defaults to 2 if there are replicas: with 1, an acknowledged record may be on one broker only
+    and is lost with it.
     """
     common = _common(replication_factor, min_insync_replicas)
     commands = common | {
@@ -104,7 +104,7 @@ def topic_specs(
         "cleanup.policy": "delete",
         "retention.ms": "600000",
         "segment.ms": "600000",
-        "message.timestamp.type": "LogAppendTime",  # by it the sequencers read the broker's clock
+        "message.timestamp.type": "LogAppendTime",  # the sequencers read the broker's clock by it
     }
     return (
         TopicSpec(name=names.commands, partitions=partitions, replication_factor=replication_factor, config=commands),
@@ -119,8 +119,8 @@ def topic_specs(
 
 
 def heartbeats_spec(names: TopicNames, *, replication_factor: int, min_insync_replicas: int | None = None) -> TopicSpec:
-    """One partition, so that all heartbeats have one order; in copies like the log itself, so that who cannot append
-    outcomes cannot append heartbeats either."""
+    """Return the heartbeat topic: one partition, so that heartbeats have one order; replicated like the log, so that a
+    process that cannot append outcomes cannot append heartbeats either."""
     config = _common(replication_factor, min_insync_replicas) | {
         "cleanup.policy": "delete",
         "retention.ms": "600000",
@@ -137,7 +137,7 @@ def _common(replication_factor: int, min_insync_replicas: int | None) -> dict[st
 
 
 _NOT_FOR_TRUTH: Final = frozenset({"retention.ms", "segment.ms"})
-"""Of chat.replies: another value wastes or saves disk, and nothing is lost by it."""
+"""Settings of chat.replies with no effect on correctness: other values only use more or less disk."""
 
 
 class _Unasked(Enum):
@@ -146,11 +146,11 @@ class _Unasked(Enum):
 
 
 AS_THE_SETTINGS: Final = _Unasked.AS_THE_SETTINGS
-"""The log was not asked how many partitions it has: the topics have as many as the settings say."""
+"""The log was not asked for its number of partitions, because the topics have as many as the settings say."""
 UNREADABLE: Final = _Unasked.UNREADABLE
-"""It may not be read."""
+"""The log cannot be read with our rights."""
 LogPartitions = int | Literal[_Unasked.AS_THE_SETTINGS, _Unasked.UNREADABLE] | None
-"""What the log's first opening says; None where the log has none yet."""
+"""Number of partitions in the log's first opening; None if the log has no opening yet."""
 
 
 def faults(
@@ -161,7 +161,7 @@ def faults(
     replies: bool = False,
     log_partitions: LogPartitions = None,
 ) -> list[str]:
-    """What is wrong with a topic, each as a sentence with what to do; none where it is as it must be.
+    """Return the faults of a topic, each as a sentence with what to do.
 
     `log_starts_at_zero` is for chat.events: whoever cut its beginning off took it from every future reader.
     """
@@ -179,7 +179,7 @@ def faults(
             continue
         value = found.config.get(name)
         if value is None:
-            continue  # a broker too old to know the setting cannot be asked to have it
+            continue  # a broker that is too old does not know the setting
         if name == "min.insync.replicas":
             copies = min((found.copies[p] for p in _of_log(spec, found)), default=spec.replication_factor)
             least = min(copies, int(wanted) if spec.replication_factor > 1 else 2)
@@ -202,12 +202,12 @@ def faults(
 
 
 def _of_log(spec: TopicSpec, found: TopicFound) -> list[int]:
-    """The partitions that the log uses: those beyond are ignored."""
+    """Return the partitions that the log uses; later ones are ignored."""
     return sorted(p for p in found.copies if p < spec.partitions)
 
 
 def _wrong_partitions(spec: TopicSpec, found: TopicFound, *, replies: bool, log_partitions: LogPartitions) -> list[str]:
-    """Fewer partitions than the log has are a fault. More are not, once the log itself says how many it has."""
+    """Fewer partitions than the log has are a fault; more are not, once the log says how many it has."""
     setting = "GAPLESS_KAFKA_REPLY_PARTITIONS" if replies else "GAPLESS_KAFKA_PARTITIONS"
     if found.partitions < spec.partitions:
         return [
@@ -242,12 +242,12 @@ def _too_few_copies(spec: TopicSpec, found: TopicFound) -> list[str]:
 
 
 def extra_partitions(spec: TopicSpec, found: TopicFound) -> list[int]:
-    """The partitions beyond those of the log: somebody added them, Kafka cannot remove them, and they are ignored."""
+    """Return the partitions added after the log was created: Kafka cannot remove them, and they are ignored."""
     return sorted(p for p in found.copies if p >= spec.partitions)
 
 
 def notes(spec: TopicSpec, found: TopicFound) -> list[str]:
-    """What an operator should know about a topic that is as it must be."""
+    """Return notes for operators about a topic without faults."""
     extra = extra_partitions(spec, found)
     if not extra:
         return []
@@ -262,7 +262,7 @@ def notes(spec: TopicSpec, found: TopicFound) -> list[str]:
 
 
 def short_of_replicas(spec: TopicSpec, found: TopicFound) -> str | None:
-    """Why appends to some partitions of the log are refused: too few of their copies are in sync; None if none is."""
+    """Return why appends to some partitions are refused (too few replicas in sync), or None."""
     needed = int(found.config.get("min.insync.replicas", 1))
     short = [p for p in _of_log(spec, found) if found.in_sync.get(p, needed) < needed]
     if not short:

@@ -1,10 +1,10 @@
-"""What of _records.pyx other compiled code may use without a Python call."""
+"""The parts of _records.pyx that other compiled code may use without a Python call."""
 
 from libc.stdint cimport int64_t, uint8_t
 
 
 cdef struct Span:
-    # The value of a header; `at` is NULL where there is none.
+    # The value of a header; `at` is NULL if the header is absent.
     const uint8_t* at
     Py_ssize_t size
 

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""The way between a record's bytes and what encoding.py reads and writes, without an object for each header. Compiled.
+"""Decodes and encodes records without an object for each header. Compiled.
 
-Nothing is decided here. A record that is not spelt as our own code spells it gives None, and encoding.py says what it
-is; so each answer of this file is one that encoding.py gives too (tests/unit/schemas/test_records.py).
+Returns None for any record that is not in our canonical encoding; the caller then falls back to encoding.py. Every other
+result equals that of encoding.py (tests/unit/schemas/test_records.py).
 
 The bytes are those of a record batch of Kafka's format v2, after its header and uncompressed:
 
@@ -113,7 +113,7 @@ cdef inline uint8_t* _put_varint(uint8_t* to, int64_t number) noexcept:
 @cython.final
 @cython.freelist(1024)
 cdef class Record:
-    """A record as a broker sent it: encoding.Record, whose headers become objects only for who asks for them."""
+    """A record from a broker: encoding.Record, whose headers become objects only when they are read."""
 
     @property
     def headers(self) -> list:
@@ -258,7 +258,7 @@ cdef struct Headers:
 
 
 cdef bint _find(Record record, Headers* found) except -1:
-    """Of a header that is there twice the last counts. False where one of them is null."""
+    """Find the headers; if one is repeated, the last counts. Returns False if a header is null."""
     cdef const uint8_t* b = <const uint8_t*>PyBytes_AS_STRING(record.batch)
     cdef Py_ssize_t at = record.first_header
     cdef const uint8_t* name
@@ -357,7 +357,7 @@ cdef inline bint _is_traceparent(Span text) noexcept:
 
 
 cdef inline int64_t _number(const uint8_t* b, Py_ssize_t size) noexcept:
-    """Of 1 to 18 ASCII digits; −1 of anything else."""
+    """Return the number in 1 to 18 ASCII digits; −1 for anything else."""
     if not 0 < size <= DIGITS:
         return -1
     cdef int64_t number = 0
@@ -369,7 +369,7 @@ cdef inline int64_t _number(const uint8_t* b, Py_ssize_t size) noexcept:
 
 
 cdef inline str _ascii(Span text):
-    """Of bytes that are known to be ASCII."""
+    """Return the text of bytes that are known to be ASCII."""
     made = PyUnicode_New(text.size, 0x7F)
     memcpy(PyUnicode_DATA(made), text.at, text.size)
     return made
@@ -468,7 +468,7 @@ cpdef bint is_plain(bytes body) except -1:
 
 
 cdef Py_ssize_t put_text(uint8_t* to, bytes body) noexcept:
-    """The text of a plain body in UTF-8, without its escapes; gives its size, which is below that of the body."""
+    """Write the unescaped text of a plain body in UTF-8; return its size, which is below that of the body."""
     cdef const uint8_t* b = <const uint8_t*>PyBytes_AS_STRING(body) + BEFORE_TEXT
     cdef Py_ssize_t left = PyBytes_GET_SIZE(body) - BEFORE_TEXT - AFTER_TEXT
     cdef uint8_t* begin = to
@@ -508,7 +508,7 @@ cdef inline uint8_t _escaped(uint8_t letter) noexcept:
 @cython.final
 @cython.freelist(1024)
 cdef class ScannedSend:
-    """A message.send whose headers are in order, as it lies in its record: an encoding.Command for who asks for it."""
+    """A well-formed message.send, as a view of its record; `command()` makes the encoding.Command."""
 
     @property
     def body(self):
@@ -899,7 +899,7 @@ cdef class OutcomeWriter:
 
     @property
     def timestamps(self):
-        """Of the first record, and the greatest: ms since 1970."""
+        """Timestamp of the first record and the greatest one, ms since 1970."""
         return self.first_timestamp, self.last_timestamp
 
     def written_bytes(self):
@@ -1030,7 +1030,7 @@ cdef class OutcomeWriter:
 
 
 cdef inline Span _span(bytes held):
-    """Of bytes that outlive it; NULL of None."""
+    """Return a span of bytes that outlive it; NULL for None."""
     cdef Span made
     made.at = NULL
     made.size = 0
@@ -1041,7 +1041,7 @@ cdef inline Span _span(bytes held):
 
 
 cdef Span utf8(object text) except *:
-    """Of a str that outlives it; NULL of None."""
+    """Return a span of a str that outlives it; NULL for None."""
     cdef Span made
     made.at = NULL
     made.size = 0

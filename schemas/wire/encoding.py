@@ -1,7 +1,7 @@
-"""Records: commands and outcomes to and from key, headers and value (CloudEvents 1.0, Kafka binary mode).
+"""Encodes commands and outcomes as records (CloudEvents 1.0, Kafka binary mode) and decodes them.
 
-Writing a command is for producers and trusts its arguments. Reading one is for the writer and trusts nothing:
-whatever came, `CommandReader.read` returns, with the parts that are usable and, where there is one, the fault.
+Producers encode commands; encoding trusts its arguments. The writer decodes them and trusts nothing:
+`CommandReader.read` always returns, with the usable parts and the fault if there is one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Headers = list[tuple[str, bytes]]
 
 
 class Record(Protocol):
-    """What a reader needs of a record as it came from Kafka. aiokafka's ConsumerRecord is one."""
+    """A record from Kafka, as far as readers need it. aiokafka's ConsumerRecord is one."""
 
     @property
     def offset(self) -> int: ...
@@ -39,7 +39,7 @@ class Record(Protocol):
 
 
 class Undecodable(Struct, frozen=True):
-    """Stands for the record at `offset`, which the Kafka client could not take apart."""
+    """Stands for the record at `offset`, which the Kafka client could not decode."""
 
     offset: int
     error: str
@@ -56,31 +56,31 @@ class Encoded(Struct, frozen=True, gc=False):
     value: bytes
     headers: Headers
     timestamp_ms: int | None = None
-    """None: the broker's (commands have LogAppendTime)."""
+    """None: set by the broker (commands have LogAppendTime)."""
 
     @property
     def size(self) -> int:
-        """Bytes in a batch, estimated from above: a record takes at most 32 beside what it holds, a header of ours at
-        most 18 beside its value (our longest name has 14)."""
+        """Upper estimate of its bytes in a batch: a record adds at most 32 to its content, and each of our headers at
+        most 18 to its value (the longest name has 14)."""
         held = sum([len(value or b"") for _, value in self.headers])
         return len(self.value or b"") + len(self.key or b"") + held + 18 * len(self.headers) + 32
 
 
 class ReplyTo(NamedTuple):
-    """Where a waiting ingest listens."""
+    """The reply partition and request id of a waiting ingest process."""
 
     partition: int
     request_id: str
 
 
 class Command(Struct, frozen=True):
-    """A command as read from the topic. With a `fault` nothing else can be relied on but offset and reply_to."""
+    """A command as read from the topic. With a `fault`, only offset and reply_to are reliable."""
 
     offset: int
     type: str = ""
     body: bytes = b""
     key: bytes | None = None
-    """Only if it is short enough to be repeated on the outcome."""
+    """Set only if it is short enough to be repeated on the outcome."""
     chat_id: ChatId | None = None
     sender_id: UserId | None = None
     client_generated_id: str | None = None
@@ -99,12 +99,12 @@ _CONTENT_TYPE: Final = ("content-type", b"application/json")
 
 
 def is_traceparent(text: str) -> bool:
-    """Whether it is a W3C trace context that may be passed on."""
+    """Return whether it is a W3C trace context that may be forwarded."""
     return _TRACEPARENT.fullmatch(text) is not None
 
 
 def encode_command(command: Command, source: str) -> Encoded:
-    """The record of a command. `source` names the program that sends it (CloudEvents `source`)."""
+    """Return the record of a command. `source` names the sending program (CloudEvents `source`)."""
     if command.chat_id is None or command.sender_id is None or command.command_id is None:
         raise ValueError("a command to be sent has a chat, a sender and an id")
     headers = [
@@ -125,21 +125,21 @@ def encode_command(command: Command, source: str) -> Encoded:
 
 
 class CommandReader:
-    """Reads the commands of one partition, and remembers the chats and senders that it has met: they repeat."""
+    """Decodes the commands of one partition, and caches the ids of chats and senders: they repeat."""
 
     def __init__(self, partition: int, partitions: int) -> None:
         self._partition = partition
         self._partitions = partitions
         self.chats: dict[bytes, tuple[ChatId, bytes]] = {}
-        """By key: those of this partition, with the bytes of their id."""
+        """Record key → chat of this partition, with the bytes of its id."""
         self.senders: dict[bytes, UserId] = {}
-        """By the value of ce_sender."""
+        """Value of ce_sender → sender."""
 
     def read(self, record: Record) -> Command:
-        """The command in a record of `chat.commands`. Never raises for what a record may hold."""
-        if isinstance(record, Undecodable):  # answered and passed like any other
+        """Return the command in a record of `chat.commands`. Never raises, whatever the record contains."""
+        if isinstance(record, Undecodable):  # answered like any other command
             return Command(offset=record.offset, fault=Refused(Reason.MALFORMED, "the record cannot be decoded"))
-        given = dict(record.headers)  # of a header that is there twice the last counts
+        given = dict(record.headers)  # if a header is repeated, the last one counts
         key = record.key
         chat = self.chats.get(key) or self._chat(key) if key is not None else None
         sender = given.get("ce_sender")
@@ -176,7 +176,7 @@ class CommandReader:
             key=key if key is not None and len(key) <= limits.OUTCOME_KEY_BYTES else None,
             chat_id=chat[0] if chat is not None else _chat_id(key),
             sender_id=sender_id,
-            # A receipt's ce_id is not checked: with a key beside it, it would be remembered as somebody else's command.
+            # The ce_id of a receipt is not checked: with a key, it could be stored as another sender's command.
             client_generated_id=None if is_receipt or clientid is None else clientid.decode(),
             command_id=CommandId(command_id) if command_id is not None else None,
             reply_to=_reply_to(_text(given, "ce_replyto")) if "ce_replyto" in given else None,
@@ -216,12 +216,12 @@ _MET: Final = 65_536
 
 
 def read_command(record: Record, partition: int, partitions: int) -> Command:
-    """What a CommandReader reads, for who has one record."""
+    """Return the command in a single record."""
     return CommandReader(partition, partitions).read(record)
 
 
 def encode_outcome(outcome: Outcome, stamp: Stamp, source: bytes) -> Encoded:
-    """The record of an outcome at its place in the log. `source` is `event_source(partition)`."""
+    """Return the record of an outcome at its place in the log. `source` is `event_source(partition)`."""
     headers = [
         _SPECVERSION,
         ("ce_id", b"%d/%d" % (stamp.term, stamp.index)),
@@ -258,12 +258,12 @@ def _type_header(outcome_type: str) -> tuple[str, bytes]:
 
 
 OUTCOME_BYTES: Final = 540
-"""Of an outcome's record in a batch, from above, without the parts that `outcome_size` adds: 32 for the record, and
+"""Upper estimate of an outcome's record in a batch, without the parts that `outcome_size` adds: 32 for the record, and
 for each header its name, its longest value and their lengths."""
 
 
 def outcome_size(outcome: Outcome) -> int:
-    """Bytes that the record of an outcome takes in a batch, estimated from above."""
+    """Return an upper estimate of the bytes that an outcome's record takes in a batch."""
     return OUTCOME_BYTES + len(outcome.body) + len(outcome.key or b"") + len(outcome.client_generated_id or "")
 
 
@@ -272,7 +272,7 @@ def event_source(partition: int) -> bytes:
 
 
 def read_outcome(record: Record) -> Outcome:
-    """The outcome in a record that the rule found valid, or the body-carrying half of an opening.
+    """Return the outcome in a valid record, or the body-carrying half of an opening.
 
     Raises LogCorrupt where it is not what a writer appends.
     """
@@ -299,23 +299,23 @@ def read_outcome(record: Record) -> Outcome:
             seq=int(seq) if seq is not None else None,
             traceparent=traceparent.decode() if traceparent is not None else None,
         )
-    except (KeyError, ValueError, AttributeError) as error:  # a header that is null has no decode()
+    except (KeyError, ValueError, AttributeError) as error:  # a null header has no decode()
         raise LogCorrupt(f"the record at offset {record.offset} is no outcome: {error!r:.200}") from None
 
 
 def opening_outcome(body: bytes, at_ms: int) -> Outcome:
-    """A `term.opened` as it is appended: no key, no command."""
+    """Return a `term.opened` to be appended: without key and command."""
     return Outcome(type=EventType.TERM_OPENED, at_ms=at_ms, body=body)
 
 
 def _text(headers: Mapping[str, bytes | None], name: str) -> str | None:
-    """Of a header that the writer looks at; one that is no short ASCII is as good as absent."""
+    """Return a header's text; None if it is absent or not short ASCII."""
     value = headers.get(name)
     return value.decode() if value is not None and len(value) <= 256 and value.isascii() else None
 
 
 def _type(headers: Mapping[str, bytes | None]) -> str:
-    """Of a command; "" where it is nothing that an outcome could repeat."""
+    """Return the type of a command; "" if an outcome could not repeat it."""
     known = KNOWN_TYPES.get(headers.get("ce_type") or b"")
     if known is not None:
         return known
@@ -324,8 +324,7 @@ def _type(headers: Mapping[str, bytes | None]) -> str:
 
 
 def _uuid(raw: bytes | None) -> str | None:
-    """Of bytes that are one in wire form. A rejected command's key is repeated on its outcome, so that readers meet
-    others too."""
+    """Return the UUID if the bytes are one in wire form. Others occur: an outcome repeats a rejected command's key."""
     return _uuid_of(raw) if raw is not None and len(raw) == 36 else None
 
 

@@ -1,11 +1,11 @@
-"""Commands and outcomes in a record's bytes: what encoding.py says of them, by the fast path where it is there.
+"""Decodes commands and outcomes, by compiled code if it is available and else by encoding.py, with equal results.
 
-The fast path is `_records.pyx`, compiled when the project is installed on a machine with a C compiler; without one
-everything takes the slow path, by encoding.py, with the same answers, slower. It takes records as our own
-code spells them; whatever else a record may be is left to encoding.py, which alone says what is wrong with it.
+The fast path is `_records.pyx`, compiled at installation if a C compiler is available; without it encoding.py is the
+slow path for everything. The fast path handles records in our canonical encoding and leaves all others to encoding.py,
+which alone reports what is wrong with them.
 
-Whoever proves something (services/ops: the verifiers) reads commands and outcomes by encoding.py: of what is compiled
-they share only the taking apart of a record, and the chaos checker, which reads by aiokafka, not even that.
+The verifiers (services/ops) read commands and outcomes by encoding.py and share only the splitting of record batches
+with the compiled code. The chaos checker reads by aiokafka and shares nothing.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 
 def command_reader(partition: int, partitions: int) -> Callable[[list[Record]], list[Command | ScannedSend]]:
-    """What encoding.CommandReader's `read` does, for many records of one partition: a Command for each, or that of
-    which `command_of` makes one."""
+    """Return a reader of commands for many records of one partition. Each result is a Command, or a view that
+    `command_of` turns into one."""
     reader = CommandReader(partition, partitions)
     if not COMPILED:
         return lambda records: [reader.read(record) for record in records]
@@ -61,7 +61,7 @@ def outcome_of(record: Record) -> Outcome:
 
 def messages_from(records: Sequence[Record], start: int, head: Head) -> list[ScannedMessage] | None:
     """Return the plain messages from record `start` on, as long as each is the next outcome of `head`'s term, so that
-    log.judge finds it valid. Returns None if nothing is compiled: then no call finds any."""
+    log.classify finds it valid. Returns None if nothing is compiled: then no call finds any."""
     if _scanner is None:
         return None
     return _scanner.messages(records, start, head.term, head.index, head.command_offset)
@@ -72,11 +72,11 @@ def _command_key(chat_id: ChatId, command_id: CommandId) -> CommandKey:
 
 
 command_key: Final[Callable[[ChatId, CommandId], CommandKey]] = _records.command_key if COMPILED else _command_key
-"""A letter, and the 16 bytes of each id. Raises ValueError where one of them is no UUID."""
+"""A letter and the 16 bytes of each id. Raises ValueError if one of them is not a UUID."""
 
 
 def record_digest(record: Record) -> bytes:
-    """Tells one record from another; without its timestamp, which a broker may set."""
+    """Return a digest that distinguishes records; without the timestamp, which a broker may set."""
     digest = blake2b(digest_size=16)
     for part in (record.key or b"", record.value or b"", *(value for _, value in record.headers)):
         digest.update(b"%d:" % len(part))

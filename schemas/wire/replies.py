@@ -1,4 +1,4 @@
-"""What the writer tells a waiting ingest over `chat.replies`: one record per append and reply partition.
+"""Replies from the writer to waiting ingest processes over `chat.replies`: one record per append and reply partition.
 
 Replies may be lost; the log is the truth. A reader ignores request ids it does not know.
 """
@@ -16,7 +16,7 @@ from schemas.events import OutcomeKind
 
 
 class Reply(Struct, frozen=True, kw_only=True):
-    """The outcome of one command, for the one who waits for it. Absent parts are left out on the wire."""
+    """The outcome of one command, for the process that waits for it. Absent fields are omitted on the wire."""
 
     request_id: str
     outcome: OutcomeKind
@@ -30,9 +30,9 @@ class Reply(Struct, frozen=True, kw_only=True):
     position: int | None = None
     sent_at_ms: int | None = None
     updated_count: int | None = None
-    """Of a receipt: how far the cursor moved."""
+    """For a receipt: how far the cursor moved."""
     read_seq: int | None = None
-    """Of a receipt: the member's read cursor afterwards."""
+    """For a receipt: the member's read cursor afterwards."""
 
 
 _ORDER = (
@@ -42,7 +42,7 @@ _ORDER = (
 
 
 def encode_replies(replies: Sequence[Reply]) -> bytes:
-    """A JSON array, the fields in the order of the wire contract."""
+    """Return a JSON array, with fields in the order of the wire contract."""
     return canonical_json(
         [{name: value for name in _ORDER if (value := getattr(r, name)) is not None} for r in replies]
     )
@@ -52,7 +52,7 @@ _DECODER = Decoder(list[Reply])
 
 
 def decode_replies(raw: bytes) -> list[Reply]:
-    """Raises ValueError where it is no such array; unknown fields are passed over."""
+    """Ignores unknown fields. Raises ValueError if it is not such an array."""
     try:
         return _DECODER.decode(raw)
     except RecursionError:

@@ -33,13 +33,13 @@ from services.sequencer.store.slot import StateSlot
 
 GROUP: Final = "gapless-sequencer"
 STOP_S: Final = 8.0
-"""For what is decided to be appended and told, and the group to be left."""
+"""Maximum time to append and answer what is decided, and to leave the group."""
 CHECK_EVERY_S: Final = 1.0
-"""At which partitions are not served."""
+"""Interval at which the gauge of unserved partitions is updated."""
 
 
 class Assignment:
-    """Turns the group's words and the heartbeats into writers."""
+    """Starts a writer for each partition that the group assigns or the failure detector says to stand by for."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Assignment:
         now_ms: Callable[[], int],
         snapshot_store: SnapshotStore | None = None,
     ) -> None:
-        """`now_ms`: the time of outcomes, ms since 1970 UTC; `snapshot_store`: where snapshots are, if anywhere."""
+        """`now_ms`: the time of outcomes, ms since 1970 UTC; `snapshot_store`: the store of snapshots, if any."""
         self._now_ms = now_ms
         self._supervisor = supervisor
         self._settings = settings
@@ -111,7 +111,7 @@ class Assignment:
         self._looking = self._supervisor.start("partitions", self._look())
 
     async def stop(self) -> None:
-        """Leaves the group at once, hands over what others stand by for, and finishes and tells what is decided."""
+        """Leave the group, hand over partitions that peers stand by for, then append and answer what is decided."""
         self._stopping = True
         self._looking.cancel()
         self._membership.cancel()
@@ -148,7 +148,7 @@ class Assignment:
         self._news.set()
 
     def _on_status(self) -> None:
-        """Of a writer: the others hear of it now, and not with the next heartbeat."""
+        """Announce a changed status of a writer at once instead of with the next heartbeat."""
         self._heartbeats.send_now()
         self._news.set()
 
@@ -200,11 +200,11 @@ class Assignment:
         )
 
     def served(self) -> dict[int, RocksStore]:
-        """The states of the partitions that this process serves."""
+        """Return the states of the partitions that this process serves."""
         return {p: self._stores[p] for p, writer in self.writers.items() if writer.status is Status.SERVING}
 
     def needed(self) -> Mapping[str, Collection[int]]:
-        """Topic → the partitions that this process reads or writes now, or should."""
+        """Return topic → the partitions that this process reads or writes, or should."""
         numbers = [
             p for p, writer in self.writers.items() if self._hints[p].assigned or writer.status is not Status.WAITING
         ]
@@ -223,7 +223,7 @@ class Assignment:
         return self._responsibility.troubles(views, time.monotonic())
 
     async def _trouble(self) -> Trouble | None:
-        """What keeps a partition of ours from being served."""
+        """Return why a partition of ours is not served, or None."""
         troubles = self._troubles()
         metrics.UNSERVED.set(len(troubles))
         sentence = joined(troubles.values())
@@ -233,7 +233,7 @@ class Assignment:
         return Trouble(sentence, needs_operator=stopped)
 
     async def _look(self) -> None:
-        """Until cancelled: the gauge is right although nobody asks /readyz."""
+        """Update the gauge until cancelled, even if no client asks /readyz."""
         while True:
             metrics.UNSERVED.set(len(self._troubles()))
             await asyncio.sleep(CHECK_EVERY_S)

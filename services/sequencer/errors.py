@@ -1,13 +1,13 @@
-"""How a term of a writer ends.
+"""How a writer's term ends.
 
     SequencerError
-    ├── Superseded          another's later term stands in the log: its records count, ours no longer do
-    ├── StateBroken         the local state folder is of no use: wipe it and fold the log again
-    ├── FilesMoved          the state went on in other files while a snapshot of it was being made: make another
-    └── PartitionStopped    nothing may go on in this partition until an operator has decided; the message says what
+    ├── Superseded          the log has another process's later term: its records count, ours no longer do
+    ├── StateBroken         the local state folder is unusable: wipe it and fold the log again
+    ├── FilesMoved          the state changed its files while a snapshot was being taken: take another
+    └── PartitionStopped    the partition must not continue until an operator has decided; the message says what
 
-What else ends a term is the world's: KafkaUnavailable and AppendUnknown (begin again after a pause), LogCorrupt and
-UnknownType from `schemas` (stop the partition).
+A term is also ended by KafkaUnavailable and AppendUnknown (restart after a pause), and by LogCorrupt and UnknownType
+from `schemas` (stop the partition).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class SequencerError(Exception):
 
 
 class Superseded(SequencerError):
-    """Another process has opened a later term. What we appended since is void, and nobody was told of it."""
+    """Another process has opened a later term. What we appended since is void, and no reply was sent for it."""
 
 
 class StateBroken(SequencerError):
@@ -26,8 +26,8 @@ class StateBroken(SequencerError):
 
 
 class FilesMoved(SequencerError):
-    """The files of the state are no longer those of the moment that a snapshot was to show."""
+    """The files of the state are no longer those of the moment of the snapshot."""
 
 
 class PartitionStopped(SequencerError):
-    """The partition must not go on: the logs are not what they have to be, and guessing would lose something."""
+    """The partition must not continue: the logs are inconsistent, and continuing could lose data."""

@@ -1,4 +1,4 @@
-"""The ports of `ports.py` on real Kafka."""
+"""Implements the ports of `ports.py` on Kafka."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class KafkaLogs:
 
 
 class KafkaHeartbeatLog:
-    """The topic of the heartbeats: one partition, made by the first sequencer that needs it."""
+    """The topic of heartbeats: one partition, created by the first sequencer that needs it."""
 
     def __init__(self, *, kafka: KafkaConnection, spec: TopicSpec, client_id: str) -> None:
         self._kafka = kafka
@@ -98,13 +98,13 @@ class KafkaHeartbeatLog:
 
 
 class KafkaReplyPublisher:
-    """Replies of all partitions of a process through one producer. What cannot be sent in time is given up."""
+    """Sends the replies of all partitions of a process through one producer; those not sent in time are lost."""
 
     SEND_TIMEOUT_S: Final = 5.0
     MAX_IN_A_RECORD: Final = 500
-    """Replies; the longest takes some 600 bytes, and a record has to fit Kafka's limit of a megabyte."""
+    """Maximum replies in a record: the longest takes 600 bytes, and Kafka limits a record to a megabyte."""
     MAX_UNDER_WAY: Final = 1_000
-    """Records; beyond it replies are lost, not queued: a broker that is away must not fill our memory."""
+    """Maximum records in flight. Beyond it replies are lost, not queued, so that an outage does not fill the memory."""
 
     def __init__(self, producer: Producer, *, topic: str, partitions: int) -> None:
         self._producer = producer
@@ -113,7 +113,7 @@ class KafkaReplyPublisher:
         self._under_way: set[asyncio.Task[None]] = set()
 
     def publish(self, replies: Sequence[tuple[int, Reply]]) -> None:
-        """Groups by reply partition, as few records as fit; a partition that does not exist gets none."""
+        """Send the replies, grouped by reply partition; skip partitions that do not exist."""
         by_partition: defaultdict[int, list[Reply]] = defaultdict(list)
         for partition, reply in replies:
             if partition < self._partitions:
@@ -131,7 +131,7 @@ class KafkaReplyPublisher:
         task.add_done_callback(self._under_way.discard)
 
     async def drain(self) -> None:
-        """Waits for what is under way; each has its own deadline."""
+        """Wait for records in flight; each has its own deadline."""
         if self._under_way:
             await asyncio.wait(self._under_way)
 

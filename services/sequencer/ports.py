@@ -1,4 +1,4 @@
-"""The world as the writer sees it. `kafka_ports` and `store` are the real one; tests run the same writer in another."""
+"""The ports of the writer. `kafka` and `store` implement them for real; tests run the writer on simulated ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class LogReader(Protocol):
-    """One partition of a topic, from an offset on (services/runtime/kafka/reader.py)."""
+    """Reads one partition of a topic from an offset on (services/runtime/kafka/reader.py)."""
 
     @property
     def position(self) -> int: ...
@@ -35,7 +35,7 @@ class LogReader(Protocol):
 
 
 class OutcomeBatch(Protocol):
-    """The records of one append, each made when its outcome is added: what it was made of need not be kept."""
+    """The records of one append. Each is encoded when its outcome is added, so the outcome itself can be freed."""
 
     def add(self, outcome: Outcome, stamp: Stamp, source: bytes) -> None:
         """`source` is `encoding.event_source` of the partition."""
@@ -43,7 +43,7 @@ class OutcomeBatch(Protocol):
 
     @property
     def writer(self) -> OutcomeWriter | None:
-        """What writes its records, where it is compiled."""
+        """The compiled writer of its records; None without compiled code."""
         ...
 
     def __len__(self) -> int: ...
@@ -55,7 +55,7 @@ class LogAppender(Protocol):
     def new_batch(self) -> OutcomeBatch: ...
 
     async def append(self, batch: OutcomeBatch, timeout_s: float) -> int:
-        """`batch` is one that `new_batch` gave."""
+        """Append a batch that `new_batch` returned; return its base offset."""
         ...
 
     async def discard(self) -> bool: ...
@@ -76,54 +76,54 @@ class Logs(Protocol):
 
 
 class ReplyPublisher(Protocol):
-    """Tells waiting ingests. It may lose replies and never blocks or raises: the log is the truth."""
+    """Sends replies to waiting ingest processes. It may lose them, and never blocks or raises: the log is the truth."""
 
     def publish(self, replies: Sequence[tuple[int, Reply]]) -> None: ...
 
 
 class LogPosition(Struct, frozen=True, kw_only=True):
-    """How far a state has come in the event log: stored in the same write batch as what it made of it."""
+    """The place in the event log that a state has reached, stored atomically with the state."""
 
     next_offset: int = 0
     head: Head = EMPTY
     last_record: bytes = b""
-    """A digest of the record before `next_offset`: another record there means another log."""
+    """Digest of the record before `next_offset`: a different record there means a different log."""
 
 
 class StateStore(Protocol):
-    """The folded state of one partition: a view that can be asked in bulk, and moved forward whole."""
+    """The folded state of one partition, read in bulk and moved forward atomically."""
 
     @property
     def position(self) -> LogPosition: ...
 
     def load(self, chats: Sequence[ChatId], members: Sequence[MemberKey], dedup: Sequence[CommandKey]) -> LoadedView:
-        """A view of the state as it is now, with these keys read in one go; others are read when asked for. A
-        key may be there more than once."""
+        """Return a view of the current state with these keys loaded at once; others are read when needed. Keys may
+        repeat."""
         ...
 
     def apply(self, changes: StateChanges, position: LogPosition) -> None:
-        """All or nothing: after a crash the position is never ahead of the rest. It may be behind: the store gathers
-        what changes, and writes it when it is much, when it is told to, and when it is closed."""
+        """Apply changes and position atomically: after a crash the position is never ahead of the state. It may be
+        behind: the store collects changes and writes them in bulk, on `write_out`, and when closed."""
         ...
 
     def write_out(self) -> None:
-        """Writes what was gathered, where there is time for it."""
+        """Write the collected changes."""
         ...
 
     def wipe(self) -> None:
-        """Back to the empty state, before offset 0."""
+        """Reset to the empty state before offset 0."""
         ...
 
     def replace(self, folder: Path, position: LogPosition) -> bool:
-        """Puts a state from elsewhere in the place of this one; False where it is not at that position of this topic,
-        and then this one stays."""
+        """Replace this state by that in `folder`. Returns False, and keeps this one, if the other is not at `position`
+        of this topic."""
         ...
 
     def close(self) -> None: ...
 
 
 class FetchedSnapshot(Struct, frozen=True, kw_only=True):
-    """A snapshot whose files are all here, and what they should be."""
+    """A snapshot whose files have all been fetched."""
 
     name: str
     folder: Path
@@ -131,23 +131,23 @@ class FetchedSnapshot(Struct, frozen=True, kw_only=True):
 
 
 class SnapshotSource(Protocol):
-    """Snapshots of one partition that were put somewhere, by whatever process."""
+    """Snapshots of one partition, taken by any process."""
 
     @property
     def ahead(self) -> int:
-        """Records that a snapshot has to be further than a state to be worth a look."""
+        """Minimum number of records by which a snapshot must be ahead of a state."""
         ...
 
     async def fetch(
         self, topic_id: str, position: LogPosition, end: int, in_log: Callable[[LogPosition], Awaitable[bool]]
     ) -> FetchedSnapshot | None:
-        """The furthest snapshot of this log between `position` and `end`, each file verified. None where there is none
-        of use; never raises. `in_log` tells whether the log has the record that a position ended with; it raises
-        KafkaUnavailable."""
+        """Fetch the furthest snapshot of this log between `position` and `end` and verify its files. Returns None if no
+        snapshot is usable; never raises. `in_log` returns whether the log has the record that a position ended with;
+        it raises KafkaUnavailable."""
         ...
 
     def installed(self, fetched: FetchedSnapshot) -> None: ...
 
     def reject(self, fetched: FetchedSnapshot) -> None:
-        """It made no state."""
+        """Reject a fetched snapshot that is not a state."""
         ...

@@ -1,8 +1,8 @@
-"""Which partitions this process has to answer for although nobody serves them. Pure.
+"""Which unserved partitions this process must report. Pure.
 
-A partition is the trouble of the process that the group last gave it to, also while the group is silent. It stays the
-trouble of the process that served it last until another is heard to serve it: otherwise a partition that everybody
-let go of would be reported by nobody.
+The process that the group last assigned a partition to reports it, also while the group is unreachable. The process
+that served it last reports it too, until a peer announces that it serves it: otherwise a partition that every process
+has released would not be reported.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from services.sequencer.partition.writer import Status
 
 ORPHANED_AFTER_S: Final = 5.0
-"""A takeover takes less: the next owner is heard by then."""
+"""Longer than a takeover takes: the next owner has announced itself by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,22 +24,22 @@ class PartitionView:
     status: Status
     reason: str | None
     assigned: bool
-    """The group's last word gave it to this process."""
+    """Whether the group's last assignment gave it to this process."""
     served_elsewhere: bool
-    """Another process is heard to serve it."""
+    """Whether a peer announces that it serves it."""
 
 
 class Responsibility:
-    """Remembers which partitions this process served, and since when nobody does."""
+    """Remembers which partitions this process served, and since when no process does."""
 
     def __init__(self, *, hears_peers: bool) -> None:
-        """Without `hears_peers` (no heartbeats) only the group says who has a partition."""
+        """Without `hears_peers` (no heartbeats), only the group says which process has a partition."""
         self._hears_others = hears_peers
         self._served: set[int] = set()
         self._orphaned_since_s: dict[int, float] = {}
 
     def troubles(self, partitions: Mapping[int, PartitionView], now_s: float) -> dict[int, str]:
-        """Partition → why it is this process's trouble. Call it every second or so, and whenever somebody asks."""
+        """Return partition → why this process reports it. Call it about every second and for each /readyz."""
         found: dict[int, str] = {}
         for partition, view in sorted(partitions.items()):
             if view.status is Status.SERVING:
@@ -61,7 +61,7 @@ class Responsibility:
         if not self._hears_others or partition not in self._served:
             return False
         if view.served_elsewhere:
-            self._served.discard(partition)  # from now on it is the other's trouble
+            self._served.discard(partition)  # from now on the peer reports it
             self._orphaned_since_s.pop(partition, None)
             return False
         since_s = self._orphaned_since_s.setdefault(partition, now_s)
@@ -69,5 +69,5 @@ class Responsibility:
 
 
 def joined(troubles: Iterable[str]) -> str | None:
-    """One sentence of all of them, or None."""
+    """Return one sentence with all of them, or None."""
     return "; ".join(troubles) or None

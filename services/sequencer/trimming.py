@@ -1,4 +1,4 @@
-"""Deletes commands that were decided long enough ago: never past the decided ones, and only what is ours to trim."""
+"""Deletes commands that were decided long enough ago, in the partitions that this process serves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EVERY_S: Final = 600.0
 
 
 def trim_to(decided_offset: int, first_kept: int | None) -> int:
-    """The offset before which commands may go: all that are decided and older than the keep time.
+    """Return the offset before which commands may be deleted: those decided and older than the keep time.
 
     `first_kept` is the first command inside the keep time; None where all are older.
     """
@@ -29,7 +29,7 @@ def trim_to(decided_offset: int, first_kept: int | None) -> int:
 
 
 class Trimmer:
-    """Trims the partitions that this process serves, every ten minutes."""
+    """Trims the partitions that this process serves, by default every ten minutes."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Trimmer:
         self._trimmed: dict[int, int] = {}
 
     async def run(self) -> None:
-        """Until cancelled. A failure costs disk, not truth: it is logged and tried again next time."""
+        """Run until cancelled. A failure only costs disk space: it is logged, and the next round tries again."""
         while True:
             await asyncio.sleep(self._every_s)
             try:
@@ -59,7 +59,7 @@ class Trimmer:
                 log.warning("commands.not_trimmed", reason=str(error))
 
     async def trim_once(self) -> dict[int, int]:
-        """What was trimmed, as partition → first offset that is left. Raises KafkaUnavailable."""
+        """Trim once. Returns partition → first remaining offset. Raises KafkaUnavailable."""
         decided = {p: offset for p, w in self._writers() if (offset := w.decided_offset) is not None and offset >= 0}
         if not decided:
             return {}

@@ -1,10 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Plain sends decided on the fast path: what decide.py and evolve.py say of them, without their objects. Compiled.
+"""Fast path for plain sends whose state is already loaded, without the objects of decide.py and evolve.py. Compiled.
 
-A plain send is a `message.send` of a text and nothing else, under a key that is not used up, by somebody who is in the
-chat, where all that has to be known is at hand. Nearly every command is one. Of any other nothing is said here: it ends
-the run, and batch.py decides it on the slow path. So each answer of this file is one that the slow path gives too
-(tests/unit/sequencer/test_sends.py).
+A plain send is a `message.send` of a text and nothing else, under an unused key, by a member of the chat. Nearly every
+command is one. Any other command ends the run, and batch.py decides it on the slow path. Both paths decide a plain send
+alike (tests/unit/sequencer/test_sends.py).
 """
 
 from cpython.bytes cimport PyBytes_GET_SIZE
@@ -27,15 +26,15 @@ def decide_sends(
     commands, layers, changes, OutcomeWriter writer, int64_t at_ms, int64_t term, int64_t index, int64_t command_offset,
     bytes source, Py_ssize_t size, Py_ssize_t most_bytes,
 ):
-    """Decides commands, from the first to the first that is no plain send or has no room; adds what they change to
-    `changes`, and their outcomes to `writer`.
+    """Decide commands up to the first that is not a plain send or does not fit; add their changes to `changes` and
+    their outcomes to `writer`.
 
-    `layers`: what is known, each over the next (state.Prefetched, or Changes); `index` and `command_offset`: of the last
-    outcome, and a command that does not come after it ends the run; `size`: bytes that the batch is believed to hold,
-    of `most_bytes`.
+    `layers`: the known state, each layer over the next (Prefetched or StateChanges); `index` and `command_offset`: those
+    of the last outcome (a command that does not follow it ends the run); `size`: estimated bytes of the batch, at most
+    `most_bytes`.
 
-    Gives how many were decided, with the last of them and its seq and position; those that somebody waits for, each
-    with index, seq and position; and `size` after them.
+    Returns how many were decided; the last of them with its seq and position; those with a waiting client, each with
+    index, seq and position; and the new `size`.
     """
     cdef ScannedSend send
     cdef ScannedSend last = None
@@ -91,7 +90,7 @@ cdef object NOT_PREFETCHED = object()
 
 
 cdef inline object _known(tuple layers, object key):
-    """The value that the first layer has that has one, or None where it says that there is none; else NOT_AT_HAND."""
+    """Return the value in the first layer that knows the key: None if it does not exist; NOT_PREFETCHED if unknown."""
     cdef PyObject* value
     cdef dict layer
     for layer in layers:

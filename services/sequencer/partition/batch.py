@@ -1,4 +1,4 @@
-"""One append: commands decided against the state and against each other, encoded, and kept until it is settled."""
+"""One append: commands decided against the state and against each other, encoded, and held until it is settled."""
 
 from __future__ import annotations
 
@@ -27,27 +27,28 @@ if TYPE_CHECKING:
 
 _SENT: Final = EventType.MESSAGE_SENT.value
 APPEND_BYTES: Final = 900_000
-"""An append is closed here, under Kafka's 1,048,588 for a record batch; one outcome is at most 256 KiB and headers."""
+"""Size at which an append is closed, below Kafka's 1,048,588 for a record batch; an outcome takes at most 256 KiB
+and headers."""
 
 
 @dataclass(slots=True)
 class DecidedBatch:
-    """What one append carries, and what is to be done when it is found valid."""
+    """The content of one append, and what to do once it is known to be valid."""
 
     head: Head
-    """After the last outcome."""
+    """The head after the last outcome."""
     view: Overlay
-    """The state after it; its changes are what is applied."""
+    """The state after it; its changes are applied once the batch is valid."""
     records: OutcomeBatch
     last: Encoded | None = None
-    """Of the records, by which the log is known again."""
+    """The last record, by whose digest the log is recognised later."""
     size: int = 0
-    """Bytes, estimated from above."""
+    """Upper estimate in bytes."""
     full: bool = False
-    """The next command would make it longer than an append may be."""
+    """Whether the next command would exceed the size of an append."""
     replies: list[tuple[int, Reply]] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
-    """Their types, for the metrics."""
+    """Types of the outcomes, for the metrics."""
 
     @property
     def changes(self) -> StateChanges:
@@ -55,9 +56,9 @@ class DecidedBatch:
 
 
 def new_batch(records: OutcomeBatch, *, store: StateStore, before: DecidedBatch | None) -> DecidedBatch:
-    """An empty one. `before` is the batch that is being appended now, if there is one: what is decided into this one is
-    decided on top of it, and worth nothing if it fails."""
-    # The store may take over what is in flight at any moment; the values are the same, so nothing is seen to change.
+    """Return an empty batch. `before` is the batch in flight, if any: this one is decided on top of it and is worthless
+    if it fails."""
+    # The store may apply the batch in flight at any moment; the values are the same, so no read changes.
     view = Overlay(store.load([], [], []), before.changes if before is not None else None)
     head = before.head if before is not None else store.position.head
     return DecidedBatch(head=head, view=view, records=records)
@@ -72,8 +73,8 @@ def decide_into(
     source: bytes,
     now_ms: Callable[[], int],
 ) -> None:
-    """Takes commands from the left, as many as the append has room for, decides them on top of what the batch has, and
-    adds their outcomes."""
+    """Take commands from the left, as many as the append has room for, decide them on top of the batch, and add their
+    outcomes."""
     loaded = store.load(*keys_of(commands, APPEND_BYTES - batch.size))
     decide_loaded(batch, commands, loaded, partition=partition, source=source, at_ms=now_ms())
 
@@ -87,10 +88,10 @@ def decide_loaded(
     source: bytes,
     at_ms: int,
 ) -> None:
-    """As `decide_into`, when what the commands ask for was looked up.
+    """As `decide_into`, with what the commands need already loaded.
 
-    Each outcome goes all its way, to the bytes of its record, before the next command is looked at: what it was made
-    of is freed while the processor still has it at hand (measured: a fifth of the time of a batch).
+    Each outcome is encoded before the next command is decided, so its temporaries are freed while still in cache
+    (measured: a fifth of the time of a batch).
     """
     filler = _Filler(batch, loaded, partition, source, at_ms)
     while commands and not batch.full:
@@ -100,7 +101,7 @@ def decide_loaded(
 
 
 class _Filler:
-    """A batch while outcomes are added to it."""
+    """Adds outcomes to a batch."""
 
     def __init__(self, batch: DecidedBatch, loaded: LoadedView, partition: int, source: bytes, at_ms: int) -> None:
         head, view = batch.head, batch.view
@@ -115,7 +116,7 @@ class _Filler:
         self._last: tuple[Outcome, Stamp] | None = None
 
     def add_plain_sends(self, commands: deque[Command | ScannedSend]) -> int:
-        """The fast path of as many commands as can go it, where it is compiled. How many."""
+        """Decide plain sends on the compiled fast path, up to the first other command; return how many."""
         batch, at_ms = self._batch, self._at_ms
         if batch.records.writer is None:
             return 0
@@ -144,10 +145,10 @@ class _Filler:
         return count
 
     def add_next(self, commands: deque[Command | ScannedSend]) -> None:
-        """The slow path, for one command. If there is no room for it, the batch is full.
+        """Decide one command on the slow path. Marks the batch full if there is no room for its outcome.
 
-        Raises LogCorrupt if the command does not come after the one before it: an outcome of it would make the log
-        corrupt for every reader, whatever made us read it in this order.
+        Raises LogCorrupt if the command does not follow the one before it: its outcome would make the log corrupt for
+        every reader.
         """
         batch, command = self._batch, command_of(commands[0])
         if command.offset <= self._command_offset:
@@ -176,7 +177,7 @@ class _Filler:
             )
 
     def end(self) -> None:
-        """Without an outcome there was room for none, and the head's time is still that of the last one."""
+        """Set the head and the last record. Without a new outcome both stay as they were."""
         if self._last is not None:
             outcome, stamp = self._last
             self._batch.last = encode_outcome(outcome, stamp, self._source)
@@ -189,14 +190,14 @@ class _Filler:
 def keys_of(
     commands: deque[Command | ScannedSend], room: int
 ) -> tuple[list[ChatId], list[MemberKey], list[CommandKey]]:
-    """What deciding will ask for, as far as headers tell; a body's references are read when they are met."""
+    """Return the keys that deciding will need, as far as headers tell; those in bodies are read when needed."""
     chats: list[ChatId] = []
     members: list[MemberKey] = []
     dedup: list[CommandKey] = []
     for command in commands:
         room -= len(command.body)
         if room < 0:
-            break  # most likely of a later append; if not, it is read when it is asked for
+            break  # most likely for a later append; if not, it is read when needed
         if not isinstance(command, Command):
             chats.append(command.chat_id)
             members.append((command.chat_id, command.sender_id))

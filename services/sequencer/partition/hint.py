@@ -1,6 +1,6 @@
-"""What others say of one partition: the group's words, and what the heartbeats of the other sequencers call for.
+"""Ownership hints for one partition, from the consumer group and from the failure detector.
 
-It allows opening; it never takes writing away.
+A hint may allow opening a term; it never stops a writer: only a later term in the log does.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class OwnershipHint:
 
     @property
     def assigned(self) -> bool:
-        """Whether the group's last word gave the partition to this process, also while the group is silent since."""
+        """Whether the last assignment included the partition, even if the group has been unreachable since."""
         return self._ours
 
     def is_uncontested(self, term: int) -> bool:
-        """Whether the group says that the partition is ours, and nobody says that he serves it in a later term."""
+        """Return whether the group assigns the partition to us and no peer announces a later term than `term`."""
         return self.ours and self._announced() <= term
 
     @property
@@ -53,11 +53,11 @@ class OwnershipHint:
         return self._stands_by()
 
     def should_take_over(self, term: int) -> bool:
-        """Whether the writer of this term, the one that stands in the log, is to be replaced by us now."""
+        """Return whether to take over now from the writer of `term`, the latest in the log."""
         return self._should_take_over(term)
 
     def on_assignment(self, ours: bool) -> None:
-        """The group has spoken."""
+        """Record an assignment by the group: whether it includes the partition."""
         self._ours = ours
         self.assignment_seq += 1
         self._assigned_event.set()
@@ -65,16 +65,16 @@ class OwnershipHint:
         self.notify()
 
     def notify(self) -> None:
-        """The heartbeats have news."""
+        """Wake `wait_change`: the failure detector's results may have changed."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def wait_assignment(self, timeout_s: float) -> None:
-        """Returns at the group's next word, or when the time is up."""
+        """Return at the group's next assignment, or when the time is up."""
         await _within(self._assigned_event, timeout_s)
 
     async def wait_change(self, timeout_s: float) -> None:
-        """Returns when the group or the heartbeats have something new, or the time is up."""
+        """Return when the group or the failure detector has news, or when the time is up."""
         await _within(self._changed, timeout_s)
 
 

@@ -1,7 +1,7 @@
-"""One term of one writer: steps 3 to 6 of the protocol, from the opening to whatever ends it.
+"""One term of one writer: steps 3 to 6 of the protocol, from the opening to the end of the term.
 
-The loop overlaps three things: reading commands, deciding the next batch, and the append that is in flight. One
-append is in flight at a time; meanwhile the next is decided on top of it, some commands at a time, and sent only when
+The loop overlaps three things: reading commands, deciding the next batch, and the append in flight. Only one append is
+in flight at a time; meanwhile the next batch is decided on top of it, some commands at a time, and is sent only when
 the one before is known to be valid.
 """
 
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
     from schemas.wire._records import ScannedSend
 
 COMMANDS_PER_READ: Final = 250
-"""Read and decided in one go: few enough to stay in the processor's caches, and for the loop to do something else."""
+"""Commands read and decided at once: few enough for the processor's caches and for other tasks of the loop."""
 COMMANDS_PER_APPEND: Final = 1_000
-"""Decided into one append where so many wait: below, an append costs more than what is in it."""
+"""Maximum commands decided into one append. With fewer, an append costs more than its content."""
 READ_TIMEOUT_S: Final = 1.0
 
 CRASH_OPENED: Final = declare_crash_point(
-    "sequencer.opened", "The log has an opening that nobody serves; the next writer opens a later term."
+    "sequencer.opened", "The log has an opening that no process serves; the next writer opens a later term."
 )
 CRASH_BEFORE_APPEND: Final = declare_crash_point(
     "sequencer.before_append", "Nothing is in the log; the next writer decides the batch anew."
 )
 CRASH_AFTER_APPEND: Final = declare_crash_point(
-    "sequencer.after_append", "The batch is in the log, nobody was told; the client's retry gets the original."
+    "sequencer.after_append", "The batch is in the log, but no reply was sent; the client's retry gets the original."
 )
 CRASH_AFTER_APPLY: Final = declare_crash_point(
     "sequencer.after_apply",
-    "The batch is in the log and, in memory, in the state; nobody was told, and the retry gets the original.",
+    "The batch is in the log and, in memory, in the state, but no reply was sent; the retry gets the original.",
 )
 CRASH_AFTER_REPLY: Final = declare_crash_point(
     "sequencer.after_reply", "All is done; the next writer goes on with the next command."
@@ -62,7 +62,7 @@ CRASH_AFTER_REPLY: Final = declare_crash_point(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TermSettings:
-    """What a term needs to know of its surroundings."""
+    """Settings of a term."""
 
     partition: int
     partitions: int
@@ -78,7 +78,7 @@ class _Append:
 
 
 class Term:
-    """Opened once, served until it ends. After any error of `serve` nothing more is told."""
+    """Opened once, served until it ends. After any error of `serve`, no more replies are sent."""
 
     def __init__(
         self,
@@ -106,9 +106,9 @@ class Term:
         self._term = 0
 
     async def open(self, events: LogReader) -> None:
-        """Step 3: append an opening and fold on through it.
+        """Step 3: append an opening and fold through it.
 
-        Raises Superseded where another's opening came first, AppendUnknown where nobody knows.
+        Raises Superseded if another process's opening came first, AppendUnknown if the append may be in the log or not.
         """
         owner = str(uuid.uuid4())
         head = self._store.position.head
@@ -126,9 +126,9 @@ class Term:
         self._check_term()
 
     async def serve(self, stopping: asyncio.Event) -> None:
-        """Steps 4 to 6, until `stopping` is set: then what was decided is still appended and answered.
+        """Steps 4 to 6, until `stopping` is set; then append and answer what is already decided.
 
-        Raises Superseded, AppendUnknown, KafkaUnavailable, PartitionStopped, and what deciding its own log raises.
+        Raises Superseded, AppendUnknown, KafkaUnavailable, PartitionStopped, and what deciding raises.
         """
         resume = self._store.position.head.command_offset + 1
         commands = await self._logs.read_commands(resume)
@@ -155,7 +155,7 @@ class Term:
                     reading = asyncio.create_task(
                         commands.read(max_records=COMMANDS_PER_READ, timeout_s=READ_TIMEOUT_S)
                     )
-                    await asyncio.sleep(0)  # what was fetched before is there now, and joins the batch
+                    await asyncio.sleep(0)  # lets records that were fetched already join the batch
                     continue
                 if decided is not None and append is None:
                     append, decided = self._send(decided), None
@@ -169,7 +169,7 @@ class Term:
                     awaited.add(asked_to_stop)
                 await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # A crash, an error or a stop here: undecided and unsent work is dropped; it is still in chat.commands.
+            # After a crash, an error or a stop here, undecided and unsent work is dropped; chat.commands still has it.
             asked_to_stop.cancel()
             if append is not None:
                 append.acknowledged.cancel()
@@ -179,7 +179,7 @@ class Term:
             await commands.close()
 
     async def _check_commands(self, commands: LogReader, resume: int) -> None:
-        """Step 4: the next command is there, or the log ends right before it."""
+        """Step 4: check that the next command exists, or that the topic ends right before it."""
         first, end = await commands.bounds()
         if not first <= resume <= end:
             await self._check_still_ours()
@@ -200,13 +200,13 @@ class Term:
             records = reading.result()
         except OffsetMissing:
             await self._check_commands(commands, commands.position)
-            raise  # it holds them after all: to be read anew
+            raise  # the topic has them after all: read again
         self._waiting += self._read(records)
         return bool(records)
 
     async def _nothing_came(self) -> None:
-        """For a second: time to put things in order, and to ask the log whether the partition is still ours where that
-        is in doubt: where the group has given it away, or another was quicker and the group never knew."""
+        """Use a second without commands to write the state out and, if the hint is contested, to check in the log that
+        the partition is still ours: the group may have reassigned it, or a standby taken over ahead of the group."""
         self._store.write_out()
         if not self._is_uncontested(self._term):
             await self._check_still_ours()
@@ -230,7 +230,7 @@ class Term:
         return _Append(batch, asyncio.create_task(appending), perf_counter())
 
     async def _settle(self, append: _Append) -> None:
-        """Step 6: from an acknowledgement to the truth of a batch, then the state, then the replies."""
+        """Step 6: establish that the acknowledged batch is valid, then apply it to the state, then send the replies."""
         batch = append.batch
         base = append.acknowledged.result()
         metrics.APPEND_SECONDS.observe(perf_counter() - append.began_s)
@@ -252,13 +252,13 @@ class Term:
         self._check_term()
 
     def _check_term(self) -> None:
-        """A fold goes as far as the log: past our own valid batch there may be another's opening."""
+        """Raise Superseded if the fold found a later term: another opening may follow our own valid batch."""
         later = self._store.position.head.term
         if later != self._term:
             raise Superseded(f"term {later} has taken over from {self._term}")
 
     async def _fold_through(self, base: int, end: int) -> None:
-        """Something stands before our batch: the rule says whether it counts (acks=all: the verdict is final)."""
+        """Fold through records that precede our batch; the rule then decides whether it counts (acks=all: finally)."""
         events = await self._logs.read_events(self._store.position.next_offset)
         try:
             stats = await self._fold(events, end, watch_from=base)
@@ -269,12 +269,12 @@ class Term:
             raise Superseded(f"our batch at {base} is void: term {self._store.position.head.term} stands before it")
 
     async def _check_still_ours(self) -> None:
-        """Folds to the end of the log. Raises Superseded where another has opened a later term.
+        """Fold to the end of the log. Raises Superseded if another process has opened a later term.
 
-        Asked when the hint is lost and nothing comes in, so that we let go of the partition; and before commands are
-        called missing: one that was asleep while its successor decided and trimmed them has lost nothing, and where
-        Kafka was put back from an older copy both logs are. Raises OffsetMissing if the log no longer holds what we
-        have folded: the next term begins with what it does hold.
+        Called when the hint is lost and no commands arrive, so that we release the partition; and before commands are
+        reported missing: if this process was paused while its successor decided and trimmed them, nothing is lost.
+        Raises OffsetMissing if the log no longer holds what we have folded, as after Kafka was restored from an older
+        copy: the next term then begins with what it does hold.
         """
         events = await self._logs.read_events(self._store.position.next_offset)
         try:
@@ -303,7 +303,7 @@ class Term:
 
 
 class _AsRecord:
-    """The last record of a batch as a reader will see it."""
+    """The last record of a batch, as a reader will see it."""
 
     def __init__(self, batch: DecidedBatch) -> None:
         last = batch.last

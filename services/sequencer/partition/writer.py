@@ -1,4 +1,4 @@
-"""The writer of one partition: the protocol of docs/log-protocol.md, told as one loop around the terms it opens.
+"""The writer of one partition: the protocol of docs/log-protocol.md, as one loop around the terms it opens.
 
 hint → fold (→ stand by) → open → serve … → unknown, superseded or broken → hint → …
 """
@@ -26,40 +26,40 @@ from services.sequencer.snapshots.restore import catch_up
 from services.sequencer.store.fold import ReplayStats, check_stored_position, fold_read
 
 ASSIGNMENT_TIMEOUT_S: Final = 10.0
-"""How long a superseded writer waits for the group's next word before it opens again though none came: the later
-term may be of one who is gone. Safe at any length; it only decides how soon two that disagree meet again."""
+"""Maximum time that a superseded writer waits for the group's next assignment before it opens another term: the newer
+term may belong to a dead process. Any value is safe; it only bounds how often two disagreeing processes compete."""
 
 MAX_UNEXPECTED_ERRORS: Final = 5
-"""Errors that nobody foresaw, in a row without an acknowledged batch, after which trying again is no more use."""
+"""Unexpected errors in a row, without an acknowledged batch between them, after which the writer stops retrying."""
 LONGEST_PAUSE_S: Final = 5.0
-"""After unknown results: 100 ms at first, doubling to this, reset by an acknowledged batch."""
+"""Maximum pause after an unknown result: 100 ms at first, doubling to this, reset by an acknowledged batch."""
 HINT_POLL_S: Final = 1.0
-"""At the hint, though nobody spoke of news."""
+"""Interval at which the hint is checked without being notified."""
 
 STANDBY_RECORDS: Final = 500
-"""Folded in one go by a standby: some milliseconds, in which the partitions that are served have to wait."""
+"""Records that a standby folds at once: some milliseconds, during which the served partitions wait."""
 STANDBY_READ_S: Final = 0.5
 STANDBY_PAUSE_S: Final = 0.1
-"""Between two reads of a standby that has caught up: what comes in that time is folded together, and a takeover
-folds it in a moment."""
+"""Pause between two reads of a standby that has caught up; a takeover folds what arrives meanwhile within
+milliseconds."""
 
 log = structlog.get_logger(__name__)
 
 
 class Status(StrEnum):
-    """What a writer is at, for readyz and the metrics."""
+    """The state of a writer, as /readyz and the metrics show it."""
 
     WAITING = "waiting"
     """The partition is not ours."""
     FOLDING = "folding"
     STANDING_BY = "standing_by"
-    """Another serves it, and we fold along."""
+    """Another process serves it, and this one folds along."""
     OPENING = "opening"
     SERVING = "serving"
     SUPERSEDED = "superseded"
     BACKING_OFF = "backing_off"
     STOPPED = "stopped"
-    """An operator has to decide. The hint is kept, so that the trouble does not wander through the fleet."""
+    """An operator has to decide. The partition is kept, so that the failure does not move from process to process."""
 
 
 class PartitionWriter:
@@ -78,7 +78,7 @@ class PartitionWriter:
         assignment_timeout_s: float = ASSIGNMENT_TIMEOUT_S,
         on_status: Callable[[], None] = lambda: None,
     ) -> None:
-        """`open_store` gets the topic id whose state it shall be; `on_status` is called when the status has changed."""
+        """`open_store` is called with the topic id of the event log; `on_status` is called when the status changes."""
         self._settings = settings
         self._hint = hint
         self._logs = logs
@@ -92,9 +92,9 @@ class PartitionWriter:
         self._stopping = asyncio.Event()
         self._unexpected_errors = 0
         self._ended_unserved = False
-        """A term has ended, and nothing was acknowledged since."""
+        """Whether a term has ended and nothing has been acknowledged since."""
         self._assignment_seq = 0
-        """Of the group, when our term was last known to be the latest."""
+        """The group's assignment number when our term was last known to be the latest."""
         self._store: StateStore | None = None
         self._topic_id = ""
         self._log = log.bind(partition=settings.partition)
@@ -112,17 +112,17 @@ class PartitionWriter:
 
     @property
     def decided_offset(self) -> int | None:
-        """Of the last command decided in our term; None unless serving. What is before it may be trimmed in time."""
+        """Offset of the last command decided in our term; None unless serving. Commands before it may be trimmed."""
         if self.status is not Status.SERVING or self._store is None:
             return None
         return self._store.position.head.command_offset
 
     def stop(self) -> None:
-        """Asks `run` to end: it finishes what it has decided, and tells it."""
+        """Ask `run` to end, after it has appended and answered what it has decided."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Serves until stopped. Whatever the world does ends a term, never this."""
+        """Serve until stopped. Failures end a term, never this loop."""
         try:
             while not self._stopping.is_set():
                 if not (self._hint.ours or self._hint.stands_by):
@@ -135,7 +135,7 @@ class PartitionWriter:
                 self._store.close()
 
     async def _one_term(self) -> None:
-        """From the fold to the end of a term, and what its end asks for."""
+        """Run one term, from the fold to its end, and react to the way it ended."""
         self._assignment_seq = self._hint.assignment_seq
         try:
             await self._take_over()
@@ -144,7 +144,7 @@ class PartitionWriter:
             self._log.info("term.superseded", reason=str(error))
             self._set_status(Status.SUPERSEDED, str(error))
             if self._hint.ours and self._hint.assignment_seq == self._assignment_seq:
-                # The group has not spoken since we last wrote: by its last word we are the owner, yet another wrote.
+                # No assignment since we last wrote: by the last one we are the owner, yet another process wrote.
                 await self._pause(self._hint.wait_assignment(self._assignment_timeout_s))
         except (PartitionStopped, LogCorrupt, UnknownType) as error:
             reason = f"{type(error).__name__}: {error}"
@@ -161,7 +161,7 @@ class PartitionWriter:
             await self._back_off(str(error))
         except KafkaError as error:
             await self._back_off(str(error))
-        except Exception as error:  # noqa: BLE001  (a mistake of ours that one command meets must not take the others)
+        except Exception as error:  # noqa: BLE001  (one command that triggers a bug must not stop the process)
             self._log.exception("term.unexpected_error")
             self._unexpected_errors += 1
             if self._unexpected_errors >= MAX_UNEXPECTED_ERRORS:
@@ -170,14 +170,14 @@ class PartitionWriter:
                 await self._back_off(f"{error!r:.300}")
 
     async def _halt(self, reason: str) -> None:
-        """Until the process is stopped: an operator has to decide."""
+        """Serve nothing until the process is stopped: an operator has to decide."""
         self._set_status(Status.STOPPED, reason)
         self._log.critical("partition.stopped", reason=reason)
         await self._stopping.wait()
 
     async def _step_down(self, reason: str) -> None:
-        """Until the partition is ours: whoever serves it has to say what is wrong there, and may know better than we
-        (a newer release that writes what we cannot read)."""
+        """Stop standing by until the partition is ours. The process that serves it reports what is wrong, and may be a
+        newer release that writes records this one cannot read."""
         self._set_status(Status.WAITING, reason)
         self._log.warning("standby.ended", reason=reason)
         while not (self._hint.ours or self._stopping.is_set()):
@@ -190,7 +190,7 @@ class PartitionWriter:
         self._ended_unserved = False
 
     async def _take_over(self) -> None:
-        """Steps 2 to 6; between 2 and 3, where the partition is not ours, we stand by."""
+        """Steps 2 to 6 of the protocol; between 2 and 3, stand by while the partition is not ours."""
         self._set_status(Status.FOLDING)
         store = await self._state()
         events = await self._logs.read_events(store.position.next_offset)
@@ -213,24 +213,24 @@ class PartitionWriter:
                 on_acknowledged=self._acknowledged,
             )
             await term.open(events)
-            await events.close()  # an open reader would fetch all that we append
+            await events.close()  # an open reader would fetch everything that we append
             self._serving(store)
             await term.serve(self._stopping)
             known = True
         finally:
             metrics.TERM.labels(self._settings.partition).set(0)
             if appender is not None:
-                # After anything but a clean stop an append may be under way: nothing of it may be left that writes.
+                # Unless the stop was clean, an append may be in flight: discard everything that could still write.
                 if known:
                     await appender.stop()
                 elif not await appender.discard():
-                    self._log.error("producer.not_discarded")  # it has no connection left, and cannot get one
+                    self._log.error("producer.not_discarded")  # it has no connection left and cannot open one
             await events.close()
 
     async def _state(self) -> StateStore:
         topic_id = await self._logs.events_topic_id()
         if self._store is not None and topic_id != self._topic_id:
-            # Clients were told what the former log held: to decide its commands anew is not ours to choose.
+            # Clients have answers from the former log: deciding its commands again needs an operator's consent.
             raise PartitionStopped(
                 f"the event log was topic {self._topic_id} and is now {topic_id}: it was deleted and made again."
                 " Restore the topic from a backup, or restart the sequencers to begin a new log"
@@ -255,8 +255,8 @@ class PartitionWriter:
         self._count(stats)
 
     async def _may_open(self, events: LogReader, store: StateStore) -> bool:
-        """At once where the partition is ours. Else we stand by: fold on behind the one who serves, until the group
-        gives the partition to us, or the heartbeats call us. False where we are to do neither any more."""
+        """Return True at once if the partition is ours. Otherwise stand by: fold along until the group assigns the
+        partition to us or the failure detector says to take over. Returns False if we should do neither any more."""
         reading: asyncio.Task[list[Record]] | None = None
         try:
             while not self._stopping.is_set():
@@ -287,13 +287,13 @@ class PartitionWriter:
             return False
         finally:
             if reading is not None:
-                # Nobody knows how far it got: the records it may have taken are read again.
+                # The cancelled read may have taken records: read them again.
                 reading.cancel()
                 await asyncio.wait({reading})
                 await events.seek(store.position.next_offset)
 
     async def _done_or_news(self, reading: asyncio.Task[list[Record]]) -> bool:
-        """Waits for a read, but not longer than to the next news or the stop. Whether the read is done."""
+        """Wait for a read, at most until there is news or a stop. Returns whether the read is done."""
         others = [
             asyncio.create_task(self._hint.wait_change(HINT_POLL_S)),
             asyncio.create_task(self._stopping.wait()),
@@ -321,17 +321,17 @@ class PartitionWriter:
     async def _back_off(self, reason: str, *, wipe: bool = False) -> None:
         self._set_status(Status.BACKING_OFF, reason)
         pause_s = self._backoff.next_s()
-        # An outage ends term after term: the first end is worth a line, those that follow say nothing new.
+        # An outage ends one term after another: log the first end as a warning and the rest as debug.
         say = self._log.debug if self._ended_unserved else self._log.warning
         say("term.ended", reason=reason, pause_s=round(pause_s, 3))
         self._ended_unserved = True
         if wipe and self._store is not None:
-            with contextlib.suppress(StateBroken):  # a full disk: the next opening says so again
+            with contextlib.suppress(StateBroken):  # a full disk: opening the store reports it again
                 self._store.wipe()
         await self._pause(asyncio.sleep(pause_s))
 
     async def _pause(self, until: object) -> None:
-        """Waits for it, or for the stop."""
+        """Wait for `until`, or for the stop."""
         waiting = asyncio.ensure_future(until)  # type: ignore[call-overload]
         stopping = asyncio.create_task(self._stopping.wait())
         try:

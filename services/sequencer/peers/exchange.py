@@ -20,9 +20,9 @@ HEARTBEAT_S: Final = 0.15
 SEND_TIMEOUT_S: Final = 1.0
 READ_TIMEOUT_S: Final = 1.0
 GATHERED_S: Final = 0.02
-"""Between two reads: the heartbeats of many processes then come together and cost one turn."""
+"""Pause between two reads, so that heartbeats of many processes are handled together."""
 LATE_AFTER: Final = 3
-"""Heartbeats' time between two heartbeats from which on the second is late."""
+"""A heartbeat is late if this many intervals have passed since the one before."""
 LONGEST_PAUSE_S: Final = 2.0
 
 log = structlog.get_logger(__name__)
@@ -50,8 +50,8 @@ class HeartbeatExchange:
         on_news: Callable[[], None],
         every_s: float = HEARTBEAT_S,
     ) -> None:
-        """`state` tells what is served (partition → term) and what is stood by for; `on_news` is called when the
-        presence may answer otherwise than before."""
+        """`state` returns what is served (partition → term) and which partitions this process stands by for; `on_news`
+        is called when results of the failure detector may have changed."""
         self._detector = detector
         self._log = heartbeat_log
         self._process = process
@@ -64,17 +64,17 @@ class HeartbeatExchange:
         self._news = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled. Nothing that Kafka does ends it: without heartbeats the group hints alone."""
+        """Run until cancelled. No Kafka error ends it: without heartbeats the group is the only hint."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._send())
             group.create_task(self._receive())
 
     def send_now(self) -> None:
-        """Something has changed that others wait for: the next heartbeat goes out at once."""
+        """Send the next heartbeat at once, because something has changed that peers wait for."""
         self._news.set()
 
     def announce_leaving(self) -> None:
-        """Says from now on that this process is about to end."""
+        """Announce in every heartbeat from now on that this process is about to end."""
         self._leaving = True
         self.send_now()
 
@@ -145,7 +145,7 @@ class HeartbeatExchange:
             try:
                 heartbeat = decode_heartbeat(record.value or b"")
             except ValueError:
-                continue  # of another release, or nobody's: it says nothing to us
+                continue  # from another release or another program: ignored
             self._detector.observe(heartbeat)
         if self._detector.version != version:
             self._on_news()

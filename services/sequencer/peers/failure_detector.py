@@ -1,4 +1,4 @@
-"""Who is there, who writes where, who fell silent: what the heartbeats of all sequencers say to one of them. Pure.
+"""The failure detector: which peers are alive, which partitions they serve, and when to take one over. Pure.
 
 Time is counted in a process's own heartbeats as they come back among its peers', in the order of the topic, not by a
 clock. A process that pauses, lags or has lost the topic suspects no peer
@@ -15,30 +15,31 @@ from typing import Final
 from services.sequencer.peers.heartbeat import Heartbeat
 
 SUSPECTED_AFTER: Final = 5
-"""Own heartbeats without one of another's: then it is silent. 600 to 750 ms at the default pace."""
+"""Own heartbeats without one from a peer after which it is suspected: 600 to 750 ms at the default interval."""
 LATE_ALLOWANCE: Final = 15
-"""So many more after an own heartbeat that came late: the other may meet the same trouble a moment later."""
+"""Extra heartbeats of patience after one of our own was late: whatever delayed us may delay the peer next."""
 MAX_PATIENCE: Final = 20
-"""Heartbeats: as long as the group's session, so that with someone who stalls all the time the group decides."""
+"""Maximum patience with a peer, in heartbeats: the group's session timeout, so that for a peer that stalls all the
+time the group decides."""
 CALM_AFTER: Final = 400
-"""Own heartbeats after which patience with someone who has not stalled since is halved: a minute."""
+"""Own heartbeats without a stall after which patience with a peer is halved: a minute."""
 GONE_AFTER: Final = 13
 """Own heartbeats after which a peer counts as gone, not slow: two seconds. Until then it counts as a standby, so that
 a stall does not make other processes fold; afterwards, the suspicion was right."""
 FORGOTTEN_AFTER: Final = 400
-"""Own heartbeats after which a silent process is forgotten: the group has given its partitions away long ago."""
+"""Own heartbeats after which a suspected peer is forgotten: the group reassigned its partitions long ago."""
 
 
 @dataclass(slots=True)
 class _Peer:
-    """Another process, as it last spoke."""
+    """Another process, as of its last heartbeat."""
 
     heartbeat: Heartbeat
     missed: int = 0
-    """Own heartbeats since; below zero where it is allowed to be late."""
+    """Own heartbeats since then; negative while it is allowed to be late."""
     patience: int = SUSPECTED_AFTER
     calm: int = 0
-    """Own heartbeats since it came, or since a silence for which half the patience would have been too little."""
+    """Own heartbeats since it appeared, or since a gap for which half the patience would have been too short."""
     suspected: bool = False
 
     @property
@@ -51,28 +52,28 @@ class _Peer:
 
 
 class FailureDetector:
-    """Told of each heartbeat in the order of the topic, its own among them."""
+    """Observes every heartbeat in the order of the topic, including this process's own."""
 
     def __init__(self, process: str, name: str, *, standbys: int) -> None:
-        """`process` and `name` as in its own heartbeats; `standbys` is how many stand by for each partition."""
+        """`process` and `name`: those of our own heartbeats; `standbys`: standbys for each partition."""
         self._process = process
         self._name = name
         self._standbys = standbys
         self._peers: dict[str, _Peer] = {}
         self._own_number = 0
-        """Of the last of our own heartbeats that we heard."""
+        """Number of the last own heartbeat that came back."""
         self.version = 0
-        """Grows whenever an answer may have changed."""
+        """Grows whenever a result of this class may have changed."""
         self.false_suspicions = 0
-        """Processes that were taken for silent and were only slow."""
+        """Number of times that a suspected peer was only slow."""
 
     @property
     def live_peers(self) -> int:
-        """How many are heard."""
+        """Number of peers that are not suspected."""
         return sum(1 for peer in self._peers.values() if not peer.suspected)
 
     def observe(self, heartbeat: Heartbeat) -> None:
-        """The next heartbeat of the topic. One that an append left behind and that lands late says nothing."""
+        """Observe the next heartbeat of the topic. One that an earlier, abandoned append delivers late is ignored."""
         if heartbeat.process != self._process:
             self._observe_peer(heartbeat)
         elif heartbeat.number > self._own_number:
@@ -91,7 +92,7 @@ class FailureDetector:
             return
         news = peer.missed >= GONE_AFTER or _says(heartbeat) != _says(peer.heartbeat)
         if peer.missed >= peer.patience // 2:
-            peer.calm = 0  # with half the patience it would have been silent
+            peer.calm = 0  # with half the patience it would have been suspected
         if peer.suspected and peer.missed < GONE_AFTER:
             self.false_suspicions += 1
             peer.patience = min(2 * peer.patience, MAX_PATIENCE)
@@ -122,18 +123,18 @@ class FailureDetector:
     # --- what follows from it -------------------------------------------------------------------------------------
 
     def announced(self, partition: int) -> int:
-        """The latest term in which another said that it serves there; 0: none."""
+        """Return the latest term in which a peer said that it serves the partition; 0 if none did."""
         return max((peer.heartbeat.serves.get(partition, 0) for peer in self._peers.values()), default=0)
 
     def served(self, partition: int) -> bool:
-        """Whether another process that can be heard says that it serves there."""
+        """Return whether a peer that is neither suspected nor leaving says that it serves the partition."""
         return any(peer.takes_over and partition in peer.heartbeat.serves for peer in self._peers.values())
 
     def should_take_over(self, partition: int, term: int) -> bool:
-        """Whether we are to open a term there, `term` being the one that stands in the log and we standing by: its
-        writer is silent or leaves, and no other standby comes before us."""
+        """Return whether this standby should open a term: the writer of `term`, the latest in the log, is suspected or
+        leaving, and no other standby ranks before us."""
         if all(peer.takes_over for peer in self._serving(partition, term)):
-            return False  # nobody announced it, or whoever did is well
+            return False  # no peer announced the term, or the one that did is alive
         ours = _rank(partition, self._name, self._process)
         return all(
             ours < _rank(partition, peer.heartbeat.name, peer.heartbeat.process)
@@ -142,7 +143,7 @@ class FailureDetector:
         )
 
     def stands_by(self, partition: int) -> bool:
-        """Whether we are to fold along there: another serves it, and few enough come before us."""
+        """Return whether to stand by: a peer serves the partition, and few enough other peers rank before us."""
         newest = self.announced(partition)
         if newest == 0:
             return False
@@ -157,7 +158,7 @@ class FailureDetector:
         return len(before) < self._standbys
 
     def succeeded(self, partition: int, term: int) -> bool:
-        """Whether one who leaves need not wait any longer: another writes in a later term, or nobody stands by."""
+        """Return whether a leaving writer can stop: a peer writes in a later term, or no peer stands by."""
         well = [peer.heartbeat for peer in self._peers.values() if peer.takes_over]
         return any(heartbeat.serves.get(partition, 0) > term for heartbeat in well) or not any(
             partition in heartbeat.stands_by for heartbeat in well
@@ -172,6 +173,6 @@ def _says(heartbeat: Heartbeat) -> tuple[object, ...]:
 
 
 def _rank(partition: int, name: str, process: str) -> tuple[bytes, str]:
-    """Rendezvous hashing: each partition has its own order of the processes, in which nobody else moves when one
-    comes or goes."""
+    """Rendezvous hashing: each partition has its own order of the processes, and the others keep their order when one
+    joins or leaves."""
     return blake2b(f"{partition}/{name}".encode(), digest_size=8).digest(), process

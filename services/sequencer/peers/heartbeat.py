@@ -1,6 +1,6 @@
 """Heartbeats: what each sequencer sends to the others over `chat.heartbeats`, several times a second.
 
-A hint between processes of one release, not part of the public contract: what cannot be read is passed over.
+They are hints between processes of one release and not part of the public contract; an unreadable one is skipped.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ class Heartbeat(Struct, frozen=True, kw_only=True):
     """One heartbeat of one process."""
 
     process: str
-    """Of one life of a process: never used again."""
+    """Id of one run of a process, never reused."""
     name: str
-    """Of the place it runs at, the same after a restart there."""
+    """Name of the place it runs at; the same after a restart there."""
     number: int
-    """1, 2, 3 … in the order this process sent them: one that lands after a later one is of the past."""
+    """1, 2, 3 … in the order sent: one that is appended after a later one is outdated."""
     serves: Mapping[int, int]
-    """Partition → the term it writes in there."""
+    """Partition → the term in which the process writes there."""
     stands_by: Set[int]
     """Partitions whose log it has folded up to now."""
     leaving: bool = False
-    """It was asked to stop, and wants to be relieved of what it serves."""
+    """Set once the process was asked to stop: standbys should take over what it serves."""
     extra: bool = False
-    """News between two regular heartbeats: nobody counts time by it."""
+    """Sent between two regular heartbeats because of news: it does not count as time passed."""
     late: bool = False
-    """More time than it should be has passed since the one before."""
+    """Sent later after the previous one than the interval allows."""
 
 
 def encode_heartbeat(heartbeat: Heartbeat) -> bytes:

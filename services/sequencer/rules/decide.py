@@ -1,4 +1,4 @@
-"""What becomes of a command: a pure function of the state and the command. No clock, no randomness, no I/O.
+"""Decides a command: a pure function of the state and the command. No clock, no randomness, no I/O.
 
 This file has what all command types share; the files of the nouns decide each type.
 
@@ -29,22 +29,22 @@ from services.sequencer.rules.state import View
 
 
 class Decision(Struct, frozen=True, kw_only=True, gc=False):
-    """The outcome, and what its sender is told beside it."""
+    """The outcome, and the other fields of the reply."""
 
     outcome: Outcome
     reason: Reason | None = None
     detail: str | None = None
     seq: int | None = None
-    """Of the message; for a repeat the original's, as the next two."""
+    """Seq of the message; for a repeat this and the next two are the original's."""
     position: int | None = None
     sent_at_ms: int | None = None
     updated_count: int | None = None
-    """Of a receipt: new cursor − old."""
+    """For a receipt: new cursor − old."""
     read_seq: int | None = None
 
 
 def decide(view: View, command: Command, at_ms: int) -> Decision:
-    """The decision on `command` in the state `view`, at `at_ms` (ms since 1970; the caller keeps it from falling)."""
+    """Decide `command` in the state `view` at `at_ms` (ms since 1970; it must not decrease between calls)."""
     try:
         if command.fault is not None:
             raise command.fault

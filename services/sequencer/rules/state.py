@@ -1,7 +1,7 @@
-"""What deciding sees: chats, members, messages and remembered commands, as values, with views of them.
+"""The state that deciding reads: chats, members, messages and dedup entries, as values, with views of them.
 
-Values are what a fold of the log gives. A `View` answers for one partition; an `Overlay` lays the changes of a
-batch that is not yet in the log over what is.
+A fold of the log computes the values. A `View` returns those of one partition; an `Overlay` adds the changes of a batch
+that is not in the log yet.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Chat(Struct, frozen=True, kw_only=True, gc=False):
     last_seq: int
     last_position: int
     members: int
-    """Present ones."""
+    """Number of present members."""
     owners: int
-    """Present ones; a group that has members has one."""
+    """Number of present owners; a group with members has at least one."""
 
 
 class Member(Struct, frozen=True, kw_only=True, gc=False):
-    """Somebody who is, or was, in a chat."""
+    """A present or former member of a chat."""
 
     role: Role
     present: bool
@@ -39,7 +39,7 @@ class Member(Struct, frozen=True, kw_only=True, gc=False):
     read_seq: int
     delivered_seq: int
     creator: bool = False
-    """Of the chat: may join again when nobody is present. Set by its creation, and kept for ever."""
+    """Whether the member created the chat, and so may join again when all members have left. It never changes."""
 
 
 def joined(role: Role, last_seq: int, *, creator: bool) -> Member:
@@ -50,27 +50,27 @@ def joined(role: Role, last_seq: int, *, creator: bool) -> Member:
 
 
 class DedupEntry(Struct, frozen=True, kw_only=True, gc=False):
-    """What an accepted command left under its key, for ever: by it a repeat is known and answered."""
+    """Stored permanently for each accepted command under its key, to recognise a repeat and answer it."""
 
     digest: bytes
     seq: int | None
-    """Of a message; None for any other command."""
+    """Seq of the message; None for any other command."""
     position: int
     sent_at_ms: int
 
 
 _DEDUP: Final = struct.Struct(">16sQQQ")
 DedupBytes = NewType("DedupBytes", bytes)
-"""A DedupEntry in 40 bytes, as it is kept in memory and on the disk: hardly one of those that are made is ever asked
-for."""
+"""A DedupEntry packed into 40 bytes, the form used in memory and on disk. Packed eagerly because entries are almost
+never read back."""
 
 
 pack_dedup: Final = cast("Callable[[bytes, int, int, int], DedupBytes]", _DEDUP.pack)
-"""Of digest, seq or 0, position and sent_at_ms."""
+"""Pack digest, seq (0 for None), position and sent_at_ms."""
 
 
 def unpack_dedup(raw: DedupBytes) -> DedupEntry:
-    """What `pack_dedup` was given. Raises struct.error where these are no 40 bytes."""
+    """The inverse of `pack_dedup`. Raises struct.error unless `raw` has 40 bytes."""
     digest, seq, position, sent_at_ms = _DEDUP.unpack(raw)
     return DedupEntry(digest=digest, seq=seq or None, position=position, sent_at_ms=sent_at_ms)
 
@@ -82,19 +82,19 @@ MessageKey = tuple[ChatId, int]
 
 @dataclass(slots=True)
 class StateChanges:
-    """New values, by key: what the outcomes of a batch make of the state."""
+    """New values by key: the changes that the outcomes of a batch make to the state."""
 
     chats: dict[ChatId, Chat] = field(default_factory=dict)
     members: dict[MemberKey, Member] = field(default_factory=dict)
     dedup: dict[CommandKey, DedupBytes] = field(default_factory=dict)
     senders: defaultdict[ChatId, list[UserId]] = field(default_factory=lambda: defaultdict(list))
-    """Of the messages that were sent, in order: the last of a chat's has the `last_seq` that `chats` holds. All that a
-    send costs to be known by its author is one look-up and one place in a list."""
+    """Authors of the messages sent, in order; a chat's last one has the `last_seq` in `chats`. Recording the author of
+    a send costs one dict lookup and one list append."""
     deleted: dict[MessageKey, int] = field(default_factory=dict)
     """The positions at which messages were deleted."""
 
     def author(self, chat_id: ChatId, seq: int) -> UserId | None:
-        """Who sent a message, where it is among those that were sent here."""
+        """Return the author of a message sent in this batch, or None."""
         senders = self.senders.get(chat_id)
         if senders is None:
             return None
@@ -104,8 +104,7 @@ class StateChanges:
 
 @dataclass(frozen=True, slots=True)
 class Prefetched:
-    """What a view knows without asking anybody: a key's value, or None where it has none. What is not here at all has
-    to be asked for."""
+    """The values that a view has loaded: None for a key that does not exist. Keys that are missing must be read."""
 
     chats: Mapping[ChatId, Chat | None]
     members: Mapping[MemberKey, Member | None]
@@ -122,29 +121,29 @@ class View(Protocol):
     def dedup(self, key: CommandKey) -> DedupEntry | None: ...
 
     def author(self, chat_id: ChatId, seq: int) -> UserId | None:
-        """Who sent a message; None where the chat has none of that seq."""
+        """Return the author of a message; None if the chat has no message of that seq."""
         ...
 
     def deleted(self, key: MessageKey) -> int | None:
-        """The position at which a message was deleted; None where it was not."""
+        """Return the position at which a message was deleted; None if it was not."""
         ...
 
 
 class LoadedView(View, Protocol):
-    """A view for which much was looked up at once."""
+    """A view with many keys loaded at once."""
 
     @property
     def prefetched(self) -> Prefetched: ...
 
 
 class Overlay:
-    """A view with a batch's changes laid over it, and under them those of the batch that is in flight, if one is."""
+    """A view with the changes of a batch on top and, below them, those of the batch in flight, if any."""
 
     __slots__ = ("below", "changes", "in_flight")
 
     def __init__(self, below: View, in_flight: StateChanges | None = None) -> None:
         self.below = below
-        """May be put in the place of another, where it shows the same state."""
+        """May be replaced by another view of the same state."""
         self.in_flight = in_flight if in_flight is not None else _NONE
         self.changes = StateChanges()
 
@@ -152,7 +151,7 @@ class Overlay:
         return self.changes.chats.get(chat_id) or self.in_flight.chats.get(chat_id) or self.below.chat(chat_id)
 
     def member(self, key: MemberKey) -> Member | None:
-        # Only marks and memberships change members: most batches have none, and need no hash of the key.
+        # Only receipts and memberships change members: most batches have neither and need no hash of the key.
         changed, in_flight = self.changes.members, self.in_flight.members
         found = changed.get(key) if changed else None
         if found is None and in_flight:

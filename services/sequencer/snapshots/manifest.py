@@ -1,7 +1,7 @@
-"""What a snapshot of a partition's state says of itself, when it is of no use, and which old ones may go. Pure.
+"""The manifest of a snapshot, why a snapshot is rejected, and which old objects may be deleted. Pure.
 
-A snapshot is a manifest and the files it names. The files lie beside it under their digests, so that two snapshots
-share what they have in common; the manifest is written last, so that half a snapshot is none.
+A snapshot is a manifest and the files it references. Files are stored under their digests, so that snapshots share
+equal files; the manifest is written last, so that an incomplete snapshot has none.
 
     <topic id>/<partition>/files/<digest>
     <topic id>/<partition>/manifests/<next offset>-<chance>
@@ -22,15 +22,15 @@ from msgspec import Struct
 from services.sequencer.ports import LogPosition
 
 FORMAT: Final = 1
-"""Of manifests. What is in the files has a number of its own."""
+"""Format of manifests; the content of the files has a format number of its own."""
 
 KEPT: Final = 2
-"""Snapshots of a partition, the newest ones."""
+"""Number of snapshots kept for each partition, the newest ones."""
 FILE_KEPT: Final = timedelta(hours=24)
-"""A younger file is never deleted: somebody may be about to name it."""
+"""A younger file is never deleted: another process may be about to reference it."""
 FILE_FRESH: Final = FILE_KEPT / 2
-"""An older file that is there already is uploaded again before it is named: nobody takes long enough between the two
-for it to be deleted under his hands, and clocks may differ by hours."""
+"""Files older than this are uploaded again before a manifest references them, so that garbage collection cannot delete
+a file between upload and manifest write, even with hours of clock skew."""
 
 DIGEST_BYTES: Final = 32
 _NAME: Final = re.compile(r"[0-9]{6,20}\.sst|MANIFEST-[0-9]{6,20}|CURRENT", re.ASCII)
@@ -38,28 +38,28 @@ _DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}", re.ASCII)
 
 
 class RejectReason(StrEnum):
-    """Why a snapshot is of no use; the values are those of the metric's label."""
+    """Why a snapshot is rejected; the values are those of the metric's label."""
 
     TORN = "torn"
-    """The manifest is not what somebody wrote."""
+    """The manifest is incomplete or was changed."""
     FORMAT = "format"
-    """Of another release."""
+    """It was written by an incompatible release."""
     FOREIGN = "foreign"
-    """Of another log, or of another partition of it."""
+    """It belongs to another log, or to another partition."""
     STALE = "stale"
-    """The log does not have the record it ended with: it was truncated since."""
+    """The log no longer has the record that the snapshot ended with: it was truncated since."""
     MISSING = "missing"
-    """A file is not there."""
+    """A file does not exist."""
     DIGEST = "digest"
-    """A file is not what it was."""
+    """A file has changed."""
     STATE = "state"
-    """The files make no state at the position that the manifest tells."""
+    """The files are not a state at the position in the manifest."""
     USED = "used"
-    """It was installed once already, and that state broke."""
+    """It was installed before, and that state was broken."""
 
 
 class SnapshotRejected(Exception):
-    """A snapshot that is not installed."""
+    """A snapshot must not be installed."""
 
     def __init__(self, reason: RejectReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -67,12 +67,12 @@ class SnapshotRejected(Exception):
 
 
 class SnapshotFile(Struct, frozen=True, kw_only=True):
-    """One file of a state's folder."""
+    """One file of a state folder."""
 
     name: str
     bytes: int
     digest: str
-    """blake2b, in hex."""
+    """blake2b in hex."""
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -80,7 +80,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
     format: int = FORMAT
     state_format: int
-    """Of keys and values, services.sequencer.store.rocks.FORMAT."""
+    """Format of keys and values, `FORMAT` of services/sequencer/store/format.py."""
     topic_id: str
     partition: int
     partitions: int
@@ -106,13 +106,13 @@ def digest_of(content: bytes) -> str:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Its digest, and then itself."""
+    """Return the digest of the manifest, followed by the manifest."""
     body = msgspec.json.encode(manifest)
     return digest_of(body).encode() + b"\n" + body
 
 
 def decode_manifest(raw: bytes) -> Manifest:
-    """Raises SnapshotRejected for whatever `encode_manifest` has not made, and for what it made in another format."""
+    """Raises SnapshotRejected for anything that `encode_manifest` did not write, and for another format."""
     digest, _, body = raw.partition(b"\n")
     if digest != digest_of(body).encode():
         raise SnapshotRejected(RejectReason.TORN, "the manifest does not have its own digest")
@@ -127,7 +127,7 @@ def decode_manifest(raw: bytes) -> Manifest:
         raise SnapshotRejected(RejectReason.TORN, f"the manifest cannot be read: {error}") from error
     names = [file.name for file in manifest.files]
     for file in manifest.files:
-        # A name is a place on our disk.
+        # A name becomes a path on our disk.
         if not _NAME.fullmatch(file.name) or not _DIGEST.fullmatch(file.digest) or file.bytes < 0:
             raise SnapshotRejected(RejectReason.TORN, f"no file of a state: {file!r:.200}")
     if len(names) != len(set(names)):
@@ -136,13 +136,13 @@ def decode_manifest(raw: bytes) -> Manifest:
 
 
 class _ManifestHeader(Struct):
-    """What every format says."""
+    """The fields that every format has."""
 
     format: int
 
 
 def check_belongs(manifest: Manifest, *, state_format: int, topic_id: str, partition: int, partitions: int) -> None:
-    """Raises SnapshotRejected where it is of another release, log or partition."""
+    """Raises SnapshotRejected if the snapshot is of another release, log or partition."""
     if manifest.state_format != state_format:
         raise SnapshotRejected(
             RejectReason.FORMAT, f"a state of format {manifest.state_format}, this release has {state_format}"
@@ -161,25 +161,24 @@ def file_path(folder: str, digest: str) -> str:
 
 
 def manifest_path(folder: str, manifest: Manifest, chance: str) -> str:
-    """`chance` keeps two writers apart that show the same position."""
+    """`chance` makes the paths of two writers at the same position differ."""
     return f"{folder}/manifests/{manifest.position.next_offset:020d}-{chance}"
 
 
 def to_upload(files: Iterable[SnapshotFile], there: Iterable[Stored], now: datetime) -> list[SnapshotFile]:
-    """Those that are not there, or have been there for so long that another may be deleting them. Each digest once."""
+    """Return the files that do not exist or are old enough to be deleted by another process; each digest once."""
     fresh = {_last(stored.path) for stored in there if now - stored.modified < FILE_FRESH}
     wanted = {file.digest: file for file in files if file.digest not in fresh}
     return list(wanted.values())
 
 
 def manifests_to_keep(manifests: Sequence[Stored]) -> list[Stored]:
-    """The last ones that were written: by the store's clock, not by their positions, which may be of a log that was
-    truncated since."""
+    """Return those written last, by the store's clock. Positions do not count: the log may have been truncated."""
     return sorted(manifests, key=lambda stored: (stored.modified, stored.path), reverse=True)[:KEPT]
 
 
 def files_to_delete(files: Sequence[Stored], named: set[str], now: datetime) -> list[Stored]:
-    """Those that no kept manifest names and that nobody can be about to name. `now` is by the store's clock."""
+    """Return the files that no kept manifest references and none can be about to. `now` is by the store's clock."""
     return [s for s in files if _last(s.path) not in named and now - s.modified > FILE_KEPT]
 
 

@@ -1,6 +1,6 @@
-"""The object store that snapshots are in, by its URL: a folder, S3, Google's, Azure's. Every call blocks: in threads.
+"""The object store of snapshots, by its URL: a folder, S3, Google Cloud or Azure. All calls block: use threads.
 
-How it is reached beyond the URL (keys, region, endpoint) is the library's own: AWS_*, GOOGLE_*, AZURE_* variables.
+Keys, region and endpoint are configured by the library's own variables: AWS_*, GOOGLE_*, AZURE_*.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ RETRIED: Final = 2
 RETRIED_FOR: Final = timedelta(seconds=20)
 CHUNK_BYTES: Final = 4 * 1024 * 1024
 _PIECE_BYTES: Final = 1024 * 1024
-"""Of a file on this machine: it stays in the processor's caches from the disk to its digest."""
+"""Chunk size for files on this machine: a chunk stays in the processor's caches until it is digested."""
 MANIFEST_BYTES: Final = 4 * 1024 * 1024
-"""A longer one is none: a state of a thousand files has one of 150 kB."""
+"""Maximum size of a manifest; that of a state with a thousand files has 150 kB."""
 
 _NEVER_WRITTEN_AGAIN: Final = ".sst"
-"""RocksDB's files of this kind are made once and deleted; it writes on in others."""
+"""RocksDB writes files of this kind once and never changes them, unlike others."""
 
 _NO_SUCH_OBJECT: Final = "gapless-is-the-store-there"
 
@@ -42,11 +42,11 @@ T = TypeVar("T")
 
 
 class SnapshotStoreUnavailable(Exception):
-    """The store does not do what it is asked; it may later."""
+    """The store does not answer or refuses; it may answer later."""
 
 
 class DownloadStopped(Exception):
-    """Whoever asked no longer wants it."""
+    """The caller no longer wants the file."""
 
 
 def _call(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -55,19 +55,19 @@ def _call(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     except FileNotFoundError:
         raise
     except Exception as error:
-        # The library's errors have many roots; their first line says what happened, the rest is for its authors.
+        # The library's errors have many roots; their first line says what happened.
         raise SnapshotStoreUnavailable(
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         ) from error
 
 
 class SnapshotStore:
-    """Puts, lists, fetches, deletes. Everything raises SnapshotStoreUnavailable."""
+    """Puts, lists, fetches and deletes objects. Every method raises SnapshotStoreUnavailable."""
 
     def __init__(self, url: str) -> None:
-        """Connects to nothing yet. Raises SettingsError where the URL is none that can be used."""
+        """Does not connect yet. Raises SettingsError if the URL cannot be used."""
         self._folder: Path | None = None
-        """Of the store, where it is one of this machine."""
+        """The folder of the store if it is on this machine."""
         try:
             if url.startswith("file:"):
                 self._store: Any = from_url(url, mkdir=True)
@@ -81,7 +81,7 @@ class SnapshotStore:
             raise SettingsError(f"GAPLESS_SEQUENCER_SNAPSHOTS: {url!r} names no object store: {first}") from error
 
     def probe(self) -> None:
-        """Ask the store for something that is not there: it answers, or this raises SnapshotStoreUnavailable."""
+        """Ask the store for an object that does not exist. Raises SnapshotStoreUnavailable if it does not answer."""
         if self._folder is not None:
             if not self._folder.is_dir():
                 raise SnapshotStoreUnavailable(f"there is no folder {self._folder}")
@@ -90,7 +90,7 @@ class SnapshotStore:
             _call(obstore.head, self._store, _NO_SUCH_OBJECT)
 
     def put(self, path: str, content: bytes) -> None:
-        """There is all of it, or nothing."""
+        """Put an object, atomically."""
         _call(obstore.put, self._store, path, content)
 
     def put_file(self, path: str, file: Path) -> None:
@@ -101,7 +101,7 @@ class SnapshotStore:
         return [Stored(path=str(o["path"]), bytes=int(o["size"]), modified=o["last_modified"]) for o in found]
 
     def read(self, path: str) -> bytes:
-        """A manifest. Raises SnapshotRejected where it is gone, or far too long."""
+        """Return a manifest's content. Raises SnapshotRejected if it does not exist or is far too long."""
         try:
             got = _call(obstore.get, self._store, path)
             if got.meta["size"] > MANIFEST_BYTES:
@@ -111,11 +111,10 @@ class SnapshotStore:
             raise SnapshotRejected(RejectReason.MISSING, "the manifest is gone") from error
 
     def fetch(self, path: str, file: SnapshotFile, folder: Path, stopped: Callable[[], bool]) -> None:
-        """A file into a folder, its digest computed on the way.
+        """Fetch a file into a folder and verify its digest.
 
-        Raises SnapshotRejected if it is another file, DownloadStopped, OSError.
-
-        Nothing is synced: after a power cut RocksDB finds what is torn by its own checksums, and the state is wiped.
+        Nothing is synced: after a power cut RocksDB detects torn files by its checksums, and the state is wiped.
+        Raises SnapshotRejected if it is not that file, DownloadStopped, OSError.
         """
         digest = blake2b(digest_size=DIGEST_BYTES)
         count = 0
@@ -135,7 +134,7 @@ class SnapshotStore:
             raise SnapshotRejected(RejectReason.DIGEST, f"{file.name} is not what was stored")
 
     def _downloaded(self, path: str, target: Path) -> Iterator[Any]:
-        """What was written to `target`, piece by piece."""
+        """Yield the content in chunks while writing it to `target`."""
         chunks = iter(_call(obstore.get, self._store, path).stream(min_chunk_size=CHUNK_BYTES))
         with target.open("xb") as file:
             while (chunk := _call(next, chunks, None)) is not None:
@@ -144,17 +143,17 @@ class SnapshotStore:
 
     def delete(self, paths: Sequence[str]) -> None:
         for path in paths:
-            with suppress(FileNotFoundError):  # another was faster
+            with suppress(FileNotFoundError):  # another process has deleted it
                 _call(obstore.delete, self._store, path)
 
 
 def _link_or_copy(stored: Path, target: Path) -> Iterator[memoryview]:
-    """What `target` then is, piece by piece: a second name of the stored file where that is possible, or a copy of it.
+    """Make `target` a hard link to the stored file if possible, else a copy, and yield its content in chunks.
 
-    It is read where it is now: what the digest is made of is what will be opened."""
+    The content is read from `target`, so that the digest covers what will be opened."""
     linked = False
     if target.suffix == _NEVER_WRITTEN_AGAIN:
-        with suppress(OSError):  # another disk, or another's file
+        with suppress(OSError):  # another disk, or the file of another user
             os.link(stored, target)
             linked = True
     if not linked:
@@ -166,9 +165,9 @@ def _link_or_copy(stored: Path, target: Path) -> Iterator[memoryview]:
 
 
 def describe_files(folder: Path, known: dict[tuple[int, int, int], str]) -> list[SnapshotFile]:
-    """The files of a folder with their digests; `known` spares reading a file again that a former folder had too.
+    """Return the files of a folder with their digests. `known` caches digests by inode, size and time of last write.
 
-    By the file itself (inode, bytes, time of its last write): RocksDB's files are never changed once they are there.
+    That is safe because RocksDB never changes a file once it is written.
     """
     files = []
     seen: dict[tuple[int, int, int], str] = {}

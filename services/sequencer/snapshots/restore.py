@@ -1,4 +1,4 @@
-"""Snapshots for a state that is far behind its log: looked for, fetched and verified beside the fold."""
+"""Snapshots for a state that is far behind its log: found, fetched and verified while the fold runs."""
 
 from __future__ import annotations
 
@@ -38,34 +38,34 @@ log = structlog.get_logger(__name__)
 
 FILES_AT_ONCE: Final = 4
 HEAD_START_S: Final = 2.0
-"""How long a fold waits for a snapshot, before both go on side by side on the same processors; a fifth of the time that
-it takes itself where that is longer."""
+"""Maximum time that a fold waits for a snapshot before both run at once, or a fifth of the fold's own time if that is
+longer."""
 SHORTEST_START_S: Final = 1.0
 FOLDED_PER_S: Final = 200_000
-"""A fold that would be done by then does not wait: records a second, a little more than was ever measured. By the
-default of the setting, who lacks fewer than fold in SHORTEST_START_S does not look for a snapshot at all."""
+"""Upper bound for the records that are folded in a second. A fold that would end sooner does not wait for a snapshot;
+by the default of the setting, a state that lacks fewer than SHORTEST_START_S of folding does not fetch one."""
 SLICE: Final = 20_000
-"""Records folded between two looks at whether the snapshot is there."""
+"""Records folded between two checks for the snapshot."""
 
 CRASH_DOWNLOADED: Final = declare_crash_point(
-    "snapshot.downloaded", "The files of a snapshot are on the disk, beside the state; the next start deletes them."
+    "snapshot.downloaded", "The files of a snapshot are on the disk, next to the state; the next start deletes them."
 )
 
 
 class SnapshotRestorer:
-    """The snapshots of one partition, as this process may install them."""
+    """The snapshots of one partition that this process may install."""
 
     def __init__(
         self, snapshot_store: SnapshotStore, folder: Path, *, partition: int, partitions: int, ahead: int
     ) -> None:
-        """`folder` is on the disk of the state, and this restorer's alone."""
+        """`folder` is on the disk of the state and used by this restorer only."""
         self._snapshot_store = snapshot_store
         self._folder = folder
         self._partition = partition
         self._partitions = partitions
         self._ahead = ahead
         self._used: set[str] = set()
-        """Installed once. Who asks again lost that state: as likely by what was in it as by the disk."""
+        """Snapshots that were installed or rejected: a state that was lost may have been broken by its content."""
         self._reported: set[tuple[str, RejectReason]] = set()
         self._began_s = 0.0
 
@@ -87,7 +87,7 @@ class SnapshotRestorer:
                         raise SnapshotRejected(RejectReason.USED, "the state that it made broke")
                     if manifest.position.next_offset > end or not await in_log(manifest.position):
                         raise SnapshotRejected(RejectReason.STALE, "the log does not have the record it ended with")
-                    # Each try has a folder of its own: the threads of one that was given up may still write.
+                    # Each attempt has its own folder: threads of an abandoned one may still write.
                     folder = self._folder / f"{time.monotonic_ns()}"
                     await run_in_daemon_thread(partial(self._download, topic_id, manifest, folder, stopped))
                     crash_point(CRASH_DOWNLOADED)
@@ -120,7 +120,7 @@ class SnapshotRestorer:
         self._reject(fetched.name, SnapshotRejected(RejectReason.STATE, "its files make no state at its position"))
 
     def _manifests(self, topic_id: str) -> list[tuple[str, Manifest]]:
-        """Those that can be read and belong to us, the furthest first."""
+        """Return the readable manifests of this partition and log, the furthest first."""
         found: list[tuple[str, Manifest]] = []
         for stored in manifests_to_keep(
             self._snapshot_store.list_objects(f"{folder_of(topic_id, self._partition)}/manifests")
@@ -154,7 +154,7 @@ class SnapshotRestorer:
                 failed.set()
                 raise
 
-        # The longest first, so that no thread is left with it at the end.
+        # The longest first, so that it is not the last one to end.
         order = sorted(range(len(manifest.files)), key=lambda index: -manifest.files[index].bytes)
         try:
             with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
@@ -167,7 +167,7 @@ class SnapshotRestorer:
             raise
 
     def _reject(self, name: str, rejected: SnapshotRejected) -> None:
-        """Told once of each snapshot: whoever stands by or backs off looks again and again."""
+        """Report a snapshot once for each reason: standbys and retries find it again and again."""
         if (name, rejected.reason) not in self._reported:
             self._reported.add((name, rejected.reason))
             metrics.SNAPSHOTS_REJECTED.labels(self._partition, rejected.reason.value).inc()
@@ -184,8 +184,9 @@ async def catch_up(
     logs: Logs,
     topic_id: str,
 ) -> ReplayStats:
-    """`fold` to `end`, from a snapshot where that is nearer: it is fetched beside the fold, and whoever is there first
-    wins. A store that is slow costs two seconds or a fifth of the fold, and never more than the fold itself.
+    """Fold to `end`, from a snapshot if that is faster: it is fetched while the fold runs, and the first one wins.
+
+    A slow store costs at most two seconds or a fifth of the fold.
 
     Raises what `fold` raises, and StateBroken.
     """
@@ -215,7 +216,7 @@ async def catch_up(
             stats.records += folded.records
             stats.voids += folded.voids
     finally:
-        # Where the fold was faster, the threads see it at their next piece, and the next start tidies up after them.
+        # If the fold was faster, the threads stop at their next chunk, and the next start deletes their files.
         fetching.cancel()
         await asyncio.wait({fetching})
     return stats

@@ -1,4 +1,4 @@
-"""Snapshots of the states that this process serves, taken in the background and put into the store."""
+"""Takes snapshots of the states that this process serves, in the background, and puts them into the store."""
 
 from __future__ import annotations
 
@@ -43,31 +43,31 @@ log = structlog.get_logger(__name__)
 CHECK_EVERY_S: Final = 1.0
 LINK_EVERY_S: Final = 0.02
 AT_REST_S: Final = 30.0
-"""How long RocksDB may be at work without a pause; then the snapshot is tried again later."""
+"""Maximum time to wait for RocksDB to be at rest; after that the snapshot is retried later."""
 PAUSE_S: Final = 30.0
-"""From one snapshot of a partition to the next, however much was decided; RocksDB has put much of what the last one
-had into new files by then, so that each costs up to the whole state."""
+"""Minimum time between two snapshots of a partition. By then RocksDB has compacted much of the state into new files, so
+that each snapshot can upload up to the whole state."""
 
 CRASH_BEFORE_MANIFEST: Final = declare_crash_point(
     "snapshot.before_manifest",
-    "Files are in the store that no snapshot names; the next one uses them, or deletes them.",
+    "The store has files that no manifest references; the next snapshot uses or deletes them.",
 )
 
 
 @dataclass(slots=True)
 class _LastSnapshot:
-    """What was last taken of a partition."""
+    """The last snapshot of a partition."""
 
     topic_id: str
     next_offset: int
-    """Where it stood."""
+    """Its position in the event log."""
     at_s: float
-    """When, monotonic."""
+    """When it was taken, by the monotonic clock."""
     digests: dict[tuple[int, int, int], str] = field(default_factory=dict)
 
 
 class SnapshotTaker:
-    """Looks after all partitions that are served here, one snapshot at a time."""
+    """Takes snapshots of all partitions that this process serves, one at a time."""
 
     def __init__(
         self,
@@ -79,8 +79,8 @@ class SnapshotTaker:
         every: int,
         every_s: float,
     ) -> None:
-        """`served` tells the states that are served now; `folder` is on their disk. `every` outcomes, or every
-        `every_s` where there was at least one."""
+        """`served` returns the states that are served now; `folder` is on their disk. A snapshot is due after `every`
+        outcomes, or after `every_s` if there was at least one."""
         self._snapshot_store = snapshot_store
         self._served = served
         self._partitions = partitions
@@ -90,7 +90,7 @@ class SnapshotTaker:
         self._taken: dict[int, _LastSnapshot] = {}
 
     async def run(self) -> None:
-        """Until cancelled. A failure costs a longer fold some day, not truth: it is logged and tried again."""
+        """Run until cancelled. A failure only makes a later fold longer: it is logged, and the snapshot is retried."""
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
             for partition, store in self._served().items():
@@ -111,7 +111,7 @@ class SnapshotTaker:
     async def _is_due(self, partition: int, store: RocksStore) -> bool:
         taken = self._taken.get(partition)
         if taken is None or taken.topic_id != store.topic_id:
-            # We have just begun to serve it: what is in the store may be of yesterday, or of a moment ago.
+            # We have just begun to serve it: ask the store how old its newest snapshot is.
             newest = await run_in_daemon_thread(partial(self._newest, store.topic_id, partition))
             taken = self._taken[partition] = self._at(store, newest)
             return store.position.next_offset - newest >= self._every
@@ -119,7 +119,7 @@ class SnapshotTaker:
         return (more >= self._every and since_s >= PAUSE_S) or (more > 0 and since_s >= self._every_s)
 
     def _pause(self, partition: int, store: RocksStore) -> None:
-        """As if a snapshot had been taken now, where the last one stands."""
+        """Wait as long as if a snapshot had just been taken."""
         taken = self._taken.get(partition)
         if taken is None or taken.topic_id != store.topic_id:
             taken = self._taken[partition] = self._at(store, 0)
@@ -129,7 +129,7 @@ class SnapshotTaker:
         return _LastSnapshot(store.topic_id, next_offset, time.monotonic())
 
     def _newest(self, topic_id: str, partition: int) -> int:
-        """Where the newest snapshot stands; 0 where there is none."""
+        """Return the next offset of the newest snapshot; 0 if no snapshot exists."""
         newest = 0
         for stored in manifests_to_keep(
             self._snapshot_store.list_objects(f"{folder_of(topic_id, partition)}/manifests")
@@ -147,7 +147,7 @@ class SnapshotTaker:
         return newest
 
     async def take(self, partition: int, store: RocksStore) -> Manifest:
-        """A snapshot of the state as it is now. Raises SnapshotStoreUnavailable, FilesMoved, StateBroken, OSError."""
+        """Take a snapshot of the state now. Raises SnapshotStoreUnavailable, FilesMoved, StateBroken, OSError."""
         began_s = time.monotonic()
         folder = self._folder / f"{partition}-taken"
         last = self._taken.get(partition)
@@ -196,7 +196,7 @@ class SnapshotTaker:
         position: LogPosition,
         digests: dict[tuple[int, int, int], str],
     ) -> Manifest:
-        """Files first, then the manifest, then what is no longer needed goes."""
+        """Upload the files, then the manifest, then delete what is no longer needed."""
         manifest = Manifest(
             state_format=STATE_FORMAT,
             topic_id=topic_id,
@@ -226,11 +226,11 @@ class SnapshotTaker:
             try:
                 named |= {file.digest for file in decode_manifest(self._snapshot_store.read(each.path)).files}
             except SnapshotRejected:
-                # Another release may know what it names: nothing of it is ours to delete while it is kept.
+                # Another release may know which files it references: delete none while it is kept.
                 return
         self._snapshot_store.delete([each.path for each in stored if each not in kept])
         files = self._snapshot_store.list_objects(f"{place}/files")
-        # The manifest that was just put tells the time of the store's clock.
+        # The manifest that was just put has the time of the store's clock.
         now = max((each.modified for each in kept), default=None)
         if now is not None:
             self._snapshot_store.delete([each.path for each in files_to_delete(files, named, now)])

@@ -1,4 +1,4 @@
-"""The fold: from a stored position, or from 0, through the event log, by the same `evolve` as the live path."""
+"""The fold: computes the state from the event log, from a stored position or from 0, by the same `evolve` as live."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from services.sequencer.rules.evolve import evolve
 from services.sequencer.rules.state import Overlay
 
 RECORDS_PER_BATCH: Final = 500
-"""Folded in one go: few enough to stay in the processor's caches, and for the loop to do something else."""
+"""Records folded at once: few enough for the processor's caches and for other tasks of the loop."""
 READ_TIMEOUT_S: Final = 1.0
 NO_PROGRESS_S: Final = 15.0
 
 
 @dataclass(slots=True)
 class ReplayStats:
-    """What a fold met."""
+    """What a fold read."""
 
     records: int = 0
     voids: int = 0
     watched: dict[int, LogEvent] = field(default_factory=dict)
-    """By offset, from `watch_from` on."""
+    """Events by offset, from `watch_from` on."""
 
 
 async def check_stored_position(reader: LogReader, store: StateStore) -> None:
-    """Wipes a state that is not of this log: the record before its position is not the one it ended with.
+    """Wipe a state that is not of this log: the record before its position is not the one it ended with.
 
-    Raises PartitionStopped where the log itself has lost its beginning.
+    Raises PartitionStopped if the log no longer begins at offset 0.
     """
     first, end = await reader.bounds()
     if first > 0:
@@ -47,17 +47,17 @@ async def check_stored_position(reader: LogReader, store: StateStore) -> None:
     if position.next_offset == 0:
         return
     if position.next_offset > end or not await is_in_log(reader, position):
-        # Truncated, or another log under the same id. Ours is the copy, so ours is thrown away.
+        # The log was truncated or is another one. The state is only a copy, so it is dropped.
         store.wipe()
 
 
 def _now_s() -> float:
-    """The loop's clock, monotonic: the one that waits are measured by, so that a simulated world has one time."""
+    """Return the time of the event loop's clock, so that a simulation has a single clock."""
     return asyncio.get_running_loop().time()
 
 
 async def is_in_log(reader: LogReader, position: LogPosition) -> bool:
-    """Whether the log has the record that a position ended with. Raises KafkaUnavailable."""
+    """Return whether the log has the record that a position ended with. Raises KafkaUnavailable."""
     await reader.seek(position.next_offset - 1)
     deadline = _now_s() + NO_PROGRESS_S
     while not (records := await reader.read(max_records=1, timeout_s=READ_TIMEOUT_S)):
@@ -70,10 +70,10 @@ async def is_in_log(reader: LogReader, position: LogPosition) -> bool:
 async def fold(
     reader: LogReader, store: StateStore, *, end: int, partitions: int, watch_from: int | None = None
 ) -> ReplayStats:
-    """Folds from the store's position to at least `end`, an offset that is known to be in the log.
+    """Fold from the store's position to at least `end`, an offset known to be in the log.
 
-    Each batch is applied with its position. Raises LogCorrupt and UnknownType with the place, PartitionStopped where
-    an opening names another number of partitions, KafkaUnavailable and OffsetMissing from the reader.
+    Each batch is applied with its position. Raises LogCorrupt and UnknownType with the offset, PartitionStopped if an
+    opening has another number of partitions, KafkaUnavailable and OffsetMissing from the reader.
     """
     stats = ReplayStats()
     if reader.position != store.position.next_offset:
@@ -90,8 +90,9 @@ async def fold(
 
 
 def fold_read(records: list[Record], next_offset: int, store: StateStore, partitions: int) -> ReplayStats:
-    """Folds what one read gave, from the store's position to `next_offset`, the reader's position after it: how a
-    standby follows the log. Raises what `fold` raises of records."""
+    """Fold the records of one read; `next_offset` is the reader's position after it. Standbys follow the log with it.
+
+    Raises what `fold` raises for records."""
     stats = ReplayStats()
     if next_offset > store.position.next_offset:
         _fold_batch(records, next_offset, store, partitions, None, stats)

@@ -1,8 +1,8 @@
-"""The folded state of one partition in RocksDB: disposable, and never wrong about how far it has come.
+"""The folded state of one partition in RocksDB: disposable, and always consistent with its position.
 
-What appends change is gathered in memory and written together, with the position it leads to, in one write batch: a
-chat that changes a thousand times is written once. The write-ahead log is on, syncing is off. After a SIGKILL the
-position on the disk is behind the log by what was gathered, and never ahead of the rest; that is folded again.
+Changes are collected in memory and written together with their position in one write batch, so a chat that changes a
+thousand times is written once. The write-ahead log is on, syncing is off. After a SIGKILL the position on disk is
+behind the log by what was collected, and never ahead of the state; the difference is folded again.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ from services.sequencer.store.format import (
 )
 
 KEPT_IN_MEMORY: Final = 20_000
-"""Chats, and members, of one partition: each about 5 MB."""
+"""Maximum number of chats, and of members, cached for one partition: about 5 MB each."""
 
 RECORDS_PER_WRITE: Final = 10_000
-"""Of the log, whose changes are gathered before RocksDB is written: what a SIGKILL leaves to be folded again, a tenth
-of a second's work."""
+"""Records of the log whose changes are collected before they are written. A SIGKILL leaves that many to fold again, a
+tenth of a second of work."""
 
 ENTRIES_PER_RECORD: Final = 2
-"""That are gathered in the mean, before RocksDB is written for their number: a record that makes a chat of a thousand
-is a thousand entries, and the loop stands still while they are written."""
+"""Collected entries per record after which they are written early: a record that creates a chat of a thousand members
+has a thousand entries, and the event loop waits while they are written."""
 
 _WORK: Final = (
     "num-immutable-mem-table",
@@ -79,9 +79,9 @@ _WORK: Final = (
     "compaction-pending",
     "num-running-compactions",
 )
-"""RocksDB's counts of what its threads have to do and are at."""
+"""RocksDB's counters of pending and running background work."""
 _NO_STATE: Final = (StateBroken, OSError, ValueError, KeyError, TypeError)
-"""What a folder may come to that holds no state of ours."""
+"""Errors of opening a folder that does not hold a state of ours."""
 
 _shared_cache = Cache(64 * 1024 * 1024)
 """One block cache for all partitions of the process: its memory does not grow with their number."""
@@ -92,7 +92,7 @@ T = TypeVar("T")
 
 
 def _wrap_rocksdb(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """RocksDB's complaints are plain Exceptions; ours say that the folder is of no more use."""
+    """Call RocksDB, and raise StateBroken for its plain Exceptions."""
     try:
         return call(*args, **kwargs)
     except Exception as error:
@@ -101,19 +101,19 @@ def _wrap_rocksdb(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
-    """A moment of a state whose files are on their way to the disk."""
+    """A state at one moment whose files are being written to disk."""
 
     position: LogPosition
     db: Rdict
     log: str
-    """RocksDB's write-ahead log that began at that moment: while it is the last one, no later write is in a file."""
+    """RocksDB's write-ahead log from that moment on: while it is the last one, no later write is in another file."""
 
 
 class RocksStore:
-    """The state of one partition. Everything raises StateBroken where the folder is broken; `wipe` mends it."""
+    """The state of one partition. Methods raise StateBroken if the folder is broken; `wipe` repairs it."""
 
     def __init__(self, folder: Path, topic_id: str, *, records_per_write: int = RECORDS_PER_WRITE) -> None:
-        """Opens the folder; wipes it where it holds another format, another topic's state, or nothing readable."""
+        """Open the folder, or wipe it if it has another format or topic or cannot be read."""
         self._folder = folder
         self._records_per_write = records_per_write
         self._topic_id = topic_id
@@ -121,11 +121,11 @@ class RocksStore:
         self._write_options.sync = False
         self._db: Rdict | None = None
         self._position = LogPosition()
-        # Not in RocksDB yet: what brings the state there to `_position`.
+        # Changes that are not in RocksDB yet, from `_written` to `_position`.
         self._gathered = StateChanges()
         self._written = self._position
-        # Heads of chats and members that were met lately, as RocksDB has them: most commands are of these, and a value
-        # that is found costs RocksDB five times one that is not (measured: 5 and 1 µs).
+        # Recently used chats and members: most commands concern these, and RocksDB takes five times as long for a key
+        # that exists as for one that does not (measured: 5 and 1 µs).
         self._chats: dict[ChatId, Chat | None] = {}
         self._members: dict[MemberKey, Member | None] = {}
         try:
@@ -138,7 +138,7 @@ class RocksStore:
                 self._position = self._written = unpack_position(meta)
                 return
         except _NO_STATE:
-            pass  # torn by a crash or a full disk: the log has it all
+            pass  # torn by a crash or a full disk: the log has everything
         self.wipe()
 
     @property
@@ -185,7 +185,7 @@ class RocksStore:
         self._members.update(changes.members)
         self._position = position
         records = position.next_offset - self._written.next_offset
-        # Not the senders: a chat's are one entry, beside its head's.
+        # Senders do not count: those of a chat are one entry.
         entries = len(gathered.chats) + len(gathered.members) + len(gathered.dedup) + len(gathered.deleted)
         if max(records, entries // ENTRIES_PER_RECORD) >= self._records_per_write:
             self.write_out()
@@ -219,13 +219,13 @@ class RocksStore:
         return position
 
     def write_out(self) -> None:
-        """Puts what was gathered into RocksDB. `apply` sees to it where much comes in; whoever is idle may."""
+        """Write the collected changes to RocksDB. `apply` calls it under load; idle callers may at any time."""
         if self._written == self._position:
             return
         gathered = self._gathered
         batch = WriteBatch(raw_mode=True)
         put = batch.put
-        # In the order of the keys: RocksDB finds each place from the one before it (measured: 1.0 µs a key, not 1.7).
+        # In key order, so that RocksDB finds each place from the previous one (measured: 1.0 µs a key instead of 1.7).
         for chat_id in sorted(gathered.chats):
             put(chat_key(chat_id), pack_chat(gathered.chats[chat_id]))
         for key, member in gathered.members.items():
@@ -239,8 +239,8 @@ class RocksStore:
         for message_key, position in gathered.deleted.items():
             put(deleted_key(message_key), position.to_bytes(8, "big"))
         put(META, pack_position(self._topic_id, self._position))
-        # A crash before this line: the log has what was gathered and RocksDB does not; it is folded again. After it:
-        # both agree.
+        # After a crash before this line, the collected changes are folded again from the log. After it, RocksDB has
+        # them together with the position.
         _wrap_rocksdb(self._open_db.write, batch, self._write_options)
         self._gathered = StateChanges()
         self._written = self._position
@@ -249,7 +249,7 @@ class RocksStore:
         self._shut()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._forget()
-        self._set_position(LogPosition())  # first: the folder is gone even where a new one cannot be opened
+        self._set_position(LogPosition())  # first: the folder is gone even if a new one cannot be opened
         self._open()
 
     def close(self) -> None:
@@ -264,18 +264,18 @@ class RocksStore:
             self._db = None
 
     def freeze(self) -> Frozen:
-        """Begins to write out what is in memory, in the background (measured: half a millisecond). Once that is done,
-        RocksDB's files without its write-ahead logs are the state as it is now, until the next such write."""
+        """Start a flush of the memtables in the background (measured: half a millisecond). Once it is done, RocksDB's
+        files without its write-ahead logs are the state at this moment, until the next flush."""
         db = self._open_db
         self.write_out()
         _wrap_rocksdb(db.flush, False)
         return Frozen(position=self._position, db=db, log=_last_log(self._folder))
 
     def link(self, frozen: Frozen, folder: Path) -> bool:
-        """Links the files of a frozen state into an empty folder; False where RocksDB is still at work on them, ask
-        again then. Costs no RocksDB a pause and the caller a fraction of a millisecond. Raises FilesMoved, OSError.
+        """Link the files of a frozen state into an empty folder. Returns False while RocksDB still writes them.
 
-        Not rocksdict.Checkpoint: that holds the interpreter's lock while it writes out the memory and syncs.
+        It does not pause RocksDB and takes a fraction of a millisecond. rocksdict.Checkpoint would hold the
+        interpreter's lock while it flushes and syncs. Raises FilesMoved, OSError.
         """
         if frozen.db is not self._db or _last_log(self._folder) != frozen.log:
             raise FilesMoved("the state was written out again, or thrown away")
@@ -290,9 +290,9 @@ class RocksStore:
                 name = cast("str", file["name"]).lstrip("/")
                 os.link(self._folder / name, folder / name)
         except FileNotFoundError:
-            return False  # put together with others since
-        # A compaction writes its description first and counts itself done last: one that began since has changed
-        # the one, or is still counted, or has changed what is live.
+            return False  # compacted since
+        # A compaction writes the manifest first and decrements its counter last: one that began since has changed
+        # the manifest or the live files, or is still counted.
         if not self._at_rest() or described != self._description() or live != self._open_db.live_files():
             return False
         if _last_log(self._folder) != frozen.log:
@@ -302,14 +302,14 @@ class RocksStore:
         return True
 
     def replace(self, folder: Path, position: LogPosition) -> bool:
-        """Puts the content of another folder, which is used up, in the place of this state. False where that is not
-        a state of this topic at that position, and then everything is as it was. Raises StateBroken."""
+        """Replace this state by the content of another folder, which is moved. Returns False and changes nothing if it
+        is not a state of this topic at `position`. Raises StateBroken."""
         self.write_out()
         former, was = _former(self._folder), self._position
         self._shut()
         try:
             shutil.rmtree(former, ignore_errors=True)
-            # A crash between these two: the next start puts the former back.
+            # After a crash between these two lines, the next start restores the former state.
             self._folder.rename(former)
             folder.rename(self._folder)
             self._forget()
@@ -381,13 +381,13 @@ def _former(folder: Path) -> Path:
 
 
 def _last_log(folder: Path) -> str:
-    """The newest of RocksDB's write-ahead logs; their names are numbers of one length."""
+    """Return the newest of RocksDB's write-ahead logs; their names are numbers of equal length."""
     return max((entry.name for entry in os.scandir(folder) if entry.name.endswith(".log")), default="")
 
 
 def _forget_older(values: dict[Any, Any]) -> None:
-    """Keeps what was met last, by the time of its first meeting, which is near enough. Many go at once: to take one
-    from the front of a dict that has lost others there costs a walk past all of them."""
+    """Drop the older half of a cache that is full, by the time of insertion. Many at once, because removing single
+    entries from the front of a dict walks past all those removed before."""
     if len(values) > KEPT_IN_MEMORY:
         for key in list(islice(values, len(values) - KEPT_IN_MEMORY // 2)):
             del values[key]
@@ -397,12 +397,12 @@ _NOT_ASKED_FOR: Final = DedupBytes(b"")
 
 
 class _Loaded:
-    """The state as it is now, with commands that were looked up in bulk; what was not asked for then is read now."""
+    """The current state, with commands looked up in bulk; other keys are read when needed."""
 
     __slots__ = ("_chats", "_commands", "_members", "_store", "prefetched")
 
     def __init__(self, store: RocksStore, commands: dict[CommandKey, DedupBytes | None]) -> None:
-        """`commands`: all that were asked for."""
+        """`commands` has every key that was looked up."""
         self._store = store
         self._chats = store._chats
         self._members = store._members

@@ -1,7 +1,7 @@
-"""A folder for the states of one process: the first slot that no living process holds.
+"""A folder for the states of one process: the first slot that no running process holds.
 
-A restarted process finds the state of its predecessor and folds only what came since; two processes on one machine,
-one of them perhaps paused for minutes, never meet in a folder.
+A restarted process finds its predecessor's state and folds only what came since. Two processes on one machine never
+share a folder, even if one of them was paused for minutes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MAX_SLOTS: Final = 1_000
 
 
 class StateSlot:
-    """Held until the process ends: the lock goes with it, however it ends."""
+    """Held by a lock that the kernel releases when the process ends, however it ends."""
 
     def __init__(self, folder: Path, lock: int) -> None:
         self.folder = folder
@@ -24,7 +24,7 @@ class StateSlot:
 
     @classmethod
     def take(cls, root: Path) -> StateSlot:
-        """Raises OSError where `root` cannot be written."""
+        """Take the first free slot in `root`. Raises OSError if `root` cannot be written."""
         root.mkdir(parents=True, exist_ok=True)
         for number in range(_MAX_SLOTS):
             lock = os.open(root / f"slot-{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -44,7 +44,7 @@ class StateSlot:
 
     @property
     def snapshots(self) -> Path:
-        """For snapshots on their way in or out: on the disk of the states, and empty when the process starts."""
+        """Folder for snapshots in transfer: on the disk of the states, and empty when the process starts."""
         return self.folder / "snapshots"
 
     def release(self) -> None:
