@@ -4,10 +4,11 @@ Another program that writes commands or reads events needs what is here and noth
 
 - `ids`        identifiers, how each is derived, and the partition of a chat
 - `limits`     the size and number of everything a command may hold
-- `bodies`     the models of the commands' bodies, canonical JSON
+- `canonical`  canonical JSON
+- `checks`     what is allowed of a text, a name, a URL, metadata, a time, a number
+- `bodies`     the models of the commands' bodies, with their limits
 - `types`      every command type, declared once: its outcome, body, noun, key, seq
 - `guard`      bounds the depth and number of values of a body before it is parsed
-- `checks`     what makes a body acceptable
 - `commands`   from the bytes of a body to a checked one; the digest of a payload
 - `events`     outcomes, and the bodies that are not a command's own
 - `wire`       the bytes of records: commands, outcomes and replies

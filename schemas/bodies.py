@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from typing import Annotated, Any, Final, Literal
 
 from msgspec.json import encode
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from schemas import limits
+from schemas.canonical import canonical_json
+from schemas.checks import (
+    check_emoji,
+    check_media_urls,
+    check_metadata,
+    check_name,
+    check_number,
+    check_text,
+    parse_instant,
+)
+from schemas.errors import Reason, Refused
 
 Role = Literal["owner", "admin", "member"]
 ChatKind = Literal["group", "direct"]
@@ -21,11 +33,31 @@ class Body(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    def check_limits(self) -> None:
+        """Raise Refused, with the JSON pointer of the part at fault, if a part is outside its limit.
+
+        A subclass that adds fields for its own use inherits the check of the command's model. Here there is nothing to
+        check: a UUID or a role is in order if it parses.
+        """
+
 
 class ChatCreate(Body):
     kind: ChatKind
     name: str | None = None
     members: Annotated[list[Uuid], FIRST_FAULT]
+
+    def check_limits(self) -> None:
+        if self.kind == "direct":
+            if self.name is not None:
+                raise Refused(Reason.INVALID, "a direct chat has no name", "/name")
+            if len(self.members) > 1:
+                raise Refused(Reason.INVALID, "a direct chat's members are the other user, or none", "/members")
+        else:
+            check_name(self.name if self.name is not None else "")
+        if len(self.members) > limits.MEMBERS_PER_COMMAND:
+            raise Refused(Reason.INVALID, f"one command names at most {limits.MEMBERS_PER_COMMAND} members", "/members")
+        if len(set(self.members)) != len(self.members):
+            raise Refused(Reason.INVALID, "a member is named twice", "/members")
 
 
 class MemberAdd(Body):
@@ -45,6 +77,9 @@ class MemberRole(Body):
 class ChatRename(Body):
     name: str
 
+    def check_limits(self) -> None:
+        check_name(self.name)
+
 
 class MessageSend(Body):
     text: str
@@ -53,28 +88,47 @@ class MessageSend(Body):
     metadata: dict[str, Any] | None = None
     original_sent_at: str | None = None
 
+    def check_limits(self) -> None:
+        if self.text or not self.media_urls:
+            check_text(self.text, "a message has a text, or media_urls, or both")
+        if self.media_urls is not None:
+            check_media_urls(self.media_urls)
+        if self.metadata is not None:
+            check_metadata(self.metadata)
+        if self.original_sent_at is not None:
+            parse_instant(self.original_sent_at)
+
 
 class MessageEdit(Body):
     seq: int
     text: str
 
+    def check_limits(self) -> None:
+        check_number(self.seq, "/seq", 1)
+        check_text(self.text)
+
 
 class MessageDelete(Body):
     seq: int
+
+    def check_limits(self) -> None:
+        check_number(self.seq, "/seq", 1)
 
 
 class Reaction(Body):
     seq: int
     emoji: str
 
+    def check_limits(self) -> None:
+        check_number(self.seq, "/seq", 1)
+        check_emoji(self.emoji)
+
 
 class Mark(Body):
     up_to_seq: int
 
-
-def canonical_json(value: object) -> bytes:
-    """UTF-8, no spaces, nothing escaped that need not be. Raises ValueError for NaN, infinities, lone surrogates."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    def check_limits(self) -> None:
+        check_number(self.up_to_seq, "/up_to_seq", 0)
 
 
 @cache

@@ -1,54 +1,19 @@
-"""The limits that a parsed body is held against."""
+"""What is allowed of a text, a name, a URL, metadata, a time and a number. Each check raises Refused."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from math import isfinite
-from typing import Any, Final
+from typing import Any
 
 from schemas import ids, limits
-from schemas.bodies import (
-    Body,
-    ChatCreate,
-    ChatRename,
-    Mark,
-    MemberAdd,
-    MemberRemove,
-    MemberRole,
-    MessageDelete,
-    MessageEdit,
-    MessageSend,
-    Reaction,
-    canonical_json,
-)
+from schemas.canonical import canonical_json
 from schemas.errors import Reason, Refused
 
 
-def check_limits(body: Body, model: type[Body] | None = None) -> None:
-    """Check a parsed body against the limits. Raises Refused with the JSON pointer of the part at fault.
-
-    :param model: the command's model, if `body` is of a subclass that adds fields. Those are not checked.
-    """
-    LIMITS[model or type(body)](body)
-
-
-def _chat_create(body: ChatCreate) -> None:
-    if body.kind == "direct":
-        if body.name is not None:
-            raise Refused(Reason.INVALID, "a direct chat has no name", "/name")
-        if len(body.members) > 1:
-            raise Refused(Reason.INVALID, "a direct chat's members are the other user, or none", "/members")
-    else:
-        _name(body.name if body.name is not None else "")
-    if len(body.members) > limits.MEMBERS_PER_COMMAND:
-        raise Refused(Reason.INVALID, f"one command names at most {limits.MEMBERS_PER_COMMAND} members", "/members")
-    if len(set(body.members)) != len(body.members):
-        raise Refused(Reason.INVALID, "a member is named twice", "/members")
-
-
-def _name(name: str) -> None:
+def check_name(name: str) -> None:
     if not 1 <= len(name) <= limits.NAME_CHARACTERS:
         raise Refused(Reason.INVALID, f"a name has 1 to {limits.NAME_CHARACTERS} characters", "/name")
     _storable(name, "/name")
@@ -56,7 +21,7 @@ def _name(name: str) -> None:
         raise Refused(Reason.INVALID, "a name has more than white space", "/name")
 
 
-def _text(text: str, where_empty: str = "a text has at least one character") -> None:
+def check_text(text: str, where_empty: str = "a text has at least one character") -> None:
     if 0 < len(text) <= limits.TEXT_CHARACTERS and text.isascii() and "\0" not in text:
         return  # as most are
     if len(text) > limits.TEXT_CHARACTERS:
@@ -76,18 +41,7 @@ def _storable(text: str, pointer: str) -> None:
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _message_send(body: MessageSend) -> None:
-    if body.text or not body.media_urls:
-        _text(body.text, "a message has a text, or media_urls, or both")
-    if body.media_urls is not None:
-        _media_urls(body.media_urls)
-    if body.metadata is not None:
-        _metadata(body.metadata)
-    if body.original_sent_at is not None:
-        parse_instant(body.original_sent_at)
-
-
-def _media_urls(urls: list[str]) -> None:
+def check_media_urls(urls: list[str]) -> None:
     if len(urls) > limits.MEDIA_URLS:
         raise Refused(Reason.INVALID, f"a message has at most {limits.MEDIA_URLS} media_urls", "/media_urls")
     for i, url in enumerate(urls):
@@ -99,7 +53,7 @@ def _media_urls(urls: list[str]) -> None:
         _storable(url, pointer)
 
 
-def _metadata(metadata: dict[str, Any]) -> None:
+def check_metadata(metadata: dict[str, Any]) -> None:
     too_large = Refused(Reason.TOO_LARGE, f"metadata has at most {limits.METADATA_BYTES} bytes", "/metadata")
     count = 0
     level: list[dict[str, Any] | list[Any]] = [metadata]
@@ -152,36 +106,12 @@ def parse_instant(text: str) -> datetime:
         raise fault from None
 
 
-def _whole_number(value: int, pointer: str, least: int) -> None:
+def check_number(value: int, pointer: str, least: int) -> None:
     if not least <= value <= limits.SAFE_INTEGER:
         raise Refused(Reason.INVALID, f"a number from {least} to 2^53−1", pointer)
 
 
-def _message_edit(body: MessageEdit) -> None:
-    _whole_number(body.seq, "/seq", 1)
-    _text(body.text)
-
-
-def _reaction(body: Reaction) -> None:
-    _whole_number(body.seq, "/seq", 1)
-    _storable(body.emoji, "/emoji")
-    if not 1 <= len(body.emoji.encode()) <= limits.EMOJI_BYTES:
+def check_emoji(emoji: str) -> None:
+    _storable(emoji, "/emoji")
+    if not 1 <= len(emoji.encode()) <= limits.EMOJI_BYTES:
         raise Refused(Reason.INVALID, f"an emoji has 1 to {limits.EMOJI_BYTES} bytes", "/emoji")
-
-
-def _no_limit(_: Body) -> None:
-    """Its form says it all."""
-
-
-LIMITS: Final[dict[type[Body], Callable[[Any], None]]] = {
-    ChatCreate: _chat_create,
-    MemberAdd: _no_limit,
-    MemberRemove: _no_limit,
-    MemberRole: _no_limit,
-    ChatRename: lambda body: _name(body.name),
-    MessageSend: _message_send,
-    MessageEdit: _message_edit,
-    MessageDelete: lambda body: _whole_number(body.seq, "/seq", 1),
-    Reaction: _reaction,
-    Mark: lambda body: _whole_number(body.up_to_seq, "/up_to_seq", 0),
-}

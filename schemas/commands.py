@@ -18,7 +18,6 @@ from pydantic import ValidationError
 
 from schemas import limits
 from schemas.bodies import Body
-from schemas.checks import check_limits
 from schemas.errors import Reason, Refused
 from schemas.guard import guard_before_parsing, unknown_fields
 from schemas.types import BODY_OF
@@ -63,7 +62,7 @@ def parse_body(command_type: str, raw: bytes) -> Body:
         raise _malformed(error) from None
     except Exception as error:
         raise Refused(Reason.MALFORMED, "the body is not JSON that can be read") from error
-    check_limits(body)
+    body.check_limits()
     return body
 
 

@@ -9,7 +9,8 @@ from typing import Final, TypeVar
 from msgspec import Struct
 from pydantic import ValidationError
 
-from schemas.bodies import Body, canonical_json
+from schemas.bodies import Body
+from schemas.canonical import canonical_json
 from schemas.errors import LogCorrupt, Reason
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.types import BODY_OF, COMMAND_OF, EventType

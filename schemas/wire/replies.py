@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.json import Decoder
 
-from schemas.bodies import canonical_json
+from schemas.canonical import canonical_json
 from schemas.errors import Reason
 from schemas.events import OutcomeKind
 

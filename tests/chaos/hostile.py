@@ -11,7 +11,7 @@ import contextlib
 from typing import Final
 
 from schemas import ids
-from schemas.bodies import canonical_json
+from schemas.canonical import canonical_json
 from schemas.ids import ChatId, UserId
 from schemas.topics import TopicNames
 from schemas.wire.encoding import Command, Encoded, encode_command

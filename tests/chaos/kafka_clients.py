@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka import errors as kafka_errors
 
 from schemas import ids
-from schemas.bodies import canonical_json
+from schemas.canonical import canonical_json
 from schemas.ids import ChatId, UserId
 from schemas.topics import TopicNames
 from schemas.wire.encoding import Command, ReplyTo, encode_command

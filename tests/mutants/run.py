@@ -526,9 +526,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="a message of nothing is a message",
-        file="schemas/checks.py",
-        good="    if body.text or not body.media_urls:\n",
-        bad="    if body.text:\n",
+        file="schemas/bodies.py",
+        good="        if self.text or not self.media_urls:\n",
+        bad="        if self.text:\n",
         check="tests/unit/schemas/test_parse_body.py",
     ),
     Mutant(

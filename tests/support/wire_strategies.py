@@ -21,8 +21,8 @@ from schemas.bodies import (
     MessageEdit,
     MessageSend,
     Reaction,
-    canonical_json,
 )
+from schemas.canonical import canonical_json
 from schemas.ids import normalise_creation_name
 from schemas.types import CommandType
 

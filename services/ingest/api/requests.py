@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from schemas import ids, limits
 from schemas.bodies import Body, canonical_body
-from schemas.checks import check_limits
 from schemas.errors import Reason, Refused
 from schemas.guard import guard_before_parsing, unknown_fields
 from schemas.ids import ChatId, UserId
@@ -154,9 +153,9 @@ def parse_body(model: type[BodyT], raw: bytes, most_errors: int = MAX_ERRORS) ->
     return body
 
 
-def check_body(body: Body, model: type[Body] | None = None) -> None:
+def check_body(body: Body) -> None:
     try:
-        check_limits(body, model)
+        body.check_limits()
     except Refused as refused:
         raise problem_of(refused) from None
 

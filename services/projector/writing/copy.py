@@ -17,7 +17,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from schemas.bodies import canonical_json
+from schemas.canonical import canonical_json
 from schemas.errors import LogCorrupt
 from schemas.wire.records import COMPILED
 from services.projector.mapping.messages import message_row

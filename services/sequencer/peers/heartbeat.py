@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from schemas.bodies import canonical_json
+from schemas.canonical import canonical_json
 
 
 class Heartbeat(Struct, frozen=True, kw_only=True):

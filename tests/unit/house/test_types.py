@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_type_hints
 
 import pytest
 
-from schemas import checks
-from schemas.types import CommandType, EventType, Noun
+from schemas.bodies import Body, ChatKind, Role, Uuid
+from schemas.types import BODY_OF, CommandType, EventType, Noun
 from services.ingest.api import paths
 from services.ops.verify.log import nouns as log_nouns
 from services.ops.verify.projection import nouns as projection_nouns
@@ -46,7 +46,6 @@ def named_in(folder: str) -> set[str]:
 
 
 ROOMS: Final = {
-    "limits of bodies": Room([each for each in CommandType if each.declared.body in checks.LIMITS]),
     "gapless log verify": Room(of_events(log_nouns.JUDGES), of_events(log_nouns.PLANNED)),
     "gapless projection verify": Room(of_events(projection_nouns.FOLDS), of_events(projection_nouns.PLANNED)),
     "generated bodies of tests": Room(wire_strategies.BODIES),
@@ -87,6 +86,15 @@ def test_no_type_is_decided_before_its_readers_know_it(room: str) -> None:
 )
 def test_the_rules_of_a_noun_stand_in_its_file(noun: Noun, file: object) -> None:
     assert {each for each in nouns.RULES if each.declared.noun is noun} == set(vars(file)["RULES"])
+
+
+@pytest.mark.parametrize("model", sorted(set(BODY_OF.values()), key=str))
+def test_a_body_with_a_free_field_has_limits(model: type[Body]) -> None:
+    """A UUID, a role or a kind is in order if it parses."""
+    bound = {Uuid, Role, ChatKind}
+    free = {name for name, hint in get_type_hints(model, include_extras=True).items() if hint not in bound}
+    free -= set(get_type_hints(Body))
+    assert not free or "check_limits" in vars(model), f"{model.__name__} has no check of {free}"
 
 
 def test_no_two_types_have_an_outcome_in_common() -> None:

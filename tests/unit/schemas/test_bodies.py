@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.bodies import Body, Mark, MessageSend, canonical_body, canonical_json
-from schemas.checks import check_limits
+from schemas.bodies import Body, Mark, MessageSend, canonical_body
+from schemas.canonical import canonical_json
 from schemas.commands import digest, parse_body
 from schemas.events import Outcome, decode_accepted
 from schemas.types import BODY_OF, COMMAND_OF, EVENT_OF, MARKS, CommandType, EventType
@@ -91,7 +91,7 @@ def test_what_json_cannot_say_is_not_written(value: object) -> None:
 @given(bodies())
 def test_a_body_in_its_limits_passes_them_before_it_is_written(typed: tuple[CommandType, Body]) -> None:
     """Ingest checks what it was given, the writer what was written: both say the same."""
-    check_limits(typed[1])
+    typed[1].check_limits()
 
 
 @examples()

@@ -125,7 +125,7 @@ def build_sent(wanted: SendMessage, chat_id: str, envelope: Envelope) -> Command
         detail = "Only a token with the scope import may set original_sent_at."
         raise Problem("forbidden", detail, errors=[{"pointer": "/original_sent_at", "detail": detail}])
     key = required_key(envelope.key, wanted.client_generated_id)
-    check_body(wanted, MessageSend)
+    check_body(wanted)
     return build_command(CommandType.MESSAGE_SEND, wanted, ChatId(chat_id), sender_id, key, envelope)
 
 
