@@ -138,7 +138,7 @@ async def _kill_a_sequencer(
             continue
         victim = max(owners, key=lambda name: sum(under_way[c] for c in owners[name]))
         pid = stack.signal(victim, signal.SIGSTOP)
-        for _ in range(200):  # sends pile up behind it
+        for _ in range(1_000):  # sends pile up behind it, slowly on a busy machine
             unanswered = sum(under_way[c] for c in owners[victim])
             if unanswered >= UNANSWERED:
                 break
