@@ -1,7 +1,7 @@
-"""Whom PostgreSQL runs as: it refuses to run as root, so root hands it to an ordinary account.
+"""Chooses the account that PostgreSQL runs as: it refuses to run as root, so root starts it as an ordinary user.
 
-The account is the owner of an existing data folder, else `nobody`, which every system has: starting a
-development stack should not create users on the machine.
+That is the owner of an existing data folder, else UNPRIVILEGED_USER, which every system has: starting a development
+stack should not create users.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ UNPRIVILEGED_USER = "nobody"
 
 
 def account_for(data_folder: Path, programs: Path) -> Account | None:
-    """The account to run PostgreSQL as, or None: ourselves.
+    """Return the account to run PostgreSQL as, or None for our own.
 
-    Raises FolderMismatchError where `data_folder` belongs to somebody whom we cannot become.
+    Raises FolderMismatchError if `data_folder` belongs to a user that we cannot become.
     """
     owner = data_folder.stat().st_uid if data_folder.exists() else None
     if os.geteuid() != 0:
@@ -52,10 +52,10 @@ def account_for(data_folder: Path, programs: Path) -> Account | None:
 
 
 def needed_capability(uid: int, gid: int, data_folder: Path, programs: Path) -> int | None:
-    """What that account needs beyond its own rights to get at its data and its programs; mostly nothing.
+    """Return the capability that the account needs to access its data and programs; usually None.
 
-    A checkout below /root or a mktemp folder can be entered by root only. The other way would be to open
-    those folders to every user of the machine.
+    Only root can enter a checkout below /root or a mktemp folder. The alternative would be to open those folders to
+    every user of the machine.
     """
     if not _allows(programs / "postgres", uid, gid):
         return CAP_DAC_OVERRIDE
@@ -66,7 +66,7 @@ def needed_capability(uid: int, gid: int, data_folder: Path, programs: Path) -> 
 
 
 def _allows(path: Path, uid: int, gid: int) -> bool:
-    """True when the permission bits let that user execute the file, or pass through the folder."""
+    """Return whether the permission bits let that user execute the file, or enter the folder."""
     status = path.stat()
     if status.st_uid == uid:
         needed = stat.S_IXUSR

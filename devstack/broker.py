@@ -1,7 +1,7 @@
 """One Kafka broker (and controller) of the embedded cluster: format, start, readiness, stop, kill, restart.
 
-Its folder: data/ (the logs of its partitions), server.properties, server.log (its output), process.json
-(who runs it, for the next start to find what a dead parent left behind), tmp/.
+Its folder: data/ (the logs of its partitions), server.properties, server.log (its output), process.json (its process,
+so that the next start finds what a dead parent left behind), tmp/.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from devstack.ports import HOST, is_free
 from devstack.process import Launch, ServerProcess, end_leftover, run
 
 LOG_SETTINGS = Path(__file__).with_name("log4j2.properties")
-# Limits on silence, not on the whole (see life.py).
+# Limits on silence, not on the total time (see life.py).
 FORMAT_SILENCE_S = 120.0
 START_SILENCE_S = 120.0
 STOP_SILENCE_S = 15.0
-# A broker that starts accepts connections long before it answers.
+# A starting broker accepts connections long before it answers.
 CALL_TIMEOUT_S = 15.0
 FORMAT_ARGUMENTS = "format.args"
-# Between two looks at a server that is coming up.
+# Poll interval for a starting server.
 POLL_INTERVAL_S = 0.05
 
 
 class Broker:
-    """A broker of a KafkaCluster, which makes it. `kill` and `restart` keep its data and its port."""
+    """A broker of a KafkaCluster, which creates it. `kill` and `restart` keep its data and its port."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Broker:
 
     @property
     def bootstrap_server(self) -> str:
-        """`127.0.0.1:port` of this broker; the same for the life of the cluster object."""
+        """`127.0.0.1:port` of this broker; constant for the life of the cluster object."""
         return self._address.for_clients
 
     @property
@@ -89,7 +89,7 @@ class Broker:
 
     @property
     def pid(self) -> int | None:
-        """The process id, or None when it does not run."""
+        """The process id, or None if it does not run."""
         return self._process.pid if self._process is not None and self._process.is_running else None
 
     @property
@@ -98,7 +98,7 @@ class Broker:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it runs, and was registered since it was started."""
+        """Whether it runs and has registered since its start."""
         return self.is_running and self._is_ready
 
     @property
@@ -106,7 +106,7 @@ class Broker:
         return self._folder / "server.log"
 
     async def spawn(self) -> None:
-        """Formats the storage folder if it is new and starts the server; does not wait until it is ready."""
+        """Format the storage folder if it is new, and start the server without waiting until it is ready."""
         assert not self.is_running, f"broker {self.node_id} runs already"
         self._is_ready = False
         await asyncio.to_thread(self._prepare)
@@ -120,14 +120,14 @@ class Broker:
         )
 
     def watch(self, silence_s: float = START_SILENCE_S) -> Watch:
-        """Starts to look for signs of life of the process that `spawn` started."""
+        """Start watching the process that `spawn` started for signs of life."""
         assert self._process is not None, "spawn comes first"
         return self._process.watch(silence_s)
 
     async def wait_ready(self, expected_ids: set[int], watches: Sequence[Watch]) -> None:
-        """Returns when this broker answers the Kafka API and knows `expected_ids` as registered brokers.
+        """Wait until this broker answers the Kafka API and lists `expected_ids` as registered brokers.
 
-        Raises ServerFailedError (with the last log lines) when it ends before, or when all `watches`, of this broker
+        Raises ServerFailedError (with the last log lines) if it ends before that, or if all `watches`, of this broker
         and of those it waits for, see no sign of life.
         """
         process = self._process
@@ -150,7 +150,7 @@ class Broker:
         return await registered_brokers(self._address.tls_port, certificate=self._security.certificate)
 
     async def start(self, *, silence_s: float = START_SILENCE_S) -> None:
-        """Starts it and waits until it is registered beside the brokers that are ready."""
+        """Start the broker and wait until it is registered together with the brokers that are ready."""
         await self.spawn()
         try:
             await self.wait_ready({self.node_id, *self._ready_ids()}, [self.watch(silence_s)])
@@ -159,26 +159,26 @@ class Broker:
             raise
 
     async def stop(self, *, silence_s: float = STOP_SILENCE_S) -> bool:
-        """SIGTERM, and SIGKILL after `silence_s` without a sign of life. True when it ended when asked, or did not
-        run."""
+        """Send SIGTERM, and SIGKILL after `silence_s` without a sign of life. Returns whether it ended by itself or did
+        not run."""
         if self._process is None:
             return True
         return await self._process.stop_patiently(number=signal.SIGTERM, silence_s=silence_s)
 
     async def kill(self) -> None:
-        """SIGKILL: as a crash of the process. What it acknowledged is in the page cache and survives."""
+        """Send SIGKILL: a crash of the process. Acknowledged data is in the page cache and survives."""
         if self._process is not None:
             await self._process.kill()
 
     async def restart(self, *, silence_s: float = START_SILENCE_S) -> None:
-        """Stops it if it runs, starts it on the same data and port, and waits until it is registered."""
+        """Stop the broker if it runs, start it on the same data and port, and wait until it is registered."""
         await self.stop()
         await self.start(silence_s=silence_s)
 
     def _prepare(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         end_leftover(self._folder / "process.json", number=signal.SIGTERM)
-        # Native libraries are unpacked here; a killed JVM leaves them.
+        # Native libraries are unpacked here, and a killed JVM leaves them behind.
         shutil.rmtree(self._folder / "tmp", ignore_errors=True)
         (self._folder / "tmp").mkdir()
         shutil.copyfile(LOG_SETTINGS, self._folder / "log4j2.properties")
@@ -196,12 +196,12 @@ class Broker:
         path.write_text(text, encoding="ascii")
 
     async def _format(self) -> None:
-        # meta.properties is what makes a folder a broker's; without it nothing was ever written for a client.
-        # A crash in here: the next start finds none and formats anew.
+        # A folder without meta.properties was never used by a broker, so no client's data is in it. After a crash in
+        # here, the next start finds no such file and formats again.
         shutil.rmtree(self._folder / DATA_FOLDER, ignore_errors=True)
         command = ["kafka.tools.StorageTool", "format", "-t", self._cluster_id, "-c", "server.properties"]
         if self._security is not None:
-            # By a file: everybody on this machine may read the arguments of a process.
+            # Through a file: every user of this machine may read the arguments of a process.
             arguments = "".join(f"{each}\n" for each in self._security.format_arguments())
             await asyncio.to_thread(self._write_secret, FORMAT_ARGUMENTS, arguments)
             command.append(f"@{FORMAT_ARGUMENTS}")
@@ -232,7 +232,7 @@ class Broker:
         )
 
     def failure(self, sentence: str) -> ServerFailedError:
-        """Return the error that says `sentence` and shows the last lines of this broker's log."""
+        """Return an error with `sentence` and the last lines of this broker's log."""
         assert self._process is not None, "spawn comes first"
         return self._process.failure(sentence)
 
@@ -253,15 +253,15 @@ class Broker:
 
 
 async def registered_brokers(port: int, *, host: str = HOST, certificate: Certificate | None = None) -> set[int]:
-    """The ids of the brokers that the one at `host`:`port` knows as registered; empty while it does not answer.
+    """Return the ids of the brokers that the one at `host`:`port` lists as registered; empty while it does not answer.
 
-    With a certificate the port is one of mutual TLS.
+    With a certificate, the port uses mutual TLS.
     """
     from aiokafka.client import AIOKafkaClient
     from aiokafka.errors import KafkaError
 
     try:
-        # The client logs every refused connection as an error; while a server starts that is no news.
+        # The client logs every refused connection as an error, but while a server starts they are expected.
         _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), CALL_TIMEOUT_S)
     except (OSError, TimeoutError):
         return set()
@@ -283,4 +283,4 @@ async def registered_brokers(port: int, *, host: str = HOST, certificate: Certif
         try:
             await asyncio.wait_for(client.close(), CALL_TIMEOUT_S)
         except TimeoutError:
-            pass  # its sockets go with the object; nothing was sent that could matter
+            pass  # its sockets are closed with the object; nothing important was sent

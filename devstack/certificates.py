@@ -1,6 +1,6 @@
-"""Certificates of an authority of our own, for servers on this machine: what a company's CA or cert-manager would give.
+"""Issues certificates for servers on this machine, as a company's CA or cert-manager would.
 
-authority = Authority.in_folder(Path("certs"))          # made at the first call, then read
+authority = Authority.in_folder(Path("certs"))          # created at the first call, then loaded
 files = authority.issue("broker", hosts=("127.0.0.1",))  # certs/broker.pem with its chain, certs/broker.key
 """
 
@@ -31,17 +31,17 @@ class Certificate:
     """The common name."""
     ca: Path
     cert: Path
-    """The certificate and its authority's."""
+    """The certificate, followed by its authority's."""
     key: Path
-    """PKCS #8, not encrypted; readable by its owner only."""
+    """The private key: PKCS #8, unencrypted, readable only by its owner."""
 
     def in_one(self) -> str:
-        """Key, certificate and chain as one text: what Kafka calls a PEM key store."""
+        """Return key, certificate and chain as one text, which Kafka calls a PEM key store."""
         return self.key.read_text(encoding="ascii") + self.cert.read_text(encoding="ascii")
 
 
 class Authority:
-    """Signs certificates; its own is `ca.pem`."""
+    """A certificate authority; its own certificate is `ca.pem`."""
 
     def __init__(self, folder: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
         self._folder = folder
@@ -50,13 +50,13 @@ class Authority:
 
     @classmethod
     def in_folder(cls, folder: Path) -> Authority:
-        """The authority that is kept in `folder`, made if there is none."""
+        """Return the authority stored in `folder`; create it if it does not exist."""
         ca, key_path = folder / "ca.pem", folder / "ca.key"
-        if not ca.is_file():  # written last: a crash before it makes everything anew
+        if not ca.is_file():  # written last: after a crash before it, everything is created again
             folder.mkdir(parents=True, exist_ok=True)
             key = ec.generate_private_key(ec.SECP256R1())
             _write_key(key_path, key)
-            # A name of its own: two authorities of one name would be taken for each other, and fail obscurely.
+            # A unique name: clients would confuse two authorities of one name, and fail obscurely.
             name = _name(f"Gapless development authority {secrets.token_hex(4)}")
             builder = _builder(name, name, key.public_key(), LIFETIME)
             signed = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(
@@ -69,15 +69,15 @@ class Authority:
 
     @property
     def ca(self) -> Path:
-        """What clients are to believe."""
+        """The certificate that clients must trust."""
         return self._folder / "ca.pem"
 
     def issue(
         self, name: str, *, hosts: Sequence[str] = LOCAL_HOSTS, lifetime: timedelta = LIFETIME, again: bool = False
     ) -> Certificate:
-        """A certificate for server and client, by the common name `name`; the one that is there unless `again`.
+        """Return a certificate for server and client with the common name `name`; an existing one unless `again`.
 
-        A negative `lifetime` makes one that expired so long ago.
+        A negative `lifetime` creates one that expired that long ago.
         """
         found = Certificate(name=name, ca=self.ca, cert=self._folder / f"{name}.pem", key=self._folder / f"{name}.key")
         if found.cert.is_file() and not again:

@@ -1,7 +1,7 @@
-"""Makes the class cache: a broker that starts from it uses a third of the CPU.
+"""Creates the class cache: a broker that starts from it uses a third of the CPU.
 
 Java 25 and later can write the classes that one run loaded and linked, with profiles of their methods, to a file from
-which later runs start (an AOT cache: JEP 483, 514 and 515). `python -m devstack.class_cache` makes that file next to
+which later runs start (an AOT cache: JEP 483, 514 and 515). `python -m devstack.class_cache` writes that file next to
 Kafka's jars, once per set of jars and version of Java. `make test` and `make proofs` run it first, because they start
 dozens of brokers. A broker uses the file if it exists (java.py) and starts without it otherwise; Java itself ignores a
 file that does not fit.
@@ -24,12 +24,12 @@ from devstack.kafka_config import JVM_OPTIONS
 
 DEADLINE_S: Final = 120.0
 TOPIC: Final = "warm-up"
-# Java writes the file while it ends, for seconds, and says nothing meanwhile.
+# Java writes the file at exit, which takes seconds without any output.
 WRITING_SILENCE_S: Final = 120.0
 
 
 def make_class_cache(cache_dir: Path | None = None) -> Path | None:
-    """Return the class cache, made now if it did not exist; None if this Java cannot make one. Blocking.
+    """Return the class cache, created if it does not exist; None if this Java cannot create one. Blocking.
 
     Raises a DevstackError.
     """
@@ -63,7 +63,7 @@ async def _run(cluster: KafkaCluster) -> None:
 
 
 async def _use(servers: str) -> None:
-    """Does what our services do with a broker, so that those classes are loaded too."""
+    """Use a broker as our services do, so that those classes are loaded too."""
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
     from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
@@ -93,7 +93,7 @@ def main() -> None:
     try:
         make_class_cache()
     except DevstackError as error:
-        # Nothing needs it: what would fail without jars or Java says so by itself.
+        # The cache is optional; programs that need jars or Java report their absence themselves.
         print(error, file=sys.stderr)  # noqa: T201 - a program
 
 

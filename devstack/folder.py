@@ -1,4 +1,4 @@
-"""The data folder: held by one process at a time, and small JSON files in it that are whole or not there."""
+"""The data folder: locked by one process at a time, with small JSON files that are written atomically."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from devstack.errors import FolderTakenError
 
 
 def write_json(path: Path, value: dict[str, Any], *, mode: int = 0o644) -> None:
-    """Replaces `path` by rename: a crash leaves the old content or the new, never half of it."""
+    """Replace `path` by rename: a crash leaves either the old content or the new."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.touch(mode=mode)
     draft.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
@@ -22,7 +22,7 @@ def write_json(path: Path, value: dict[str, Any], *, mode: int = 0o644) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in `path`, or None when there is none (missing, or not a JSON object)."""
+    """Return the object in `path`, or None if it is missing or not a JSON object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -31,7 +31,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 class FolderLock:
-    """Holds a data folder for this process. The kernel lets go of it when the process dies, however it dies."""
+    """This process's lock on a data folder. The kernel releases it when the process ends, in whatever way."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "lock"
@@ -39,7 +39,7 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Takes the lock or raises FolderTakenError, naming the process that holds it."""
+        """Take the lock. Raises FolderTakenError, which names the process that holds it."""
         assert self._descriptor is None, "the lock is held already"
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -53,7 +53,7 @@ class FolderLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Gives the folder back; the file stays, as removing it would let two holders lock two files."""
+        """Release the lock. The file stays: if it were removed, two processes could lock two different files."""
         if self._descriptor is not None:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
@@ -63,7 +63,7 @@ class FolderLock:
         try:
             who = json.loads(holder)
             named = f"process {who['pid']} ({who['command']}, since {who['since']})"
-        except (ValueError, TypeError, KeyError):  # it was just writing its name
+        except (ValueError, TypeError, KeyError):  # it is just writing its name
             named = "another process"
         return (
             f"The data folder {self._folder} is in use by {named}: stop that one first, or choose another data folder."

@@ -1,12 +1,12 @@
-"""Kafka's jars: the ones pinned in kafka-jars.lock, fetched once by jgo into the cache, checked, reused.
+"""Kafka's jars as pinned in kafka-jars.lock: fetched once into the cache by jgo, verified, and reused.
 
-The cache holds one folder per lock file content. A folder is made beside it and renamed into place when every
-jar in it was checked, so a folder that is there is whole: a crash or Ctrl-C during a download leaves only a
-draft that the next start ignores, and two first starts at the same time do not meet.
+The cache has one folder per content of the lock file. A folder is built as a draft and renamed into place once every
+jar in it is verified, so an existing folder is complete: a crash or Ctrl-C during a download leaves only a draft that
+the next start ignores, and two concurrent first starts do not interfere.
 
-The lock lists the whole dependency tree, so no start walks it again: jgo only fetches (jgo's own environment
-builder would also download a JDK to sort jars into class path and module path; one class path is all Kafka
-needs). `python -m devstack.pin_jars` walks the tree and writes the lock anew.
+The lock lists the whole dependency tree, so no start resolves it again: jgo only fetches. (jgo's own environment
+builder would also download a JDK to sort jars into class path and module path; Kafka needs only a class path.)
+`python -m devstack.pin_jars` resolves the tree and rewrites the lock.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class PinnedJar:
 
     @property
     def file_name(self) -> str:
-        # With the group: two groups may publish an artifact of the same name.
+        # Includes the group: two groups may publish artifacts of the same name.
         return f"{self.group}.{self.artifact}-{self.version}.jar"
 
 
 def read_lock(path: Path = LOCK_PATH) -> list[PinnedJar]:
-    """The pinned jars, in class path order."""
+    """Return the pinned jars, in class path order."""
     jars = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
@@ -67,7 +67,7 @@ def read_lock(path: Path = LOCK_PATH) -> list[PinnedJar]:
 
 
 def default_cache_dir() -> Path:
-    """`$GAPLESS_CACHE`, else gapless in the user's cache folder."""
+    """Return `$GAPLESS_CACHE`, else the folder gapless in the user's cache folder."""
     named = os.environ.get("GAPLESS_CACHE")
     if named:
         return Path(named).expanduser()
@@ -81,10 +81,10 @@ def kafka_jars(
     repository: str | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
-    """The class path of Kafka, fetched at the first call. Blocking.
+    """Return the class path of Kafka, fetched at the first call. Blocking.
 
-    `repository`: base URL of a Maven repository, default `$GAPLESS_MAVEN_URL`, else Maven Central. Whatever
-    it serves must have the pinned checksums. Raises DownloadError, ChecksumError.
+    `repository`: base URL of a Maven repository, by default `$GAPLESS_MAVEN_URL`, else Maven Central. Its files must
+    have the pinned checksums. Raises DownloadError, ChecksumError.
     """
     pinned = read_lock(lock_path)
     cache = cache_dir or default_cache_dir()
@@ -116,10 +116,10 @@ def _fill(folder: Path, pinned: list[PinnedJar], repository: str, progress: Prog
         whole.mkdir()
         _download(pinned, whole, draft / "maven", repository, progress)
         try:
-            # A crash before this line: the draft is never looked at again. After it: the jars are there.
+            # After a crash before this line, the draft is ignored; after it, the jars are complete.
             whole.rename(folder)
         except OSError:
-            if not folder.is_dir():  # else another first start was quicker, with the same jars
+            if not folder.is_dir():  # else another first start was faster, with the same jars
                 raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -149,7 +149,7 @@ def _download(pinned: list[PinnedJar], target: Path, scratch: Path, repository: 
 
 
 def fetch(coordinates: str, scratch: Path, repository: str) -> Path:
-    """Downloads one jar by its `group:artifact:version` with jgo; DownloadError when that fails."""
+    """Download one jar by its `group:artifact:version` with jgo. Raises DownloadError."""
     try:
         import requests
         from jgo.maven import MavenContext
@@ -161,7 +161,7 @@ def fetch(coordinates: str, scratch: Path, repository: str) -> Path:
     group, artifact, version = coordinates.split(":")
     for attempt in range(1, DOWNLOAD_ATTEMPTS + 1):
         context = MavenContext(
-            # A folder of its own: jgo takes the half file of a broken download for the whole one.
+            # A separate folder: jgo would take the partial file of a broken download for a complete one.
             repo_cache=scratch / str(attempt),
             remote_repos={"central": repository.rstrip("/")},
             timeout=HTTP_TIMEOUT_S,
@@ -180,7 +180,7 @@ def fetch(coordinates: str, scratch: Path, repository: str) -> Path:
 
 
 def _cause(error: Exception) -> str:
-    """The last link of the chain in a few words: requests' own text nests three reprs."""
+    """Return the root cause in a few words: requests' own text nests three reprs."""
     link: BaseException = error
     while (deeper := link.__cause__ or link.__context__) is not None:
         link = deeper

@@ -1,4 +1,4 @@
-"""The Java that runs Kafka: where it is, its options, and the classes that were loaded ahead of time for it."""
+"""The Java that runs Kafka: its path, its options, and its class cache."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def class_cache(java: Path, jars: Sequence[Path]) -> Path | None:
 
 
 def server_options(java: Path, jars: Sequence[Path]) -> tuple[str, ...]:
-    """Options of a broker's JVM: ours, the class cache if it exists, and those of $GAPLESS_DEVSTACK_JVM_OPTIONS."""
+    """Return a broker's JVM options: ours, the class cache if it exists, and $GAPLESS_DEVSTACK_JVM_OPTIONS."""
     return (*JVM_OPTIONS, *_cached(java, jars), *os.environ.get(OPTIONS_VARIABLE, "").split())
 
 
 def command_options(java: Path, jars: Sequence[Path]) -> tuple[str, ...]:
-    """Options of the JVM of a one-off command."""
+    """Return the JVM options of a one-off command."""
     return (*COMMAND_JVM_OPTIONS, *_cached(java, jars))
 
 

@@ -1,7 +1,7 @@
 """Apache Kafka in KRaft mode on one data folder: a cluster of one or three brokers on 127.0.0.1.
 
-The folder holds cluster.json (cluster id, number of brokers, ports) and one folder per broker. Ports are kept
-over restarts where they are still free, so that a client's configuration stays true.
+The folder contains cluster.json (cluster id, number of brokers, ports) and one folder per broker. Restarts reuse the
+ports that are still free, so that clients' configurations stay valid.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ BROKER_COUNTS = (1, 3)
 
 
 class KafkaCluster:
-    """A cluster on `folder`, made at the first start. The caller holds the folder (see stack.Stack).
+    """A cluster on `folder`, created at the first start. The caller holds the folder (see stack.Stack).
 
-    `brokers`: 1 (RF 1) or 3 (RF 3, min ISR 2). `security`: TLS, SASL and ACLs; plain text and no ACLs without it; the
-    same at each start on a folder. `cache_dir`: where the jars are kept, default `$GAPLESS_CACHE`
-    or the user's cache folder. `progress` is called with a line of text now and then during a download, from
-    another thread. `jvm_options`: all options of the brokers' JVMs, default those of java.server_options.
+    `brokers`: 1 (RF 1) or 3 (RF 3, min ISR 2). `security`: TLS, SASL and ACLs; without it, plain text and no ACLs; must
+    be the same at each start on a folder. `cache_dir`: the folder for jars, by default `$GAPLESS_CACHE` or the user's
+    cache folder. `progress` is called with a line of text from time to time during a download, from another thread.
+    `jvm_options`: all options of the brokers' JVMs, by default those of java.server_options.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class KafkaCluster:
 
     @property
     def brokers(self) -> tuple[Broker, ...]:
-        """By node id, 1 first. Empty before the first start."""
+        """The brokers by node id, from 1. Empty before the first start."""
         return self._brokers
 
     @property
@@ -72,8 +72,8 @@ class KafkaCluster:
         return ",".join(broker.bootstrap_server for broker in self._brokers)
 
     async def start(self, *, silence_s: float = START_SILENCE_S) -> None:
-        """Returns when every broker answers and knows all of them, however long that takes. Raises a DevstackError,
-        also when no broker shows a sign of life for `silence_s`; then nothing is left running."""
+        """Start all brokers and wait, without a limit, until each answers and lists all of them. Raises DevstackError,
+        also if no broker shows a sign of life for `silence_s`; then nothing is left running."""
         java = java_executable()
         jars = await asyncio.to_thread(kafka_jars, self._cache_dir, progress=self._progress)
         cluster_id, addresses = await asyncio.to_thread(self._identity)
@@ -95,7 +95,7 @@ class KafkaCluster:
         everyone = {address.node_id for address in addresses}
         try:
             await all_of(*(broker.spawn() for broker in self._brokers))
-            # One broker waits for another that reads its log: together they are silent, or none of them.
+            # Brokers wait for another one that reads its log, so only the silence of all of them counts.
             watches = [broker.watch(silence_s) for broker in self._brokers]
             await all_of(*(broker.wait_ready(everyone, watches) for broker in self._brokers))
         except BaseException:
@@ -103,7 +103,7 @@ class KafkaCluster:
             raise
 
     async def stop(self, *, silence_s: float = STOP_SILENCE_S) -> bool:
-        """Stops all brokers at once; True when each ended when asked, without SIGKILL."""
+        """Stop all brokers concurrently. Returns whether each ended without SIGKILL."""
         return all(await all_of(*(broker.stop(silence_s=silence_s) for broker in self._brokers)))
 
     def _ready_ids(self) -> set[int]:
@@ -126,7 +126,7 @@ class KafkaCluster:
         cluster_id = new_cluster_id() if earlier is None else str(earlier["cluster_id"])
         each = 2 if self._security is None else 3
         ports = choose_ports(each * self._count, wanted=None if earlier is None else earlier["ports"])
-        # A crash after this line: the next start formats the brokers' folders with this id.
+        # After a crash after this line, the next start formats the brokers' folders with this id.
         secure = self._security is not None
         write_json(path, {"cluster_id": cluster_id, "brokers": self._count, "ports": ports, "secure": secure})
         addresses = tuple(
@@ -142,7 +142,7 @@ class KafkaCluster:
 
 
 def new_cluster_id() -> str:
-    """A random UUID in Kafka's 22 characters of base64; a leading hyphen would look like an option."""
+    """Return a random UUID in Kafka's 22 characters of base64, without a leading hyphen, which looks like an option."""
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
         if not text.startswith("-"):

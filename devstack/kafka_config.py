@@ -1,7 +1,7 @@
 """The settings of the embedded Kafka: pure text, no files, no processes.
 
-Everything that decides whether an acknowledged record can be lost is as in production (min ISR, no unclean
-election); everything that only costs time at a start is small.
+Settings that decide whether an acknowledged record can be lost are as in production (min ISR, no unclean election);
+delays that only slow down a start are short.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from devstack.ports import HOST
 
 DATA_FOLDER = "data"
 
-# Of one JVM: Kafka idles at about 200 MB of heap; three brokers must fit a laptop beside everything else.
+# Options of one JVM. Kafka idles at about 200 MB of heap; three brokers must fit on a laptop.
 JVM_OPTIONS = (
     "-Xms256m",
     "-Xmx768m",
@@ -22,20 +22,20 @@ JVM_OPTIONS = (
     "-XX:-UsePerfData",
     "-Djava.awt.headless=true",
     "-Dfile.encoding=UTF-8",
-    # zstd, lz4 and snappy load native code; Java 24 and later warn about it at every start otherwise.
+    # zstd, lz4 and snappy load native code; otherwise Java 24 and later warn about it at every start.
     "--enable-native-access=ALL-UNNAMED",
     "--sun-misc-unsafe-memory-access=allow",
 )
 
-# For the one-off commands: their JVM ends before the optimising compiler could pay.
+# For one-off commands, whose JVM ends before the optimising compiler pays off.
 COMMAND_JVM_OPTIONS = (*JVM_OPTIONS, "-XX:TieredStopAtLevel=1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerAddress:
-    """Where one broker listens on 127.0.0.1: `port` for clients, `controller_port` for the quorum.
+    """The ports of one broker on 127.0.0.1: `port` for clients, `controller_port` for the quorum.
 
-    `tls_port` is there in a cluster with security: for clients with a certificate, and the brokers among themselves.
+    A cluster with security also has `tls_port`, for clients with a certificate and between the brokers.
     """
 
     node_id: int
@@ -45,7 +45,7 @@ class BrokerAddress:
 
     @property
     def ports(self) -> tuple[int, ...]:
-        """All of them."""
+        """Return all ports."""
         return tuple(port for port in (self.port, self.controller_port, self.tls_port) if port is not None)
 
     @property
@@ -54,7 +54,7 @@ class BrokerAddress:
 
 
 def replication(brokers: int) -> dict[str, str]:
-    """Copies of every record and how many must have it before it is acknowledged."""
+    """Return the settings for the number of replicas, and how many must have a record before it is acknowledged."""
     factor = 3 if brokers >= 3 else 1
     min_isr = 2 if brokers >= 3 else 1
     return {
@@ -69,13 +69,13 @@ def replication(brokers: int) -> dict[str, str]:
 
 
 def behaviour(brokers: int) -> dict[str, str]:
-    """The settings that clients can notice; the containers of the tests run with the same."""
+    """Return the settings that clients can observe; the tests' containers use the same."""
     return {
         **replication(brokers),
         "unclean.leader.election.enable": "false",
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": "0",
-        # So that a test can see a member leave in seconds.
+        # So that a test sees a member leave within seconds.
         "group.min.session.timeout.ms": "1000",
         "offsets.topic.num.partitions": "4",
         "transaction.state.log.num.partitions": "2",
@@ -84,7 +84,7 @@ def behaviour(brokers: int) -> dict[str, str]:
 
 
 def listeners(node: BrokerAddress) -> dict[str, str]:
-    """Where it listens, and how it speaks there: in plain text where it has no `tls_port`."""
+    """Return the settings of the listeners and their protocols: plain text if the node has no `tls_port`."""
     at = {"PLAINTEXT": node.port} if node.tls_port is None else {"SASL_SSL": node.port, "SSL": node.tls_port}
     for_clients = [f"{name}://{HOST}:{port}" for name, port in at.items()]
     names = {**{name: name for name in at}, "CONTROLLER": "PLAINTEXT" if node.tls_port is None else "SSL"}
@@ -100,15 +100,15 @@ def listeners(node: BrokerAddress) -> dict[str, str]:
 def server_properties(
     node: BrokerAddress, cluster: tuple[BrokerAddress, ...], *, security: KafkaSecurity | None = None
 ) -> dict[str, str]:
-    """server.properties of one node that is broker and controller at once. With `security` it holds passwords."""
+    """Return server.properties of a node that is broker and controller. With `security` it contains passwords."""
     return {
         "process.roles": "broker,controller",
         "node.id": str(node.node_id),
-        # Static voters, so that a restart may choose other ports: a dynamic quorum keeps them in its log.
+        # Static voters, so that a restart may choose other ports: a dynamic quorum stores them in its log.
         "controller.quorum.voters": ",".join(f"{each.node_id}@{HOST}:{each.controller_port}" for each in cluster),
         **listeners(node),
         **(security.properties() if security is not None else {}),
-        # Relative to the broker's own folder: Kafka splits this value at commas, which a path may hold.
+        # Relative to the broker's own folder: Kafka splits this value at commas, which a path may contain.
         "log.dirs": DATA_FOLDER,
         **behaviour(len(cluster)),
         # The compaction buffer is 128 MB of heap by default, for the handful of offsets kept here.
@@ -116,19 +116,19 @@ def server_properties(
         "num.network.threads": "2",
         "num.io.threads": "4",
         "num.recovery.threads.per.data.dir": "2",
-        # After SIGKILL a broker's partitions move, and the broker itself is let in again, only after this time
+        # After SIGKILL, a broker's partitions move, and the broker itself can register again, only after this time
         # (default 9 s).
         "broker.session.timeout.ms": "6000",
-        # Not only a pause: Kafka takes it for the deadline of each request from the broker to its controller,
-        # and half of it for the controller's own work. Below a second or two a busy machine misses each of them,
-        # and the broker never gets in.
+        # Not only an interval: Kafka also uses it as the deadline of each request from the broker to its controller,
+        # and half of it for the controller's own work. Below a second or two a busy machine misses every deadline, and
+        # the broker never registers.
         "broker.heartbeat.interval.ms": "2000",
-        # After this time without a controller a broker ends by itself (default 1 min). Whether to go on waiting
-        # is decided by whoever started it, by its signs of life (life.py).
+        # After this time without a controller a broker exits (default 1 min). Here its parent decides how long to wait,
+        # by its signs of life (life.py).
         "initial.broker.registration.timeout.ms": "86400000",
     }
 
 
 def properties_text(properties: dict[str, str]) -> str:
-    """As java.util.Properties reads it. Every value here is plain ASCII: no path of the user's is among them."""
+    """Return the text for java.util.Properties. All values are plain ASCII: none is a path of the user's."""
     return "".join(f"{key}={value}\n" for key, value in properties.items())

@@ -1,7 +1,7 @@
-"""The embedded Kafka with TLS, SASL and ACLs: nothing is allowed to anybody but what an ACL allows.
+"""The embedded Kafka with TLS, SASL and ACLs: a user may do only what an ACL allows.
 
-Each broker has two listeners for clients: SASL_SSL for users with a password, and SSL, where a certificate says who
-the client is; the brokers and their controllers speak to each other over the latter. Pure text, like kafka_config.
+Each broker has two listeners for clients: SASL_SSL for users with a password, and SSL, where a certificate identifies
+the client; the brokers and their controllers use the latter between themselves. Pure text, like kafka_config.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ SCRAM_MECHANISMS: Final = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaSecurity:
-    """Who may enter, and with what."""
+    """The users of the cluster and their credentials."""
 
     certificate: Certificate
-    """Of the brokers: for server and client, with the common name BROKER."""
+    """The brokers' certificate, for server and client, with the common name BROKER."""
     for_clients: Certificate | None = None
-    """Shown to clients with a password instead of `certificate`."""
+    """Certificate presented to clients with a password, instead of `certificate`."""
     users: Mapping[str, str] = field(repr=False)
-    """User → password. They are made when a broker's folder is formatted, and not later."""
+    """User → password. Users are created only when a broker's folder is formatted."""
     super_users: tuple[str, ...] = ()
-    """Those whom no ACL limits, besides the brokers."""
+    """Users that no ACL limits, in addition to the brokers."""
     every_mechanism: bool = False
-    """PLAIN too, and OAUTHBEARER with tokens that nobody signed. Only for tests: whoever writes one is whom it names,
-    and the passwords are in server.properties."""
+    """Whether to also enable PLAIN, and OAUTHBEARER with unsigned tokens. Only for tests: such a token can name any
+    user, and the passwords are in server.properties."""
 
     @property
     def ca(self) -> Path:
-        """What clients are to believe."""
+        """The certificate that clients must trust."""
         return self.certificate.ca
 
     def key_stores(self) -> dict[str, str]:
-        """File name → content, of what `properties` names."""
+        """Return file name → content of the files that `properties` names."""
         return {KEY_STORE: self.certificate.in_one(), CLIENT_KEY_STORE: (self.for_clients or self.certificate).in_one()}
 
     def properties(self) -> dict[str, str]:
-        """What server.properties needs for it, besides listeners."""
+        """Return the security settings of server.properties, without listeners."""
         modules = {
             mechanism.lower(): "org.apache.kafka.common.security.scram.ScramLoginModule required"
             for mechanism in SCRAM_MECHANISMS
@@ -78,7 +78,7 @@ class KafkaSecurity:
         }
 
     def format_arguments(self) -> list[str]:
-        """Arguments of the storage tool that make the users."""
+        """Return arguments for the storage tool that create the users."""
         return [
             text
             for name, password in self.users.items()

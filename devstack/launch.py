@@ -1,8 +1,8 @@
-"""Becomes a server: runs in the freshly forked child, ties its life to the parent's, then execs the command.
+"""Turns a freshly forked child into a server: ties its life to the parent's, then execs the command.
 
-A separate program because the same steps in a `preexec_fn` would run Python between fork and exec of a
-process with threads, which can deadlock. The process id stays the same through exec, so the parent's handle
-is the server's. Standard library only, and run with `-I -S` to keep it at a few milliseconds.
+A separate program, because the same steps in a `preexec_fn` would run Python between fork and exec of a multi-threaded
+process, which can deadlock. exec keeps the process id, so the parent's handle is the server's. Uses only the standard
+library and runs with `-I -S`, so that it takes a few milliseconds.
 
 Usage: launch.py '{"parent_pid": n, "death_signal": n, "account": null | {...}}' program argument...
 """
@@ -38,7 +38,7 @@ class CapabilitySets(ctypes.Structure):
 
 
 class System:
-    """The three system calls Python has no function for."""
+    """The three system calls that Python has no function for."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -66,7 +66,7 @@ class System:
 
 
 def become(uid: int, gid: int, *, capability: int | None) -> None:
-    """Gives up root for an ordinary account, keeping at most one capability (see account.py)."""
+    """Give up root for an ordinary account, keeping at most one capability (see account.py)."""
     if capability is None:
         os.setgroups([])
         os.setgid(gid)
@@ -76,7 +76,7 @@ def become(uid: int, gid: int, *, capability: int | None) -> None:
     if not system.permitted() & (1 << capability):
         # Docker's default set has no CAP_DAC_READ_SEARCH, only the wider one.
         capability = CAP_DAC_OVERRIDE
-    # access(2), by which initdb looks for its programs, else disregards the capabilities of all but root.
+    # Otherwise access(2), with which initdb finds its programs, ignores the capabilities of other users than root.
     system.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
     system.prctl(PR_SET_KEEPCAPS, 1)
     os.setgroups([])
@@ -96,10 +96,10 @@ def main() -> None:
         except OSError as error:
             sys.exit(f"cannot give up root for user id {account['uid']}: {error}")
     if sys.platform == "linux":
-        # After `become`: a change of user clears it.
+        # After `become`, because a change of user clears it.
         System().prctl(PR_SET_PDEATHSIG, plan["death_signal"])
     if os.getppid() != plan["parent_pid"]:
-        # The parent died before the line above could tell: nobody would ever stop this server.
+        # The parent died before the line above took effect, so nothing would ever stop this server.
         sys.exit("the parent process is gone; not starting")
     try:
         os.execv(command[0], command)  # noqa: S606 - becoming that program is the purpose

@@ -1,10 +1,10 @@
-"""Tells a slow server from a dead one. How long a start takes says nothing: a broker that was killed reads its whole
-log first, and a busy machine takes minutes for what takes seconds elsewhere. So the limit is on silence.
+"""Distinguishes a slow server from a dead one. The duration of a start is no criterion: a broker that was killed reads
+its whole log first, and a busy machine takes minutes for what takes seconds elsewhere. So the limit is on silence.
 
-Two things are signs of life:
+There are two signs of life:
 
-- The log says something it has not said before. A server that waits in vain repeats itself ("cannot reach the
-  controller, trying again"), so lines are compared without what differs in every line: the time, counters, ids.
+- The log has a new line. A server that waits in vain repeats itself ("cannot reach the controller, trying again"), so
+  lines are compared without their variable parts: time, counters, ids.
 - The process works: it uses 6 % of a core, or moves bytes. A server that only waits uses less (measured: a broker
   without a quorum 2 to 4 %, our services without Kafka and Postgres 0.2 to 0.4 %).
 """
@@ -22,52 +22,53 @@ from typing import Final
 import psutil
 
 WORKING_SHARE: Final = 0.06
-"""Of one core, since the last sign of life."""
+"""Share of one core used since the last sign of life that counts as work."""
 WORKING_BYTES: Final = 64 * 1024 * 1024
-"""Read or written since the last sign of life: a start that waits for a slow disk uses little CPU."""
+"""Bytes read or written since the last sign of life that count as work: a start that waits for a slow disk uses little
+CPU."""
 NUMBERS: Final = re.compile(r"[0-9]+")
 MAX_LINES_KEPT: Final = 10_000
 CHECK_EVERY_S: Final = 1.0
-"""A look reads the process table."""
+"""Minimum interval between two polls, each of which reads the process table."""
 
 Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vitals:
-    """What is seen of a process at one moment, all counted from its start."""
+    """Observations of a process at one moment, counted from its start."""
 
     lines: int
-    """Different lines in its log."""
+    """Number of different lines in its log."""
     cpu_s: float
     moved_bytes: int
 
 
 @dataclass(slots=True)
 class Pulse:
-    """Judges one look after the other. Pure."""
+    """Finds the last sign of life from consecutive observations. Pure."""
 
     silence_s: float
-    """The limit: how much silence is too much. WORKING_SHARE is taken over this time."""
+    """The limit on silence. WORKING_SHARE is measured over this time."""
     alive_at_s: float
     seen: Vitals = field(default_factory=lambda: Vitals(lines=0, cpu_s=0.0, moved_bytes=0))
 
     def look(self, vitals: Vitals, now_s: float) -> float:
-        """The seconds since the last sign of life, with what is seen now."""
+        """Take an observation and return the seconds since the last sign of life."""
         works = (
             vitals.cpu_s - self.seen.cpu_s >= WORKING_SHARE * self.silence_s
             or vitals.moved_bytes - self.seen.moved_bytes >= WORKING_BYTES
         )
         if works or vitals.lines > self.seen.lines:
             self.seen, self.alive_at_s = vitals, now_s
-        # The sum over a family falls when one of it ends.
+        # The sum over a process and its children falls when one of them ends.
         elif vitals.cpu_s < self.seen.cpu_s or vitals.moved_bytes < self.seen.moved_bytes:
             self.seen = vitals
         return now_s - self.alive_at_s
 
 
 class Watch:
-    """Watches one process from now on, by its id and its log."""
+    """Watches one process by its id and its log, from now on."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class Watch:
         noise: re.Pattern[str] = NUMBERS,
         clock: Clock = time.monotonic,
     ) -> None:
-        """`noise`: what is cut from each line before it is compared with those before."""
+        """Start watching. `noise` matches the variable parts of log lines, which are not compared."""
         self._pid = pid
         self._log_path = log_path
         self._read_to = _size(log_path)
@@ -90,11 +91,11 @@ class Watch:
 
     @property
     def silence_s(self) -> float:
-        """The limit it was made with."""
+        """The limit on silence."""
         return self._pulse.silence_s
 
     def silent_s(self) -> float:
-        """The seconds since the last sign of life, as of now or a moment ago: it may be asked often."""
+        """Return the seconds since the last sign of life, as of now or a moment ago. Cheap to call often."""
         now_s = self._clock()
         if now_s - self._looked_at_s < min(CHECK_EVERY_S, self.silence_s / 20):
             return now_s - self._pulse.alive_at_s
@@ -107,7 +108,7 @@ class Watch:
         try:
             with self._log_path.open("rb") as log:
                 log.seek(self._read_to)
-                # Half a line is read with its other half.
+                # A partial line is read once it is complete.
                 whole, newline, _ = log.read().rpartition(b"\n")
         except FileNotFoundError:
             return
@@ -118,14 +119,14 @@ class Watch:
 
 
 def is_silent(watches: Sequence[Watch]) -> bool:
-    """Whether each of them has been silent for longer than its limit; one that works is waited for by the others."""
-    # Each is looked at each time: a sign of life is dated by the look that sees it.
+    """Return whether all have been silent for longer than their limits: the others may wait for one that works."""
+    # Poll all of them each time: a sign of life gets the time of the poll that sees it.
     silent = [watch.silent_s() > watch.silence_s for watch in watches]
     return all(silent)
 
 
 def _work(pid: int) -> tuple[float, int]:
-    """CPU seconds and bytes moved by the process and its children. Zero when it has ended, or may not be seen."""
+    """Return CPU seconds and bytes moved by the process and its children; zeros if it has ended or is inaccessible."""
     cpu_s, moved_bytes = 0.0, 0
     for process in _family(pid):
         try:

@@ -1,6 +1,6 @@
-"""Maintainer's tool: `python -m devstack.pin_jars` walks Kafka's dependency tree and writes kafka-jars.lock.
+"""Maintainer's tool: `python -m devstack.pin_jars` resolves Kafka's dependency tree and writes kafka-jars.lock.
 
-Run after changing KAFKA_VERSION, read the diff, commit it.
+Run it after changing KAFKA_VERSION, review the diff, and commit it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from devstack.jars import KAFKA_VERSION, LOCK_PATH, MAVEN_CENTRAL, fetch, sha256_of
 
-# The server's jar does not depend on an slf4j binding; without one there is no log. This is the one Kafka ships.
-# The "!" keeps its dependency management out: log4j's own manages kafka-clients down to 3.9.
+# The server's jar does not depend on an slf4j binding, without which there is no log. This is the one Kafka ships. The
+# "!" excludes its dependency management: log4j's would downgrade kafka-clients to 3.9.
 LOG_BINDING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4!"
 ROOTS = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+{LOG_BINDING}"
 HEADER = """\
@@ -21,7 +21,7 @@ HEADER = """\
 
 
 def resolve_tree(scratch: Path) -> list[str]:
-    """`group:artifact:version` of everything Kafka needs at run time, by jgo's own resolver (no Maven)."""
+    """Return `group:artifact:version` of everything Kafka needs at run time, with jgo's own resolver (no Maven)."""
     from jgo.maven import MavenContext
     from jgo.parse import Endpoint
 

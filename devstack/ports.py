@@ -1,8 +1,7 @@
 """Chooses ports on 127.0.0.1 that stay usable while a server is down and comes back.
 
-Not from the range the kernel gives to outgoing connections: a client that keeps knocking at a stopped
-server's port from that range can be given the very port as its own and connect to itself, and the server
-never gets it back.
+They are not from the range that the kernel assigns to outgoing connections: a client that keeps connecting to a stopped
+server's port in that range may get the same port as its own, connect to itself, and block the server's port.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from pathlib import Path
 HOST = "127.0.0.1"
 LOWEST_PORT = 10_240
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-# What most systems start their range at, where the file above does not exist.
+# The usual start of the range, if the file above does not exist.
 EPHEMERAL_START = 32_768
 SMALLEST_USEFUL_RANGE = 1_000
 ATTEMPTS = 200
 
 
 def is_free(port: int) -> bool:
-    """True when a server could listen on 127.0.0.1:`port` now. Ports in TIME_WAIT count as free."""
+    """Return whether a server could listen on 127.0.0.1:`port` now. Ports in TIME_WAIT count as free."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -33,7 +32,7 @@ def is_free(port: int) -> bool:
 
 
 def choose_ports(count: int, *, wanted: list[int] | None = None) -> list[int]:
-    """`count` different free ports; each of `wanted` is kept where it is still free."""
+    """Return `count` different free ports, including those of `wanted` that are still free."""
     chosen: list[int] = []
     for place in range(count):
         earlier = wanted[place] if wanted is not None and place < len(wanted) else None
@@ -51,7 +50,7 @@ def _free_port(*, exclude: list[int]) -> int:
             port = random.randrange(LOWEST_PORT, below)  # noqa: S311 - not a secret
             if port not in exclude and is_free(port):
                 return port
-    # No room below the outgoing range: the kernel's choice is better than none.
+    # No free port below the outgoing range: let the kernel choose.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((HOST, 0))
         port = probe.getsockname()[1]

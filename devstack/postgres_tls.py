@@ -1,7 +1,7 @@
-"""PostgreSQL that speaks TLS: the wheel's is built without OpenSSL, so this one comes from Maven Central.
+"""PostgreSQL with TLS: the wheel's is built without OpenSSL, so this one comes from Maven Central.
 
-The binaries are those of io.zonky.test.postgres, of the same major version; fetched at the first use, checked, and kept
-in the cache beside Kafka's jars. A folder there is whole: it is made beside and renamed into place.
+The binaries are those of io.zonky.test.postgres, of the same major version; fetched at the first use, verified, and
+cached next to Kafka's jars. A folder in the cache is complete: it is built as a draft and renamed into place.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ SHA256: Final = {
     ("darwin", "x86_64"): ("darwin-amd64", "cb68c57232945f5e74db946e6077d70cec56bfed35959b21acc750cc80ca0977"),
     ("darwin", "arm64"): ("darwin-arm64v8", "a18ec9ec6a905e04f5a08a8f7870bddadd635feb54dee332a3daf80fada3cb1a"),
 }
-"""System and machine → the artifact's last word, and the SHA-256 of its jar."""
+"""(system, machine) → (suffix of the artifact's name, SHA-256 of its jar)."""
 
 
 def postgres_programs_with_tls(cache_dir: Path | None = None, *, progress: Progress | None = None) -> Path:
-    """The folder with `postgres` and `initdb`, fetched at the first call. Blocking.
+    """Return the folder with `postgres` and `initdb`, fetched at the first call. Blocking.
 
-    Raises MissingRuntimeError where there is none for this machine, DownloadError, ChecksumError.
+    Raises MissingRuntimeError if none exists for this machine, DownloadError, ChecksumError.
     """
     try:
         artifact, digest = SHA256[sys.platform, platform.machine()]
@@ -78,7 +78,7 @@ def _fill(folder: Path, coordinates: str, digest: str) -> None:
         try:
             whole.rename(folder)
         except OSError:
-            if not folder.is_dir():  # else another first start was quicker, with the same files
+            if not folder.is_dir():  # else another first start was faster, with the same files
                 raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)

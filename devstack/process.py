@@ -1,9 +1,9 @@
 """One child server: started in its own session, watched, signalled by its process id, never left behind.
 
 - Its own session, so that a Ctrl-C meant for the parent does not reach it before the parent stops it.
-- On Linux the kernel signals it when the parent dies (launch.py). Elsewhere, and in the moment between, the
-  record file lets the next start on the same folder find and end what is left.
-- Independent of any event loop: a handle may be started under one loop and stopped under another.
+- On Linux the kernel signals it when the parent dies (launch.py). Elsewhere, and before launch.py has arranged that,
+  the record file lets the next start on the same folder find and end a leftover server.
+- Independent of any event loop: a server may be started under one loop and stopped under another.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ LAUNCHER = Path(__file__).with_name("launch.py")
 ROTATE_LOG_BYTES = 10_000_000
 TAIL_BYTES = 8_192
 TAIL_LINES = 20
-# Between two looks at a process that is no child of ours: the kernel tells only the parent.
+# Poll interval for a process that is not our child: the kernel notifies only the parent.
 POLL_INTERVAL_S = 0.02
-# Between two looks for signs of life.
+# Interval of checks for signs of life.
 WATCH_EVERY_S = 0.25
 
-# The kernel's "parent" is the THREAD that forked: a server started from a short-lived worker thread would be
-# signalled when that thread ends. This one thread lives as long as the process.
+# For the kernel, the parent is the THREAD that forked: a server started from a short-lived worker thread would be
+# signalled when that thread ends. This thread lives as long as the process.
 _forking_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="devstack-fork")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """The ordinary user a server runs as when we are root, and the one capability it keeps (launch.become)."""
+    """The ordinary user that a server runs as if we are root, and the one capability it keeps (launch.become)."""
 
     uid: int
     gid: int
@@ -53,7 +53,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """How to start one server or one-off command. `log_path` takes its stdout and stderr, appended."""
+    """How to start one server or one-off command. Its stdout and stderr are appended to `log_path`."""
 
     name: str
     command: Sequence[str]
@@ -66,14 +66,14 @@ class Launch:
 
 
 class ServerProcess:
-    """A started child. Made by `spawn`."""
+    """A started child process, created by `spawn`."""
 
     def __init__(self, launch: Launch, popen: subprocess.Popen[bytes]) -> None:
         self.name = launch.name
         self.log_path = launch.log_path
         self._popen = popen
         self._exit: Future[int] = Future()
-        # A running future cannot be cancelled: a waiter that gives up takes nothing from the others.
+        # A running future cannot be cancelled, so a waiter that gives up does not affect the others.
         self._exit.set_running_or_notify_cancel()
         threading.Thread(target=self._watch, name=f"devstack-{launch.name}", daemon=True).start()
 
@@ -82,12 +82,12 @@ class ServerProcess:
 
     @classmethod
     async def spawn(cls, launch: Launch) -> ServerProcess:
-        """Starts the command; returns once it is forked, not when it is ready."""
+        """Start the command. Returns once it is forked, before it is ready."""
         forked = _forking_thread.submit(cls._fork, launch)
         try:
             return await asyncio.wrap_future(forked)
         except asyncio.CancelledError:
-            # Nobody will hold the handle: without this the server would run until our own end.
+            # No caller gets the handle: without this the server would run until our own end.
             forked.add_done_callback(_discard)
             raise
 
@@ -123,11 +123,11 @@ class ServerProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative: the signal that ended it."""
+        """The exit code; None while it runs, negative for the signal that ended it."""
         return self._exit.result() if self._exit.done() else None
 
     async def wait(self, timeout_s: float | None = None) -> int | None:
-        """The exit code, or None when `timeout_s` seconds were not enough."""
+        """Wait for the end. Returns the exit code, or None after `timeout_s` seconds."""
         ended = asyncio.wrap_future(self._exit)
         await asyncio.wait({ended}, timeout=timeout_s)
         if not ended.done():
@@ -136,23 +136,23 @@ class ServerProcess:
         return ended.result()
 
     def send(self, number: signal.Signals) -> None:
-        """Sends a signal; nothing when it has ended (its id may be another's by now)."""
+        """Send a signal. Does nothing if the process has ended, since its id may have been reused."""
         if self.is_running:
             self._popen.send_signal(number)
 
     def watch(self, silence_s: float, *, noise: re.Pattern[str] = NUMBERS) -> Watch:
-        """Starts to look for signs of life (see life.py)."""
+        """Start watching for signs of life (see life.py)."""
         return Watch(self.pid, self.log_path, silence_s=silence_s, noise=noise)
 
     async def wait_while_alive(self, watch: Watch) -> int | None:
-        """Waits for its end however long that takes; None when it shows no sign of life before it ends."""
+        """Wait for the end without a limit. Returns the exit code, or None if it first shows no sign of life."""
         while (exit_code := await self.wait(WATCH_EVERY_S)) is None:
             if is_silent([watch]):
                 return None
         return exit_code
 
     async def stop(self, *, number: signal.Signals, timeout_s: float) -> bool:
-        """Asks it to end; after `timeout_s` seconds SIGKILL. True when it ended when asked."""
+        """Send the signal, and SIGKILL after `timeout_s` seconds. Returns whether it ended without SIGKILL."""
         self.send(number)
         if await self.wait(timeout_s) is not None:
             return True
@@ -160,8 +160,8 @@ class ServerProcess:
         return False
 
     async def stop_patiently(self, *, number: signal.Signals, silence_s: float) -> bool:
-        """Asks it to end; SIGKILL when it shows no sign of life for `silence_s` seconds. True when it ended when
-        asked. For servers: one that is cut off while it writes its state down has to recover at the next start."""
+        """Send the signal, and SIGKILL after `silence_s` seconds without a sign of life. Returns whether it ended
+        without SIGKILL. For servers: one that is killed while it writes its state must recover at the next start."""
         watch = self.watch(silence_s)
         self.send(number)
         if await self.wait_while_alive(watch) is not None:
@@ -170,7 +170,7 @@ class ServerProcess:
         return False
 
     async def kill(self) -> None:
-        """SIGKILL, and waits until the kernel has taken it away."""
+        """Send SIGKILL and wait until the process is gone."""
         self.send(signal.SIGKILL)
         await self.wait()
 
@@ -179,7 +179,7 @@ class ServerProcess:
 
 
 async def run(launch: Launch, *, silence_s: float) -> None:
-    """Runs a one-off command to its end; ServerFailedError when it fails, or is silent for `silence_s` seconds."""
+    """Run a one-off command to its end. Raises ServerFailedError if it fails or is silent for `silence_s` seconds."""
     process = await ServerProcess.spawn(launch)
     try:
         exit_code = await process.wait_while_alive(process.watch(silence_s))
@@ -194,16 +194,16 @@ async def run(launch: Launch, *, silence_s: float) -> None:
 
 
 def end_leftover(record_path: Path, *, number: signal.Signals, patience_s: float = 5.0) -> None:
-    """Ends the server that a dead parent left behind, if there is one. Blocking.
+    """End the server that a dead parent left behind, if any. Blocking.
 
-    Only to be called by the holder of the folder's lock: then whoever started it is gone.
+    The caller must hold the folder's lock, which proves that the process that started the server is gone.
     """
     record = read_json(record_path)
     if record is None:
         return
     try:
         leftover = psutil.Process(int(record["pid"]))
-        if leftover.create_time() == record["create_time"]:  # else the id is another program's by now
+        if leftover.create_time() == record["create_time"]:  # else another program has the id by now
             end_process(leftover, number=number, patience_s=patience_s)
     except psutil.NoSuchProcess:
         pass
@@ -211,9 +211,9 @@ def end_leftover(record_path: Path, *, number: signal.Signals, patience_s: float
 
 
 def end_process(process: psutil.Process, *, number: signal.Signals, patience_s: float) -> None:
-    """Ends a process that need not be our child, and what it forked: `number`, then SIGKILL. Blocking.
+    """End a process, which need not be our child, and its children: with `number`, then SIGKILL. Blocking.
 
-    Raises psutil.NoSuchProcess when it had ended before.
+    Raises psutil.NoSuchProcess if it had ended before.
     """
     family = [process, *process.children(recursive=True)]
     process.send_signal(number)
@@ -221,7 +221,7 @@ def end_process(process: psutil.Process, *, number: signal.Signals, patience_s: 
 
 
 def kill_all(processes: Sequence[psutil.Process], *, timeout_s: float) -> None:
-    """SIGKILL to each, and waits until they are gone. Blocking."""
+    """Send SIGKILL to each and wait until they are gone. Blocking."""
     for process in processes:
         try:
             process.kill()
@@ -231,9 +231,9 @@ def kill_all(processes: Sequence[psutil.Process], *, timeout_s: float) -> None:
 
 
 def wait_gone(processes: Sequence[psutil.Process], *, timeout_s: float) -> list[psutil.Process]:
-    """Waits for processes that are not our children; returns those still alive after `timeout_s`. Blocking.
+    """Wait for processes that are not our children. Returns those still alive after `timeout_s`. Blocking.
 
-    A zombie is gone: it holds nothing any more, and in a container process 1 may never reap it.
+    A zombie counts as gone: it holds no resources, and in a container process 1 may never reap it.
     """
     deadline = time.monotonic() + timeout_s
     alive = [process for process in processes if _is_alive(process)]
@@ -251,7 +251,7 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def tail(log_path: Path) -> str:
-    """The last lines of a log, or an empty text."""
+    """Return the last lines of a log, or an empty string."""
     try:
         with log_path.open("rb") as log:
             log.seek(max(0, log_path.stat().st_size - TAIL_BYTES))
@@ -262,7 +262,7 @@ def tail(log_path: Path) -> str:
 
 
 def rotate_log(log_path: Path) -> None:
-    """Keeps one older log beside a big one. Only before a start: a running server holds its file open."""
+    """Rotate a large log, keeping one older file. Call it only before a start: a running server has the file open."""
     if log_path.exists() and log_path.stat().st_size > ROTATE_LOG_BYTES:
         log_path.replace(log_path.with_name(f"{log_path.name}.1"))
 

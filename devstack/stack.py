@@ -1,9 +1,9 @@
-"""Real Kafka and real PostgreSQL on one data folder: started together, stopped together, held by one process.
+"""Real Kafka and real PostgreSQL on one data folder: started together, stopped together, used by one process.
 
     async with Stack(Path("data"), brokers=1) as stack:
         ...  # stack.bootstrap_servers, stack.postgres_dsn, stack.kafka.brokers[0].kill()
 
-The folder: lock (who holds it), kafka/, postgres/. Everything in it survives stop, kill and restart.
+The folder: lock (names its holder), kafka/, postgres/. Everything in it survives stop, kill and restart.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from devstack.together import all_of
 
 
 class Stack:
-    """Both servers on `data_dir`, which is made if need be. Nothing runs before `start`.
+    """Both servers on `data_dir`, which is created if necessary. Nothing runs before `start`.
 
     `brokers`, `security`, `cache_dir` and `progress` are those of KafkaCluster. The handles `kafka` and `postgres`
     stop, kill and restart single servers while the stack runs.
@@ -59,10 +59,10 @@ class Stack:
         return self.postgres.dsn
 
     async def start(self, *, silence_s: float = START_SILENCE_S) -> None:
-        """Takes the folder and starts both servers at once; returns when both answer.
+        """Lock the folder, start both servers concurrently, and wait until both answer.
 
-        It waits however long that takes, until a server shows no sign of life for `silence_s` (see life.py). Raises
-        a DevstackError (FolderTakenError when another process holds the folder); then nothing is left running.
+        There is no limit on the wait, unless a server shows no sign of life for `silence_s` (see life.py). Raises a
+        DevstackError (FolderTakenError if another process holds the folder); then nothing is left running.
         """
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -78,9 +78,9 @@ class Stack:
             raise
 
     async def stop(self, *, silence_s: float = STOP_SILENCE_S) -> bool:
-        """Stops both and gives the folder back. True when every server ended when asked, without SIGKILL.
+        """Stop both servers and release the folder. Returns whether every server ended without SIGKILL.
 
-        May be called again, and after a start that failed.
+        May be called again, and after a failed start.
         """
         # Shielded: a second Ctrl-C while stopping must not leave a server behind that holds the data.
         stopping = asyncio.ensure_future(

@@ -1,4 +1,4 @@
-"""Does several things at once, and says the one thing that went wrong."""
+"""Runs several steps concurrently, and raises the first error."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ Result = TypeVar("Result")
 
 
 async def all_of(*steps: Coroutine[Any, Any, Result]) -> list[Result]:
-    """The results in order. The first failure cancels the other steps, waits for their end and is raised
-    as it is, not in a group: a person is told one sentence."""
+    """Run the steps and return their results in order. The first failure cancels the other steps, waits for their end
+    and is raised itself, not in a group: a person gets one sentence."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(step) for step in steps]

@@ -1,7 +1,7 @@
-"""Puts ingest together: alone as `gapless ingest`, or as a router beside query's in `gapless api`.
+"""Assembles ingest: alone as `gapless ingest`, or as a router next to query's in `gapless api`.
 
 service = IngestService(settings, readiness)
-app.include_router(service.router)       # the app needs `state.authenticator`; `http.build_app` gives it one
+app.include_router(service.router)       # the app needs `state.authenticator`; `http.build_app` sets it
 await service.start()
 supervisor.start("ingest", service.ended())
 ...
@@ -47,14 +47,14 @@ from services.runtime.settings import SettingsError
 from services.runtime.web.problems import Problem
 
 START_WAIT_S: Final = 10.0
-"""How long start() waits for Kafka before it lets the process answer 503."""
+"""How long start() waits for Kafka before the process starts anyway and responds with 503."""
 CHECK_BACKOFF_S: Final = 2.0
 
 _log = structlog.get_logger(__name__)
 
 
 class IngestService:
-    """Everything of ingest but the HTTP server: the router, and the Kafka clients behind it."""
+    """Ingest without the HTTP server: the router, and the Kafka clients behind it."""
 
     def __init__(self, settings: IngestSettings, readiness: Readiness) -> None:
         kafka = settings.kafka
@@ -96,7 +96,7 @@ class IngestService:
         self._why_not_open = ""
         readiness.add_check("ingest", self._trouble)
         every = {self._names.commands: range(kafka.partitions)}
-        # Unready only when no partition can be reached: else nobody could send to the others either.
+        # Unready only if no partition can be reached; otherwise clients can still send to the others.
         self._probe = KafkaProbe(
             kafka=kafka.connection,
             client_id=client_id,
@@ -111,9 +111,9 @@ class IngestService:
         return self._replies
 
     async def start(self) -> None:
-        """Connects. Where Kafka is away it goes on trying beside, and requests are answered 503 until then.
+        """Connect. While Kafka is unreachable, retry in the background; requests get 503 until then.
 
-        Raises SettingsError where the topics are not those of these settings.
+        Raises SettingsError if the topics do not match the settings.
         """
         self._probing = asyncio.create_task(self._dependency.run(), name="probe")
         self._opening = asyncio.create_task(self._open_when_there(), name="ingest opening")
@@ -122,13 +122,13 @@ class IngestService:
             self._opening.result()
 
     async def ended(self) -> None:
-        """Raises when ingest cannot go on: for a supervisor. Else it does not return."""
+        """Wait, and raise if ingest cannot continue. Does not return otherwise; meant for a supervisor."""
         assert self._opening is not None, "start() was not called"
         await asyncio.shield(self._opening)
         await self._replies.ended()
 
     async def stop(self) -> None:
-        """In bounded time. Whoever still waits is answered 202 or cut off; nothing is lost by it."""
+        """Stop in bounded time. Requests still waiting get 202 or are cut off; no command is lost by it."""
         self._open = False
         if self._probing is not None:
             self._probing.cancel()
@@ -154,7 +154,7 @@ class IngestService:
         )
         while True:
             try:
-                # Before any other client names a topic: a broker might create it, with other settings.
+                # First, because a broker may create a topic, with wrong settings, when any client names it.
                 await check_topics(self._kafka.connection, self._names, specs, ask_log="if_needed")
                 await self._producer.start()
                 break
@@ -196,8 +196,7 @@ class IngestService:
 
 
 def create_app(settings: IngestProcessSettings) -> tuple[FastAPI, IngestService, Readiness]:
-    """The application of ingest alone, the service in it, which is to be started before and stopped after it, and
-    what says whether it is ready."""
+    """Return the application of ingest alone; its service, to start before and stop after it; and its readiness."""
     readiness = Readiness()
     service = IngestService(settings.ingest, readiness)
     app = build_app(
@@ -213,16 +212,16 @@ def create_app(settings: IngestProcessSettings) -> tuple[FastAPI, IngestService,
 
 
 async def run(settings: IngestProcessSettings, supervisor: Supervisor) -> None:
-    """Serves until the supervisor says stop: what `lifecycle.run_service` runs. Raises SettingsError as start does."""
+    """Serve until the supervisor requests a stop. Run by `lifecycle.run_service`. Raises SettingsError like start."""
     app, service, readiness = create_app(settings)
     http = settings.http
     server = HttpServer.of(app, http)
     async with AsyncExitStack() as stack:
-        if http.reuse_port:  # whoever asks at the shared port does not choose whom
+        if http.reuse_port:  # a request to the shared port reaches any of the processes
             await stack.enter_async_context(OpsServer(http, readiness, service="ingest"))
         try:
             await service.start()
-            # Last: with a shared port the kernel sends requests from the moment it listens.
+            # Last: with a shared port the kernel sends requests as soon as it listens.
             await server.start()
             _log.info("listening", url=server.url)
             supervisor.start("ingest", service.ended())
@@ -230,6 +229,6 @@ async def run(settings: IngestProcessSettings, supervisor: Supervisor) -> None:
             with infrequent_gc():
                 await supervisor.stop_requested()
         finally:
-            # First the requests, then what they wait for: each gets its answer, or 202.
+            # Requests first, then what they wait for, so that each gets its outcome or 202.
             await server.stop(timeout_s=settings.process.shutdown_timeout_s / 2)
             await service.stop()

@@ -1,4 +1,4 @@
-"""The problems of commands that did not get into the log, or of which nobody knows."""
+"""The problems of commands that did not get into the log, or whose outcome is unknown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def not_open() -> Problem:
 
 
 def too_many() -> Problem:
-    return _not_accepted("Too many commands are on their way to the log; this one was not accepted.")
+    return _not_accepted("Too many commands are waiting for the log; this one was not accepted.")
 
 
 def unreachable() -> Problem:
@@ -23,14 +23,12 @@ def unreachable() -> Problem:
 
 
 def not_behind() -> Problem:
-    """Of a batch: order within a chat would be lost."""
+    """Return the problem of a batch's later command, which is not sent so that a chat keeps its order."""
     return _not_accepted("An earlier command of the batch did not reach the log; this one was not accepted.")
 
 
 def outcome_unknown(command: Command) -> Problem:
-    detail = (
-        "Nobody knows yet whether the command is in the log: ask for its outcome, or send it again with the same key."
-    )
+    detail = "It is unknown whether the command is in the log: query its outcome, or send it again with the same key."
     return Problem(
         "unavailable",
         detail,

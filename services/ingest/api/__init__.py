@@ -1,18 +1,17 @@
-"""From an HTTP request to a checked command, and from its outcome to the response.
+"""Turns an HTTP request into a validated command, and its outcome into the response.
 
-A request is limited before it is parsed, parsed once, checked by the contract, and turned into one command. Nothing in
-this room waits, except `handler`, which hands the command over and renders what comes back, and the endpoints of
-`paths`, which call it.
+A request is size-checked before it is parsed, parsed once, checked by the contract, and turned into one command. Only
+`handler` waits, which hands over the command and renders its outcome, and the endpoints of `paths`, which call it.
 
-What each path takes, sends and answers is in one file for its noun: `paths`. What they share:
+The request body, command, response and route of each path are in one file for its noun, in `paths`. Shared parts:
 
-- `content`      which media types are accepted; everything else is 415
-- `keys`         the client's key of a command: from `Idempotency-Key`, the body, or made here
+- `content`      checks the media type; everything unsupported is 415
+- `keys`         the client's key of a command: from `Idempotency-Key`, the body, or generated
 - `preferences`  how long the client wants to wait: `Prefer: wait=…`
 - `duplicates`   finds a member that a JSON object has twice. Pure
 - `rate`         a token bucket per user; off by default
-- `requests`     request bodies to commands, or the problem that says what is wrong. Pure
-- `responses`    outcomes to status, headers and body. Pure
+- `requests`     turns request bodies into commands, or into the problem that says what is wrong. Pure
+- `responses`    turns outcomes into status, headers and body. Pure
 - `route`        the request without its body, ids in the path, and their descriptions for OpenAPI
 - `handler`      admits the caller, sends the command, renders the outcome
 - `paths`        the paths, by noun

@@ -1,4 +1,4 @@
-"""Which bodies are read: JSON in UTF-8, not compressed. Everything else is 415."""
+"""Checks the media type of bodies: uncompressed JSON in UTF-8. Everything else is 415."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from services.runtime.web.problems import Problem
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 _TOLERATED: Final = frozenset({"", "application/x-www-form-urlencoded"})
-"""What curl says of a body unless it is told otherwise; the body is JSON all the same, or refused as malformed."""
+"""Content types that curl sends by default. The body must be JSON anyway, or it is refused as malformed."""
 _CHARSET: Final = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]*)", re.IGNORECASE)
 
 
 def check_content(request: FastRequest, *, ndjson: bool) -> None:
-    """Raise Problem `unsupported_media_type` for a body that is not read here; a request without one is let through.
+    """Raise Problem `unsupported_media_type` for a body of another kind. A request without a body passes.
 
-    :param ndjson: whether this path reads NDJSON, too.
+    :param ndjson: whether this path also accepts NDJSON.
     """
     coding, content_type = request.header(b"content-encoding"), request.header(b"content-type")
     if coding is None and (content_type is None or is_read(content_type, ndjson=ndjson)):
@@ -27,7 +27,7 @@ def check_content(request: FastRequest, *, ndjson: bool) -> None:
     if request.header(b"transfer-encoding") is None and not (request.header(b"content-length") or "").strip("0"):
         return
     if coding is not None and coding.strip().lower() not in ("", "identity"):
-        detail = "Send the body as it is: no Content-Encoding is read here."
+        detail = "Send the body uncompressed: no Content-Encoding is supported."
         raise Problem("unsupported_media_type", detail, headers={"Accept-Encoding": "identity"})
     if content_type is not None and not is_read(content_type, ndjson=ndjson):
         read = f"{JSON} or {NDJSON}" if ndjson else JSON
@@ -37,7 +37,7 @@ def check_content(request: FastRequest, *, ndjson: bool) -> None:
 
 @lru_cache(maxsize=256)
 def is_read(content_type: str, *, ndjson: bool) -> bool:
-    """Whether bodies of this media type, with its parameters, are read."""
+    """Return whether bodies of this media type, with its parameters, are accepted."""
     media_type = content_type.partition(";")[0].strip().lower()
     charset = _CHARSET.search(content_type)
     if charset is not None and charset[1].lower() not in ("utf-8", "us-ascii"):

@@ -1,7 +1,7 @@
 """Finds a member that a JSON object names twice. Pure.
 
-Parsers disagree on which of the two counts, so over HTTP the request is refused; in the log, where a command cannot be
-sent back, the last one counts (docs/asyncapi.yaml).
+Parsers disagree on which of the two counts, so over HTTP the request is refused. In the log, where a command cannot be
+returned to its sender, the last one counts (docs/asyncapi.yaml).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def duplicate_member(raw: bytes, distinct: int, colons: int) -> str | None:
     """Return the JSON pointer of the first member that a parsed body names twice, or None.
 
     :param distinct: the number of members that the parser found in the outermost object.
-    :param colons: the number of colons in `raw`. With one for each distinct member there is neither a repeated one nor
-        an object within, and the body is not read again.
+    :param colons: the number of colons in `raw`. If there is one per distinct member, the body has neither a repeated
+        member nor a nested object, and is not parsed again.
     """
     if colons == distinct:
         return None
@@ -49,11 +49,11 @@ def _first_twice(pairs: list[tuple[str, Any]]) -> str:
         if name in seen:
             return name
         seen.add(name)
-    raise AssertionError("asked only where a name is there twice")
+    raise AssertionError("called only if a name occurs twice")
 
 
 def _pointer(value: Any, path: list[object]) -> str | None:
-    """Where the first such object is. None where it is in a value that the repeat of its own member replaced."""
+    """Return the path of the first such object; None if it is in a value that its own member's repeat replaced."""
     if isinstance(value, _Twice):
         return json_pointer([*path, value.name])
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What all paths do: admit the caller, send the command, render the outcome."""
+"""The steps that all paths share: admit the caller, send the command, render the outcome."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SendAll = Callable[[Sequence[Command], float, ClientGone | None], Awaitable[list
 
 
 class CommandHandler:
-    """What all paths do."""
+    """Runs the steps that all paths share."""
 
     def __init__(
         self, send: Send, send_all: SendAll, receipts: ReceiptCoalescer, default_wait_s: float, rate: RateLimit | None
@@ -39,13 +39,13 @@ class CommandHandler:
         self._rate = rate
 
     def admit(self, command_request: CommandRequest) -> None:
-        """Raises Problem `rate_limited`."""
+        """Check the caller's rate. Raises Problem `rate_limited`."""
         if self._rate is None or PRODUCER in command_request.envelope.scopes:
             return
         retry_after_s = self._rate.take(command_request.envelope.caller_id, time.monotonic())
         if retry_after_s > 0:
             metrics.RATE_LIMITED.inc()
-            raise Problem("rate_limited", "You send faster than you may.", retry_after_s=retry_after_s)
+            raise Problem("rate_limited", "You send requests faster than allowed.", retry_after_s=retry_after_s)
 
     def preference(self, command_request: CommandRequest) -> Preference:
         return read_prefer(command_request.prefer, self._default_wait_s)
@@ -59,8 +59,8 @@ class CommandHandler:
     ) -> FastResponse:
         """Send the command and render its outcome.
 
-        :param send: sends it in another way than alone and at once; takes the seconds that the client waits. A
-            request's `receive`, after its body, returns when the client has hung up: senders watch it.
+        :param send: replaces the default way of sending, which is alone and at once; takes the seconds to wait. After
+            the body, a request's `receive` returns when the client has disconnected; senders watch it.
         """
         preference = self.preference(command_request)
         if send is None:

@@ -1,8 +1,8 @@
-"""The client's key of a command: from the header `Idempotency-Key`, the body, or made here where none is needed.
+"""The client's key of a command: from the header `Idempotency-Key`, the body, or generated if none is needed.
 
-The header is a structured field (RFC 8941, an item): a string in quotes, whose parameters are ignored. A bare key means
-the same and is taken as it stands, so it has no parameters. A quoted key may have spaces and a client_generated_id may
-not, so such a key is written in a form of its own (`wire_key`, docs/decisions/0023-keys-with-spaces.md).
+The header is a structured field (RFC 8941, an item): a quoted string, whose parameters are ignored. A bare key means
+the same and is taken literally, so it has no parameters. A quoted key may contain spaces and a client_generated_id may
+not, so such a key has a wire form of its own (`wire_key`, docs/decisions/0023-keys-with-spaces.md).
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ _MOST: Final = limits.CLIENT_GENERATED_ID_CHARACTERS
 _FORM: Final = f"A key is 1 to {_MOST} visible ASCII characters without a space."
 _FORM_IN_HEADER: Final = f"A key is 1 to {_MOST} visible ASCII characters; one with spaces is put in quotes."
 SPACED: Final = "spaced:"
-"""What the wire form of a key with spaces begins with."""
+"""Prefix of the wire form of a key with spaces."""
 
 
 def key_in_header(values: Sequence[str]) -> str | None:
-    """The key in the header lines of `Idempotency-Key`, in its wire form; None if there is none.
+    """Return the key in the header lines of `Idempotency-Key`, in its wire form; None without such a header.
 
-    Raises Problem `malformed`: no key in it, or several different ones.
+    Raises Problem `malformed` if it contains no key, or several different ones.
     """
     keys = {_key_of(value.strip(" \t")) for value in values}
     if not keys or keys == {""}:
         return None
     if len(keys) > 1:
-        raise _malformed("header", "/idempotency-key", "The header Idempotency-Key is there twice, with two keys.")
+        raise _malformed("header", "/idempotency-key", "The header Idempotency-Key occurs twice, with two keys.")
     (key,) = keys
     return key
 
 
 def wire_key(key: str) -> str:
-    """The client_generated_id of a key. A key without a space is its own, unless it looks like that of another.
+    """Return the client_generated_id of a key: the key itself if it has no space and does not begin with SPACED.
 
-    No two keys have the same: in the form of others a space is a `+`, and `+` and `%` are escaped.
+    The mapping is injective: in the wire form of other keys a space is `+`, and `+` and `%` are escaped.
     """
     if " " not in key and not key.startswith(SPACED):
         return key
@@ -61,7 +61,7 @@ def wire_key(key: str) -> str:
 
 
 def required_key(in_header: str | None, in_body: str | None) -> str:
-    """The one key of a command that needs one. Raises Problem `missing_key`, or `malformed` where the two differ."""
+    """Return the key of a command that needs one. Raises Problem `missing_key`, or `malformed` if the two differ."""
     if in_body is not None and not ids.is_client_generated_id(in_body):
         raise _malformed("body", "/client_generated_id", _FORM)
     if in_header is None and in_body is None:
@@ -75,12 +75,12 @@ def required_key(in_header: str | None, in_body: str | None) -> str:
 
 
 def fresh_key() -> str:
-    """For commands that are idempotent by their effect: a repeat is `unchanged`, whatever its key."""
+    """Return a random key, for commands that are idempotent by their effect: a repeat is `unchanged` with any key."""
     return str(uuid.uuid4())
 
 
 def _key_of(value: str) -> str:
-    """The wire form of the key in one header line; "" if the line is empty."""
+    """Return the wire form of the key in one header line; "" if the line is empty."""
     if not value.startswith('"'):
         if value and not ids.is_client_generated_id(value):
             raise _malformed("header", "/idempotency-key", _FORM_IN_HEADER)
@@ -89,8 +89,8 @@ def _key_of(value: str) -> str:
         match = _STRUCTURED_STRING.fullmatch(value)
         if match is None:
             detail = (
-                "A quoted Idempotency-Key has quotes and backslashes inside escaped, and nothing but parameters after"
-                " its closing quote (RFC 8941)."
+                "In a quoted Idempotency-Key, escape quotes and backslashes, and put only parameters after the closing"
+                " quote (RFC 8941)."
             )
             raise _malformed("header", "/idempotency-key", detail)
         key = _ESCAPED.sub(r"\1", match[1][1:-1])
@@ -99,8 +99,8 @@ def _key_of(value: str) -> str:
     on_the_wire = wire_key(key)
     if len(on_the_wire) > _MOST:
         detail = (
-            f"A key with spaces is kept as `{SPACED}` and the key, with each % and + in it as three characters: that is"
-            f" {len(on_the_wire)} here, and at most {_MOST} are possible."
+            f"A key with spaces is stored as `{SPACED}` and the key, with each % and + in it as three characters: here"
+            f" that is {len(on_the_wire)}, and the maximum is {_MOST}."
         )
         raise _malformed("header", "/idempotency-key", detail)
     return on_the_wire

@@ -1,4 +1,4 @@
-"""How long a client wants to wait for the outcome: the header `Prefer` (RFC 7240)."""
+"""Reads how long a client wants to wait for the outcome, from the header `Prefer` (RFC 7240)."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _PREFERENCE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preference:
-    """What became of `Prefer`: how long to wait, and what `Preference-Applied` says of it."""
+    """The applied preference: how long to wait, and the value of `Preference-Applied`."""
 
     wait_s: float
-    """0: answer 202 as soon as the command is in the log."""
+    """Seconds to wait for the outcome; 0 responds with 202 as soon as the command is in the log."""
     applied: str | None = None
 
 
 def read_prefer(values: Sequence[str], default_wait_s: float) -> Preference:
-    """`respond-async` alone means no wait at all; with `wait=N` it means at most N s, as RFC 7240 §4.3 has it.
+    """Parse the header. `respond-async` alone means no wait; with `wait=N` it means at most N s (RFC 7240 §4.3).
 
-    What cannot be understood is passed over (§2): a preference is no demand. Of repeats the first counts.
+    Unknown preferences are ignored (§2), since they are not requirements. If one is repeated, the first counts.
     """
     if not values:
         return Preference(wait_s=default_wait_s)

@@ -1,4 +1,4 @@
-"""A token bucket per user: how many requests each may send. Off unless GAPLESS_INGEST_RATE_PER_S is set."""
+"""Limits the requests of each user with a token bucket. Off unless GAPLESS_INGEST_RATE_PER_S is set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_USERS: Final = 100_000
-"""Who was not seen for longest is forgotten first, and starts again with a full bucket."""
+"""Maximum number of buckets. The least recently seen user is dropped first, and starts again with a full bucket."""
 
 
 @dataclass(slots=True)
@@ -17,7 +17,7 @@ class _Bucket:
 
 
 class RateLimit:
-    """Of this process alone: n processes let through n times as much. Time is an argument, in seconds."""
+    """The rate limit of this process alone: n processes let through n times as much. Time is passed in, in seconds."""
 
     def __init__(self, *, rate_per_s: float, burst: int) -> None:
         self._rate_per_s = rate_per_s
@@ -25,7 +25,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def take(self, user_id: str, now_s: float) -> float:
-        """0 where the request may go on; else in how many seconds the next one may."""
+        """Return 0 if the request may proceed, otherwise the seconds until the next one may."""
         bucket = self._buckets.get(user_id)
         if bucket is None:
             bucket = self._buckets[user_id] = _Bucket(self._burst, now_s)

@@ -1,7 +1,7 @@
-"""What all requests share: whom they speak for, how their bodies are parsed, and the command that comes of them. Pure.
+"""The parts that all requests share: the sender, the parsing of bodies, and the building of the command. Pure.
 
-Bodies are parsed here and not by the framework, in the order that keeps a parser from seeing what it should not:
-guard (depth, digits), parse, limits. The writer checks all of it again, and its decision counts.
+Bodies are parsed here and not by the framework, in an order that protects the parser: guard (depth, digits), parse,
+limits. The writer checks everything again, and its decision counts.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from services.runtime.web.problem_handlers import MAX_ERRORS, unknown_fields_pro
 from services.runtime.web.problems import Problem
 
 PRODUCER: Final = "producer"
-"""Scope of those who send for others."""
+"""Scope that allows sending for other users."""
 IMPORT: Final = "import"
-"""Scope of those who may say when a message was first sent."""
+"""Scope that allows setting the time at which a message was originally sent."""
 UUID_PATTERN: Final = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 AnyCaseUuid = Annotated[
     str, StringConstraints(pattern=UUID_PATTERN, to_lower=True), Field(json_schema_extra={"format": "uuid"})
 ]
-"""Taken in any case, kept in the one form that the wire knows."""
+"""A UUID, accepted in any case and normalised to the wire form."""
 
 
 class RequestBody(BaseModel):
-    """What a client sends. Unknown fields are refused, so that a misspelt one is not lost silently."""
+    """A request body. Unknown fields are refused, so that a misspelt one is not silently ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -42,7 +42,7 @@ class RequestBody(BaseModel):
 Key = Annotated[
     str,
     Field(
-        description="Your key of this command, unless it is in the header Idempotency-Key.",
+        description="Your key of this command, unless you send it in the header Idempotency-Key.",
         json_schema_extra={
             "minLength": 1,
             "maxLength": limits.CLIENT_GENERATED_ID_CHARACTERS,
@@ -57,19 +57,19 @@ class NoFields(RequestBody):
 
 
 SEQ_DIGITS: Final = 19
-"""More than any seq has; what they say is for the limits."""
+"""Maximum digits of a seq in a path; its value is checked by the limits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """What a request says outside of its body."""
+    """A request without its body."""
 
     caller_id: str
     scopes: frozenset[str]
     key: str | None = None
     """The key in the header Idempotency-Key."""
     sender: str | None = None
-    """The header Gapless-Sender, as it came."""
+    """The header Gapless-Sender, unchecked."""
     traceparent: str | None = None
 
 
@@ -114,13 +114,13 @@ def _sender_malformed(detail: str) -> Problem:
 
 
 def wire_uuid_or_none(text: str) -> str | None:
-    """A UUID in the form of the wire, from one in any case."""
+    """Return a UUID in its wire form, or None if the text is not a UUID in any case."""
     lower = text.lower()
     return lower if text.isascii() and ids.is_uuid(lower) else None
 
 
 def seq_or_none(text: str) -> int | None:
-    """A seq as it stands in a path."""
+    """Return a seq from a path, or None if the text is not one."""
     if not (text.isascii() and text.isdigit() and len(text) <= SEQ_DIGITS) or text[0] == "0":
         return None
     return int(text)
@@ -136,7 +136,7 @@ def parse_body(model: type[BodyT], raw: bytes, most_errors: int = MAX_ERRORS) ->
         unknown = unknown_fields(model, raw, most_errors, colons)
         if unknown:
             raise unknown_fields_problem(("body", name) for name in unknown)
-        # What model_validate_json calls, without its handling of options that are not used here.
+        # As model_validate_json, without its handling of unused options.
         body: BodyT = model.__pydantic_validator__.validate_json(raw)
         twice = duplicate_member(raw, len(body.model_fields_set), colons)
     except Refused as refused:
@@ -148,7 +148,7 @@ def parse_body(model: type[BodyT], raw: bytes, most_errors: int = MAX_ERRORS) ->
     except (ValueError, RecursionError):
         raise Problem("malformed", "The body cannot be read as JSON.") from None
     if twice is not None:
-        detail = "This member is there twice: send it once."
+        detail = "This member occurs twice: send it once."
         raise Problem("malformed", detail, errors=[{"in": "body", "pointer": twice, "detail": detail}])
     return body
 
@@ -161,6 +161,6 @@ def check_body(body: Body) -> None:
 
 
 def problem_of(refused: Refused) -> Problem:
-    """What the contract refuses, as an answer: the reason decides the status, the pointer says where."""
+    """Return the contract's refusal as a problem: its reason determines the status, its pointer names the place."""
     detail = f"{refused.detail[:1].upper()}{refused.detail[1:]}."
     return Problem(refused.reason.value, detail, errors=[{"pointer": refused.pointer, "detail": detail}])

@@ -1,4 +1,4 @@
-"""What all responses share: status, headers and body, the pending outcome, and the problem of a rejection. Pure."""
+"""The parts that all responses share: status, headers, body, the pending outcome, a rejection's problem. Pure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from services.ingest.sending.pending import Pending
 from services.runtime.web.openapi import TokenText, UuidText, example
 from services.runtime.web.problems import PROBLEM_TYPES, Problem, sentence
 
-TOKEN_HEADER: Final = "Gapless-Token"  # noqa: S105  (a read-your-writes token, no secret)
-"""On the answer to a receipt, whose body has none."""
+TOKEN_HEADER: Final = "Gapless-Token"  # noqa: S105  (a read-your-writes token, not a secret)
+"""Header of the response to a receipt, whose body has no token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class CommandResponse:
 
 
 class OutcomePending(BaseModel):
-    """The command is in the log; ask for its outcome at `Location`."""
+    """The command is in the log; query its outcome at `Location`."""
 
     model_config = example(
         {
@@ -47,13 +47,13 @@ class OutcomePending(BaseModel):
     chat_id: UuidText
     command_id: UuidText
     message_id: UuidText | None = Field(
-        default=None, description="Of a message, which has this id once it is accepted."
+        default=None, description="For a send: the id of the message once it is accepted."
     )
     at: TokenText = Field(description="`P:offset` of the command.")
 
 
 def outcome_pending(pending: Pending) -> CommandResponse:
-    """202: where to ask, and when."""
+    """Return 202 with the URL of the outcome, and when to retry."""
     command = pending.command
     assert command.chat_id is not None
     assert command.command_id is not None
@@ -66,14 +66,14 @@ def outcome_pending(pending: Pending) -> CommandResponse:
 
 
 def instant(at_ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds."""
+    """Return RFC 3339 in UTC with milliseconds."""
     seconds, ms = divmod(at_ms, 1000)
     return f"{_second(seconds)}.{ms:03d}Z"
 
 
 @lru_cache(maxsize=1_024)
 def _second(seconds: int) -> str:
-    """Cached: under load, most answers are of the same second or two."""
+    """Return the time without its fraction. Cached: under load most responses fall into the same second or two."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
@@ -87,15 +87,15 @@ def raise_if_rejected(command: Command, reply: Reply) -> None:
     reason = reply.reason.value if reply.reason is not None else ""
     if reply.reason is Reason.CHAT_EXISTS:
         detail = (
-            "You created another group of this name, which chat_id names: use it (if everybody has left, join it again"
+            "You created another group of this name, which chat_id names: use it (if everyone has left, join it again"
             f" by PUT /v1/chats/{command.chat_id}/members/{command.sender_id} with the role owner), choose another"
             ' name, or send "unique_name": false.'
         )
         raise Problem(reason, detail, chat_id=command.chat_id)
     if reason in PROBLEM_TYPES:
         raise Problem(reason, sentence(reply.detail))
-    # wrong_partition: not the client's doing. Start-up checks the number of partitions, so this is a broken set-up.
-    raise Problem("internal", "The servers disagree about where this chat lives; nothing was accepted.")
+    # wrong_partition: not the client's fault. Start-up checks the number of partitions, so this is a misconfiguration.
+    raise Problem("internal", "The servers disagree about the partition of this chat; nothing was accepted.")
 
 
 def created_status(reply: Reply) -> int:
@@ -103,5 +103,5 @@ def created_status(reply: Reply) -> int:
 
 
 def token_of(reply: Reply) -> str:
-    """Return the token of this outcome: a repeat's token is not the original's, and is visible no sooner than it."""
+    """Return the token of this outcome. A repeat's token differs from the original's, and becomes visible no sooner."""
     return ids.token(reply.partition, reply.index)

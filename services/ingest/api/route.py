@@ -1,7 +1,7 @@
-"""What all paths share: the request without its body, ids in the path, and descriptions for OpenAPI.
+"""The parts that all paths share: the request without its body, ids in the path, and descriptions for OpenAPI.
 
-FastAPI writes the OpenAPI document from declarations. `CommandRoute` reads the headers and the path, bodies are parsed
-from their raw bytes, and responses are rendered by hand, so all of these are described to it here.
+FastAPI generates the OpenAPI document from declarations. But `CommandRoute` reads the headers and the path, bodies are
+parsed from their raw bytes, and responses are rendered by hand, so all of these are described to it here.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ BATCH_PATH: Final = "/v1/messages:batch"
 """The one path that takes NDJSON."""
 
 
-_NO_UUID: Final = "Not a UUID, which looks like 11111111-1111-4111-8111-111111111111."
-_NO_SEQ: Final = "Not a seq, which is a whole number from 1 on."
+_NO_UUID: Final = "Not a UUID such as 11111111-1111-4111-8111-111111111111."
+_NO_SEQ: Final = "Not a seq: a whole number, 1 or higher."
 _UUID_SCHEMA: Final = {"format": "uuid"}
 ChatIdInPath = Annotated[str, Path(alias="chat_id", json_schema_extra=_UUID_SCHEMA)]
 SeqInPath = Annotated[int, Path(alias="seq", ge=1)]
@@ -37,7 +37,7 @@ UserIdInPath = Annotated[str, Path(alias="user_id", json_schema_extra=_UUID_SCHE
 
 @dataclass(frozen=True, slots=True)
 class CommandRequest:
-    """A request without its body."""
+    """The parts of a request that all paths read: caller, headers, preference."""
 
     request: FastRequest
     envelope: Envelope
@@ -45,7 +45,7 @@ class CommandRequest:
 
 
 async def _command_request(request: FastRequest) -> CommandRequest:
-    """Headers, read and checked. Raises Problem: authentication comes first."""
+    """Read and check the headers. Raises Problem; authentication comes first."""
     scope = request.scope
     caller = await authenticated(scope["app"].state.authenticator, request.header(b"authorization"))
     check_content(request, ndjson=scope["path"] == BATCH_PATH)
@@ -66,7 +66,7 @@ async def _described_keyed(
     idempotency_key: Annotated[
         str | None,
         Header(
-            description="Your key of this command: the same for each retry, fresh for a new one. A string in quotes"
+            description="Your key of this command: the same for each retry, fresh for a new one. A quoted string"
             " (RFC 8941; parameters are ignored), or bare if it has no space."
         ),
     ] = None,
@@ -75,7 +75,7 @@ async def _described_keyed(
         str | None, Header(description="`wait=N` (seconds, at most 30), `respond-async` (RFC 7240).")
     ] = None,
 ) -> CommandRequest:
-    """Describe for OpenAPI what `_command_request` reads. FastAPI reads the signature; the function is never called."""
+    """Describe the headers that `_command_request` reads, for OpenAPI. FastAPI uses the signature; never called."""
     raise NotImplementedError
 
 
@@ -86,12 +86,12 @@ async def _described_without_key(
         str | None, Header(description="`wait=N` (seconds, at most 30), `respond-async` (RFC 7240).")
     ] = None,
 ) -> CommandRequest:
-    """The same where no key is taken."""
+    """Describe the same for paths that take no key."""
     raise NotImplementedError
 
 
 class CommandRoute(FastRoute):
-    """Every path of ingest: ids in the path, who is asking and how, and a handler that takes just these."""
+    """A path of ingest: its handler takes the ids in the path, and the parts of the request that all paths read."""
 
     async def respond(self, request: FastRequest) -> FastResponse:
         command_request = await _command_request(request)
@@ -100,7 +100,7 @@ class CommandRoute(FastRoute):
 
 
 def _in_path(path_params: Mapping[str, str]) -> dict[str, str | int]:
-    """The ids in the path in the form of the wire, and a seq. Raises Problem with every one that is none."""
+    """Return the ids in the path in their wire form, and a seq. Raises Problem that names every invalid one."""
     found: dict[str, str | int] = {}
     wrong: list[dict[str, Any]] = []
     for name, text in path_params.items():
@@ -117,13 +117,13 @@ def _in_path(path_params: Mapping[str, str]) -> dict[str, str | int]:
 
 KeyedRequest = Annotated[CommandRequest, Depends(_described_keyed)]
 UnkeyedRequest = Annotated[CommandRequest, Depends(_described_without_key)]
-"""Where a key means nothing (receipts), or stands in the body for each message."""
+"""For paths on which a key has no meaning (receipts), or is in the body of each message (batches)."""
 
 
 def described(
     body: type[RequestBody] | None, answer: type[BaseModel], *, created: bool = False, required: bool = True
 ) -> dict[str, Any]:
-    """Describe the body and the successful answer for OpenAPI."""
+    """Describe the body and the successful response for OpenAPI."""
     described: dict[str, Any] = {"response_model": answer, "status_code": 201 if created else 200}
     if body is not None:
         content = {"application/json": {"schema": body.model_json_schema()}}
@@ -132,12 +132,12 @@ def described(
 
 
 def other_responses(repeated: type[BaseModel] | None, *reasons: str) -> dict[int | str, dict[str, Any]]:
-    """The other answers of a path: of a repeat, of one that is not decided yet, and its problems."""
+    """Return the other responses of a path: to a repeat, to a command not decided yet, and its problems."""
     shared = (
         "unauthorized", "malformed", "forbidden", "unsupported_media_type", "invalid", "rate_limited", "unavailable"
     )  # fmt: skip
     by_status = problem_responses(*shared, *reasons)
-    by_status[202] = {"model": OutcomePending, "description": "In the log; ask at Location for the outcome."}
+    by_status[202] = {"model": OutcomePending, "description": "In the log; query its outcome at Location."}
     if repeated is not None:
         by_status[200] = {"model": repeated, "description": "A repeat: the figures of the original."}
     return by_status

@@ -1,8 +1,8 @@
-"""Many commands at once: appended by partition, each answered on its own, in the order of the request within a chat.
+"""Sends many commands at once: appended by partition, each settled separately, in the order of the request per chat.
 
-The commands of a partition go as few appends, one after the other: the next is handed over when the one before is
-acknowledged. When one fails, those behind it are not handed over, so that no later message of a chat is in the log
-where an earlier one of the same request is not known to be.
+The commands of a partition are grouped into few appends, sent one after the other: each only once its predecessor is
+acknowledged. If one fails, the later ones are not sent, so that no later message of a chat is logged unless all earlier
+ones of the same request are known to be.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from services.runtime.kafka.producer import BATCH_BYTES
 from services.runtime.web.problems import Problem
 
 RECORD_BYTES: Final = 512
-"""What a command's record takes at most beside its body, with all its headers at their longest."""
+"""Maximum size of a command's record without its body, with all headers at their longest."""
 
 
 class CommandBatch:
-    """One request's commands on their way. `send` once, then `settled` as long as is wanted, then `outcomes`."""
+    """The commands of one request. Call `send`, await `on_settled`, then replies if wanted, then call `outcomes`."""
 
     def __init__(self, commands: Sequence[Command], publisher: Publisher, replies: ReplyListener) -> None:
         self._commands = commands
         self._publisher = publisher
         self._waiters: Waiters = replies.expect_many(len(commands))
         self._problems: dict[int, Problem] = {}
-        """By the place in the request: what will not be answered by a reply, unless one comes all the same."""
+        """Index in the request → problem of a command that expects no reply, unless one arrives anyway."""
         self._offsets: dict[int, tuple[int, int]] = {}
-        """By the place in the request: partition and offset of what is acknowledged."""
+        """Index in the request → (partition, offset) of an acknowledged command."""
         self._under_way = 0
         self._settled_future: asyncio.Future[None] | None = None
 
     def send(self) -> None:
-        """Hands the first append of each partition over; the rest follow by themselves."""
+        """Send the first append of each partition; the others follow automatically."""
         places: dict[int, list[int]] = {}
         for place, command in enumerate(self._commands):
             places.setdefault(self._publisher.partition_of(command), []).append(place)
@@ -52,14 +52,15 @@ class CommandBatch:
             self._send_next(partition, deque(self._appends_of(of_partition)))
 
     async def all_settled(self) -> None:
-        """Returns when of every append it is known what became of it; the producer's deadlines bound that."""
+        """Wait until every append is settled, which the producer's deadlines bound."""
         if self._under_way:
             self._settled_future = asyncio.get_running_loop().create_future()
             await self._settled_future
 
     def outcomes(self, *, replies_wanted: bool) -> list[Reply | Pending | Problem]:
-        """Of each command, in the order of the request; once all are told. Pending: in the log, and no reply yet, or
-        none wanted: who does not wait is told where to ask, also when the reply was faster."""
+        """Return each command's outcome, in the order of the request, once all are settled. Pending means in the log
+        without a reply yet, or that no replies are wanted: a client that does not wait gets 202 even if the reply is
+        already here."""
         return [self._outcome(place, replies_wanted) for place in range(len(self._commands))]
 
     @property
@@ -67,7 +68,7 @@ class CommandBatch:
         return self._waiters
 
     def _appends_of(self, places: Sequence[int]) -> list[list[int]]:
-        """Cut so that each fits a record batch."""
+        """Split the commands into appends that each fit a record batch."""
         appends: list[list[int]] = []
         room = 0
         for place in places:

@@ -1,4 +1,4 @@
-"""One command out and its outcome back: append, then wait for the reply as long as the client wants."""
+"""Sends a command and returns its outcome: append, then wait for the reply as long as the client wants."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ BEFORE_ANSWER: Final = declare_crash_point(
 )
 
 UNWATCHED_S: Final = 0.1
-"""Most outcomes are there sooner; only who waits for longer is watched for hanging up."""
+"""Wait after which a request is also watched for a disconnect. Most outcomes arrive sooner."""
 
 ClientGone = Callable[[], Awaitable[object]]
-"""Returns when the client has hung up."""
+"""Returns when the client has disconnected."""
 
 
 T = TypeVar("T")
@@ -42,22 +42,22 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Expected(Protocol[T_co]):
-    """What `Waiter` and `Waiters` have in common."""
+    """The common interface of `Waiter` and `Waiters`."""
 
     async def reply(self, timeout_s: float) -> T_co | None: ...
 
 
 class Dispatcher:
-    """Sends commands and tells what became of them. Keeps no more than the waiters of running requests."""
+    """Sends commands and returns their outcomes. Its only state are the waiters of running requests."""
 
     def __init__(self, publisher: Publisher, replies: ReplyListener) -> None:
         self._publisher = publisher
         self._replies = replies
 
     async def send(self, command: Command, wait_s: float, client_gone: ClientGone | None = None) -> Reply | Pending:
-        """The outcome, or Pending when it is not there within `wait_s` (counted from now), or the client hung up.
+        """Return the outcome, or Pending if it does not arrive within `wait_s` from now or the client disconnects.
 
-        Raises Problem `unavailable` where the command was not accepted, or where nobody knows.
+        Raises Problem `unavailable` if the command was not accepted, or its result is unknown.
         """
         waiter = self._replies.expect()
         try:
@@ -68,7 +68,7 @@ class Dispatcher:
     async def send_all(
         self, commands: Sequence[Command], wait_s: float, client_gone: ClientGone | None = None
     ) -> list[Reply | Pending | Problem]:
-        """The same for many commands, each with an outcome of its own, in their order; the wait is for all of them."""
+        """Do the same for many commands, with an outcome for each, in their order. The wait is for all together."""
         started_at_s = time.monotonic()
         deadline_s = started_at_s + wait_s
         batch = CommandBatch(commands, self._publisher, self._replies)
@@ -87,22 +87,22 @@ class Dispatcher:
             self._replies.forget_many(batch.waiters)
         if wait_s > 0:
             metrics.WAITS_TIMED_OUT.inc(sum([isinstance(outcome, Pending) for outcome in outcomes]))
-        # A crash here: decided, and nobody was told; the retry is a repeat and gets the original's figures.
+        # Decided but not answered. After a crash here, the clients' retries are repeats and get the original's figures.
         crash_point(BEFORE_ANSWER)
         return outcomes
 
     async def _sent(
         self, command: Command, waiter: Waiter, wait_s: float, client_gone: ClientGone | None
     ) -> Reply | Pending:
-        """The reply says all that the acknowledgement does, and comes right behind it: so only the reply is waited
-        for, until it is late or the append has failed."""
+        """Append the command and wait for its reply. The reply implies the acknowledgement and comes right after it, so
+        only the reply is awaited, until it is late or the append has failed."""
         started_at_s = time.monotonic()
 
         def on_settled(append: Append) -> None:
             if append.error is not None:
                 waiter.wake()
             else:
-                # A crash here: the command is in the log and will be decided; only its client does not hear of it.
+                # In the log but not answered. After a crash here, the command is decided; only its client gets nothing.
                 crash_point(AFTER_APPEND)
 
         try:
@@ -121,7 +121,7 @@ class Dispatcher:
                 metrics.WAITS_TIMED_OUT.inc()
             return Pending(command=command, partition=appended.partition, offset=appended.offset)
         metrics.REPLY_WAIT_SECONDS.observe(time.monotonic() - started_at_s)
-        # A crash here: decided, and nobody was told; the retry is a repeat and gets the original's figures.
+        # Decided but not answered. After a crash here, the client's retry is a repeat and gets the original's figures.
         crash_point(BEFORE_ANSWER)
         return reply
 
@@ -135,14 +135,14 @@ class Dispatcher:
         *,
         wanted: bool,
     ) -> Reply | None:
-        """None when the command is in the log and has no reply in time; or where it is not wanted: who does not wait
-        is told where to ask, also when the reply was faster."""
+        """Return None if the command is in the log but no reply arrived in time, or if none is wanted: a client that
+        does not wait gets 202 even if the reply is already here."""
         try:
             await append.acknowledged()
         except KafkaUnavailable:
             raise unreachable() from None
         except AppendUnknown:
-            # It may be in the log all the same, and then its outcome says so.
+            # It may still be in the log, and then a reply arrives.
             reply = await waiter.reply(deadline_s - time.monotonic())
             if reply is None:
                 raise outcome_unknown(command) from None

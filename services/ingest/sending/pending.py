@@ -1,4 +1,4 @@
-"""What is known of a command that has no outcome yet: shared by everything that waits for one."""
+"""A command without an outcome yet: shared by everything that waits for one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from schemas.wire.encoding import Command
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """A command that is in the log and was not answered in time."""
+    """A command that is in the log and has no outcome yet."""
 
     command: Command
     partition: int
     offset: int
-    """In chat.commands."""
+    """The command's offset in chat.commands."""

@@ -1,4 +1,4 @@
-"""Appends commands to `chat.commands`, each to the partition of its chat, with a bound on how many are on the way."""
+"""Appends commands to `chat.commands`, each to the partition of its chat, with a bound on those in flight."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from services.runtime.kafka.errors import AppendUnknown, KafkaError
 from services.runtime.kafka.producer import Settled
 
 SOURCE = "/gapless/ingest"
-"""`ce_source` of the commands that came over HTTP."""
+"""`ce_source` of commands sent over HTTP."""
 
 
 @lru_cache(maxsize=64)
 def _appended(command_type: str) -> Counter:
-    """Kept: to find a series by its labels takes longer than to add to it."""
+    """Return the series of a command type, cached: finding it costs more than adding to it."""
     return metrics.COMMANDS_APPENDED.labels(command_type=command_type)
 
 
 class TooManyAppends(Exception):
-    """Kafka takes commands more slowly than they come: this one was not handed over. Send it again a little later."""
+    """Commands arrive faster than Kafka accepts them: this one was not sent. Retry a little later."""
 
 
 class CommandProducer(Protocol):
-    """What is needed of `services.runtime.kafka.producer.Producer`."""
+    """The part of `services.runtime.kafka.producer.Producer` that is needed here."""
 
     def append(
         self, topic: str, partition: int, records: Sequence[Encoded], timeout_s: float, settled: Settled
@@ -39,16 +39,16 @@ class CommandProducer(Protocol):
 
 
 class Appended(NamedTuple):
-    """Where a command stands in `chat.commands`."""
+    """The place of a command in `chat.commands`."""
 
     partition: int
     offset: int
 
 
 class Append:
-    """Commands of one partition on their way: in the log one behind the other, or none of them.
+    """Commands of one partition in flight: they are logged consecutively, or not at all.
 
-    `on_failure` is called when it turns out that they are not acknowledged, `on_acknowledged` when they are.
+    `on_failure` is called when they turn out not to be acknowledged, `on_acknowledged` when they are.
     """
 
     __slots__ = ("_awaited", "error", "first_offset", "partition")
@@ -56,14 +56,14 @@ class Append:
     def __init__(self, partition: int) -> None:
         self.partition = partition
         self.first_offset: int | None = None
-        """Of the first command, once they are acknowledged."""
+        """Offset of the first command, once they are acknowledged."""
         self.error: KafkaError | None = None
-        """KafkaUnavailable: they are not in the log. AppendUnknown: nobody knows."""
+        """KafkaUnavailable if they are not in the log, AppendUnknown if they may be."""
         self._awaited: asyncio.Future[None] | None = None
 
     async def acknowledged(self) -> Appended:
-        """Where the first of them stands; the producer's deadline bounds the wait. Raises KafkaUnavailable or
-        AppendUnknown. May be asked again."""
+        """Return the place of the first command; the producer's deadline bounds the wait. Raises KafkaUnavailable or
+        AppendUnknown. May be awaited repeatedly."""
         if self.first_offset is None and self.error is None:
             if self._awaited is None:
                 self._awaited = asyncio.get_running_loop().create_future()
@@ -83,7 +83,7 @@ class Append:
 
 
 class Publisher:
-    """Bounded in number and in bytes: without it, a slow broker would fill the memory with waiting commands."""
+    """Appends commands, bounded in number and bytes: otherwise a slow broker would fill our memory with them."""
 
     def __init__(
         self,
@@ -109,10 +109,9 @@ class Publisher:
         return ids.partition_of(command.chat_id, self._partitions)
 
     def append(self, partition: int, commands: Sequence[Command], on_settled: Callable[[Append], None]) -> Append:
-        """Hands commands of one partition over, for one record batch, and tells when it is known what became of them.
-        They are of one type.
+        """Append commands of one type and partition as one record batch. `on_settled` is called once they are settled.
 
-        Raises TooManyAppends: they were not handed over.
+        Raises TooManyAppends if they were not sent.
         """
         count = len(commands)
         size = sum([len(command.body) for command in commands])

@@ -1,8 +1,8 @@
-"""Merges the receipts of one (chat, user) to the highest: a client that scrolls sends many, and only the last counts.
+"""Coalesces the receipts of one (chat, user) to the highest: a scrolling client sends many, and only the last counts.
 
-The first receipt goes at once and opens a window; later ones wait for its end and travel as one, the highest, which
-opens the next window. A receipt never fails for another's sake: whoever's coalesced receipt was refused as invalid (it
-named a seq that does not exist), or got no answer in time, sends their own.
+The first receipt is sent at once and opens a window. Later ones wait for the end of the window, when only the highest
+is sent, which opens the next window. A receipt never fails because of another: if the coalesced one was rejected as
+invalid (it named a seq that does not exist), or got no reply in time, each request sends its own.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from services.ingest.sending.pending import Pending
 
 Send = Callable[[Command, float, ClientGone | None], Awaitable[Reply | Pending]]
 Key = tuple[str, ChatId | None, UserId | None]
-"""Command type, chat, user."""
+"""(command type, chat, user)."""
 
 
 @dataclass(slots=True)
 class CoalescedReceipt:
-    """The receipts that wait for one window's end: the highest of them, and when the last of their waits runs out."""
+    """The receipts that wait for the end of one window: the highest of them, and the latest of their deadlines."""
 
     command: Command
     up_to_seq: int
@@ -43,14 +43,14 @@ class CoalescedReceipt:
 
 @dataclass(slots=True)
 class CoalescingWindow:
-    """Open since a receipt of this key was sent."""
+    """A window, open since a receipt of its key was sent."""
 
     timer: asyncio.TimerHandle
     coalesced: CoalescedReceipt | None = field(default=None)
 
 
 class ReceiptCoalescer:
-    """Holds a window for each (type, chat, user) that sent a receipt within the last `window_s`, and nothing else."""
+    """Keeps a window for each (type, chat, user) that sent a receipt within the last `window_s`."""
 
     def __init__(self, send: Send, *, window_s: float) -> None:
         self._send = send
@@ -65,11 +65,11 @@ class ReceiptCoalescer:
     async def send(
         self, command: Command, up_to_seq: int, wait_s: float, client_gone: ClientGone | None = None
     ) -> Reply | Pending:
-        """The outcome of this receipt, or of the higher one that it travelled with; Pending always names this one.
+        """Return the outcome of this receipt, or of the higher one that replaced it. Pending always names this one.
 
         Raises Problem as the dispatcher does.
         """
-        if wait_s <= 0:  # whoever does not wait is told where their own command stands
+        if wait_s <= 0:  # a client that does not wait gets the place of its own command
             return await self._send(command, 0.0, client_gone)
         key = (command.type, command.chat_id, command.sender_id)
         window = self._windows.get(key)
@@ -90,8 +90,8 @@ class ReceiptCoalescer:
         return await self._send(command, max(0.0, deadline_s - time.monotonic()), client_gone)
 
     async def stop(self) -> None:
-        """Forgets the windows. Requests in progress have been answered by now; receipts that nobody waits for are lost
-        like any request that a crash cut off."""
+        """Drop all windows. Running requests have been answered by now; receipts without a waiting request are lost,
+        like any request that a crash cuts off."""
         for window in self._windows.values():
             window.timer.cancel()
         self._windows.clear()
@@ -114,15 +114,15 @@ class ReceiptCoalescer:
         carrier.add_done_callback(self._carriers.discard)
 
     async def _carry(self, coalesced: CoalescedReceipt) -> None:
-        """Sends it, whether or not anybody still waits: a client that closes its page wants its receipt kept."""
+        """Send it even if no request waits any more: a client that closes its page wants its receipt stored."""
         try:
             outcome = await self._send(coalesced.command, max(0.0, coalesced.deadline_s - time.monotonic()), None)
         except asyncio.CancelledError:
             coalesced.outcome.cancel()
             raise
-        except Exception as error:  # noqa: BLE001  (each of those who wait raises it)
+        except Exception as error:  # noqa: BLE001  (raised by each waiting request)
             coalesced.outcome.set_exception(error)
-            coalesced.outcome.exception()  # seen, also where nobody waits any more
+            coalesced.outcome.exception()  # marks it as retrieved, even if no request waits any more
         else:
             coalesced.outcome.set_result(outcome)
 
@@ -138,7 +138,7 @@ def _join(window: CoalescingWindow, command: Command, up_to_seq: int, deadline_s
 
 
 async def _outcome(coalesced: CoalescedReceipt, deadline_s: float) -> Reply | Pending | None:
-    """None when it is not there in time."""
+    """Return the outcome, or None if it does not arrive in time."""
     try:
         async with asyncio.timeout(deadline_s - time.monotonic()):
             return await asyncio.shield(coalesced.outcome)

@@ -1,7 +1,7 @@
-"""Waits for outcomes on one partition of `chat.replies`, that of this process.
+"""Receives outcomes from this process's partition of `chat.replies`.
 
-Several processes may share the partition: request ids carry the process' id, and unknown ones are passed over.
-Replies may be lost (this process was away, or restarted); the log is the truth, and the client is told where to ask.
+Several processes may share a partition: request ids are unique across processes, and unknown ones are ignored. Replies
+may be lost (this process was down or restarted); the log is the truth, and the client gets the URL of the outcome.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ MAX_RECORDS: Final = 500
 READ_TIMEOUT_S: Final = 1.0
 PROBE_TIMEOUT_S: Final = 3.0
 PROBE_INTERVAL_S: Final = 5.0
-"""Silence for longer makes the listener ask whether the broker is still there."""
+"""Silence after which the listener checks whether the broker still answers."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Waiter:
-    """One expected reply. Made by `ReplyListener.expect`; whoever made it says `ReplyListener.forget` in the end."""
+    """An expected reply, made by `ReplyListener.expect`. The caller passes it to `ReplyListener.forget` at the end."""
 
     __slots__ = ("_reply", "_woken", "reply_to")
 
@@ -47,10 +47,10 @@ class Waiter:
         self._woken: asyncio.Future[None] | None = None
 
     async def reply(self, timeout_s: float) -> Reply | None:
-        """The reply, or None when it is not there in time, or when `wake` was called. May be asked again, by one task
-        at a time.
+        """Return the reply, or None if it does not arrive in time or `wake` was called. May be called repeatedly, but
+        not by two tasks at once.
 
-        One future and one timer: this is on the way of every command.
+        Uses only one future and one timer, since every command passes here.
         """
         if self._reply is None and timeout_s > 0:
             loop = asyncio.get_running_loop()
@@ -64,12 +64,12 @@ class Waiter:
         return self._reply
 
     def settle(self, reply: Reply) -> None:
-        if self._reply is None:  # a reply that came twice says the same twice
+        if self._reply is None:  # duplicate replies are identical
             self._reply = reply
             self.wake()
 
     def wake(self) -> None:
-        """Ends the wait, with or without a reply."""
+        """End the wait, with or without a reply."""
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
 
@@ -83,7 +83,7 @@ class Waiters:
         self.partition = partition
         self.request_ids = request_ids
         self.replies: list[Reply | None] = [None] * len(request_ids)
-        """In the order of the commands."""
+        """Replies in the order of the commands."""
         self._place_of = {request_id: place for place, request_id in enumerate(request_ids)}
         self._missing = set(request_ids)
         self._woken: asyncio.Future[None] | None = None
@@ -92,7 +92,7 @@ class Waiters:
         return ReplyTo(self.partition, self.request_ids[place])
 
     async def reply(self, timeout_s: float) -> bool | None:
-        """True when all that can come are there, or None when they are not in time. May be asked again."""
+        """Return True once all possible replies are here, None if they are not in time. May be called repeatedly."""
         if self._missing and timeout_s > 0:
             loop = asyncio.get_running_loop()
             self._woken = loop.create_future()
@@ -111,7 +111,7 @@ class Waiters:
             self._done(reply.request_id)
 
     def give_up(self, places: Sequence[int]) -> None:
-        """No reply will come to these: they are not in the log."""
+        """Stop expecting replies to these commands, which are not in the log."""
         for place in places:
             self._done(self.request_ids[place])
 
@@ -126,7 +126,7 @@ class Waiters:
 
 
 class ReplyListener:
-    """Listens for ever, from the end of the partition on; after an outage it goes on where it was."""
+    """Listens continuously from the end of the partition; after an outage it resumes at its position."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class ReplyListener:
         client_id: str,
         partition: int | None = None,
     ) -> None:
-        """`partition`: the one to listen on; by chance where none is given."""
+        """Prepare the listener. `partition` is the one to listen on; a random one by default."""
         self._kafka = kafka
         self._topic = topic
         self._client_id = client_id
@@ -157,7 +157,7 @@ class ReplyListener:
 
     @property
     def waiting(self) -> int:
-        """How many replies are expected now."""
+        """The number of expected replies."""
         return len(self._waiters)
 
     @property
@@ -165,7 +165,7 @@ class ReplyListener:
         return self._listening.is_set()
 
     def expect(self) -> Waiter:
-        """A waiter with a request id of its own, to be named in the command before it is appended."""
+        """Return a waiter with a new request id, which the command must carry when it is appended."""
         request_id = next(self._request_ids)
         waiter = Waiter(ReplyTo(self._partition, request_id))
         self._waiters[request_id] = waiter
@@ -173,12 +173,12 @@ class ReplyListener:
         return waiter
 
     def forget(self, waiter: Waiter) -> None:
-        """The end of a waiter, however it came to it: a reply after this is passed over."""
+        """Remove a waiter. A later reply to it is ignored."""
         del self._waiters[waiter.reply_to.request_id]
         metrics.WAITERS.dec()
 
     def expect_many(self, count: int) -> Waiters:
-        """The same for many commands that are answered together; to be forgotten by `forget_many`."""
+        """Return the same for many commands that are answered together; pass it to `forget_many` at the end."""
         request_ids = [next(self._request_ids) for _ in range(count)]
         waiters = Waiters(self._partition, request_ids)
         self._waiters.update(dict.fromkeys(request_ids, waiters))
@@ -191,13 +191,13 @@ class ReplyListener:
         metrics.WAITERS.dec(len(waiters.request_ids))
 
     def hand_over(self, reply: Reply) -> None:
-        """To whoever waits for it; nobody does where it is another process', or came too late."""
+        """Pass a reply to its waiter. There is no waiter if it is another process's reply, or came too late."""
         waiter = self._waiters.get(reply.request_id)
         if waiter is not None:
             waiter.settle(reply)
 
     async def start(self, timeout_s: float) -> bool:
-        """Begins to listen; whether it does by the end of `timeout_s`. It goes on trying in any case."""
+        """Start to listen. Returns whether it listens within `timeout_s`; it keeps trying in any case."""
         self._task = asyncio.create_task(self._listen_for_ever(), name=f"replies {self._topic}-{self._partition}")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -209,10 +209,10 @@ class ReplyListener:
             self._task.cancel()
             await asyncio.wait({self._task})
             if not self._task.cancelled():
-                self._task.result()  # a fault of ours is raised here, not lost
+                self._task.result()  # raises an unexpected error instead of losing it
 
     async def ended(self) -> None:
-        """Returns, or raises what ended it, when the listening is over: what a supervisor awaits."""
+        """Wait until listening ends; raises the error that ended it. Meant for a supervisor."""
         assert self._task is not None, "start() was not called"
         await asyncio.shield(self._task)
 
@@ -221,11 +221,11 @@ class ReplyListener:
             try:
                 await self._listen()
             except OffsetMissing:
-                # Kept for ten minutes only, and this process was away for longer (or the topic is a new one).
+                # Replies are kept for ten minutes, and this process was away for longer (or the topic is new).
                 self._position = None
                 _log.warning("replies_lost", topic=self._topic, partition=self._partition)
             except KafkaError as error:
-                if not self._said_unavailable:  # once for an outage
+                if not self._said_unavailable:  # once per outage
                     _log.warning("replies_unavailable", partition=self._partition, error=str(error))
                 self._said_unavailable = True
             finally:
@@ -234,7 +234,7 @@ class ReplyListener:
             await self._backoff.pause()
 
     async def _listen(self) -> None:
-        """Until trouble: raises KafkaError."""
+        """Listen until an error. Raises KafkaError."""
         reader = PartitionReader(
             kafka=self._kafka,
             topic=self._topic,
@@ -245,7 +245,7 @@ class ReplyListener:
             await reader.start(self._position or 0)
             _, end = await reader.bounds()
             if self._position is None:
-                self._position = end  # what came before was for others
+                self._position = end  # earlier replies were for other processes
                 await reader.seek(end)
             self._listening.set()
             self._said_unavailable = False
@@ -265,7 +265,7 @@ class ReplyListener:
             await reader.close()
 
     async def _probe(self, reader: PartitionReader) -> None:
-        """Silence may be idleness or a lost broker, and the client does not say which; nor that the log shrank."""
+        """Check after a silence whether the broker answers and the log did not shrink; the client reports neither."""
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 _, end = await reader.bounds()

@@ -4,7 +4,7 @@
 - `batch`     many messages in one request
 - `chats`     creating a group, opening a direct chat
 - `members`   adding, removing, roles
-- `receipts`  read and delivered marks
+- `receipts`  read and delivered receipts
 """
 
 from typing import Final

@@ -1,4 +1,4 @@
-"""Many messages in one request, each answered as it would be alone."""
+"""Many messages in one request, each answered like a request of its own."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from services.runtime.web.problems import Problem, encode_document
 
 BATCH_ITEMS: Final = 1_000
 ERRORS_PER_ITEM: Final = 5
-"""The most errors reported for one message of a batch."""
+"""Maximum number of errors reported for one message of a batch."""
 ITEM_BYTES: Final = 512 * 1024
-"""One message of a batch as it is written. Its command, which has no white space and no needless escapes, is limited
-further; this bounds what is parsed to find that out."""
+"""Maximum size of one message of a batch as sent. The command, without white space and needless escapes, has a lower
+limit; this one bounds the parsing."""
 _LINE: Final = re.compile(rb"[^ \t\r\n][^\n]*")
 _ARRAY: Final = msgspec.json.Decoder(
     msgspec.defstruct(
@@ -40,9 +40,9 @@ _ARRAY: Final = msgspec.json.Decoder(
         forbid_unknown_fields=True,
     )
 )
-"""An array of at most BATCH_ITEMS: unlike a list, it is given up at the first item too many."""
+"""Decodes an array of at most BATCH_ITEMS. Unlike a list type, it fails at the first item too many."""
 LONGEST_TURN_S: Final = 0.005
-"""The longest time a batch is read before other requests get their turn."""
+"""Maximum time for which a batch is parsed before other requests get a turn."""
 
 
 class BatchMessage(SendMessage):
@@ -60,7 +60,7 @@ class BatchMessage(SendMessage):
 
 
 class BatchAnswer(BaseModel):
-    """The answer to one message of a batch: `result` if it went well, `problem` if not."""
+    """The response to one message of a batch: `result` on success, `problem` on failure."""
 
     model_config = example(
         {
@@ -80,19 +80,19 @@ class BatchAnswer(BaseModel):
     )
 
     index: int
-    """Its place in the request, from 0."""
+    """Index of the message in the request, from 0."""
     status: int
-    """What it would have been answered by itself."""
-    location: str | None = Field(default=None, description="The header `Location` of that answer.")
+    """Status that the message would have got in a request of its own."""
+    location: str | None = Field(default=None, description="The header `Location` of that response.")
     retry_after_s: int | None = Field(default=None, description="The header `Retry-After` of a 202.")
     result: MessageSent | OutcomePending | None = None
     problem: dict[str, Any] | None = Field(default=None, description="A problem document (RFC 9457).")
 
 
 def batch_items(raw: bytes, envelope: Envelope) -> Sequence[bytes | msgspec.Raw]:
-    """The messages of a batch as they are written, each for `batch_message`.
+    """Split a batch into its raw messages, each for `batch_message`.
 
-    Raises Problem if there are no items to tell apart, or too many.
+    Raises Problem if the batch cannot be split, or has too many messages.
     """
     if envelope.key is not None:
         detail = "Each message of a batch has a key of its own, in client_generated_id."
@@ -101,7 +101,7 @@ def batch_items(raw: bytes, envelope: Envelope) -> Sequence[bytes | msgspec.Raw]
 
 
 def batch_message(item: bytes | msgspec.Raw, envelope: Envelope) -> Command | Problem:
-    """The command of one message of a batch, or what is wrong with it."""
+    """Return the command of one message of a batch, or the problem with it."""
     try:
         written = bytes(item)
         if len(written) > ITEM_BYTES:
@@ -115,7 +115,7 @@ def batch_message(item: bytes | msgspec.Raw, envelope: Envelope) -> Command | Pr
 
 
 def _items(raw: bytes) -> Sequence[bytes | msgspec.Raw]:
-    """The items of a JSON array, or the lines of NDJSON, none of them looked into. Raises Problem."""
+    """Return the raw items of a JSON array, or the lines of NDJSON. Raises Problem."""
     first = _LINE.search(raw)
     if first is None:
         raise Problem("malformed", "A batch is a JSON array of messages, or one message on each line.")
@@ -138,7 +138,7 @@ def _too_many_items() -> Problem:
 
 
 def batch_answered(outcomes: Iterable[tuple[Command | None, Reply | Pending | Problem]]) -> CommandResponse:
-    """200 with an answer to each message; the command is None only if a problem takes its place."""
+    """Return 200 with a response to each message. A command is None only if its outcome is a problem."""
     items = [_batch_item(index, command, outcome) for index, (command, outcome) in enumerate(outcomes)]
     return CommandResponse(status=200, body=b"[%b]" % b",".join(items))
 
@@ -155,7 +155,7 @@ def _batch_item(index: int, command: Command | None, outcome: Reply | Pending | 
     except Problem as problem:
         document = encode_document(problem.document())
         return b'{"index":%d,"status":%d,"problem":%b}' % (index, problem.status, document)
-    # Ids, figures and slashes: nothing in a location of ours needs escaping.
+    # Our locations consist of ids, digits and slashes: nothing needs escaping.
     members = b'"location":"%b",' % answer.headers["Location"].encode("ascii")
     if "Retry-After" in answer.headers:
         members += b'"retry_after_s":%b,' % answer.headers["Retry-After"].encode("ascii")
@@ -182,7 +182,7 @@ def add_routes(router: APIRouter, handler: CommandHandler) -> None:
 
 
 async def _read_batch(handler: CommandHandler, command_request: CommandRequest) -> list[Command | Problem]:
-    """Read the messages, with pauses for other requests: 4 MiB of them can take longer than any other should wait."""
+    """Parse the messages in slices, so that other requests do not wait for up to 4 MiB of them."""
     items: list[Command | Problem] = []
     paused_at_s = time.perf_counter()
     for written in batch_items(await command_request.request.body(), command_request.envelope):

@@ -46,8 +46,8 @@ class CreateChat(RequestBody):
     name: str = Field(json_schema_extra={"minLength": 1, "maxLength": limits.NAME_CHARACTERS})
     unique_name: bool = Field(
         default=True,
-        description="false: another group of yours may have this name; the chat's id comes from your key instead, which"
-        " is then unique among all groups that you create so.",
+        description="false: another group of yours may have this name; the chat's id is derived from your key instead,"
+        " which must then be unique among all groups that you create this way.",
     )
     members: Annotated[list[AnyCaseUuid], FIRST_FAULT] = Field(
         default_factory=list, json_schema_extra={"maxItems": limits.MEMBERS_PER_COMMAND, "uniqueItems": True}
@@ -78,7 +78,7 @@ def build_create(raw: bytes, envelope: Envelope) -> Command:
     sender_id = sender_of(envelope, wanted.sender_id)
     key = required_key(envelope.key, wanted.client_generated_id)
     body = ChatCreate(kind="group", name=wanted.name, members=wanted.members)
-    check_body(body)  # before the name goes into an id: UTF-8 must be able to hold it
+    check_body(body)  # before the name becomes part of an id: it must be encodable in UTF-8
     chat_id = ids.group_chat_id(sender_id, wanted.name) if wanted.unique_name else ids.keyed_chat_id(sender_id, key)
     return build_command(CommandType.CHAT_CREATE, body, chat_id, sender_id, key, envelope)
 
@@ -93,7 +93,7 @@ def build_direct(raw: bytes, user_id: str, envelope: Envelope) -> Command:
 
 
 def chat_opened(command: Command, reply: Reply) -> CommandResponse:
-    """201 for a new chat; 200 for a repeat, and for a direct chat that was there."""
+    """Return 201 for a new chat, 200 for a repeat or an existing direct chat."""
     raise_if_rejected(command, reply)
     assert command.chat_id is not None
     duplicate = reply.outcome is OutcomeKind.DUPLICATE

@@ -27,7 +27,7 @@ from services.runtime.web.openapi import TokenText, UuidText, example
 
 _ROLE_INSTEAD: Final = (Reason.INVALID, Reason.CONFLICT)
 _NO_ROLE_TO_CHANGE: Final = (Reason.NOT_MEMBER, Reason.UNKNOWN_CHAT, Reason.UNKNOWN_TYPE)
-"""What a sequencer says who cannot change the role: then the answer to the addition says more."""
+"""Rejections of a sequencer that cannot change the role; then the outcome of the addition is more informative."""
 
 
 class AddMember(RequestBody):
@@ -114,7 +114,7 @@ def add_routes(router: APIRouter, handler: CommandHandler) -> None:
         add, role = build_add(await command_request.request.body(), chat_id, user_id, command_request.envelope)
 
         async def send(wait_s: float) -> Reply | Pending:
-            """Add a member; give the role to one who is present under another, or whom this key gave it before."""
+            """Add a member; if present with another role, or given the role by this key before, set the role."""
             deadline_s = time.monotonic() + wait_s
             added = await handler.send(add, wait_s, command_request.request.receive)
             if role is None or isinstance(added, Pending) or added.reason not in _ROLE_INSTEAD:

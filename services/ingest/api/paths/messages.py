@@ -47,7 +47,7 @@ MediaUrl = Annotated[
 ]
 
 
-# The command's body, and the fields that go into its record's headers: validated once, without a copy in between.
+# The command's body, plus the fields for its record's headers: validated once, without a copy in between.
 class SendMessage(RequestBody, MessageSend):
     model_config = example(
         {
@@ -108,7 +108,7 @@ class MessageDeleted(BaseModel):
     chat_id: UuidText
     seq: int
     position: int | None
-    """The position of the deletion, also if the message was deleted before."""
+    """Position of the deletion, even if the message was deleted before."""
     token: TokenText
     duplicate: bool
 
@@ -138,14 +138,14 @@ def build_delete(raw: bytes, chat_id: str, seq: int, envelope: Envelope) -> Comm
 
 
 def message_sent(command: Command, reply: Reply) -> CommandResponse:
-    """201 for a new message, 200 for a repeat. Raises Problem for a rejection, as the other responses do."""
+    """Return 201 for a new message, 200 for a repeat. Raises Problem for a rejection, as the other responses do."""
     raise_if_rejected(command, reply)
     assert command.chat_id is not None
     assert command.command_id is not None
     assert reply.seq is not None, "every accepted or repeated message has a seq"
     assert reply.position is not None
     assert reply.sent_at_ms is not None
-    # Written out, not through the model: it is the answer to every send, and nothing in it needs escaping.
+    # Formatted by hand, not through the model: it is the response to every send, and nothing in it needs escaping.
     body = (
         f'{{"message_id":"{command.command_id}","chat_id":"{command.chat_id}","seq":{reply.seq}'
         f',"position":{reply.position},"sent_at":"{instant(reply.sent_at_ms)}","token":"{token_of(reply)}"'
@@ -156,7 +156,7 @@ def message_sent(command: Command, reply: Reply) -> CommandResponse:
 
 
 def message_deleted(command: Command, reply: Reply, *, seq: int) -> CommandResponse:
-    """200, also for a message that was deleted before."""
+    """Return 200, even if the message was deleted before."""
     raise_if_rejected(command, reply)
     assert command.chat_id is not None
     body = MessageDeleted(

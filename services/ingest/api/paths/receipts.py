@@ -1,4 +1,4 @@
-"""Receipts: how far the caller has read and received. They have no key."""
+"""Receipts: the caller's read and delivered cursors. They have no key."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Marked(BaseModel):
     model_config = example({"updated_count": 1, "read_seq": 1})
 
     updated_count: int
-    """How far the cursor moved: new − old."""
+    """Distance that the cursor moved: new − old."""
     read_seq: int
 
 
@@ -44,7 +44,7 @@ def build_mark(
     chat_id: str,
     envelope: Envelope,
 ) -> tuple[Command, int]:
-    """Return the receipt and its seq. It has no key, and an id only so that its outcome can be looked up."""
+    """Return the receipt and its seq. It has no key, and an id only so that its outcome can be queried."""
     up_to_seq = parse_body(MarkUpTo, raw).up_to_seq
     body = Mark(up_to_seq=up_to_seq)
     check_body(body)
