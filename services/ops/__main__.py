@@ -1,4 +1,4 @@
-"""`python -m services.ops` is `gapless`: how the embedded stack starts its services."""
+"""Makes `python -m services.ops` the same as `gapless`; the embedded stack starts its services this way."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A client of the HTTP API for people at a terminal: it retries, and returns when what it wrote can be read.
+"""A client of the HTTP API for people at a terminal: it retries, and returns once its writes can be read.
 
-A command is sent under one key until it is answered 200 or 201, so that a retry never counts twice. A 202, a 5xx or a
-broken connection is followed by the same request again.
+A command is sent under one key until the response is 200 or 201, so that a retry never counts twice. After a 202, a 5xx
+or a broken connection, the same request is sent again.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ChatClient:
         except ApiRefused as refused:
             if refused.problem.get("type") != "/problems/chat_exists":
                 raise
-            return str(refused.problem["chat_id"]), False  # made under another key
+            return str(refused.problem["chat_id"]), False  # created under another key
         return str(made["chat_id"]), not made["duplicate"]
 
     def add_member(self, chat_id: str, user_id: str) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class ChatClient:
         return answer
 
     def _wait_until_readable(self, chat_id: str, token: str) -> None:
-        """Return when a read sees the command, or after a moment: it is in the log in any case."""
+        """Wait until a read sees the command, but not for long: it is in the log in any case."""
         deadline_s = time.monotonic() + READABLE_WITHIN_S
         headers = {**self._headers, "Gapless-At-Least": token}
         while time.monotonic() < deadline_s:
@@ -144,7 +144,7 @@ def _escaped(key: str) -> str:
 
 
 def _problem(answer: httpx.Response) -> dict[str, Any]:
-    """Return a problem document; empty if the answer is none, as of a proxy in between."""
+    """Return a problem document; empty if the response is something else, for example a proxy's error page."""
     try:
         problem = answer.json()
     except ValueError:

@@ -1,8 +1,8 @@
-"""What the commands raise, and the exit codes they end with.
+"""The exceptions of the commands, and their exit codes.
 
-OpsError               the root; its message is one sentence that says what to do
-├── UsageError         exit 2: the command cannot be meant like this (unknown projection, a taken folder)
-└── FaultFound         exit 1: what was looked at is not as it must be
+OpsError               the base class; its message is one sentence that says what to do
+├── UsageError         exit 2: the command makes no sense as given (unknown projection, folder in use)
+└── FaultFound         exit 1: a check found a fault
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ class Exit(IntEnum):
 
     OK = 0
     FAULT = 1
-    """A difference, a fault, a refusal: the answer to the question is no."""
+    """A difference, a fault or a refusal."""
     USAGE = 2
-    """The command line, a setting or the state of a folder does not allow it."""
+    """The command line, a setting or the state of a folder does not allow the command."""
     UNAVAILABLE = 3
-    """Kafka or Postgres did not answer; try again when they do."""
+    """Kafka or Postgres did not answer; retry when they do."""
 
 
 class OpsError(Exception):
-    """The root of everything that `services.ops` raises."""
+    """The base class of the exceptions of `services.ops`."""
 
     exit_code = Exit.FAULT
 
 
 class UsageError(OpsError):
-    """It cannot be done like this; the message says how it can."""
+    """The command makes no sense as given. The message says what to do."""
 
     exit_code = Exit.USAGE
 
 
 class FaultFound(OpsError):
-    """The log or the tables are not as they must be; the message says where."""
+    """The log or the tables have a fault. The message says where."""

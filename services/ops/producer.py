@@ -1,6 +1,7 @@
-"""A producer as every producer should be: it sends each message under one key until it has an answer.
+"""A model producer: it sends each message under one key until it gets an outcome.
 
-Used by the demo and by the tests that kill things. It keeps what it was told, so that it can be held against the log.
+Used by the demo and by the tests that kill processes. It keeps the responses, so that they can be compared with the
+log.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ PAUSE_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ack:
-    """The answer to one message."""
+    """The response to one message."""
 
     chat_id: str
     key: str
@@ -31,27 +32,27 @@ class Ack:
     duplicate: bool
     attempts: int
     answered_s: float
-    """time.monotonic() when the answer came."""
+    """time.monotonic() when the response arrived."""
 
 
 class NotAnswered(Exception):
-    """An answer that sending again does not change, or none within the deadline."""
+    """A response that a retry does not change, or none within the deadline."""
 
 
 class ProducerClient:
-    """One user who sends messages over HTTP."""
+    """A user who sends messages over HTTP."""
 
     def __init__(self, http: httpx.AsyncClient, token: str, *, deadline_s: float = 60.0) -> None:
         self._http = http
         self._headers = {"Authorization": f"Bearer {token}"}
         self._deadline_s = deadline_s
         self.unanswered = 0
-        """Messages that are under way now."""
+        """Number of messages without a response yet."""
 
     async def send(self, chat_id: str, text: str, *, key: str) -> Ack:
-        """Sends until answered 201 or 200. A 202, a 5xx or a broken connection is followed by the same key again.
+        """Send until the response is 201 or 200; retry with the same key after a 202, a 5xx or a broken connection.
 
-        Raises NotAnswered for any other answer, or when the deadline has passed.
+        Raises NotAnswered for any other response, or when the deadline has passed.
         """
         self.unanswered += 1
         try:

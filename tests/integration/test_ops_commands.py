@@ -145,7 +145,7 @@ def test_wrong_usage_is_exit_code_2_and_one_sentence(settings: KafkaSettings, da
         (("projection", "verify", "--version", "v7"), "There is no projection v7; there are: v1."),
         (("projection", "verify", "--version", "7"), "write it as v2"),
         (("projection", "rebuild", "--to", "two"), "write it as v2"),
-        (("log", "tail", "--chat", "x"), "x is no chat_id"),
+        (("log", "tail", "--chat", "x"), "x is not a chat_id"),
         (("log", "tail", "--partition", "9"), "choose one of them"),
     ):
         done = gapless(*arguments, **given)

@@ -29,7 +29,7 @@ RECORD_BYTES: Final = 512
 
 
 class CommandBatch:
-    """The commands of one request. Call `send`, await `on_settled`, then replies if wanted, then call `outcomes`."""
+    """The commands of one request. Call `send`, await `all_settled`, then replies if wanted, then call `outcomes`."""
 
     def __init__(self, commands: Sequence[Command], publisher: Publisher, replies: ReplyListener) -> None:
         self._commands = commands

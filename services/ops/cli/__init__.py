@@ -1,7 +1,7 @@
-"""The command line: `gapless …`. Each file declares one group of commands and prints what another room found out.
+"""The command line: `gapless …`. Each file declares one group of commands and prints the results of other rooms.
 
 - `main`         the root command and its exit codes
-- `terminal`     what all share: where output goes, progress, how an error becomes a sentence and a code
+- `terminal`     shared parts: output, progress, errors as one sentence and an exit code
 - `variables`    warns of `GAPLESS_*` variables that nothing reads
 - `services`     `gapless ingest`, `sequencer`, `projector`, `query`, `api`
 - `stack`        `gapless up`, `down`

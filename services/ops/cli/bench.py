@@ -1,4 +1,4 @@
-"""`gapless bench …`: hands over to the folder benchmarks/, which a clone has and an installed wheel has not."""
+"""`gapless bench …`: runs the folder benchmarks/, which is part of a clone but not of an installed wheel."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PASS_ALL_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_o
 
 
 def bench(context: typer.Context) -> None:
-    """Measures throughput, latency and CPU beside a baseline: `gapless bench --help` names what can be measured.
+    """Measure throughput, latency and CPU next to a baseline: `gapless bench --help` lists the benchmarks.
 
-    Exit code: 0, 1 the work was not done as it must be, 2 wrong usage, or no benchmarks here.
+    Exit code: 0, 1 the work was not done correctly, 2 wrong usage, or no benchmarks here.
     """
     try:
         benchmarks = import_module("benchmarks.cli")

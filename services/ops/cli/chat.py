@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 TIMEOUT_S = 40.0
 app = typer.Typer(
     no_args_is_help=True,
-    help="Make a chat, send and read messages, over the HTTP API of GAPLESS_API_URL or of the embedded stack here.",
+    help="Create a chat, send and read messages, over the HTTP API of GAPLESS_API_URL or of the embedded stack here.",
 )
 UserOption = Annotated[
     str | None,
-    typer.Option(help="Act as this user, a UUID or a name, with a development token; else by GAPLESS_API_TOKEN."),
+    typer.Option(help="Act as this user, a UUID or a name, with a development token. Default: GAPLESS_API_TOKEN."),
 ]
 ChatArgument = Annotated[str, typer.Argument(metavar="CHAT", help="The name of one of your groups, or a chat_id.")]
 
 
 @app.command("new")
 def new(
-    name: Annotated[str, typer.Argument(help="Unique among the groups that you make.")],
+    name: Annotated[str, typer.Argument(help="Unique among the groups that you create.")],
     member: Annotated[list[str] | None, typer.Option(help="A UUID or a name; may be given more than once.")] = None,
     user: UserOption = None,
     as_json: JsonOption = False,
     stack: StackOption = None,
 ) -> None:
-    """Make a group, and add members. Repeating it changes nothing.
+    """Create a group, and add members. Repeating it changes nothing.
 
     Exit code: 0, 1 refused, 2 wrong usage, 3 the API is away.
     """
@@ -61,7 +61,7 @@ def send(
     chat: ChatArgument,
     text: Annotated[str, typer.Argument()],
     key: Annotated[
-        str | None, typer.Option(help="Send again under the same key as often as you like: it is one message.")
+        str | None, typer.Option(help="Key of the message; sending it again under the same key changes nothing.")
     ] = None,
     user: UserOption = None,
     as_json: JsonOption = False,
@@ -107,7 +107,7 @@ def read(
 
 @app.command("list")
 def list_chats(user: UserOption = None, as_json: JsonOption = False, stack: StackOption = None) -> None:
-    """Show your chats by last activity, with what is unread.
+    """Show your chats by last activity, with their unread counts.
 
     Exit code: 0, 1 refused, 2 wrong usage, 3 the API is away.
     """
@@ -139,10 +139,10 @@ def _client(user: str | None, stack: Path | None) -> Iterator[ChatClient]:
         token = os.environ.get("GAPLESS_API_TOKEN", "")
     if not token:
         raise UsageError("Say who you are: --user anna, or set GAPLESS_API_TOKEN.")
-    # By name on this machine, or by the one that was set: a proxy of the environment does not stand between.
+    # The API is on this machine or named by a variable, so a proxy from the environment is not used.
     verify = ssl.create_default_context(cafile=os.environ.get(API_CA))
     try:
         with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False, verify=verify) as http:
             yield ChatClient(http, token)
     except httpx.InvalidURL as error:
-        raise UsageError(f"{API_URL} is {url}, and that is no URL ({error}).") from None
+        raise UsageError(f"{API_URL} is {url}, which is not a URL ({error}).") from None

@@ -1,6 +1,6 @@
 """`gapless demo`: a real conversation through the real system, step by step, with a sequencer killed in the middle.
 
-Every line that says something was checked first: the demo exits with 1 at the first claim that does not hold.
+Every claim is checked before it is printed: the demo exits with 1 at the first one that does not hold.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ PRODUCERS: Final = 8
 MESSAGES_EACH: Final = 60
 IDLE_SENDS: Final = 60
 KILL_AFTER: Final = 120
-"""Messages answered before the sequencer is killed."""
+"""Number of messages answered before the sequencer is killed."""
 
 
 def demo(
     data_dir: Annotated[
         Path | None,
-        typer.Option("--data-dir", metavar="D", help="Keep the data here; a temporary folder if not given."),
+        typer.Option("--data-dir", metavar="D", help="Keep the data here. Default: a temporary folder."),
     ] = None,
     secure: Annotated[
         bool, typer.Option("--secure", help="With TLS, SCRAM, ACLs, database roles and HTTPS, as production should be.")
     ] = False,
 ) -> None:
-    """Brings the whole system up on this machine, runs a conversation through it, kills a sequencer, proves the result.
+    """Start the whole system here, run a conversation through it, kill a sequencer, verify the result.
 
-    Exit code: 0 everything held, 1 something did not, 2 wrong usage, 3 a server or a download is away.
+    Exit code: 0 every claim held, 1 one did not, 2 wrong usage, 3 a server or a download is unavailable.
     """
     with exit_on_error(), stack_errors():
-        configure_logging(LogSettings.model_validate({"level": "error"}), service="gapless")  # the story tells the rest
+        configure_logging(LogSettings.model_validate({"level": "error"}), service="gapless")  # the demo prints the rest
         if data_dir is not None:
             run(_demo(data_dir, secure=secure))
             return
@@ -85,7 +85,7 @@ async def _demo(folder: Path, *, secure: bool) -> None:
 
 
 def _client(stack: EmbeddedStack) -> httpx.AsyncClient:
-    # Our own processes on this machine: a proxy of the environment does not reach them.
+    # Our own processes on this machine, which a proxy from the environment does not reach.
     return httpx.AsyncClient(base_url=stack.api_url, timeout=35.0, trust_env=False, verify=stack.verify)
 
 
@@ -182,7 +182,7 @@ class _Story:
         retried = sum(answer.attempts > 1 for answer in answers)
         _say(
             f"the next answer came {takeover_s:.1f} s after the kill, from {await self._owner()}; {retried} sends were"
-            f" retried under their keys, {sum(a.duplicate for a in answers)} copies were told the original's seq"
+            f" retried under their keys, {sum(a.duplicate for a in answers)} copies got the original's seq"
         )
         _say(f"{len(by_key)} messages: seqs {first} to {first + len(seqs) - 1}, none missing, none twice")
 
@@ -202,7 +202,7 @@ class _Story:
         OUT.print(table)
 
     async def replay(self) -> None:
-        _chapter("Replay: the log is folded into a second projection beside the live one, proven, and switched to")
+        _chapter("Replay: the log is folded into a second projection next to the live one, verified, and switched to")
         done = await rebuild(2, kafka=self._kafka, postgres=self._postgres)
         _say(f"chat_v2 built from offset 0: {done.records_done:,} records in {done.seconds:.1f} s")
         await self._prove("v2")
@@ -224,7 +224,7 @@ class _Story:
         OUT.print(table)
 
     async def _owner(self) -> str:
-        """The sequencer that writes in the chat's partition, by its metrics."""
+        """Return the sequencer that writes in the chat's partition, according to its metrics."""
         partition = ids.partition_of(self._chat_id, self._kafka.partitions)
         for name, url in self._stack.ops_urls.items():
             if not name.startswith("sequencer"):
@@ -242,7 +242,7 @@ class _Story:
         raise FaultFound(f"no sequencer writes in partition {partition}")
 
     async def _token_now(self) -> str:
-        """A token that holds everything decided so far in the chat: that of a send's repeat."""
+        """Return a token that covers everything decided in the chat so far: that of a repeated send."""
         again = await self._post(ANNA, f"{self._chat}/messages", {"text": "idle 0"}, key="idle-0")
         return str(again.json()["token"])
 

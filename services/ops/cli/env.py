@@ -25,7 +25,7 @@ def env(
     """Print `export` lines for a shell: `eval "$(gapless env --user anna)"`.
 
     They name the API, Kafka and Postgres of the embedded stack that runs on D, so that `gapless` commands and curl work
-    in any folder. With a stack that was started with --secure, the lines hold passwords.
+    in any folder. For a stack that was started with --secure, the lines contain passwords.
 
     Exit code: 0, 2 no stack runs on D.
     """

@@ -1,4 +1,4 @@
-"""`gapless lag`: how far behind everybody is, per partition."""
+"""`gapless lag`: the lag of the writer and of each projection, per partition."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def lag(as_json: JsonOption = False, _stack: StackOption = None) -> None:
-    """Commands without an outcome, and events not yet in each projection: how many, and how old the oldest is.
+    """Count the commands without an outcome and the events not yet in each projection, with the age of the oldest.
 
-    Exit code: 0, 2 wrong settings, 3 Kafka or Postgres away.
+    Exit code: 0, 2 wrong settings, 3 Kafka or Postgres unavailable.
     """
     from services.ops.inspect.lag import measure_lag
 

@@ -1,4 +1,4 @@
-"""`gapless log …`: look at the log, and prove it."""
+"""`gapless log …`: inspect the log, and verify it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from services.ops.inspect.tail import Tailed
     from services.ops.verify.log.verify import LogReport
 
-app = typer.Typer(no_args_is_help=True, help="Look at the log of events, and prove it.")
+app = typer.Typer(no_args_is_help=True, help="Inspect the log of events, and verify it.")
 NAMED_VIOLATIONS = 1_000
 SHOWN_BODY_CHARACTERS = 80
 
@@ -29,13 +29,13 @@ def verify(
     limit: Annotated[int, typer.Option(min=1, help="How many violations to name; all are counted.")] = NAMED_VIOLATIONS,
     _stack: StackOption = None,
 ) -> None:
-    """Reads the whole log and names every violation by partition and offset.
+    """Read the whole log and name every violation by partition and offset.
 
-    Checked: the validity rule, density of index, seq and position, order of commands and time, one outcome per
+    Checks: the validity rule, no gaps in index, seq and position, order of commands and time, one outcome per
     command, no command accepted twice, repeats and decisions, and each outcome against its command as long as
     that is in chat.commands.
 
-    Exit code: 0 sound, 1 a violation, 2 wrong settings, 3 Kafka away.
+    Exit code: 0 sound, 1 a violation, 2 wrong settings, 3 Kafka unavailable.
     """
     from services.ops.verify.log.verify import verify_log
 
@@ -51,7 +51,7 @@ def verify(
 
 
 def log_report_json(report: LogReport) -> dict[str, Any]:
-    """The report for programs."""
+    """Return the report for programs."""
     return {
         "sound": report.sound,
         "violation_count": report.violation_count,
@@ -102,17 +102,17 @@ def _unnamed(count: int, named: int) -> str:
 @app.command("tail")
 def tail(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
-    from_beginning: Annotated[bool, typer.Option(help="Start at offset 0, and judge each record.")] = False,
-    follow: Annotated[bool, typer.Option(help="Go on as records come; else end at the present end.")] = True,
+    from_beginning: Annotated[bool, typer.Option(help="Start at offset 0, and show each record's verdict.")] = False,
+    follow: Annotated[bool, typer.Option(help="Wait for new records; otherwise stop at the current end.")] = True,
     partition: Annotated[int | None, typer.Option(min=0, help="Only this partition.")] = None,
     chat: Annotated[str | None, typer.Option(help="Only this chat_id.")] = None,
     _stack: StackOption = None,
 ) -> None:
-    """Prints the records of chat.events as they come, until Ctrl-C.
+    """Print the records of chat.events as they are appended, until Ctrl-C.
 
-    A record of a replaced writer is marked void; that can be judged only with --from-beginning.
+    A record of a replaced writer is marked void; that can be determined only with --from-beginning.
 
-    Exit code: 0, 2 wrong usage, 3 Kafka away.
+    Exit code: 0, 2 wrong usage, 3 Kafka unavailable.
     """
     with exit_on_error():
         settings = load_settings(KafkaSettings)
@@ -129,10 +129,10 @@ def _chosen(settings: KafkaSettings, partition: int | None, chat: str | None) ->
     if chat is None:
         return [partition] if partition is not None else list(range(settings.partitions))
     if not ids.is_uuid(chat):
-        raise UsageError(f"{chat} is no chat_id: a UUID in lower case with hyphens.")
+        raise UsageError(f"{chat} is not a chat_id, which is a UUID in lower case with hyphens.")
     home = ids.partition_of(chat, settings.partitions)
     if partition not in (None, home):
-        raise UsageError(f"Chat {chat} lives in partition {home}: leave --partition out.")
+        raise UsageError(f"Chat {chat} is in partition {home}: omit --partition.")
     return [home]
 
 

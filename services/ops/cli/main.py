@@ -1,7 +1,7 @@
-"""The `gapless` command. Exit codes: 0 ok, 1 a difference or fault was found, 2 wrong usage, 3 a server is away.
+"""The `gapless` command. Exit codes: 0 ok, 1 a difference or fault, 2 wrong usage, 3 a server is unavailable.
 
-Commands import what they need when they are called, so that each starts fast and a production image without the
-embedded stack has all the others.
+Commands import their modules when they are called, so that each starts fast, and all but those of the embedded stack
+work in a production image without it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ app = typer.Typer(
     name="gapless",
     help=(__doc__ or "").splitlines()[0],
     no_args_is_help=True,
-    pretty_exceptions_enable=False,  # `main` prints its own: locals and messages of errors hold texts and passwords
+    pretty_exceptions_enable=False,  # `main` prints its own: locals and errors may contain texts and passwords
     rich_markup_mode=None,
 )
 app.add_typer(chat_commands.app, name="chat")
@@ -77,16 +77,16 @@ def gapless(
     ] = False,
 ) -> None:
     """An event-sourced message log service: a gap-free, deduplicated sequence per chat."""
-    # Commands log what concerns the person at the terminal; a service sets up its own logging when it starts.
+    # Commands log for the person at the terminal; a service configures its own logging when it starts.
     with exit_on_error():
         chosen = "GAPLESS_LOG_LEVEL" in os.environ
         settings = load_settings(LogSettings) if chosen else LogSettings.model_validate({"level": "warning"})
         configure_logging(settings, service="gapless")
-    if context.invoked_subcommand not in service_commands.SERVICES:  # those write it to their logs
+    if context.invoked_subcommand not in service_commands.SERVICES:  # services log it
         for unknown in unknown_variables():
             ERR.say(f"{unknown}", style="yellow")
     if not chosen:
-        for library in ("aiokafka", "psycopg.pool"):  # what they report the command itself says in one sentence
+        for library in ("aiokafka", "psycopg.pool"):  # the command itself reports the same in one sentence
             logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
@@ -94,15 +94,15 @@ def gapless(
 def demo(
     data_dir: Annotated[
         Path | None,
-        typer.Option("--data-dir", metavar="D", help="Keep the data here; a temporary folder if not given."),
+        typer.Option("--data-dir", metavar="D", help="Keep the data here. Default: a temporary folder."),
     ] = None,
     secure: Annotated[
         bool, typer.Option("--secure", help="With TLS, SCRAM, ACLs, database roles and HTTPS, as production should be.")
     ] = False,
 ) -> None:
-    """Brings the whole system up on this machine, runs a conversation through it, kills a sequencer, proves the result.
+    """Start the whole system here, run a conversation through it, kill a sequencer, verify the result.
 
-    Exit code: 0 everything held, 1 something did not, 2 wrong usage, 3 a server or a download is away.
+    Exit code: 0 every claim held, 1 one did not, 2 wrong usage, 3 a server or a download is unavailable.
     """
     from services.ops.cli import demo as story
 
@@ -112,12 +112,14 @@ def demo(
 @app.command("token")
 def token(
     user: Annotated[str, typer.Option(help="The user: a UUID, or a name that becomes one (GET /v1/me says which).")],
-    scope: Annotated[list[Scope] | None, typer.Option(help="What it may do besides; may be given twice.")] = None,
-    ttl_s: Annotated[float, typer.Option(min=1, help="Valid for so many seconds.")] = 24 * 3600,
-    data_dir: Annotated[Path, typer.Option(metavar="D", help="Of the stack that is to believe it.")] = Path(".gapless"),
+    scope: Annotated[list[Scope] | None, typer.Option(help="An additional scope; may be repeated.")] = None,
+    ttl_s: Annotated[float, typer.Option(min=1, help="Validity in seconds.")] = 24 * 3600,
+    data_dir: Annotated[Path, typer.Option(metavar="D", help="Data folder of the stack that accepts it.")] = Path(
+        ".gapless"
+    ),
     as_json: JsonOption = False,
 ) -> None:
-    """Prints a development token, bare, on one line: signed with GAPLESS_JWT_SECRET if that is set, else with the
+    """Print a development token, alone on one line: signed with GAPLESS_JWT_SECRET if that is set, else with the
     secret that all embedded stacks of this user share.
 
     Exit code: 0, 2 no secret to sign with.

@@ -1,4 +1,4 @@
-"""`gapless projection …`: rebuild a projection beside the one that serves, prove it, switch to it."""
+"""`gapless projection …`: rebuild a projection next to the serving one, verify it, and switch to it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from services.projector.versions.registry import Projection
 
 NAMED_DIFFERENCES = 1_000
-app = typer.Typer(no_args_is_help=True, help="Rebuild the read model from the log, prove it, and switch to it.")
+app = typer.Typer(no_args_is_help=True, help="Rebuild the read model from the log, verify it, and switch to it.")
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 VersionOption = Annotated[str, typer.Option("--to", metavar="vN", help="The projection, as v2.")]
 
@@ -32,20 +32,20 @@ VersionOption = Annotated[str, typer.Option("--to", metavar="vN", help="The proj
 @app.command("verify")
 def verify(
     version: Annotated[
-        str | None, typer.Option(metavar="vN", help="The projection, as v2; the one that serves if not given.")
+        str | None, typer.Option(metavar="vN", help="The projection, as v2. Default: the serving one.")
     ] = None,
     as_json: JsonOption = False,
     limit: Annotated[
-        int, typer.Option(min=1, help="How many differences to name; all are counted.")
+        int, typer.Option(min=1, help="Maximum number of differences to name; all are counted.")
     ] = NAMED_DIFFERENCES,
     _stack: StackOption = None,
 ) -> None:
-    """Compares a projection with the log, as of one snapshot; the projector may go on meanwhile.
+    """Compare a projection with the log, as of one snapshot; the projector may keep running.
 
-    It folds the log by a fold of its own, sums both sides up per chat, and compares chats that differ row by
-    row. Every difference is named by table, row and column, with what the log says and what the table holds.
+    It folds the log with its own code, computes a digest of each chat on both sides, and compares chats that differ row
+    by row. Every difference is named by table, row and column, with the values in the log and in the table.
 
-    Exit code: 0 equal, 1 different, 2 wrong usage, 3 Kafka or Postgres away.
+    Exit code: 0 equal, 1 different, 2 wrong usage, 3 Kafka or Postgres unavailable.
     """
     from services.ops.verify.projection.verify import verify_projection
 
@@ -64,9 +64,9 @@ def verify(
 
 @app.command("rebuild")
 def rebuild_command(to: VersionOption, as_json: JsonOption = False, _stack: StackOption = None) -> None:
-    """Folds the whole log into another version beside the one that serves; stopped anywhere, it goes on next time.
+    """Fold the whole log into another version next to the serving one; if interrupted, the next run continues.
 
-    Exit code: 0 built and on standby, 1 refused, 2 wrong usage, 3 Kafka or Postgres away, 130 stopped by Ctrl-C.
+    Exit code: 0 built and on standby, 1 refused, 2 wrong usage, 3 Kafka or Postgres unavailable, 130 stopped by Ctrl-C.
     """
     from services.projector.versions.rebuild import rebuild
 
@@ -88,7 +88,7 @@ def rebuild_command(to: VersionOption, as_json: JsonOption = False, _stack: Stac
     OUT.say(
         (f"{to} is built", "green"),
         f" and fed: {done.records_done:,} records, {done.rows:,} rows in {done.seconds:.1f} s"
-        f" ({done.records_per_s:,.0f} records/s). Prove it with `gapless projection verify --version {to}`, then"
+        f" ({done.records_per_s:,.0f} records/s). Verify it with `gapless projection verify --version {to}`, then"
         f" `gapless projection cutover --to {to}`.",
     )
 
@@ -100,13 +100,13 @@ def cutover_command(
     timeout_s: Annotated[float, typer.Option(min=0.1, help="Give up after this many seconds.")] = 60.0,
     _stack: StackOption = None,
 ) -> None:
-    """Lets readers see another version from now on, in one transaction; going back is the same with the old one.
+    """Switch readers to another version, in one transaction; to go back, switch to the old one in the same way.
 
-    Where the version that serves stands beyond the end of the log, or was folded from another topic, the other one has
-    to reach the end of the log. A version that no projector of this release can feed is refused.
+    If the serving version is beyond the end of the log, or was folded from another topic, the other one must reach the
+    end of the log. A version that no projector of this release can feed is refused.
 
-    Exit code: 0 switched (or it served already), 1 refused and nothing changed, 2 wrong usage, 3 Kafka or Postgres
-    away.
+    Exit code: 0 switched (or it was serving already), 1 refused and nothing changed, 2 wrong usage, 3 Kafka or Postgres
+    unavailable.
     """
     from services.projector.versions.cutover import cutover
 
@@ -125,14 +125,14 @@ def cutover_command(
             }
         )
     elif done.attempts == 0:
-        OUT.say(f"{to} served already; nothing was changed.")
+        OUT.say(f"{to} is serving already; nothing was changed.")
     else:
         old = f"v{done.from_version}"
-        next_step = f"Back again: `gapless projection cutover --to {old}`."
+        next_step = f"To go back: `gapless projection cutover --to {old}`."
         if done.not_of_this_log:
             named = ", ".join(map(str, done.not_of_this_log))
             next_step = (
-                f"{old} is not of the log that is there now, in partitions {named}: drop it with `gapless projection"
+                f"{old} does not belong to the current log, in partitions {named}: drop it with `gapless projection"
                 f" drop {old}`."
             )
         OUT.say(
@@ -143,9 +143,9 @@ def cutover_command(
 
 @app.command("list")
 def list_command(as_json: JsonOption = False, _stack: StackOption = None) -> None:
-    """The projections that exist, and which one serves.
+    """List the projections, and show which one serves.
 
-    Exit code: 0, 2 wrong settings, 3 Postgres away.
+    Exit code: 0, 2 wrong settings, 3 Postgres unavailable.
     """
     from services.projector.versions.cutover import projections
 
@@ -164,15 +164,15 @@ def list_command(as_json: JsonOption = False, _stack: StackOption = None) -> Non
 
 
 def parse_version(text: str) -> int:
-    """The number of `v2`. Raises UsageError."""
+    """Return the number in `v2`. Raises UsageError."""
     match = _VERSION.fullmatch(text)
     if match is None:
-        raise UsageError(f"{text!r} is no version of a projection: write it as v2.")
+        raise UsageError(f"{text!r} is not a version of a projection: write it as v2.")
     return int(match[1])
 
 
 def report_json(report: ProjectionReport) -> dict[str, Any]:
-    """The report of `projection verify` for programs; digests are 128 bits in hex."""
+    """Return the report of `projection verify` for programs; digests are 128 bits in hex."""
     return {
         "version": report.version,
         "equal": report.equal,
@@ -248,13 +248,13 @@ def _show(report: ProjectionReport) -> None:
 
 
 def _shown(value: object) -> str:
-    """Texts in quotes, so that one which looks like a sentence of ours is none."""
+    """Return a value for display; strings in quotes, so that they cannot be taken for our own text."""
     return "NULL" if value is None else repr(value) if isinstance(value, str) else str(value)
 
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """What the projector refuses is one sentence of its own."""
+    """Turn the projector's refusals into one sentence and an exit code."""
     from services.projector.errors import ProjectorError
 
     try:

@@ -1,4 +1,4 @@
-"""`gapless projection stop-feeding` and `drop`: what takes a version out of use that no longer serves."""
+"""`gapless projection stop-feeding` and `drop`: retire a version that no longer serves."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Version = Annotated[str, typer.Argument(metavar="vN", help="The projection, as v
 
 
 def add_to(app: typer.Typer) -> None:
-    """Makes them commands of `gapless projection`."""
+    """Add the commands to `gapless projection`."""
     app.command("stop-feeding")(stop_feeding)
     app.command("drop")(drop)
 
 
 def stop_feeding(version: Version, as_json: JsonOption = False, _stack: StackOption = None) -> None:
-    """Stops feeding a version that does not serve; its rows stay, and a rebuild of it goes on from there.
+    """Stop feeding a version that does not serve; its rows stay, and a rebuild of it continues from there.
 
-    It costs the projectors and Postgres nothing from then on, and can no longer be cut over to.
+    From then on it costs the projectors and Postgres nothing, and readers cannot be switched to it.
 
-    Exit code: 0 stopped (now or before), 1 refused, 2 wrong usage, 3 Postgres away.
+    Exit code: 0 stopped (now or before), 1 refused, 2 wrong usage, 3 Postgres unavailable.
     """
     from services.projector.versions.retirement import stop_feeding as stop
 
@@ -39,8 +39,8 @@ def stop_feeding(version: Version, as_json: JsonOption = False, _stack: StackOpt
         print_json({"version": version, "state": "stopped"})
     else:
         OUT.say(
-            f"{version} is no longer fed. Up to date again: `gapless projection rebuild --to {version}`; off the disk:"
-            f" `gapless projection drop {version}`."
+            f"{version} is no longer fed. To bring it up to date: `gapless projection rebuild --to {version}`; to"
+            f" delete it: `gapless projection drop {version}`."
         )
 
 
@@ -50,11 +50,11 @@ def drop(
     as_json: JsonOption = False,
     _stack: StackOption = None,
 ) -> None:
-    """Deletes a version that does not serve, with all its rows, and frees its disk space. The log is not touched.
+    """Delete a version that does not serve, with all its rows, and free its disk space. The log is not changed.
 
-    It asks first; a program says --yes.
+    It asks for confirmation; programs pass --yes.
 
-    Exit code: 0 dropped, 1 refused or not confirmed, 2 wrong usage, 3 Postgres away.
+    Exit code: 0 dropped, 1 refused or not confirmed, 2 wrong usage, 3 Postgres unavailable.
     """
     from services.projector.versions.retirement import drop as drop_projection
 

@@ -1,4 +1,4 @@
-"""`gapless topics acls` and `gapless projection roles`: the least rights that Gapless needs, for who grants them."""
+"""`gapless topics acls` and `gapless projection roles`: the least rights that Gapless needs, for administrators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.runtime.settings import KafkaSettings, PostgresSettings, load_sett
 
 
 class AclFormat(StrEnum):
-    """How rights are written down."""
+    """Output formats for rights."""
 
     KAFKA_ACLS = "kafka-acls"
     STRIMZI = "strimzi"
@@ -26,16 +26,16 @@ def acls(
         AclFormat, typer.Option("--format", help="Calls of kafka-acls, or KafkaUser resources for Strimzi.")
     ] = AclFormat.KAFKA_ACLS,
     service: Annotated[
-        list[str] | None, typer.Option(help="ingest, sequencer, projector, ops or admin; all if not given.")
+        list[str] | None, typer.Option(help="ingest, sequencer, projector, ops or admin. Default: all.")
     ] = None,
-    user_prefix: Annotated[str, typer.Option(help="Put before a service's name it makes its user.")] = "gapless-",
+    user_prefix: Annotated[str, typer.Option(help="Prefix of a service's name that makes its user name.")] = "gapless-",
     cluster: Annotated[str, typer.Option(help="The Kafka resource that Strimzi's users belong to.")] = "kafka",
     as_json: JsonOption = False,
     _stack: StackOption = None,
 ) -> None:
-    """Prints the least rights of each service on a Kafka with ACLs; it asks no broker.
+    """Print the least rights of each service on a Kafka with ACLs, without contacting a broker.
 
-    kafka-acls is to be told how to reach the brokers by $KAFKA_ACLS_OPTIONS, as in
+    Set $KAFKA_ACLS_OPTIONS so that kafka-acls can reach the brokers, for example
     KAFKA_ACLS_OPTIONS='--bootstrap-server kafka:9093 --command-config admin.properties'. Query needs no Kafka.
     ops is for `gapless log`, `lag`, `projection` and `topics check`; admin for `topics create`.
 
@@ -48,7 +48,7 @@ def acls(
         if service:
             unknown = [name for name in service if name not in rights]
             if unknown:
-                raise UsageError(f"There is no service {unknown[0]}: choose of {', '.join(rights)}.")
+                raise UsageError(f"There is no service {unknown[0]}: choose one of {', '.join(rights)}.")
             rights = {name: rights[name] for name in rights if name in service}
     if as_json:
         print_json(
@@ -66,17 +66,15 @@ def acls(
 
 
 def roles(
-    database: Annotated[
-        str | None, typer.Option(help="The database; that of GAPLESS_POSTGRES_DSN if not given.")
-    ] = None,
+    database: Annotated[str | None, typer.Option(help="The database. Default: that of GAPLESS_POSTGRES_DSN.")] = None,
     owner: Annotated[str, typer.Option(help="The role of projectors and `gapless projection`.")] = "gapless_projector",
-    reader: Annotated[str, typer.Option(help="The role of query, which reads only.")] = "gapless_query",
+    reader: Annotated[str, typer.Option(help="The read-only role of query.")] = "gapless_query",
     _stack: StackOption = None,
 ) -> None:
-    """Prints SQL that makes least-privilege roles for the read model; it asks no database.
+    """Print SQL that creates least-privilege roles for the read model, without contacting a database.
 
-    A superuser runs it in the database, as with `gapless projection roles | psql -d gapless`, and gives both roles a
-    password. It may run again.
+    Run it in the database as a superuser, for example with `gapless projection roles | psql -d gapless`, and set a
+    password for both roles. It may be run again.
 
     Exit code: 0, 2 wrong usage.
     """

@@ -1,7 +1,7 @@
-"""One service in the foreground, with its settings from GAPLESS_* variables.
+"""Runs one service in the foreground, with its settings from GAPLESS_* variables.
 
-Each is imported only when it is asked for: a sequencer does not load a web framework, and no production image
-needs what another service needs.
+Each service is imported only when it is run: a sequencer does not load a web framework, and a production image needs
+only the dependencies of its own service.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ log = structlog.get_logger(__name__)
 
 
 def ingest(worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False) -> None:
-    """Takes commands in over HTTP and appends them to chat.commands; in GAPLESS_INGEST_WORKERS processes.
+    """Accept commands over HTTP and append them to chat.commands, in GAPLESS_INGEST_WORKERS processes.
 
-    Exit code, of all services: 0 stopped when asked, 1 crashed, 2 wrong settings, 3 cut off when stopping.
+    Exit code, of all services: 0 stopped as requested, 1 crashed, 2 wrong settings, 3 killed while stopping.
     """
     from services.ingest.app import run
     from services.ingest.settings import IngestProcessSettings
@@ -46,7 +46,7 @@ def ingest(worker: Annotated[bool, typer.Option("--worker", hidden=True)] = Fals
 
 
 def sequencer() -> None:
-    """Decides commands, exactly once and in order, into chat.events."""
+    """Decide commands exactly once and in order, and append their outcomes to chat.events."""
     from services.sequencer.app import run
     from services.sequencer.settings import SequencerSettings
 
@@ -54,7 +54,7 @@ def sequencer() -> None:
 
 
 def projector() -> None:
-    """Writes chat.events into the Postgres read model."""
+    """Write chat.events into the Postgres read model."""
     from services.projector.app import run
     from services.projector.settings import ProjectorSettings
 
@@ -62,7 +62,7 @@ def projector() -> None:
 
 
 def query() -> None:
-    """Answers questions about the read model over HTTP."""
+    """Serve the read model over HTTP."""
     from services.query.app import run
     from services.query.settings import QueryProcessSettings
 
@@ -70,7 +70,7 @@ def query() -> None:
 
 
 def api() -> None:
-    """Ingest and query behind one port; several processes may share it (GAPLESS_HTTP_REUSE_PORT=true)."""
+    """Run ingest and query on one port, which several processes may share (GAPLESS_HTTP_REUSE_PORT=true)."""
     from services.ops.processes.api import ApiSettings, run
 
     _serve("api", ApiSettings, run, lambda settings: settings.logs)
@@ -88,7 +88,7 @@ def _serve(
         settings = load_settings(settings_type)
 
     def serve(supervisor: Supervisor) -> Awaitable[None]:
-        for unknown in unknown_variables():  # logging is set up by now
+        for unknown in unknown_variables():  # logging is configured by now
             log.warning("unknown_variable", variable=unknown.name, meant=unknown.meant)
         return run(settings, supervisor)
 

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from services.ops.stack.embedded import EmbeddedStack, StackPlan
 
 DOWN_SILENCE_S: Final = 60.0
-"""A limit on silence, not on the whole: servers write down what they hold before they end (see devstack/life.py)."""
+"""A limit on silence, not on the total time: servers write their state before they end (see devstack/life.py)."""
 POLL_INTERVAL_S: Final = 0.1
-DataDir = Annotated[Path, typer.Option("--data-dir", metavar="D", help="The data folder; made if it is not there.")]
+DataDir = Annotated[Path, typer.Option("--data-dir", metavar="D", help="The data folder; created if missing.")]
 Count = Annotated[int, typer.Option(min=1, max=32)]
 
 
 class Brokers(IntEnum):
-    """How many Kafka brokers: one, or three with every record on all of them."""
+    """Number of Kafka brokers: one, or three with every record on all of them."""
 
     ONE = 1
     THREE = 3
@@ -49,12 +49,12 @@ def up(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Runs Kafka, Postgres and every service here until Ctrl-C; what the data folder holds is kept.
+    """Run Kafka, Postgres and every service here until Ctrl-C; the data folder is kept.
 
-    When all is ready it says where, and D/stack.json holds api_url, kafka, postgres and processes (name: pid),
-    kept current. Each process that dies is started again; D/logs/<process>.log holds what it says.
+    Once all are ready, it prints their addresses, and D/stack.json contains api_url, kafka, postgres and processes
+    (name: pid), kept up to date. A process that dies is restarted; its log is D/logs/<process>.log.
 
-    Exit code: 0 stopped when asked, 1 something did not come up, 2 the folder is taken or does not fit, 3 a
+    Exit code: 0 stopped as requested, 1 a process did not start, 2 the folder is in use or does not fit, 3 a
     download failed.
     """
     if brokers not in tuple(Brokers):
@@ -77,9 +77,9 @@ def down(
     data_dir: DataDir = Path(".gapless"),
     as_json: JsonOption = False,
 ) -> None:
-    """Stops the stack that runs on a data folder, from anywhere, and waits until it has ended.
+    """Stop the stack that runs on a data folder, from anywhere, and wait until it has ended.
 
-    Exit code: 0 nothing runs there any more, 1 it did not end in time, 2 the folder is held by something else.
+    Exit code: 0 nothing runs there any more, 1 it did not end in time, 2 another program uses the folder.
     """
     with exit_on_error(), stack_errors():
         stopped = _stop(data_dir.absolute())
@@ -131,7 +131,7 @@ def _announce(stack: EmbeddedStack) -> None:
     OUT.say(("Gapless is ready", "bold green"), " at ", (stack.api_url, "bold"), f" (docs: {stack.api_url}/docs)")
     OUT.say(f"processes and addresses: {folder / 'stack.json'}, logs: {folder / 'logs'}, stop: Ctrl-C")
     OUT.print("\nA first chat:")
-    # The same group as in README.md: a newcomer who follows both gets one chat and no conflict.
+    # The same group as in README.md: a reader who follows both gets one chat and no conflict.
     OUT.print(
         f'  eval "$({_this_command()} env --user anna{where})"\n'
         '  curl -s "$GAPLESS_API_URL/v1/chats" -H "Authorization: Bearer $GAPLESS_API_TOKEN"'
@@ -143,7 +143,7 @@ def _announce(stack: EmbeddedStack) -> None:
 
 
 def _this_command() -> str:
-    """How a shell calls `gapless` from here: by name only where that finds this one."""
+    """Return the shell command for this `gapless`: its name, if the shell would find this one by it."""
     program = sys.argv[0]
     if Path(program).name != "gapless":
         return f"{shlex.quote(sys.executable)} -P -m services.ops"
@@ -153,7 +153,7 @@ def _this_command() -> str:
 
 @contextmanager
 def stack_errors() -> Iterator[None]:
-    """What devstack refuses is one sentence of its own; its codes are those of all commands."""
+    """Turn devstack's errors into one sentence and the exit code that all commands use."""
     try:
         from devstack import errors, stack  # noqa: F401  (stack brings what only the extra installs)
     except ImportError as error:
@@ -171,7 +171,7 @@ def stack_errors() -> Iterator[None]:
 
 
 def _stop(folder: Path) -> bool:
-    """Whether there was something to stop. Raises FolderTakenError where the holder of the folder is no `up`."""
+    """Stop the stack; return whether one was running. Raises FolderTakenError if the folder's holder is not `up`."""
     from devstack.life import Watch, is_silent
     from services.ops.stack.embedded import taken
 
@@ -181,7 +181,7 @@ def _stop(folder: Path) -> bool:
     pid = _supervisor_pid(folder)
     if pid is None:
         raise refusal
-    watch = Watch(pid, folder / "logs" / "kafka-1.log", silence_s=DOWN_SILENCE_S)  # with all that it has started
+    watch = Watch(pid, folder / "logs" / "kafka-1.log", silence_s=DOWN_SILENCE_S)  # includes its children
     os.kill(pid, signal.SIGTERM)
     while taken(folder) is not None:
         if is_silent([watch]):
@@ -195,7 +195,7 @@ def _stop(folder: Path) -> bool:
 
 
 def _supervisor_pid(folder: Path) -> int | None:
-    """Of the `gapless up` that holds the folder; None where its lock says that the holder is something else."""
+    """Return the pid of the `gapless up` that holds the folder; None if the holder is another program."""
     try:
         holder = json.loads((folder / "lock").read_text(encoding="utf-8"))
         program, command = holder["command"].split()[:2]

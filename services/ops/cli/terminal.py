@@ -1,9 +1,9 @@
-"""What every command shares: where it prints, how it shows progress, and how an error becomes one sentence and a code.
+"""The shared parts of all commands: output, progress, and errors as one sentence and an exit code.
 
-Answers go to standard output, everything else to standard error, so that `--json` can be piped.
+Results go to standard output, everything else to standard error, so that `--json` can be piped.
 
-Whatever is printed here may hold text of users, so it passes through `plain_text`, and a reader that goes away
-(`| head`) or a terminal that cannot show a character is no error.
+Output may contain users' text, so all of it passes through `plain_text`. A reader that goes away (`| head`) and a
+terminal that cannot display a character are not errors.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from services.runtime.settings import PostgresSettings, SettingsError, load_sett
 
 T = TypeVar("T")
 WIDE: Final = 100_000
-"""Columns of a file or pipe: a table is as wide as what it holds, and nothing is cut."""
+"""Width of a file or pipe: a table is as wide as its content, and nothing is cut."""
 READER_GONE: Final = 141
-"""The exit code of a program that SIGPIPE ends, as shells know it."""
+"""The exit code that shells use for a program ended by SIGPIPE."""
 Part = str | tuple[str, str]
-"""A text, or a text and its style."""
+"""A string, or a string and its style."""
 
 
 class Terminal(Console):
-    """A Rich console for text that is not ours: none of it is markup, and none of it controls the terminal."""
+    """A Rich console for untrusted text: it is never markup, and cannot control the terminal."""
 
     def say(self, *parts: Part, style: str = "") -> None:
-        """Prints one line, however long and whatever is in it."""
+        """Print one line, of any length and content."""
         self.print(Text.assemble(*map(_styled, parts), style=style), highlight=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The net below those who print: what still controls the terminal here came from a text, not from Rich."""
+        """Escape terminal controls as a safety net: any that remain here come from text, not from Rich."""
         for segment in super().render(renderable, options):
             if segment.control is not None or segment.text.isprintable() or segment.text == "\n":
                 yield segment
@@ -68,7 +68,7 @@ class Terminal(Console):
         raise AttributeError(f"the size is that of the terminal or pipe, not {new_size}")
 
     def on_broken_pipe(self) -> None:
-        """Rich calls this when the reader is gone."""
+        """Handle a closed pipe; called by Rich."""
         self.quiet = True
         reader_gone()
 
@@ -83,18 +83,18 @@ def _styled(part: Part) -> tuple[str, str]:
 
 
 def cell(text: str, style: str = "") -> Text:
-    """A cell of a table, of a text that is not ours."""
+    """Return a table cell for untrusted text."""
     return Text(visible(text), style=style)
 
 
 def reader_gone() -> NoReturn:
-    """Ends quietly: whoever read our output has seen enough."""
+    """Exit without an error message: the reader of our output has closed the pipe."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except BrokenPipeError:
-            os.dup2(nowhere, stream.fileno())  # or the interpreter complains when it flushes at its end
+            os.dup2(nowhere, stream.fileno())  # otherwise the interpreter complains when it flushes at exit
         except (OSError, ValueError):
             continue
     raise SystemExit(READER_GONE)
@@ -102,7 +102,7 @@ def reader_gone() -> NoReturn:
 
 @contextmanager
 def as_a_program() -> Iterator[None]:
-    """What the whole process needs: streams that take every character, and an end that is no traceback of Python's."""
+    """Set up the whole process: streams that accept every character, and no Python traceback at exit."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -110,7 +110,7 @@ def as_a_program() -> Iterator[None]:
         yield
     except BrokenPipeError:
         reader_gone()
-    except Exception as error:  # noqa: BLE001 - the last frame: a bug ends here, with its traceback
+    except Exception as error:  # noqa: BLE001 - the outermost frame: prints the traceback of a bug
         ERR.print(Text(visible_lines(format_error(error))), highlight=False)
         raise SystemExit(Exit.FAULT) from None
 
@@ -120,14 +120,14 @@ OnProgress = Callable[[int], None]
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Runs a command's coroutine; whatever it raises that a person can act on ends in one sentence and a code."""
+    """Run a command's coroutine; an error that a person can act on becomes one sentence and an exit code."""
     with exit_on_error():
         return asyncio.run(work)
 
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Turns the errors that a person can act on into one sentence on standard error and an exit code."""
+    """Turn errors that a person can act on into one sentence on standard error and an exit code."""
     try:
         yield
     except OpsError as error:
@@ -155,7 +155,7 @@ def exit_on_error() -> Iterator[None]:
 
 
 def _why_postgres_refuses() -> str | None:
-    """None where it is away, or where these are not the settings that were used."""
+    """Return why Postgres refuses us; None if it is unreachable, or other settings were used."""
     try:
         return why_postgres_refuses(load_settings(PostgresSettings))
     except SettingsError:
@@ -167,19 +167,19 @@ def _capitalised(clause: str) -> str:
 
 
 def fail(sentence: str, code: Exit) -> NoReturn:
-    """Ends the command with one sentence on standard error."""
+    """End the command with one sentence on standard error."""
     ERR.print(Text(visible_lines(sentence), style="red"), highlight=False)
     raise typer.Exit(code)
 
 
 def print_json(document: object) -> None:
-    """One JSON document on one line."""
+    """Print a JSON document on one line."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     print_plain(json_safe(json.dumps(document, ensure_ascii=not unicode)))
 
 
 def print_plain(line: str) -> None:
-    """A line, or text of several, as it is: for programs and for shells."""
+    """Print text unchanged, for programs and shells."""
     try:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
@@ -197,9 +197,9 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int], OnProgress]]:
-    """A bar with rate and ETA on standard error; gives a function from the total to the one told of each step.
+    """Show a bar with rate and ETA on standard error. Yields a function that takes the total and returns OnProgress.
 
-    Nothing is drawn when `quiet`, or where standard error is no terminal.
+    Nothing is drawn if `quiet`, or if standard error is not a terminal.
     """
     if quiet or not ERR.is_terminal:
         yield lambda _total: lambda _steps: None

@@ -14,12 +14,12 @@ app = typer.Typer(no_args_is_help=True, help="Create the topics with the setting
 
 @app.command("create")
 def create(as_json: JsonOption = False, _stack: StackOption = None) -> None:
-    """Creates the topics that are missing, then checks all of them.
+    """Create the missing topics, then check all of them.
 
-    On three brokers or more it refuses to make topics with one copy of each record, unless
-    GAPLESS_KAFKA_REPLICATION_FACTOR says so.
+    On three or more brokers it refuses to create topics with one copy of each record, unless
+    GAPLESS_KAFKA_REPLICATION_FACTOR is set.
 
-    Exit code: 0, 1 a topic is not as it must be, 2 wrong settings, 3 Kafka away.
+    Exit code: 0, 1 a topic has a fault, 2 wrong settings, 3 Kafka unavailable.
     """
     with exit_on_error():
         settings = load_settings(KafkaSettings)
@@ -30,14 +30,14 @@ def create(as_json: JsonOption = False, _stack: StackOption = None) -> None:
     elif created:
         OUT.say(("Created", "green"), f" {', '.join(created)}.")
     else:
-        OUT.print("All topics were there, as they must be.")
+        OUT.print("All topics exist already, and are as they must be.")
 
 
 @app.command("check")
 def check(as_json: JsonOption = False, _stack: StackOption = None) -> None:
-    """Holds the topics against what the protocol needs, and names every fault with what to do.
+    """Compare the topics with the protocol's needs, and name every fault with what to do.
 
-    Exit code: 0 as they must be, 1 a fault, 2 wrong settings, 3 Kafka away.
+    Exit code: 0 as they must be, 1 a fault, 2 wrong settings, 3 Kafka unavailable.
     """
     with exit_on_error():
         settings = load_settings(KafkaSettings)

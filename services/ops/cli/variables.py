@@ -1,8 +1,8 @@
-"""Names `GAPLESS_*` variables that nothing reads: misspelt, or of another version.
+"""Finds `GAPLESS_*` variables that nothing reads: misspelt, or of another version.
 
-A warning and no refusal: the same environment is often given to several services, or to two releases in the middle of
-an upgrade, and a name that only one of them knows must not keep the other from starting. What another service of this
-release reads is known here, and not warned of.
+They get a warning, not a refusal: one environment is often used for several services, or for two releases during an
+upgrade, and a variable that only one of them knows must not keep the other from starting. Variables that any service of
+this release reads get no warning.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ NO_SETTINGS: Final = frozenset(
         "GAPLESS_TEST_STACK",
     }
 )
-"""Not read by a settings class; docs/settings.md lists them under "Other variables"."""
+"""Variables that no settings class reads; docs/settings.md lists them under "Other variables"."""
 KUBERNETES: Final = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)")
-"""What Kubernetes sets in every pod for a service whose name begins with `gapless`."""
+"""Variables that Kubernetes sets in every pod for a service whose name begins with `gapless`."""
 PORT_ALONE: Final = re.compile(r"\w+(?<!_SERVICE)_PORT")
-"""Kubernetes sets this one too, to an address."""
+"""A variable that Kubernetes sets too, to an address."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownVariable:
-    """A variable that nothing reads, and the one that was perhaps meant."""
+    """A variable that nothing reads, and the one that was probably meant."""
 
     name: str
     meant: str | None
 
     def __str__(self) -> str:
         hint = f"; did you mean {self.meant}?" if self.meant is not None else ": docs/settings.md lists all."
-        return f"{self.name} is no variable of this release and is ignored{hint}"
+        return f"{self.name} is not a variable of this release and is ignored{hint}"
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[UnknownVariable]:
-    """Those of the environment, by name."""
+    """Return the unknown variables of the environment, by name."""
     given = sorted(name for name in environment if name.upper().startswith(PREFIX))
     if not given:
         return []
@@ -64,7 +64,7 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[Unkno
 
 
 def known_variables() -> frozenset[str]:
-    """All that any part of this release reads."""
+    """Return all variables that any part of this release reads."""
     return NO_SETTINGS.union(*(variables_of(settings) for settings in _settings_of_all_services()))
 
 

@@ -1,5 +1,5 @@
-"""Looks at a running system, and only looks.
+"""Inspects a running system, read-only.
 
-- `lag`    how far the writer and each projection are behind, in records and in seconds
-- `tail`   follows `chat.events`: each record with its place and what the validity rule says of it
+- `lag`    the lag of the writer and of each projection, in records and in seconds
+- `tail`   follows `chat.events`: each record with its place and its verdict by the validity rule
 """

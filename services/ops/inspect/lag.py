@@ -1,4 +1,4 @@
-"""How far the writer is behind the commands, and each projection behind the events: in records and in seconds."""
+"""Measures how far the writer is behind the commands, and each projection behind the events: in records and seconds."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ _SQL: Final = load_sql("services.ops.inspect.sql", "lag.sql")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """A distance: records not yet taken, and the age in seconds of the first of them (0 where there is none)."""
+    """Number of records not processed yet, and the age in seconds of the oldest (0 if none)."""
 
     records: int
     seconds: float
     beyond: int = 0
-    """How far the position lies beyond the end of the log: records were lost, or it is of another log."""
+    """Distance of the position beyond the end of the log: records were lost, or it belongs to another log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionBacklog:
-    """Of one partition."""
+    """The backlogs of one partition."""
 
     partition: int
     undecided: Backlog
     """Commands without an outcome."""
     unprojected: Mapping[str, Backlog]
-    """By projection ("v1"): events that it has not applied."""
+    """Projection ("v1") → events that it has not applied."""
 
 
 async def measure_lag(kafka: KafkaSettings, postgres: PostgresSettings) -> list[PartitionBacklog]:
-    """Lag of every partition. Raises KafkaError, psycopg.OperationalError."""
+    """Return the lag of every partition. Raises KafkaError, psycopg.OperationalError."""
     names = await topics_of(kafka)
     positions = await projection_offsets(postgres)
     return [await _partition(kafka, names, partition, positions) for partition in range(kafka.partitions)]
 
 
 async def projection_offsets(postgres: PostgresSettings) -> dict[str, dict[int, int]]:
-    """By version ("v1") and partition: the next offset to be applied."""
+    """Return version ("v1") → partition → the next offset to apply."""
     connection = await connect(postgres, application_name="gapless-lag", autocommit=True, read_only=True)
     try:
         async with connection.work():
@@ -82,10 +82,10 @@ async def _partition(
 
 
 async def next_undecided(events: PartitionReader, start: int, end: int) -> int:
-    """The command offset after the last decided one, from the tail of the log; 0 in an empty log.
+    """Return the command offset after the last decided one, from the tail of the log; 0 for an empty log.
 
-    The tail is read in windows that double until an outcome of the last term, or an opening that sets the next
-    command, is in sight: a record of the highest (term, index) is valid, or a copy of the valid one.
+    The tail is read in windows that double until they contain an outcome of the last term, or an opening that sets the
+    next command: a record of the highest (term, index) is valid, or a copy of the valid one.
     """
     window = FIRST_WINDOW
     while True:
@@ -114,7 +114,7 @@ async def next_undecided(events: PartitionReader, start: int, end: int) -> int:
 
 
 def _stamp(headers: object) -> Stamp | None:
-    """A record without a stamp is for `log verify` to name; here it is passed over."""
+    """Return the stamp, or None: a record without one is skipped here; `log verify` reports it."""
     try:
         return read_stamp(headers)  # type: ignore[arg-type]
     except LogCorrupt:

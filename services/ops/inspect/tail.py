@@ -1,4 +1,4 @@
-"""Follow `chat.events`: each record with its place, and with its verdict if that can be known."""
+"""Follows `chat.events`: each record with its place, and with its verdict if that can be determined."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ FETCH_WAIT_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tailed:
-    """One record of the log."""
+    """A record of the log."""
 
     partition: int
     offset: int
     stamp: Stamp | None
     outcome: Outcome | None
-    """None if it cannot be read; `trouble` says why."""
+    """The outcome; None if it cannot be read, and then `trouble` says why."""
     verdict: str | None
-    """`opens`, `valid` or `void`; `corrupt` or `unknown_type` for a record that no reader can pass.
+    """`opens`, `valid` or `void`; `corrupt` or `unknown_type` for a record at which every reader stops.
 
-    None after such a record, and if reading began in the middle, where only an unreadable record has a verdict."""
+    None after such a record, and if reading started in the middle, where only an unreadable record has a verdict."""
     trouble: str | None = None
 
 
 class PartitionTail:
-    """One partition. Verdicts need a reader that began at offset 0, and end at the first record that it cannot pass."""
+    """The tail of one partition. Verdicts need a start at offset 0, and end at the first record that stops a reader."""
 
     def __init__(self, partition: int, *, from_beginning: bool) -> None:
         self._partition = partition
@@ -63,7 +63,7 @@ _VERDICTS: Final[dict[type[LogEvent], str]] = {Opened: "opens", Decided: "valid"
 
 
 def _content(record: Record) -> tuple[Stamp | None, Outcome | None, str | None]:
-    """What a record says of itself, whether it counts or not, and what cannot be read of it."""
+    """Return a record's stamp and outcome, whether it counts or not, and what is wrong with it."""
     if isinstance(record, Undecodable):
         return None, None, f"the record cannot be decoded: {record.error}"
     stamp = None
@@ -77,12 +77,12 @@ def _content(record: Record) -> tuple[Stamp | None, Outcome | None, str | None]:
 async def tail_log(
     kafka: KafkaSettings, *, partitions: Iterable[int], from_beginning: bool, follow: bool
 ) -> AsyncIterator[Tailed]:
-    """Records of these partitions as they come, each partition in order; without `follow` up to the present end.
+    """Yield records of these partitions as they arrive, each partition in order; without `follow`, to the current end.
 
     Raises KafkaError.
     """
     names = await topics_of(kafka)
-    found: asyncio.Queue[Tailed] = asyncio.Queue(WAITING_RECORDS)  # bounded: a slow terminal slows the reading
+    found: asyncio.Queue[Tailed] = asyncio.Queue(WAITING_RECORDS)  # bounded: a slow terminal slows down reading
     tasks = {
         asyncio.create_task(_one(kafka, names.events, partition, found, from_beginning=from_beginning, follow=follow))
         for partition in partitions

@@ -1,5 +1,5 @@
-"""Ways to put services into processes.
+"""Ways to run services in processes.
 
-- `api`              ingest and query behind one port in one process
-- `ingest_workers`   ingest as several processes behind one port
+- `api`              ingest and query on one port in one process
+- `ingest_workers`   ingest as several processes on one port
 """

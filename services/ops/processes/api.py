@@ -1,7 +1,7 @@
-"""`gapless api`: ingest and query behind one port in one process.
+"""`gapless api`: ingest and query on one port in one process.
 
-Several such processes share the port by SO_REUSEPORT: the kernel spreads new connections over them. What one of
-them says of itself (health, metrics) is asked at its own GAPLESS_OPS_PORT.
+Several such processes share the port through SO_REUSEPORT: the kernel distributes new connections among them. Each
+serves its own health and metrics on its GAPLESS_OPS_PORT.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ApiSettings(Settings):
-    """Everything that an api process reads."""
+    """All settings of an api process."""
 
     ingest: IngestSettings = Field(default_factory=IngestSettings)
     query: QuerySettings = Field(default_factory=QuerySettings)
@@ -38,7 +38,7 @@ class ApiSettings(Settings):
 
 
 def create_app(settings: ApiSettings) -> tuple[FastAPI, IngestService, QueryService, Readiness]:
-    """The application and the services in it, which are to be started before and stopped after it."""
+    """Return the application, its services, to start before and stop after it, and its readiness."""
     readiness = Readiness()
     ingest = IngestService(settings.ingest, readiness)
     query = QueryService(settings.query, readiness)
@@ -56,7 +56,7 @@ def create_app(settings: ApiSettings) -> tuple[FastAPI, IngestService, QueryServ
 
 
 async def run(settings: ApiSettings, supervisor: Supervisor) -> None:
-    """Serves until the supervisor says stop. Raises SettingsError where the topics are not those of these settings."""
+    """Serve until the supervisor requests a stop. Raises SettingsError if the topics do not match the settings."""
     app, ingest, query, readiness = create_app(settings)
     http = settings.http
     server = HttpServer.of(app, http)
@@ -64,7 +64,7 @@ async def run(settings: ApiSettings, supervisor: Supervisor) -> None:
         try:
             await query.start()
             await ingest.start()
-            # Last: with a shared port the kernel sends requests from the moment it listens.
+            # Last: with a shared port the kernel sends requests as soon as it listens.
             await server.start()
             _log.info("listening", url=server.url)
             supervisor.start("ingest", ingest.ended())
@@ -72,7 +72,7 @@ async def run(settings: ApiSettings, supervisor: Supervisor) -> None:
             with infrequent_gc():
                 await supervisor.stop_requested()
         finally:
-            # First the requests, then what they wait for: each gets its answer, or 202.
+            # Requests first, then what they wait for, so that each gets its outcome or 202.
             await server.stop(timeout_s=settings.process.shutdown_timeout_s / 2)
             await ingest.stop()
             await query.stop()

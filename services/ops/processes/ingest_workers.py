@@ -1,8 +1,9 @@
-"""`GAPLESS_INGEST_WORKERS`: ingest as several processes behind one port, one for each core that it may use.
+"""`GAPLESS_INGEST_WORKERS`: ingest as several processes on one port, one for each core that it may use.
 
-Each is a whole ingest with a reply partition of its own; they share the port by SO_REUSEPORT, and know nothing of each
-other. The first process holds the port, starts the others and stops with them: when one ends unasked all end, loudly,
-and whoever supervises us starts us again. A worker whose parent is gone stops too: its standard input has an end.
+Each worker is a complete ingest with its own reply partition; they share the port through SO_REUSEPORT, and are
+independent of each other. The parent reserves the port, starts the workers and stops with them: if one ends
+unexpectedly, all end with an error, and our supervisor restarts us. A worker whose parent is gone stops too, because
+its standard input ends.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from services.runtime.settings import SettingsError
 
 WORKER_FLAG: Final = "--worker"
 STOP_TIMEOUT_S: Final = 9.0
-"""Within the deadline of the process that waits for them."""
+"""Deadline for workers to stop, within that of the parent."""
 
 _log = structlog.get_logger(__name__)
 
 
 class WorkerEnded(Exception):
-    """A worker ended although nobody had asked it to; its own log says why."""
+    """A worker ended before a stop was requested; its own log says why."""
 
 
 async def run_ingest_workers(settings: IngestProcessSettings, supervisor: Supervisor) -> None:
-    """Serves until the supervisor says stop. Raises SettingsError where the workers refuse theirs, or WorkerEnded."""
+    """Serve until the supervisor requests a stop. Raises SettingsError if the workers refuse theirs, or WorkerEnded."""
     workers: dict[asyncio.Task[int], int] = {}
     processes: list[Process] = []
     stop = asyncio.create_task(supervisor.stop_requested())
@@ -64,7 +65,7 @@ async def run_ingest_workers(settings: IngestProcessSettings, supervisor: Superv
 
 
 def worker_environments(settings: IngestProcessSettings, port: int) -> list[Mapping[str, str]]:
-    """What each worker is told beyond what we were told ourselves."""
+    """Return the variables of each worker that differ from our own."""
     ingest, ops_port = settings.ingest, settings.http.ops_port
     first = secrets.randbelow(ingest.kafka.reply_partitions)
     return [
@@ -80,7 +81,7 @@ def worker_environments(settings: IngestProcessSettings, port: int) -> list[Mapp
 
 
 async def stop_at_end_of_input(supervisor: Supervisor) -> None:
-    """For a worker: returns and asks for the stop when whoever started it is gone."""
+    """Request a stop when the parent of this worker is gone."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -93,8 +94,8 @@ async def stop_at_end_of_input(supervisor: Supervisor) -> None:
 
 @contextlib.contextmanager
 def _held_port(host: str, port: int) -> Iterator[int]:
-    """A port that stays ours while workers come and go: bound, and not listened on, so that the kernel sends nothing
-    here. 0 becomes a free one. Raises CannotListen."""
+    """Reserve a port while workers come and go: bound but not listened on, so the kernel sends nothing here. Yields the
+    port, a free one for 0. Raises CannotListen."""
     with contextlib.ExitStack() as stack:
         try:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -108,14 +109,14 @@ def _held_port(host: str, port: int) -> Iterator[int]:
 
 
 def _pass_on(number: signal.Signals, processes: list[Process]) -> None:
-    """Each worker shows a certificate of its own."""
+    """Pass a signal to all workers, for example SIGHUP, at which each reloads its certificate."""
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(number)
 
 
 async def _stop(processes: list[Process]) -> None:
-    """Asks all at once, and cuts off who does not leave in time."""
+    """Stop all workers concurrently, and kill those that do not end in time."""
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()

@@ -1,4 +1,4 @@
-"""The least rights that each service needs, printed in the form that administrators apply.
+"""The least rights that each service needs, in formats that administrators can apply.
 
 - `kafka`      ACLs
 - `postgres`   roles (sql/roles.sql)

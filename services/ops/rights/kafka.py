@@ -1,7 +1,7 @@
-"""The least rights that each service needs on a Kafka with ACLs, and how administrators write them down.
+"""The least rights that each service needs on a Kafka with ACLs, in the formats of administrators.
 
-A test runs the whole system under exactly these, and looks in the broker's log for rights that were missing or never
-used: tests/acceptance/test_secure_stack.py.
+A test runs the whole system with exactly these rights, and checks in the broker's log that none was missing or unused:
+tests/acceptance/test_secure_stack.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOOK: Final[tuple[Operation, ...]] = ("Describe", "DescribeConfigs")
 
 
 def rights_by_service(kafka: KafkaSettings) -> dict[str, tuple[Right, ...]]:
-    """Service → what it needs. Query is not in it: it never talks to Kafka.
+    """Return service → the rights it needs. Query is not included: it does not use Kafka.
 
     `ops` reads and checks (log, lag, verify, rebuild); `admin` creates the topics. Idempotent producers need no right
     beyond Write on a topic (Kafka 3.0 and newer).
@@ -47,7 +47,7 @@ def rights_by_service(kafka: KafkaSettings) -> dict[str, tuple[Right, ...]]:
             *_on(names.commands, ("Read", "Delete", "DescribeConfigs")),
             *_on(names.events, ("Read", "Write", "DescribeConfigs")),
             *_on(names.replies, write),
-            # The first sequencer makes the topic of the heartbeats.
+            # The first sequencer creates the topic of the heartbeats.
             *_on(names.heartbeats, ("Create", "Read", "Write")),
             group(SEQUENCER_GROUP),
         ),
@@ -66,7 +66,7 @@ def _on(topic: str, operations: Iterable[Operation]) -> Iterable[Right]:
 
 
 def as_commands(rights: Mapping[str, Iterable[Right]], *, user_prefix: str = USER_PREFIX) -> str:
-    """Calls of `kafka-acls`, for a shell in which $KAFKA_ACLS_OPTIONS says how to reach the brokers as an admin."""
+    """Return calls of `kafka-acls`, for a shell with $KAFKA_ACLS_OPTIONS set to reach the brokers as an admin."""
     lines = []
     for service, needed in rights.items():
         for (resource, name), operations in _by_resource(needed):
@@ -79,7 +79,7 @@ def as_commands(rights: Mapping[str, Iterable[Right]], *, user_prefix: str = USE
 
 
 def as_strimzi(rights: Mapping[str, Iterable[Right]], *, cluster: str, user_prefix: str = USER_PREFIX) -> str:
-    """KafkaUser resources for Strimzi's User Operator, which makes a SCRAM-SHA-512 password for each."""
+    """Return KafkaUser resources for Strimzi's User Operator, which creates a SCRAM-SHA-512 password for each."""
     return "\n---\n".join(
         "\n".join(
             [
@@ -112,5 +112,5 @@ def _by_resource(rights: Iterable[Right]) -> Iterable[tuple[tuple[str, str], lis
 
 
 def _text(value: str) -> str:
-    """A scalar that YAML reads as text whatever it holds."""
+    """Return a YAML scalar that is read as a string whatever it contains."""
     return json.dumps(value)

@@ -1,4 +1,4 @@
-"""The SQL that makes least-privilege roles for the read model: sql/roles.sql with names put in."""
+"""The SQL that creates least-privilege roles for the read model: sql/roles.sql with names filled in."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ _SQL: Final = load_sql("services.ops.rights.sql", "roles.sql")
 
 
 def roles_sql(database: str, *, owner: str = OWNER, reader: str = READER) -> str:
-    """A script for a superuser of that database; it may run again."""
+    """Return a script for a superuser of that database; it may be run again."""
     return _SQL.compose("roles", database=database, owner=owner, reader=reader).as_string(None)

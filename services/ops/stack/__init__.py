@@ -1,10 +1,10 @@
 """The embedded stack: real Kafka, real Postgres and every service as a process of its own, on this machine.
 
-- `embedded`     all of it as one thing
+- `embedded`     the whole stack: start, stop, ports, addresses
 - `supervisor`   keeps child processes running
-- `children`     what it runs
+- `children`     the child processes: services and servers
 - `security`     `--secure`: TLS and least rights everywhere
-- `secret`       the secret that development tokens are signed with
+- `secret`       the secret that signs development tokens
 - `token`        development tokens
-- `address`      where the servers are, for commands that look at them
+- `address`      the addresses of the servers, for other commands
 """

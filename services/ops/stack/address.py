@@ -1,4 +1,4 @@
-"""Where the servers are, for commands that look at them: by GAPLESS_* variables, or by an embedded stack's file."""
+"""The addresses of the servers, for commands that use them: from GAPLESS_* variables, or an embedded stack's file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 
 DEFAULT_FOLDER: Final = Path(".gapless")
 STACK_FILE: Final = "stack.json"
-"""In the data folder while the stack is ready: where everything is, and the pid of every process."""
+"""File in the data folder, while the stack is ready: the addresses, and the pid of every process."""
 API_URL: Final = "GAPLESS_API_URL"
 API_CA: Final = "GAPLESS_API_CA"
 _VARIABLES: Final = {
@@ -37,9 +37,9 @@ _ADDRESSES: Final = ("GAPLESS_KAFKA_BOOTSTRAP", "GAPLESS_POSTGRES_DSN")
 
 
 def use_stack(data_dir: Path | None) -> Path | None:
-    """Puts the addresses of the embedded stack on `data_dir` into this process's variables.
+    """Set this process's variables to the addresses of the embedded stack on `data_dir`.
 
-    Without a folder: those of the stack that runs on `.gapless` here, if one does and no address is set.
+    Without a folder, use the stack on `.gapless` here, if one runs and no address is set.
     """
     if data_dir is None and any(name in os.environ for name in _ADDRESSES):
         return None
@@ -54,7 +54,7 @@ def use_stack(data_dir: Path | None) -> Path | None:
             ) from None
         return None
     kept = without_security(os.environ)
-    # An API that a variable names is preferred to one that was only found; its certificates belong to it.
+    # An API named by a variable takes precedence over a discovered one; its certificates belong to it.
     overridden = document if data_dir is None and API_URL in kept else {}
     for name in (API_URL, API_CA):
         (overridden or kept).pop(name, None)
@@ -64,12 +64,12 @@ def use_stack(data_dir: Path | None) -> Path | None:
 
 
 def without_security(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables but those that say how to enter other servers than the embedded stack's."""
+    """Return the variables without those for the security of other servers than the embedded stack's."""
     return {name: value for name, value in environment.items() if not name.startswith(_OF_OTHER_SERVERS)}
 
 
 def where_to_look() -> str:
-    """Ends the sentence that a server cannot be reached: what names the servers, where nothing did."""
+    """Return the end of a sentence about an unreachable server: how to name the servers, if nothing names them."""
     if any(name in os.environ for name in _ADDRESSES):
         return ""
     return (
@@ -90,7 +90,7 @@ def stack_variables(folder: Path) -> dict[str, str]:
         except BlockingIOError:
             addresses = {variable: str(document[key]) for variable, key in _VARIABLES.items() if document[key]}
             return addresses | dict(document.get("security", {}))
-    # Its supervisor was killed, and could not take the file away.
+    # Its supervisor was killed, and could not remove the file.
     raise FileNotFoundError(errno.ENOENT, "the stack has ended", str(folder))
 
 

@@ -1,6 +1,6 @@
-"""What the embedded stack runs, as children of the supervisor: our services, and devstack's servers.
+"""The children of the embedded stack's supervisor: our services, and devstack's servers.
 
-devstack is imported by whoever makes these, and only then: no production image has it.
+devstack is imported only by the code that creates these: production images do not contain it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from devstack.process import ServerProcess
 
 STOP_TIMEOUT_S: Final = 15.0
-"""More than a service takes by its own deadline (lifecycle), so that it is never cut off twice."""
+"""Longer than a service's own deadline (lifecycle), so that a service that stops by itself is not killed."""
 
 
 class Service:
@@ -35,7 +35,10 @@ class Service:
         log_path: Path,
         environment: Callable[[], Mapping[str, str]],
     ) -> None:
-        """:param environment: asked at each start, so that a port that was taken meanwhile can be another one."""
+        """Describe the service.
+
+        :param environment: called at each start, so that a port that is in use by now can be replaced.
+        """
         self.name = name
         self._command = command
         self._folder = folder
@@ -50,7 +53,8 @@ class Service:
     async def start(self) -> None:
         from devstack.process import Launch, ServerProcess
 
-        # -P: a folder `services` in the current directory is not ours. SIGKILL with us: every service survives it.
+        # -P: so that a folder `services` in the current directory is not imported. The service gets SIGKILL when we
+        # die: every service survives it.
         launch = Launch(
             name=self.name,
             command=[sys.executable, "-P", "-m", "services.ops", self._command],
@@ -65,7 +69,7 @@ class Service:
             raise StartFailed(f"{self.name} cannot be started ({error.strerror}).") from error
 
     def watch(self, silence_s: float) -> Watch | None:
-        """Starts to look for signs of life of the process that runs now; None when there is none."""
+        """Start watching the running process for signs of life; returns None if none runs."""
         return self._process.watch(silence_s) if self._process is not None and self._process.is_running else None
 
     async def ended(self) -> int:
@@ -80,7 +84,7 @@ class Service:
 
 
 class Server:
-    """A broker or the Postgres server of devstack: already started by its stack, started again by us."""
+    """A broker or the Postgres server of devstack: first started by its stack, restarted by us."""
 
     def __init__(self, name: str, server: Broker | PostgresServer) -> None:
         self.name = name

@@ -1,12 +1,12 @@
-"""The embedded stack as one thing: real servers, topics, and every service as a process of its own.
+"""The embedded stack: real servers, topics, and every service as a process of its own.
 
     stack = EmbeddedStack(StackPlan(data_dir=Path(".gapless")))
     await stack.start()          # returns when every service is ready
     stack.api_url, stack.pids
     await stack.stop()
 
-The data folder: lock (held while it runs), stack.json (while it runs and is ready), ports.json (kept, so that
-addresses stay), jwt-secret, logs/<process>.log, state/ (disposable), kafka/, postgres/.
+The data folder: lock (held while it runs), stack.json (while it runs and is ready), ports.json (kept, so that addresses
+do not change), jwt-secret, logs/<process>.log, state/ (disposable), kafka/, postgres/.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ if TYPE_CHECKING:
 
 HOST: Final = "127.0.0.1"
 READY_SILENCE_S: Final = 120.0
-"""A limit on silence, not on the whole: a sequencer may have to fold a long log first (see devstack/life.py)."""
+"""A limit on silence, not on the total time: a sequencer may have to fold a long log first (see devstack/life.py)."""
 POLL_INTERVAL_S: Final = 0.05
 ASK_TIMEOUT_S: Final = 15.0
 MAX_EARLY_DEATHS: Final = 3
-"""Who died so often before it was ready once will not get there by itself."""
+"""A child that dies this often before it was ever ready will not recover by itself."""
 PORTS_FILE: Final = "ports.json"
 EMBEDDED_DEFAULTS: Final = {
     "GAPLESS_LOG_FORMAT": "json",
 }
 
 OnStep = Callable[[str], None]
-"""Told what is being done, in a few words."""
+"""Callback for the current step, in a few words."""
 
 
 def taken(folder: Path) -> FolderTakenError | None:
-    """The refusal that a start on this folder would meet now, or None."""
+    """Return the error that a start on this folder would raise now, or None."""
     from devstack.errors import FolderTakenError
     from devstack.folder import FolderLock
 
@@ -76,31 +76,31 @@ def _security(folder: Path) -> StackSecurity:
 
 
 class StackFailed(OpsError):
-    """The stack did not come up; the message says what did not, and where to look."""
+    """The stack did not start. The message says which part failed, and where to look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackPlan:
-    """What to run, on which folder."""
+    """The processes to run, and their folder."""
 
     data_dir: Path
     brokers: int = 1
     sequencers: int = 2
     projectors: int = 1
     ingests: int = 1
-    """Processes of ingest and query behind the one port."""
+    """Number of processes of ingest and query on the one port."""
     secure: bool = False
-    """TLS, users and least rights everywhere (stack_security)."""
+    """Whether to use TLS, users and least rights everywhere (see security.py)."""
 
     @property
     def services(self) -> dict[str, str]:
-        """Process name → the command that it is."""
+        """Return process name → its command."""
         counts = {"sequencer": self.sequencers, "projector": self.projectors, "api": self.ingests}
         return {f"{command}-{n}": command for command, count in counts.items() for n in range(1, count + 1)}
 
 
 class EmbeddedStack:
-    """A stack on one data folder. Use it once: `start`, then `stop`, also after a start that failed."""
+    """A stack on one data folder. Use it once: `start`, then `stop`, even after a failed start."""
 
     def __init__(self, plan: StackPlan, *, on_step: OnStep = lambda _step: None) -> None:
         from devstack.stack import Stack
@@ -123,11 +123,11 @@ class EmbeddedStack:
         self._holds_folder = False
         self._ready = False
         self.troubles: dict[str, str] = {}
-        """Process name → what it said when the stack came up, if it is not ready and an operator has to act."""
+        """Process name → its trouble at the start of the stack, if it is not ready and an operator has to act."""
 
     @property
     def api_url(self) -> str:
-        """Where ingest and query answer; the same over restarts while the port is free."""
+        """The URL of ingest and query; restarts keep it while the port is free."""
         return self._url("api")
 
     @property
@@ -137,17 +137,17 @@ class EmbeddedStack:
 
     @property
     def restarts(self) -> dict[str, int]:
-        """Process name → how often it was started again."""
+        """Process name → number of restarts."""
         return self._supervisor.restarts
 
     @property
     def ops_urls(self) -> dict[str, str]:
-        """Service's process name → where it answers /readyz and /metrics."""
+        """Process name of a service → base URL of its /readyz and /metrics."""
         return {name: self._url(name) for name in self.plan.services}
 
     @property
     def verify(self) -> ssl.SSLContext | bool:
-        """What HTTP clients of this stack believe; `verify` of httpx."""
+        """The certificates that HTTP clients of this stack trust; `verify` of httpx."""
         return self._security.verify() if self._security is not None else True
 
     def _url(self, name: str) -> str:
@@ -160,13 +160,13 @@ class EmbeddedStack:
 
     @property
     def postgres(self) -> str:
-        """DSN, with a password; of a secure stack, as the owner of the read model."""
+        """The DSN, with a password; for a secure stack, as the owner of the read model."""
         if self._security is not None:
             return self._security.owner_dsn(self._servers)
         return self._servers.postgres_dsn
 
     def document(self) -> dict[str, Any]:
-        """What stack.json holds."""
+        """Return the content of stack.json."""
         return {
             "api_url": self.api_url,
             "kafka": self.kafka,
@@ -182,7 +182,7 @@ class EmbeddedStack:
         }
 
     def environment(self, name: str | None = None) -> dict[str, str]:
-        """The variables of a service of this stack, or of any `gapless` command that is to talk to it."""
+        """Return the variables of a service of this stack, or of any `gapless` command that uses it."""
         ours = {
             "GAPLESS_KAFKA_BOOTSTRAP": self.kafka,
             "GAPLESS_KAFKA_REPLICATION_FACTOR": "3" if self.plan.brokers == 3 else "1",
@@ -201,13 +201,13 @@ class EmbeddedStack:
         return {**EMBEDDED_DEFAULTS, **without_security(os.environ), **ours}
 
     async def start(self) -> None:
-        """Returns when every service says that it is ready, or that it waits for an operator: see `troubles`.
+        """Start everything and wait until every service is ready, or waits for an operator: see `troubles`.
 
-        Raises StackFailed, and DevstackError from the servers; call `stop` then too.
+        Raises StackFailed, and DevstackError from the servers; call `stop` even then.
         """
         self._on_step("Kafka and Postgres are starting")
         if taken(self._folder) is None:
-            # Left by a supervisor that was killed: whoever waits for the file must not be told of the dead.
+            # Left by a supervisor that was killed: programs that wait for the file must not get dead addresses.
             (self._folder / STACK_FILE).unlink(missing_ok=True)
         await self._servers.start()
         self._holds_folder = True
@@ -231,7 +231,7 @@ class EmbeddedStack:
         self._write()
 
     async def stop(self) -> None:
-        """Stops everything in order: who takes commands in, who decides and projects, the servers."""
+        """Stop everything in order: the API, then sequencers and projectors, then the servers."""
         services = self.plan.services
         await self._supervisor.stop(
             [name for name, command in services.items() if command == "api"],
@@ -240,7 +240,7 @@ class EmbeddedStack:
         if self._holds_folder:
             self._ready = False
             (self._folder / STACK_FILE).unlink(missing_ok=True)
-        await self._servers.stop()  # and gives the folder back, last of all
+        await self._servers.stop()  # releases the folder, last of all
 
     def _service(self, name: str, command: str) -> Service:
         return Service(
@@ -252,14 +252,14 @@ class EmbeddedStack:
         )
 
     def settings(self, service: str = "ops") -> KafkaSettings:
-        """As the services will read them; of a secure stack, for one with the rights of that service."""
+        """Return settings as the services will read them; for a secure stack, with the rights of that service."""
         copies = 3 if self.plan.brokers == 3 else 1
         if self._security is not None:
             return self._security.settings(self._servers, service, replication_factor=copies)
         return KafkaSettings(bootstrap_servers=self.kafka, replication_factor=copies)
 
     async def _create_topics(self) -> None:
-        """A broker that has just come up on a busy machine may answer late: it is asked again while it works."""
+        """Create the topics. Retries while the brokers work: on a busy machine a new broker may answer late."""
         from devstack.life import is_silent
 
         watches = [broker.watch(READY_SILENCE_S) for broker in self._servers.kafka.brokers]
@@ -273,10 +273,10 @@ class EmbeddedStack:
                 return
 
     async def _wait_ready(self) -> None:
-        """Asks all services until all say so in one round.
+        """Poll all services until all are ready in one round.
 
-        Raises StackFailed with what the others last said when neither they nor Postgres, which may be busy with what
-        they wait for, show a sign of life.
+        Raises StackFailed with the last reasons of the others if neither they nor Postgres, which they may wait for,
+        show a sign of life.
         """
         from devstack.life import is_silent
 
@@ -302,11 +302,11 @@ class EmbeddedStack:
                         waiting[name] = trouble
                 if waiting and waiting.keys() != before.keys():
                     self._on_step(f"waiting for {', '.join(waiting)}")
-        # To act, an operator needs what runs: the other partitions, Kafka and Postgres.
+        # To act, an operator needs the running processes: the other partitions, Kafka and Postgres.
         self.troubles = {name: trouble.sentence for name, trouble in waiting.items()}
 
     def _watch(self, watches: dict[int, Watch], name: str) -> Watch | None:
-        """Of the process that a service is now; None while it is started again."""
+        """Return a watch of a service's current process; None during a restart."""
         service = self._services[name]
         if service.pid is None:
             return None
@@ -315,7 +315,7 @@ class EmbeddedStack:
         return watches.get(service.pid)
 
     async def _trouble(self, client: httpx.AsyncClient, name: str) -> Trouble | None:
-        """None when the service says that it is ready, else why not."""
+        """Return None if the service is ready, else why not."""
         try:
             answer = await client.get(f"{self._url(name)}/readyz")
         except httpx.TransportError:
@@ -347,7 +347,7 @@ class EmbeddedStack:
         self._write_json(PORTS_FILE, {**earlier, **self._ports})
 
     def _ops_port(self, name: str) -> int:
-        """Asked at each start: whoever took the port meanwhile must not keep the service down for ever."""
+        """Choose a port at each start, so that another program on the old one cannot keep the service down."""
         from devstack.ports import choose_ports
 
         [port] = choose_ports(1, wanted=[self._ports[name]])
@@ -359,7 +359,7 @@ class EmbeddedStack:
         return self._folder / "logs"
 
     def _link_logs(self) -> None:
-        """The servers keep their logs beside their data; here they are found under their process's name."""
+        """Link the servers' logs, which are next to their data, under their process names."""
         self._logs.mkdir(exist_ok=True)
         servers: dict[str, Path] = {"postgres": self._servers.postgres.log_path}
         servers |= {f"kafka-{broker.node_id}": broker.log_path for broker in self._servers.kafka.brokers}
@@ -369,7 +369,7 @@ class EmbeddedStack:
             link.symlink_to(os.path.relpath(log_path, self._logs))
 
     def _write(self) -> None:
-        """After each start of any process. Only of a stack that is ready: who finds the file may use what it says."""
+        """Write stack.json after each start of a process, but only once the stack is ready: readers rely on it."""
         if self._ready:
             self._write_json(STACK_FILE, self.document())
 

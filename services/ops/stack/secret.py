@@ -1,7 +1,7 @@
-"""The secret that embedded stacks verify tokens with, so that `gapless token` needs no setting.
+"""The secret with which embedded stacks verify tokens, so that `gapless token` needs no setting.
 
-Made once per user and shared by all embedded stacks of that user: a token that `gapless token` prints is good for
-each of them. A stack keeps a copy in its data folder. GAPLESS_JWT_SECRET, where set, goes before both.
+It is created once per user and shared by all embedded stacks of that user: a token printed by `gapless token` is valid
+for each of them. A stack keeps a copy in its data folder. GAPLESS_JWT_SECRET, if set, takes precedence over both.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ COPY_NAME = "jwt-secret"
 
 
 def user_secret_path() -> Path:
-    """Where the user's secret is kept."""
+    """Return the path of the user's secret."""
     state = os.environ.get("XDG_STATE_HOME")
     return (Path(state) if state else Path.home() / ".local" / "state") / "gapless" / COPY_NAME
 
 
 def user_secret() -> str:
-    """The user's secret, made at the first call. Raises OSError where it cannot be kept."""
+    """Return the user's secret, created at the first call. Raises OSError if it cannot be stored."""
     path = user_secret_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     return _read_or_make(path, secrets.token_urlsafe(48))
 
 
 def stack_secret(data_dir: Path) -> str:
-    """The secret of the stack in `data_dir`, made at the first call; the folder must be there."""
+    """Return the secret of the stack in `data_dir`, created at the first call. The folder must exist."""
     path = data_dir / COPY_NAME
     if path.is_file():
         return path.read_text(encoding="ascii").strip()
     try:
         shared = user_secret()
-    except OSError:  # a home that cannot be written to: this stack has one of its own
+    except OSError:  # the home folder is not writable: this stack gets its own secret
         shared = secrets.token_urlsafe(48)
     return _read_or_make(path, shared)
 
 
 def token_secret(data_dir: Path) -> str:
-    """What to sign a development token with: the secret of the stack in `data_dir` if there is one, else the user's.
+    """Return the secret for development tokens: that of the stack in `data_dir` if it exists, else the user's.
 
-    Raises OSError where there is neither, and none can be made.
+    Raises OSError if neither exists and none can be created.
     """
     path = data_dir / COPY_NAME
     return path.read_text(encoding="ascii").strip() if path.is_file() else user_secret()
 
 
 def _read_or_make(path: Path, secret: str) -> str:
-    """Whole or not there: two processes that come first at once read the same one."""
+    """Read the secret, or create it atomically: two processes that create it concurrently get the same one."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     if not path.is_file():
         draft.touch(mode=0o600)

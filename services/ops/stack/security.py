@@ -1,8 +1,8 @@
-"""`--secure`: the embedded stack as production should be. TLS everywhere, a user of its own with the least rights for
-each service in Kafka (SCRAM, ACLs) and in Postgres (roles), HTTPS with a certificate of the stack's own authority.
+"""`--secure`: the embedded stack as production should be. TLS everywhere; for each service its own user with the least
+rights in Kafka (SCRAM, ACLs) and in Postgres (roles); HTTPS with a certificate of the stack's own authority.
 
-In the data folder: certs/ (the authority's ca.pem is what clients are to believe), secrets/ (a password in each file,
-for the owner of the folder only). Nothing of it is in a log, or in the arguments of a process.
+In the data folder: certs/ (clients must trust the authority's ca.pem), secrets/ (a password in each file, readable only
+by the folder's owner). No secret is in a log, or in the arguments of a process.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from devstack.stack import Stack
 
 SUPER: Final = "super"
-"""Grants the rights of all others, and does nothing else."""
+"""The user that only grants the rights of the others."""
 SERVICES: Final = ("ingest", "sequencer", "projector", "ops", "admin")
 KAFKA_USER_OF: Final = {"api": "ingest", "sequencer": "sequencer", "projector": "projector"}
-"""Command of a process → its user; commands of people are `ops`."""
+"""Command of a process → its user. Commands that people run use `ops`."""
 DATABASE_ROLE_OF: Final = {"api": READER, "projector": OWNER}
 
 
@@ -53,7 +53,7 @@ class StackSecurity:
         )
 
     def kafka_variables(self, service: str) -> dict[str, str]:
-        """How that service reaches Kafka."""
+        """Return the variables with which a service reaches Kafka."""
         return {
             "GAPLESS_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
             "GAPLESS_KAFKA_TLS_CA_FILE": str(self.ca),
@@ -63,7 +63,7 @@ class StackSecurity:
         }
 
     def settings(self, servers: Stack, service: str, *, replication_factor: int = 1) -> KafkaSettings:
-        """The same for a client in this process."""
+        """Return the same as settings, for a client in this process."""
         return KafkaSettings.model_validate(
             {
                 "bootstrap_servers": servers.bootstrap_servers,
@@ -77,26 +77,26 @@ class StackSecurity:
         )
 
     def variables(self, servers: Stack, command: str | None) -> dict[str, str]:
-        """What a process is told: that of a service's command, or None for a command of people."""
+        """Return the variables of a process: of a service's command, or, for None, of a command that people run."""
         role = DATABASE_ROLE_OF.get(command or "projector")
         return {
             **self.kafka_variables(KAFKA_USER_OF[command] if command is not None else "ops"),
             "GAPLESS_HTTP_TLS_CERT_FILE": str(self._http.cert),
             "GAPLESS_HTTP_TLS_KEY_FILE": str(self._http.key),
-            # A sequencer has no business in the database, and no password.
+            # A sequencer does not use the database, and gets no password.
             "GAPLESS_POSTGRES_DSN": self._dsn(servers, role) if role is not None else "",
         }
 
     def verify(self) -> ssl.SSLContext:
-        """For HTTP clients of the stack."""
+        """Return the TLS context for HTTP clients of the stack."""
         return ssl.create_default_context(cafile=self.ca)
 
     def owner_dsn(self, servers: Stack) -> str:
-        """Of the read model, as its owner; holds a password."""
+        """Return the DSN of the read model as its owner, with a password."""
         return self._dsn(servers, OWNER)
 
     async def prepare(self, servers: Stack) -> None:
-        """Grants every service its rights in Kafka and Postgres, and nothing else. Raises KafkaError, psycopg.Error."""
+        """Grant every service its rights in Kafka and Postgres. Raises KafkaError, psycopg.Error."""
         kafka = self.settings(servers, SUPER)
         for service, rights in rights_by_service(kafka).items():
             await grant(kafka.connection, _user(service), rights)
@@ -107,7 +107,7 @@ class StackSecurity:
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute(sql.SQL(roles_sql(database)))
             for role in (OWNER, READER):
-                # What the server keeps, made here: the password itself is in no statement.
+                # The verifier that the server stores is computed here, so that no statement contains the password.
                 password = self._password(f"postgres-{role}").encode()
                 verifier = connection.pgconn.encrypt_password(password, role.encode(), b"scram-sha-256").decode()
                 connection.execute(

@@ -1,7 +1,7 @@
-"""Keeps child processes running: each that ends is started again, after a pause that grows while it keeps dying.
+"""Keeps child processes running: a child that ends is restarted, after a pause that grows while it keeps dying.
 
-It knows nothing of what the children are. Their death with us is their own matter (PR_SET_PDEATHSIG, set where
-they are started): a supervisor that is killed cannot clean up.
+It is independent of what the children are. They are responsible for ending with us (PR_SET_PDEATHSIG, set when they are
+started): a supervisor that is killed cannot clean up.
 """
 
 from __future__ import annotations
@@ -16,43 +16,43 @@ import structlog
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 10.0
 STEADY_S: Final = 20.0
-"""Who lived this long starts again with the first pause."""
+"""A child that lived this long is restarted after the first, shortest pause."""
 
 log = structlog.get_logger(__name__)
 
 
 class StartFailed(Exception):
-    """A child could not be started; the message says why."""
+    """A child could not be started. The message says why."""
 
 
 class Child(Protocol):
-    """A process that is to run."""
+    """A process to keep running."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def pid(self) -> int | None:
-        """Of the process that runs, or None."""
+        """The id of the running process, or None."""
 
     async def start(self) -> None:
-        """Starts it. Raises StartFailed, and then nothing is left running."""
+        """Start the process. Raises StartFailed, and then nothing is left running."""
 
     async def ended(self) -> int:
-        """Returns its exit code when it has ended; negative: the signal that ended it."""
+        """Wait for its end. Returns the exit code; negative for the signal that ended it."""
 
     async def stop(self) -> None:
-        """Asks it to end, in the end by SIGKILL; returns when it is gone."""
+        """Stop the process, finally with SIGKILL. Returns when it is gone."""
 
 
 class RestartPause:
-    """How long to wait before the next start: doubling while the child dies young."""
+    """The pause before the next start: it doubles while the child dies young."""
 
     def __init__(self) -> None:
         self._next_s = FIRST_PAUSE_S
 
     def after(self, lived_s: float) -> float:
-        """The pause in seconds after a life of `lived_s`."""
+        """Return the pause in seconds after a life of `lived_s`."""
         if lived_s >= STEADY_S:
             self._next_s = FIRST_PAUSE_S
         pause_s, self._next_s = self._next_s, min(self._next_s * 2, LONGEST_PAUSE_S)
@@ -60,7 +60,7 @@ class RestartPause:
 
 
 class ProcessSupervisor:
-    """Runs children. `on_change` is called after each start, whoever asked for it."""
+    """Runs children. `on_change` is called after each start and restart."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
@@ -68,18 +68,18 @@ class ProcessSupervisor:
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._pids: dict[str, int] = {}
         self.restarts: dict[str, int] = {}
-        """By name: how often it was started again."""
+        """Name → number of restarts."""
 
     @property
     def pids(self) -> dict[str, int]:
-        """By name: the process that runs, or between two starts the one that ended last."""
+        """Name → id of the running process; between two starts, of the one that ended last."""
         for name, child in self._children.items():
             if child.pid is not None:
                 self._pids[name] = child.pid
         return dict(self._pids)
 
     async def start(self, *children: Child) -> None:
-        """Starts them at once, and keeps them running from here on. Raises StartFailed for the first that fails."""
+        """Start the children concurrently and keep them running. Raises StartFailed for the first that fails."""
         for child in children:
             self._children[child.name] = child
             self.restarts[child.name] = 0
@@ -93,9 +93,9 @@ class ProcessSupervisor:
         self._on_change()
 
     async def stop(self, *groups: Sequence[str]) -> None:
-        """Stops the children of one group at once, group after group; names of children that never started are
-        passed over."""
-        for keeper in self._keepers.values():  # all first: nothing is started again while the rest is stopping
+        """Stop group after group, the children of one group concurrently. Names of children that never started are
+        ignored."""
+        for keeper in self._keepers.values():  # first, so that nothing is restarted while the others stop
             keeper.cancel()
         await asyncio.gather(*self._keepers.values(), return_exceptions=True)
         self._keepers.clear()

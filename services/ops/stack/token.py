@@ -12,18 +12,18 @@ from services.runtime.settings import AuthSettings, load_settings
 
 
 def development_token(user: str, *, data_dir: Path, scopes: Iterable[str] = (), ttl_s: float = 24 * 3600) -> str:
-    """Return a token that says it is `user`, a UUID or any other name.
+    """Return a token for `user`, a UUID or any other name.
 
     It is signed with GAPLESS_JWT_SECRET if that is set, otherwise with the secret of the stack on `data_dir`, or with
     the one that all embedded stacks of this user share.
 
     Raises UsageError if there is no secret to sign with, and SettingsError.
     """
-    from services.runtime.access.auth import mint_token  # brings the web framework: no other command waits for it
+    from services.runtime.access.auth import mint_token  # imports the web framework, which other commands do not need
 
     auth = _auth_settings(data_dir)
     if auth.secret is None:
-        raise UsageError("Tokens are verified by GAPLESS_JWT_JWKS_URL: ask its issuer for one.")
+        raise UsageError("Tokens are verified with GAPLESS_JWT_JWKS_URL: get one from its issuer.")
     return mint_token(
         auth.secret.get_secret_value(),
         user,

@@ -1,3 +1,3 @@
 -- name: positions
--- Where a projection stands; of a projection that was dropped meanwhile nothing is asked.
+-- The position of a projection; not run for a projection that was dropped meanwhile.
 SELECT p.partition, p.next_offset FROM {schema}.projection_positions AS p ORDER BY p.partition;

@@ -1,11 +1,11 @@
 -- name: roles
--- Least-privilege roles for the read model; run it as a superuser in its database, as often as you like. Then give each
--- role a password (\password in psql), or let it log in by a certificate.
+-- Least-privilege roles for the read model. Run it as a superuser in its database; it may be run again. Then set a
+-- password for each role (\password in psql), or let it log in with a certificate.
 --
--- The first role owns the read model: the projector, and `gapless projection …`. It may make schemas in this database,
--- and nothing beyond it. The second is query's: it may read the views of schema chat, and nothing else; the default
--- privileges are for the views that later releases add. They read the tables by the right of their owner, so that a
--- rebuild or a switch grants nothing.
+-- The first role owns the read model: it is for the projector and `gapless projection …`, and may create schemas in this
+-- database, nothing more. The second is for query: it may only read the views of schema chat; the default privileges
+-- cover views that later releases add. Views read the tables with their owner's rights, so a rebuild or a switch needs
+-- no further grants.
 DO $roles$ BEGIN CREATE ROLE {owner} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $roles$;
 DO $roles$ BEGIN CREATE ROLE {reader} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $roles$;
 ALTER ROLE {owner} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
