@@ -28,15 +28,15 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     rich_markup_mode=None,
-    help="Measures on servers of its own, which it starts and stops.",
+    help="Run benchmarks on real servers, which are started and stopped for each run.",
 )
 ERR = Console(stderr=True, soft_wrap=True)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")]
 
-RoundsOption = Annotated[int, typer.Option(min=1, help="Passes, each in turn with the baseline.")]
+RoundsOption = Annotated[int, typer.Option(min=1, help="Number of passes, each alternating with the baseline.")]
 LatencyOption = Annotated[int, typer.Option(min=1, help="Seconds of steady load at each rate.")]
 
-CommandsOption = Annotated[int, typer.Option(min=100, help="How many are in the log before it is measured.")]
+CommandsOption = Annotated[int, typer.Option(min=100, help="Number of commands in the log before the measurement.")]
 ProfileOption = Annotated[
     Path | None,
     typer.Option(help="Sample the last pass with py-spy: .svg a flame graph, .json for speedscope, else stacks."),
@@ -49,10 +49,10 @@ def _step(text: str) -> None:
 
 @app.callback()
 def bench() -> None:
-    """Measures on servers of its own, which it starts and stops."""
-    # As Ctrl-C, which asyncio.run knows: what was started is stopped.
+    """Run benchmarks on real servers, which are started and stopped for each run."""
+    # Treat SIGTERM like Ctrl-C, which asyncio.run handles, so that the servers are stopped.
     signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
-    # No setting of the caller's reaches what is measured: defaults, and what the benchmark names.
+    # The measured processes use defaults and the benchmark's settings, none of the caller's.
     for name in [name for name in os.environ if name.startswith("GAPLESS_") and name != "GAPLESS_CACHE"]:
         del os.environ[name]
 
@@ -61,16 +61,14 @@ def bench() -> None:
 def sequencer(
     as_json: JsonOption = False,
     commands: CommandsOption = 1_000_000,
-    chats: Annotated[int | None, typer.Option(min=1, help="In place of each shape's own number.")] = None,
+    chats: Annotated[int | None, typer.Option(min=1, help="Number of chats. Default: that of each shape.")] = None,
     rounds: RoundsOption = 3,
-    only: Annotated[
-        str | None, typer.Option(help="one_partition, hot_chat, four_partitions or latency; all if not given.")
-    ] = None,
-    baseline: Annotated[bool, typer.Option(help="Run the Postgres trigger in turn with it.")] = True,
+    only: Annotated[str | None, typer.Option(help="one_partition, hot_chat, four_partitions, latency.")] = None,
+    baseline: Annotated[bool, typer.Option(help="Alternate with the Postgres trigger.")] = True,
     latency_s: LatencyOption = 20,
     profile: ProfileOption = None,
 ) -> None:
-    """Commands per second, CPU per command, time from append to outcome, beside the Postgres trigger."""
+    """Measure commands per second, CPU per command, time from append to outcome, next to the Postgres trigger."""
     from benchmarks.run import sequencer as benchmark
 
     options = benchmark.Options(
@@ -87,7 +85,7 @@ def sequencer(
 
 @app.command()
 def stages(as_json: JsonOption = False, commands: CommandsOption = 200_000, rounds: RoundsOption = 3) -> None:
-    """Where a command's time goes in the sequencer, stage by stage, beside the codec alone."""
+    """Measure where a command's time goes in the sequencer, stage by stage, next to the codec alone."""
     from benchmarks.run import stages as benchmark
 
     options = benchmark.Options(commands=commands, rounds=rounds)
@@ -97,11 +95,11 @@ def stages(as_json: JsonOption = False, commands: CommandsOption = 200_000, roun
 @app.command()
 def ingest(
     as_json: JsonOption = False,
-    sends: Annotated[int, typer.Option(min=100, help="Of each round, as fast as they are answered.")] = 40_000,
+    sends: Annotated[int, typer.Option(min=100, help="Sends per round, as fast as answered.")] = 40_000,
     rounds: RoundsOption = 3,
     latency_s: LatencyOption = 20,
 ) -> None:
-    """Sends over HTTP answered with their seq, and batches of 500, beside a bare FastAPI route."""
+    """Measure sends over HTTP answered with their seq, and batches of 500, next to a bare FastAPI route."""
     from benchmarks.run import ingest as benchmark
 
     options = benchmark.Options(sends=sends, rounds=rounds, latency_s=latency_s)
@@ -110,7 +108,7 @@ def ingest(
 
 @app.command()
 def history(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
-    """Pages of fifty over HTTP, beside the bare SQL of the same pages."""
+    """Measure pages of fifty over HTTP, next to the bare SQL of the same pages."""
     from benchmarks.run import history as benchmark
 
     options = benchmark.Options(rounds=rounds)
@@ -119,7 +117,7 @@ def history(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
 
 @app.command()
 def unread(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
-    """Unread over HTTP at ten, at a million and beside half a million deleted, and counting them instead."""
+    """Measure unread over HTTP at ten, a million, and with half a million deleted, next to counting them."""
     from benchmarks.run import unread as benchmark
 
     options = benchmark.Options(rounds=rounds)
@@ -133,7 +131,7 @@ def projector(
     rounds: RoundsOption = 3,
     profile: ProfileOption = None,
 ) -> None:
-    """From the log into Postgres, live and in a rebuild, beside plain COPY and index build of the same rows."""
+    """Measure the projector, live and in a rebuild, next to plain COPY and index build of the same rows."""
     from benchmarks.run import projector as benchmark
 
     options = benchmark.Options(commands=commands, rounds=rounds, profile=profile)
@@ -147,7 +145,7 @@ def recovery(
     rounds: RoundsOption = 3,
     profile: ProfileOption = None,
 ) -> None:
-    """A sequencer that finds a long log, without its state and with it, beside reading that log."""
+    """Measure a sequencer's start on a long log, without its state and with it, next to reading that log."""
     from benchmarks.run import recovery as benchmark
 
     options = benchmark.Options(commands=commands, rounds=rounds, profile=profile)
@@ -157,11 +155,11 @@ def recovery(
 @app.command()
 def receipts(
     as_json: JsonOption = False,
-    members: Annotated[int, typer.Option(min=10, help="Of the one chat.")] = 10_000,
+    members: Annotated[int, typer.Option(min=10, help="Number of members of the one chat.")] = 10_000,
     marks: Annotated[int, typer.Option(min=1, help="So many a second, by the members in turn.")] = 2_000,
-    seconds: Annotated[int, typer.Option(min=3, help="Of each part: without marks, and with them.")] = 30,
+    seconds: Annotated[int, typer.Option(min=3, help="Seconds of each part: without receipts, and with them.")] = 30,
 ) -> None:
-    """Ten messages a second in a chat of ten thousand, without marks and with everybody marking."""
+    """Measure ten messages a second in a chat of ten thousand, without receipts and with all members sending them."""
     from benchmarks.run import receipts as benchmark
 
     options = benchmark.Options(members=members, marks_per_s=marks, seconds=seconds)
@@ -170,7 +168,7 @@ def receipts(
 
 @app.command()
 def depth(as_json: JsonOption = False, commands: CommandsOption = 10_000_000) -> None:
-    """A partition of ten million messages: its rate beside that of the beginning, and memory."""
+    """Measure a partition of ten million messages: its rate next to that of the beginning, and memory."""
     from benchmarks.run import depth as benchmark
 
     options = benchmark.Options(commands=commands, window=min(benchmark.Options().window, commands // 3))
@@ -183,7 +181,7 @@ def snapshot(
     commands: CommandsOption = 1_000_000,
     rounds: RoundsOption = 3,
 ) -> None:
-    """A sequencer without a state that finds a long log and a snapshot, beside the fold; and what taking one costs."""
+    """Measure a start without state from a snapshot of a long log, next to the fold; and the cost of a snapshot."""
     from benchmarks.run import snapshot as benchmark
 
     options = benchmark.Options(commands=commands, tail=min(100_000, commands // 10), rounds=rounds)
@@ -192,7 +190,7 @@ def snapshot(
 
 @app.command()
 def verify(as_json: JsonOption = False, commands: CommandsOption = 200_000, rounds: RoundsOption = 3) -> None:
-    """The proofs of the log and of the read model, beside reading the log."""
+    """Measure the verifiers of the log and of the read model, next to reading the log."""
     from benchmarks.run import verify as benchmark
 
     options = benchmark.Options(commands=commands, rounds=rounds)
@@ -202,9 +200,9 @@ def verify(as_json: JsonOption = False, commands: CommandsOption = 200_000, roun
 @app.command()
 def live(
     as_json: JsonOption = False,
-    sends: Annotated[int, typer.Option(min=10, help="One after the other, with pauses.")] = 600,
+    sends: Annotated[int, typer.Option(min=10, help="Number of sends, one after the other with pauses.")] = 600,
 ) -> None:
-    """From a send over HTTP until it is seen, on an idle system, beside the Postgres trigger."""
+    """Measure the time from a send over HTTP until it is visible, on an idle system, next to the Postgres trigger."""
     from benchmarks.run import live as benchmark
 
     options = benchmark.Options(sends=sends)
@@ -215,12 +213,12 @@ def live(
 def all_of_them(
     as_json: JsonOption = False,
     out: Annotated[Path, typer.Option(help="Results and pictures go here, as each benchmark ends.")] = report.RESULTS,
-    only: Annotated[list[str] | None, typer.Option(help="Of all only this one; may be given more than once.")] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="In place of each benchmark's own number.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Run only this; may be repeated.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds. Default: that of each benchmark.")] = None,
 ) -> None:
-    """Every benchmark with its defaults, one after the other; then the pictures, and the tables of the page.
+    """Run every benchmark with its defaults, one after the other; then draw the pictures and the page's tables.
 
-    The page is written where the results go to the folder that it shows.
+    The page is updated only if the results go to the folder that it shows.
     """
     names = only or report.NAMES
     if unknown := set(names) - set(report.NAMES):
@@ -240,10 +238,10 @@ def all_of_them(
 @app.command()
 def takeover(
     as_json: JsonOption = False,
-    rounds: Annotated[int, typer.Option(min=1, help="Of each way.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds for each signal.")] = 20,
     way: Annotated[str, typer.Option(help="kill, term, stop, or all of them.")] = "all",
 ) -> None:
-    """From a signal to the owner of a partition until the next owner's first outcome."""
+    """Measure the time from a signal to a partition's owner until the next owner's first outcome."""
     from benchmarks.run import takeover as benchmark
 
     ways = tuple(benchmark.WAYS) if way == "all" else (way,)
@@ -252,7 +250,7 @@ def takeover(
 
 @app.command()
 def standby(as_json: JsonOption = False, commands: CommandsOption = 200_000, rounds: RoundsOption = 2) -> None:
-    """What standing by costs: two sequencers with standbys and without."""
+    """Measure the cost of standbys: two sequencers with and without them."""
     from benchmarks.run import standby as benchmark
 
     options = benchmark.Options(commands=commands, rounds=rounds)
@@ -268,7 +266,7 @@ async def _with_defaults(benchmark: Any, rounds: int | None, ground: Ground) -> 
 
 
 def _measured(measure: Callable[[Ground], Awaitable[DataclassInstance]]) -> dict[str, Any]:
-    """What a benchmark found on servers of its own, as a document."""
+    """Run a benchmark on servers of its own and return its figures as a document."""
 
     async def on_the_ground() -> dict[str, Any]:
         async with Ground.embedded() as ground:

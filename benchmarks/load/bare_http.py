@@ -2,7 +2,7 @@
 
     python -m uvicorn benchmarks.load.bare_http:app
 
-Nothing is behind it: what it costs is what HTTP costs here, and the rest of a send is ours.
+It does no work: its cost is that of HTTP, and the rest of a send's cost is ours.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ app = FastAPI()
 
 
 class Send(BaseModel):
-    """As a client sends it."""
+    """The body that a client sends."""
 
     text: str
 
 
 class Sent(BaseModel):
-    """As long as a real answer."""
+    """A body as long as a real response."""
 
     message_id: str = "11111111-1111-4111-8111-111111111111"
     chat_id: str
@@ -33,11 +33,11 @@ class Sent(BaseModel):
 
 @app.get("/readyz")
 async def ready() -> str:
-    """It has nothing to wait for."""
+    """Respond at once: there is nothing to wait for."""
     return "ready"
 
 
 @app.post("/v1/chats/{chat_id}/messages", status_code=201)
 async def send(chat_id: str, _body: Send, _key: str = Header(alias="Idempotency-Key")) -> Sent:
-    """Answers as ingest would, and does nothing."""
+    """Respond like ingest, without doing anything."""
     return Sent(chat_id=chat_id)

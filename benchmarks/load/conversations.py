@@ -1,4 +1,4 @@
-"""What is said in a benchmark: chats of five, messages of 250 bytes, 2 % of them sent twice.
+"""The commands of a benchmark: chats of five, messages of 250 bytes, 2 % of them sent twice.
 
 Deterministic: the same numbers give the same records, so that two runs measure the same work.
 """
@@ -30,14 +30,14 @@ _SEED: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
-    """A group of five that its first member makes."""
+    """A group of five, created by its first member."""
 
     chat_id: ChatId
     members: Sequence[UserId]
     creation: Encoded
 
     def send(self, number: int) -> Encoded:
-        """The chat's message of that number: the same number is the same command, so a repeat of it."""
+        """Return the chat's message of that number. The same number returns the same command, which is a repeat."""
         sender = self.members[number % MEMBERS]
         key = f"send-{number}"
         return encode_command(
@@ -55,12 +55,12 @@ class Chat:
 
 
 def user(number: int) -> UserId:
-    """A user id from a small number."""
+    """Return a user id for a small number."""
     return UserId(str(UUID(int=number, version=4)))
 
 
 def message_body(number: int) -> bytes:
-    """250 bytes of canonical JSON, different for each number."""
+    """Return 250 bytes of canonical JSON, different for each number."""
     text = f"message {number} "
     return _BODY_START + text.encode() + b"x" * (BODY_BYTES - len(_BODY_START) - len(_BODY_END) - len(text)) + _BODY_END
 
@@ -69,7 +69,7 @@ _BODY_START, _BODY_END = canonical_body(MessageSend(text="|")).split(b"|")
 
 
 def chats_of(partition: int, partitions: int, count: int) -> list[Chat]:
-    """The first `count` chats that live in a partition."""
+    """Return the first `count` chats of a partition."""
     found: list[Chat] = []
     number = 0
     while len(found) < count:
@@ -82,11 +82,11 @@ def chats_of(partition: int, partitions: int, count: int) -> list[Chat]:
 
 
 def sends(chats: Sequence[Chat], count: int) -> Iterator[Encoded]:
-    """`count` sends to the chats in random order. Each repeat is of any send before it, the oldest as likely as the
-    last: a key that was just written is cheaper to find again."""
+    """Yield `count` sends to the chats in random order. A repeat is of any earlier send, the oldest as likely as the
+    last, because a recently written key is cheaper to find."""
     chance = random.Random(_SEED)
     chosen = array("I")
-    """By the number of a send, its chat. Of millions, so that the records themselves are not kept."""
+    """Number of a send → its chat. Compact, because there are millions."""
     for number in range(count):
         said = _no_repeat(chance.randrange(number)) if is_repeat(number) else number
         chosen.append(chance.randrange(len(chats)))
@@ -94,22 +94,22 @@ def sends(chats: Sequence[Chat], count: int) -> Iterator[Encoded]:
 
 
 def _no_repeat(number: int) -> int:
-    """The number itself, or the one before the repeats that it is among."""
+    """Return the number, or the last one before it that is not a repeat."""
     return min(number, number // 100 * 100 + 99 - REPEATS_PERCENT)
 
 
 def is_repeat(number: int) -> bool:
-    """Whether the send of that number is a repeat: two of each hundred."""
+    """Return whether the send of that number is a repeat: two of each hundred are."""
     return number % 100 >= 100 - REPEATS_PERCENT
 
 
 def repeats_among(count: int) -> int:
-    """How many of the first `count` sends are repeats."""
+    """Return the number of repeats among the first `count` sends."""
     return sum(is_repeat(number) for number in range(count % 100)) + count // 100 * REPEATS_PERCENT
 
 
 def loads_of(*, partitions: int, chats: int, commands: int) -> list[Load]:
-    """For each partition its share of the chats, and of the sends to them."""
+    """Return, for each partition, its share of the chats and of the sends to them."""
     loads = []
     for partition in range(partitions):
         here = chats_of(partition, partitions, chats_in(partitions, chats, partition))
@@ -119,12 +119,12 @@ def loads_of(*, partitions: int, chats: int, commands: int) -> list[Load]:
 
 
 def chats_in(partitions: int, chats: int, partition: int) -> int:
-    """How many of the chats a partition gets."""
+    """Return the number of chats that a partition gets."""
     return chats // partitions + (partition < chats % partitions)
 
 
 def add_member(chat: Chat, user_id: UserId) -> Encoded:
-    """The command by which the chat's owner adds somebody."""
+    """Return the command with which the chat's owner adds a user."""
     return _command(chat.chat_id, chat.members[0], CommandType.MEMBER_ADD, MemberAdd(user_id=user_id, role="member"))
 
 
@@ -135,7 +135,7 @@ def _chat(chat_id: ChatId, members: Sequence[UserId]) -> Chat:
 
 
 def _command(chat_id: ChatId, sender_id: UserId, command_type: CommandType, body: Body) -> Encoded:
-    """Under a key that follows from what it says."""
+    """Return a command under a key derived from its content."""
     raw = canonical_body(body)
     key = sha1(raw, usedforsecurity=False).hexdigest()
     return encode_command(

@@ -1,6 +1,7 @@
-"""A chat with half its messages deleted, put into the tables by the projector's own mapping and statements.
+"""A chat with half its messages deleted, written to the tables by the projector's own mapping and statements.
 
-Only the log is left out: the events are made here as the projector decodes them. Half a minute for a million messages.
+Only the log is left out: the events are created here as the projector decodes them. Takes half a minute for a million
+messages.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ WRITER: Final = 0
 """The user who has read nothing and wrote a tenth of the messages, none of which is deleted; of those of
 read_model.filled it wrote a fifth."""
 LIVE_UNREAD: Final = 10
-"""What READER_OF_ALL_BUT_TEN has above the cursor, beside as many deleted ones."""
+"""Number of live messages above the cursor of READER_OF_ALL_BUT_TEN, in addition to as many deleted ones."""
 _AT_MS: Final = 1_700_000_000_000
 _BATCH: Final = 20_000
 _TEXT: Final = "x" * 239
 
 
 async def filled_and_half_deleted(log: Log, *, messages: int) -> None:
-    """Makes the tables and chat 1. `messages` is a multiple of ten."""
+    """Create the tables and chat 1. `messages` is a multiple of ten."""
     sql = apply_sql(1)
     async with await session(log.dsn) as connection:
         await migrate(connection)
@@ -52,7 +53,7 @@ async def filled_and_half_deleted(log: Log, *, messages: int) -> None:
 
 
 def _events(messages: int) -> Iterator[Event]:
-    """The creation, the messages in turn, one mark, and then every other message deleted."""
+    """Yield the creation, the messages in turn, one receipt, and then the deletion of every other message."""
     members = [user_id(number) for number in range(7)]
     yield _event(1, EventType.CHAT_CREATED, members[0], ChatCreate(kind="group", name="bench", members=[*members[1:]]))
     for seq in range(1, messages + 1):

@@ -1,6 +1,6 @@
-"""A long chat.commands in seconds: record batches built once by aiokafka's Cython builder, sent whole, sent again.
+"""Fills a long chat.commands in seconds: record batches are built once by aiokafka's Cython builder, and sent whole.
 
-A batch that is built is bytes and no more: without a producer id in it, the same one goes to any topic.
+A built batch is just bytes: without a producer id in it, it can be sent to any topic, repeatedly.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from schemas.wire.encoding import Encoded
 from services.runtime.kafka.connection import KafkaConnection
 
 BATCH_BYTES: Final = COMMAND_RECORD_BYTES - 1_000
-"""chat.commands takes no more in one batch."""
+"""Maximum size of a batch for chat.commands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """The records of one partition, ready to be sent as often as needed."""
+    """The records of one partition, ready to be sent repeatedly."""
 
     batches: Sequence[Any]
     records: int
 
 
 def built(records: Iterable[Encoded]) -> Load:
-    """Encodes the records into batches as large as the topic takes."""
+    """Encode the records into batches as large as the topic accepts."""
     batches = []
     batch = BatchBuilder(BATCH_BYTES, 0)
     count = 0
@@ -46,8 +46,8 @@ def built(records: Iterable[Encoded]) -> Load:
 
 
 async def fill(kafka: KafkaConnection, topic: str, loads: Sequence[Load]) -> None:
-    """Sends each load to the partition of its place; returns when all is acknowledged."""
-    # Not idempotent: a producer id would have to be written into each batch. A retry could only double a command.
+    """Send each load to the partition with its index, and wait until all are acknowledged."""
+    # Not idempotent: a producer id would have to be written into each batch. A retry could only repeat commands.
     producer = AIOKafkaProducer(**kafka.client_options(), acks="all", max_request_size=4_000_000)
     await producer.start()
     try:

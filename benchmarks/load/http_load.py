@@ -1,8 +1,8 @@
-"""An HTTP load generator in a process of its own, cheap beside what it measures: whole requests as bytes, kept
-connections, and of an answer no more than its status and length.
+"""An HTTP load generator in a process of its own, cheap compared with the measured server: requests are bytes built in
+advance, connections are kept, and of a response only status and length are parsed.
 
-Closed loop: each connection asks again when it has its answer; this finds the highest rate. Open loop: each request has
-a moment when it is due, and its time runs from there, whether a connection was free or not.
+Closed loop: each connection sends its next request when it has its response; this finds the maximum rate. Open loop:
+each request has a due time, from which its latency is measured, whether a connection was free or not.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What came back."""
+    """The responses to a load."""
 
     seconds: float
-    """From the first request to the last answer."""
+    """Seconds from the first request to the last response."""
     waits_s: Sequence[float]
-    """By request, in their order."""
+    """Latency of each request, in their order."""
     statuses: dict[int, int]
     cpu_s: float
-    """Of the generator: near `seconds` means that it was the limit, not what it asked."""
+    """CPU of the generator: near `seconds` means that the generator was the limit, not the server."""
     sample: bytes
-    """The last answer, whole."""
+    """The last response, complete."""
 
     @property
     def per_s(self) -> float:
         return len(self.waits_s) / self.seconds
 
     def require(self, *allowed: int) -> None:
-        """Raises RuntimeError where another status came."""
+        """Check the statuses. Raises RuntimeError if another one occurred."""
         wrong = {status: count for status, count in self.statuses.items() if status not in allowed}
         if wrong:
             raise RuntimeError(f"answers other than {allowed}: {wrong}; the last: {self.sample[:600]!r}")
 
 
 class Generator:
-    """The other process. One load at a time."""
+    """The generator's process. Runs one load at a time."""
 
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         self._pool = pool
@@ -63,7 +63,7 @@ class Generator:
     async def ask(
         self, url: str, requests: Sequence[bytes], *, connections: int, per_s: float | None = None
     ) -> Answers:
-        """Sends each request once; at a steady rate where one is given, else as fast as the answers come."""
+        """Send each request once: at a steady rate if one is given, otherwise as fast as responses come."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, _load, url, requests, connections, per_s)
 
@@ -174,7 +174,7 @@ class _Load:
 
 
 class _Connection(asyncio.Protocol):
-    """One request at a time. The server is ours: every answer has a Content-Length."""
+    """A connection with one request at a time. The server is ours: every response has a Content-Length."""
 
     def __init__(self, load: _Load) -> None:
         self._load = load
@@ -192,7 +192,7 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods alone
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's has the methods, but not the base class
 
     def data_received(self, data: bytes) -> None:
         received = self._received = self._received + data
@@ -215,7 +215,7 @@ class _Connection(asyncio.Protocol):
 
 
 class Client:
-    """One kept connection, for a benchmark that asks one thing after the other."""
+    """One kept connection, for a benchmark that sends one request after the other."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -232,7 +232,7 @@ class Client:
             writer.close()
 
     async def ask(self, request: bytes, status: int) -> bytes:
-        """The body of the answer. Raises RuntimeError where it has another status."""
+        """Return the body of the response. Raises RuntimeError if it has another status."""
         self._writer.write(request)
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])

@@ -1,4 +1,4 @@
-"""The baseline of everything that reads the log: reading it, and no more."""
+"""The baseline of everything that reads the log: only reading it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LogRead:
 
 
 async def read_all(kafka: KafkaConnection, topics: list[str], partitions: int) -> LogRead:
-    """From offset 0 to the present ends, all partitions at once, from the first fetch on."""
+    """Read all partitions concurrently from offset 0 to their current ends; the clock starts at the first fetch."""
     consumer = AIOKafkaConsumer(**kafka.client_options(), group_id=None, max_partition_fetch_bytes=4 * 1024 * 1024)
     await consumer.start()
     try:

@@ -1,8 +1,7 @@
-"""Latencies of an open loop: every command has a moment at which it is due, and its time runs from there.
+"""Latencies of an open loop: every command has a due time, from which its latency is measured.
 
-A load generator that waits for answers before it goes on asks less while the system is slow, and so leaves out the
-very moments that matter (coordinated omission). Here nothing waits: what could not be sent in time is late from its due
-time.
+A load generator that waits for responses sends less while the system is slow, and so omits exactly the slow moments
+(coordinated omission). Here nothing waits: the latency of a command that is sent late counts from its due time.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.process.collector import infrequent_gc
 
 LATE_S: Final = 60.0
-"""For the last outcomes after the last command."""
+"""Deadline for the last outcomes, after the last command."""
 PERCENTILES: Final = (0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 100.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latencies:
-    """Of one run at one rate, in milliseconds."""
+    """Latencies of one run at one rate, in milliseconds."""
 
     per_s: int
     count: int
@@ -59,10 +58,10 @@ class Latencies:
 async def outcome_latencies(
     kafka: KafkaConnection, names: TopicNames, records: Sequence[Encoded], *, per_s: int, warm_up: int
 ) -> Latencies:
-    """From the moment a command is due to be appended to the moment a consumer has its outcome; partition 0.
+    """Measure the time from a command's due time to its outcome at a consumer; partition 0.
 
-    The append is in it: the command's time runs from before it is handed to the producer. All commands due at one
-    moment, or while an append is under way, share a batch, as with any producer. The first `warm_up` do not count.
+    It includes the append: the time starts before the command is passed to the producer. Commands due at the same
+    moment, or during an append, share a batch, as with any producer. The first `warm_up` do not count.
     """
     producer = AIOKafkaProducer(**kafka.client_options(), acks="all", max_batch_size=262_144)
     consumer = AIOKafkaConsumer(**kafka.client_options(), group_id=None, fetch_max_wait_ms=500)
@@ -90,7 +89,7 @@ async def outcome_latencies(
 async def _send(
     producer: AIOKafkaProducer, topic: str, records: Sequence[Encoded], per_s: int, *, expected_offset: int
 ) -> list[float]:
-    """Sends each record when it is due; the due times. Their offsets follow one another from the expected one."""
+    """Send each record when it is due and return the due times. Checks that offsets are consecutive as expected."""
     begin = time.monotonic() + 0.1
     due_at = [begin + n / per_s for n in range(len(records))]
     sent = 0
@@ -114,7 +113,7 @@ async def _send(
 
 
 async def _watch(consumer: AIOKafkaConsumer, events: TopicPartition, seen_at: dict[int, float], until: int) -> None:
-    """Until the outcome of the command before `until` is there; they come in the order of their commands."""
+    """Watch until the outcome of the command before `until`; outcomes come in the order of their commands."""
     latest = -1
     while latest < until - 1:
         for record in (await consumer.getmany(events, timeout_ms=1_000)).get(events, []):

@@ -15,7 +15,7 @@ from devstack.postgres import postgres_programs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transactions:
-    """What a script did in one run. Closed loop: each client waits for its answer before it goes on."""
+    """The result of one run of a script. Closed loop: each client waits for its response before it continues."""
 
     per_s: float
     latencies: Latencies
@@ -24,7 +24,7 @@ class Transactions:
 async def pgbench(
     dsn: str, script: Path, *, clients: int, seconds: int, variables: Mapping[str, str] | None = None
 ) -> Transactions:
-    """Runs the script over and over. Raises RuntimeError where pgbench fails."""
+    """Run the script repeatedly. Raises RuntimeError if pgbench fails."""
     address = urlsplit(dsn)
     with tempfile.TemporaryDirectory(prefix="pgbench-") as folder:
         process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""A filled read model, without the wait for the log behind it: chats of seven members, five of whom wrote in turn."""
+"""A filled read model, created without a log: chats of seven members, five of whom wrote in turn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READER_OF_ALL_BUT_TEN = 6
 
 
 def chat_id(number: int) -> ChatId:
-    """As read_model.sql makes it."""
+    """Return a chat id as read_model.sql creates it."""
     return ChatId(str(UUID(bytes=md5(f"chat {number}".encode(), usedforsecurity=False).digest())))
 
 
@@ -26,7 +26,7 @@ def user_id(number: int) -> UserId:
 
 
 async def filled(log: Log, *, chats: int, messages: int) -> None:
-    """Makes the tables, and chats 1 to `chats` with so many messages each."""
+    """Create the tables, and chats 1 to `chats` with `messages` messages each."""
     blocks = load_sql("benchmarks.load", "read_model.sql").bind()
     async with await session(log.dsn) as connection:
         await migrate(connection)

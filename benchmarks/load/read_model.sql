@@ -1,4 +1,4 @@
--- A read model as the projector would have left it, made by the server itself in seconds. Ids follow from numbers.
+-- A read model as the projector would write it, created by the server itself in seconds. Ids are derived from numbers.
 
 -- name: chats
 INSERT INTO chat_v1.chats (chat_id, kind, name, created_by, created_at, last_seq, last_position, last_message_at)
@@ -6,7 +6,7 @@ SELECT md5('chat ' || c)::uuid, 'group', 'bench', md5('user 0')::uuid, now(), %(
 FROM generate_series(%(from)s::integer, %(to)s::integer) AS c;
 
 -- name: participants
--- Five, and whoever sent nothing: user 5 has read nothing, user 6 all but the last ten.
+-- Five senders and two readers: user 5 has read nothing, user 6 all but the last ten.
 INSERT INTO chat_v1.chat_participants
     (chat_id, user_id, role, joined_at, joined_seq, read_seq, delivered_seq, own_live_after_read, changed_position)
 SELECT md5('chat ' || c)::uuid, md5('user ' || u)::uuid, CASE WHEN u = 0 THEN 'owner' ELSE 'member' END, now(), 0,

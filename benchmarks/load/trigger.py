@@ -1,8 +1,8 @@
 """The baseline of the sequencer: the Postgres trigger that it replaces, driven by pgbench (C, prepared statements).
 
-In its favour: a repeat is not told the seq of its original (ON CONFLICT DO NOTHING returns no row), nobody asks whether
-the sender is a member, and there is no HTTP, no validation and no second copy of the data. Against it: every commit is
-synced to disk, where one Kafka broker acknowledges from the page cache and takes its durability from replicas.
+In its favour: a repeat does not get the seq of its original (ON CONFLICT DO NOTHING returns no row), membership is not
+checked, and there is no HTTP, no validation and no second copy of the data. Against it: every commit is synced to disk,
+while one Kafka broker acknowledges from the page cache and gets its durability from replicas.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.servers.database import blocking_session
 from services.runtime.postgres.sql import load_sql
 
 CLIENTS: Final = 8
-"""Where it is fastest on few cores: more wait longer and commit no more."""
+"""The fastest number on few cores: with more, each waits longer and the rate does not grow."""
 NAME: Final = "Postgres trigger: advisory lock, MAX(seq) + 1, unique key; 8 clients, each commit synced"
 
 
@@ -31,7 +31,7 @@ class TriggerFigures:
 
     commands_per_s: float
     latencies: Latencies
-    """Closed loop: each client waits for its answer before it sends again. Better than it would be for users."""
+    """Latencies of a closed loop, in which each client waits for its response: better than users would see."""
 
 
 class Trigger:
@@ -43,7 +43,7 @@ class Trigger:
     @classmethod
     @asynccontextmanager
     async def on(cls, dsn: str, *, stored: int) -> AsyncIterator[Trigger]:
-        """`stored` messages are there before the first run."""
+        """Create the table with `stored` messages."""
         blocks = load_sql("benchmarks.load", "trigger.sql").bind()
         with blocking_session(dsn) as connection:
             connection.execute(blocks["schema"])
@@ -60,7 +60,7 @@ class Trigger:
                 connection.execute("DROP TABLE messages; DROP FUNCTION number_message")
 
     async def run(self, *, chats: int, seconds: int, clients: int = CLIENTS) -> TriggerFigures:
-        """Sends to that many chats as fast as the clients can."""
+        """Send to that many chats as fast as the clients can."""
         found = await pgbench(
             self._dsn,
             Path(__file__).with_name("trigger.pgbench"),

@@ -1,5 +1,5 @@
--- The baseline: what Gapless replaces. One table; a trigger takes a lock on the chat and gives the row MAX(seq) + 1;
--- a send that was retried meets the unique key. Every commit is synced to disk.
+-- The baseline that Gapless replaces. One table; a trigger locks the chat and assigns MAX(seq) + 1 to the row; a retried
+-- send violates the unique key. Every commit is synced to disk.
 
 -- name: schema
 CREATE TABLE messages (
@@ -21,7 +21,7 @@ BEGIN
 END $$;
 
 -- name: stored
--- What is there before: as many messages as asked for, over a thousand chats and one that has a tenth of all.
+-- Stored messages: over a thousand chats, one of which has a tenth of all.
 INSERT INTO messages (chat_id, seq, sender_id, client_generated_id, body)
 SELECT md5('chat ' || chat)::uuid, row_number() OVER (PARTITION BY chat ORDER BY i), md5('user ' || mod(i, 5))::uuid,
        md5('stored ' || i), repeat('x', 250)

@@ -22,13 +22,13 @@ def settings(dsn: str) -> PostgresSettings:
 
 
 async def session(dsn: str) -> Session:
-    """In autocommit mode; close it yourself. Raises psycopg.Error."""
+    """Return a session in autocommit mode; the caller closes it. Raises psycopg.Error."""
     return await connect(settings(dsn), application_name=APPLICATION, autocommit=True)
 
 
 @contextmanager
 def blocking_session(dsn: str) -> Iterator[psycopg.Connection]:
-    """The same outside of an event loop, closed at the end. Names without a schema are of `public`."""
+    """Yield the same outside of an event loop, closed at the end. Names without a schema are in `public`."""
     ignore_shell()
     info = connection_info(settings(dsn), application_name=APPLICATION)
     with psycopg.connect(info, autocommit=True) as connection:

@@ -1,4 +1,4 @@
-"""What every benchmark stands on: real servers, logs and databases of its own on them, and our services beside.
+"""The environment of every benchmark: real servers, with logs and databases of its own, and our services.
 
 async with Ground.embedded() as ground:
     log = await ground.log(partitions=1)
@@ -40,7 +40,7 @@ CHECK_EVERY_S: Final = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """Three topics of their own, and an empty database for their read model."""
+    """Topics of one run, and an empty database for their read model."""
 
     names: TopicNames
     partitions: int
@@ -52,10 +52,10 @@ class Log:
 
 
 class Ground:
-    """Servers, and a folder for what the services keep and say."""
+    """Servers, and a folder for the services' state and logs."""
 
     def __init__(self, kafka: str, dsn: str, folder: Path, *, broker_pid: int | None, postgres_pid: int | None) -> None:
-        """Without their process ids the servers' CPU is not told."""
+        """Use running servers. Without their process ids, the servers' CPU is not measured."""
         self.kafka = kafka
         self.dsn = dsn
         self.broker_pid = broker_pid
@@ -66,7 +66,7 @@ class Ground:
     @classmethod
     @asynccontextmanager
     async def embedded(cls) -> AsyncIterator[Ground]:
-        """One broker and one PostgreSQL with their defaults, in a temporary folder."""
+        """Yield one broker and one PostgreSQL with their defaults, in a temporary folder."""
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
             folder = Path(name)
             async with Stack(folder / "servers") as servers:
@@ -80,11 +80,11 @@ class Ground:
 
     @property
     def connection(self) -> KafkaConnection:
-        """What a client of the broker is opened with."""
+        """The parameters for a client of the broker."""
         return KafkaConnection.plain(self.kafka)
 
     async def log(self, *, partitions: int) -> Log:
-        """Makes empty topics with the settings of production under a new prefix, and an empty database."""
+        """Create empty topics with production settings under a new prefix, and an empty database."""
         name = f"b{uuid.uuid4().hex[:8]}"
         names = TopicNames.prefixed(f"{name}.")
         await create_topics(
@@ -94,7 +94,7 @@ class Ground:
         return Log(names=names, partitions=partitions, dsn=self._database())
 
     def with_fresh_database(self, log: Log) -> Log:
-        """The same log with an empty database beside it."""
+        """Return the same log with a new, empty database."""
         return replace(log, dsn=self._database())
 
     def _database(self) -> str:
@@ -107,15 +107,15 @@ class Ground:
     async def service(
         self, name: str, log: Log, *, settings: dict[str, str] | None = None, state: Path | None = None
     ) -> AsyncIterator[Service]:
-        """`gapless <name>` with the defaults on this log. `state`: where a sequencer keeps its own; a fresh folder
-        if not given."""
+        """Run `gapless <name>` with the defaults on this log. `state`: the folder for a sequencer's state; a new one by
+        default."""
         folder = self.fresh_folder()
         variables = self.variables(log) | {"GAPLESS_SEQUENCER_STATE_DIR": str(state or folder / "state")}
         async with running(name, folder, variables | (settings or {})) as service:
             yield service
 
     def variables(self, log: Log) -> dict[str, str]:
-        """What every service and every command has to know of a log."""
+        """Return the variables of every service and command on a log."""
         return {
             "GAPLESS_KAFKA_BOOTSTRAP": self.kafka,
             "GAPLESS_KAFKA_TOPIC_PREFIX": log.prefix,
@@ -132,7 +132,7 @@ class Ground:
         return folder
 
     async def decided(self, log: Log, loads: Sequence[Load]) -> int:
-        """Puts the commands into the log and lets a sequencer decide them all; how many records events has then."""
+        """Append the commands and let a sequencer decide them all. Returns the number of records of events."""
         await fill(self.connection, log.names.commands, loads)
         wanted = sum(load.records for load in loads) + log.partitions
         async with (
@@ -146,7 +146,7 @@ class Ground:
         return found
 
     async def projected(self, log: Log, records: int) -> None:
-        """Lets a projector write all records of events into the log's database."""
+        """Let a projector write all records of events into the log's database."""
         async with self.service("projector", log) as projector, Positions.of(log) as positions:
             deadline = time.monotonic() + DEADLINE_S
             while (found := await positions.total()) < records:
@@ -157,8 +157,8 @@ class Ground:
         return None if self.broker_pid is None else mark(self.broker_pid)
 
     def postgres_cpu_s(self) -> float:
-        """Of the server and all its present children; 0 where its process is not known. Children that end take
-        theirs with them into the server's own."""
+        """Return the CPU seconds of the server and its current children; 0 if its process is unknown. The server's own
+        include those of children that ended."""
         if self._postgres_pid is None:
             return 0.0
         server = psutil.Process(self._postgres_pid)
@@ -174,7 +174,7 @@ class Ground:
 
 
 class Ends:
-    """Tells how many records a topic holds: cheap enough to be asked a hundred times a second."""
+    """Counts the records of a topic: cheap enough to be called a hundred times a second."""
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str, partitions: int) -> None:
         self._consumer = consumer
@@ -191,12 +191,12 @@ class Ends:
             await consumer.stop()
 
     async def total(self) -> int:
-        """Records over all partitions, of a topic that was never trimmed."""
+        """Return the number of records in all partitions of a topic that was never trimmed."""
         return int(sum((await self._consumer.end_offsets(self._partitions)).values()))
 
 
 class Positions:
-    """Tells how many records a projection has taken in."""
+    """Counts the records that a projection has applied."""
 
     def __init__(self, connection: psycopg.AsyncConnection) -> None:
         self._connection = connection
@@ -208,7 +208,7 @@ class Positions:
             yield cls(connection)
 
     async def total(self) -> int:
-        """0 where there are no tables yet."""
+        """Return the number of records; 0 if there are no tables yet."""
         try:
             cursor = await self._connection.execute("SELECT sum(next_offset) FROM chat_v1.projection_positions")
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):

@@ -23,12 +23,12 @@ from devstack.ports import HOST, choose_ports
 
 DEADLINE_S: Final = 300.0
 WITH_AN_API: Final = ("ingest", "query", "api")
-"""They are asked how they are where they serve."""
+"""Services that serve /readyz and /metrics on their API's port."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """What a process had used at a moment."""
+    """The resources that a process had used at one moment."""
 
     at_s: float
     cpu_s: float
@@ -36,8 +36,8 @@ class Mark:
 
 
 def mark(pid: int, *, workers: bool = False) -> Mark:
-    """CPU of all threads, user and system, in seconds; resident memory in MB (10^6). With its workers where it has
-    any: to look for them takes milliseconds."""
+    """Return CPU of all threads, user and system, in seconds, and resident memory in MB (10^6). Includes the workers if
+    `workers`; finding them takes milliseconds."""
     process = psutil.Process(pid)
     cpu_s = memory_mb = 0.0
     for each in (process, *(process.children(recursive=True) if workers else ())):
@@ -49,7 +49,7 @@ def mark(pid: int, *, workers: bool = False) -> Mark:
 
 
 def cpu_between(before: Mark, after: Mark) -> float:
-    """Seconds; never 0. The system counts in ticks of 10 ms: of a process that ran, less than one is half of one."""
+    """Return CPU seconds, never 0. The system counts in ticks of 10 ms; less than one tick counts as half of one."""
     return max(after.cpu_s - before.cpu_s, 0.005)
 
 
@@ -70,7 +70,7 @@ class Service:
         return mark(self.pid, workers=self._workers)
 
     async def until_ready(self) -> None:
-        """Raises RuntimeError with what it says where it never is."""
+        """Wait until the service is ready. Raises RuntimeError with its reasons if it does not get ready."""
         deadline = time.monotonic() + DEADLINE_S
         async with httpx.AsyncClient(timeout=3.0, trust_env=False, verify=False) as http:
             while True:
@@ -86,13 +86,13 @@ class Service:
                 await asyncio.sleep(0.05)
 
     def refuse_to_wait(self, deadline: float, what: str) -> None:
-        """Raises RuntimeError where the process ended or the deadline passed."""
+        """Raise RuntimeError if the process ended or the deadline passed."""
         if self._process.returncode is not None or time.monotonic() > deadline:
             tail = self.log_path.read_text(encoding="utf-8", errors="replace")[-2_000:]
             raise RuntimeError(f"waited in vain for {what} (exit code {self._process.returncode}):\n{tail}")
 
     async def metric(self, series: str) -> float:
-        """The sum over all series whose line begins so; 0 where it has none."""
+        """Return the sum over all series whose line starts with `series`; 0 if none does."""
         async with httpx.AsyncClient(timeout=10.0, trust_env=False, verify=False) as http:
             text = (await http.get(f"{self.url}/metrics")).text
         return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(series))
@@ -100,7 +100,7 @@ class Service:
 
 @asynccontextmanager
 async def running(name: str, folder: Path, settings: Mapping[str, str]) -> AsyncIterator[Service]:
-    """`gapless <name>` with these variables and no other of ours; stopped at the end. What it says is in `folder`."""
+    """Run `gapless <name>` with only these GAPLESS_* variables; stopped at the end. Its log is in `folder`."""
     port, ops_port = choose_ports(2)
     ports = {"GAPLESS_HTTP_PORT": str(port), "GAPLESS_OPS_PORT": str(ops_port)}
     command = [sys.executable, "-P", "-m", "services.ops", name]
@@ -113,7 +113,7 @@ async def running(name: str, folder: Path, settings: Mapping[str, str]) -> Async
 
 @asynccontextmanager
 async def uvicorn(app: str) -> AsyncIterator[Service]:
-    """An application of a baseline, served as our own are: one process, no access log."""
+    """Serve a baseline's application as we serve ours: one process, no access log."""
     (port,) = choose_ports(1)
     command = [sys.executable, "-m", "uvicorn", app, "--host", HOST, "--port", str(port)]
     command += ["--no-access-log", "--log-level", "warning"]
@@ -144,15 +144,15 @@ async def _started(
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """The caller's variables without those of ours, and these."""
+    """Return the caller's variables without GAPLESS_* ones, and these."""
     plain = {variable: value for variable, value in os.environ.items() if not variable.startswith("GAPLESS_")}
     return plain | dict(settings)
 
 
 @asynccontextmanager
 async def profiled(pid: int, output: Path | None) -> AsyncIterator[None]:
-    """Samples the process meanwhile with py-spy, where an output is named: `.svg` a flame graph, `.json` for
-    speedscope, anything else collapsed stacks as text."""
+    """Sample the process with py-spy during the block, if an output is given: `.svg` for a flame graph, `.json` for
+    speedscope, anything else for collapsed stacks as text."""
     if output is None:
         yield
         return
@@ -176,16 +176,16 @@ class Command:
     """A `gapless` command that ran to its end."""
 
     answer: Any
-    """Its JSON."""
+    """The JSON that it printed."""
     seconds: float
     cpu_s: float
-    """With that of the processes it started, as the memory."""
+    """CPU seconds, including its child processes, as does the memory."""
     memory_mb: float
-    """The most that was seen."""
+    """The highest memory observed, in MB."""
 
 
 async def command(*words: str, settings: Mapping[str, str]) -> Command:
-    """Runs `gapless <words> --json`. Raises RuntimeError where it fails."""
+    """Run `gapless <words> --json`. Raises RuntimeError if it fails."""
     began_s, before_s = time.monotonic(), _ended_cpu_s()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "services.ops", *words, "--json"),
@@ -213,6 +213,6 @@ async def command(*words: str, settings: Mapping[str, str]) -> Command:
 
 
 def _ended_cpu_s() -> float:
-    """Of the processes that we waited for, and of those that they waited for."""
+    """Return the CPU seconds of processes that we waited for, and of those that they waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
