@@ -26,7 +26,10 @@ def test_a_variable_of_any_service_is_no_mistake_in_another() -> None:
         ("GAPLESS_KAFKA_BOOTSTRP", "did you mean GAPLESS_KAFKA_BOOTSTRAP?"),
         ("GAPLESS_KAFKA_BOOTSTRAP_SERVERS", "did you mean GAPLESS_KAFKA_BOOTSTRAP?"),
         ("gapless_http_prot", "did you mean GAPLESS_HTTP_PORT?"),
-        ("GAPLESS_FROM_ANOTHER_RELEASE", "GAPLESS_FROM_ANOTHER_RELEASE is not a variable of this release and is ignored"),
+        (
+            "GAPLESS_FROM_ANOTHER_RELEASE",
+            "GAPLESS_FROM_ANOTHER_RELEASE is not a variable of this release and is ignored",
+        ),
     ],
 )
 def test_a_misspelt_variable_is_named_with_what_was_meant(name: str, said: str) -> None:
