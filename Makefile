@@ -59,7 +59,7 @@ lock: $(INSTALLED) ## Resolve pyproject.toml again into both lock files; version
 clean: ## Remove what make and the tools left here: .venv, caches, built files
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	rm -f schemas/_records.*.so services/sequencer/_sends.*.so services/projector/_compiled.*.so
+	find schemas services -name '_*.so' -delete
 
 # Last and only when the whole installation stands is the stamp written: an interrupted one is done again.
 # What is compiled is made here too: a change of it is a new installation.

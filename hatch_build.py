@@ -42,7 +42,8 @@ def compile_in(root: Path) -> list[Path]:
     if sys.byteorder != "little":
         return []  # they look at eight characters as one number
     places = [name.replace(".", "/") for name in MODULES]
-    for old in (file for place in places for file in root.glob(f"{place}.*.so")):
+    # All of them, also where a module lived in an older release: a stale one would still be imported.
+    for old in (file for top in {place.split("/")[0] for place in places} for file in (root / top).rglob("_*.so")):
         old.unlink()
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as scratch:
