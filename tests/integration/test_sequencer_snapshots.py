@@ -288,7 +288,7 @@ class _Slow(SnapshotStore):
         super().__init__(url)
         self.answer = threading.Event()
 
-    def listed(self, prefix: str) -> Sequence[Any]:
+    def list_objects(self, prefix: str) -> Sequence[Any]:
         self.answer.wait(30)
         raise SnapshotStoreUnavailable("it never comes back")
 
