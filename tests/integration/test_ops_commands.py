@@ -252,7 +252,7 @@ def test_tail_follows_until_it_is_interrupted(kafka: str) -> None:
         asyncio.run(append(settings, names.events, 0, log.events[there:]))
         assert json.loads(process.stdout.readline())["seq"] == 1
         process.send_signal(signal.SIGINT)
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.communicate()

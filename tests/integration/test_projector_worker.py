@@ -454,7 +454,11 @@ async def test_postgres_away_is_waited_for_and_said(kafka: str, database: str) -
                         return not await s.troubles()
 
                     await until(well, "readyz saying that all is well")
-                    assert (lag("events"), lag("seconds")) == (0, 0)
+
+                    async def caught_up() -> bool:
+                        return (lag("events"), lag("seconds")) == (0, 0)
+
+                    await until(caught_up, "no lag")
         await direct.rows_of_log()
 
 

@@ -406,6 +406,7 @@ class Readers:
         try:
             while not self.stop.is_set():
                 now = await _latest(connection, self.world.chats[0])
+                assert None not in now, (last, now)
                 assert all(n >= before for n, before in zip(now, last, strict=True)), (last, now)
                 assert now[0] == now[1], "two tables of one snapshot do not agree"
                 last, reads = now, reads + 1

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from prometheus_client import REGISTRY
+from typing_extensions import override
 
 from schemas.log import Verdict
 from services.runtime.kafka.connection import KafkaConnection
@@ -288,8 +289,9 @@ class _Slow(SnapshotStore):
         super().__init__(url)
         self.answer = threading.Event()
 
+    @override
     def list_objects(self, prefix: str) -> Sequence[Any]:
-        self.answer.wait(30)
+        self.answer.wait(300)
         raise SnapshotStoreUnavailable("it never comes back")
 
 

@@ -362,7 +362,7 @@ class LogWriter:
         return end
 
 
-async def until(met: Callable[[], Awaitable[bool]], what: str, *, timeout_s: float = 30.0) -> None:
+async def until(met: Callable[[], Awaitable[bool]], what: str, *, timeout_s: float = 120.0) -> None:
     """Asks until it is so; fails with `what` was waited for."""
     deadline_s = time.monotonic() + timeout_s
     while not await met():
