@@ -468,8 +468,8 @@ async def test_a_new_version_that_lags_behind_is_waited_for_at_the_switch(kafka:
     async with world(kafka, database) as w:
         await w.talk(50)
         await w.rebuild()
+        await _feed_only_v1(w)  # so that the chat the readers ask for is in both versions
         async with w.talking(), _fed(w, 1, 0.001), _fed(w, 2, 0.15):
-            await asyncio.sleep(0.5)  # both on their way
             readers = Readers.start(w, 2)
             for _ in range(3):
                 await w.cutover(2)
