@@ -40,8 +40,8 @@ from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topic_watch import TopicWatch
 from services.runtime.kafka.topics import check_topics
 from services.runtime.observe.repeated_lines import warn_throttled
-from services.runtime.process.collector import infrequent_gc
 from services.runtime.process.lifecycle import Supervisor
+from services.runtime.serving.serve import serve
 from services.runtime.serving.server import HttpServer
 from services.runtime.settings import SettingsError
 from services.runtime.web.problems import Problem
@@ -219,16 +219,10 @@ async def run(settings: IngestProcessSettings, supervisor: Supervisor) -> None:
     async with AsyncExitStack() as stack:
         if http.reuse_port:  # a request to the shared port reaches any of the processes
             await stack.enter_async_context(OpsServer(http, readiness, service="ingest"))
-        try:
-            await service.start()
-            # Last: with a shared port the kernel sends requests as soon as it listens.
-            await server.start()
-            _log.info("listening", url=server.url)
-            supervisor.start("ingest", service.ended())
-            supervisor.start("http server", server.wait_closed())
-            with infrequent_gc():
-                await supervisor.stop_requested()
-        finally:
-            # Requests first, then what they wait for, so that each gets its outcome or 202.
-            await server.stop(timeout_s=settings.process.shutdown_timeout_s / 2)
-            await service.stop()
+        await serve(
+            server,
+            [service],
+            supervisor,
+            shutdown_timeout_s=settings.process.shutdown_timeout_s,
+            supervised={"ingest": service.ended},
+        )

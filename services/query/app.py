@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import structlog
 from fastapi import FastAPI
 
 from services.query.api.reads import Reads
@@ -17,11 +16,9 @@ from services.runtime.health.dependencies import Dependency, ProbeResult
 from services.runtime.health.health import Readiness
 from services.runtime.http import build_app
 from services.runtime.postgres.refusals import why_unreachable
-from services.runtime.process.collector import infrequent_gc
 from services.runtime.process.lifecycle import Supervisor
+from services.runtime.serving.serve import serve
 from services.runtime.serving.server import HttpServer
-
-_log = structlog.get_logger(__name__)
 
 
 class QueryService:
@@ -82,14 +79,4 @@ async def run(settings: QueryProcessSettings, supervisor: Supervisor) -> None:
     """Serve until the supervisor requests a stop. Run by `lifecycle.run_service`."""
     app, service = create_app(settings)
     server = HttpServer.of(app, settings.http)
-    try:
-        await service.start()
-        await server.start()
-        _log.info("listening", url=server.url)
-        supervisor.start("http server", server.wait_closed())
-        with infrequent_gc():
-            await supervisor.stop_requested()
-    finally:
-        # Requests first, then the pool that they read from.
-        await server.stop(timeout_s=settings.process.shutdown_timeout_s / 2)
-        await service.stop()
+    await serve(server, [service], supervisor, shutdown_timeout_s=settings.process.shutdown_timeout_s)

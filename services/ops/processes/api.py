@@ -6,7 +6,6 @@ serves its own health and metrics on its GAPLESS_OPS_PORT.
 
 from __future__ import annotations
 
-import structlog
 from fastapi import FastAPI
 from pydantic import Field
 
@@ -18,12 +17,10 @@ from services.query.settings import QuerySettings
 from services.runtime.access.auth import Authenticator
 from services.runtime.health.health import OpsServer, Readiness
 from services.runtime.http import build_app
-from services.runtime.process.collector import infrequent_gc
 from services.runtime.process.lifecycle import Supervisor
+from services.runtime.serving.serve import serve
 from services.runtime.serving.server import HttpServer
 from services.runtime.settings import AuthSettings, HttpSettings, LogSettings, ProcessSettings, Settings
-
-_log = structlog.get_logger(__name__)
 
 
 class ApiSettings(Settings):
@@ -61,18 +58,10 @@ async def run(settings: ApiSettings, supervisor: Supervisor) -> None:
     http = settings.http
     server = HttpServer.of(app, http)
     async with OpsServer(http, readiness, service="api"):
-        try:
-            await query.start()
-            await ingest.start()
-            # Last: with a shared port the kernel sends requests as soon as it listens.
-            await server.start()
-            _log.info("listening", url=server.url)
-            supervisor.start("ingest", ingest.ended())
-            supervisor.start("http server", server.wait_closed())
-            with infrequent_gc():
-                await supervisor.stop_requested()
-        finally:
-            # Requests first, then what they wait for, so that each gets its outcome or 202.
-            await server.stop(timeout_s=settings.process.shutdown_timeout_s / 2)
-            await ingest.stop()
-            await query.stop()
+        await serve(
+            server,
+            [query, ingest],
+            supervisor,
+            shutdown_timeout_s=settings.process.shutdown_timeout_s,
+            supervised={"ingest": ingest.ended},
+        )

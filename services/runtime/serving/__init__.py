@@ -1,5 +1,6 @@
 """The HTTP server: uvicorn, with limits on what one client may cost.
 
+- `serve`               starts and stops a server with the services that its application needs
 - `server`              serves an ASGI application inside a running event loop
 - `connection`          one connection: its heads, bodies, deadlines and refusals
 - `connection_limits`   the limits, and the order in which waiting connections are closed. Pure
