@@ -50,7 +50,9 @@ def _step(text: str) -> None:
 @app.callback()
 def bench() -> None:
     """Run benchmarks on real servers, which are started and stopped for each run."""
-    # Treat SIGTERM like Ctrl-C, which asyncio.run handles, so that the servers are stopped.
+    # Treat SIGTERM like Ctrl-C, which asyncio.run handles, so that the servers are stopped. A shell starts background
+    # jobs with SIGINT ignored, and asyncio.run leaves an ignored SIGINT as it is.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     # The measured processes use defaults and the benchmark's settings, none of the caller's.
     for name in [name for name in os.environ if name.startswith("GAPLESS_") and name != "GAPLESS_CACHE"]:

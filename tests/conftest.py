@@ -6,6 +6,7 @@ Tests share the servers and keep apart by their own topic names and by `database
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,10 @@ from tests.support.shared_server import shared
 
 # A broker of a test lives for seconds: the optimising compiler costs more CPU than it saves.
 os.environ.setdefault(OPTIONS_VARIABLE, "-XX:TieredStopAtLevel=1")
+
+# A shell starts background jobs with SIGINT ignored, and children inherit that: none of them could be interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.load_profile(examples.SOME_EXAMPLES)
 
