@@ -339,7 +339,7 @@ async def test_while_kafka_stands_still_sends_are_503_and_their_retries_are_one_
     with paused(world.stack, "kafka-1"):
         began_s = time.monotonic()
         refused = await asyncio.gather(*(world.send(text, key, prefer=None) for key, text in texts.items()))
-        assert time.monotonic() - began_s < 30
+        assert time.monotonic() - began_s < 120
         for answer in refused:
             _assert_problem(answer, 503, "unavailable")
         assert [m["seq"] for m in await world.history(base - 1)] == [base], "readers do not need Kafka"

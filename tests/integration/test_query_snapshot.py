@@ -337,7 +337,7 @@ def test_a_server_that_hangs_is_answered_503_within_the_deadline(read_model: str
             began_s = time.monotonic()
             answer = await api.get(messages(chat), anna)
             assert answer.status_code == 503
-            assert time.monotonic() - began_s < 30
+            assert time.monotonic() - began_s < 120
             (reason,) = await ready(api, anna, 503)
             # The pool's own word, or the probe's, where giving up a statement takes longer than the probe may.
             assert reason in (

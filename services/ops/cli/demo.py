@@ -13,10 +13,9 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import httpx
-import typer
 from rich.table import Table
 
 from schemas import ids
@@ -42,19 +41,8 @@ KILL_AFTER: Final = 120
 """Number of messages answered before the sequencer is killed."""
 
 
-def demo(
-    data_dir: Annotated[
-        Path | None,
-        typer.Option("--data-dir", metavar="D", help="Keep the data here. Default: a temporary folder."),
-    ] = None,
-    secure: Annotated[
-        bool, typer.Option("--secure", help="With TLS, SCRAM, ACLs, database roles and HTTPS, as production should be.")
-    ] = False,
-) -> None:
-    """Start the whole system here, run a conversation through it, kill a sequencer, verify the result.
-
-    Exit code: 0 every claim held, 1 one did not, 2 wrong usage, 3 a server or a download is unavailable.
-    """
+def demo(data_dir: Path | None, *, secure: bool) -> None:
+    """Run `gapless demo` (main.py has its options). Keeps its data in `data_dir`, or in a temporary folder if None."""
     with exit_on_error(), stack_errors():
         configure_logging(LogSettings.model_validate({"level": "error"}), service="gapless")  # the demo prints the rest
         if data_dir is not None:

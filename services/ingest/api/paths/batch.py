@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest.api.handler import CommandHandler, rendered
-from services.ingest.api.paths.messages import MessageSent, SendMessage, build_sent, message_sent
+from services.ingest.api.paths.messages import MessageSent, SendMessage, build_parsed_send, message_sent
 from services.ingest.api.requests import AnyCaseUuid, Envelope, parse_body
 from services.ingest.api.responses import CommandResponse, OutcomePending, outcome_pending
 from services.ingest.api.route import BATCH_PATH, CommandRequest, UnkeyedRequest
@@ -109,7 +109,7 @@ def batch_message(item: bytes | msgspec.Raw, envelope: Envelope) -> Command | Pr
         wanted = parse_body(BatchMessage, written, ERRORS_PER_ITEM)
         if wanted.client_generated_id is None:
             raise Problem("missing_key", "Each message of a batch needs its key in the field client_generated_id.")
-        return build_sent(wanted, wanted.chat_id, envelope)
+        return build_parsed_send(wanted, wanted.chat_id, envelope)
     except Problem as problem:
         return problem
 

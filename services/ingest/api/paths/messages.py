@@ -115,10 +115,10 @@ class MessageDeleted(BaseModel):
 
 def build_send(raw: bytes, chat_id: str, envelope: Envelope) -> Command:
     """Return the command of a request. Raises Problem, as the other builders do."""
-    return build_sent(parse_body(SendMessage, raw), chat_id, envelope)
+    return build_parsed_send(parse_body(SendMessage, raw), chat_id, envelope)
 
 
-def build_sent(wanted: SendMessage, chat_id: str, envelope: Envelope) -> Command:
+def build_parsed_send(wanted: SendMessage, chat_id: str, envelope: Envelope) -> Command:
     """Return the command of a parsed message. Raises Problem."""
     sender_id = sender_of(envelope, wanted.sender_id)
     if wanted.original_sent_at is not None and IMPORT not in envelope.scopes:

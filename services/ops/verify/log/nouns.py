@@ -13,6 +13,6 @@ PLANNED: Final[dict[str, Judge]] = {**chats.PLANNED, **messages.PLANNED}
 """Declared event types that no release writes yet: what holds for any event in a chat is checked, and no more."""
 
 
-def classifier(event_type: str) -> Judge:
+def judge_of(event_type: str) -> Judge:
     """Return the judge of a declared event type."""
     return JUDGES.get(event_type) or PLANNED[event_type]

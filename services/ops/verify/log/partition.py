@@ -29,7 +29,7 @@ from schemas.wire.encoding import Record
 from services.ops.verify.log.case import Case
 from services.ops.verify.log.chat import Chat
 from services.ops.verify.log.memory import Accepted, Memory
-from services.ops.verify.log.nouns import classifier
+from services.ops.verify.log.nouns import judge_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +176,7 @@ class PartitionChecks:
         if chat is None:
             chat = Chat(kind="group")
         case = Case(outcome, decode_accepted(outcome), chat, known, self._memory)
-        judge = classifier(outcome.type)
+        judge = judge_of(outcome.type)
         for rule, detail in judge.check(case):
             self.violation(rule, detail)
         judge.apply(case)
