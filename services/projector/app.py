@@ -1,8 +1,8 @@
-"""The projector process: one worker per partition that is ours and projection that is to be fed.
+"""The projector process: one worker for each assigned partition of each projection that is fed.
 
-The consumer group only hints at the partitions; which projections are to be fed stands in chat.projections, where
-a rebuild adds to it. A partition that stopped keeps its place in the group, so that its trouble does not wander
-through the fleet, and is not started again before the process is.
+The consumer group only hints at the partitions. Which projections are fed is stored in chat.projections, to which a
+rebuild adds. A stopped partition stays assigned to this process, so that its trouble does not move through the fleet,
+and is not started again until the process restarts.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Key = tuple[int, int]
 
 @dataclass(slots=True)
 class _Running:
-    """A worker that was started. `idle_until_s` (monotonic) is set when it ended: not to be started before."""
+    """A worker that was started. `idle_until_s` (monotonic) is set after it ended: it is not started again earlier."""
 
     worker: PartitionWorker
     task: asyncio.Task[Ended]
@@ -61,7 +61,7 @@ class _Running:
 
 
 class Projector:
-    """Keeps the workers that run equal to the partitions that are ours times the projections that are fed."""
+    """Keeps one worker running for each assigned partition of each projection that is fed."""
 
     def __init__(self, settings: ProjectorSettings, pool: PostgresPool, readiness: Readiness) -> None:
         self._settings = settings
@@ -82,28 +82,28 @@ class Projector:
 
     @property
     def partitions(self) -> frozenset[int]:
-        """Ours, as the group last said."""
+        """The partitions that the group last assigned to this process."""
         return self._partitions
 
     @property
     def versions(self) -> frozenset[int]:
-        """Of the projections that are fed."""
+        """The versions of the projections that are fed."""
         return self._versions
 
     def assign(self, partitions: frozenset[int]) -> None:
-        """The group has spoken; takes effect at once."""
+        """Set the partitions that the group assigns; takes effect at once."""
         self._partitions = partitions
         self._assigned = True
         self._word.set()
 
     def saw_ends(self, ends: Mapping[int, int]) -> None:
-        """Partition → where its log ended a moment ago; workers that have stopped, or wait, do not ask themselves."""
+        """Record where the log of each partition ended a moment ago: stopped and waiting workers do not ask Kafka."""
         for (_, partition), running in self._workers.items():
             if partition in ends:
                 running.worker.lag.saw_end(ends[partition])
 
     async def run(self) -> None:
-        """Until cancelled; then every worker is ended, each at some whole batch."""
+        """Run until cancelled; then end every worker, each at a whole batch."""
         try:
             while True:
                 await self._read_registry()
@@ -116,7 +116,7 @@ class Projector:
             await self._end(list(self._workers))
 
     async def _read_registry(self) -> None:
-        """While Postgres is away the answer is that of before: the workers wait for it by themselves."""
+        """Read which versions are fed. While Postgres is unavailable, keep the last answer: the workers wait too."""
         try:
             async with self._pool.connection() as connection:
                 there = await list_projections(connection)
@@ -125,7 +125,7 @@ class Projector:
             return
         self._readiness.clear_trouble("registry")
         fed_since = {p.version: p.fed_since for p in there if is_fed(p)}
-        # One that was dropped or stopped meanwhile, and built again, begins anew: whatever had stopped its workers.
+        # A projection that was dropped or stopped and then built again starts afresh, whatever stopped its workers.
         renewed = {v for v, since in fed_since.items() if self._fed_since.get(v, since) != since}
         await self._end([key for key in self._workers if key[0] in renewed])
         self._fed_since = fed_since
@@ -157,7 +157,7 @@ class Projector:
     def _may_start_again(self, running: _Running, now_s: float) -> bool:
         if not running.task.done():
             return False
-        ended = running.task.result()  # a crash of a worker is one of the process: it raises here
+        ended = running.task.result()  # raises if the worker crashed, and so crashes the process
         if ended is Ended.STOPPED:
             return False
         if running.idle_until_s is None:
@@ -191,14 +191,14 @@ class Projector:
 
 
 def is_fed(projection: Projection) -> bool:
-    """Whether a projector of this release writes it."""
+    """Return whether a projector of this release writes it."""
     return projection.state in (State.STANDBY, State.SERVING) and projection.mapping_version == MAPPING_VERSION
 
 
 async def run(settings: ProjectorSettings, supervisor: Supervisor) -> None:
-    """Serves until the supervisor asks to stop.
+    """Serve until the supervisor asks to stop.
 
-    Raises SettingsError where the topics are not what the protocol needs.
+    Raises SettingsError if the topics are not what the protocol needs.
     """
     announce_build("projector")
     readiness = Readiness()
@@ -241,7 +241,10 @@ async def _serve(settings: ProjectorSettings, pool: PostgresPool, projector: Pro
 
 
 async def _prepare(settings: ProjectorSettings, pool: PostgresPool, readiness: Readiness) -> TopicWatch:
-    """Topics checked and migrations run, once Kafka and Postgres answer. Who looks at the topics from now on."""
+    """Check the topics and run the migrations once Kafka and Postgres answer. Returns the watch of the topics.
+
+    Raises SettingsError if the topics are not what the protocol needs.
+    """
     backoff = Backoff(settings.backoff_max_s)
     kafka = settings.kafka
     specs = topic_specs(

@@ -1,11 +1,11 @@
 """What the projector raises.
 
 ProjectorError
-├── LostRace            another process moved the partition on: let it go, nothing was written
-├── PartitionStopped    the log or the tables are not what they must be: this partition waits for a person
-├── LoadEnded           a process that loads for a rebuild ended by itself
-├── ProjectionMissing   there is no projection of that version, or it is not what was asked for
-└── SwitchFailed        the views still show what they showed; the message says why and what to do
+├── LostRace            another process moved the partition on: give it up; nothing was written
+├── PartitionStopped    the log or the tables are not what they must be: this partition waits for an operator
+├── LoadEnded           a load process of a rebuild exited by itself
+├── ProjectionMissing   the version does not exist, or its state does not allow the operation
+└── SwitchFailed        nothing was changed; the message says why and what to do
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ class ProjectorError(Exception):
 
 
 class LostRace(ProjectorError):
-    """The position is not the one this process started from: its transaction was rolled back."""
+    """The stored position is not the one this process started from; its transaction was rolled back."""
 
 
 class PartitionStopped(ProjectorError):
-    """Going on would build on something broken. The other partitions are not touched by it."""
+    """Continuing would build on something broken. Other partitions are not affected."""
 
 
 class LoadEnded(ProjectorError):
-    """A process of a rebuild ended by itself: killed, or by a mistake of ours. What is loaded stays."""
+    """A load process of a rebuild exited by itself: it was killed, or it has a bug. What is loaded stays."""
 
 
 class ProjectionMissing(ProjectorError):
-    """The asked version does not exist, or its state does not allow what was asked."""
+    """The version does not exist, or its state does not allow the operation."""
 
 
 class SwitchFailed(ProjectorError):
-    """A cutover could not be made in time; it changed nothing and can be tried again."""
+    """A cutover or a drop could not be completed; it changed nothing and can be retried."""

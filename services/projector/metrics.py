@@ -57,7 +57,7 @@ SERVING_FED: Final = Gauge(
 
 
 def begin(projection: str, partition: str) -> None:
-    """Shows the counters of a partition at 0 from when it is fed: what was not there has no increase."""
+    """Export a partition's counters at 0 as soon as it is fed: a series that starts above 0 shows no increase."""
     for counter in (EVENTS_APPLIED, VOID_RECORDS, RETRIES, LOST_RACES):
         counter.labels(projection, partition)
     for of_projection in (ROWS_WRITTEN, PRUNED_OUTCOMES):
@@ -65,7 +65,7 @@ def begin(projection: str, partition: str) -> None:
 
 
 def show_lag(projection: str, partition: str, events: Callable[[], float], seconds: Callable[[], float]) -> None:
-    """Both are asked at each scrape."""
+    """Set the functions that return the lag; both are called at each scrape."""
     LAG_EVENTS.labels(projection, partition).set_function(events)
     LAG_SECONDS.labels(projection, partition).set_function(seconds)
 

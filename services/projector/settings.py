@@ -1,4 +1,4 @@
-"""What a projector can be told: `GAPLESS_PROJECTOR_*`, and the variables that every service reads."""
+"""Settings of the projector, `GAPLESS_PROJECTOR_*`, and those that every service reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from services.runtime.settings import (
 
 
 class ProjectorSettings(Settings):
-    """Of the projector process. Variables: `GAPLESS_PROJECTOR_*`."""
+    """Settings of the projector process. Variables: `GAPLESS_PROJECTOR_*`."""
 
     model_config = settings_from("GAPLESS_PROJECTOR_")
 
@@ -29,17 +29,18 @@ class ProjectorSettings(Settings):
     process: ProcessSettings = Field(default_factory=ProcessSettings)
 
     max_batch_records: int = Field(default=10_000, ge=1, le=100_000)
-    """Most records of one transaction, while there are more behind. Smaller ones come by themselves: a batch is what
-    came while the last was written."""
+    """Maximum records per transaction while more are waiting. Smaller batches form by themselves: a batch is what
+    arrived while the last one was being written."""
     registry_poll_interval_s: PositiveSeconds = 1.0
-    """How soon a projection that a rebuild has handed over, or that was dropped, is noticed."""
+    """Interval at which the list of projections is read, in seconds: how soon a projection that a rebuild has handed
+    over, or that was dropped, is noticed."""
     lost_race_pause_s: PositiveSeconds = 1.0
-    """How long a partition is left alone after another projector was found feeding it."""
+    """Time for which a partition is left alone after another projector was found feeding it, in seconds."""
     backoff_max_s: PositiveSeconds = 10.0
-    """Longest pause between attempts while Kafka or Postgres is away."""
+    """Longest pause between attempts while Kafka or Postgres is unavailable, in seconds."""
     prune_interval_s: PositiveSeconds = 60.0
 
 
 def topic_names(kafka: KafkaSettings) -> TopicNames:
-    """The topics of the log that these settings name."""
+    """Return the topics of the log that these settings name."""
     return TopicNames.prefixed(kafka.topic_prefix)

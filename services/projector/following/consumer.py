@@ -1,10 +1,10 @@
-"""One partition of the log, folded into one projection step by step. Used by worker, rebuild and cutover alike.
+"""Folds one partition of the log into one projection, step by step. Used by worker, rebuild and cutover.
 
-While a batch is being written the next one is read, judged and decoded: it is what came meanwhile. So an idle
-partition shows a message at once, and a loaded one moves big batches, which cost Postgres less: a chat or a member
+While a batch is being written, the next one is read, classified and decoded: it is what arrived meanwhile. So an idle
+partition shows a message at once, and a loaded one writes big batches, which cost Postgres less: a chat or a member
 that a batch changes a hundred times is one changed row.
 
-A feed does not retry: whatever goes wrong is raised, and `open` starts again from the stored position.
+A consumer does not retry: every failure is raised, and `open` starts again from the stored position.
 """
 
 from __future__ import annotations
@@ -44,30 +44,30 @@ from services.runtime.settings import KafkaSettings
 
 OUTCOMES_KEPT: Final = timedelta(days=7)
 BATCH_BYTES: Final = 8 * 1024 * 1024
-"""Of record values, at which a batch is closed whatever its count: it is held in memory, as is the one before it."""
+"""Total size of record values, in bytes, at which a batch is closed whatever its count. It is held in memory, and so is
+the batch before it."""
 PIECE_RECORDS: Final = 500
-"""Read and decoded in one go, some 3 ms: between two of them Postgres is handed its next bytes."""
+"""Records that are read and decoded in one go, in some 3 ms. Between two pieces Postgres gets its next bytes."""
 
 CHECK_TIMEOUT_S: Final = 2.0
-"""For the record before the position, which is there."""
+"""Timeout for reading the record before the position, which exists."""
 WAY_OUT: Final = (
     "build another version from it (`gapless projection rebuild --to vN`, where `gapless projection list` shows no vN),"
     " let readers see that (`gapless projection cutover --to vN`), and drop this one (`gapless projection drop`)"
 )
-"""Of a projection that is not of the log that is there."""
+"""What an operator can do about a projection that is not of the current log."""
 
 YOUNG_OBJECTS: Final = 500_000
-"""See services.runtime.process.collector. A batch is about 20 objects a record until it is decoded, then two."""
+"""Threshold of services.runtime.process.collector. A batch has about 20 objects a record until decoded, then two."""
 
 
 def outcomes_since_ms() -> int:
-    """Outcomes before this are no longer kept."""
+    """Return the time before which outcomes are no longer kept, in ms since 1970 UTC."""
     return int((time.time() - OUTCOMES_KEPT.total_seconds()) * 1000)
 
 
 class TopicId:
-    """The id of `chat.events`, asked again when it is older than MAX_AGE_S: one question for all partitions that
-    start together."""
+    """The id of `chat.events`, cached for MAX_AGE_S so that partitions that start together share one request."""
 
     MAX_AGE_S: Final = 5.0
 
@@ -76,7 +76,7 @@ class TopicId:
         self._known: tuple[float, str] | None = None
 
     async def get(self) -> str:
-        """Raises KafkaError."""
+        """Return the id. Raises KafkaError."""
         if self._known is None or time.monotonic() - self._known[0] > self.MAX_AGE_S:
             found = await topic_id(self._kafka.connection, topic_names(self._kafka).events)
             self._known = (time.monotonic(), found)
@@ -92,33 +92,33 @@ class Step:
     voids: int
     rows: int
     seconds: float
-    """From records in hand to their commit."""
+    """Time from having the records to their commit."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _ReadBatch:
-    """What was read and judged, and is not yet written."""
+    """A batch that was read and classified, and is not yet written."""
 
     end: ReaderPosition
-    """After it."""
+    """The position after it."""
     records: int = 0
     value_bytes: int = 0
     voids: int = 0
     events: list[AnyEvent] = field(default_factory=list)
     last_read: Sequence[Record] = ()
-    """The records that came last: the one before `end` is among them."""
+    """The records that were read last: the one before `end` is among them."""
     began_s: float = 0.0
-    """When its first records were in hand (monotonic)."""
+    """When its first records had been read (monotonic)."""
     first_ms: int = 0
-    """The timestamp of its first record, or of the one that stops it; 0 if there is none."""
+    """The timestamp of its first record, or of the one that stops it; 0 if it has neither."""
     stop: SchemaError | None = None
-    """Why the record at `end` cannot be gone past; it ends the batch."""
+    """Why the record at `end` cannot be applied; it ends the batch."""
     stop_ms: int = 0
     """The timestamp of that record."""
 
 
 class PartitionConsumer:
-    """Not for use by two tasks at once."""
+    """Folds one partition into one projection. Not for use by two tasks at once."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class PartitionConsumer:
         topic: TopicId,
         durable: bool = True,
     ) -> None:
-        """`pool` gives connections in autocommit mode. Not `durable`: see `apply.write_batch`."""
+        """The connections of `pool` are in autocommit mode. For `durable`, see `apply.write_batch`."""
         self.version = version
         self.partition = partition
         self._pool = pool
@@ -141,20 +141,20 @@ class PartitionConsumer:
         self._reader: PartitionReader | None = None
         self._topic_id = ""
         self._unchecked = False
-        """The next record to come is the one before the position, and is to be checked against it."""
+        """Whether the next record is the one before the position, and must be checked against it."""
         self._last_record: bytes | None = None
-        """The digest it is to have, if that is known."""
+        """The digest that record must have, if known."""
         self.position = ReaderPosition()
-        """Of what is written."""
+        """The position up to which everything is written."""
         self._batch = _ReadBatch(end=self.position)
         self._unwritten: _ReadBatch | None = None
-        """The batch that is being written, or could not be."""
+        """The batch that is being written, or could not be written."""
         self._ran_dry = False
-        """The last read brought nothing, though there may be more."""
+        """Whether the last read returned nothing, though there may be more."""
         self._reading: asyncio.Task[list[Record]] | None = None
         self._writing: asyncio.Task[Step] | None = None
         self.end_offset = 0
-        """Of the log, when it was last asked."""
+        """The end offset of the log when it was last asked for."""
 
     @property
     def name(self) -> str:
@@ -162,18 +162,18 @@ class PartitionConsumer:
 
     @property
     def read_to(self) -> int:
-        """The offset behind the last record that was read."""
+        """The offset after the last record that was read."""
         return self._batch.end.next_offset
 
     @property
     def oldest_ms(self) -> int | None:
-        """The timestamp of the oldest record that was read and is not written; None if none is known."""
+        """The timestamp of the oldest record that was read but not written; None if none is known."""
         return (self._unwritten or self._batch).first_ms or None
 
     async def open(self) -> ReaderPosition:
-        """Stands at the stored position, with topic id and head checked.
+        """Start at the stored position, with topic id and head checked, and return it.
 
-        Raises PartitionStopped where the position is not one of this log; KafkaError, psycopg.Error, TimeoutError.
+        Raises PartitionStopped if the position is not one of this log; KafkaError, psycopg.Error, TimeoutError.
         """
         await self.close()
         self._topic_id = await self._topic.get()
@@ -185,8 +185,8 @@ class PartitionConsumer:
                 connection, self._sql, partition=self.partition, next_offset=self.position.next_offset
             )
         self._refuse_another_log(stored_topic_id, self._topic_id)
-        # The record before the position is read once more and checked: a log that was cut and grew again
-        # would otherwise go unnoticed.
+        # The record before the position is read again and checked. Otherwise a log that was cut and has grown again
+        # would go unnoticed.
         self._unchecked = self.position.next_offset > 0
         self._batch, self._unwritten = _ReadBatch(end=self.position), None
         reader = PartitionReader(
@@ -201,13 +201,13 @@ class PartitionConsumer:
         return self.position
 
     async def ask_end(self) -> int:
-        """The end offset of the log now.
+        """Return the current end offset of the log.
 
-        Raises PartitionStopped where it is no longer the log that we read: the client would go on in a topic that was
-        deleted and made again, and every record there would look void, or like the next one. KafkaError.
+        Raises PartitionStopped if it is no longer the log that we read: the client would continue in a topic that was
+        deleted and created again, where every record would look void, or like the next one. Raises KafkaError.
         """
         assert self._reader is not None, "open() comes first"
-        if self._reading is not None:  # a reader is asked one thing at a time
+        if self._reading is not None:  # a reader handles one request at a time
             await asyncio.wait([self._reading])
         self._refuse_another_log(self._topic_id, await self._topic.get())
         _, self.end_offset = await self._reader.bounds()
@@ -219,7 +219,7 @@ class PartitionConsumer:
         return self.end_offset
 
     async def confirm(self) -> None:
-        """Lets readers of the tables know that they are fed, where nothing is being written.
+        """Record that the partition is fed, for readers of the tables, unless a batch is being written.
 
         Raises LostRace, psycopg.Error.
         """
@@ -232,7 +232,7 @@ class PartitionConsumer:
                 raise LostRace(f"{self.name} is no longer at offset {self.position.next_offset}")
 
     async def check_history(self) -> None:
-        """Reads the record before the position and holds it against what was folded; `step` does so as well.
+        """Read the record before the position and compare it with what was folded; `step` does so as well.
 
         Raises PartitionStopped, KafkaError.
         """
@@ -248,13 +248,13 @@ class PartitionConsumer:
             )
 
     async def step(self, *, max_records: int, timeout_s: float) -> Step | None:
-        """Returns when the next batch is written; None: nothing came for `timeout_s`.
+        """Wait until the next batch is written. Returns None if nothing arrived for `timeout_s`.
 
-        As long as the log is known to go on, a batch is filled up to `max_records` (or BATCH_BYTES) before it is
-        written; else it is what is there.
+        While the log is known to go on, a batch is filled up to `max_records` (or BATCH_BYTES) before it is written;
+        otherwise it is what has arrived.
         Raises PartitionStopped with everything before the bad record written; LostRace, KafkaError, psycopg.Error,
-        TimeoutError with nothing of the batch written (or, where the connection broke in a commit, perhaps all of
-        it: `open` finds out). After any of them only `open` and `close` are left to call.
+        TimeoutError with nothing of the batch written (or, if the connection broke during a commit, perhaps all of
+        it: `open` finds out). After any of them, only `open` and `close` may be called.
         """
         assert self._reader is not None, "open() comes first"
         while True:
@@ -292,7 +292,7 @@ class PartitionConsumer:
         return batch.stop is not None or batch.records >= max_records or batch.value_bytes >= BATCH_BYTES
 
     async def _read(self, *, max_records: int, timeout_s: float) -> list[Record]:
-        """Raises PartitionStopped if the log does not hold what comes next, KafkaUnavailable."""
+        """Read the next records. Raises PartitionStopped if the log does not hold them, KafkaUnavailable."""
         assert self._reader is not None
         try:
             return await self._reader.read(max_records=max_records, timeout_s=timeout_s)
@@ -309,7 +309,7 @@ class PartitionConsumer:
             ) from error
 
     def _take(self, records: Sequence[Record]) -> None:
-        """Judges and decodes what was read, into the batch."""
+        """Classify and decode what was read, and add it to the batch."""
         assert self._reader is not None
         self._ran_dry = not records
         batch = self._batch
@@ -334,7 +334,7 @@ class PartitionConsumer:
         self._unchecked = False
         first = records[0]
         if first.offset >= self.position.next_offset:
-            return records  # what stands before the position is no record but a marker
+            return records  # the offset before the position holds a marker, not a record
         known = self._last_record is None or self._last_record == record_digest(first)
         if not (known and belongs_before(self.position, first)):
             raise PartitionStopped(
@@ -378,7 +378,7 @@ class PartitionConsumer:
         )
 
     def _bad_record_comes(self) -> PartitionStopped:
-        """Everything before it is written, and it cannot be gone past."""
+        """Return the error for a record that cannot be applied, once everything before it is written."""
         assert self._batch.stop is not None
         stopped = self._stopped(self._batch.end.next_offset, self._batch.stop)
         stopped.__cause__ = self._batch.stop
@@ -394,7 +394,7 @@ class PartitionConsumer:
         )
 
     async def close(self) -> None:
-        """Ends what is under way, at some whole batch, and drops the connection to Kafka, in bounded time."""
+        """End what is under way, at a whole batch, and close the connection to Kafka, in bounded time."""
         under_way = [task for task in (self._reading, self._writing) if task is not None]
         self._reading = self._writing = None
         for task in under_way:
@@ -407,7 +407,7 @@ class PartitionConsumer:
 
 
 def _digest_before(offset: int, records: Sequence[Record]) -> bytes | None:
-    """Of the record before an offset, if it is among these."""
+    """Return the digest of the record before an offset, or None if it is not among these."""
     for record in reversed(records):
         if record.offset < offset:
             return record_digest(record) if record.offset == offset - 1 else None
@@ -415,5 +415,5 @@ def _digest_before(offset: int, records: Sequence[Record]) -> bytes | None:
 
 
 def _one_line(error: Exception) -> str:
-    """The first line of a message: Postgres puts the values of a row, perhaps a text, into the lines after it."""
+    """Return the first line of a message: Postgres puts a row's values, perhaps a message text, into later lines."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]

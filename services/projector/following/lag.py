@@ -1,7 +1,7 @@
 """How far a partition of a projection is behind its log, computed at the moment it is asked for.
 
-A gauge that is set by the work stands still when the work does: in an outage, and in a partition that has stopped, it
-would show the last good value.
+A gauge that the worker sets stands still when the worker does: during an outage, or in a stopped partition, it would
+show the last good value.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from typing import Final
 from services.projector.following.consumer import PartitionConsumer
 
 END_IS_FRESH_S: Final = 10.0
-"""The end of the log is asked for about once a second; unknown for longer than this, there may be more than we know."""
+"""Age of the known end of the log, in seconds, from which there may be more than we know. It is asked for about once a
+second."""
 
 
 def lag_seconds(
     now_s: float, *, oldest_ms: int | None, behind_since_s: float | None, end_known_s: float, stopped_s: float | None
 ) -> float:
-    """The age of the oldest record that is not applied, or the least that it can be; 0 at the end of the log.
+    """Return the age of the oldest record that is not applied, or the least that it can be; 0 at the end of the log.
 
-    :param oldest_ms: its timestamp, if it was read.
+    :param oldest_ms: the timestamp of that record, if it was read.
     :param behind_since_s: since when the log is known to go on beyond what is applied; None at its end.
     :param end_known_s: when the end of the log was last asked for.
     :param stopped_s: when the partition stopped, if it did.
@@ -35,7 +36,7 @@ def lag_seconds(
 
 
 class PartitionLag:
-    """Of one feed, whether or not it is at work."""
+    """The lag of one consumer, whether or not it is running."""
 
     def __init__(self, consumer: PartitionConsumer) -> None:
         self._consumer = consumer
@@ -45,7 +46,7 @@ class PartitionLag:
         self._stopped_s: float | None = None
 
     def saw_end(self, end_offset: int) -> None:
-        """The log ended here a moment ago."""
+        """Record that the log ended at this offset a moment ago."""
         self._end, self._end_known_s = end_offset, time.time()
         if not self.events():
             self._behind_since_s = None
@@ -53,15 +54,15 @@ class PartitionLag:
             self._behind_since_s = self._end_known_s
 
     def stopped(self) -> None:
-        """Nothing more is applied before the process is restarted."""
+        """Record that nothing more is applied until the process restarts."""
         self._stopped_s = time.time()
 
     def events(self) -> int:
-        """Records that are not applied."""
+        """Return how many records are not applied."""
         return max(0, max(self._end, self._consumer.read_to) - self._consumer.position.next_offset)
 
     def seconds(self) -> float:
-        """See lag_seconds."""
+        """Return the lag in seconds; see lag_seconds."""
         return lag_seconds(
             time.time(),
             oldest_ms=self._consumer.oldest_ms,

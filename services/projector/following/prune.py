@@ -1,4 +1,4 @@
-"""Deletes outcomes after their 7 days: a little at a time, beside the work."""
+"""Deletes outcomes after their 7 days, a little at a time, while the workers run."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from services.projector.writing.apply import apply_sql, schema_name
 from services.runtime.postgres.pool import Connection, PostgresPool
 
 PIECE: Final = 5_000
-"""Rows of one statement."""
+"""Maximum rows deleted by one statement."""
 
 log = structlog.get_logger(__name__)
 
 Owned = Callable[[], tuple[frozenset[int], frozenset[int]]]
-"""Gives (versions, partitions) that are ours now."""
+"""Returns the (versions, partitions) that are ours now."""
 
 
 async def keep_pruning(pool: PostgresPool, *, interval_s: float, owned: Owned) -> None:
-    """Until cancelled. What cannot be deleted now is deleted in the next round: nothing waits for it."""
+    """Prune until cancelled. What cannot be deleted now is deleted in the next round: nothing waits for it."""
     while True:
         await asyncio.sleep(interval_s)
         versions, partitions = owned()
@@ -41,8 +41,8 @@ async def keep_pruning(pool: PostgresPool, *, interval_s: float, owned: Owned) -
 
 
 async def prune(connection: Connection, version: int, partition: int, before: datetime) -> int:
-    """Deletes, in pieces, the outcomes of a partition that are older than `before` and, by the log's latest time, older
-    than OUTCOMES_KEPT. Returns how many."""
+    """Delete, in pieces, the outcomes of a partition that are older than `before` and, by the log's latest time, older
+    than OUTCOMES_KEPT. Returns how many were deleted."""
     deleted = 0
     while True:
         values = {"partition": partition, "piece": PIECE, "before": before, "kept": OUTCOMES_KEPT}

@@ -1,7 +1,7 @@
-"""Keeps one partition of one projection at the end of the log, for as long as it is ours.
+"""Keeps one partition of one projection at the end of the log while the partition is ours.
 
-Kafka or Postgres away is waited for; another projector in the partition ends the worker; a log or tables that
-cannot be trusted stop it, loudly, and it stays stopped until the process is restarted by a person.
+The worker waits while Kafka or Postgres is unavailable, and ends if another projector feeds the partition. A log or
+tables that cannot be trusted stop it until an operator restarts the process; readiness and the log say why.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from services.runtime.postgres.pool import is_read_only
 from services.runtime.process.backoff import Backoff
 
 IDLE_TIMEOUT_S: Final = 1.0
-"""How long one read waits; a record that comes ends it at once."""
+"""Maximum wait of one read; a record that arrives ends it at once."""
 END_INTERVAL_S: Final = 5.0
 
 log = structlog.get_logger(__name__)
@@ -39,7 +39,7 @@ class Ended(Enum):
 
 
 class PartitionWorker:
-    """Runs a feed until it is cancelled or ends."""
+    """Runs a consumer until cancelled, or until the partition is lost or stopped."""
 
     def __init__(
         self, consumer: PartitionConsumer, *, readiness: Readiness, max_batch_records: int, backoff_max_s: float
@@ -55,7 +55,7 @@ class PartitionWorker:
         metrics.begin(*self._labels)
 
     async def run(self) -> Ended:
-        """Returns when the partition is not to be fed by us any more; cancel it to end it earlier."""
+        """Run until this process must no longer feed the partition, and return why. Cancel it to end it earlier."""
         try:
             while True:
                 try:

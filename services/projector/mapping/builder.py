@@ -1,4 +1,4 @@
-"""The state at the end of a batch, as its events are folded one by one: what the files of the nouns add to. Pure."""
+"""The state at the end of a batch while its events are folded one by one; the modules of the nouns add to it. Pure."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ class RowBuilder:
         self.replies: dict[tuple[ChatId, int], Replies] = {}
         self.deletions: dict[tuple[ChatId, int], Deletion] = {}
         self._by_id: dict[str, AnyMessageRow] = {}
-        """The first `len(self._by_id)` messages, by id: as far as a reply has asked."""
+        """The first `len(self._by_id)` messages, by id: as many as replies have needed."""
 
     def moved(self, chat_id: ChatId, position: int) -> ChatState:
-        """Return the state of a chat that an event moves to a position."""
+        """Move a chat to the position of an event and return its state."""
         chat = self.chats.get(chat_id)
         if chat is None:
             chat = self.chats[chat_id] = ChatState(position)
@@ -111,7 +111,7 @@ class RowBuilder:
         self.messages.append(message)
 
     def message_by_id(self, message_id: MessageId) -> AnyMessageRow | None:
-        """Return a message of the batch."""
+        """Return a message of the batch, or None if the batch has no such message."""
         for message in self.messages[len(self._by_id) :]:
             self._by_id[message.message_id] = message
         return self._by_id.get(message_id)

@@ -1,7 +1,7 @@
-"""From a valid outcome to an event this projector knows: its body parsed, its parts all there. Pure.
+"""Decodes a valid outcome into an event this projector knows, with its body parsed and all parts present. Pure.
 
-Whatever a correct writer cannot have appended is `LogCorrupt`; a type that was invented after this projector was
-built is `UnknownType`. Both stop the partition before anything of the record is written.
+Anything that a correct writer cannot have appended is `LogCorrupt`; a type that was added after this projector was
+built is `UnknownType`. Both stop the partition before any part of the record is written.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PLANNED: Final = frozenset(
         EventType.REACTION_REMOVED.value,
     }
 )
-"""Outcomes that the contract declares and no row is made from yet: they stop the partition as `UnknownType`."""
+"""Outcomes that the contract declares but that become no rows yet: they stop the partition as `UnknownType`."""
 ACCEPTED: Final = frozenset(COMMAND_OF) - PLANNED
 """The accepted outcomes that rows.py turns into rows."""
 
@@ -49,7 +49,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Sent(Struct, frozen=True, gc=False):
-    """The body of a message, as schemas.bodies.MessageSend has it."""
+    """The body of a message, as in schemas.bodies.MessageSend."""
 
     text: str
     reply_to_message_id: str | None = None
@@ -68,11 +68,11 @@ class Deleted(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """The body of a deletion."""
 
     seq: int
-    """Of the message that is deleted; the outcome itself is none and has no seq."""
+    """The seq of the deleted message; the deletion itself has none."""
 
 
 class Event(Struct, frozen=True, gc=False):
-    """A valid outcome, decoded. `gc=False` here and above: a batch holds a hundred thousand, none in a cycle."""
+    """A valid outcome, decoded. `gc=False` here and above: a batch has a hundred thousand objects, none in a cycle."""
 
     index: int
     type: str
@@ -86,15 +86,15 @@ class Event(Struct, frozen=True, gc=False):
     position: int | None
     seq: int | None
     body: Body | Sent | Marked | Deleted | Duplicate | Rejected | int | None
-    """Of the kind its type has; of `command.unchanged` the position, if it has one."""
+    """The body that belongs to its type; for `command.unchanged` the position, if it has one."""
 
 
 AnyEvent: TypeAlias = "Event | ScannedMessage"
-"""Most are messages of a text and nothing else, which stay as they lie in their records (schemas/wire/records.py)."""
+"""Most events are plain messages, which stay as they are in their records (schemas/wire/records.py)."""
 
 
 def decode_event(stamp: Stamp, outcome: Outcome) -> Event:
-    """Raises UnknownType, LogCorrupt."""
+    """Decode a valid outcome. Raises UnknownType, LogCorrupt."""
     if outcome.type in ACCEPTED:
         _require_parts(outcome)
         return _event(stamp, outcome, _ours(decode_accepted(outcome)))
@@ -111,8 +111,10 @@ def decode_event(stamp: Stamp, outcome: Outcome) -> Event:
 
 
 def decode_event_fast(stamp: Stamp, outcome: Outcome) -> Event | None:
-    """What `decode_event` gives, in a third of the time, for a message, a receipt or a deletion as a writer appends it.
-    None where it is not, or something is wrong with it."""
+    """Decode a message, a receipt or a deletion, as a writer appends it, in a third of the time of `decode_event`.
+
+    Returns None if the outcome is anything else, or if something is wrong with it.
+    """
     decode = _FAST_DECODERS.get(outcome.type)
     if decode is None:
         return None
@@ -128,7 +130,7 @@ def decode_event_fast(stamp: Stamp, outcome: Outcome) -> Event | None:
 
 
 class _SentWithoutMetadata(Sent, frozen=True, gc=False, forbid_unknown_fields=True):
-    """Numbers in metadata are left to the parser that the command was checked by."""
+    """A body without metadata: its numbers are left to the parser that checked the command."""
 
     metadata: None = None
 
@@ -191,7 +193,10 @@ def _whole(*numbers: object) -> None:
 
 @lru_cache(maxsize=4_096)
 def instant(at_ms: int) -> datetime:
-    """A record's timestamp. Cached: the records of a batch share theirs. Raises LogCorrupt outside years 1970–9999."""
+    """Return a record's timestamp as a datetime. Cached, because the records of a batch share theirs.
+
+    Raises LogCorrupt outside the years 1970 to 9999.
+    """
     try:
         if at_ms < 0:
             raise OverflowError
@@ -201,7 +206,7 @@ def instant(at_ms: int) -> datetime:
 
 
 def original_instant(text: str) -> datetime:
-    """`original_sent_at`, which was checked when the command was decided. Raises LogCorrupt."""
+    """Parse `original_sent_at`, which was checked when the command was decided. Raises LogCorrupt."""
     try:
         return parse_instant(text)
     except Refused as error:

@@ -1,4 +1,4 @@
-"""What a batch needs to know of the tables before it. Pure."""
+"""What a batch needs to know of the tables as they were before it. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from services.projector.mapping.decode import AnyEvent, Event, Sent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookups:
-    """What a batch needs to know of the tables before it."""
+    """What a batch needs to know of the tables as they were before it."""
 
     replied: frozenset[MessageId]
     """Messages that are replied to and are not in the batch."""
     joined: frozenset[ChatId]
-    """Chats that a member joins before the batch itself has their last seq."""
+    """Chats that a member joins before the batch itself determines their last seq."""
 
 
 class Root(NamedTuple):
-    """The first message of the thread of a message that is replied to."""
+    """The first message of the thread to which a replied-to message belongs."""
 
     chat_id: ChatId
     seq: int
@@ -37,7 +37,7 @@ class LookedUp:
 
 
 def lookups_of(events: Sequence[AnyEvent]) -> Lookups:
-    """What `changes_of` will need to know for these events."""
+    """Return what `changes_of` will need to know for these events."""
     asking = [event for event in events if isinstance(event, Event) and _may_ask(event)]
     if not asking:
         return _NO_LOOKUPS
@@ -53,7 +53,7 @@ def lookups_of(events: Sequence[AnyEvent]) -> Lookups:
             continue
         body = event.body
         if isinstance(body, Sent):
-            assert event.chat_id is not None  # events.py refused it otherwise
+            assert event.chat_id is not None  # decode.py raises LogCorrupt otherwise
             assert event.command_id is not None
             told.add(event.chat_id)
             sent.add(event.command_id)

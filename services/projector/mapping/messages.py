@@ -38,7 +38,10 @@ def sent(builder: RowBuilder, accepted: Accepted) -> None:
 
 
 def _root_seq_of(builder: RowBuilder, message_id: MessageId, chat_id: ChatId) -> int:
-    """Return the seq of the first message of the thread of the one that is replied to."""
+    """Return the seq of the first message of the thread that is replied to.
+
+    Raises LogCorrupt if the replied-to message is not in the chat.
+    """
     here = builder.message_by_id(message_id)
     if here is not None and here.chat_id == chat_id:
         return here.seq if not isinstance(here, MessageRow) or here.root_seq is None else here.root_seq
@@ -64,8 +67,10 @@ MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted], None]]] = {
 
 
 def apply_deletions(builder: RowBuilder, changes: RowChanges) -> None:
-    """Delete messages of the batch itself, which their senders no longer have. What an older message was to its sender
-    is left to the database. Call it before any `add_rows`."""
+    """Apply the deletions of the batch. Call it before any `add_rows`.
+
+    The batch's own messages are emptied and no longer count as their senders'. For older ones the database does that.
+    """
     if not builder.deletions:
         return
     here: set[tuple[ChatId, int]] = set()
@@ -100,7 +105,7 @@ def add_rows(builder: RowBuilder, changes: RowChanges) -> None:
 
 
 def _with_replies(message: AnyMessageRow, replies_to: dict[tuple[ChatId, int], Replies]) -> AnyMessageRow:
-    """Return a message with its replies in the batch, which are taken from `replies_to`."""
+    """Return a message with its replies in the batch, which are removed from `replies_to`."""
     replies = replies_to.pop((message.chat_id, message.seq), None)
     if replies is None:
         return message
@@ -110,7 +115,7 @@ def _with_replies(message: AnyMessageRow, replies_to: dict[tuple[ChatId, int], R
 
 
 def message_row(message: AnyMessageRow) -> MessageRow:
-    """The row in full."""
+    """Return the full row."""
     if isinstance(message, MessageRow):
         return message
     return MessageRow(

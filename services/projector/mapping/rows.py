@@ -1,8 +1,8 @@
-"""The mapping: a batch of one partition's events becomes the rows it changes, merged to the batch's end state. Pure.
+"""Maps a batch of one partition's events to the rows it changes, merged to the batch's end state. Pure.
 
-However a history is cut into batches, the tables come out the same. What a batch cannot know of the rows before it
-is asked for (`lookups_of`), given back (`LookedUp`), or left to the database in relative form: `own_in_batch` is added
-to what sql/apply.sql finds above the new cursor, and None means "as it was".
+However a history is cut into batches, the tables come out the same. What a batch cannot know of the rows before it is
+looked up (`lookups_of`, `LookedUp`) or left to the database in relative form: `own_in_batch` is added to what
+sql/apply.sql finds above the new cursor, and None means "unchanged".
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from schemas.wire._records import ScannedMessage
 
 MAPPING_VERSION: Final = 1
-"""Raise it with any change that gives other rows for a log that older releases could already fold. A projector
-feeds only projections of its own mapping, so that the rows of one schema are all made by one mapping.
+"""Raise it with any change that maps a log, which older releases could already fold, to other rows. A projector feeds
+only projections of its own mapping version, so that all rows of one schema come from one mapping.
 
 `outcomes.detail` was added without raising it, because every row says whether a release that stores details wrote it
 (docs/decisions/0031-outcome-rows-say-whether-they-hold-the-detail.md)."""
@@ -32,16 +32,16 @@ feeds only projections of its own mapping, so that the rows of one schema are al
 MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted], None]]] = {
     **chats.MAPPED, **members.MAPPED, **messages.MAPPED, **receipts.MAPPED
 }  # fmt: skip
-"""What each accepted outcome changes, by its type."""
+"""What each accepted outcome changes, by event type."""
 
 
 def changes_of(
     events: Sequence[AnyEvent], looked_up: LookedUp, *, partition: int, outcomes_since_ms: int
 ) -> RowChanges:
-    """Return the rows that these events, in the order of their log, change; of outcomes those not older than given.
+    """Return the rows that these events change, without outcomes older than `outcomes_since_ms`.
 
-    Raises LogCorrupt for a timestamp that is none, a reply or a joining that refers to what is neither in `looked_up`
-    nor in the batch, and a message that is deleted twice.
+    The events are in log order. Raises LogCorrupt for an invalid timestamp, for a reply or a join that refers to
+    something neither in `looked_up` nor in the batch, and for a message that is deleted twice.
     """
     builder = RowBuilder(looked_up)
     outcomes: list[AnyOutcomeRow] = []
@@ -64,14 +64,14 @@ def changes_of(
 
 def _accepted(builder: RowBuilder, event: Event) -> Accepted:
     chat_id, sender_id, position = event.chat_id, event.sender_id, event.position
-    assert chat_id is not None  # decode.py refused it otherwise
+    assert chat_id is not None  # decode.py raises LogCorrupt otherwise
     assert sender_id is not None
     assert position is not None
     return Accepted(event, chat_id, sender_id, position, instant(event.at_ms), builder.moved(chat_id, position))
 
 
 def _add_message(builder: RowBuilder, message: ScannedMessage) -> None:
-    """Add a message.sent of a text and nothing else."""
+    """Add a plain message."""
     builder.append(message, builder.moved(message.chat_id, message.position), instant(message.at_ms))
 
 
@@ -96,7 +96,7 @@ def _outcome_row(event: Event, partition: int) -> OutcomeRow:
 
 
 def outcome_row(outcome: AnyOutcomeRow, partition: int) -> OutcomeRow:
-    """The row in full, of an outcome of that partition."""
+    """Return the full row of an outcome of that partition."""
     if isinstance(outcome, OutcomeRow):
         return outcome
     return OutcomeRow(
@@ -106,4 +106,4 @@ def outcome_row(outcome: AnyOutcomeRow, partition: int) -> OutcomeRow:
 
 
 SENT: Final = (COMMAND_OF[EventType.MESSAGE_SENT], OutcomeKind.ACCEPTED.value, None)
-"""What every outcome of a message that was sent says: type, outcome, reason."""
+"""Type, outcome and reason in the row of every accepted send."""

@@ -1,6 +1,6 @@
-"""The rows that the projector writes, in the order of the columns in sql/apply.sql, and a batch's worth of them.
+"""The rows that the projector writes, in the column order of sql/apply.sql, and the changes of one batch.
 
-They are tuples and not dataclasses because COPY and unnest take them as they are, a hundred thousand a second.
+They are tuples, not dataclasses, because COPY and unnest take tuples as they are, a hundred thousand a second.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ChatCreated(NamedTuple):
 
 
 class ChatMoved(NamedTuple):
-    """A chat that was there before. None: as it was."""
+    """A chat from before the batch. None means unchanged."""
 
     chat_id: ChatId
     last_seq: int | None
@@ -49,14 +49,14 @@ class ParticipantJoined(NamedTuple):
     left_at: datetime | None
     read_seq: int
     last_read_at: datetime | None
-    """None: as it was, if there was a row."""
+    """None means unchanged, if the row exists."""
     delivered_seq: int
     own_live_after_read: int
     changed_position: int
 
 
 class ParticipantMoved(NamedTuple):
-    """A member who was one before the batch. None: as it was."""
+    """A member from before the batch. None means unchanged."""
 
     chat_id: ChatId
     user_id: UserId
@@ -65,12 +65,12 @@ class ParticipantMoved(NamedTuple):
     delivered_seq: int | None
     left_at: datetime | None
     own_in_batch: int
-    """Own messages of the batch above the cursor at its end."""
+    """Number of own messages of the batch above the cursor at its end."""
     changed_position: int | None
 
 
 class RoleChanged(NamedTuple):
-    """A member from before the batch who had a role given in it; `ParticipantMoved` has the rest."""
+    """A member from before the batch whose role changed in it; `ParticipantMoved` has the rest."""
 
     chat_id: ChatId
     user_id: UserId
@@ -81,10 +81,10 @@ class MessageRow(NamedTuple):
     chat_id: ChatId
     seq: int
     message_id: CommandId
-    """Of its send: a message's identity is its idempotency key."""
+    """The command_id of its send: a message's identity is its idempotency key."""
     sender_id: UserId
     message_text: str | None
-    """None: deleted in the batch, as the two below."""
+    """None if the batch deletes the message; `media_urls` and `metadata` are then empty too."""
     client_generated_id: str
     reply_to_message_id: MessageId | None
     root_seq: int | None
@@ -112,7 +112,7 @@ class ChatDeleted(NamedTuple):
 
     chat_id: ChatId
     deleted: int
-    """How many."""
+    """Number of those messages."""
 
 
 class BlockDeleted(NamedTuple):
@@ -120,12 +120,12 @@ class BlockDeleted(NamedTuple):
 
     chat_id: ChatId
     span: int
-    """How many seqs it has: one of deletions.SPANS."""
+    """Number of seqs in the block: one of deletions.SPANS."""
     block: int
     """Its first seq, divided by `span`."""
     deleted: int
     places: str | None
-    """Of the shortest span: a bit for each seq of the block, 1 where its message was deleted."""
+    """For the shortest span, a bit for each seq of the block, 1 if its message was deleted; else None."""
 
 
 class RootReplied(NamedTuple):
@@ -140,7 +140,7 @@ class RootReplied(NamedTuple):
 class OutcomeRow(NamedTuple):
     partition: int
     log_index: int
-    """Column `index`, which is a method of every tuple."""
+    """Column `index`; a tuple has a method of that name."""
     command_id: CommandId
     sender_id: UserId | None
     type: str | None
@@ -150,20 +150,20 @@ class OutcomeRow(NamedTuple):
     position: int | None
     at: datetime
     detail: str | None
-    """The sentence that the sequencer gave for a rejection."""
+    """The sequencer's sentence for a rejection."""
 
 
 AnyMessageRow: TypeAlias = "MessageRow | ScannedMessage"
 AnyOutcomeRow: TypeAlias = "OutcomeRow | ScannedMessage"
-"""The record of a message of a text and nothing else holds all of its rows: messages.message_row, rows.outcome_row."""
+"""The record of a plain message holds all of its rows: messages.message_row, rows.outcome_row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowChanges:
-    """Everything a batch of one partition changes, merged to the state at its end.
+    """Everything that a batch of one partition changes, merged to the state at its end.
 
-    Each field but the last two is one statement of writing/sql/apply.sql, which has its name. They run in the order of
-    the fields: members are counted against the messages and the last seqs before the batch.
+    Each field but the last two is the statement of the same name in writing/sql/apply.sql. They run in field order:
+    members are counted against the messages and the last seqs before the batch.
     """
 
     chats_created: list[ChatCreated] = field(default_factory=list)
@@ -179,7 +179,7 @@ class RowChanges:
     outcomes: list[AnyOutcomeRow] = field(default_factory=list)
 
     def statements(self) -> Iterator[tuple[str, Sequence[NamedTuple]]]:
-        """Return the rows of each statement that has any, with its name, in the order in which they run."""
+        """Yield (name, rows) of each statement that has rows, in the order in which they run."""
         for name in _STATEMENTS:
             rows = getattr(self, name)
             if rows:
@@ -187,7 +187,7 @@ class RowChanges:
 
     @property
     def rows(self) -> int:
-        """How many rows are written."""
+        """The number of rows that are written."""
         return sum(len(rows) for _, rows in self.statements()) + len(self.messages) + len(self.outcomes)
 
 

@@ -1,7 +1,7 @@
 """Reads a batch of the log as events of this projector. Pure.
 
-The judged batch ends before the first record that cannot be passed, so that everything before it is still written and
-the partition stops exactly there.
+The classified batch ends before the first record that cannot be applied, so that everything before it is still written
+and the partition stops exactly there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from services.projector.mapping.decode import AnyEvent, Event, decode_event, dec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderPosition:
-    """Where a reader of one partition stands: all it needs to go on."""
+    """How far a reader of one partition has read: all it needs to continue."""
 
     next_offset: int = 0
     head: Head = EMPTY
@@ -27,20 +27,20 @@ class ReaderPosition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classified:
-    """The part of a batch that can be gone past."""
+    """The part of a batch that can be applied."""
 
     events: Sequence[AnyEvent]
     end: ReaderPosition
-    """After that part."""
+    """The position after that part."""
     voids: int
-    """Records of a replaced writer, or repeated copies: they count for nothing."""
+    """Number of records of a replaced writer and of repeated copies, which count for nothing."""
     stop: SchemaError | None = None
-    """Why the record at `end.next_offset` cannot be gone past."""
+    """Why the record at `end.next_offset` cannot be applied."""
 
 
 def classify_records(start: ReaderPosition, records: Sequence[Record], *, read_up_to: int) -> Classified:
-    """Read the records that follow `start`. `read_up_to` is the consumer's position after them, which also passes
-    offsets that hold no record."""
+    """Read the records that follow `start`. `read_up_to` is the consumer's position after them, which also skips
+    offsets without a record."""
     cursor = LogCursor(start.head, next_offset=start.next_offset)
     events = cursor.read_outcomes(records, _event_of)
     stop = cursor.stopped.error if cursor.stopped is not None else None
@@ -55,9 +55,9 @@ def _event_of(decided: Decided) -> Event:
 
 
 def belongs_before(start: ReaderPosition, record: Record) -> bool:
-    """Whether a record can stand before the position: what a stored position is checked by.
+    """Return whether a record can precede the position: the check of a stored position.
 
-    Seen from a head, everything at or before it is void; anything else shows that the head is of another log.
+    Seen from a head, everything at or before it is void; any other verdict shows that the head is of another log.
     """
     try:
         stamp = stamp_of(record)

@@ -4,7 +4,7 @@
 - `registry`         the table of projections, and the views of the one that serves
 - `rebuild`          folds the log from its beginning into a second schema
 - `load`             one partition of a rebuild
-- `load_processes`   several partitions at once, in processes of their own
+- `load_processes`   several partitions at once, in separate processes
 - `cutover`          makes the views show another version
 - `retirement`       stops feeding a version, or drops it
 """

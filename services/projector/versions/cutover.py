@@ -1,9 +1,9 @@
 """Makes the views show another version.
 
-No reader steps back: the version that serves is held still at its guard, the other one is waited for until it is at
-or past it in every partition, and only then the views are re-pointed, all in one transaction that no reader is in
-the middle of (sql/control/0001_registry.sql says how readers are kept out, and why). No reader sees an error: a
-view is replaced in place, and whoever reads just then waits for at most LOCK_READERS_S.
+No reader steps back: the serving version is held still at its guard until the other one is at or past it in every
+partition. Only then are the views re-pointed, all in one transaction that overlaps with no reader
+(sql/control/0001_registry.sql says how readers are kept out, and why). No reader gets an error: a view is replaced in
+place, and a reader that begins just then waits for at most LOCK_READERS_S.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from services.runtime.settings import KafkaSettings, PostgresSettings
 
 APPLICATION: Final = "gapless-cutover"
 LOCK_READERS_S: Final = 0.2
-"""How long new readers may have to wait behind one that is slow to end; then we step back and let them pass."""
+"""Maximum time for which new readers wait behind one that is slow to end; then the attempt ends and they continue."""
 HOLD_S: Final = 5.0
-"""How long the version that serves is held still for the other one to get there."""
+"""Maximum time for which the serving version is held still while the other one catches up."""
 STALL_S: Final = 0.3
-"""Without any progress for this long nobody feeds the other version, and we do."""
+"""Time without progress after which no process seems to feed the other version, and the cutover feeds it."""
 POLL_S: Final = 0.01
 PAUSE_S: Final = (0.1, 0.5)
-"""Between two attempts, from and to."""
+"""Shortest and longest pause between two attempts."""
 
 log = structlog.get_logger(__name__)
 
@@ -58,24 +58,24 @@ class CutoverResult:
     from_version: int
     to_version: int
     attempts: int
-    """0: it served already."""
+    """Number of attempts; 0 if the version served already."""
     held_s: float
-    """How long the old version stood still, in the attempt that succeeded."""
+    """Time for which the old version was held still in the attempt that succeeded."""
     not_of_this_log: tuple[int, ...] = ()
     """Partitions in which the old version is not of this log: a cutover back to it would be refused."""
 
 
 class _NotYet(Exception):
-    """The other version is not there in time."""
+    """The other version did not catch up in time."""
 
 
 async def cutover(
     to_version: int, *, kafka: KafkaSettings, postgres: PostgresSettings, timeout_s: float = 60.0
 ) -> CutoverResult:
-    """Readers see chat_v<to_version> from now on; going back is the same call with the old version.
+    """Make the views show chat_v<to_version> from now on; going back is the same call with the old version.
 
     Raises ProjectionMissing (no such version, or one that no projector of this release can feed), SwitchFailed after
-    `timeout_s`, with nothing changed; KafkaError, psycopg.Error, TimeoutError where a server is away.
+    `timeout_s`, with nothing changed; KafkaError, psycopg.Error, TimeoutError if a server is unavailable.
     """
     deadline_s = time.monotonic() + timeout_s
     async with open_pool(postgres, application_name=APPLICATION, autocommit=True) as pool:
@@ -89,7 +89,10 @@ async def cutover(
 
 
 def _refuse_unfed(new: Projection) -> None:
-    """Readers would freeze at a version that nobody feeds, and rows that this release wrote there would be wrong."""
+    """Raise ProjectionMissing if no projector of this release feeds the version.
+
+    Readers would be stuck at its present state, and rows that this release wrote to it would be wrong.
+    """
     if new.state is State.BUILDING:
         raise ProjectionMissing(
             f"{new.schema} is not built yet; finish it with `gapless projection rebuild --to v{new.version}`"
@@ -106,7 +109,7 @@ def _refuse_unfed(new: Projection) -> None:
 
 
 def _is_in(stand: StoredPosition, topic_id: str, end_offset: int) -> bool:
-    """Whether the log has got as far as a projection stands: only then can another one get there."""
+    """Return whether the log reaches the position of a projection: only then can another projection reach it."""
     return stand.topic_id == topic_id and stand.next_offset <= end_offset
 
 
@@ -118,7 +121,7 @@ class _Cutover:
         self._kafka = kafka
         self._topic = TopicId(kafka)
         self._unreachable: dict[int, int] = {}
-        """Partitions in which the old version is not of this log → where the log ends."""
+        """Partitions in which the old version is not of this log → the end offset of the log."""
 
     async def run(self, deadline_s: float, timeout_s: float) -> CutoverResult:
         self._unreachable = await self._survey()
@@ -127,7 +130,7 @@ class _Cutover:
         while time.monotonic() < deadline_s:
             attempts += 1
             try:
-                # Most of the way before anything is held still.
+                # Catch up most of the way before anything is held still.
                 async with self._pool.connection() as connection:
                     targets = await self._targets(connection)
                 await self._reach(targets, deadline_s)
@@ -153,10 +156,10 @@ class _Cutover:
         )
 
     async def _survey(self) -> dict[int, int]:
-        """Holds both versions against the log as it is now; the partitions in which the old one is not of this log,
-        each with the log's end.
+        """Compare both versions with the log as it is now. Returns the partitions in which the old one is not of this
+        log, each with the log's end offset.
 
-        Raises ProjectionMissing where the new one is not of this log either: nobody could feed it.
+        Raises ProjectionMissing if the new one is not of this log either: no process could feed it.
         """
         async with self._pool.connection() as connection:
             old = await stored_positions(connection, self._old.version)
@@ -170,7 +173,7 @@ class _Cutover:
         return unreachable
 
     async def _checked(self, partition: int) -> int:
-        """Where the log ends, in which the new version can be fed on."""
+        """Return the end offset of the log. Raises ProjectionMissing if the new version cannot be fed from it."""
         consumer = self._consumer_of(partition)
         try:
             await consumer.open()
@@ -182,7 +185,7 @@ class _Cutover:
         return consumer.end_offset
 
     async def _targets(self, connection: Connection) -> dict[int, int]:
-        """What the new version has to reach, by partition."""
+        """Return the offset that the new version has to reach, by partition."""
         return await positions(connection, self._old.version) | self._unreachable
 
     def _consumer_of(self, partition: int) -> PartitionConsumer:
@@ -191,16 +194,16 @@ class _Cutover:
         )
 
     async def _attempt(self, deadline_s: float) -> float:
-        """One transaction; how long the old version was held still.
+        """Switch in one transaction. Returns how long the old version was held still.
 
-        A crash anywhere before the commit: Postgres releases the locks and the views show what they showed.
+        After a crash anywhere before the commit, Postgres releases the locks and the views are unchanged.
         """
         async with self._pool.connection() as connection, connection.transaction():
             await set_lock_timeout(connection, LOCK_FEEDERS_S)
             await connection.execute(version_sql(self._old.version)["lock_positions"])
             held_since_s = time.monotonic()
             await self._refuse_change(connection)
-            targets = await self._targets(connection)  # READ COMMITTED: as of now, and it stays so
+            targets = await self._targets(connection)  # READ COMMITTED: as of now, and the lock keeps it so
             await self._reach(targets, min(deadline_s, held_since_s + HOLD_S))
             await set_lock_timeout(connection, LOCK_READERS_S)
             await connection.execute(REGISTRY["lock_readers_out"])
@@ -209,16 +212,19 @@ class _Cutover:
         return time.monotonic() - held_since_s
 
     async def _refuse_change(self, connection: Connection) -> None:
-        """Two cutovers at once: the second one waited for the first one's lock, and finds other facts."""
+        """Check under the lock, for which this cutover may have waited, that nothing has changed.
+
+        Raises SwitchFailed if another cutover was faster, ProjectionMissing if the new version is no longer fed.
+        """
         serving = [p.version for p in await list_projections(connection) if p.state is State.SERVING]
         if serving != [self._old.version]:
             raise SwitchFailed(f"another cutover was quicker: the views show chat_v{serving[0]}; ask for it again")
-        # Until we commit, nobody stops the feeding of the new one.
+        # Until this transaction commits, no process can stop the feeding of the new version.
         await connection.execute(REGISTRY["lock_projection_row"], {"version": self._new.version})
         _refuse_unfed(await get_projection(connection, self._new.version))
 
     async def _reach(self, targets: dict[int, int], deadline_s: float) -> None:
-        """Returns once the new version is at or past `targets`; feeds it where nobody else does. Raises _NotYet."""
+        """Wait until the new version is at or past `targets`; feed it if no other process does. Raises _NotYet."""
         behind = await self._behind(targets)
         last, moved_s = behind, time.monotonic()
         while behind:
@@ -234,7 +240,7 @@ class _Cutover:
             behind = await self._behind(targets)
 
     async def _behind(self, targets: dict[int, int]) -> dict[int, int]:
-        """Partition → next offset of the new version, where that is less than the target."""
+        """Return partition → next offset of the new version, for the partitions that are below their target."""
         async with self._pool.connection() as connection:
             there = await positions(connection, self._new.version)
         return {p: there.get(p, 0) for p, target in targets.items() if there.get(p, 0) < target}
@@ -247,13 +253,13 @@ class _Cutover:
                 while consumer.position.next_offset < targets[partition] and time.monotonic() < deadline_s:
                     await consumer.step(max_records=1_000, timeout_s=POLL_S)
             except LostRace:
-                continue  # somebody feeds it after all
+                continue  # another process feeds it after all
             finally:
                 await consumer.close()
 
 
 async def projections(*, postgres: PostgresSettings) -> list[Projection]:
-    """All projections with their states. Raises psycopg.Error."""
+    """Return all projections with their states. Raises psycopg.Error."""
     async with (
         open_pool(postgres, application_name=APPLICATION, autocommit=True) as pool,
         pool.connection() as connection,

@@ -1,6 +1,6 @@
-"""Folds one partition into a projection that is being built, from where it stands to where its log ends.
+"""Folds one partition into a projection that is being built, from its position to the end of the log.
 
-For a rebuild, in its own process or in one of those that it starts (load_processes.py).
+Runs in the process of a rebuild, or in one that it starts (load_processes.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from services.runtime.settings import KafkaSettings
 
 READ_TIMEOUT_S: Final = 2.0
 MAX_FAILURES: Final = 12
-"""In a row, of one partition, before a rebuild gives up: about a minute. What is loaded stays."""
+"""Failures of one partition in a row after which a rebuild gives up: about a minute. What is loaded stays."""
 BACKOFF_MAX_S: Final = 10.0
 
 log = structlog.get_logger(__name__)
@@ -29,13 +29,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What came in since the last of these: a whole batch, or nothing at the beginning."""
+    """What was loaded since the last report: a whole batch, or nothing at the beginning."""
 
     partition: int
     first_offset: int
-    """Where this attempt began."""
+    """The offset at which this attempt began."""
     end_offset: int
-    """Where it is to end."""
+    """The offset at which it ends."""
     records: int = 0
     rows: int = 0
 
@@ -45,7 +45,7 @@ OnLoaded = Callable[[Loaded], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loader:
-    """Loads partitions of one version, any number at once. `building`: nobody else feeds the version."""
+    """Loads partitions of one version, any number at once. `building` means that no projector feeds the version."""
 
     version: int
     pool: PostgresPool
@@ -56,9 +56,9 @@ class Loader:
     on_loaded: OnLoaded
 
     async def load(self, partition: int) -> None:
-        """Up to where the log ended when it began.
+        """Load a partition up to where the log ended at the beginning.
 
-        Raises PartitionStopped; KafkaError, psycopg.Error, OSError, TimeoutError where a server stayed away.
+        Raises PartitionStopped; KafkaError, psycopg.Error, OSError, TimeoutError if a server stayed unavailable.
         """
         backoff = Backoff(BACKOFF_MAX_S)
         failures = 0
@@ -77,8 +77,8 @@ class Loader:
                     await self._load_to_end(consumer)
                 except (LostRace, KafkaError, *POSTGRES_UNAVAILABLE, OSError, TimeoutError) as error:
                     if isinstance(error, LostRace) and not self.building:
-                        return  # a projector feeds it already: the version was handed over
-                    # A lost race while building: the last batch of a rebuild that was killed a moment ago.
+                        return  # a projector feeds the partition already: the version was handed over
+                    # A lost race while building is the last batch of a rebuild that was killed a moment ago.
                     failures = failures + 1 if consumer.position == before else 0
                     if failures >= MAX_FAILURES:
                         raise
@@ -102,7 +102,7 @@ class Loader:
         while consumer.position.next_offset < end:
             step = await consumer.step(max_records=self.max_batch_records, timeout_s=READ_TIMEOUT_S)
             if step is None:
-                await consumer.ask_end()  # nothing came though there is something: raises where Kafka is away
+                await consumer.ask_end()  # nothing arrived before the end: raises if Kafka is unavailable
                 continue
             self.on_loaded(
                 Loaded(

@@ -1,9 +1,9 @@
-"""Processes that load partitions for a rebuild, side by side: one process alone keeps only one core busy.
+"""Processes that load partitions for a rebuild in parallel: one process keeps only one core busy.
 
-The one that rebuilds loads as well. It starts the others, says on their standard input which partition is next, and
-reads on their standard output how far they are; both are lines of JSON. Each is a Loader and no more: the guard of
-each batch holds between processes as it does between projectors. When the one that rebuilds ends, however it does,
-their input ends, and so do they, at whole batches.
+The rebuilding process loads as well. It starts the others, writes the next partition to their standard input, and
+reads their progress from their standard output; both are lines of JSON. Each runs a Loader and nothing else: the guard
+of each batch holds between processes as it does between projectors. When the rebuilding process ends, in whatever way,
+their input ends, and they end too, at whole batches.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _KINDS: Final[tuple[tuple[type[Exception], type[Exception]], ...]] = (
     (TimeoutError, TimeoutError),
     (OSError, OSError),
 )
-"""What a load raises, the narrower before the wider, and as what it is raised again in the process that asked."""
+"""What a load raises, narrow types before wide ones, and the type that the rebuilding process raises for it."""
 _RAISED: Final = {ours.__name__: ours for _, ours in _KINDS}
 _STOP_TIMEOUT_S: Final = 5.0
 
@@ -58,10 +58,10 @@ async def load_in_processes(
     max_batch_records: int,
     on_loaded: OnLoaded,
 ) -> None:
-    """Loads the partitions that are `left`, `at_once` at a time in each process, of a version that is being built.
-    Whoever takes one out of `left`, these or others, loads it.
+    """Load the partitions in `left`, `at_once` at a time in each process, of a version that is being built.
 
-    Raises a group of what Loader.load raises, as _KINDS has it; LoadEnded in it where a process ended by itself. The
+    Other loaders may share `left`: the one that takes a partition out of it loads it.
+    Raises a group of what Loader.load raises, mapped by _KINDS, with LoadEnded in it if a process ended by itself. The
     first failure ends all of them.
     """
     assert processes > 0
@@ -87,7 +87,7 @@ async def _one_process(task: dict[str, Any], left: deque[int], at_once: int, on_
     under_way = 0
     try:
         _say(process.stdin, task)
-        ready = await process.stdout.readline()  # no partition waits for a process that is still starting
+        ready = await process.stdout.readline()  # no partition is assigned to a process that is still starting
         if not ready:
             raise await _ended(process)
         while True:
@@ -128,8 +128,8 @@ def _say(pipe: asyncio.StreamWriter, message: object) -> None:
 
 
 def main() -> None:
-    """Of the process that is started: until its input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the one that started us decides
+    """Run a load process until its input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent process decides
     configure_logging(load_settings(LogSettings), service="rebuild")
     with infrequent_gc(YOUNG_OBJECTS), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve())
@@ -168,7 +168,7 @@ async def _load(loader: Loader, partition: int) -> None:
         kind = next(ours for theirs, ours in _KINDS if isinstance(error, theirs))
         _tell({"raised": kind.__name__, "text": str(error)})
     except Exception:  # noqa: BLE001
-        # A mistake of ours: told on standard error, and the end of this process tells the one that waits for us.
+        # A bug: the traceback goes to standard error, and the parent process sees that this one has ended.
         sys.excepthook(*sys.exc_info())
         os._exit(1)
     else:
@@ -183,7 +183,7 @@ def _tell(message: object) -> None:
 
 
 def _end_here() -> NoReturn:
-    """Nobody waits for us any more: as SIGKILL, after which Postgres rolls back what is not committed."""
+    """End at once, as by SIGKILL, when no process waits for us. Postgres rolls back what is not committed."""
     os._exit(0)
 
 

@@ -1,7 +1,8 @@
 """Brings a database to what this release needs: numbered steps, forward only, each safe to run again.
 
-Three kinds: `control` (schema chat), and for each projection `tables` and `indexes`; apart, so that a rebuild loads
-before it indexes. A step is a file of sql/; its blocks run in order. What ran is in chat.schema_migrations.
+Three kinds: `control` (schema chat) and, for each projection, `tables` and `indexes`, which are separate so that a
+rebuild loads before it indexes. A step is a file of sql/; its blocks run in order. What ran is in
+chat.schema_migrations.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ class _Step(NamedTuple):
 
 
 async def migrate(connection: Connection) -> None:
-    """Everything, in one transaction; two processes that start at once take turns. `connection` is in autocommit.
+    """Run all missing steps in one transaction; two processes that start at once take turns.
 
-    In an empty database it makes chat_v1, which serves from its beginning: there is nothing older to serve.
-    Raises psycopg.Error.
+    `connection` is in autocommit mode. In an empty database this creates chat_v1, which serves at once, because nothing
+    older can. Raises psycopg.Error.
     """
     async with connection.transaction():
         await connection.execute(REGISTRY["lock_migrations"])
-        await connection.execute("SET LOCAL statement_timeout = 0")  # an index of large tables takes its time
+        await connection.execute("SET LOCAL statement_timeout = 0")  # an index on a large table takes long
         changed = await _run(connection, _CONTROL, kind="control", scope="control", schema="chat")
         if not await list_projections(connection):
             await _create(connection, FIRST_VERSION, fed=True)
@@ -61,9 +62,9 @@ async def migrate(connection: Connection) -> None:
 
 
 async def create_projection(connection: Connection, version: int) -> None:
-    """The tables of a version, without secondary indexes, registered as building; nothing if it is there.
+    """Create the tables of a version, without secondary indexes, and register it as building, unless it exists.
 
-    Raises ProjectionMissing where it is there and was begun by another mapping.
+    Raises ProjectionMissing if it exists and was begun by another mapping version.
     """
     async with connection.transaction():
         await connection.execute(REGISTRY["lock_migrations"])
@@ -77,9 +78,9 @@ async def create_projection(connection: Connection, version: int) -> None:
 
 
 async def index_projection(connection: Connection, version: int, on_index: Callable[[str], None]) -> None:
-    """Makes the secondary indexes that lack; `on_index` is told each one's name before.
+    """Create the missing secondary indexes; `on_index` is called with the name of each one before.
 
-    Each is a transaction of its own, so that a rebuild that is killed here keeps those that are done.
+    Each is created in a transaction of its own, so that a rebuild that is killed here keeps the finished ones.
     """
     done = await _applied(connection, f"{schema_name(version)}/indexes")
     for step in _steps(_PROJECTION, "indexes"):
@@ -89,7 +90,7 @@ async def index_projection(connection: Connection, version: int, on_index: Calla
                 await connection.execute(REGISTRY["take_your_time"])
                 await connection.execute(_PROJECTION.compose(step.block, schema=schema_name(version)))
     async with connection.transaction():
-        await _run_for(connection, version, "indexes")  # all there: it records them
+        await _run_for(connection, version, "indexes")  # all exist by now: this records them
 
 
 async def _create(connection: Connection, version: int, *, fed: bool) -> None:
@@ -104,7 +105,7 @@ async def _run_for(connection: Connection, version: int, kind: str) -> bool:
 
 
 async def _run(connection: Connection, blocks: SqlBlocks, *, kind: str, scope: str, schema: str) -> bool:
-    """Whether there was anything to run."""
+    """Run the missing steps of a kind. Returns whether there were any."""
     done = await _applied(connection, scope)
     lacking = [step for step in _steps(blocks, kind) if step.number not in done]
     for step in lacking:
@@ -123,7 +124,7 @@ async def _applied(connection: Connection, scope: str) -> set[int]:
 
 
 def _steps(blocks: SqlBlocks, kind: str) -> list[_Step]:
-    """By number, and within a file in its order."""
+    """Return the steps of a kind by number, and within a file in its order."""
     steps = []
     for name in blocks.names:
         match = _BLOCK.fullmatch(name)

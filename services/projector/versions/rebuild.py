@@ -1,8 +1,8 @@
-"""Folds the log from its beginning into a second schema, beside the one that serves.
+"""Folds the log from its beginning into a second schema while another one serves.
 
-Load without secondary indexes, index, catch up, hand over to the running projectors. Where it is stands in the
-tables: killed anywhere, the next run goes on. By the same feed as the live path, so by the same mapping. A long log is
-loaded by several processes (load_processes.py).
+The stages: load without secondary indexes, index, catch up, hand over to the running projectors. The progress is in the
+tables: if a rebuild is killed anywhere, the next run continues. It uses the consumer of the live path, and so the same
+mapping. A long log is loaded by several processes (load_processes.py).
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from services.runtime.process.collector import infrequent_gc
 from services.runtime.settings import KafkaSettings, PostgresSettings
 
 WORTH_A_PROCESS_RECORDS: Final = 100_000
-"""With so many to load for each, further processes are worth their start of about a second."""
+"""Records to load per process from which another process is worth its start of about a second."""
 MAX_PROCESSES: Final = 4
 NEAR_RECORDS: Final = 1_000
-"""Behind by no more than this, the rest is the projectors' daily work."""
+"""Records loaded in a catch-up round at or below which the rest is left to the projectors."""
 MAX_ROUNDS: Final = 20
 
 log = structlog.get_logger(__name__)
@@ -54,18 +54,18 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RebuildProgress:
-    """How far a rebuild is."""
+    """The progress of a rebuild."""
 
     stage: Stage
     records_done: int
-    """Of the log, by this run."""
+    """Number of records that this run has folded."""
     records_total: int
-    """That this run has to fold, as far as is known; it grows while the log does."""
+    """Number of records that this run has to fold, as far as known; it grows with the log."""
     rows: int
     seconds: float
-    """Since this run began."""
+    """Time since this run began."""
     index: str | None = None
-    """The index that is being made."""
+    """The index that is being created."""
 
     @property
     def records_per_s(self) -> float:
@@ -77,7 +77,7 @@ class RebuildProgress:
 
     @property
     def eta_s(self) -> float | None:
-        """Until the log is folded; None while nothing is known."""
+        """Estimated time until the log is folded; None while nothing is known."""
         if self.records_done == 0:
             return None
         return max(0, self.records_total - self.records_done) / self.records_per_s
@@ -87,7 +87,7 @@ OnProgress = Callable[[RebuildProgress], None]
 
 
 def _not_shown(_progress: RebuildProgress) -> None:
-    """For who does not ask."""
+    """Ignore the progress of a rebuild: the default."""
 
 
 async def rebuild(
@@ -100,13 +100,13 @@ async def rebuild(
     max_batch_records: int = 20_000,
     processes: int | None = None,
 ) -> RebuildProgress:
-    """Builds chat_v<to_version> from the log, or goes on with it; on return it is on standby and ready for a cutover.
+    """Build chat_v<to_version> from the log, or continue to; on return it is on standby and ready for a cutover.
 
-    `processes`: that load side by side, with this one; unless told, one for each core, as far as the log is long
-    enough for it.
-    Raises ProjectionMissing (it serves, another rebuild is at it, another mapping began it), PartitionStopped,
-    LoadEnded, TopicsWrong; KafkaError, psycopg.Error, TimeoutError where a server stayed away. Running it again goes
-    on.
+    `processes` is the number of processes that load in parallel, including this one; by default one for each core (at
+    most MAX_PROCESSES), as far as the log is long enough.
+    Raises ProjectionMissing (the version serves, another rebuild of it is running, or another mapping began it),
+    PartitionStopped, LoadEnded, TopicsWrong; KafkaError, psycopg.Error, TimeoutError if a server stayed unavailable.
+    Running it again continues.
     """
     async with open_pool(postgres, application_name=APPLICATION, autocommit=True) as pool:
         async with pool.connection() as connection:
@@ -158,7 +158,7 @@ class _Rebuild:
         if state in (State.BUILDING, State.STOPPED):
             async with self._pool.connection() as connection:
                 await connection.execute(version_sql(self._version)["hold_autovacuum_off"])
-            # A crash before it is let in again: the version is still building, and the next run comes by here.
+            # After a crash before autovacuum is let in again, the version is still building, so the next run does it.
             await self._load_all(first=True)
             self._stage = Stage.INDEX
             await self._index()
@@ -166,7 +166,7 @@ class _Rebuild:
             for _ in range(MAX_ROUNDS):
                 if await self._load_all() <= NEAR_RECORDS:
                     break
-            # A crash before this line: the next run goes on building. After it: the projectors feed the version.
+            # After a crash before this line the next run continues to build; after this line the projectors feed it.
             async with self._pool.connection() as connection:
                 await connection.execute(REGISTRY["mark_fed"], {"version": self._version})
         self._stage = Stage.CATCH_UP
@@ -181,12 +181,12 @@ class _Rebuild:
             await index_projection(connection, self._version, self._tell_index)
             async with connection.transaction():
                 await connection.execute(REGISTRY["take_your_time"])
-                # Without it the planner knows nothing of the tables until autovacuum comes by.
+                # Without it the planner has no statistics of the tables until autovacuum runs.
                 await connection.execute(version_sql(self._version)["analyze"])
                 await connection.execute(version_sql(self._version)["let_autovacuum_in"])
 
     async def _load_all(self, *, first: bool = False, building: bool = True) -> int:
-        """Every partition up to where its log ended when its turn came; how many records that was."""
+        """Load every partition up to where its log ended when its turn came. Returns the number of records."""
         done_before = self._done
         left = deque(range(self._kafka.partitions))
         processes = await self._useful_processes() if first else 1
@@ -198,7 +198,7 @@ class _Rebuild:
                 if processes > 1:
                     tasks.create_task(self._load_beside(left, processes - 1, at_once))
         except BaseExceptionGroup as failed:
-            raise _first_of(failed) from None  # it ended the others
+            raise _first_of(failed) from None  # it has ended the others
         return self._done - done_before
 
     async def _useful_processes(self) -> int:
@@ -281,10 +281,10 @@ def _first_of(failed: BaseExceptionGroup[BaseException]) -> BaseException:
 
 @asynccontextmanager
 async def only_one(version: int, postgres: PostgresSettings) -> AsyncIterator[Connection]:
-    """Holds the lock of whoever builds or drops a version, in the session of the connection it gives; behind a pooler
-    in one transaction, which takes no snapshot and so holds up no vacuum.
+    """Hold the lock for building or dropping a version, and yield the connection that holds it.
 
-    Raises ProjectionMissing where another has it.
+    It belongs to the session; behind a pooler to one transaction, which takes no snapshot and so delays no vacuum.
+    Raises ProjectionMissing if another process has the lock.
     """
     connection = await connect(postgres, application_name=APPLICATION, autocommit=True)
     try:
@@ -297,7 +297,7 @@ async def only_one(version: int, postgres: PostgresSettings) -> AsyncIterator[Co
                 raise ProjectionMissing(f"another process is building or dropping v{version}; wait until it has ended")
             yield connection
     finally:
-        await connection.close()  # and the lock with it
+        await connection.close()  # releases the lock
 
 
 async def _refuse_wrong_topics(kafka: KafkaSettings) -> None:

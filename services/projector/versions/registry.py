@@ -1,4 +1,4 @@
-"""Which projections exist, which one serves, and which are to be fed."""
+"""Which projections exist, which one serves, and which are fed."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _VIEWS: Final = load_sql("services.projector.versions.sql", "views.sql")
 
 
 LOCK_FEEDERS_S: Final = 2.0
-"""How long a change of a projection waits for the transactions that feed it."""
+"""Maximum time for which a change of a projection waits for the transactions that feed it."""
 
 
 class State(StrEnum):
-    """Of a projection."""
+    """The state of a projection."""
 
     BUILDING = "building"
-    """A rebuild loads it; nobody else writes it."""
+    """A rebuild loads it; no other process writes it."""
     STANDBY = "standby"
     """Fed by the projectors; a cutover to it takes moments."""
     STOPPED = "stopped"
-    """Built and no longer fed, by an operator's word; a rebuild catches up from where it stands."""
+    """Built, and no longer fed because an operator stopped it; a rebuild catches up from its position."""
     SERVING = "serving"
     """Fed, and shown by the views."""
 
@@ -54,7 +54,7 @@ class Projection:
 
 
 async def list_projections(connection: Connection) -> list[Projection]:
-    """All of them, lowest version first; none in a database where no projector ever ran."""
+    """Return all projections, lowest version first; an empty list in a database where no projector ever ran."""
     installed = await (await connection.execute(REGISTRY["is_installed"])).fetchone()
     if installed is None or not installed[0]:
         return []
@@ -82,7 +82,7 @@ def _state(fed_since: datetime | None, stopped_at: datetime | None, serving_sinc
 
 
 async def get_projection(connection: Connection, version: int) -> Projection:
-    """Raises ProjectionMissing with the versions that are there."""
+    """Return a projection. Raises ProjectionMissing, which names the versions that exist."""
     there = await list_projections(connection)
     for projection in there:
         if projection.version == version:
@@ -95,39 +95,39 @@ async def get_projection(connection: Connection, version: int) -> Projection:
 
 
 def version_sql(version: int) -> BoundSql:
-    """The statements of sql/registry_of_version.sql on one version."""
+    """Return the statements of sql/registry_of_version.sql on one version."""
     return _OF_VERSION.bind(schema=schema_name(version))
 
 
 async def point_views(connection: Connection, version: int) -> None:
-    """Makes the views of schema chat show this version. Takes ACCESS EXCLUSIVE on each until the transaction ends."""
+    """Make the views of schema chat show this version. Takes ACCESS EXCLUSIVE on each until the transaction ends."""
     await connection.execute(_VIEWS.compose("views", schema=schema_name(version)))
 
 
 async def create_functions(connection: Connection) -> None:
-    """The SQL functions, which stand on the views."""
+    """Create the SQL functions, which use the views."""
     await connection.execute(_VIEWS.compose("functions"))
 
 
 async def positions(connection: Connection, version: int) -> dict[int, int]:
-    """Partition → next offset, of the partitions that were ever begun."""
+    """Return partition → next offset, of the partitions that were ever begun."""
     rows = await (await connection.execute(version_sql(version)["positions"])).fetchall()
     return dict(rows)
 
 
 class StoredPosition(NamedTuple):
-    """Where one partition of a projection stands, and in which log."""
+    """The position of one partition of a projection, and the log that it belongs to."""
 
     topic_id: str
     next_offset: int
 
 
 async def stored_positions(connection: Connection, version: int) -> dict[int, StoredPosition]:
-    """By partition, of the partitions that were ever begun."""
+    """Return partition → stored position, of the partitions that were ever begun."""
     rows = await (await connection.execute(version_sql(version)["stands"])).fetchall()
     return {partition: StoredPosition(topic_id, next_offset) for partition, topic_id, next_offset in rows}
 
 
 async def set_lock_timeout(connection: Connection, timeout_s: float) -> None:
-    """For the rest of the transaction."""
+    """Set lock_timeout for the rest of the transaction."""
     await connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{int(timeout_s * 1000)}ms")))

@@ -1,4 +1,4 @@
-"""Takes a projection that no longer serves out of use: stops feeding it, or drops it with everything in it."""
+"""Retires a projection that no longer serves: stops feeding it, or drops it with everything in it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from services.runtime.settings import PostgresSettings
 
 
 async def drop(version: int, *, postgres: PostgresSettings) -> int:
-    """Deletes a projection and everything in it; the projectors stop feeding it within moments.
+    """Delete a projection and everything in it; the projectors stop feeding it within moments.
 
-    Returns how many bytes of disk it took. Raises ProjectionMissing if there is none or it serves, SwitchFailed if its
-    tables cannot be locked.
+    Returns the disk space that it took, in bytes. Raises ProjectionMissing if it does not exist or serves, SwitchFailed
+    if its tables cannot be locked.
     """
     async with only_one(version, postgres) as connection:
         there = await get_projection(connection, version)
@@ -34,7 +34,7 @@ async def drop(version: int, *, postgres: PostgresSettings) -> int:
                 await connection.execute(of_version["lock_all_feeders_out"])
                 sized = await connection.execute(REGISTRY["schema_bytes"], {"schema": there.schema})
                 row = await sized.fetchone()
-                # Restricted by chat.active_projection: a cutover that was quicker makes it fail.
+                # chat.active_projection references the row: this fails if a cutover was faster.
                 await connection.execute(REGISTRY["unregister"], {"version": version})
                 await connection.execute(REGISTRY["forget_migrations"], {"schema": there.schema})
                 await connection.execute(of_version["drop_schema"])
@@ -49,13 +49,13 @@ async def drop(version: int, *, postgres: PostgresSettings) -> int:
 
 
 async def stop_feeding(version: int, *, postgres: PostgresSettings) -> None:
-    """Lets a projection fall behind, with its rows kept: a rebuild of the same version catches up from where it stands.
+    """Stop feeding a projection and keep its rows: a rebuild of the same version catches up from its position.
 
-    The projectors stop within moments. Does nothing if it was stopped before. Raises ProjectionMissing if there is no
-    such projection, it serves, or it is still being built.
+    The projectors stop within moments. Does nothing if it was stopped before. Raises ProjectionMissing if it does not
+    exist, serves, or is still being built.
     """
     async with only_one(version, postgres) as connection, connection.transaction():
-        # A cutover to this version holds the row until it has committed: what is read from here on knows of it.
+        # A cutover to this version holds the row until it commits, so what is read from here on includes its result.
         await connection.execute(REGISTRY["lock_projection_row"], {"version": version})
         there = await get_projection(connection, version)
         _refuse_serving(there)

@@ -1,4 +1,4 @@
-"""The bytes of a COPY for plain messages: see _copy.pyx."""
+"""The COPY bytes of plain messages: see _copy.pyx."""
 
 from collections.abc import Callable
 

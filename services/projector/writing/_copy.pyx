@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""The bytes of a COPY for plain messages, from those of their records: what new_rows.py makes of their rows. Compiled."""
+"""The COPY bytes of plain messages, built from their records: the same as copy.py builds from their rows. Compiled."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -8,11 +8,11 @@ from libc.string cimport memcpy, memset
 from schemas.wire._records cimport ScannedMessage, Span, put_text, put_uuid, utf8
 
 cdef enum:
-    FIXED_BYTES = 512  # more than a row has beside its text, its key and what every outcome of a send says
+    FIXED_BYTES = 512  # more than a row has in addition to its text, its key and the texts of every accepted send
 
 
 def message_rows(list rows, otherwise):
-    """The rows of `copy_messages`; those that are no plain messages by `otherwise`."""
+    """Return the rows of `copy_messages`; rows that are no plain messages are built by `otherwise`."""
     cdef ScannedMessage message
     cdef Piece piece = Piece()
     cdef uint8_t* to
@@ -33,12 +33,12 @@ def message_rows(list rows, otherwise):
         to = _put_length(to, message.clientid.size)
         memcpy(to, message.clientid.at, message.clientid.size)
         to += message.clientid.size
-        to = _put_length(_put_length(to, -1), -1)  # no reply
-        to = _put_bigint(to, 0)  # nor replied to
+        to = _put_length(_put_length(to, -1), -1)  # not a reply
+        to = _put_bigint(to, 0)  # no replies
         to = _put_no_texts(to)
         to = _put_length(to, -1)  # no metadata
         to = _put_bigint(to, _micros(message.record.timestamp))
-        to = _put_length(_put_length(to, -1), -1)  # sent when it was sequenced, not deleted
+        to = _put_length(_put_length(to, -1), -1)  # no original_sent_at, not deleted
         to = _put_bigint(to, message.position)
         to = _put_bigint(to, message.position)  # nor changed since
         piece.end(to)
@@ -46,8 +46,8 @@ def message_rows(list rows, otherwise):
 
 
 def outcome_rows(list rows, int64_t partition, bytes told, otherwise):
-    """The rows of `copy_outcomes`; those that are no plain messages by `otherwise`. `told`: the fields type, outcome and
-    reason of those that are."""
+    """Return the rows of `copy_outcomes`; rows that are no plain messages are built by `otherwise`. `told` holds the
+    fields type, outcome and reason of plain messages."""
     cdef ScannedMessage message
     cdef Piece piece = Piece()
     cdef uint8_t* to
@@ -73,7 +73,7 @@ def outcome_rows(list rows, int64_t partition, bytes told, otherwise):
 
 
 cdef class Piece:
-    """Bytes, one behind the other."""
+    """A growing buffer of bytes."""
 
     cdef bytearray made
     cdef Py_ssize_t used
@@ -82,7 +82,7 @@ cdef class Piece:
         self.made = bytearray(128 * 1024)
 
     cdef uint8_t* room(self, Py_ssize_t size):
-        """For so many more bytes; `end` says how many they were."""
+        """Return space for at most `size` more bytes; `end` then sets how many were written."""
         if self.used + size > len(self.made):
             self.made.extend(bytes(max(size, len(self.made))))
         return <uint8_t*><char*>self.made + self.used
@@ -100,7 +100,7 @@ cdef class Piece:
         return PyBytes_FromStringAndSize(<char*>self.made, self.used)
 
 
-# Numbers go highest byte first; a field has its length before it, −1 for null.
+# Numbers are big-endian. Each field follows its length, −1 for NULL.
 
 
 cdef inline uint8_t* _put_integer(uint8_t* to, int64_t number, int size) noexcept:
@@ -129,12 +129,12 @@ cdef inline uint8_t* _put_uuid(uint8_t* to, Span uuid) except NULL:
 
 
 cdef inline uint8_t* _put_no_texts(uint8_t* to) noexcept:
-    """An array without dimensions."""
+    """Write an array without dimensions."""
     to = _put_length(to, 12)
     memset(to, 0, 8)
     return _put_integer(to + 8, 25, 4)  # of type text
 
 
 cdef inline int64_t _micros(int64_t at_ms) noexcept:
-    """A timestamptz: from the year 2000."""
+    """Return a timestamptz: microseconds since 2000."""
     return (at_ms - 946_684_800_000) * 1_000

@@ -1,7 +1,8 @@
 """Writes one batch of one partition in one transaction, guarded by the position it started from.
 
-What the transaction reads of the rows before it (`look_up`) is read earlier and needs no lock: only who moves this
-partition's position changes those rows, and then the guard finds another position and nothing is written.
+What the batch needs to know of earlier rows (`look_up`) is read before the transaction and needs no lock. Only a
+process that moves this partition's position changes those rows; then the guard finds another position and nothing is
+written.
 """
 
 from __future__ import annotations
@@ -35,28 +36,28 @@ AFTER_COMMIT: Final = declare_crash_point(
 )
 
 COPY_FROM_ROWS: Final = 10
-"""A COPY costs two round trips for each table and little for each row, an INSERT the other way round. Measured: one
-message by INSERT 3.9 ms against 6.1 ms by COPY, twenty 8.5 against 6.9."""
+"""Number of new rows from which they are written by COPY. A COPY costs two round trips for each table and little for
+each row; an INSERT is the opposite. Measured: one message 3.9 ms by INSERT and 6.1 ms by COPY, twenty 8.5 and 6.9."""
 
 _APPLY: Final = load_sql("services.projector.writing.sql", "apply.sql")
 
 
 def schema_name(version: int) -> str:
-    """The Postgres schema of a projection."""
+    """Return the Postgres schema of a projection."""
     assert version > 0
     return f"chat_v{version}"
 
 
 @lru_cache(maxsize=16)
 def apply_sql(version: int) -> BoundSql:
-    """The statements of sql/apply.sql on the tables of one version."""
+    """Return the statements of sql/apply.sql on the tables of one version."""
     return _APPLY.bind(schema=schema_name(version))
 
 
 async def load_position(
     connection: Connection, sql: BoundSql, *, partition: int, topic_id: str
 ) -> tuple[str, ReaderPosition]:
-    """The id of the topic that the tables were folded from, and where they stand. Starts a new partition at 0."""
+    """Return the id of the topic that the tables were folded from, and their position. Starts a new partition at 0."""
     await connection.execute(sql["start_position"], {"partition": partition, "topic_id": topic_id})
     cursor = await connection.execute(sql["position"], {"partition": partition})
     row = await cursor.fetchone()
@@ -66,15 +67,15 @@ async def load_position(
 
 
 async def load_last_record(connection: Connection, sql: BoundSql, *, partition: int, next_offset: int) -> bytes | None:
-    """The digest of the record before the position `next_offset`. None if it is not known, or if the tables no longer
-    stand there."""
+    """Return the digest of the record before the position `next_offset`, or None if it is not known or the tables are
+    no longer at that position."""
     values = {"partition": partition, "next_offset": next_offset}
     row = await (await connection.execute(sql["last_record"], values)).fetchone()
     return row[0] if row is not None else None
 
 
 async def look_up(connection: Connection, sql: BoundSql, lookups: Lookups) -> LookedUp:
-    """Answers what `rows.lookups` asks; one round trip each, none where nothing is asked."""
+    """Read what `lookups` asks for, in one round trip each for roots and seqs, or none if nothing is asked."""
     roots: dict[MessageId, Root] = {}
     last_seqs: dict[ChatId, int] = {}
     if lookups.replied:
@@ -100,13 +101,13 @@ async def write_batch(
     durable: bool = True,
     copy_from: int = COPY_FROM_ROWS,
 ) -> None:
-    """Moves the partition from `start` to `end` with everything that lies between, or does nothing.
+    """Move the partition from `start` to `end` together with all changes between them, or do nothing.
 
-    `last_record` is the digest of the record before `end`, None if it is not known.
-    Not `durable`: a crash of the server may take the last commits with it (whole ones, never a part). With
-    `copy_from` or more new rows they go by COPY, fewer in the round trip of the others.
-    Raises LostRace where the position is not `start`, PartitionStopped where the tables lack a row that the log
-    changes, psycopg.Error.
+    `last_record` is the digest of the record before `end`, or None if it is not known.
+    Without `durable`, a crash of the server may lose the last commits (whole ones, never a part). If there are
+    `copy_from` or more new rows, they are written by COPY, otherwise in the round trip of the other statements.
+    Raises LostRace if the position is not `start`, PartitionStopped if the tables lack a row that the log changes,
+    psycopg.Error.
     """
     by_copy = len(changes.messages) + len(changes.outcomes) >= copy_from
     guard = connection.cursor()
@@ -121,7 +122,7 @@ async def write_batch(
                 if not by_copy:
                     await insert_rows(connection, sql, changes, partition=partition)
         except psycopg.IntegrityError as error:
-            if guard.rowcount == 0:  # the rows of this batch are there already: another projector wrote them
+            if guard.rowcount == 0:  # the rows of this batch exist already: another projector wrote them
                 raise _lost(partition, start) from error
             raise
         if guard.rowcount != 1:
@@ -155,7 +156,7 @@ def _position_values(
 
 
 class _StatementResult(NamedTuple):
-    """Of a statement that must touch as many rows as it was given."""
+    """The result of a statement that must change as many rows as it was given."""
 
     block: str
     rows: int
@@ -174,23 +175,23 @@ async def _change_rows(connection: Connection, sql: BoundSql, changes: RowChange
     answers = []
     for block, rows in changes.statements():
         columns = _columns(rows[0]._fields, sorted(rows, key=_in_table))
-        if block == "messages_deleted":  # as many members as it happens to concern
+        if block == "messages_deleted":  # changes any number of members
             await connection.execute(sql["own_deleted"], columns)
         answers.append(_StatementResult(block, len(rows), await connection.execute(sql[block], columns)))
     return answers
 
 
 _PLAIN_TEXT: Final = frozenset({"chat_id", "user_id", "created_by", "role", "kind", "places"})
-"""Columns whose texts need no quotes in an array."""
+"""Columns whose values need no quotes in an array."""
 
 
 _in_table: Final = itemgetter(0, 1)
-"""In the order of the primary keys: neighbours lie in one page of their index."""
+"""Sort key: the order of the primary keys, so that neighbours are in one page of their index."""
 
 
 def _columns(fields: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Mapping[str, Any]:
-    """Rows, turned into one array per column: as PostgreSQL spells it, since psycopg looks at each element for what
-    it is and needs several times as long."""
+    """Turn rows into one array per column, in PostgreSQL's notation: psycopg inspects the type of each element and
+    takes several times as long."""
     return {name: _array(name, column) for name, column in zip(fields, zip(*rows, strict=True), strict=True)}
 
 

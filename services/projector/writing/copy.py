@@ -1,7 +1,7 @@
-"""How messages and outcomes get into their tables: many by binary COPY, few by INSERT.
+"""Writes messages and outcomes into their tables: many by binary COPY, few by INSERT.
 
-The bytes of a COPY are put together here, the usual row in two calls of `struct`: psycopg's own dumpers take three
-times as long. Layout: the table "Binary Format" of PostgreSQL's page on COPY, and of each type what its `*_recv` reads.
+The bytes of a COPY are built here, a common row in two calls of `struct`: psycopg's own dumpers take three times as
+long. Layout: the table "Binary Format" of PostgreSQL's page on COPY, and for each type what its `*_recv` reads.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if COMPILED:
     from services.projector.writing import _copy as _compiled
 
 PIECE_ROWS: Final = 250
-"""Of one write to a COPY: Postgres takes these in while the next are put together."""
+"""Rows in one write to a COPY: Postgres reads them while the next ones are built."""
 
 _Row = TypeVar("_Row", AnyMessageRow, AnyOutcomeRow)
 
 
 async def insert_rows(connection: Connection, sql: BoundSql, changes: RowChanges, *, partition: int) -> None:
-    """One statement a row: in a pipeline they cost no round trip. Raises LogCorrupt, psycopg.Error."""
+    """Insert each row by its own statement: in a pipeline they cost no round trip. Raises LogCorrupt, psycopg.Error."""
     async with connection.cursor() as cursor:
         if changes.messages:
             messages = [_message_values(message_row(row)) for row in changes.messages]
@@ -47,10 +47,10 @@ async def insert_rows(connection: Connection, sql: BoundSql, changes: RowChanges
 
 
 async def copy_rows(connection: Connection, sql: BoundSql, changes: RowChanges, *, partition: int) -> None:
-    """COPY of each table. Not in a pipeline: libpq has none for COPY. Raises LogCorrupt, psycopg.Error.
+    """Write each table by COPY, outside a pipeline, where libpq has no COPY. Raises LogCorrupt, psycopg.Error.
 
-    Messages go chat by chat: most of their indexes begin with the chat, and neighbours land in one page. Measured in
-    batches of 20,000 over 1,000 chats: 5.0 us of Postgres a row with all indexes, 7.9 in the order of the log.
+    Messages are sorted by chat: most of their indexes begin with the chat, and neighbours share a page. Measured in
+    batches of 20,000 over 1,000 chats: 5.0 us of Postgres a row with all indexes, 7.9 us in log order.
     """
     if changes.messages:
         by_chat = sorted(changes.messages, key=attrgetter("chat_id"))  # stable: by seq within a chat
@@ -82,14 +82,14 @@ def _pieces(rows: list[_Row], to_bytes: Callable[[list[_Row]], bytes]) -> Iterat
 
 
 def messages_bytes(rows: list[AnyMessageRow]) -> bytes:
-    """Rows of `copy_messages`. Raises as `message_bytes` does."""
+    """Return the rows of `copy_messages`. Raises as `message_bytes` does."""
     if COMPILED:
         return _compiled.message_rows(rows, message_bytes)
     return b"".join([message_bytes(message_row(row)) for row in rows])
 
 
 def outcomes_bytes(rows: list[AnyOutcomeRow], *, partition: int) -> bytes:
-    """Rows of `copy_outcomes`. Raises as `message_bytes` does."""
+    """Return the rows of `copy_outcomes`. Raises as `message_bytes` does."""
     if COMPILED:
         return _compiled.outcome_rows(rows, partition, _outcome_texts(*SENT), outcome_bytes)
     return b"".join([outcome_bytes(outcome_row(row, partition)) for row in rows])
@@ -105,7 +105,7 @@ _JSONB_VERSION: Final = b"\1"
 _length: Final = struct.Struct("!i").pack
 _bigint: Final = struct.Struct("!iq").pack
 
-# Fields, with their lengths before them; what is the same in every row is one constant.
+# Each field follows its length. What is the same in every row is one constant.
 _message_head: Final = struct.Struct("!6s16s4sq4s16s4s16si").pack
 _MESSAGE_FIELDS: Final = struct.pack("!h", 16) + _16
 _message_tail: Final = struct.Struct("!12sq24sq12sq4sq").pack
@@ -116,7 +116,7 @@ assert (len(_NO_REPLY), len(_NO_MEDIA_NO_METADATA), len(_NO_ORIGINAL_NOT_DELETED
 
 
 def message_bytes(row: MessageRow) -> bytes:
-    """One row of `copy_messages`. Raises LogCorrupt where an id is none; struct.error, UnicodeEncodeError."""
+    """Return one row of `copy_messages`. Raises LogCorrupt if an id is no UUID; struct.error, UnicodeEncodeError."""
     (
         chat_id, seq, message_id, sender_id, message_text, client_generated_id, reply_to, root_seq, reply_count,
         media_urls, metadata, sent_at, original_sent_at, deleted_at, position, changed_position,
@@ -170,7 +170,7 @@ _OUTCOME_FIELDS: Final = struct.pack("!h", 11) + _4
 
 
 def outcome_bytes(row: OutcomeRow) -> bytes:
-    """One row of `copy_outcomes`. Raises as `message_bytes` does."""
+    """Return one row of `copy_outcomes`. Raises as `message_bytes` does."""
     partition, index, command_id, sender_id, command_type, outcome, reason, seq, position, at, detail = row
     return b"".join(
         (
@@ -180,14 +180,14 @@ def outcome_bytes(row: OutcomeRow) -> bytes:
             _bigint(8, seq) if seq is not None else _NULL,
             _bigint(8, position) if position is not None else _NULL,
             _bigint(8, _micros(at)),
-            _text(detail),  # not in `_outcome_texts`: some name a number, and would push the others out of its cache
+            _text(detail),  # not in `_outcome_texts`: some contain a number and would evict the others from its cache
         )
     )
 
 
 @lru_cache(maxsize=1_024)
 def _outcome_texts(command_type: str | None, outcome: str, reason: str | None) -> bytes:
-    """The three texts of an outcome. Cached: there are a few combinations (a rejected type can be any)."""
+    """Return the three texts of an outcome. Cached: there are few combinations (though a rejected type can be any)."""
     return b"".join([_text(text) for text in (command_type, outcome, reason)])
 
 
@@ -204,18 +204,18 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 @lru_cache(maxsize=4_096)
 def _micros(at: datetime) -> int:
-    """A timestamptz. Cached: the records of a batch share theirs."""
+    """Return a timestamptz, microseconds since 2000. Cached, because the records of a batch share theirs."""
     return (at - _EPOCH) // _MICROSECOND
 
 
 @lru_cache(maxsize=65_536)
 def _uuid(text: str) -> bytes:
-    """Of a chat or a user: they repeat. Raises LogCorrupt."""
+    """Return the bytes of a chat's or a user's id. Cached, because they repeat. Raises LogCorrupt."""
     return _fresh_uuid(text)
 
 
 def _fresh_uuid(text: str) -> bytes:
-    """Of a command: none comes often enough to be remembered. Raises LogCorrupt."""
+    """Return the bytes of a command's id. Not cached, because few of them repeat. Raises LogCorrupt."""
     try:
         raw = unhexlify(text.replace("-", ""))
     except ValueError:

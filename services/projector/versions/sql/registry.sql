@@ -1,5 +1,5 @@
 -- name: lock_migrations
--- Two processes that start at once wait for each other here, until the end of the transaction.
+-- Makes two processes that start at once take turns; held until the end of the transaction.
 SELECT pg_advisory_xact_lock(hashtextextended('gapless.projector.migrations', 0));
 
 -- name: is_installed
@@ -37,7 +37,7 @@ SELECT version FROM chat.projections WHERE version = %(version)s FOR UPDATE;
 UPDATE chat.active_projection SET version = %(version)s, switched_at = clock_timestamp();
 
 -- name: schema_bytes
--- What its tables take on disk, with their indexes.
+-- The disk space of its tables and their indexes.
 SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relkind = 'r';
@@ -53,19 +53,19 @@ DELETE FROM chat.schema_migrations WHERE scope LIKE %(schema)s || '/%%';
 SELECT pg_try_advisory_lock(hashtextextended('gapless.projector.rebuild.' || %(version)s::integer, 0));
 
 -- name: try_rebuild_lock_of_transaction
--- The same for the transaction: behind a pooler a lock of the session would outlive us.
+-- The same, held by the transaction: behind a pooler a session's lock would outlive the process.
 SELECT pg_try_advisory_xact_lock(hashtextextended('gapless.projector.rebuild.' || %(version)s::integer, 0));
 
 -- name: rest_in_transaction
--- A transaction that only holds a lock waits for as long as a rebuild takes.
+-- A transaction that only holds a lock is idle for as long as a rebuild takes.
 SET LOCAL idle_in_transaction_session_timeout = 0;
 
 -- name: take_your_time
--- For the transactions that make indexes and statistics of a whole projection.
+-- For transactions that create indexes or statistics of a whole projection.
 SET LOCAL statement_timeout = 0;
 SET LOCAL maintenance_work_mem = '256MB';
 
 -- name: lock_readers_out
--- Waits for every reader that has begun (it holds ACCESS SHARE), and makes those that begin now wait for us: hence the
--- short lock_timeout around it. See chat.active_projection for what it is good for.
+-- Waits for every reader that has begun (it holds ACCESS SHARE), and makes new readers wait for us: hence the short
+-- lock_timeout around it. The comment at chat.active_projection says why it is needed.
 LOCK TABLE chat.active_projection IN ACCESS EXCLUSIVE MODE;

@@ -1,5 +1,5 @@
 -- name: lock_all_feeders_out
--- A feeder takes its position's row first: whoever has this lock cannot deadlock with one over the other tables.
+-- A feeder locks its position's row first, so the holder of this lock cannot deadlock with it over the other tables.
 LOCK TABLE {schema}.projection_positions IN ACCESS EXCLUSIVE MODE;
 
 -- name: drop_schema
@@ -16,8 +16,8 @@ SELECT partition, next_offset FROM {schema}.projection_positions;
 SELECT partition, topic_id, next_offset FROM {schema}.projection_positions;
 
 -- name: hold_autovacuum_off
--- From the tables of a load, as long as they are loaded and indexed: it would find new rows all the time, and each index
--- would wait a second for the lock that it holds.
+-- For the tables of a load, while they are loaded and indexed: autovacuum would find new rows all the time, and each
+-- index would wait a second for its lock.
 ALTER TABLE {schema}.chat_messages SET (autovacuum_enabled = off);
 ALTER TABLE {schema}.outcomes SET (autovacuum_enabled = off);
 

@@ -1,7 +1,7 @@
 -- name: views
 -- What readers see: a fixed, named list of columns over the version that serves. A switch runs this again with
 -- another schema; CREATE OR REPLACE keeps every view's identity, so that no reader's prepared statement breaks.
--- A new column is added at the end of a list, and to every version's tables before that.
+-- A new column is added at the end of a list, after it was added to every version's tables.
 CREATE OR REPLACE VIEW chat.chats AS
 SELECT chat_id, kind, name, created_by, created_at, last_seq, last_position, last_message_at, deleted_total
 FROM {schema}.chats;
@@ -31,14 +31,14 @@ SELECT chat_id, span, block, deleted, places
 FROM {schema}.deleted_blocks;
 
 -- name: functions
--- For people who ask the database directly. They stand on the views alone, so that a switch need not touch them.
+-- For people who query the database directly. They use only the views, so that a switch need not touch them.
 
--- These two are in PL/pgSQL, which plans a statement once for a session; the settings are for that plan: it must not be
--- made anew for each pair of ids, nor in a way that is good only for the table as it was then, which may have been empty.
+-- The first two are in PL/pgSQL, which plans a statement once in a session. The settings are for that plan: it must not
+-- be made again for each pair of ids, nor suit only the table as it was then, which may have been empty.
 
--- How many messages above in_seq are deleted: behind it in its own block of 256, and then the blocks of each span up to
--- where one of the next span begins. However many they are, it reads some dozen rows, and one for each million
--- messages of the chat.
+-- The number of deleted messages above in_seq: those after it in its own block of 256, and then the blocks of each span
+-- up to where a block of the next span begins. However many there are, it reads some dozen rows, and one for each
+-- million messages of the chat.
 CREATE OR REPLACE FUNCTION chat.deleted_after(in_chat_id uuid, in_seq bigint) RETURNS bigint
 LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
@@ -58,8 +58,8 @@ BEGIN
 END
 $$;
 
--- Messages above the member's read cursor that are neither their own nor deleted; NULL for who is no present member. An
--- own message that is deleted counts once, as deleted.
+-- The number of messages above the member's read cursor that are neither their own nor deleted; NULL for a user who is
+-- no present member. An own message that is deleted counts once, as deleted.
 CREATE OR REPLACE FUNCTION chat.get_unread_count(in_chat_id uuid, in_user_id uuid) RETURNS bigint
 LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
@@ -71,13 +71,13 @@ BEGIN
 END
 $$;
 
--- The seq of the newest message, 0 in an empty chat, NULL where there is no such chat.
+-- The seq of the newest message; 0 in an empty chat, NULL if the chat does not exist.
 CREATE OR REPLACE FUNCTION chat.get_latest_seq(in_chat_id uuid) RETURNS bigint
 LANGUAGE sql STABLE AS $$
     SELECT last_seq FROM chat.chats WHERE chat_id = in_chat_id
 $$;
 
--- At most in_limit messages below before_seq (NULL: the newest ones), in the order of the chat.
+-- At most in_limit messages below before_seq (NULL: the newest ones), in chat order.
 CREATE OR REPLACE FUNCTION chat.get_messages(in_chat_id uuid, before_seq bigint DEFAULT NULL, in_limit integer DEFAULT 50)
 RETURNS SETOF chat.chat_messages
 LANGUAGE sql STABLE ROWS 50 AS $$

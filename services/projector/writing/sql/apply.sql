@@ -1,4 +1,4 @@
--- One batch of one partition. Statements on rows take arrays, one element per row: a batch is a handful of
+-- Writes one batch of one partition. Statements on rows take arrays, one element per row: a batch is a handful of
 -- statements whatever its size.
 
 -- name: start_position
@@ -12,12 +12,12 @@ SELECT topic_id, next_offset, term, index, command_offset, last_timestamp_ms
 FROM {schema}.projection_positions WHERE partition = %(partition)s;
 
 -- name: last_record
--- Of the position that was read before: another projector may have moved on between the two statements.
+-- For the position that was read before: another projector may have moved on between the two statements.
 SELECT last_record FROM {schema}.projection_positions
 WHERE partition = %(partition)s AND next_offset = %(next_offset)s AND last_record_at = next_offset;
 
 -- name: advance
--- The guard. A second projector waits here for the first one's commit, then finds no row.
+-- The guard. A second projector waits here for the first one's commit, and then finds no row.
 UPDATE {schema}.projection_positions
 SET next_offset = %(next_offset)s, term = %(term)s, index = %(index)s, command_offset = %(command_offset)s,
     last_timestamp_ms = %(last_timestamp_ms)s, updated_at = clock_timestamp(),
@@ -25,17 +25,17 @@ SET next_offset = %(next_offset)s, term = %(term)s, index = %(index)s, command_o
 WHERE partition = %(partition)s AND next_offset = %(from_offset)s AND topic_id = %(topic_id)s;
 
 -- name: confirm
--- Nothing was to be written, and the partition is fed: query tells by it whether what readers see is.
+-- For a partition that is fed without anything to write: query checks the time to see whether the tables are fed.
 UPDATE {schema}.projection_positions SET updated_at = clock_timestamp()
 WHERE partition = %(partition)s AND next_offset = %(next_offset)s AND topic_id = %(topic_id)s;
 
 -- name: commit_without_waiting
--- Of a rebuild: nobody reads the tables yet, and what a crash of the server takes is folded again.
+-- For a rebuild: no reader uses the tables yet, and what a crash of the server loses is folded again.
 SET LOCAL synchronous_commit = off;
 
 -- name: by_key
--- Each row that changes is looked up by its key, whatever the planner believes of the tables: it plans once for many
--- batches, maybe when the tables were empty, and what it takes for cheap then walks a chat's members for each receipt.
+-- Makes the planner look up each changed row by its key. It plans once for many batches, maybe when the tables were
+-- empty, and a plan that looked cheap then would scan a chat's members for each receipt.
 SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
     set_config('enable_mergejoin', 'off', true);
 
@@ -52,7 +52,7 @@ SELECT * FROM unnest(
     %(last_seq)s::bigint[], %(last_position)s::bigint[], %(last_message_at)s::timestamptz[]);
 
 -- name: participants_joined
--- Who joins again starts anew; only when they last read is kept.
+-- A member who joins again starts afresh; only last_read_at is kept.
 INSERT INTO {schema}.chat_participants AS p
     (chat_id, user_id, role, joined_at, joined_seq, left_at, read_seq, last_read_at, delivered_seq,
      own_live_after_read, changed_position)
@@ -70,9 +70,9 @@ ON CONFLICT (chat_id, user_id) DO UPDATE SET
 -- name: participants_moved
 -- Runs before the batch's messages and before chats_moved, so that what it counts, and c.last_seq, is the state
 -- before the batch; own_in_batch is what the batch adds above the new cursor. Of the messages before the batch it
--- counts the fewer: those that the receipt passes, or those that it leaves above.
--- OFFSET 0 keeps the look-up of a row whole, by all columns of its key. Nobody else changes the rows of this partition
--- (the guard), so a row is still where it was found.
+-- counts the smaller set: those that the receipt passes, or those that stay above it.
+-- OFFSET 0 keeps each look-up of a row a subquery of its own, by all columns of the key. No other process changes the
+-- rows of this partition (the guard), so a row is still where it was found.
 UPDATE {schema}.chat_participants p
 SET read_seq = coalesce(m.read_seq, p.read_seq),
     last_read_at = coalesce(m.last_read_at, p.last_read_at),
@@ -103,7 +103,7 @@ FROM unnest(
 WHERE p.ctid = found.ctid;
 
 -- name: roles_changed
--- Apart from participants_moved, which every send needs: a role changes seldom.
+-- Separate from participants_moved, which every send needs: a role rarely changes.
 UPDATE {schema}.chat_participants p SET role = m.role
 FROM unnest(%(chat_id)s::uuid[], %(user_id)s::uuid[], %(role)s::text[]) AS m (chat_id, user_id, role)
     CROSS JOIN LATERAL (
@@ -131,12 +131,12 @@ FROM unnest(%(chat_id)s::uuid[], %(seq)s::bigint[], %(replies)s::bigint[], %(cha
     ) AS found
 WHERE c.ctid = found.ctid;
 
--- The next four run only where a batch deletes messages, behind everything above.
+-- The next four run only if a batch deletes messages, after everything above.
 
 -- name: own_deleted
--- Of the messages from before the batch that it deletes, those above their sender's cursor, as the batch leaves it, are
--- no longer among the sender's live ones. They were when the batch began: `participants_moved` has counted them. A
--- sender may have left, or have joined again behind them.
+-- Messages from before the batch that it deletes, and that are above their sender's cursor as the batch leaves it, no
+-- longer count as the sender's live ones. They did when the batch began: `participants_moved` has counted them. The
+-- sender may have left since, or have joined again after them.
 UPDATE {schema}.chat_participants p
 SET own_live_after_read = p.own_live_after_read - own.deleted
 FROM (
@@ -155,7 +155,7 @@ FROM (
 WHERE p.ctid = own.ctid;
 
 -- name: messages_deleted
--- A reply of the same batch may have changed the row later.
+-- A reply in the same batch may have changed the row later.
 UPDATE {schema}.chat_messages c
 SET message_text = NULL, media_urls = '{}', metadata = NULL, deleted_at = m.deleted_at,
     changed_position = greatest(c.changed_position, m.changed_position)
@@ -202,9 +202,9 @@ INSERT INTO {schema}.outcomes
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
 
 -- name: prune_outcomes
--- The oldest of a partition have its lowest indexes (time never decreases in a partition), so that no index on
--- `at` is needed; a piece is bounded, so that it never holds anything up. Age is counted from the log's latest time
--- where our clock is ahead of it: a wrong clock must not delete what is young.
+-- The oldest outcomes of a partition have its lowest indexes (time never decreases in a partition), so that no index on
+-- `at` is needed; a piece is bounded, so that it never blocks anything for long. Age is counted from the log's latest
+-- time if our clock is ahead of it: a wrong clock must not delete young outcomes.
 DELETE FROM {schema}.outcomes o
 USING (
     SELECT partition, index FROM {schema}.outcomes

@@ -1,5 +1,5 @@
--- The secondary indexes, apart from the tables so that a rebuild makes them after the load. Each costs more than
--- anything else a message costs; there is one for each question that is asked, and no more.
+-- The secondary indexes, separate from the tables so that a rebuild creates them after the load. Each costs more than
+-- anything else that a message costs, so there is one for each kind of query, and no more.
 
 -- name: indexes_0001_chat_messages_sender
 CREATE INDEX IF NOT EXISTS chat_messages_sender ON {schema}.chat_messages (chat_id, sender_id, seq);
@@ -11,15 +11,15 @@ CREATE INDEX IF NOT EXISTS chat_messages_thread ON {schema}.chat_messages (chat_
 CREATE INDEX IF NOT EXISTS chat_messages_changed ON {schema}.chat_messages (chat_id, changed_position);
 
 -- name: indexes_0001_chat_participants_user
--- My chats.
+-- The chats of a user.
 CREATE INDEX IF NOT EXISTS chat_participants_user ON {schema}.chat_participants (user_id, chat_id) WHERE left_at IS NULL;
 
 -- name: indexes_0001_chat_participants_read
--- The two lowest read cursors of a chat: ticks.
+-- The two lowest read cursors of a chat, for the delivery status of messages.
 CREATE INDEX IF NOT EXISTS chat_participants_read ON {schema}.chat_participants (chat_id, read_seq, user_id) WHERE left_at IS NULL;
 
 -- name: indexes_0001_chat_participants_delivered
--- The two lowest cursors of what was delivered: who has read a message has got it.
+-- The two lowest delivered cursors of a chat: a member who has read a message has also received it.
 CREATE INDEX IF NOT EXISTS chat_participants_delivered
     ON {schema}.chat_participants (chat_id, (GREATEST(read_seq, delivered_seq)), user_id) WHERE left_at IS NULL;
 
