@@ -1,4 +1,4 @@
-"""Reads a partition from its beginning to an end that is known beforehand; for the verifiers."""
+"""Reads a partition from its beginning to an end that is known in advance; for the verifiers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SILENCE_LIMIT_S: Final = 30.0
 BATCH_RECORDS: Final = 2_000
 
 OnProgress = Callable[[int], None]
-"""Told how many offsets further the reader is."""
+"""Called with the number of offsets by which the reader has advanced."""
 
 
 async def topics_of(settings: KafkaSettings) -> TopicNames:
-    """The names of the topics, once it is sure that the log has as many partitions as these settings say.
+    """Return the names of the topics, after a check that the log has as many partitions as these settings say.
 
-    With a smaller number a verifier would call a log sound of which it read a part; partitions that somebody added to
-    the topics are not the log's. Raises UsageError, KafkaError.
+    With a smaller number, a verifier would call a log sound after reading only a part of it; partitions that an
+    operator added to the topics do not belong to the log. Raises UsageError, KafkaError.
     """
     names = TopicNames.prefixed(settings.topic_prefix)
     specs = [spec for spec in specs_of(settings) if spec.name in (names.commands, names.events)]
@@ -51,7 +51,7 @@ async def topics_of(settings: KafkaSettings) -> TopicNames:
 
 @asynccontextmanager
 async def partition_reader(settings: KafkaSettings, topic: str, partition: int) -> AsyncIterator[PartitionReader]:
-    """A reader that stands at offset 0. Raises KafkaUnavailable."""
+    """Open a reader at offset 0, and close it at the end. Raises KafkaUnavailable."""
     reader = PartitionReader(
         kafka=settings.connection,
         topic=topic,
@@ -68,9 +68,9 @@ async def partition_reader(settings: KafkaSettings, topic: str, partition: int) 
 async def records_until(
     reader: PartitionReader, end: int, on_progress: OnProgress | None = None
 ) -> AsyncGenerator[Record]:
-    """Every record from the reader's position to `end` (exclusive), which must be no further than the log's end.
+    """Yield every record from the reader's position to `end` (exclusive), which must not be beyond the log's end.
 
-    Raises KafkaUnavailable when nothing comes for SILENCE_LIMIT_S, OffsetMissing.
+    Raises KafkaUnavailable if nothing arrives for SILENCE_LIMIT_S, OffsetMissing.
     """
     silent_s = 0.0
     while reader.position < end:

@@ -1,7 +1,7 @@
-"""A SQLite file for one run of a verifier: what does not fit memory goes there, and it is gone afterwards.
+"""A SQLite file for what does not fit into memory in one run of a verifier; it is deleted afterwards.
 
-One partition is folded at a time, so the file is about as large as the largest partition of the log. It is no
-store: no journal, no sync; a crash leaves a temporary folder that the system cleans.
+One partition is folded at a time, so the file is about as large as the largest partition of the log. It is not durable:
+no journal, no sync; a crash leaves a temporary folder that the system cleans up.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NO_STORE: Final = ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIV
 
 
 class _Bits:
-    """The SQL aggregate `bits`: 256 characters, 1 at each place that is given and 0 elsewhere."""
+    """The SQL aggregate `bits`: 256 characters, 1 at each given place and 0 elsewhere."""
 
     def __init__(self) -> None:
         self._characters = ["0"] * 256
@@ -35,9 +35,9 @@ class _Bits:
 
 @contextmanager
 def open_scratch(*schema_blocks: str) -> Iterator[sqlite3.Connection]:
-    """An empty database with the tables of these blocks of scratch.sql, deleted at the end.
+    """Open an empty database with the tables of these blocks of scratch.sql, and delete it at the end.
 
-    It lives in the system's temporary folder: set TMPDIR where that one is too small.
+    It is in the system's temporary folder: set TMPDIR if that is too small.
     """
     with tempfile.TemporaryDirectory(prefix="gapless-verify-") as folder:
         connection = sqlite3.connect(Path(folder) / "scratch.sqlite", isolation_level=None)

@@ -1,4 +1,4 @@
-"""One accepted event with the state it was accepted in, as the judges of all nouns see it."""
+"""One accepted event with the state in which it was accepted: the input of the judges of all nouns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Messages(Protocol):
     """The messages of all chats of the partition."""
 
     def is_message_of(self, message_id: str, chat_id: str | None) -> bool:
-        """Whether a message_id is that of a message of a chat."""
+        """Return whether a message_id is that of a message of a chat."""
         ...
 
     def author_of(self, chat_id: str | None, seq: int) -> str | None: ...
@@ -34,7 +34,7 @@ class Case(Struct, frozen=True, gc=False):
     outcome: Outcome
     body: Any
     chat: Chat
-    """The chat before the event. Blank if the log created none; readers see its events all the same."""
+    """The chat before the event. Blank if the log never created it; readers see its events all the same."""
     known: bool
     """Whether the log created the chat."""
     messages: Messages
@@ -44,16 +44,16 @@ class Judge(NamedTuple):
     """How `log verify` reads one event type."""
 
     check: Callable[[Case], Found]
-    """What speaks against the event: rights, membership and state."""
+    """Yields the violations of an event: of rights, membership and state."""
     apply: Callable[[Case], None]
-    """Move the chat on, whether or not the event is lawful: it is what readers see."""
+    """Applies the event to the chat, whether or not it violates a rule: readers see it either way."""
 
 
 OfMember = Callable[[Case, Member], Found]
 
 
 def by_member(check: OfMember) -> Callable[[Case], Found]:
-    """Make a check that needs a present member into one of any event."""
+    """Turn a check that needs a present member into a check of any event."""
 
     def checked(case: Case) -> Found:
         outcome = case.outcome

@@ -1,4 +1,4 @@
-"""What `log verify` has to know of a chat to judge the next decision: its counters and who is in it."""
+"""What `log verify` has to know of a chat to check the next decision: its counters and its members."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Chat:
         return member if member is not None and member.present else None
 
     def was_member(self, user_id: str | None) -> bool:
-        """Whether the user was a member once and is none now."""
+        """Return whether the user was a member once and is not one now."""
         member = self.members.get(user_id) if user_id is not None else None
         return member is not None and not member.present
 
@@ -42,7 +42,7 @@ class Chat:
         return sum(member.present and member.role == "owner" for member in self.members.values())
 
     def deserted(self) -> bool:
-        """Whether every member has left."""
+        """Return whether every member has left."""
         return not any(member.present for member in self.members.values())
 
     def others(self, user_id: str) -> bool:

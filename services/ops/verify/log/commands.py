@@ -1,4 +1,4 @@
-"""Holds an outcome against the command it answers, as long as that one is still in `chat.commands`. Pure."""
+"""Compares an outcome with the command that it answers, if that is still in `chat.commands`. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.ops.verify.log.partition import Answered
 
 
 def against_command(decided: Answered, command: Command) -> Found:
-    """What does not fit between an outcome and its command. Raises LogCorrupt for an outcome's body that is none."""
+    """Yield what does not match between an outcome and its command. Raises LogCorrupt for an invalid outcome body."""
     outcome = decided.outcome
     yield from _identity(decided, command)
     if command.fault is not None:

@@ -16,7 +16,7 @@ def added(case: Case) -> Found:
 
 
 def _returns(case: Case) -> bool:
-    """Whether a creator adds themself again, as owner, to a group that every member has left."""
+    """Return whether a creator adds themself again, as owner, to a group that every member has left."""
     chat, body = case.chat, case.body
     if chat.kind != "group" or not chat.deserted():
         return False

@@ -1,4 +1,4 @@
-"""What `log verify` remembers of a partition on the scratch file: accepted commands and messages."""
+"""What `log verify` stores of a partition in the scratch file: accepted commands and messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SQL: Final[Mapping[str, str]] = {name: SCRATCH_SQL.text(name) for name in SCRAT
 
 
 class Accepted(NamedTuple):
-    """What the log remembers of an accepted command."""
+    """What is stored of an accepted command."""
 
     digest: bytes
     chat_id: str
@@ -24,20 +24,20 @@ class Accepted(NamedTuple):
 
 
 class Memory:
-    """Reads and writes an empty scratch database with `accepted_schema`; it is the judges' `Messages`."""
+    """Reads and writes a scratch database with `accepted_schema`, empty at first. Implements the judges' `Messages`."""
 
     def __init__(self, scratch: sqlite3.Connection) -> None:
         self._scratch = scratch
 
     def recall(self, command_id: str | None) -> Accepted | None:
-        """Return what was accepted under a command_id, if anything was."""
+        """Return what was accepted under a command_id, or None."""
         if command_id is None:
             return None
         found = self._scratch.execute(_SQL["recall_accepted"], {"command_id": command_id}).fetchone()
         return Accepted(*found) if found is not None else None
 
     def accepted(self, command_type: str, outcome: Outcome) -> None:
-        """Remember an accepted command with an idempotency key."""
+        """Store an accepted command that has an idempotency key."""
         self._scratch.execute(
             _SQL["remember_accepted"],
             {

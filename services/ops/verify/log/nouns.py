@@ -1,4 +1,4 @@
-"""The table of all judges: whether an event could be accepted, by docs/log-protocol.md and apart from the writer."""
+"""The table of all judges: whether an event could be accepted, by docs/log-protocol.md, without the writer's code."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from services.ops.verify.log import chats, members, messages, receipts
 from services.ops.verify.log.case import Judge
 
 JUDGES: Final[dict[str, Judge]] = {**chats.JUDGES, **members.JUDGES, **messages.JUDGES, **receipts.JUDGES}
-"""By event type."""
+"""Judges by event type."""
 PLANNED: Final[dict[str, Judge]] = {**chats.PLANNED, **messages.PLANNED}
-"""Declared event types that no release writes yet: what holds for any event in a chat is checked, and no more."""
+"""Declared event types that no release writes yet: only what holds for any event in a chat is checked."""
 
 
 def judge_of(event_type: str) -> Judge:

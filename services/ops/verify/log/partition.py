@@ -1,7 +1,7 @@
-"""The rules of one partition of the log, as a fold over its records that names every violation.
+"""Checks the rules of one partition of the log, in a fold over its records that names every violation.
 
-Two kinds of rules: what any reader relies on (the validity rule, density of index, seq and position, order of
-commands and of time), and what a correct writer decides (membership, repeats, cursors), read from
+There are two kinds of rules: what every reader relies on (the validity rule, index, seq and position without gaps,
+the order of commands and of time), and what a correct writer decides (membership, repeats, cursors), by
 docs/log-protocol.md. It shares no code with the writer. The nouns judge accepted events, this module the rest.
 """
 
@@ -34,7 +34,7 @@ from services.ops.verify.log.nouns import judge_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """One thing that is not as it must be. `rule` is a fixed word, `detail` a sentence with both sides."""
+    """One broken rule. `rule` is a fixed word, `detail` a sentence with both sides."""
 
     partition: int
     offset: int
@@ -43,23 +43,23 @@ class Violation:
 
 
 class CannotContinue(Exception):
-    """Nothing can be said of the records behind this one; the violation is reported already."""
+    """Nothing can be said about the records after this one; the violation is reported already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """A valid outcome, with what is needed to hold it against its command."""
+    """A valid outcome, with what is needed to compare it with its command."""
 
     offset: int
     stamp: Stamp
     outcome: Outcome
     original: Accepted | None
-    """Of a repeat or a conflict: what was accepted under this command_id before."""
+    """For a repeat or a conflict: what was accepted under this command_id before."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What was seen in a partition."""
+    """Numbers of what was read in a partition."""
 
     records: int = 0
     outcomes: int = 0
@@ -68,7 +68,7 @@ class Counts:
 
 
 class PartitionChecks:
-    """Feed it every record of the partition from offset 0; violations go to `report`, in the order of the log."""
+    """Checks every record of a partition from offset 0; violations go to `report`, in log order."""
 
     def __init__(
         self, *, partition: int, partitions: int, scratch: sqlite3.Connection, report: Callable[[Violation], None]
@@ -78,7 +78,7 @@ class PartitionChecks:
         self._cursor = LogCursor(compiled=False)
         self.chats: dict[str, Chat] = {}
         self.commands_from: int | None = None
-        """Set by an opening that has one, for whoever reads the commands to take: earlier outcomes answered others."""
+        """Set by an opening that has it, for the reader of the commands: earlier outcomes answered other commands."""
         self._partition = partition
         self._partitions = partitions
         self._memory = Memory(scratch)
@@ -90,9 +90,9 @@ class PartitionChecks:
         return self._cursor.head
 
     def record(self, record: Record) -> Answered | None:
-        """Takes the next record. An outcome to be held against its command, or None for void and openings.
+        """Check the next record. Returns an outcome to compare with its command, or None for void and openings.
 
-        Raises Stopped where no reader could go on.
+        Raises CannotContinue if no reader could continue.
         """
         self._offset = record.offset
         self.counts.records += 1
@@ -103,7 +103,7 @@ class PartitionChecks:
                 case Decided():
                     return self._outcome(event, before)
                 case Opened():
-                    # Its time may be before the last outcome's: an owner goes on while its successor is opening.
+                    # Its time may be before the last outcome's: an owner still writes while its successor opens a term.
                     self._opening(event.opening)
                 case Void():
                     self.counts.void += 1
@@ -118,7 +118,7 @@ class PartitionChecks:
         return None
 
     def violation(self, rule: str, detail: str, offset: int | None = None) -> None:
-        """Reports a violation at the current record, or at `offset`."""
+        """Report a violation at the current record, or at `offset`."""
         at = self._offset if offset is None else offset
         self._report(Violation(partition=self._partition, offset=at, rule=rule, detail=detail))
 
@@ -132,7 +132,7 @@ class PartitionChecks:
         self.counts.terms += 1
 
     def _outcome(self, decided: Decided, before: Head) -> Answered:
-        """Checks index, order and time once more, apart from the validity rule."""
+        """Check an outcome, and its index, order and time again, independently of the validity rule."""
         stamp, outcome = decided.stamp, decided.outcome
         if outcome.at_ms < before.last_timestamp_ms:
             self.violation(
@@ -169,7 +169,7 @@ class PartitionChecks:
             self._memory.accepted(command_type, outcome)
 
     def _judge(self, outcome: Outcome) -> None:
-        """Checks an accepted event against rights and state, then applies it."""
+        """Check an accepted event against rights and state, then apply it."""
         chat_id = outcome.chat_id or ""
         chat = self.chats.get(chat_id)
         known = chat is not None
@@ -200,7 +200,7 @@ class PartitionChecks:
             )
 
     def _count(self, outcome: Outcome, command_type: CommandType, chat: Chat) -> None:
-        """Holds position and seq against the chat's, then goes on from the record's own: one hole is one violation."""
+        """Compare position and seq with the chat's, then continue from the record's own: one gap is one violation."""
         if outcome.position != chat.last_position + 1:
             self.violation(
                 "position",

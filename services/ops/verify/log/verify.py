@@ -1,7 +1,7 @@
-"""Proves the log itself: every partition, every record, and every decided command that was not trimmed yet.
+"""Verifies the log itself: every partition, every record, and every decided command that was not trimmed yet.
 
-Events and commands of a partition are read side by side, once. The end of the events is taken first: what is
-appended meanwhile is for the next run.
+Events and commands of a partition are read together, once. The end of the events is read first: what is appended
+meanwhile is for the next run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OnPlan = Callable[[int], OnProgress]
 
 @dataclass(slots=True)
 class PartitionReport:
-    """What was seen in one partition."""
+    """What was read in one partition."""
 
     partition: int
     counts: Counts = field(default_factory=Counts)
@@ -55,9 +55,9 @@ class LogReport:
 
 
 async def verify_log(kafka: KafkaSettings, *, limit: int = DEFAULT_LIMIT, on_plan: OnPlan | None = None) -> LogReport:
-    """Reads the whole log and names every violation; never raises for what a record may hold.
+    """Read the whole log and name every violation; no content of a record raises.
 
-    :param limit: how many violations are kept by name; all are counted.
+    :param limit: number of violations that are kept; all are counted.
     :raises KafkaError: the log cannot be read.
     """
     names = await topics_of(kafka)
@@ -99,7 +99,7 @@ async def _partition(
                 async for record in records_until(events, end, on_progress):
                     await _record(record, checks, commands)
             except CannotContinue:
-                pass  # the violation says why; the other partitions are looked at all the same
+                pass  # the violation says why; the other partitions are still checked
     for violation in commands.violations:
         report.take(violation)
     report.violation_count += commands.violation_count - len(commands.violations)
@@ -120,7 +120,7 @@ async def _record(record: Record, checks: PartitionChecks, commands: _Commands) 
 
 
 class _Commands:
-    """The commands of a partition, read beside its events; what does not fit between the two."""
+    """The commands of a partition, read together with its events, and the violations between the two."""
 
     def __init__(self, reader: PartitionReader, partitions: int, limit: int) -> None:
         self.compared = 0
@@ -135,20 +135,20 @@ class _Commands:
         self._ahead: Record | None = None
 
     async def restart(self, offset: int) -> None:
-        """Goes on at `offset`, as an opening with `commands_from` said: the outcomes before it answered commands of
-        another topic, and what was found by comparing them with this one's means nothing."""
+        """Continue at `offset`, the `commands_from` of an opening. The outcomes before it answered commands of another
+        topic, so what was found by comparing them with this topic's commands means nothing."""
         self.violations.clear()
         self.violation_count = self.compared = 0
         await self._go_to(offset)
 
     async def answered(self, decided: Answered) -> None:
-        """Compares the next outcome with its command, and passes nothing over."""
+        """Compare the next outcome with its command, and report the commands before it that have no outcome."""
         offset = decided.stamp.command_offset
         while (command := await self._peek()) is not None and command.offset < offset:
             self._ahead = None
             self._violation(decided, "skipped", f"command {command.offset} has no outcome; the next answers {offset}")
         if command is None or command.offset > offset:
-            if offset >= self._first:  # else it was trimmed after it was decided
+            if offset >= self._first:  # otherwise it was trimmed after it was decided
                 self._violation(decided, "no_command", f"it answers command {offset}, which is not there")
             return
         self._ahead = None
@@ -170,7 +170,7 @@ class _Commands:
             assert self._records is not None, "restart() was not called"
             try:
                 self._ahead = await anext(self._records, None)
-            except OffsetMissing:  # trimmed while we read: decided, and older than the keep time
+            except OffsetMissing:  # trimmed during this run: decided, and older than the keep time
                 await self._go_to(self._reader.position)
                 continue
             if self._ahead is None:

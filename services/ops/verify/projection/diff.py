@@ -1,4 +1,4 @@
-"""From the two sides of one chat, or partition, to differences that each have a name."""
+"""Compares the two sides of one chat, or partition, and names each difference."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from services.ops.verify.projection.tables import Row, Table, Value
 
 class Kind(StrEnum):
     CHANGED = "changed"
-    """Both have the row; a column differs."""
+    """Both sides have the row; a column differs."""
     MISSING = "missing"
-    """The log says that the row is there; the table does not hold it."""
+    """The log implies the row; the table does not hold it."""
     EXTRA = "extra"
-    """The table holds a row that the log does not know."""
+    """The table holds a row that the log does not imply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,18 +27,18 @@ class Difference:
     table: str
     kind: Kind
     key: tuple[tuple[str, Value], ...]
-    """Names the row: `(("chat_id", …), ("seq", 17))`."""
+    """The key of the row: `(("chat_id", …), ("seq", 17))`."""
     column: str | None
-    """None where the whole row is missing or extra."""
+    """None if the whole row is missing or extra."""
     log: Value
     held: Value
     """What the table holds."""
 
 
 async def compare_rows(table: Table, log: Iterator[Row], held: AsyncIterator[list[Row]]) -> AsyncIterator[Difference]:
-    """Merges two sides of one group, both in the order of their keys; memory is one page.
+    """Merge the two sides of one group, both in key order; memory is one page.
 
-    A key that a table holds twice (its constraints are gone) comes out as an extra row.
+    A key that a table holds twice (its constraints are gone) is reported as an extra row.
     """
     mine = next(log, None)
     async for page in held:
@@ -58,7 +58,7 @@ async def compare_rows(table: Table, log: Iterator[Row], held: AsyncIterator[lis
 
 
 def compare_position(position: ProjectionPosition, head: Head, topic_id: str, log_end: int) -> Iterator[Difference]:
-    """Holds a row of projection_positions against the head that folding to its offset gave."""
+    """Compare a row of projection_positions with the head that the fold up to its offset has reached."""
     held: dict[str, tuple[Value, Value]] = {
         "topic_id": (topic_id, position.topic_id),
         "term": (head.term, position.head.term),

@@ -1,4 +1,4 @@
-"""What a group of rows is summed up by: how many, from where to where, and a digest that no order changes."""
+"""Summarises a group of rows: their number, their bounds, and a digest that does not depend on their order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MODULUS = 1 << 128
 
 @dataclass(slots=True)
 class Summary:
-    """Of the rows of one table in one group (a chat, or a partition).
+    """The summary of the rows of one table in one group (a chat, or a partition).
 
     The digest is the sum of the rows' hashes modulo 2^128: a sum, not XOR, so that a row held twice shows.
     """

@@ -1,8 +1,8 @@
-"""The verifier's own fold: the rows that a partition of the log means, by docs/log-protocol.md and docs/read-model.md.
+"""The verifier's own fold: the rows that a partition implies, by docs/log-protocol.md and docs/read-model.md.
 
-Written apart from the projector on purpose: there the rows of a batch are merged and counters kept by steps, here
-every event is one or two plain statements on the scratch file (the nouns) and counters are counted. It must stay so:
-a line shared with the projector would let one bug hide in both.
+Written independently of the projector on purpose. The projector merges the rows of a batch and updates counters in
+steps; here every event is one or two plain statements on the scratch file (the nouns), and counters are counted. It
+must stay so: a line shared with the projector would let one bug hide in both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from services.ops.verify.projection.statements import SQL, Statements
 from services.ops.verify.projection.tables import Row, Table, Value
 
 LONGER_SPANS: Final = (4_096, 65_536, 1_048_576)
-"""Of the blocks in which deleted messages are counted, beside those of 256 seqs."""
+"""Spans of the blocks in which deleted messages are counted, in addition to those of 256 seqs."""
 
 
 class LogFold:
@@ -32,9 +32,9 @@ class LogFold:
         self._partition = partition
 
     def apply(self, stamp: Stamp, outcome: Outcome) -> None:
-        """Folds one outcome that the validity rule found valid.
+        """Fold one valid outcome.
 
-        Raises LogCorrupt where the log contradicts itself, UnknownType for an event this fold was built before.
+        Raises LogCorrupt if the log contradicts itself, UnknownType for an event that this fold does not know.
         """
         if outcome.type == EventType.TERM_OPENED:
             raise LogCorrupt(f"a term.opened with the index of an outcome: {stamp}")
@@ -47,7 +47,7 @@ class LogFold:
         self._remember(stamp, outcome, kind)
 
     def finish(self) -> None:
-        """Counts what is defined by counting. Call once, after the last outcome."""
+        """Count what is defined by counting. Call once, after the last outcome."""
         self._scratch.execute(SQL["count_own_live"])
         self._scratch.execute(SQL["count_deleted_places"])
         for span in LONGER_SPANS:
@@ -59,15 +59,15 @@ class LogFold:
         self._scratch.executemany(SQL["leave_out_detail"], ({"index": index} for index in indexes))
 
     def rows(self, table: Table, since_us: int) -> Iterator[Row]:
-        """All rows of a table, in no order; of `outcomes` those not older than `since_us`."""
+        """Return all rows of a table, in no order; of `outcomes` those not older than `since_us`."""
         return self._rows.select(f"all_{table.name}", since=since_us)
 
     def group(self, table: Table, group: Value, since_us: int) -> Iterator[Row]:
-        """The rows of one chat (or of the partition), in the order of their keys."""
+        """Return the rows of one chat (or of the partition), in key order."""
         return self._rows.select(f"group_{table.name}", group=group, since=since_us)
 
     def _remember(self, stamp: Stamp, outcome: Outcome, kind: OutcomeKind) -> None:
-        """What a sender can ask for by command_id; an outcome without one cannot be asked for."""
+        """Store what a sender can look up by command_id; an outcome without one cannot be looked up."""
         if outcome.command_id is None:
             return
         command_type: str | None = None

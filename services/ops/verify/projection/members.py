@@ -1,4 +1,4 @@
-"""Members: a row for each user who ever joined, with the role and when they left."""
+"""Members: a row for each user who ever joined, with the role and the time of leaving."""
 
 from __future__ import annotations
 

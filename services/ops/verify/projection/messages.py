@@ -1,4 +1,4 @@
-"""Messages: a row for each, which its deletion empties; a reply counts for the root of its thread."""
+"""Messages: a row for each, emptied by its deletion; a reply counts for the root of its thread."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def deleted(rows: Statements, outcome: Outcome) -> None:
 
 
 def _instant(text: str | None) -> int | None:
-    """Return the microseconds since 1970 UTC of an RFC 3339 time, which was checked when it was accepted."""
+    """Return an RFC 3339 time, which was checked when it was accepted, in microseconds since 1970 UTC."""
     return instant_us(datetime.fromisoformat(text)) if text is not None else None
 
 

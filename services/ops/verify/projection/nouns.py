@@ -1,4 +1,4 @@
-"""The table of all folds: which rows each event type means."""
+"""The table of all folds: which rows each event type implies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from services.ops.verify.projection import chats, members, messages, receipts
 from services.ops.verify.projection.statements import Fold
 
 FOLDS: Final[dict[str, Fold]] = {**chats.FOLDS, **members.FOLDS, **messages.FOLDS, **receipts.FOLDS}
-"""By event type."""
+"""Folds by event type."""
 PLANNED: Final = chats.PLANNED | messages.PLANNED
-"""Declared event types that no release writes yet: to the fold they are unknown."""
+"""Declared event types that no release writes yet: they are unknown to the fold."""

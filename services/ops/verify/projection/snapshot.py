@@ -1,7 +1,7 @@
-"""The tables of a projection at one moment: one snapshot, and the offsets it stands at, read inside it.
+"""The tables of a projection at one moment: one snapshot, and its positions in the log, read inside it.
 
 The projector writes rows and its position in one transaction, so a snapshot holds exactly what the log says up to
-`next_offset` of each partition, however fast the projector goes on meanwhile.
+`next_offset` of each partition, however much the projector writes meanwhile.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from services.runtime.settings import PostgresSettings
 
 KEEP_OUTCOMES_S: Final = 7 * 86_400
 CLOCKS_DIFFER_S: Final = 600
-"""Outcomes this close to the end of their keep time are not compared: whoever prunes them has its own clock."""
+"""Outcomes this close to the end of their keep time are not compared: the pruning process has its own clock."""
 PAGE_ROWS: Final = 5_000
 _SQL: Final = load_sql("services.ops.verify.sql", "tables.sql")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectionPosition:
-    """Where a projection stands in one partition."""
+    """The position of a projection in one partition."""
 
     partition: int
     topic_id: str
@@ -41,7 +41,7 @@ class ProjectionPosition:
 
 
 class TableSnapshot:
-    """A projection in one snapshot. Made by `open_snapshot`."""
+    """A projection in one snapshot, made by `open_snapshot`."""
 
     def __init__(
         self,
@@ -55,21 +55,21 @@ class TableSnapshot:
         """`v1`, `v2`, …"""
         self.positions = positions
         self.since_us = now_us - (KEEP_OUTCOMES_S - CLOCKS_DIFFER_S) * 1_000_000
-        """Outcomes from here on must be there."""
+        """Time from which on outcomes must exist, in microseconds since 1970 UTC."""
         self._connection = connection
         self._statements = statements
         self._cursor_names: Iterator[int] = count(1)
 
     def rows(self, table: Table) -> AsyncIterator[list[Row]]:
-        """All rows of a table in pages, in no order; of `outcomes` those not older than `since_us`."""
+        """Return all rows of a table in pages, in no order; of `outcomes` those not older than `since_us`."""
         return self._pages(table, f"all_{table.name}", None)
 
     def group(self, table: Table, group: Value) -> AsyncIterator[list[Row]]:
-        """The rows of one chat (or partition) in pages, in the order of their keys."""
+        """Return the rows of one chat (or partition) in pages, in key order."""
         return self._pages(table, f"group_{table.name}", group)
 
     async def without_detail(self, partition: int) -> AsyncIterator[list[int]]:
-        """Return the indexes of rejections in a partition that were projected without details by an older release."""
+        """Yield the indexes of rejections in a partition that an older release projected without details, in pages."""
         async for page in self._fetched("without_detail", {"partition": partition}):
             yield [index for (index,) in page]
 
@@ -87,10 +87,10 @@ class TableSnapshot:
 
 @asynccontextmanager
 async def open_snapshot(settings: PostgresSettings, version: str | None) -> AsyncIterator[TableSnapshot]:
-    """Opens a snapshot of the projection `version` ("v1"), or of the one that the public views show.
+    """Open a snapshot of the projection `version` ("v1"), or of the one that the public views show.
 
     While it is open Postgres keeps the row versions that it sees: do not hold it longer than the comparison takes.
-    Raises UsageError where there is no such projection, psycopg.OperationalError where Postgres is away.
+    Raises UsageError if the projection does not exist, psycopg.OperationalError if Postgres is unavailable.
     """
     connection = await connect(settings, application_name="gapless-verify", autocommit=True, read_only=True)
     try:
@@ -110,7 +110,7 @@ async def open_snapshot(settings: PostgresSettings, version: str | None) -> Asyn
 
 
 async def projections(connection: Connection) -> list[str]:
-    """The versions that exist, as "v1", lowest first."""
+    """Return the versions that exist, as "v1", lowest first."""
     found = await (await connection.execute(_SQL.compose("schemas"))).fetchall()
     return sorted((name.removeprefix("chat_") for (name,) in found), key=lambda version: int(version[1:]))
 

@@ -26,7 +26,7 @@ class Statements:
         return self._scratch.execute(SQL[block], values)
 
     def must(self, block: str, outcome: Outcome, what: str, **values: Value) -> None:
-        """Run a statement that has to touch a row. Raises LogCorrupt if it does not: the log contradicts itself."""
+        """Run a statement that must change a row. Raises LogCorrupt if it does not: the log contradicts itself."""
         if self._scratch.execute(SQL[block], values).rowcount < 1:
             raise LogCorrupt(f"{outcome.type} at position {outcome.position} of chat {outcome.chat_id}: {what}")
 

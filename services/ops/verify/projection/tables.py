@@ -1,8 +1,8 @@
-"""Which columns of the read model are proven against the log, and the one form in which both sides write a value.
+"""Which columns of the read model are compared with the log, and the one form in which both sides write a value.
 
 A row is a tuple of plain values, in the order of `Table.columns`: identifiers and texts as text, numbers as
-integers, instants as microseconds since 1970 UTC, arrays and JSON as canonical JSON text. The order of the blocks
-in sql/tables.sql and of the tables in sql/scratch.sql is this order.
+integers, instants as microseconds since 1970 UTC, arrays and JSON as canonical JSON text. The columns in
+sql/tables.sql and in sql/scratch.sql have the same order.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class Table:
     """A table that the log determines.
 
-    `columns[0]` is the group by which the two sides are first compared (the chat, or the partition); with the
-    next `key_columns - 1` it names a row.
+    `columns[0]` is the group by which the two sides are first compared (the chat, or the partition); together with the
+    next `key_columns - 1` columns it identifies a row.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Table:
     json: frozenset[str] = frozenset()
     arrays: frozenset[str] = frozenset()
     seq: str | None = None
-    """The column whose lowest and highest value a group is summed up by."""
+    """The column whose lowest and highest value are in the summary of a group."""
     position: str | None = None
 
     @property
@@ -44,7 +44,7 @@ class Table:
         return self.columns[: self.key_columns]
 
     def show(self, column: str, value: Value) -> Value:
-        """A value for a person: an instant as RFC 3339 in UTC, with microseconds where it has them."""
+        """Return a value for display: an instant as RFC 3339 in UTC, with microseconds if it has them."""
         if column in self.instants and isinstance(value, int):
             at = EPOCH + timedelta(microseconds=value)
             return at.isoformat(timespec="milliseconds" if value % 1000 == 0 else "microseconds").replace("+00:00", "Z")
@@ -92,7 +92,7 @@ MESSAGES: Final = Table(
 DELETED_BLOCKS: Final = Table(
     name="deleted_blocks", columns=("chat_id", "span", "block", "deleted", "places"), key_columns=3
 )
-"""Where a chat's deleted messages lie: how many in each block of so many seqs (`span`), and, in the shortest, which."""
+"""Where a chat's deleted messages are: how many in each block of `span` seqs and, for the shortest span, which."""
 
 OUTCOMES: Final = Table(
     name="outcomes",
@@ -109,7 +109,7 @@ CHAT_TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, DELETED_BLOCKS)
 
 
 def canonical_row(table: Table, raw: Sequence[Any]) -> Row:
-    """A row as Postgres gives it by sql/tables.sql, in the common form."""
+    """Convert a row, as Postgres returns it for sql/tables.sql, to the common form."""
     if not table.json and not table.arrays:
         return tuple(raw)
     row = list(raw)
@@ -129,7 +129,7 @@ def array_text(values: Sequence[str]) -> str:
 
 
 def metadata_text(value: object) -> str:
-    """JSON in one spelling: keys sorted, every number as a double, as a JSON reader in any language sees it.
+    """Return JSON in one spelling: keys sorted, every number a double, as a JSON reader in any language sees it.
 
     jsonb keeps numbers as decimals and writes 1e2 as 100: the same number, so not a difference.
     """
@@ -142,15 +142,15 @@ def _with_doubles(value: object) -> object:
     if isinstance(value, list):
         return [_with_doubles(inner) for inner in value]
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) + 0.0  # −0 is 0 to jsonb
+        return float(value) + 0.0  # jsonb stores −0 as 0
     return value
 
 
 def instant_us(at: datetime) -> int:
-    """Microseconds since 1970 UTC, exactly."""
+    """Return the exact number of microseconds since 1970 UTC."""
     return (at - EPOCH) // timedelta(microseconds=1)
 
 
 def row_hash(row: Row) -> int:
-    """128 bits of a row, unambiguous between values and between NULL and a text."""
+    """Return a 128-bit hash of a row, unambiguous between values and between NULL and a text."""
     return int.from_bytes(blake2b(_compact(row).encode(), digest_size=16).digest(), "big")

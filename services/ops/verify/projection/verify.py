@@ -1,8 +1,8 @@
-"""Proves a projection against the log: folds each partition up to exactly where one snapshot of the tables stands.
+"""Verifies a projection against the log: folds each partition up to exactly the position of a snapshot of the tables.
 
-First both sides are summed up per chat (count, bounds, digest), each streamed once; then only the chats that
-differ are compared row by row, so that every difference has a name. It works while the projector goes on: what
-that one commits meanwhile is not in the snapshot. It imports nothing of the projector.
+First both sides are summarised per chat (count, bounds, digest), each streamed once; then only the chats that
+differ are compared row by row, so that every difference has a name. It works while the projector runs: what
+the projector commits meanwhile is not in the snapshot. It imports nothing from the projector.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from services.runtime.settings import KafkaSettings, PostgresSettings
 
 DEFAULT_LIMIT = 1_000
 OnPlan = Callable[[int], OnProgress]
-"""Told how many offsets there are to fold; gives back what is told of each step."""
+"""Called with the number of offsets to fold; returns the callback for each step."""
 
 
 @dataclass(slots=True)
 class ProjectionReport:
-    """What came out. `differences` holds the first `limit` of `difference_count`."""
+    """The result. `differences` holds the first `limit` of `difference_count`."""
 
     version: str
     limit: int
@@ -61,11 +61,12 @@ async def verify_projection(
     limit: int = DEFAULT_LIMIT,
     on_plan: OnPlan | None = None,
 ) -> ProjectionReport:
-    """Compares the projection `version` ("v2"; None: the served one) with the log.
+    """Compare the projection `version` ("v2"; None: the serving one) with the log.
 
-    :param limit: how many differences are kept by name; all are counted.
-    :raises UsageError: there is no such projection.
-    :raises KafkaError: the log cannot be read. psycopg.OperationalError: Postgres is away.
+    :param limit: number of differences that are kept; all are counted.
+    :raises UsageError: the projection does not exist.
+    :raises KafkaError: the log cannot be read.
+    :raises psycopg.OperationalError: Postgres is unavailable.
     """
     names = await topics_of(kafka)
     true_topic_id = await topic_id(kafka.connection, names.events)
@@ -89,7 +90,7 @@ async def _sum_up(tables: TableSnapshot, table: Table) -> Summaries:
 
 
 class _Check:
-    """One run. Groups that were compared leave `held`; what is left at the end the log does not know."""
+    """One run. Groups that were compared are removed from `held`; the log does not know what is left at the end."""
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class _Check:
         self._on_progress = on_progress
 
     async def partition(self, partition: int) -> None:
-        """Folds one partition as far as the snapshot stands, and compares all its chats and outcomes."""
+        """Fold one partition up to the snapshot's position, and compare all its chats and outcomes."""
         with open_scratch("rows_schema") as scratch:
             fold = LogFold(scratch, partition)
             try:
@@ -126,7 +127,7 @@ class _Check:
                 await self._compare(fold, table)
 
     async def unknown_to_the_log(self) -> None:
-        """Every row of a chat, or partition, of which the log says nothing."""
+        """Report every row of a chat, or partition, that the log does not contain."""
         for table in TABLES:
             for group in sorted(self._held[table.name].by_group, key=str):
                 await self._take(compare_rows(table, iter(()), self._tables.group(table, group)))
@@ -134,7 +135,7 @@ class _Check:
     async def _fold(self, fold: LogFold, partition: int) -> None:
         position = self._tables.positions.get(partition)
         if position is None:
-            return  # nothing is projected: whatever rows there are are extra
+            return  # nothing is projected: any row is extra
         async with partition_reader(self._kafka, self._topic, partition) as reader:
             start, end = await reader.bounds()
             if start > 0:
@@ -174,7 +175,7 @@ class _Check:
             self._report.differs(difference)
 
     def _leave_out(self, partition: int) -> None:
-        """Nothing can be said of a partition that cannot be folded: its rows are not called extra."""
+        """Leave out a partition that cannot be folded: nothing is known about its rows, so they are not extra."""
         self._held[OUTCOMES.name].by_group.pop(partition, None)
         for table in CHAT_TABLES:
             by_group = self._held[table.name].by_group

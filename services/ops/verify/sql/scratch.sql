@@ -1,7 +1,7 @@
 -- For SQLite, not Postgres: the scratch file of the verifiers (scratch.py). Placeholders are SQLite's `:name`.
 
 -- name: rows_schema
--- The rows that the log means. Columns stand in the order of tables.py.
+-- The rows that the log implies. Columns are in the order of tables.py.
 CREATE TABLE chats (
     chat_id TEXT PRIMARY KEY, kind TEXT, name TEXT, created_by TEXT, created_at INTEGER,
     last_seq INTEGER, last_position INTEGER, last_message_at INTEGER, deleted_total INTEGER
@@ -41,7 +41,7 @@ UPDATE chats SET last_position = :position WHERE chat_id = :chat;
 UPDATE chats SET last_position = :position, last_seq = :seq, last_message_at = :at WHERE chat_id = :chat;
 
 -- name: join
--- Who joins again starts anew; when they last read is kept.
+-- A member who joins again starts afresh; only last_read_at is kept.
 INSERT INTO chat_participants
 SELECT chat_id, :user, :role, :at, last_seq, NULL, last_seq, NULL, last_seq, 0, :position
 FROM chats WHERE chat_id = :chat
@@ -73,7 +73,7 @@ INSERT INTO chat_messages VALUES (
 ) ON CONFLICT DO NOTHING;
 
 -- name: root_of
--- The thread a reply belongs to: that of the message it answers, or that message itself.
+-- The root of a reply's thread: that of the message it answers, or that message itself.
 SELECT coalesce(root_seq, seq) FROM chat_messages WHERE message_id = :reply_to AND chat_id = :chat;
 
 -- name: root_got_reply
@@ -94,7 +94,7 @@ INSERT INTO outcomes VALUES (
 UPDATE outcomes SET detail = '' WHERE "index" = :index AND outcome = 'rejected';
 
 -- name: count_own_live
--- By its definition, not by steps: the member's own messages above the cursor that are not deleted.
+-- By definition, not in steps: the member's own messages above the cursor that are not deleted.
 UPDATE chat_participants SET own_live_after_read = (
     SELECT count(*) FROM chat_messages AS m
     WHERE m.chat_id = chat_participants.chat_id AND m.sender_id = chat_participants.user_id
@@ -102,7 +102,7 @@ UPDATE chat_participants SET own_live_after_read = (
 );
 
 -- name: count_deleted_places
--- Every deleted message at its place in its block of 256 seqs; `bits` writes the text (scratch.py).
+-- Every deleted message at its place in its block of 256 seqs; `bits` builds the text (scratch.py).
 INSERT INTO deleted_blocks
 SELECT chat_id, 256, seq / 256, count(*), bits(seq % 256) FROM chat_messages WHERE deleted_at IS NOT NULL
 GROUP BY chat_id, seq / 256;
@@ -148,11 +148,11 @@ SELECT * FROM deleted_blocks WHERE chat_id = :group ORDER BY span, block;
 SELECT * FROM outcomes WHERE partition = :group AND at >= :since ORDER BY "index";
 
 -- name: accepted_schema
--- What `log verify` remembers of every accepted command.
+-- What `log verify` stores of every accepted command.
 CREATE TABLE accepted (
     command_id TEXT PRIMARY KEY, digest BLOB, chat_id TEXT, seq INTEGER, position INTEGER, at_ms INTEGER
 ) WITHOUT ROWID;
--- And of every message: who may delete it is told by who sent it.
+-- And of every message: the rule for deleting it depends on its sender.
 CREATE TABLE messages (
     chat_id TEXT, seq INTEGER, sender_id TEXT, deleted INTEGER, PRIMARY KEY (chat_id, seq)
 ) WITHOUT ROWID;

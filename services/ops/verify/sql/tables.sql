@@ -1,9 +1,9 @@
--- The read model as the verifier reads it, in one snapshot. Columns stand in the order of tables.py; instants are
--- microseconds since 1970 UTC, exactly; identifiers are cast to text, and rows are ordered by the columns
+-- The read model as the verifier reads it, in one snapshot. Columns are in the order of tables.py; instants are
+-- exact microseconds since 1970 UTC; identifiers are cast to text, and rows are ordered by the columns
 -- themselves, not by their text, whose order depends on the collation of the database.
 
 -- name: no_statement_timeout
--- The transaction lasts as long as the log is long; every wait for the log counts as idle.
+-- The transaction lasts as long as reading the log takes, and every wait for the log counts as idle.
 SET LOCAL statement_timeout = 0;
 
 -- name: no_idle_timeout
@@ -13,7 +13,7 @@ SET LOCAL idle_in_transaction_session_timeout = 0;
 SELECT (extract(epoch FROM transaction_timestamp()) * 1000000)::bigint;
 
 -- name: served_schema
--- The schema whose tables the public views show now: asked of the views themselves, not of any registry.
+-- The schema whose tables the public views show now, taken from the views themselves, not from a registry.
 SELECT DISTINCT tables.relnamespace::regnamespace::text
 FROM pg_class AS views
 JOIN pg_rewrite AS rules ON rules.ev_class = views.oid
@@ -97,6 +97,6 @@ FROM {schema}.outcomes AS o WHERE o.partition = %(group)s AND o.at >= %(since)s
 ORDER BY o.index;
 
 -- name: without_detail
--- Rejections that were projected by a release without details: they have the default of the column.
+-- Rejections projected by a release without details: they have the default of the column.
 SELECT o.index FROM {schema}.outcomes AS o
 WHERE o.partition = %(partition)s AND o.at >= %(since)s AND o.outcome = 'rejected' AND o.detail = '';
