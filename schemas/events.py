@@ -15,6 +15,8 @@ from schemas.errors import LogCorrupt, Reason
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.types import BODY_OF, COMMAND_OF, EventType
 
+B = TypeVar("B", bound=Body)
+
 
 class OutcomeKind(StrEnum):
     """The kind of an outcome, as in replies."""
@@ -157,6 +159,13 @@ def decode_accepted(outcome: Outcome) -> Body:
         return BODY_OF[COMMAND_OF[outcome.type]].model_validate_json(outcome.body)
     except ValidationError as error:
         raise LogCorrupt(f"a {outcome.type} whose body is none: {error.error_count()} faults") from None
+
+
+def body_of(outcome: Outcome, model: type[B]) -> B:
+    """Return the body of an accepted outcome whose type has this model. Raises LogCorrupt if it does not parse."""
+    body = decode_accepted(outcome)
+    assert isinstance(body, model)
+    return body
 
 
 def _object(raw: bytes) -> dict[str, object]:

@@ -7,11 +7,11 @@ from typing import Final
 from schemas import ids
 from schemas.bodies import ChatCreate, Role
 from schemas.errors import LogCorrupt, Reason, Refused
-from schemas.events import Outcome
+from schemas.events import Outcome, body_of
 from schemas.ids import UserId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
-from services.sequencer.rules.rule import Accepted, Rule, Unchanged, body_of, sender_of
+from services.sequencer.rules.rule import Accepted, Rule, Unchanged, sender_of
 from services.sequencer.rules.state import Chat, StateChanges, View, joined
 
 

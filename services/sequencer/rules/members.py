@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from schemas.bodies import MemberAdd, MemberRemove, MemberRole
 from schemas.errors import Reason, Refused
-from schemas.events import Outcome
+from schemas.events import Outcome, body_of
 from schemas.ids import UserId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
@@ -17,7 +17,6 @@ from services.sequencer.rules.rule import (
     Rule,
     Unchanged,
     as_member,
-    body_of,
     chat_and_sender,
     chat_of,
     known_member,

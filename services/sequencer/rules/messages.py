@@ -7,12 +7,12 @@ from typing import Final
 from schemas.bodies import MessageDelete, MessageSend
 from schemas.commands import PlainSend
 from schemas.errors import LogCorrupt, Reason, Refused
-from schemas.events import Outcome
+from schemas.events import Outcome, body_of
 from schemas.ids import CommandId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from schemas.wire.records import command_key
-from services.sequencer.rules.rule import Accepted, Rule, Unchanged, as_member, body_of, chat_of, move_head
+from services.sequencer.rules.rule import Accepted, Rule, Unchanged, as_member, chat_of, move_head
 from services.sequencer.rules.state import StateChanges, View
 
 

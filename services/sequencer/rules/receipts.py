@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from schemas.bodies import Mark
 from schemas.errors import LogCorrupt, Reason, Refused
-from schemas.events import Outcome
+from schemas.events import Outcome, body_of
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
-from services.sequencer.rules.rule import Accepted, Rule, Unchanged, as_member, body_of, known_member, move_head
+from services.sequencer.rules.rule import Accepted, Rule, Unchanged, as_member, known_member, move_head
 from services.sequencer.rules.state import Chat, Member, MemberKey, StateChanges, View
 
 

@@ -6,13 +6,12 @@ A rule is one command type: `decide` says what becomes of a command, `evolve` wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from msgspec import Struct
 
-from schemas.bodies import Body
 from schemas.errors import LogCorrupt, Reason, Refused
-from schemas.events import Outcome, decode_accepted
+from schemas.events import Outcome
 from schemas.ids import ChatId, UserId
 from schemas.wire.encoding import Command
 from services.sequencer.rules.state import Chat, Member, MemberKey, StateChanges, View
@@ -85,15 +84,6 @@ def sender_of(command: Command) -> UserId:
 
 
 # --- evolving -------------------------------------------------------------------------------------------------
-
-B = TypeVar("B", bound=Body)
-
-
-def body_of(outcome: Outcome, model: type[B]) -> B:
-    """Return the body of an accepted outcome. Raises LogCorrupt if it does not parse."""
-    body = decode_accepted(outcome)
-    assert isinstance(body, model)
-    return body
 
 
 def known_member(view: View, outcome: Outcome, user: UserId) -> tuple[MemberKey, Member]:

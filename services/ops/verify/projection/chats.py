@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from schemas.bodies import ChatCreate
-from schemas.events import Outcome
+from schemas.events import Outcome, body_of
 from schemas.types import EventType
-from services.ops.verify.projection.statements import Fold, Statements, body_of
+from services.ops.verify.projection.statements import Fold, Statements
 
 
 def created(rows: Statements, outcome: Outcome) -> None:

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Final
 
 from schemas.bodies import MessageDelete, MessageSend
-from schemas.events import Outcome
+from schemas.events import Outcome, body_of
 from schemas.types import EventType
-from services.ops.verify.projection.statements import Fold, Statements, body_of
+from services.ops.verify.projection.statements import Fold, Statements
 from services.ops.verify.projection.tables import Value, array_text, instant_us, metadata_text
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, TypeVar
+from typing import Final
 
-from schemas.bodies import Body
 from schemas.errors import LogCorrupt
-from schemas.events import Outcome, decode_accepted
+from schemas.events import Outcome
 from services.ops.verify.projection.tables import Row, Value
 from services.ops.verify.scratch import SCRATCH_SQL
 
-B = TypeVar("B", bound=Body)
 SQL: Final[Mapping[str, str]] = {name: SCRATCH_SQL.text(name) for name in SCRATCH_SQL.names}
 
 
@@ -42,10 +40,3 @@ class Statements:
 
 Fold = Callable[[Statements, Outcome], None]
 """Applies one accepted event. Raises LogCorrupt if it contradicts the rows."""
-
-
-def body_of(outcome: Outcome, model: type[B]) -> B:
-    """Return the body of an accepted outcome. Raises LogCorrupt if it does not parse."""
-    body = decode_accepted(outcome)
-    assert isinstance(body, model)
-    return body
