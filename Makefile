@@ -1,11 +1,12 @@
 # Everything here needs a POSIX shell, GNU make 4, Python 3.11 or newer and the package registries; no Docker.
-# `make PYTHON=python3.12 demo` takes another Python; `make test ARGS="-k cursors"` hands pytest more arguments.
+# `make PYTHON=python3.12 demo` uses another Python; `make test ARGS="-k cursors"` passes arguments to pytest.
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-# Test files at once. Most of their time is waiting for servers, so that one more than the cores of a laptop pays.
-# In the order of the folders: files with a single long test come first, and no worker is left alone with them at the end.
+# Number of test files that run in parallel. Tests mostly wait for servers, so more workers than cores still help.
+# Files run in the order of their folders: those with a single long test come first, so that none of them runs alone at
+# the end.
 WORKERS ?= 3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -18,51 +19,51 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11
 .DELETE_ON_ERROR:
 .PHONY: help install demo test proofs check mutants chaos fuzz up clean lock
 
-help: ## Say what can be made
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## Install what requirements.lock says into .venv; nothing when it is there already
+install: $(INSTALLED) ## Install requirements.lock and Gapless into .venv; does nothing if it is up to date
 
-demo: $(INSTALLED) ## Bring up real Kafka and Postgres, run a conversation, kill a sequencer, prove the result
+demo: $(INSTALLED) ## Start real Kafka and Postgres, run a conversation, kill a sequencer, prove the result
 	$(BIN)/gapless demo $(ARGS)
 
-test: $(INSTALLED) ## Run every test but the proofs; WORKERS=1 for one after the other
+test: $(INSTALLED) ## Run every test except the proofs; WORKERS=1 runs them one by one
 	$(BIN)/python -m devstack.class_cache
 	$(BIN)/pytest -m "not proof" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-proofs: $(INSTALLED) ## Break everything for minutes, bounded: what CI runs beside the tests
+proofs: $(INSTALLED) ## Run the proofs, a few minutes of injected faults; CI runs them in addition to the tests
 	$(BIN)/python -m devstack.class_cache
 	$(BIN)/pytest -m "proof or examples" --hypothesis-profile=all-examples -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: $(INSTALLED) ## Lint, formatting, types, and who may import whom
+check: $(INSTALLED) ## Check lint, formatting, types, and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-mutants: $(INSTALLED) ## Plant curated bugs one by one and see each caught by its named check (minutes)
+mutants: $(INSTALLED) ## Plant curated bugs one by one; each must be caught by its named check (minutes)
 	$(BIN)/python -m tests.mutants.run $(ARGS)
 
-chaos: $(INSTALLED) ## Break the whole system for minutes and prove that no answer was untrue: ARGS="--minutes 20 --seed 7"
+chaos: $(INSTALLED) ## Inject faults into the whole system for minutes and check every answer: ARGS="--minutes 20 --seed 7"
 	$(BIN)/python -m tests.chaos.run $(ARGS)
 
 fuzz: $(INSTALLED) ## Write forged record batches through a real broker for minutes: ARGS="--minutes 10 --seed 7"
 	$(BIN)/python -m tests.fuzz.run $(ARGS)
 
-up: $(INSTALLED) ## Run the whole system here until Ctrl-C
+up: $(INSTALLED) ## Run the whole system on this machine until Ctrl-C
 	$(BIN)/gapless up $(ARGS)
 
-lock: $(INSTALLED) ## Resolve pyproject.toml again into both lock files; versions that still fit are kept
+lock: $(INSTALLED) ## Resolve pyproject.toml again into both lock files; keeps versions that still fit
 	$(COMPILE) --extra dev -o requirements.lock
 	$(COMPILE) --constraint requirements.lock -o requirements-runtime.lock
 
-clean: ## Remove what make and the tools left here: .venv, caches, built files
+clean: ## Remove .venv, caches and built files
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find schemas services -name '_*.so' -delete
 
-# Last and only when the whole installation stands is the stamp written: an interrupted one is done again.
-# What is compiled is made here too: a change of it is a new installation.
+# The stamp is written last, so that an interrupted installation is repeated. The installation also compiles the
+# extensions, so a change to their source repeats it.
 $(INSTALLED): requirements.lock pyproject.toml hatch_build.py $(COMPILED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Gapless needs Python 3.11 or newer, and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; \

@@ -1,7 +1,7 @@
-"""Compiles the project's extensions when it is installed or its wheel built; where there is no C compiler, none.
+"""Compiles the project's extensions when it is installed or its wheel is built, if a C compiler is available.
 
-Everything works without them, the slow path (schemas/wire/records.py): a machine that cannot compile is served, not
-refused, and `make install` says so.
+Without them everything takes the slow path (schemas/wire/records.py). A machine that cannot compile is therefore not
+refused; `make install` prints a notice.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class CompiledModules(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def compile_in(root: Path) -> list[Path]:
-    """The extensions' files; none where this machine cannot make them all."""
+    """Compile the extensions and return their files, or an empty list if this machine cannot compile them all."""
     try:
         from Cython.Build import cythonize
         from setuptools import Distribution, Extension
@@ -40,9 +40,9 @@ def compile_in(root: Path) -> list[Path]:
     except ImportError:
         return []
     if sys.byteorder != "little":
-        return []  # they look at eight characters as one number
+        return []  # they read eight characters as one number
     places = [name.replace(".", "/") for name in MODULES]
-    # All of them, also where a module lived in an older release: a stale one would still be imported.
+    # Delete those of older releases too: a stale module could still be imported.
     for old in (file for top in {place.split("/")[0] for place in places} for file in (root / top).rglob("_*.so")):
         old.unlink()
     here = Path.cwd()
@@ -57,6 +57,6 @@ def compile_in(root: Path) -> list[Path]:
             command.run()
             return [root / command.get_ext_fullpath(name) for name in MODULES]
         except (BaseError, CCompilerError, OSError):
-            return []  # no compiler, or no Python.h; what is wrong in the source itself is raised by Cython
+            return []  # no compiler, or no Python.h; Cython raises errors in the source itself
         finally:
             os.chdir(here)

@@ -1,4 +1,4 @@
-"""What can go wrong with the embedded stack, each said in one sentence that tells the reader what to do."""
+"""The errors of the embedded stack; each says in one sentence what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 
 
 class DevstackError(Exception):
-    """Root of everything the embedded stack refuses or fails at. Its text is meant to be shown as it is."""
+    """Base class of all errors of the embedded stack. Its text is meant to be shown as it is."""
 
 
 class DownloadError(DevstackError):
-    """Kafka's jars could not be fetched: no network, or the repository answers wrongly."""
+    """Kafka's jars could not be fetched: no network, or an unexpected response from the repository."""
 
 
 class ChecksumError(DevstackError):
-    """A fetched jar is not the one pinned in kafka-jars.lock: never run it, find out why."""
+    """A fetched jar differs from the one pinned in kafka-jars.lock; it must not be run until the cause is known."""
 
 
 class MissingRuntimeError(DevstackError):
@@ -30,11 +30,11 @@ class FolderMismatchError(DevstackError):
 
 
 class PortTakenError(DevstackError):
-    """A port that cannot be exchanged for another one is in use by another program."""
+    """A port that cannot be replaced by another is in use by another program."""
 
 
 class ServerFailedError(DevstackError):
-    """A server did not come up, or a one-off command of it failed.
+    """A server did not start, or one of its one-off commands failed.
 
     `log_tail` holds the last lines of its log; they are part of the text, below the sentence.
     """

@@ -1,7 +1,7 @@
 """The embedded Kafka with TLS, SASL and ACLs: a user may do only what an ACL allows.
 
 Each broker has two listeners for clients: SASL_SSL for users with a password, and SSL, where a certificate identifies
-the client; the brokers and their controllers use the latter between themselves. Pure text, like kafka_config.
+the client; the brokers and their controllers also use SSL among themselves. Pure text, like kafka_config.
 """
 
 from __future__ import annotations

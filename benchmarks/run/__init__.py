@@ -6,8 +6,8 @@
 - `history`, `unread`       reads over HTTP
 - `receipts`                one chat of ten thousand members
 - `live`                    end to end on an idle system
-- `recovery`, `snapshot`    a sequencer that finds a long log
-- `takeover`, `standby`     from a kill to the next outcome; what standing by costs
+- `recovery`, `snapshot`    a sequencer that starts on a long log
+- `takeover`, `standby`     from a kill to the next outcome; what standbys cost
 - `depth`                   ten million messages in a partition
-- `verify`                  how long the proofs take
+- `verify`                  how long the verifiers take
 """

@@ -2,9 +2,9 @@
 
     gapless bench depth --commands 10000000
 
-One partition of one `gapless sequencer` process, from an empty state to the end of all commands in one pass. The keys
-of all commands are remembered, and 2 % of the sends are repeats of any before them. The baseline is the same process at
-the beginning of the same pass.
+One partition of one `gapless sequencer` process, from an empty state to the end of all commands in one pass. The
+idempotency keys of all commands are remembered, and 2 % of the sends repeat an earlier one. The baseline is the same
+process at the beginning of the same pass.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Options:
     chats: int = 1_000
     early_after: int = 100_000
     window: int = 500_000
-    """Commands of each of the two stretches that are compared."""
+    """Length of each of the two stretches that are compared, in commands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """So many commands, after so many before them."""
+    """A stretch of the pass, which begins after `after` commands."""
 
     after: int
     commands_per_s: float
@@ -46,22 +46,25 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """The first two are of the late stretch."""
+    """Results; the first two are those of the late stretch."""
 
     commands_per_s: float
     cpu_us_per_command: float
     memory_mb: float
-    """The most that was seen in the whole pass."""
+    """Peak over the whole pass."""
     baseline: str
     ratio: float
-    """Of the late stretch's rate to the early one's."""
+    """The late stretch's rate divided by the early one's."""
     early: Stretch
     late: Stretch
     machine: Machine
 
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
-    """Raises RuntimeError where the sequencer stops."""
+    """Run the benchmark.
+
+    Raises RuntimeError if the sequencer stops.
+    """
     watched = MachineWatch()
     log = await ground.log(partitions=1)
     chats = chats_of(0, 1, options.chats)
@@ -96,7 +99,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
 
 
 def _stretch(seen: list[tuple[int, Mark]], start: int, end: int) -> Stretch:
-    """Between the looks that first found so many outcomes."""
+    """Return the figures between the first checks that found `start` and `end` outcomes."""
     (first, before), (last, after) = (_first_at(seen, wanted) for wanted in (start, end))
     counted = max(1, last - first)
     return Stretch(

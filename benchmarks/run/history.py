@@ -1,11 +1,11 @@
-"""History: pages of fifty over HTTP, beside the bare SQL of the same pages on the same tables.
+"""History: pages of fifty over HTTP, compared with the bare SQL of the same pages on the same tables.
 
     gapless bench history
 
 Random pages of random chats. A page over HTTP is one snapshot of three statements (a lock, membership with the cursors
-for delivery statuses, the rows) and its JSON; the baseline, in turn with it, is the rows' one statement alone, by
-pgbench. On few cores the database and the generator share what there is with the measured process, so its CPU is
-reported too.
+for delivery statuses, the rows) and its JSON. The baseline, which runs in turn with it, is only the statement for the
+rows, by pgbench. With few cores, the database and the load generator compete with the measured process, so its CPU time
+is reported too.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ BASELINE: Final = "bare SQL: one keyset SELECT of the same page, pgbench, prepar
 class Options:
     requests: int = 15_000
     alone: int = 2_000
-    """Requests of the one client whose latency is compared."""
+    """Number of requests of the single client whose latency is compared."""
     chats: int = 200
     messages: int = 500
-    """In each chat."""
+    """Messages per chat."""
     rounds: int = 3
     baseline_s: int = 5
 
@@ -46,12 +46,12 @@ class Options:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     per_s: float
-    """With eight clients, as fast as pages came."""
+    """Rate with eight clients, without pauses."""
     cpu_us: float
-    """Of the query process, for a page."""
+    """CPU time of the query process per page."""
     generator_us: float
     alone: Latencies
-    """Of one client that asks for one page after the other."""
+    """Latencies of one client that requests one page after the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,24 +61,27 @@ class Figures:
     requests_per_s: float
     cpu_us_per_request: float
     per_core_s: float
-    """Pages for a second of the query process's CPU."""
+    """Pages per second of the query process's CPU time."""
     p50_ms: float
-    """Of one client."""
+    """Latency of one client."""
     p99_ms: float
     baseline: str
     baseline_per_s: float
     baseline_p50_ms: float
     behind_baseline_ms: float
-    """How much later than bare SQL a page comes, at the median."""
+    """How much later than bare SQL a page arrives, at the median."""
     ratio: float
-    """Of the rates with eight clients."""
+    """Our rate divided by the baseline's, with eight clients."""
     memory_mb: float
     runs: Sequence[Run]
     machine: Machine
 
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
-    """Raises RuntimeError where a page was not whole."""
+    """Run the benchmark.
+
+    Raises RuntimeError if a page was incomplete.
+    """
     watched = MachineWatch()
     log = await ground.log(partitions=8)
     on_step(f"filling {options.chats} chats of {options.messages} messages")

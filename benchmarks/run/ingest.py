@@ -2,12 +2,13 @@
 
     gapless bench ingest
 
-One ingest process and one sequencer, eight partitions, 1,000 chats of five; a generator in a process of its own
-(benchmarks/load/http_load.py). On few cores all of them share the cores with the broker, so there are two figures: the
-rate that the whole came to, and the CPU that ingest's process took for a send, whose inverse is what one core of
-ingest could do. Latency is of an open loop at a steady rate, from the moment a send is due to its 201.
+One ingest process and one sequencer, eight partitions, 1,000 chats of five; the load generator is a separate process
+(benchmarks/load/http_load.py). With few cores they all share them with the broker, so there are two figures: the rate
+of the whole system, and ingest's CPU time per send, whose inverse is the capacity of one core of ingest. Latency comes
+from an open loop at a steady rate, from the moment a send is due to its 201.
 
-The baseline, in turn with it: the same route in FastAPI on uvicorn, with a parsed body and nothing behind it.
+The baseline, which runs in turn with it, is the same route in FastAPI on uvicorn, with a parsed body and nothing behind
+it.
 """
 
 from __future__ import annotations
@@ -44,16 +45,16 @@ class Options:
     latency_per_s: int = 500
     latency_s: int = 20
     batches: int = 200
-    """Of 500 messages each."""
+    """Requests, of 500 messages each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Sends as fast as they were answered."""
+    """A closed-loop run: each connection sends again as soon as it is answered."""
 
     per_s: float
     cpu_us: float
-    """Of the HTTP process, for a message."""
+    """CPU time of the HTTP process per message."""
     cores: float
     sequencer_us: float
     generator_us: float
@@ -68,24 +69,27 @@ class Figures:
     commands_per_s: float
     cpu_us_per_command: float
     per_core_s: float
-    """Sends for a second of ingest's CPU."""
+    """Sends per second of ingest's CPU time."""
     p50_ms: float
     p99_ms: float
     baseline: str
     baseline_per_core_s: float
     ratio: float
-    """Of `per_core_s` to the baseline's: how much of what HTTP alone allows is left."""
+    """`per_core_s` divided by the baseline's: the share of plain HTTP's capacity that is left."""
     memory_mb: float
     single: Sequence[Run]
     bare: Sequence[Run]
     latency: Latencies
     batch: Run | None
-    """Messages in batches of 500; None where this ingest takes none."""
+    """Messages in batches of 500; None if this ingest has no batch route."""
     machine: Machine
 
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
-    """Raises RuntimeError where a send was not answered 201."""
+    """Run the benchmark.
+
+    Raises RuntimeError if a send was not answered with 201.
+    """
     watched = MachineWatch()
     async with _Bench.on(ground, options) as bench, uvicorn("benchmarks.load.bare_http:app") as bare:
         await bench.warm_up(bare)
@@ -122,7 +126,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
 
 
 class _Bench:
-    """The processes, and what is asked of them."""
+    """The processes, and the requests to them."""
 
     def __init__(
         self, options: Options, chats: Sequence[Chat], generator: Generator, ingest: Service, sequencer: Service
@@ -150,7 +154,7 @@ class _Bench:
             yield cls(options, chats, generator, ingest, sequencer)
 
     async def warm_up(self, bare: Service) -> None:
-        """Connections, caches, and every chat once: none of it is in a figure."""
+        """Open the connections, fill the caches, and send to every chat once; none of it is measured."""
         for server in (self.ingest, bare):
             await self._ask(server, self._sends(server, max(len(self._chats), self._options.sends // 10)))
 
@@ -171,7 +175,10 @@ class _Bench:
         return Latencies.of(answers.waits_s[warm_up:], per_s)
 
     async def batches(self) -> Run | None:
-        """By a producer on behalf of the chats' members, eight requests at once."""
+        """Measure a producer that sends for the chats' members, eight requests at a time.
+
+        Returns None if this ingest has no batch route.
+        """
         requests = [self._batch() for _ in range(self._options.batches + 2)]
         probe = await self._generator.ask(self.ingest.url, requests[:1], connections=1)
         if set(probe.statuses) & {404, 405}:
@@ -192,7 +199,7 @@ class _Bench:
         return answers
 
     def _sends(self, server: Service, count: int) -> list[bytes]:
-        """To all chats in turn, by their members in turn, each under a key of its own."""
+        """Return sends to all chats in turn, by their members in turn, each with its own idempotency key."""
         host = host_of(server.url)
         return [self._send(host, number) for number in self._numbers(count)]
 
@@ -228,7 +235,7 @@ class _Bench:
 
 
 async def made_chats(ground: Ground, log: Log, count: int) -> list[Chat]:
-    """So many chats over all partitions, their creations in chat.commands."""
+    """Return `count` chats spread over all partitions, after writing their creations to chat.commands."""
     by_partition = [chats_of(p, log.partitions, chats_in(log.partitions, count, p)) for p in range(log.partitions)]
     loads = [built(chat.creation for chat in chats) for chats in by_partition]
     await fill(ground.connection, log.names.commands, loads)

@@ -1,15 +1,15 @@
-"""End to end on an idle system: from a send over HTTP until it is seen.
+"""End to end on an idle system: from a send over HTTP until the message is visible.
 
     gapless bench live
 
-`gapless api`, one sequencer, one projector, eight partitions. One send at a time, some fifty milliseconds apart, so
-that each finds everybody waiting. Four moments of each: it is sent; a consumer of the log has its outcome; its sender
-has the 201 with the seq; it is in the tables (asked by bare SQL without a pause, which costs the database some CPU).
-The consumer that tells when an outcome was there is one as any other, and may get it later than the projector did.
-Every other send is read back instead over HTTP with its token (`Gapless-At-Least`): one answer that shows it, however
-long it takes.
+`gapless api`, one sequencer, one projector, eight partitions. One send at a time, about fifty milliseconds apart, so
+that each finds every process idle. Each send has four timestamps: it is sent; a consumer of the log has its outcome;
+its sender has the 201 with the seq; it is in the tables (polled by bare SQL without a pause, which costs the database
+some CPU). The consumer that reports the outcome is a consumer like any other, and may receive it later than the
+projector. Every other send is read back instead over HTTP with its token (`Gapless-At-Least`): one request, answered
+once the page shows the message.
 
-The baseline: the trigger with one client, whose message is visible when it is committed.
+The baseline is the trigger with one client, whose message is visible when it is committed.
 """
 
 from __future__ import annotations
@@ -52,27 +52,30 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """The first two are of `send_to_visible`."""
+    """Results; the first two are those of `send_to_visible`."""
 
     p50_ms: float
     p99_ms: float
     send_to_seq: Latencies
-    """Until the sender has the 201."""
+    """Times from a send until its sender has the 201."""
     send_to_visible: Latencies
-    """Until the row is committed in the tables."""
+    """Times from a send until its row is committed in the tables."""
     outcome_to_visible: Latencies
-    """From the outcome in a consumer's hands to the row: what the projector takes."""
+    """Times from the outcome's arrival at a consumer to the row: the projector's share."""
     send_to_history: Latencies
-    """Until a page of history, asked for with the token of the 201, shows it."""
+    """Times from a send until a page of history, requested with the token of the 201, shows the message."""
     baseline: str
     baseline_p50_ms: float
     ratio: float
-    """The baseline's median to ours: below 1, as long as a log and a projection lie between."""
+    """The baseline's median divided by ours: below 1, since we write a log and a projection."""
     machine: Machine
 
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
-    """Raises RuntimeError where a send was not answered or never seen."""
+    """Run the benchmark.
+
+    Raises RuntimeError if a send was not answered or never became visible.
+    """
     watched = MachineWatch()
     log = await ground.log(partitions=PARTITIONS)
     chats = await made_chats(ground, log, options.chats)
@@ -113,7 +116,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
 
 
 class _Watch:
-    """Sees outcomes in the log, and rows in the tables."""
+    """Observes outcomes in the log, and rows in the tables."""
 
     def __init__(self, connection: psycopg.AsyncConnection) -> None:
         self._connection = connection
@@ -147,14 +150,14 @@ class _Watch:
                         self._seen_at[record.key.decode(), int(seq)] = now
 
     async def outcome_at(self, chat_id: str, seq: int) -> float:
-        """When the consumer had it."""
+        """Return when the consumer received the outcome."""
         async with asyncio.timeout(DEADLINE_S):
             while (at := self._seen_at.pop((chat_id, seq), None)) is None:
                 await asyncio.sleep(0.001)
         return at
 
     async def visible_at(self, chat_id: str, seq: int) -> float:
-        """When the tables had it: asked again and again."""
+        """Return when the row was in the tables, by polling."""
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 cursor = await self._connection.execute(
@@ -165,7 +168,7 @@ class _Watch:
 
 
 class _Bench:
-    """Sends, and what became of them."""
+    """The sends and their timings."""
 
     def __init__(self, client: Client, host: str, watch: _Watch, chats: Sequence[Chat]) -> None:
         self.chance = random.Random(1)
@@ -178,7 +181,7 @@ class _Bench:
         self._chats = [(chat, mint_token(SECRET, chat.members[0])) for chat in chats]
 
     async def shown(self, number: int) -> None:
-        """Until it is in the tables."""
+        """Measure a send until it is in the tables."""
         chat_id, seq, _, sent_s = await self._send(number)
         visible_s = await self._watch.visible_at(chat_id, seq)
         outcome_s = await self._watch.outcome_at(chat_id, seq)
@@ -186,7 +189,7 @@ class _Bench:
         self.waits_s["outcome_to_visible"].append(visible_s - outcome_s)
 
     async def read_back(self, number: int) -> None:
-        """Until a page shows it."""
+        """Measure a send until a page shows it."""
         chat_id, seq, token, sent_s = await self._send(number)
         target = f"/v1/chats/{chat_id}/messages?limit=1"
         page = json.loads(

@@ -3,10 +3,10 @@
     gapless bench projector
 
 The log is decided before, in four partitions. Live: a `gapless projector` process starts on an empty database and is
-watched from its first commit to its last; every commit is synced to disk. Rebuild: `gapless projection rebuild` of the
-same log into another version, from its start to its end. The baseline, in turn with it: the same rows, in binary, by
-one plain COPY for each table into bare tables, and then every index of theirs, on the same server. Live is held against
-the same.
+measured from its first commit to its last; every commit is synced to disk. Rebuild: `gapless projection rebuild` of the
+same log into another version, from its start to its end. The baseline, which runs in turn with them, writes the same
+rows to the same server: one plain binary COPY per table into bare tables, then all their indexes. Both live and rebuild
+are compared with it.
 """
 
 from __future__ import annotations
@@ -37,28 +37,30 @@ FIRST_REBUILT: Final = 2
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     commands: int = 1_600_000
-    """A rebuild is for long logs; of 400,000 records a fifth of the time goes into starting and catching up."""
+    """Large, since a rebuild is for long logs: with 400,000 records, a fifth of the time goes into starting and
+    catching up.
+    """
     chats: int = 1_000
     rounds: int = 3
     profile: Path | None = None
-    """Where py-spy puts what it sampled of the last live pass."""
+    """File for py-spy's profile of the last live pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Of all records of the log."""
+    """Averages over all records of the log."""
 
     per_s: float
     cpu_us: float
-    """Of our processes, for a record."""
+    """CPU time of our processes per record."""
     postgres_us: float
-    """Of the server, for a record."""
+    """CPU time of the Postgres server per record."""
     memory_mb: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copied:
-    """The baseline: seconds of COPY, and of the indexes after it."""
+    """The baseline: seconds of COPY, then of building the indexes."""
 
     per_s: float
     copy_s: float
@@ -78,7 +80,7 @@ class Figures:
     baseline: str
     baseline_per_s: float
     ratio: float
-    """Of the rebuild to the baseline."""
+    """The rebuild's rate divided by the baseline's."""
     live_ratio: float
     memory_mb: float
     live: Sequence[Run]
@@ -88,7 +90,10 @@ class Figures:
 
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
-    """Raises RuntimeError where rows lack."""
+    """Run the benchmark.
+
+    Raises RuntimeError if rows are missing.
+    """
     watched = MachineWatch()
     log = await ground.log(partitions=PARTITIONS)
     on_step(f"deciding {options.commands:,} commands")
@@ -165,7 +170,7 @@ async def _rebuild(ground: Ground, log: Log, records: int) -> Run:
 
 
 def _copy(log: Log, folder: Path, records: int) -> Copied:
-    """The rows of chat_v1, once more."""
+    """Write the rows of chat_v1 once more, and measure it."""
     with blocking_session(log.dsn) as connection:
         for table in TABLES:
             query = sql.SQL("COPY chat_v1.{} TO STDOUT (FORMAT BINARY)").format(sql.Identifier(table))
@@ -198,7 +203,7 @@ def _copy(log: Log, folder: Path, records: int) -> Copied:
 
 
 def _rest(log: Log) -> None:
-    """Leaves the server nothing to do of what came before: its vacuum, its checkpoint would cost whoever is next."""
+    """Finish the server's pending work, so that its vacuum and checkpoint do not slow the next measurement."""
     with blocking_session(log.dsn) as connection:
         connection.execute("VACUUM")
         connection.execute("CHECKPOINT")
@@ -214,7 +219,7 @@ def _require(log: Log, schema: str, messages: int) -> None:
 
 
 def _drop(ground: Ground, log: Log) -> None:
-    """What was measured, so that the next round has the disk and the cache to itself."""
+    """Drop the measured database, so that the next round has the disk and the cache to itself."""
     name = log.dsn.rsplit("/", 1)[1]
     with blocking_session(ground.dsn) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

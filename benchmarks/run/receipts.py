@@ -1,11 +1,12 @@
-"""Receipts: one chat of ten thousand members, ten messages a second, and everybody marking delivered and read.
+"""Receipts: one chat of ten thousand members, ten messages a second, and every member marking delivered and read.
 
     gapless bench receipts --marks 2000
 
-One ingest, one sequencer, one projector. First ten messages a second alone, as an open loop; then the same with so many
-marks a second beside them, as an open loop too: the members in turn, delivered and read in turn, each up to what was
-sent two seconds before. Told are the sends' latency in both, and the backlog when the load ends: commands without an
-outcome, and outcomes that are not in the tables. The baseline is the same chat without marks.
+One ingest, one sequencer, one projector. First ten messages a second alone, as an open loop; then the same with the
+given number of marks a second in addition, also as an open loop. The members mark in turn, alternately delivered and
+read, each up to the message sent two seconds before. Reported are the sends' latency in both parts, and the backlog
+when the load ends: commands without an outcome, and outcomes that are not in the tables. The baseline is the same chat
+without marks.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PARTITIONS: Final = 1
 SENDS_PER_S: Final = 10
 BEHIND_S: Final = 2
 SETTLE_S: Final = 1.0
-"""After the load ends, for what is on its way: a backlog is what is still there then."""
+"""Pause after the load, for what is in flight; what is still unprocessed after it is the backlog."""
 BASELINE: Final = "the same chat and the same sends, without marks"
 
 
@@ -39,36 +40,39 @@ class Options:
     members: int = 10_000
     marks_per_s: int = 2_000
     seconds: int = 30
-    """Of each of the two parts."""
+    """Duration of each of the two parts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """`p50_ms` and `p99_ms` are of the sends beside the marks."""
+    """Results; `p50_ms` and `p99_ms` are those of the sends with marks."""
 
     members: int
     marks_per_s: float
-    """That were answered."""
+    """Rate of the answered marks."""
     p50_ms: float
     p99_ms: float
     baseline: str
     baseline_p50_ms: float
     ratio: float
-    """Of the median beside the marks to the one without: at most 2 is wanted."""
+    """Median with marks divided by the median without; the goal is at most 2."""
     undecided: int
     unprojected: int
-    """What was left a second after the load."""
+    """Backlog one second after the load."""
     sends: Latencies
     sends_alone: Latencies
     marks: Latencies
-    """A mark waits up to a quarter of a second to be merged with others of the same member."""
+    """Latencies of marks; a mark waits up to a quarter of a second to be merged with others of the same member."""
     cpu_us_per_mark: float
-    """Of ingest, sequencer and projector together, beyond what the sends alone took."""
+    """CPU time of ingest, sequencer and projector together, beyond what the sends alone took."""
     machine: Machine
 
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
-    """Raises RuntimeError where a send or a mark was refused."""
+    """Run the benchmark.
+
+    Raises RuntimeError if a send or a mark was refused.
+    """
     watched = MachineWatch()
     log = await ground.log(partitions=PARTITIONS)
     (chat,) = chats_of(0, PARTITIONS, 1)
@@ -86,7 +90,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         events = await enter(Ends.of(ground.connection, log.names.events, PARTITIONS))
         positions = await enter(Positions.of(log))
         async with asyncio.timeout(DEADLINE_S):
-            while await positions.total() < PARTITIONS + 1 + len(newcomers):  # the opening, the creation, who joined
+            while await positions.total() < PARTITIONS + 1 + len(newcomers):  # opening, creation, members added
                 await asyncio.sleep(CHECK_EVERY_S)
         one, other = await enter(Generator.started()), await enter(Generator.started())
         on_step(f"a chat of {options.members:,} members")
@@ -146,7 +150,7 @@ async def _marks(
         body = b'{"up_to_seq":%d}' % max(1, sent)
         target = f"/v1/chats/{chat.chat_id}/{kind}"
         requests.append(post(host, target, tokens[number % len(members)], body))
-    # Each connection waits for the window in which marks are merged: there are enough for all that are due in it.
+    # A connection is blocked while its mark waits to be merged, so there are enough for all marks due in that time.
     answers = await generator.ask(
         ingest.url, requests, connections=max(16, options.marks_per_s // 2), per_s=options.marks_per_s
     )

@@ -1,10 +1,10 @@
-"""Recovery: a sequencer that finds a long log, without its state and with it.
+"""Recovery: a sequencer that starts on a long log, without its state and with it.
 
     gapless bench recovery
 
-From the start of the process until it says that it serves: on an empty log (what a start costs), on a log of many
-outcomes without any local state (everything is folded from offset 0), and again with the state that this left. The
-baseline, in turn with the fold: reading the same records, and nothing else.
+Measured from the start of the process until it reports that it serves: on an empty log (the cost of a start), on a log
+of many outcomes without any local state (everything is folded from offset 0), and again with the state that this left.
+The baseline, which runs in turn with the fold, only reads the same records.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Options:
     chats: int = 1_000
     rounds: int = 3
     profile: Path | None = None
-    """Where py-spy puts what it sampled of the last fold."""
+    """File for py-spy's profile of the last fold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """From the start of the process until it serves."""
+    """One start of the process, until it serves."""
 
     ready_s: float
     cpu_s: float
@@ -46,13 +46,13 @@ class Figures:
 
     outcomes: int
     empty_s: float
-    """A start on an empty log."""
+    """Start on an empty log."""
     cold_s: float
-    """A start without state."""
+    """Start without state."""
     warm_s: float
-    """A start with it."""
+    """Start with state."""
     events_per_s: float
-    """Of the fold alone: what a cold start takes beyond an empty one."""
+    """Rate of the fold alone: a cold start minus an empty one."""
     cpu_us_per_event: float
     baseline: str
     baseline_per_s: float
@@ -64,7 +64,10 @@ class Figures:
 
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
-    """Raises RuntimeError where a sequencer never serves."""
+    """Run the benchmark.
+
+    Raises RuntimeError if a sequencer never serves.
+    """
     watched = MachineWatch()
     empty_log = await ground.log(partitions=1)
     log = await ground.log(partitions=1)

@@ -3,13 +3,13 @@
     gapless bench sequencer
     gapless bench sequencer --only one_partition --commands 300000 --rounds 1 --no-baseline --profile flame.svg
 
-Throughput: chat.commands is filled before; a `gapless sequencer` process with everything on (validation, dedupe,
-RocksDB, acks=all) starts and is watched from its first outcome to its last. CPU is that process's, all its threads, so
-that the broker and the watcher on the same cores do not count. Each run has topics and state of its own, and ends with
-a count of what was decided: every send accepted once, every repeat found.
+Throughput: chat.commands is filled before. A `gapless sequencer` process with everything on (validation, dedupe,
+RocksDB, acks=all) is measured from its first outcome to its last. CPU time is that of this process with all its
+threads, so the broker and the observer on the same cores do not count. Each run has its own topics and state, and ends
+with a check of the outcomes: every send accepted once, every repeat found.
 
-Latency: an open loop (benchmarks/load/open_loop.py) at a steady rate, from the moment a command is due to be
-appended to the moment a consumer has its outcome.
+Latency: an open loop (benchmarks/load/open_loop.py) at a steady rate, from the moment a command is due to be appended
+to the moment a consumer has its outcome.
 
 The baseline runs in turn with ours, in each round.
 """
@@ -36,7 +36,7 @@ from benchmarks.servers.processes import DEADLINE_S, Mark, Service, profiled
 LATENCY_RATES_PER_S: Final = (500, 5_000)
 LATENCY_WARM_UP_S: Final = 2
 COUNTED_WITHIN_S = 5.0
-"""Of the last append, until the metrics have it."""
+"""Time after the last append within which the metrics must count it."""
 DURABILITY: Final = (
     "Gapless: acks=all on one broker, acknowledged from the page cache (durable by replicas in production);"
     " trigger: each commit synced to disk"
@@ -45,7 +45,7 @@ DURABILITY: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What is sequenced: so many chats in so many partitions of one process."""
+    """The workload: the number of chats and of partitions, in one process."""
 
     name: str
     chats: int
@@ -65,10 +65,10 @@ class Run:
 
     commands_per_s: float
     cpu_us_per_command: float
-    """Of the sequencer's process."""
+    """CPU time of the sequencer's process."""
     broker_us_per_command: float
     cores: float
-    """CPU seconds per second of the sequencer's process: near 1 means that its one thread was the limit."""
+    """CPU seconds per second of the sequencer's process; near 1 means that its one thread was the limit."""
     memory_mb: float
 
 
@@ -86,13 +86,13 @@ class Throughput:
     memory_mb: float
     runs: Sequence[Run]
     baseline_per_s: float | None
-    """The trigger's, on as many chats; None where it was left out."""
+    """The trigger's rate with the same number of chats; None if the baseline was skipped."""
     ratio: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """The first five are of the first shape and of the lowest rate."""
+    """Results; the first five are those of the first shape and of the lowest rate."""
 
     commands_per_s: float | None
     cpu_us_per_command: float | None
@@ -104,17 +104,17 @@ class Figures:
     throughput: Sequence[Throughput]
     latency: Sequence[Latencies]
     baseline_latency: Latencies | None
-    """Of the trigger with 1,000 chats, closed loop."""
+    """The trigger's, with 1,000 chats, closed loop."""
     machine: Machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """`only` names a shape, or `latency`."""
+    """Options; `only` names a shape, or `latency`."""
 
     commands: int = 1_000_000
     chats: int | None = None
-    """In place of each shape's own number."""
+    """Replaces each shape's own number if set."""
     rounds: int = 3
     only: str | None = None
     baseline: bool = True
@@ -122,11 +122,14 @@ class Options:
     baseline_s: int = 8
     latency_s: int = 20
     profile: Path | None = None
-    """Where py-spy puts what it sampled during the last pass of throughput."""
+    """File for py-spy's profile of the last throughput pass."""
 
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
-    """Raises RuntimeError where the work was not done as it must be."""
+    """Run the benchmark.
+
+    Raises RuntimeError if the outcomes are not the expected ones.
+    """
     watched = MachineWatch()
     bench = _Bench(ground, options, on_step)
     throughput = [await bench.throughput(shape) for shape in SHAPES if options.only in (None, shape.name)]
@@ -148,7 +151,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
 
 
 class _Bench:
-    """What is measured on the ground."""
+    """Measures shapes and rates on the given servers."""
 
     def __init__(self, ground: Ground, options: Options, on_step: Callable[[str], None]) -> None:
         self._ground = ground
@@ -204,7 +207,7 @@ class _Bench:
             ground.service("sequencer", log) as sequencer,
             profiled(sequencer.pid, profile),
         ):
-            # Each partition's log begins with the opening of its term, which is no outcome.
+            # Each partition's log begins with the opening of its term, which is not an outcome.
             before, _ = await self._until(ends, sequencer, shape.partitions + 1)
             _, after = await self._until(ends, sequencer, shape.partitions + total)
             await _check(sequencer, shape, chats, loads)
@@ -220,7 +223,7 @@ class _Bench:
         )
 
     async def _until(self, ends: Ends, sequencer: Service, wanted: int) -> tuple[_Seen, _Seen]:
-        """The last look before so many records of events were there, and the first that found them."""
+        """Return the last check before `wanted` records of events existed, and the first that found them."""
         deadline = time.monotonic() + DEADLINE_S
         seen = _Seen(sequencer=sequencer.mark(), broker=self._ground.broker_mark())
         while True:
@@ -232,7 +235,7 @@ class _Bench:
             await asyncio.sleep(CHECK_EVERY_S)
 
     async def latency(self, per_s: int) -> Latencies:
-        """With 1,000 chats in one partition of one process that does nothing else."""
+        """Measure latency with 1,000 chats in one partition of one process that does nothing else."""
         ground = self._ground
         chats = chats_of(0, 1, self._options.chats or SHAPES[0].chats)
         warm_up = min(LATENCY_WARM_UP_S, self._options.latency_s) * per_s
@@ -253,7 +256,10 @@ class _Seen:
 
 
 async def _check(sequencer: Service, shape: Shape, chats: int, loads: Sequence[Load]) -> None:
-    """Raises RuntimeError where the outcomes are not the ones that the commands must have."""
+    """Check the outcomes.
+
+    Raises RuntimeError if they are not the expected ones.
+    """
     per_partition = [load.records - chats_in(shape.partitions, chats, p) for p, load in enumerate(loads)]
     repeats = sum(repeats_among(count) for count in per_partition)
     wanted = {

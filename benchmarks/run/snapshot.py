@@ -1,14 +1,14 @@
-"""Snapshots: a sequencer that finds a long log, no state of its own and a snapshot at hand; and what taking one costs.
+"""Snapshots: a sequencer that starts on a long log with a snapshot but no local state; and the cost of taking one.
 
     gapless bench snapshot --commands 5000000
 
-A real sequencer decides the commands and takes snapshots meanwhile, into a folder as the store; the last messages come
-after its last snapshot. Then, from the start of another process without any state, and from the group's word that gives
-it the partition, to the outcome of a command that waits there already: with the snapshot, and in turn with it the
-baseline, folding the same log from offset 0.
+A real sequencer decides the commands and takes snapshots meanwhile, with a folder as the store; the last messages come
+after its last snapshot. Then another process without any state starts. It is measured from its start, and from the
+group's assignment of the partition, to the outcome of a command that is already waiting: with the snapshot, and in turn
+with the baseline, which folds the same log from offset 0.
 
-Beside it, in this process: the longest time for which the loop of a writer is held while a snapshot of a state of so
-many commands is taken, and while RocksDB's own checkpoint of it is made.
+In addition, in this process: the longest time for which a writer's event loop is blocked while a snapshot of a large
+state is taken, and while RocksDB's own checkpoint of it is made.
 """
 
 from __future__ import annotations
@@ -45,64 +45,64 @@ from services.sequencer.store.rocks import Frozen, RocksStore
 
 BASELINE: Final = "folding the same log from offset 0, without a snapshot"
 AT_ONCE: Final = 500_000
-"""Commands that are built and put into the log in one piece."""
+"""Commands that are built and written to the log in one piece."""
 WORTH_IT: Final = 400_000
-"""Outcomes; a shorter log may be folded before a snapshot is there."""
+"""Number of outcomes below which the log may be folded before a snapshot is found."""
 TAKEN_AFTER_S: Final = 5.0
-"""From the last command to the last snapshot, and while commands come from one to the next."""
+"""Time from the last command to the last snapshot, and between snapshots while commands arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     commands: int = 1_000_000
     tail: int = 100_000
-    """Of them, so many come after the snapshot."""
+    """How many of them come after the snapshot."""
     chats: int = 1_000
     rounds: int = 3
     state: int = 2_000_000
-    """Remembered commands in the state that snapshots are taken of in this process."""
+    """Number of remembered commands in the state that this process takes snapshots of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Of a process that has no state, in seconds."""
+    """One start of a process that has no state."""
 
     from_start_s: float
-    """Of the process, to the next outcome in the log."""
+    """Seconds from the start of the process to the next outcome in the log."""
     from_word_s: float
-    """Of the group, to the same."""
+    """Seconds from the group's assignment to the next outcome in the log."""
     installed_s: float | None
-    """Looking for the snapshot, fetching, verifying and opening it; None where none was installed."""
+    """Seconds to find, fetch, verify and open the snapshot; None if none was installed."""
     memory_mb: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pauses:
-    """The longest time that a loop was held, in ms."""
+    """The longest times that an event loop was blocked, in ms."""
 
     entries: int
     idle_ms: float
-    """While nothing but writes went on."""
+    """While there were only writes."""
     snapshot_ms: float
     """While a snapshot was taken and stored."""
     snapshot_calls_ms: float
-    """In the calls themselves that a snapshot makes on the loop; what is beyond that is the scheduler's."""
+    """Longest time in the snapshot's own calls on the loop; the rest is the scheduler's."""
     checkpoint_ms: float
-    """While rocksdict.Checkpoint made one in a thread."""
+    """While rocksdict.Checkpoint made a checkpoint in a thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """The first four are medians over the rounds."""
+    """Results; the first four are medians over the rounds."""
 
     from_start_s: float
     from_word_s: float
     installed_s: float
     baseline: str
     baseline_s: float
-    """From the start of the process, as `from_start_s`."""
+    """Time from the start of the process, like `from_start_s`."""
     ratio: float
-    """Of the baseline's time to ours."""
+    """The baseline's time divided by ours."""
     outcomes: int
     tail: int
     snapshot_mb: float
@@ -115,7 +115,10 @@ class Figures:
 
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
-    """Raises RuntimeError where a sequencer never serves, or takes no snapshot."""
+    """Run the benchmark.
+
+    Raises RuntimeError if a sequencer never serves, or takes no snapshot.
+    """
     watched = MachineWatch()
     store = ground.fresh_folder()
     log = await ground.log(partitions=1)
@@ -171,8 +174,10 @@ def _manifests(store: Path) -> list[Path]:
 async def _decided(
     ground: Ground, log: Log, records: Iterable[Encoded], state: Path, store: Path | None, *, already: int = 0
 ) -> int:
-    """Lets a sequencer decide the records, and take a snapshot of all of them where there is a store; how many
-    records events has then."""
+    """Let a sequencer decide the records and, if `store` is given, take a snapshot of all of them.
+
+    Returns the number of records in events.
+    """
     count = 0
     pieces = iter(records)
     while piece := list(islice(pieces, AT_ONCE)):
@@ -194,7 +199,7 @@ async def _decided(
 
 
 async def _start(ground: Ground, log: Log, chat: Chat, number: int, store: Path | None) -> Start:
-    """A process without a state, and a command that waits for it: a new one each time."""
+    """Start a process without state that finds a new command waiting, and measure it."""
     await fill(ground.connection, log.names.commands, [built([chat.send(10**9 + number)])])
     async with Ends.of(ground.connection, log.names.events, 1) as ends:
         before = await ends.total()
@@ -218,7 +223,7 @@ async def _start(ground: Ground, log: Log, chat: Chat, number: int, store: Path 
 
 
 async def _pauses(folder: Path, entries: int) -> Pauses:
-    """A loop that writes a hundred commands every two ms, as one that serves 50,000 a second."""
+    """Measure a loop that writes a hundred commands every two ms, like one that serves 50,000 a second."""
     store = _Timed(folder / "state", "topic")
     chance = random.Random(1)
     count = 0
@@ -282,7 +287,7 @@ _CHAT: Final = bytes.fromhex("c1111111111141118111111111111111")
 
 
 class _Timed(RocksStore):
-    """A state that tells how long the calls of a snapshot held it."""
+    """A store that measures how long a snapshot's calls block it."""
 
     longest_s = 0.0
 

@@ -2,13 +2,14 @@
 
     gapless bench stages
 
-The log is in memory as record batches. Some commands at a time go through the stages as they do in a term
-(services/sequencer/partition/term.py), one stage for all of them before the next, so each can be timed. CPU
-of the thread that does the work; what RocksDB's own threads take beside it is a line of its own. What `gapless bench
-sequencer` finds beyond the sum is the rest of the process: sockets, the producer, the loop, and emptied caches.
+The log is in memory as record batches. Groups of commands go through the stages as they do in a term
+(services/sequencer/partition/term.py), but each stage handles the whole group before the next one, so that it can be
+timed. Stages are measured in CPU time of the working thread; RocksDB's own threads have a line of their own. What
+`gapless bench sequencer` finds beyond the sum is the rest of the process: sockets, the producer, the event loop, and
+cold caches.
 
-The baseline is aiokafka's codec, which takes each command apart and builds a record of the same parts: what a sequencer
-on Kafka has to do at least, as long as it does it by objects.
+The baseline is aiokafka's codec, which parses each command and builds a record of the same parts: the least that a
+sequencer on Kafka has to do if it works with objects.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One stage; `us` of CPU for a command."""
+    """One stage; `us` is its CPU time per command."""
 
     name: str
     us: float
@@ -70,16 +71,19 @@ class Figures:
     rounds: int
     parts: Sequence[Part]
     cpu_us_per_command: float
-    """All of it."""
+    """Sum of all parts."""
     baseline: str
     baseline_us: float
     ratio: float
-    """Of the whole to the codec."""
+    """The whole divided by the codec's time."""
     machine: Machine
 
 
 async def run(options: Options, _ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
-    """Raises RuntimeError where the outcomes are not the ones that the commands must have. Uses no server."""
+    """Run the benchmark, which uses no server.
+
+    Raises RuntimeError if the outcomes are not the expected ones.
+    """
     watched = MachineWatch()
     (load,) = loads_of(partitions=1, chats=options.chats, commands=options.commands)
     log = _log(load.batches)
@@ -104,7 +108,7 @@ async def run(options: Options, _ground: Ground, on_step: Callable[[str], None] 
 
 
 def _log(batches: Sequence[Any]) -> list[bytes]:
-    """Record batches as a broker has them: with the offsets that they got."""
+    """Return record batches as a broker has them, with their offsets."""
     log, offset = [], 0
     for batch in batches:
         log.append(struct.pack(">q", offset) + bytes(batch._build())[8:])
@@ -120,7 +124,7 @@ def _records(log: Sequence[bytes]) -> Iterator[Record]:
 
 
 def _codec(log: Sequence[bytes], commands: int) -> float:
-    """CPU µs of aiokafka's codec for a command."""
+    """Return the CPU time of aiokafka's codec per command, in µs."""
     began_ns = time.thread_time_ns()
     for raw in log:
         found = MemoryRecords(raw)
@@ -134,7 +138,7 @@ def _codec(log: Sequence[bytes], commands: int) -> float:
 
 
 def _pass(log: Sequence[bytes], commands: int, repeats: int) -> dict[str, float]:
-    """All commands through all stages; CPU µs for a command, by stage."""
+    """Send all commands through all stages; return stage → CPU µs per command."""
     spent: dict[str, int] = {}
     last_ns = 0
 

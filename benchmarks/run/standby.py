@@ -1,10 +1,9 @@
-"""What standing by costs: two sequencers that share the partitions, with standbys and without, in turn.
+"""What a standby costs: two sequencers that share the partitions, with standbys and without, in turn.
 
     gapless bench standby
 
-The same commands are decided twice: by two processes that do nothing else, and by two of which each also folds along
-what the other serves. What is compared is the CPU of both processes together, for each command and while nothing
-happens, and their memory.
+The same commands are decided twice: by two processes that do nothing else, and by two of which each also folds what the
+other serves. Compared are the CPU time of both processes together, per command and while idle, and their memory.
 """
 
 from __future__ import annotations
@@ -42,28 +41,28 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
-    """Of both processes together."""
+    """Figures of both processes together, unless a field says otherwise."""
 
     standby: int
     cpu_us_per_command: float
     commands_per_s: float
-    """Until all were decided, by processes that share the machine with each other and the broker."""
+    """Rate until all were decided, by processes that share the machine with each other and the broker."""
     idle_cpu_percent: float
-    """Of one core, of one process."""
+    """Share of one core, per process."""
     memory_mb: float
-    """Of the larger process, after the commands."""
+    """Memory of the larger process, after the commands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Medians over the rounds; all passes beside them."""
+    """Medians over the rounds, and all passes."""
 
     commands: int
     partitions: int
     cpu_us_per_command: float
     cpu_us_per_command_without: float
     ratio: float
-    """The first to the second."""
+    """CPU time per command with standbys divided by that without."""
     idle_cpu_percent: float
     idle_cpu_percent_without: float
     memory_mb: float
@@ -74,7 +73,7 @@ class Figures:
 
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
-    """Measures on logs of its own."""
+    """Run the benchmark on its own logs."""
     watch = MachineWatch()
     loads = loads_of(partitions=options.partitions, chats=options.chats, commands=options.commands)
     passes: list[Pass] = []
@@ -111,7 +110,7 @@ async def _pass(options: Options, ground: Ground, loads: Sequence[Load], standby
     async with _sequencers(ground, log, standby) as services:
         await _shared(services, options.partitions, standby)
         before = [service.mark() for service in services]
-        await asyncio.sleep(options.idle_s)  # nothing happens, and that is what is measured
+        await asyncio.sleep(options.idle_s)  # the idle time that is measured
         idle = [service.mark() for service in services]
         await fill(ground.connection, log.names.commands, loads)
         commands = sum(load.records for load in loads)
@@ -141,7 +140,7 @@ async def _sequencers(ground: Ground, log: Log, standby: int) -> AsyncIterator[l
 
 
 async def _shared(services: Sequence[Service], partitions: int, standby: int) -> None:
-    """Returns when each serves its share, and stands by for the others'."""
+    """Wait until each process serves its share and is a standby for the other's."""
     share = partitions // PROCESSES
     deadline = time.monotonic() + DEADLINE_S
     while True:
@@ -154,7 +153,7 @@ async def _shared(services: Sequence[Service], partitions: int, standby: int) ->
 
 
 async def _partitions(service: Service, status: str, partitions: int) -> int:
-    """How many have that status in a process; -1 while it does not answer."""
+    """Return how many partitions of a process have that status, or -1 while it does not answer."""
     try:
         found = [
             await service.metric(f'gapless_sequencer_partition_status{{partition="{p}",status="{status}"}}')
@@ -166,7 +165,7 @@ async def _partitions(service: Service, status: str, partitions: int) -> int:
 
 
 async def _until(services: Sequence[Service], series: str, wanted: int) -> None:
-    """Returns when both together have counted so much."""
+    """Wait until both together have counted `wanted`."""
     deadline = time.monotonic() + DEADLINE_S
     while (found := sum([await service.metric(series) for service in services])) < wanted:
         services[0].refuse_to_wait(deadline, f"{series} to be {wanted}, it is {found:g}")

@@ -3,16 +3,16 @@
     python -m benchmarks.run.takeover --rounds 20 --way all
 
 Real Kafka (embedded, one broker), two `gapless sequencer` processes with the default settings, eight partitions, one of
-them under a steady stream of commands. Each round signals the process that writes in that partition:
+them under a steady stream of commands. Each round signals the process that writes to that partition:
 
-- `kill`: SIGKILL; it is started again afterwards.
-- `term`: SIGTERM, the graceful hand-over; it is started again afterwards.
-- `stop`: SIGSTOP, a process that hangs; it is resumed once the group has given it up, and finds out that it was
+- `kill`: SIGKILL; the process is started again afterwards.
+- `term`: SIGTERM, the graceful hand-over; the process is started again afterwards.
+- `stop`: SIGSTOP, a process that hangs; it is resumed once the group has removed it, and discovers that it was
   replaced.
 
-A round begins when both processes are members of the group, both say that they are ready, and the stream is being
-answered. The clock is this process's, monotonic, and it is read when the consumer hands the record over: what the
-figure says includes the consumer's own fetch.
+A round begins when both processes are members of the group, both report that they are ready, and the stream gets its
+outcomes. All times are from this process's monotonic clock, read when the consumer returns the record, so a figure
+includes the consumer's own fetch.
 """
 
 from __future__ import annotations
@@ -58,25 +58,25 @@ PARTITIONS: Final = 8
 COMMANDS_PER_S: Final = 200
 TEXT_BYTES: Final = 250
 DEADLINE_S: Final = 90.0
-"""For whatever a round waits for; a takeover that takes longer is an error, not a figure."""
+"""Deadline for each wait in a round; a takeover that takes longer is an error, not a figure."""
 CALM_S: Final = 1.5
-"""How long nothing changes before a round begins, at least."""
+"""Minimum time without changes before a round begins."""
 INTERVALS_S: Final = 1.0
-"""At least the longest interval by which members talk to the group."""
+"""At least the longest interval at which members contact the group."""
 WAYS: Final = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "stop": signal.SIGSTOP}
 ANNA: Final = UserId("11111111-1111-4111-8111-111111111111")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """Seconds, all from the signal but the last."""
+    """Times in seconds, all from the signal except the last."""
 
     opened_s: float
-    """Until the next owner's opening was seen."""
+    """Time until the next owner's opening was seen."""
     first_outcome_s: float
-    """Until its first outcome was: the figure that counts."""
+    """Time until its first outcome was seen: the main figure."""
     silence_s: float
-    """The longest time without any outcome around the takeover: what the stream of outcomes lacked."""
+    """Longest gap between outcomes around the takeover."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,17 +97,17 @@ class Way:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What a run measured."""
+    """The result of a run."""
 
     ways: tuple[Way, ...]
     settings: Mapping[str, str]
     commands_per_s: int = COMMANDS_PER_S
     partitions: int = PARTITIONS
     load_average: float = 0.0
-    """Of the machine over the last minute of the run: other work beside the benchmark shows in it."""
+    """The machine's load average over the last minute of the run; shows other work during the benchmark."""
 
     def document(self) -> dict[str, Any]:
-        """For --json."""
+        """Return the document for --json."""
         ways = {
             w.way: {
                 "rounds": len(w.rounds),
@@ -136,7 +136,7 @@ async def run(
     folder: Path | None = None,
     on_round: Callable[[str, int, Round], None] = lambda _way, _number, _round: None,
 ) -> Figures:
-    """Measures. `settings` are variables of the sequencers, none by default; `folder` keeps their logs."""
+    """Run the benchmark. `settings` are variables of the sequencers, none by default; `folder` keeps their logs."""
     chosen = dict(settings or {})
     with contextlib.ExitStack() as stack:
         root = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="takeover-")))
@@ -219,9 +219,12 @@ class _Scene:
         return found
 
     async def _settled(self) -> _Sequencer:
-        """The owner, once both processes are members and ready and the stream is answered in one term by one of
-        them, and a while later still so: what a rebalance left behind has shown itself. The while is random, so that
-        the signals fall evenly on whatever goes by intervals (heartbeats, polls)."""
+        """Wait for a steady state and return the owner.
+
+        Both processes must be members and ready, and the stream must get its outcomes in one term from one of them.
+        This must hold for a while, so that the after-effects of a rebalance have shown. The while is random, so that
+        signals fall evenly on everything that happens at intervals (heartbeats, polls).
+        """
         deadline_s = time.monotonic() + DEADLINE_S
         calm_s = CALM_S + self._random.uniform(0, INTERVALS_S)
         since_s = 0.0
@@ -249,11 +252,11 @@ class _Scene:
 
 
 async def _members(admin: Any) -> int:
-    """Members of the sequencers' group that it has settled on; 0 while it rebalances."""
+    """Return the number of members in the sequencers' group if it is stable, or 0 while it rebalances."""
     try:
         (answer,) = await admin.describe_consumer_groups([GROUP])
     except kafka_errors.GroupCoordinatorNotAvailableError:
-        return 0  # nobody has ever joined it
+        return 0  # no process has ever joined it
     ((_, _, state, _, _, members, *_),) = answer.groups
     return len(members) if state == "Stable" else 0
 
@@ -262,7 +265,7 @@ async def _members(admin: Any) -> int:
 
 
 class _Chat:
-    """One group chat of Anna's, and what she says in it."""
+    """One group chat of Anna's, and her messages."""
 
     def __init__(self) -> None:
         self.chat_id = ids.group_chat_id(ANNA, "takeover")
@@ -291,7 +294,7 @@ class _Chat:
 
 
 async def _stream(kafka: str, topic: str, chat: _Chat) -> None:
-    """A plain producer on a schedule: it does not wait for outcomes, and what it is late by it makes up."""
+    """Send commands on a schedule: never wait for outcomes, and make up for delays."""
     producer = AIOKafkaProducer(**KafkaConnection.plain(kafka).client_options(), acks="all", linger_ms=0)
     await producer.start()
     try:
@@ -313,22 +316,22 @@ async def _stream(kafka: str, topic: str, chat: _Chat) -> None:
 
 @dataclass(slots=True)
 class _Term:
-    """A term as the consumer met it; times by the monotonic clock."""
+    """A term as the consumer saw it; times are of the monotonic clock."""
 
     term: int
     opened_s: float
     first_outcome_s: float = 0.0
-    """0 while there is none."""
+    """0 until the first outcome."""
 
 
 @dataclass(slots=True)
 class _Watch:
-    """A consumer of the partition that applies the validity rule and notes when it saw what."""
+    """A consumer of the partition that applies the validity rule and records when it saw what."""
 
     reader: PartitionReader
     terms: list[_Term] = field(default_factory=list)
     outcomes_s: list[float] = field(default_factory=list)
-    """When batches with valid outcomes came."""
+    """When batches with valid outcomes arrived."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -337,17 +340,17 @@ class _Watch:
         return next((t for t in reversed(self.terms) if t.first_outcome_s), _Term(0, 0.0))
 
     def is_flowing(self) -> bool:
-        """Outcomes came within the last quarter of a second."""
+        """Return whether an outcome arrived within the last quarter of a second."""
         return bool(self.outcomes_s) and time.monotonic() - self.outcomes_s[-1] < 0.25
 
     def longest_silence_s(self, from_s: float, to_s: float) -> float:
-        """Between two outcomes, from the last before `from_s` to the first at or after `to_s`."""
+        """Return the longest gap between outcomes, from the last before `from_s` to the first at or after `to_s`."""
         before = max((at for at in self.outcomes_s if at <= from_s), default=from_s)
         times = [before, *(at for at in self.outcomes_s if before < at <= to_s)]
         return max((b - a for a, b in pairwise(times)), default=0.0)
 
     async def outcome_of_a_later_term(self, term: int) -> _Term:
-        """The first term after `term` that has an outcome, as soon as it has."""
+        """Wait for the first term after `term` that has an outcome, and return it."""
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 for each in self.terms:
@@ -383,7 +386,7 @@ class _Watch:
 
 
 class _Sequencer:
-    """A `gapless sequencer` with the default settings, but for where things are."""
+    """A `gapless sequencer` with the default settings, except for addresses and paths."""
 
     def __init__(self, name: str, kafka: str, root: Path, settings: Mapping[str, str]) -> None:
         self.name = name
@@ -434,7 +437,7 @@ class _Sequencer:
             return False
 
     async def term_in(self, partition: int) -> int:
-        """The term it writes in there, 0 when in none."""
+        """Return the term in which it writes to the partition, or 0 if it does not."""
         try:
             text = (await self._http.get("/metrics")).text
         except httpx.TransportError:
@@ -447,7 +450,7 @@ class _Sequencer:
 
 
 def table(figures: Figures) -> str:
-    """As docs/proofs.md shows it."""
+    """Return the table as docs/proofs.md shows it."""
     lines = [
         "| way | rounds | median | worst | its opening, median | longest silence, median |",
         "|---|---|---|---|---|---|",

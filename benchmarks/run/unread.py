@@ -1,12 +1,13 @@
-"""Unread over HTTP: with ten unread, with a million, and beside half a million deleted messages.
+"""Unread over HTTP: with ten unread messages, with a million, and with half a million deleted messages.
 
     gapless bench unread
 
-One chat, its messages by five members in turn. One reader has read all but ten, another nothing, and a member who wrote
-a fifth of them has read nothing either. These rows are made by the server itself. In another chat as long, whose rows
-are the projector's own work (deleted_messages.py), every other message is deleted: one reader has ten unread there, and
-a member who wrote a tenth has read nothing. The number is flat: what it costs does not depend on what it is. The
-baseline, in turn with it, is what people write instead: SELECT count(*) of the messages above the cursor, by pgbench.
+One chat with messages by five members in turn. One reader has read all but ten, another nothing, and a member who wrote
+a fifth of them has read nothing either. These rows are made by the server itself. In another chat of the same length,
+whose rows come from the projector itself (deleted_messages.py), every other message is deleted: one reader has ten
+unread there, and a member who wrote a tenth has read nothing. The cost should be flat: it should not depend on the
+number of unread messages. The baseline, which runs in turn with it, is the usual query: SELECT count(*) of the messages
+above the cursor, by pgbench.
 """
 
 from __future__ import annotations
@@ -41,22 +42,22 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """One client that asks again and again."""
+    """One client that repeats its request."""
 
     unread: int
     own: int
-    """Of the messages above its cursor, that are the reader's own."""
+    """The reader's own messages above its cursor."""
     deleted: int
-    """Of the same, that are deleted."""
+    """Deleted messages above its cursor."""
     p50_ms: float
     p99_ms: float
     counted_p50_ms: float
-    """The baseline's."""
+    """The baseline's latency."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Medians over the rounds; the first four are of the reader with most unread and none deleted."""
+    """Medians over the rounds; the first four are those of the reader with most unread and none deleted."""
 
     requests_per_s: float
     cpu_us_per_request: float
@@ -65,9 +66,9 @@ class Figures:
     baseline: str
     baseline_p50_ms: float
     ratio: float
-    """The baseline's median time to ours, at most unread."""
+    """The baseline's median divided by ours, for the reader with most unread."""
     flatness: float
-    """Our median time at most unread to that at ten: 1 is flat."""
+    """Our median with most unread divided by that with ten; 1 is flat."""
     flatness_beside_deleted: float
     """The same in the chat with deleted messages."""
     readers: Sequence[Reader]
@@ -75,7 +76,7 @@ class Figures:
 
 
 class _Above(NamedTuple):
-    """A reader's cursor: the live messages of others, the own live ones, and the deleted ones."""
+    """A reader, and what is above its cursor: live messages by others, its own live ones, and deleted ones."""
 
     user: int
     unread: int
@@ -87,7 +88,7 @@ class _Above(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """A chat in a database of its own, and query in front of it."""
+    """A chat in its own database, with a query service."""
 
     log: Log
     query: Service
@@ -95,7 +96,10 @@ class _Place(NamedTuple):
 
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
-    """Raises RuntimeError where an answer is another number."""
+    """Run the benchmark.
+
+    Raises RuntimeError if an answer has another number.
+    """
     watched = MachineWatch()
     log = await ground.log(partitions=8)
     other = ground.with_fresh_database(log)

@@ -1,9 +1,9 @@
-"""The proofs: how long it takes to prove a log, and a read model against it.
+"""The verifiers: how long it takes to prove a log, and a read model against it.
 
     gapless bench verify
 
 `gapless log verify` reads events and commands; `gapless projection verify` folds the log by a fold of its own and
-compares it with the tables, row by row. The baseline, in turn with them: reading both topics, and nothing else.
+compares it with the tables, row by row. The baseline, which runs in turn with them, only reads both topics.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Medians over the rounds; the first are of the log's proof."""
+    """Medians over the rounds; the first rates are those of `gapless log verify`."""
 
     outcomes: int
     events_per_s: float
@@ -54,7 +54,10 @@ class Figures:
 
 
 async def run(options: Options, ground: Ground, on_step: Callable[[str], None] = lambda _step: None) -> Figures:
-    """Raises RuntimeError where a proof fails."""
+    """Run the benchmark.
+
+    Raises RuntimeError if a verification fails.
+    """
     watched = MachineWatch()
     log = await ground.log(partitions=PARTITIONS)
     on_step(f"deciding and projecting {options.commands:,} commands")
