@@ -1,4 +1,4 @@
-"""Hypothesis strategies for what a record of a topic may hold: anything, and things that come near to what is right."""
+"""Hypothesis strategies for arbitrary records of a topic: random ones, and ones that are almost valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml as tests look at it: messages with their schemas, resolved inside the document."""
+"""docs/asyncapi.yaml for tests: messages with their schemas, references resolved inside the document."""
 
 from __future__ import annotations
 
@@ -15,25 +15,31 @@ DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "asyncapi.yaml"
 
 @lru_cache(maxsize=1)
 def document() -> dict[str, Any]:
-    """The whole of it."""
+    """Return the whole document."""
     loaded: dict[str, Any] = yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))
     return loaded
 
 
 def message(record_type: str) -> dict[str, Any]:
-    """The message of a type, or `replies`. Raises KeyError where there is none."""
+    """Return the message of a type, or `replies`.
+
+    Raises KeyError if there is no such message.
+    """
     found: dict[str, Any] = document()["components"]["messages"][record_type]
     return found
 
 
 def schema(name: str) -> dict[str, Any]:
-    """A named schema, as it is written."""
+    """Return a named schema, as it is written."""
     found: dict[str, Any] = document()["components"]["schemas"][name]
     return found
 
 
 def resolve(reference: str) -> Any:
-    """What a `$ref` inside the document points at. Raises KeyError where that is nothing."""
+    """Return what a `$ref` inside the document refers to.
+
+    Raises KeyError if it refers to nothing.
+    """
     found: Any = document()
     for part in reference.removeprefix("#/").split("/"):
         found = found[part]
@@ -47,18 +53,19 @@ def _validator(record_type: str, part: str) -> Draft7Validator:
         "payload": lambda: message(record_type)["payload"],
         "key": lambda: message(record_type)["bindings"]["kafka"]["key"],
     }
-    # `allOf` and not the schema itself: beside a $ref draft 7 looks at nothing, `components` would be out of reach.
+    # `allOf` instead of the schema itself: draft 7 ignores everything next to a $ref, so `components` would be
+    # unreachable.
     return Draft7Validator({"components": document()["components"], "allOf": [parts[part]()]})
 
 
 def fits(record_type: str, part: str, value: object) -> bool:
-    """Whether headers (name to text), payload or key are what the document says of that type."""
+    """Return whether headers (name to text), payload or key are valid for that type."""
     valid: bool = _validator(record_type, part).is_valid(value)
     return valid
 
 
 def nodes(value: Any, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every object inside, with its JSON pointer."""
+    """Yield every object inside, with its JSON pointer."""
     if isinstance(value, dict):
         yield path, value
         for name, inner in value.items():
@@ -69,7 +76,7 @@ def nodes(value: Any, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def required_of(named: dict[str, Any]) -> set[str]:
-    """What must be there by a schema and by all that it is made of."""
+    """Return the names that a schema and all its parts require."""
     required = set(named.get("required", ()))
     for part in named.get("allOf", ()):
         required |= required_of(resolve(part["$ref"]) if "$ref" in part else part)
@@ -77,7 +84,7 @@ def required_of(named: dict[str, Any]) -> set[str]:
 
 
 def properties_of(named: dict[str, Any]) -> list[str]:
-    """The names that a schema, or the first it is made of, speaks of, in order."""
+    """Return the property names of a schema, or of the first part that has any, in order."""
     if "properties" in named:
         return list(named["properties"])
     for part in named.get("allOf", ()):

@@ -1,4 +1,4 @@
-"""Many commands straight into chat.commands, by a plain producer with large batches: the quick way to a long log."""
+"""Many commands written straight into chat.commands, by a plain producer with large batches, for a long log quickly."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from schemas.wire.encoding import Command, encode_command
 
 SOURCE = "/test/bulk"
 BATCH_BYTES = 256 * 1024
-"""chat.commands takes no more than 400,000."""
+"""Below the limit of chat.commands, 400,000."""
 UNDER_WAY = 5_000
 TIMEOUT_S = 120.0
 ROOTS = 5
-"""Of each chat's first messages, which the others reply to."""
+"""Number of each chat's first messages that the others reply to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Talk:
-    """What is said in one chat that nobody else writes in meanwhile: by its members in turn, with replies and marks."""
+    """Sends by a chat's members in turn, with replies and marks; no other process may write to the chat meanwhile."""
 
     chat_id: ChatId
     members: Sequence[UserId]
@@ -64,7 +64,7 @@ class Talk:
 
 
 async def put_commands(bootstrap_servers: str, commands: Iterable[Command], *, partitions: int) -> int:
-    """Returns how many there were, when all are acknowledged."""
+    """Append the commands and return their number once all are acknowledged."""
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers,
         acks="all",

@@ -1,6 +1,6 @@
-"""Writes a partition of a log by hand, right or wrong: commands and their outcomes as records, by schemas alone.
+"""Writes a partition of a log by hand, right or wrong: commands and their outcomes as records, with schemas only.
 
-The writer of the tests of the verifiers: it decides nothing by itself, so that a test can plant any violation.
+The writer for the verifiers' tests. It decides nothing by itself, so a test can plant any violation.
 
     log = ChatLog()
     log.open()
@@ -70,7 +70,7 @@ class LogRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """What became of a command that was accepted."""
+    """The outcome of an accepted command."""
 
     command: Command
     seq: int | None
@@ -84,7 +84,7 @@ class Sent:
 
 
 class ChatLog:
-    """One partition, being written."""
+    """One partition that is being written."""
 
     def __init__(self, *, partition: int = 0, partitions: int = 1, at_ms: int | None = None) -> None:
         self.partition = partition
@@ -102,7 +102,7 @@ class ChatLog:
     def open(
         self, *, commands_from: int | None = None, partitions: int | None = None, at_ms: int | None = None
     ) -> None:
-        """A new term."""
+        """Open a new term."""
         self.term += 1
         opened = TermOpened(
             owner=str(uuid4()), host="test", partitions=partitions or self.partitions, commands_from=commands_from
@@ -111,7 +111,7 @@ class ChatLog:
         self.append(encode_outcome(outcome, Stamp(self.term, 0, -1), event_source(self.partition)))
 
     def append(self, record: Encoded, *, at_ms: int | None = None) -> LogRecord:
-        """Any record at all, as the next of the events."""
+        """Append any record as the next event."""
         appended = LogRecord(
             offset=len(self.events),
             timestamp=at_ms if at_ms is not None else record.timestamp_ms or self.at_ms,
@@ -125,7 +125,7 @@ class ChatLog:
     def command(
         self, command_type: str, chat: ChatId, sender: UserId, body: Body | bytes, key: str | None = None
     ) -> Command:
-        """Appends a command; a fresh key where none is given."""
+        """Append a command, with a fresh key if none is given."""
         raw = body if isinstance(body, bytes) else canonical_body(body)
         client_generated_id = None if command_type in RECEIPTS else key or f"k-{len(self.commands)}"
         command_id = (
@@ -167,7 +167,7 @@ class ChatLog:
         at_ms: int | None = None,
         **changed: object,
     ) -> Outcome:
-        """Appends the outcome of a command as the next valid one; `changed` are fields of the Outcome to get wrong."""
+        """Append the outcome of a command as the next valid one; `changed` overrides fields of the Outcome."""
         if stamp is None:
             self.index += 1
             stamp = Stamp(self.term, self.index, command.offset)
@@ -190,7 +190,7 @@ class ChatLog:
     # --- accepted commands -----------------------------------------------------------------------------------
 
     def accept(self, command: Command, **wrong: object) -> Sent:
-        """Accepts with the next position, and the next seq where it is a message; `wrong` overrides anything."""
+        """Accept a command with the next position, and for a message the next seq; `wrong` overrides anything."""
         chat = command.chat_id
         assert chat is not None
         position = self._positions[chat] = self._positions.get(chat, 0) + 1
@@ -208,14 +208,14 @@ class ChatLog:
         return ids.group_chat_id(creator, name)
 
     def create(self, creator: UserId, name: str, members: Sequence[UserId] = (), **wrong: object) -> ChatId:
-        """A group. With more than one partition choose names by `name_here`."""
+        """Create a group. With more than one partition, choose names by `name_here`."""
         chat = self.group_id(creator, name)
         body = ChatCreate(kind="group", name=name, members=list(members))
         self.accept(self.command(CommandType.CHAT_CREATE, chat, creator, body, "create"), **wrong)
         return chat
 
     def name_here(self, creator: UserId, wanted: str) -> str:
-        """A group's name that begins with `wanted` and lives in this partition."""
+        """Return a group name that begins with `wanted` and maps to this partition."""
         names = (f"{wanted} {n}" for n in range(10_000))
         return next(n for n in names if ids.partition_of(self.group_id(creator, n), self.partitions) == self.partition)
 
@@ -226,7 +226,7 @@ class ChatLog:
         return chat
 
     def send(self, chat: ChatId, sender: UserId, text: str = "hello", key: str | None = None, **more: object) -> Sent:
-        """A message; `more` are fields of its body."""
+        """Send a message; `more` are fields of its body."""
         body = MessageSend.model_validate({"text": text, **more})
         return self.accept(self.command(CommandType.MESSAGE_SEND, chat, sender, body, key))
 
@@ -251,7 +251,7 @@ class ChatLog:
     # --- the others ------------------------------------------------------------------------------------------
 
     def repeat(self, sent: Sent) -> Command:
-        """The same command once more, not answered yet."""
+        """Append the same command once more, without an outcome."""
         original = sent.command
         assert original.chat_id is not None
         assert original.sender_id is not None
@@ -260,7 +260,7 @@ class ChatLog:
         )
 
     def duplicate(self, sent: Sent, *, command: Command | None = None, **wrong: object) -> None:
-        """A repeat and its answer, with the original's figures but for what is `wrong`."""
+        """Append a repeat and its outcome, with the original's figures unless `wrong` overrides them."""
         figures = {"seq": sent.seq, "position": sent.position, "sent_at_ms": sent.at_ms, **wrong}
         body = encode_duplicate(Duplicate(**figures))  # type: ignore[arg-type]
         self.answer(command or self.repeat(sent), EventType.DUPLICATE, body)
@@ -278,7 +278,7 @@ class ChatLog:
 
 
 def conversation(log: ChatLog) -> ChatId:
-    """A little of everything that this version decides, in one group."""
+    """Write one group chat with every decision of this version."""
     chat = log.create(ANNA, log.name_here(ANNA, "ops"), [BEN])
     first = log.send(
         chat, ANNA, "who has seen it?", media_urls=["https://example.org/a.png"], metadata={"b": 1, "a": [2.5]}

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server, to take the server away and bring it back, or to let it hang."""
+"""A TCP proxy in front of a server, which can take the server away, bring it back, or let it hang."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Self
 
 
 class CuttableProxy:
-    """Listens on a port of 127.0.0.1 and passes bytes on to `host:port`; inside one event loop.
+    """Listens on a port of 127.0.0.1 and forwards bytes to `host:port`, inside one event loop.
 
-    `cut` resets every connection and refuses new ones, `mend` takes them again on the same port. While `stalled`
-    is set, bytes are accepted and not passed on: a server that hangs.
+    `cut` resets every connection and refuses new ones; `mend` accepts them again on the same port. While stalled, it
+    accepts bytes and does not forward them, like a server that hangs.
     """
 
     def __init__(self, host: str, port: int) -> None:

@@ -1,7 +1,7 @@
-"""Record batches as a hostile producer writes them: each byte its choice. A broker checks some of it.
+"""Record batches as a hostile producer writes them, every byte its choice. A broker checks only some of it.
 
-`Forged` is a batch by its fields, `raw` its bytes with the right checksum, `any_batch` one by chance. What a broker
-accepts of it has one true reading: record i is at the base offset + i.
+`Forged` describes a batch by its fields, `raw` returns its bytes with the right checksum, `any_batch` returns a random
+one. A batch that a broker accepts has one correct reading: record i is at the base offset + i.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ APPEND_TIME, TRANSACTIONAL, CONTROL, DELETE_HORIZON = 0x08, 0x10, 0x20, 0x40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgedRecord:
-    """A record; None in a field that is derived stands for what an honest producer writes."""
+    """A record; None in a derived field means the value that an honest producer writes."""
 
     key: bytes | None = None
     value: bytes | None = None
@@ -49,11 +49,11 @@ class ForgedRecord:
     value_size: int | None = None
     header_count: int | None = None
     longer_numbers: bool = False
-    """Each number with more bytes than it needs, which varints allow."""
+    """Whether each number has more bytes than it needs, which varints allow."""
     high_bits: bool = False
-    """Each size with bits set above the 32nd, which Kafka's Java code drops."""
+    """Whether each size has bits set above the 32nd, which Kafka's Java code drops."""
     more: bytes = b""
-    """Behind the headers."""
+    """Bytes after the headers."""
     touched: bool = False
     """Whether `any_batch` changed it."""
 
@@ -75,18 +75,18 @@ class Forged:
     base_sequence: int = -1
     count: int | None = None
     more: bytes = b""
-    """Behind the records, before they are compressed."""
+    """Bytes after the records, added before compression."""
     wrong_checksum: bool = False
 
 
 def honest(record: Encoded) -> ForgedRecord:
-    """A record of ours, to be forged by `replace`."""
+    """Return one of our records, to be forged by `replace`."""
     headers = [(name.encode(), value) for name, value in record.headers]
     return ForgedRecord(key=record.key, value=record.value, headers=headers)
 
 
 def raw(forged: Forged) -> bytes:
-    """Its bytes, with the right length and, unless it is to be wrong, the right checksum."""
+    """Return its bytes, with the right length and, unless `wrong_checksum` is set, the right checksum."""
     body = b"".join(_record(record, i) for i, record in enumerate(forged.records)) + forged.more
     body = CODECS.get(forged.attributes & 7, bytes)(body)
     n = len(forged.records)
@@ -151,9 +151,9 @@ _LONG_MAX: Final = (1 << 63) - 1
 
 
 def any_batch(rng: random.Random, commands: Sequence[Encoded], of_a_record: Sequence[str] | None = None) -> Forged:
-    """A batch of these commands with nothing to some things wrong in it. Most are accepted by a broker.
+    """Return a batch of these commands with zero or more defects. A broker accepts most of them.
 
-    `of_a_record`: what may be wrong in a record; anything, if it is not given.
+    `of_a_record` limits the defects of a record; by default all are possible.
     """
     of_a_record = of_a_record or _OF_A_RECORD
     records = [honest(command) for command in commands]
@@ -167,7 +167,7 @@ def any_batch(rng: random.Random, commands: Sequence[Encoded], of_a_record: Sequ
             records[i] = replace(_forged_record(rng, records[i], what, n), touched=True)
         else:
             batch = _forged_batch(rng, batch, what, n)
-    if rng.random() < 0.15:  # all deltas at once, as in a batch that was put together from others
+    if rng.random() < 0.15:  # all deltas at once, as in a batch assembled from others
         deltas = rng.choice(
             [[0] * n, [5 + i for i in range(n)], [*range(n)][::-1], [rng.randrange(-9, 9) for _ in records]]
         )
@@ -268,18 +268,18 @@ def _forged_batch(rng: random.Random, batch: Forged, what: str, n: int) -> Forge
 
 
 class BatchRefused(Exception):
-    """The broker did not take the batch."""
+    """The broker refused the batch."""
 
 
 class RawProducer:
-    """Puts bytes into a partition as they are."""
+    """Writes bytes into a partition as they are."""
 
     def __init__(self, client: AIOKafkaClient) -> None:
         self._client = client
 
     @classmethod
     async def open(cls, kafka: str, topic: str) -> tuple[RawProducer, Callable[[], Awaitable[None]]]:
-        """A producer and what closes it."""
+        """Return a producer and the function that closes it."""
         client = AIOKafkaClient(bootstrap_servers=kafka, client_id="hostile", request_timeout_ms=20_000)
         await client.bootstrap()
         await client.set_topics([topic])
@@ -295,7 +295,10 @@ class RawProducer:
             await close()
 
     async def put(self, topic: str, partition: int, batch: bytes) -> int:
-        """Returns the offset of its first record. Raises BatchRefused."""
+        """Append a batch and return the offset of its first record.
+
+        Raises BatchRefused if the broker refuses it.
+        """
         leader = self._client.cluster.leader_for_partition(TopicPartition(topic, partition))
         request = ProduceRequest(None, -1, 15_000, [(topic, [(partition, batch)])])
         try:

@@ -1,8 +1,8 @@
-"""`gapless` commands and services, forked from a process that has imported them already.
+"""`gapless` commands and services, forked from a process that has already imported them.
 
-A process of ours spends most of a second of CPU on imports, and the tests start hundreds. A fork of a process that has
-done so is a process all the same: it has its own id, environment, output, signals and crash points, and it ends as an
-interpreter does. Tests of the start itself run the real program: `gapless up` and its services.
+Each of our processes spends most of a second of CPU on imports, and the tests start hundreds. A fork of a process that
+has done so is still a process of its own: it has its own id, environment, output, signals and crash points, and it
+exits as an interpreter does. Tests of the start itself run the real program: `gapless up` and its services.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Output = IO[bytes] | int | None
 
 
 class Process(Protocol):
-    """What the tests use of an asyncio.subprocess.Process."""
+    """The part of asyncio.subprocess.Process that the tests use."""
 
     @property
     def pid(self) -> int: ...
@@ -57,7 +57,7 @@ class Process(Protocol):
 async def start_gapless(
     *arguments: str, env: Mapping[str, str], stdout: Output = None, stderr: Output = None
 ) -> Process:
-    """Start `gapless` with these arguments, in a session of its own."""
+    """Start `gapless` with these arguments, in its own session."""
     if not CAN_FORK:
         return await asyncio.create_subprocess_exec(
             *PROGRAM, *arguments, env=env, stdout=stdout, stderr=stderr, start_new_session=True
@@ -88,11 +88,11 @@ class ForkedProcess:
         self._forks = forks
         self._outputs = outputs
         self._code: int | None = None
-        self._handle = os.pidfd_open(pid)  # it has not been waited for, so that the id is still its own
+        self._handle = os.pidfd_open(pid)  # not waited for yet, so the id cannot have been reused
         self.pid = pid
 
     def fileno(self) -> int:
-        """Readable when the process has ended."""
+        """Return a descriptor that is readable when the process has ended."""
         return self._handle
 
     @property
@@ -102,7 +102,7 @@ class ForkedProcess:
         return self._code
 
     def result(self) -> int:
-        """Wait for the end; the exit code."""
+        """Wait for the end and return the exit code."""
         if self._code is None:
             self._code = self._forks.reap(self.pid)
         return self._code
@@ -124,7 +124,7 @@ class ForkedProcess:
         return self.said()
 
     def said(self) -> tuple[bytes, bytes]:
-        """What it wrote to the outputs that were to be pipes."""
+        """Return what it wrote to the outputs that were requested as pipes."""
         out, err = (b"" if file is None else _content(file) for file in self._outputs)
         return out, err
 
@@ -146,7 +146,7 @@ def _content(file: IO[bytes]) -> bytes:
 
 
 class Forks:
-    """The process that forks, and the socket over which it gets its orders."""
+    """The forking process, and the socket that carries orders to it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -170,7 +170,7 @@ class Forks:
         return int(self._ask({"reap": pid}, []))
 
     def close(self) -> None:
-        """End it, and it ends what it forked."""
+        """End the forking process, which kills its children."""
         self._socket.close()
         self._process.wait()
 
@@ -183,7 +183,7 @@ class Forks:
 
 
 def _file() -> IO[bytes]:
-    """Stands in for a pipe, which the test would have to read from while the process runs."""
+    """Return a file that stands in for a pipe, since a pipe would have to be read while the process runs."""
     return tempfile.TemporaryFile()
 
 
@@ -216,7 +216,7 @@ def _import_everything() -> None:
 
 
 def _serve(orders: socket.socket) -> None:
-    """Fork for each order until the socket is closed. Returns in a child only."""
+    """Fork for each order until the socket is closed. Returns only in a child."""
     children: set[int] = set()
     while True:
         message, files, _, _ = socket.recv_fds(orders, MESSAGE_BYTES, 2)

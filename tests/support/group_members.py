@@ -1,4 +1,4 @@
-"""What a consumer group has assigned, as its coordinator stores it."""
+"""The assignment of a consumer group, as its coordinator stores it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Defaults of a database, of a role and of a shell that are all other than what a session of ours needs."""
+"""Defaults of a database, a role and a shell that all differ from what our sessions need."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SHELL: Final = {
 
 
 def make_hostile(dsn: str) -> None:
-    """Sets DEFAULTS for the database of `dsn`, and for its role in it."""
+    """Set DEFAULTS for the database of `dsn`, and for its role in it."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         for whose in ("DATABASE {database}", "ROLE {role} IN DATABASE {database}"):
             for name, value in DEFAULTS.items():
@@ -57,7 +57,7 @@ def make_hostile(dsn: str) -> None:
 
 
 def read_only(admin: psycopg.Connection, value: str) -> None:
-    """Sets or resets the default of the database, as a guard of its disk does, and ends the other sessions."""
+    """Set or reset the database's default, like a guard against a full disk, and end the other sessions."""
     admin.execute("SET default_transaction_read_only = off")
     name = sql.Identifier(admin.info.dbname)
     admin.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}").format(name, sql.Literal(value)))

@@ -46,7 +46,7 @@ class IngestApi:
         return await self.client.request(method, path, headers=headers, **({} if body is None else content))
 
     async def create_group(self, name: str, *members: str) -> str:
-        """Its chat_id, once it is created."""
+        """Create a group and return its chat_id."""
         body = {"kind": "group", "name": name, "members": list(members)}
         response = await self.call("POST", "/v1/chats", body, key=f"create-{uuid.uuid4()}", prefer="wait=20")
         assert response.status_code == 201, response.text
@@ -77,7 +77,7 @@ def kafka_settings(scene: Scene) -> KafkaSettings:
 
 @asynccontextmanager
 async def ingest_on(kafka: KafkaSettings, **settings: Any) -> AsyncIterator[IngestApi]:
-    """Started before its server as `services.ingest.app.run` does; stopped after it."""
+    """Start ingest before its server, as `services.ingest.app.run` does, and stop it after the server."""
     app, service, _ = create_app(
         IngestProcessSettings(
             ingest=IngestSettings(kafka=kafka, **settings), auth=AuthSettings(secret=SECRET), http=HttpSettings()

@@ -1,4 +1,4 @@
-"""A record of Kafka, for tests that need one without a broker."""
+"""A Kafka record, for tests that need one without a broker."""
 
 from __future__ import annotations
 

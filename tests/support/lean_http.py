@@ -1,6 +1,6 @@
-"""A client for many small GETs: one that would be a good part of the load itself measures mostly itself.
+"""A cheap client for many small GETs, so that the client is not a large part of the measured load.
 
-It speaks to our API alone (Content-Length, kept connections), and tells nothing apart: status, and the body's bytes.
+It supports only our API (Content-Length, persistent connections), and returns just the status and the body's bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Connection(NamedTuple):
 
 
 class LeanHttp:
-    """At most `connections` requests at once; whoever comes when all are busy waits in line."""
+    """At most `connections` requests at once; further ones wait for a free connection."""
 
     def __init__(self, url: str, *, connections: int) -> None:
         address = urlsplit(url)
@@ -34,13 +34,16 @@ class LeanHttp:
         self._free: deque[_Connection] = deque()
 
     async def get(self, target: str, token: str, *, timeout_s: float) -> Answer:
-        """Raises OSError, EOFError or TimeoutError where there is no whole answer in time."""
+        """Send a GET and return its answer.
+
+        Raises OSError, EOFError or TimeoutError if the answer is incomplete or late.
+        """
         request = (
             f"GET {target} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
             f"Authorization: Bearer {token}\r\nAccept: application/json\r\n\r\n"
         )
         async with self._room, asyncio.timeout(timeout_s):
-            # The one that rested longest, so that none rests until the server closes it.
+            # The connection that was idle longest, so that the server does not close one for being idle.
             connection = self._free.popleft() if self._free else await self._connect()
             try:
                 connection.writer.write(request.encode("ascii"))

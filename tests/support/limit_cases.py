@@ -1,6 +1,6 @@
-"""Bodies on both sides of every limit of the wire contract, and bodies that are no bodies, each with its answer.
+"""Bodies on both sides of every limit of the wire contract, and input that is no body, each with the expected answer.
 
-Figures stand here as the contract has them, not as `schemas.limits` does.
+The numbers are written out as in the contract and not taken from `schemas.limits`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SEND, CREATE, EDIT, MARK, REACT = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A body as it comes, and the reason for which it is refused, if it is."""
+    """A body as received, and the reason why it is refused, or None if it is accepted."""
 
     name: str
     type: str
     raw: bytes
     refused: Reason | None = None
     in_schema: bool = True
-    """Whether JSON Schema can say it. Bytes of UTF-8, depths, number literals and broken JSON are beyond it."""
+    """Whether JSON Schema can express it. Bytes of UTF-8, depths, number literals and broken JSON are beyond it."""
 
 
 def _raw(**fields: object) -> bytes:
@@ -45,7 +45,7 @@ def _send(name: str, refused: Reason | None = None, *, in_schema: bool = True, *
 
 
 def _metadata(name: str, literal: str, refused: Reason | None = None) -> Case:
-    """A message whose metadata is this JSON, as it is written."""
+    """Return a message whose metadata is this JSON, as it is written."""
     return Case(name, SEND, f'{{"text":"x","metadata":{literal}}}'.encode(), refused, in_schema=refused is None)
 
 

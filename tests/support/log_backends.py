@@ -1,7 +1,7 @@
-"""One partition of a log, real and simulated, behind one face: what tests/integration/test_log_conformance.py asks.
+"""One partition of a log, real and simulated, with one interface, for tests/integration/test_log_conformance.py.
 
 KafkaBackend        PartitionReader and PartitionAppender on a real broker
-SimulatedBackend    SimulatedReader and SimulatedAppender on a simulated log on a good day
+SimulatedBackend    SimulatedReader and SimulatedAppender on a simulated log without faults
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Stamped = tuple[Outcome, Stamp]
 
 
 class Backend(Protocol):
-    """An empty log, and all that may be done with it."""
+    """An empty log and the operations on it."""
 
     async def reader(self, offset: int) -> LogReader: ...
 
@@ -41,7 +41,10 @@ class Backend(Protocol):
     async def trim(self, before: int) -> None: ...
 
     async def append_in_a_transaction(self, record: Encoded) -> int:
-        """Commits it: its marker takes the offset after it. The record's offset."""
+        """Append and commit a record in a transaction, and return its offset.
+
+        The transaction's marker takes the next offset.
+        """
         ...
 
     async def append_undecodable(self) -> int: ...
@@ -134,7 +137,7 @@ class KafkaBackend:
 
 
 async def append(appender: LogAppender, outcomes: Sequence[Stamped], timeout_s: float) -> int:
-    """The outcomes as one batch; the offset it is acknowledged at."""
+    """Append the outcomes as one batch and return its acknowledged offset."""
     batch = appender.new_batch()
     for outcome, stamp in outcomes:
         batch.add(outcome, stamp, SOURCE)

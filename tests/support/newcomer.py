@@ -1,4 +1,4 @@
-"""Somebody who has the project and a shell: runs what the README and the commands themselves tell them to run."""
+"""A user with the project and a shell, who runs what the README and the commands themselves suggest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.running_stack import READY_TIMEOUT_S, STOP_TIMEOUT_S, Running
 COMMAND_TIMEOUT_S = 120.0
 GAPLESS = Path(sys.prefix) / "bin" / "gapless"
 READY = re.compile(r"^Gapless is ready(?s:.*)^A first chat:\n(?:  .*\n)+\n", re.MULTILINE)
-"""All that `up` says when it is ready: who reads on may run what it says."""
+"""All that `up` prints when it is ready, including the commands that a reader may then run."""
 
 
 class Ran(NamedTuple):
@@ -33,7 +33,7 @@ class Ran(NamedTuple):
 
 @dataclass(slots=True)
 class Newcomer:
-    """Sits in one folder; `.venv` there is the one that `make` would have made."""
+    """Works in one folder; `.venv` there is the one that `make` would have made."""
 
     folder: Path
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Newcomer:
         return await self.run(str(GAPLESS), *arguments)
 
     async def bash(self, script: str) -> Ran:
-        """As typed: what fails does not end it, as in a terminal."""
+        """Run a script as typed in a terminal: a failing command does not end it."""
         return await self.run("bash", "-c", script)
 
     async def run(self, *command: str) -> Ran:
@@ -66,7 +66,7 @@ class Newcomer:
 
     @asynccontextmanager
     async def up(self, program: str, *options: str, data_dir: Path) -> AsyncIterator[Started]:
-        """`gapless up` until the block is left; then Ctrl-C, unless it has ended by then."""
+        """Run `gapless up` until the block is left; then send Ctrl-C, unless it has ended."""
         said = self.folder / "up.log"
         with said.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
@@ -91,7 +91,9 @@ class Newcomer:
         assert process.returncode == 0, said.read_text()
 
     def _environment(self) -> dict[str, str]:
-        """A terminal's, with nothing of ours set (but what saves CPU in tests) and no virtual environment active."""
+        """Return a terminal's environment, without our settings (except one that saves CPU) or an active virtual
+        environment.
+        """
         kept = {OPTIONS_VARIABLE}
         ours = {name: value for name, value in os.environ.items() if name in kept or not name.startswith("GAPLESS_")}
         bin_folder = str(GAPLESS.parent)
@@ -101,14 +103,14 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A stack that is up, and what `up` said."""
+    """A running stack, and the output of `up`."""
 
     stack: RunningStack
     log: Path
 
     @property
     def printed_commands(self) -> str:
-        """The lines after "A first chat:", as they stand there."""
+        """The lines after "A first chat:", as printed."""
         _, _, after = self.log.read_text().partition("A first chat:\n")
         lines = []
         for line in after.splitlines():

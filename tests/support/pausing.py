@@ -1,4 +1,4 @@
-"""Stops processes of a running stack for a while, as a machine that swaps or a debugger does: SIGSTOP, SIGCONT."""
+"""Stops processes of a running stack for a while, like a machine that swaps or a debugger: SIGSTOP, SIGCONT."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.running_stack import RunningStack
 
 @contextmanager
 def paused(stack: RunningStack, *names: str) -> Iterator[None]:
-    """The processes of these names, with all that they started, do nothing while the block runs."""
+    """Stop the processes of these names and all their children while the block runs."""
     pids = [pid for name in names for pid in family(int(stack.document["processes"][name]))]
     try:
         for pid in pids:
@@ -26,7 +26,7 @@ def paused(stack: RunningStack, *names: str) -> Iterator[None]:
 
 
 def family(pid: int) -> list[int]:
-    """A process and its children: Postgres answers by a process for each connection."""
+    """Return the ids of a process and its children: Postgres has one process per connection."""
     return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
 
 

@@ -1,4 +1,4 @@
-"""PgBouncer before the Postgres of the tests, with its own defaults; Debian's package `pgbouncer` has it.
+"""PgBouncer in front of the tests' Postgres, with its own defaults; Debian's package is `pgbouncer`.
 
 with pgbouncer(dsn, pool_mode="transaction") as through: ...
 """
@@ -29,7 +29,7 @@ needs_pgbouncer = pytest.mark.skipif(
 
 @contextmanager
 def pgbouncer(dsn: str, *, pool_mode: str, **settings: object) -> Iterator[str]:
-    """Yields the DSN of the same database through a PgBouncer; its settings are the defaults but for these."""
+    """Yield the DSN of the same database through a PgBouncer with its default settings except these."""
     assert PROGRAM is not None
     parts = conninfo_to_dict(dsn)
     [port] = choose_ports(1)
@@ -44,7 +44,7 @@ def pgbouncer(dsn: str, *, pool_mode: str, **settings: object) -> Iterator[str]:
             *(f"{key} = {value}" for key, value in settings.items()),
         ]  # fmt: skip
         config.write_text("\n".join(lines) + "\n")
-        # It refuses to run as root, and reads its settings as whoever it becomes.
+        # It refuses to run as root, and reads its settings after it has changed to another user.
         account = ["-u", "nobody"] if os.geteuid() == 0 else []
         folder.chmod(0o755)
         log = (folder / "log").open("wb")

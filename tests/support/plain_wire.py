@@ -1,6 +1,6 @@
-"""Kafka as a program of somebody else sees it: by docs/asyncapi.yaml and a Kafka client, with none of our code.
+"""Kafka as a foreign program sees it: by docs/asyncapi.yaml and a Kafka client, with none of our code.
 
-What is known here of the wire is written down again on purpose.
+The facts about the wire are repeated here on purpose.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RECEIPTS = {"read.mark.v1", "delivered.mark.v1"}
 
 
 def partition_of(chat_id: str, partitions: int) -> int:
-    """That of Kafka's Java client, as aiokafka computes it."""
+    """Return the partition that Kafka's Java client chooses, as aiokafka computes it."""
     partition: int = (murmur2(chat_id.encode()) & 0x7FFFFFFF) % partitions
     return partition
 
@@ -48,14 +48,14 @@ def command_id(chat_id: str, sender_id: str, client_generated_id: str) -> str:
 
 
 def headers_of(record: ConsumerRecord) -> dict[str, str]:
-    """Each once, as text."""
+    """Return the headers as text, and assert that none is repeated."""
     found = {name: value.decode() for name, value in record.headers}
     assert len(found) == len(record.headers), "a header is there twice"
     return found
 
 
 async def read_topic(bootstrap_servers: str, topic: str, partitions: int) -> list[list[ConsumerRecord]]:
-    """Every record that is in it now: by partition, in the order of the log."""
+    """Return every record that is in the topic now: by partition, in the order of the log."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
     places = [TopicPartition(topic, partition) for partition in range(partitions)]
     found: list[list[ConsumerRecord]] = [[] for _ in places]
@@ -76,7 +76,10 @@ async def read_topic(bootstrap_servers: str, topic: str, partitions: int) -> lis
 def check_commands(
     partitions: list[list[ConsumerRecord]], reply_partitions: int
 ) -> dict[tuple[int, int], ConsumerRecord]:
-    """Holds records of chat.commands that our own services wrote against the contract; by (partition, offset)."""
+    """Check records of chat.commands that our own services wrote against the contract.
+
+    Returns them by (partition, offset).
+    """
     found = {}
     for partition, records in enumerate(partitions):
         for record in records:
@@ -110,7 +113,7 @@ def canonical(body: object) -> bytes:
 def check_events(
     partitions: list[list[ConsumerRecord]], commands: dict[tuple[int, int], ConsumerRecord]
 ) -> list[dict[str, Any]]:
-    """Holds chat.events against the contract, by the validity rule; the messages that were sent, as it tells them."""
+    """Check chat.events against the contract, by the validity rule, and return the messages that were sent."""
     messages: list[dict[str, Any]] = []
     positions: defaultdict[str, int] = defaultdict(int)
     seqs: defaultdict[str, int] = defaultdict(int)
@@ -135,7 +138,7 @@ def check_events(
                 head_term = max(head_term, term)
                 continue
             if term < head_term:
-                continue  # of a writer that was replaced
+                continue  # by a replaced writer
             assert (term, index) == (head_term, head_index + 1)
             head_index = index
             at = int(headers["ce_command"])
@@ -177,7 +180,7 @@ OTHER_BODIES = {
 
 
 def _message(record: ConsumerRecord, headers: dict[str, str], body: dict[str, Any]) -> dict[str, Any]:
-    """In the words of HTTP."""
+    """Return the message as HTTP represents it."""
     at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
     return {
         "chat_id": record.key.decode(),
@@ -194,7 +197,7 @@ def _message(record: ConsumerRecord, headers: dict[str, str], body: dict[str, An
 async def send_message(
     bootstrap_servers: str, *, chat_id: str, sender_id: str, key: str, body: dict[str, Any], partitions: int
 ) -> tuple[int, int]:
-    """A command by the letter of the contract; (partition, offset)."""
+    """Send a message as the contract defines it; return (partition, offset)."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all")
     partition = partition_of(chat_id, partitions)
     async with asyncio.timeout(TIMEOUT_S):

@@ -1,4 +1,4 @@
-"""Records that nobody should put into chat.commands, each with the reason that it is rejected for."""
+"""Invalid records for chat.commands, each with the reason why it is rejected."""
 
 from __future__ import annotations
 
@@ -140,7 +140,10 @@ ACCEPTED: dict[str, Poison] = {
 
 
 async def put_undecodable(kafka: str, topic: str, partition: int) -> int:
-    """A record batch whose header key is not UTF-8, its checksum right: built whole, patched, sent as it is."""
+    """Append a record batch whose header key is not UTF-8 but whose checksum is right.
+
+    The batch is built whole, patched and sent as it is.
+    """
     builder = DefaultRecordBatchBuilder(
         magic=2, compression_type=0, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=-1,
         batch_size=10_000,

@@ -1,5 +1,8 @@
-"""For the tests of the projector: random valid histories, records put into tables without Kafka or into Kafka without
-a sequencer, and the tables as plain rows."""
+"""Support for the projector's tests.
+
+Random valid histories, records written to tables without Kafka or to Kafka without a sequencer, and the tables as plain
+rows.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ USERS: Final = tuple(UserId(f"{n:08d}-0000-4000-8000-000000000000") for n in ran
 
 
 class Action(NamedTuple):
-    """One step of a random history: what, and three numbers that choose among what is possible then."""
+    """One step of a random history: its kind, and three numbers that choose among the possibilities at that point."""
 
     what: str
     a: int
@@ -57,7 +60,7 @@ actions: Final = st.lists(
     min_size=25,
     max_size=80,
 )
-"""Any list of them is a history: what is not possible at its turn becomes something that is, or nothing."""
+"""Any list of actions is a history: an action that is impossible at its turn becomes a possible one, or nothing."""
 
 
 @dataclass(slots=True)
@@ -67,13 +70,13 @@ class _Chat:
     """Member → [read_seq, delivered_seq]."""
     creator: UserId
     direct: bool = False
-    """Nobody joins or leaves it."""
+    """Whether members cannot join or leave."""
     sent: list[Sent] = field(default_factory=list)
     deleted: set[int] = field(default_factory=set)
 
 
 class History:
-    """Writes actions into a ChatLog; it keeps what a sequencer must know to accept only what is valid."""
+    """Writes actions into a ChatLog, with just enough state to accept only what is valid."""
 
     def __init__(self, log: ChatLog | None = None) -> None:
         self.log = log or ChatLog()
@@ -89,7 +92,7 @@ class History:
         if not self._chats:
             self._create(step)
         chat = self._chats[step.a % len(self._chats)]
-        if not chat.present:  # everybody has left: its creator takes it up again
+        if not chat.present:  # all members have left: its creator joins again
             self.log.add(chat.chat_id, chat.creator, chat.creator, "owner")
             chat.present[chat.creator] = [len(chat.sent), len(chat.sent)]
         return chat
@@ -138,7 +141,7 @@ class History:
             mark(chat.chat_id, user, chat.present[user][cursor])
 
     def _delete(self, step: Action) -> None:
-        """Whoever is present deletes any message: rights are not the projector's to judge."""
+        """Delete any message as any member: the projector does not check permissions."""
         chat = self._chat(step)
         live = [seq for seq in range(1, len(chat.sent) + 1) if seq not in chat.deleted]
         if live:
@@ -162,7 +165,7 @@ class History:
             chat.present[user] = [len(chat.sent), len(chat.sent)]
 
     def _role(self, step: Action) -> None:
-        """Whoever is present gives any role: rights are not the projector's to judge."""
+        """Set any role as any member: the projector does not check permissions."""
         chat = self._chat(step)
         if not chat.direct:
             user, by = self._member(chat, step), sorted(chat.present)[step.c % len(chat.present)]
@@ -187,13 +190,13 @@ class History:
         self.log.open()
 
     def _fenced(self, step: Action) -> None:
-        """A record of an earlier term, as a replaced writer appends it: void."""
+        """Append a record of an earlier term, as a replaced writer would: void."""
         outcome = Outcome(type=EventType.MESSAGE_SENT, at_ms=self.log.at_ms, body=b"not even read", position=1, seq=1)
         stamp = Stamp(self.log.term - 1, self.log.index + 1 + step.a, 1)
         self.log.append(encode_outcome(outcome, stamp, event_source(self.log.partition)))
 
     def _copy(self, step: Action) -> None:
-        """A batch that arrived twice: void."""
+        """Append a batch a second time: void."""
         again = self.log.events[-1 - step.a % min(4, len(self.log.events))]
         self.log.append(again.encoded())
 
@@ -213,7 +216,7 @@ async def write_records(
     partition: int = 0,
     copy_from: int = COPY_FROM_ROWS,
 ) -> Written:
-    """One batch into a projection, by the functions that the projector uses; `connection` is in autocommit."""
+    """Write one batch to a projection with the projector's own functions; `connection` is in autocommit."""
     sql = apply_sql(version)
     _, start = await load_position(connection, sql, partition=partition, topic_id=TOPIC_ID)
     classified = classify_records(start, records, read_up_to=records[-1].offset + 1)
@@ -228,7 +231,7 @@ async def write_records(
 
 
 async def write_changes(connection: Connection, version: int, changes: RowChanges) -> None:
-    """Any changes as the next batch of partition 0, whatever log they are of."""
+    """Write any changes as the next batch of partition 0, whatever log they come from."""
     sql = apply_sql(version)
     _, start = await load_position(connection, sql, partition=0, topic_id=TOPIC_ID)
     end = replace(start, next_offset=start.next_offset + 1)
@@ -246,11 +249,11 @@ TABLES: Final = {
 
 
 NOT_DUMPED: Final = {"updated_at", "last_record", "last_record_at"}
-"""Of a position: when it was written, and by what a reader of the log knows it again."""
+"""Columns of a position that say when it was written and identify its last record."""
 
 
 async def dump(connection: Connection, schema: str) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table, without the times at which they were written."""
+    """Return every row of every table, without the times at which they were written."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for table, order in TABLES.items():
         cursor = await connection.execute(f"SELECT * FROM {schema}.{table} ORDER BY {order}".encode())
@@ -304,7 +307,7 @@ CONTRADICTIONS: Final = """
         FROM {s}.chat_messages WHERE chat_id = c.chat_id) m
     WHERE c.last_seq <> m.last OR c.last_seq <> m.all_of_them OR c.last_message_at IS DISTINCT FROM m.at
 """
-"""What the columns mean, asked of the rows they are drawn from; each answer is a wrong value."""
+"""Recomputes columns from the rows that they summarise; each row of the result is a wrong value."""
 
 
 async def contradictions(connection: Connection, schema: str) -> list[tuple[Any, ...]]:
@@ -317,14 +320,14 @@ def postgres_of(dsn: str) -> PostgresSettings:
 
 
 def log_of_its_own(kafka: str, *, partitions: int = 1) -> KafkaSettings:
-    """Settings of a log that no other test touches."""
+    """Return settings of a log that no other test uses."""
     return KafkaSettings(
         bootstrap_servers=kafka, topic_prefix=f"t{uuid4().hex[:10]}.", partitions=partitions, session_timeout_s=6.0
     )
 
 
 async def make_topics(kafka: KafkaSettings, *, commands: bool = False) -> None:
-    """The events topic of a log of one's own, with the production settings; `commands` too, if asked for."""
+    """Create the events topic of a separate log with the production settings, and the commands topic if `commands`."""
     names = topic_names(kafka)
     specs = topic_specs(
         names, partitions=kafka.partitions, reply_partitions=kafka.reply_partitions, replication_factor=1
@@ -333,7 +336,7 @@ async def make_topics(kafka: KafkaSettings, *, commands: bool = False) -> None:
 
 
 class LogWriter:
-    """Appends what a ChatLog holds to its partition of `chat.events`, in order."""
+    """Appends the content of a ChatLog to its partition of `chat.events`, in order."""
 
     def __init__(self, kafka: KafkaSettings, log: ChatLog) -> None:
         self._topic = topic_names(kafka).events
@@ -349,7 +352,7 @@ class LogWriter:
         await self._producer.stop()
 
     async def flush(self) -> int:
-        """Everything new; the end offset of the partition."""
+        """Append everything new and return the end offset of the partition."""
         end = self._sent
         while self._sent < len(self._log.events):
             records = self._log.events[self._sent : self._sent + 500]
@@ -363,7 +366,7 @@ class LogWriter:
 
 
 async def until(met: Callable[[], Awaitable[bool]], what: str, *, timeout_s: float = 120.0) -> None:
-    """Asks until it is so; fails with `what` was waited for."""
+    """Poll until the condition holds; fail with `what` after the timeout."""
     deadline_s = time.monotonic() + timeout_s
     while not await met():
         assert time.monotonic() < deadline_s, f"not within {timeout_s:g} s: {what}"

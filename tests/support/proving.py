@@ -1,4 +1,4 @@
-"""For the tests of the verifiers: a log of one's own on the real Kafka, and its projection in the real Postgres."""
+"""Support for the verifiers' tests: a separate log on the real Kafka, and its projection in the real Postgres."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.chat_log import ChatLog, LogRecord
 
 
 def kafka_settings(bootstrap_servers: str, *, partitions: int = 1) -> KafkaSettings:
-    """Of a log that no other test knows."""
+    """Return settings of a log that no other test uses."""
     return KafkaSettings(
         bootstrap_servers=bootstrap_servers,
         partitions=partitions,
@@ -36,7 +36,7 @@ def postgres_settings(dsn: str) -> PostgresSettings:
 
 
 async def create_log(kafka: KafkaSettings) -> TopicNames:
-    """All three topics, with the production settings."""
+    """Create all three topics with the production settings."""
     names = TopicNames.prefixed(kafka.topic_prefix)
     specs = topic_specs(
         names, partitions=kafka.partitions, reply_partitions=kafka.reply_partitions, replication_factor=1
@@ -46,7 +46,7 @@ async def create_log(kafka: KafkaSettings) -> TopicNames:
 
 
 async def append(kafka: KafkaSettings, topic: str, partition: int, records: Sequence[LogRecord]) -> None:
-    """In order; fails where the offsets are not those of the records."""
+    """Append the records in order; fail if their offsets differ."""
     producer = Producer(kafka=kafka.connection, client_id="test")
     await producer.start()
     try:
@@ -61,7 +61,7 @@ async def append(kafka: KafkaSettings, topic: str, partition: int, records: Sequ
 
 
 async def write_log(kafka: KafkaSettings, *logs: ChatLog) -> TopicNames:
-    """Creates the topics and appends the commands and events of each partition."""
+    """Create the topics and append the commands and events of each partition."""
     names = await create_log(kafka)
     for log in logs:
         await append(kafka, names.commands, log.partition, log.commands)
@@ -70,7 +70,7 @@ async def write_log(kafka: KafkaSettings, *logs: ChatLog) -> TopicNames:
 
 
 async def project(kafka: KafkaSettings, postgres: PostgresSettings, *, max_records: int = 7) -> None:
-    """Everything that is in the log into chat_v1, by the projector's own feed, in small batches."""
+    """Project the whole log into chat_v1, with the projector's own consumer, in small batches."""
     async with open_pool(postgres, application_name="test", autocommit=True) as pool:
         async with pool.connection() as connection:
             await migrate(connection)
@@ -93,7 +93,7 @@ async def feed_to_end(
 
 @contextmanager
 def copy_of(dsn: str) -> Iterator[str]:
-    """The DSN of a copy of a database that nobody is connected to; dropped at the end."""
+    """Yield the DSN of a copy of a database without connections; drop the copy at the end."""
     parts = conninfo_to_dict(dsn)
     server = make_conninfo(dsn, dbname="postgres")
     name = f"copy_{uuid4().hex[:16]}"
@@ -107,13 +107,13 @@ def copy_of(dsn: str) -> Iterator[str]:
 
 
 def execute(dsn: str, statement: str, *values: object) -> int:
-    """Runs a statement as superuser, without the constraints that would refuse it; how many rows it touched."""
+    """Run a statement as superuser and return how many rows it changed."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         return connection.execute(statement.encode(), values).rowcount
 
 
 def drop_constraints(dsn: str, schema: str = "chat_v1") -> None:
-    """So that any damage can be planted, as a bad disk or a careless person would."""
+    """Drop all constraints, so that any damage can be planted, as a bad disk or a careless operator would."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         found = connection.execute(
             "SELECT conrelid::regclass::text, conname FROM pg_constraint"

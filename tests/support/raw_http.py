@@ -1,4 +1,4 @@
-"""HTTP as bytes on a socket, for what no well-behaved client would send."""
+"""HTTP as bytes on a socket, for requests that no well-behaved client would send."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RawAnswer:
 
     @property
     def problem(self) -> dict[str, Any]:
-        """The problem document that it is, complete in every respect that a client relies on."""
+        """The problem document in the body, checked for everything that a client relies on."""
         assert self.headers["content-type"] == "application/problem+json"
         document: dict[str, Any] = json.loads(self.body)
         assert document["status"] == self.status
@@ -41,7 +41,7 @@ class RawHttp:
         self.writer = writer
 
     async def send(self, data: bytes) -> None:
-        """Returns early where the server has closed."""
+        """Send the bytes; returns early if the server has closed."""
         self.writer.write(data)
         try:
             await self.writer.drain()
@@ -49,7 +49,10 @@ class RawHttp:
             pass
 
     async def answer(self, *, head_only: bool = False) -> RawAnswer:
-        """The next answer. Raises IncompleteReadError where the server closes instead."""
+        """Return the next answer.
+
+        Raises IncompleteReadError if the server closes instead.
+        """
         async with asyncio.timeout(PATIENCE_S):
             head = await self.reader.readuntil(b"\r\n\r\n")
             status_line, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
@@ -62,7 +65,7 @@ class RawHttp:
         return await self.answer()
 
     async def closed(self) -> bytes:
-        """What else comes until the server has closed the connection, which it must within PATIENCE_S."""
+        """Return what still arrives until the server closes the connection, which it must within PATIENCE_S."""
         rest = b""
         async with asyncio.timeout(PATIENCE_S):
             try:

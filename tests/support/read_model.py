@@ -1,4 +1,4 @@
-"""A read model written by hand: rows as the projector leaves them, inserted by plain SQL, and query on top of it.
+"""A read model written by hand: rows as the projector writes them, inserted by plain SQL, and query on top of it.
 
     with read_model_database(postgres) as dsn, world_of(dsn) as world:
         chat = world.chat(anna, ben)
@@ -6,7 +6,7 @@
         async with Api(dsn) as api:
             await api.json(f"/v1/chats/{chat}/messages", ben)
 
-Each test makes chats and users of its own, so the tests of a module share a database.
+Each test makes its own chats and users, so the tests of a module share a database.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ T = TypeVar("T")
 
 
 def somebody() -> UserId:
-    """A user nobody has met before."""
+    """Return a new user."""
     return UserId(str(uuid4()))
 
 
 @contextmanager
 def read_model_database(postgres: str) -> Iterator[str]:
-    """DSN of a database that is what the projector's release needs, and empty."""
+    """Yield the DSN of an empty database, migrated as the projector's release needs it."""
 
     async def prepare(dsn: str) -> None:
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
@@ -67,16 +67,16 @@ class World:
         self._connection = connection
 
     def sql(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
-        """Any statement, by names without a schema."""
+        """Run any statement, with table names without a schema."""
         cursor = self._connection.execute(statement.encode(), values or None)
         return cursor.fetchall() if cursor.description is not None else []
 
     def transaction(self) -> AbstractContextManager[object]:
-        """What is written inside becomes visible at its end, at once."""
+        """Return a transaction: what is written inside becomes visible at its end, all at once."""
         return self._connection.transaction()
 
     def chat(self, *members: UserId, name: str = "ops", created_at: str = "2026-01-01T00:00:00Z") -> ChatId:
-        """A group of these members, the first its owner."""
+        """Create a group of these members, the first its owner."""
         chat_id = ChatId(str(uuid4()))
         self.copy_chat(chat_id, members, name, created_at)
         return chat_id
@@ -93,7 +93,7 @@ class World:
             self.join(chat_id, user, at=created_at)
 
     def join(self, chat: ChatId, user: UserId, *, role: str = "member", at: str = "2026-01-01T00:00:00Z") -> None:
-        """Also of someone who has left: everything begins anew."""
+        """Add a member, or a former one, whose cursors then start anew."""
         self.sql(
             "INSERT INTO chat_participants (chat_id, user_id, role, joined_at, joined_seq, read_seq, delivered_seq,"
             " own_live_after_read, changed_position) SELECT chat_id, %(user)s, %(role)s, %(at)s, last_seq, last_seq,"
@@ -111,7 +111,7 @@ class World:
         )  # fmt: skip
 
     def send(self, chat: ChatId, sender: UserId, text: str = "hello", **columns: object) -> int:
-        """One message; its seq. `columns` overrides what the row holds."""
+        """Insert one message and return its seq. `columns` overrides what the row holds."""
         with self._connection.transaction():
             ((seq, position),) = self.sql(
                 "UPDATE chats SET last_seq = last_seq + 1, last_position = last_position + 1,"
@@ -167,7 +167,7 @@ class World:
         )  # fmt: skip
 
     def head(self, partition: int, *, index: int, command_offset: int = 0) -> None:
-        """How far the projection of a partition has come."""
+        """Set how far the projection of a partition has come."""
         self.sql(
             "INSERT INTO projection_positions (partition, topic_id, next_offset, term, index, command_offset,"
             " last_timestamp_ms, updated_at) VALUES (%(partition)s, 't', %(index)s, 1, %(index)s, %(offset)s, 0, now())"
@@ -187,7 +187,7 @@ class World:
 
 
 class Api:
-    """The application of query on a database, asked without a socket in between."""
+    """Query's application on a database, called without a socket."""
 
     def __init__(
         self, dsn: str, *, at_least_timeout_s: float = 20.0, read_timeout_s: float = 10.0, **pool: Any
@@ -221,14 +221,14 @@ class Api:
         return await self._client.get(path, headers=headers, params=given)
 
     async def json(self, path: str, user: UserId, **more: Any) -> Any:
-        """The body of an answer that must be 200."""
+        """Return the body of an answer that must be 200."""
         answer = await self.get(path, user, **more)
         assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text}"
         return answer.json()
 
 
 def run(dsn: str, story: Callable[[Api], Awaitable[T]], **settings: Any) -> T:
-    """What a story told to a started Api gives."""
+    """Return the result of a story that runs with a started Api."""
 
     async def inside() -> T:
         async with Api(dsn, **settings) as api:

@@ -1,4 +1,4 @@
-"""Record batches as a broker has them, made by aiokafka's codec; taken apart by ours, compiled and not."""
+"""Record batches as a broker stores them, made by aiokafka's codec and parsed by ours, compiled and plain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.chat_log import LogRecord
 
 
 def batch_of(written: Sequence[Encoded], *, base_offset: int = 0, attributes: int = 0) -> bytes:
-    """Of at least one record, and 4 MB at most."""
+    """Return a batch of at least one record and at most 4 MB."""
     builder = BatchBuilder(4_000_000, 0)
     for record in written:
         added = builder.append(
@@ -34,7 +34,7 @@ def compiled(raw: bytes) -> list[Any]:
 
 
 def as_read(records: Sequence[LogRecord]) -> list[Record]:
-    """The same as a reader gets them from a broker, one behind the other."""
+    """Return the records as a reader gets them from a broker, with consecutive offsets."""
     return compiled(batch_of([record.encoded() for record in records], base_offset=records[0].offset))
 
 
@@ -44,7 +44,7 @@ def plain(raw: bytes) -> list[Any]:
 
 
 def by_client(raw: bytes) -> list[Any]:
-    """As aiokafka takes them apart, which believes what a producer wrote."""
+    """Parse a batch with aiokafka, which trusts what a producer wrote."""
     found = MemoryRecords(raw)
     records: list[Any] = []
     while found.has_next():

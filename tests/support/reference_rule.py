@@ -1,7 +1,7 @@
-"""The validity rule once more, as its table stands in docs/log-protocol.md: what schemas.log is held against.
+"""The validity rule once more, as in the table of docs/log-protocol.md, to compare schemas.log with.
 
-It is written the slow way on purpose: it keeps no head, but looks at all records before the one in question, and
-every row of the table is asked, so that two rows that both fit would be seen.
+It is slow on purpose: it keeps no head, but reads all records before the one in question, and evaluates every row of
+the table, so that two matching rows would be noticed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _VERDICTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a record says of itself; `index` 0 is an opening."""
+    """What a record claims; `index` 0 is an opening."""
 
     term: int
     index: int
@@ -60,7 +60,7 @@ NOTHING: Final = Counted()
 
 
 def rows(records: Sequence[Claimed], start: Counted = NOTHING) -> Iterator[Row]:
-    """The row of each record, up to the first that makes the log corrupt."""
+    """Yield the row of each record, up to the first that makes the log corrupt."""
     counting: list[tuple[Row, Claimed]] = []
     for record in records:
         row = _row(_figures(counting, start), record)

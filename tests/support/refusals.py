@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SECRET = "words-for-one-pair-of-eyes"
-"""In the text of every message here; no refusal and no log may repeat it."""
+"""Part of every text here; no refusal and no log line may repeat it."""
 TEXT = json.dumps({"text": SECRET}).encode()
 MESSAGES = "/v1/chats/{chat}/messages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bad:
-    """A request and its refusal. `{chat}`, `{stranger}` … in path, headers and body are filled in by the test."""
+    """A request and its refusal. The test fills in `{chat}`, `{stranger}` … in path, headers and body."""
 
     status: int
     reason: str
@@ -24,18 +24,18 @@ class Bad:
     path: str = MESSAGES
     body: bytes | None = TEXT
     who: str | None = "ben"
-    """Whose good token; None: no token, or the one in `headers`."""
+    """The user whose valid token is sent; None: no token, or the one in `headers`."""
     headers: Mapping[str, str] = field(default_factory=dict)
     keyed: bool = True
-    """With a fresh Idempotency-Key."""
+    """Whether to send a fresh Idempotency-Key."""
     streamed: bool = False
-    """Sent in chunks, without saying how long it is."""
+    """Whether to send the body in chunks, without its length."""
     pointer: str | None = None
-    """Which place the refusal names."""
+    """The place that the refusal names."""
     answer_headers: tuple[str, ...] = ()
-    """Which the answer must have, beside the usual ones."""
+    """Headers of the answer, in addition to the usual ones."""
     allow: str | None = None
-    """The methods that the path knows."""
+    """The methods that the path allows."""
 
 
 def send(**fields: Any) -> bytes:
@@ -47,7 +47,7 @@ def metadata(raw: bytes) -> bytes:
 
 
 def bearer(name: str) -> dict[str, str]:
-    """One of the bad tokens that the test mints."""
+    """Return a header with one of the bad tokens that the test mints."""
     return {"Authorization": f"Bearer {{{name}}}"}
 
 

@@ -1,4 +1,4 @@
-"""The whole system as a person starts it, `gapless up`, on a folder of its own; with what the tests do to it.
+"""The whole system as a user starts it, `gapless up`, on its own folder; and the tests' operations on it.
 
 async with RunningStack.up(tmp_path, sequencers=2) as stack:
     async with stack.client() as http: ...
@@ -34,7 +34,7 @@ GAPLESS = (sys.executable, "-P", "-m", "services.ops")
 
 @dataclass(slots=True)
 class RunningStack:
-    """A stack that is up; `document` is what stack.json says now."""
+    """A running stack; `document` is the current content of stack.json."""
 
     folder: Path
     process: asyncio.subprocess.Process
@@ -88,17 +88,17 @@ class RunningStack:
         )
 
     def signal(self, name: str, number: signal.Signals) -> int:
-        """Sends it to a process of the stack; its pid."""
+        """Send a signal to a process of the stack and return its process id."""
         pid = int(self.document["processes"][name])
         os.kill(pid, number)
         return pid
 
     async def kill(self, name: str) -> None:
-        """SIGKILL, and back again when stack.json names another process."""
+        """Kill a process, and wait until stack.json names its replacement."""
         await self.replaced(name, self.signal(name, signal.SIGKILL))
 
     async def replaced(self, name: str, pid: int) -> None:
-        """Returns when another process than `pid` has that name."""
+        """Wait until another process than `pid` has that name."""
         await self.until(lambda: self.document["processes"][name] != pid, f"{name} is started again")
 
     async def until(self, condition: Any, what: str, timeout_s: float = 120.0) -> None:
@@ -108,7 +108,7 @@ class RunningStack:
             await asyncio.sleep(0.02)
 
     async def metric(self, name: str, series: str) -> float:
-        """The value of one series of a process; 0 where it has none, or the process does not answer."""
+        """Return the value of one series of a process, or 0 if it does not exist or the process does not answer."""
         try:
             async with httpx.AsyncClient(timeout=3.0, trust_env=False, verify=False) as http:
                 text = (await http.get(f"{self.document['ops_urls'][name]}/metrics")).text
@@ -120,7 +120,7 @@ class RunningStack:
         return 0.0
 
     async def owner(self, chat_id: str) -> str | None:
-        """The sequencer that writes in a chat's partition now."""
+        """Return the sequencer that writes to a chat's partition now, or None."""
         partition = ids.partition_of(chat_id, self.partitions)
         for name in self.document["processes"]:
             series = f'gapless_sequencer_term{{partition="{partition}"}}'
@@ -129,7 +129,7 @@ class RunningStack:
         return None
 
     async def gapless(self, *arguments: str, fails: bool = False) -> Any:
-        """Runs a command against this stack with --json; what it printed. `fails`: its exit code is to be 1."""
+        """Run a command against this stack with --json and return its output. `fails`: the exit code must be 1."""
         process = await start_gapless(
             *arguments, "--json", env={**os.environ, **self.environment}, stdout=PIPE, stderr=PIPE
         )
@@ -139,7 +139,7 @@ class RunningStack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a `gapless` command needs to talk to this stack."""
+        """The variables that a `gapless` command needs to reach this stack."""
         document = self.document
         return {"GAPLESS_KAFKA_BOOTSTRAP": document["kafka"], "GAPLESS_POSTGRES_DSN": document["postgres"]}
 

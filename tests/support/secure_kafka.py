@@ -21,14 +21,14 @@ from services.runtime.tls import TlsFiles
 
 ADMIN: Final = "admin"
 NOBODY: Final = "nobody"
-"""A user whom no ACL allows anything."""
+"""A user without any permission."""
 FRONT: Final = "front"
-"""Name of the certificate that clients with a password are shown."""
+"""Name of the certificate presented to clients with a password."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecureKafka:
-    """The cluster, and who signed its certificates."""
+    """The cluster, and the authority that signed its certificates."""
 
     cluster: KafkaCluster
     folder: Path
@@ -41,19 +41,19 @@ class SecureKafka:
 
     @property
     def tls(self) -> TlsFiles:
-        """Believes the brokers."""
+        """TLS files that trust the brokers."""
         return TlsFiles(ca=self.authority.ca)
 
     @property
     def strangers(self) -> Authority:
-        """One that nobody believes."""
+        """An authority that no party trusts."""
         return Authority.in_folder(self.folder / "strangers")
 
     def user(self, name: str = ADMIN, *, mechanism: str = "SCRAM-SHA-512", password: str | None = None) -> Sasl:
         return Sasl(mechanism=mechanism, username=name, password=password or self.users[name])
 
     def token(self, name: str = ADMIN) -> Sasl:
-        """By a token that nobody signed, which the broker of the tests believes."""
+        """Return an unsigned token, which the tests' broker accepts."""
         path = self.folder / f"token-of-{name}"
         path.write_text(unsigned_token(name))
         return Sasl(mechanism="OAUTHBEARER", oauth_token_file=path)
@@ -62,14 +62,14 @@ class SecureKafka:
         return KafkaConnection(bootstrap_servers=self.servers, tls=self.tls, sasl=sasl or self.user())
 
     def by_certificate(self, certificate: Certificate | None) -> KafkaConnection:
-        """Mutual TLS, with that certificate or none."""
+        """Return a connection with mutual TLS, with that certificate or none."""
         ours = TlsFiles(ca=self.authority.ca)
         if certificate is not None:
             ours = TlsFiles(ca=self.authority.ca, cert=certificate.cert, key=certificate.key)
         return KafkaConnection(bootstrap_servers=self.cluster.tls_bootstrap_servers, tls=ours)
 
     def variables(self, name: str = ADMIN) -> dict[str, str]:
-        """Settings of a process that is that user."""
+        """Return the settings of a process that connects as that user."""
         path = self.folder / f"password-of-{name}"
         path.write_text(f"{self.users[name]}\n")
         return {
@@ -81,13 +81,13 @@ class SecureKafka:
         }
 
     def renew_front(self, lifetime: timedelta) -> None:
-        """Another certificate for clients with a password, shown after the broker's next start."""
+        """Issue another certificate for clients with a password, presented after the broker's next start."""
         self.authority.issue(FRONT, hosts=("127.0.0.1",), lifetime=lifetime, again=True)
 
 
 @contextmanager
 def secure_kafka(folder: Path, *, users: dict[str, str] | None = None) -> Iterator[SecureKafka]:
-    """Running while the block runs. Its certificate for clients is for 127.0.0.1 and not for localhost."""
+    """Run a cluster while the block runs. Its certificate for clients is for 127.0.0.1 and not for localhost."""
     authority = Authority.in_folder(folder / "certs")
     known = {ADMIN: "password-of-the-admin", NOBODY: "password-of-nobody", **(users or {})}
     security = KafkaSecurity(

@@ -1,4 +1,4 @@
-"""A real `gapless sequencer`, or another service, on a scene's topics, with what tests ask of it from outside.
+"""A real `gapless sequencer`, or another service, on a scene's topics, observed from outside.
 
 async with SequencerProcess.on(scene, folder) as sequencer:
     await sequencer.until_ready()
@@ -26,7 +26,7 @@ DEADLINE_S = 120.0
 
 @dataclass(slots=True)
 class SequencerProcess:
-    """A running one. `log_path` is what it says on standard error."""
+    """A running process. `log_path` is its standard error."""
 
     process: Process
     url: str
@@ -37,7 +37,7 @@ class SequencerProcess:
     async def on(
         cls, scene: Scene, folder: Path, *, service: str = "sequencer", **environment: str
     ) -> AsyncIterator[SequencerProcess]:
-        """Killed at the end, however it stands then."""
+        """Start a process, and kill it at the end in whatever state it is."""
         (port,) = choose_ports(1)
         log_path = folder / f"{service}-{port}.log"
         settings = {
@@ -60,7 +60,7 @@ class SequencerProcess:
             await process.wait()
 
     async def troubles(self) -> list[str] | None:
-        """What /readyz complains of, nothing when it is ready; None while it does not answer."""
+        """Return the reasons in /readyz, which are empty when it is ready, or None while it does not answer."""
         try:
             async with httpx.AsyncClient(timeout=3.0, trust_env=False, verify=False) as http:
                 answer = await http.get(f"{self.url}/readyz")
@@ -76,7 +76,7 @@ class SequencerProcess:
         await self.until_troubles(lambda troubles: troubles == [], "it is ready")
 
     async def until_troubles(self, condition: object, what: str) -> list[str]:
-        """Returns what /readyz complains of, once the condition holds for it."""
+        """Wait until the condition holds for the reasons in /readyz, and return them."""
         assert callable(condition)
         deadline = time.monotonic() + DEADLINE_S
         while True:
@@ -88,7 +88,7 @@ class SequencerProcess:
             await asyncio.sleep(0.1)
 
     async def metric(self, series: str) -> float:
-        """Of one series; 0 where it has none."""
+        """Return the value of one series, or 0 if it does not exist."""
         async with httpx.AsyncClient(timeout=3.0, trust_env=False, verify=False) as http:
             text = (await http.get(f"{self.url}/metrics")).text
         return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(series + " ")), 0.0)
@@ -99,6 +99,6 @@ class SequencerProcess:
 
 
 def connections(pid: int, servers: str) -> int:
-    """TCP connections that a process has to these servers (`host:port,…`)."""
+    """Return the number of TCP connections from a process to these servers (`host:port,…`)."""
     ports = {int(server.rsplit(":", 1)[1]) for server in servers.split(",")}
     return sum(1 for c in psutil.Process(pid).net_connections(kind="tcp") if c.raddr and c.raddr.port in ports)

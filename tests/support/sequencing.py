@@ -1,4 +1,4 @@
-"""A log of its own on a real broker, with a client that speaks only the wire contract, and writers run in this process.
+"""A separate log on a real broker, with a client that uses only the wire contract, and writers in this process.
 
 async with Scene.on(kafka) as scene:
     async with scene.writer(chat.partition):
@@ -56,7 +56,7 @@ class Chat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
-    """A record of the event log, judged."""
+    """A record of the event log, with its verdict."""
 
     offset: int
     stamp: Stamp
@@ -69,21 +69,21 @@ _VERDICTS: Final = {Opened: Verdict.OPENS, Decided: Verdict.VALID, Void: Verdict
 
 @dataclass(slots=True)
 class Running:
-    """A writer in this process, with the hint in the test's hand."""
+    """A writer in this process, whose ownership hint the test controls."""
 
     writer: PartitionWriter
     hint: OwnershipHint
     task: asyncio.Task[None]
     state_dir: Path
     stores: list[RocksStore]
-    """As the writer opened them."""
+    """All stores that the writer opened, in order."""
 
     async def until(self, *statuses: Status) -> None:
         await until(lambda: self.writer.status in statuses, f"the writer is {statuses}")
 
 
 async def until(condition: Callable[[], bool], what: str, timeout_s: float = DEADLINE_S) -> None:
-    """Polls for a condition of this process, and says what it waited for in vain."""
+    """Poll until a condition in this process holds; fail with `what` after the timeout."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"in vain, for {timeout_s:g} s: {what}"
@@ -92,7 +92,7 @@ async def until(condition: Callable[[], bool], what: str, timeout_s: float = DEA
 
 @dataclass(slots=True, kw_only=True)
 class Scene:
-    """Three topics, a producer, and what of both the tests need."""
+    """Three topics, a producer, and the tests' operations on them."""
 
     kafka: str
     names: TopicNames
@@ -125,14 +125,14 @@ class Scene:
         return Chat(chat_id=chat_id, partition=ids.partition_of(chat_id, self.partitions))
 
     async def create(self, name: str, members: Sequence[UserId] = (BEN,), creator: UserId = ANNA) -> Chat:
-        """Puts the creation of a group into its partition, sequenced or not."""
+        """Append the creation of a group to its partition, whether or not it is sequenced."""
         chat = self.group(name, creator)
         body = ChatCreate(kind="group", name=name, members=list(members))
         await self.command(chat, "chat.create.v1", body, key=f"create {name}".replace(" ", "-"), sender=creator)
         return chat
 
     async def send(self, chat: Chat, text: str, *, key: str, sender: UserId = ANNA) -> int:
-        """Puts a message into its partition; its offset there."""
+        """Append a message to its partition and return its offset."""
         return await self.command(chat, "message.send.v1", MessageSend(text=text), key=key, sender=sender)
 
     async def command(
@@ -160,12 +160,12 @@ class Scene:
         return await self.put(chat.partition, encode_command(command, "/tests"))
 
     async def put(self, partition: int, record: Encoded) -> int:
-        """Any record at all into chat.commands."""
+        """Append any record to chat.commands."""
         return await self.producer.send(self.names.commands, partition, record, DEADLINE_S)
 
     @asynccontextmanager
     async def plain_producer(self, **options: object) -> AsyncIterator[AIOKafkaProducer]:
-        """A Kafka producer with nothing of ours around it."""
+        """Yield a Kafka producer without any of our code around it."""
         producer = AIOKafkaProducer(bootstrap_servers=self.kafka, acks="all", **options)
         await producer.start()
         try:
@@ -176,11 +176,11 @@ class Scene:
     # --- the log ----------------------------------------------------------------------------------------------
 
     async def append_raw(self, partition: int, record: Encoded) -> int:
-        """Straight into chat.events, as another writer would."""
+        """Append straight to chat.events, as another writer would."""
         return await self.producer.send(self.names.events, partition, record, DEADLINE_S)
 
     async def log(self, partition: int) -> list[LogEntry]:
-        """The whole event log of a partition as it is now, each record judged."""
+        """Return the whole event log of a partition as it is now, each record with its verdict."""
         reader = await self.reader(self.names.events, partition)
         _, end = await reader.bounds()
         cursor, entries = LogCursor(compiled=False), []
@@ -200,7 +200,7 @@ class Scene:
         return entries
 
     async def outcome_of(self, partition: int, command_offset: int) -> Outcome:
-        """The valid outcome of a command, as soon as it is in the log."""
+        """Return the valid outcome of a command, as soon as it is in the log."""
         deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline:
             for entry in await self.log(partition):
@@ -210,13 +210,13 @@ class Scene:
         raise AssertionError(f"command {command_offset} of partition {partition} has no outcome")
 
     async def reason_of(self, partition: int, command_offset: int) -> str:
-        """Why a command was rejected."""
+        """Return why a command was rejected."""
         outcome = await self.outcome_of(partition, command_offset)
         assert outcome.type == "command.rejected.v1", outcome
         return decode_rejected(outcome.body).reason.value
 
     async def replies(self, partition: int) -> list[Reply]:
-        """All replies of a reply partition as they are now."""
+        """Return all replies of a reply partition as they are now."""
         reader = await self.reader(self.names.replies, partition)
         _, end = await reader.bounds()
         found: list[Reply] = []
@@ -226,7 +226,7 @@ class Scene:
         return found
 
     async def answers(self, reply_partition: int, command_offset: int) -> list[Reply]:
-        """All replies to a command, as soon as there is one: the log has the outcome first."""
+        """Return all replies to a command, once there is one. The outcome is in the log before its reply."""
         deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline:
             found = [r for r in await self.replies(reply_partition) if r.command_offset == command_offset]
@@ -256,7 +256,7 @@ class Scene:
         partitions: int | None = None,
         snapshots: SnapshotSource | None = None,
     ) -> AsyncIterator[Running]:
-        """A writer that believes the partition is its own, until the test says otherwise. Stopped at the end."""
+        """Run a writer that believes that it owns the partition until the test says otherwise, and stop it at the end."""
         with tempfile.TemporaryDirectory(prefix="state-") as fresh:
             folder = state_dir if state_dir is not None else Path(fresh)
             hint = OwnershipHint(still_ours=lambda: True)

@@ -1,6 +1,6 @@
 """One server for all workers of a test run: the first that needs it starts it, and stops it after the last one's end.
 
-Workers meet at files in the folder of the run. The kernel drops the locks of a worker that dies.
+Workers coordinate by files in the folder of the run. The kernel releases the locks of a worker that dies.
 """
 
 from __future__ import annotations

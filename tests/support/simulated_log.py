@@ -1,11 +1,12 @@
-"""A partition of a topic as Kafka gives it to us, and what can go wrong on the way to it: drawn from a seed.
+"""A partition of a topic as Kafka presents it to us, and what can go wrong on the way to it, drawn from a seed.
 
-The log keeps what the protocol assumes of Kafka and no more: one order of records, a batch whole or not at all, what
-was acknowledged stays. Everything else is the network's: an append may land any time later, also after its appender
-is gone, twice, or never; its acknowledgement may be lost, late or say nothing; reads are slow, short or fail.
+The log keeps what the protocol assumes of Kafka and no more: one order of records, a batch whole or not at all, and
+acknowledged records stay. Everything else depends on the network: an append may land any time later, even after its
+appender is gone, twice, or never; its acknowledgement may be lost, late or without an offset; reads are slow, short or
+fail.
 
-tests/integration/test_log_conformance.py shows that readers and appenders here do as those of services/runtime/kafka
-on a real broker do.
+tests/integration/test_log_conformance.py shows that readers and appenders here behave like those of
+services/runtime/kafka on a real broker.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ class SimulatedRecord:
 
 
 class SimulatedLog:
-    """One partition. Offsets are dense but for those that `skip` takes (the markers of a transaction)."""
+    """One partition. Offsets are dense except for those that `skip` takes (the markers of a transaction)."""
 
     def __init__(self, *, of_bytes: bool = False) -> None:
-        """`of_bytes`: records are what our own code takes out of the bytes of a batch, as they are in production."""
+        """If `of_bytes`, records are parsed by our own code from the bytes of a batch, as in production."""
         self.of_bytes = of_bytes
         self.first = 0
         self.end = 0
@@ -54,7 +55,7 @@ class SimulatedLog:
         self._waiting: dict[asyncio.Future[None], None] = {}
 
     def append(self, records: Sequence[Encoded], *, timestamp_ms: int = 0) -> int:
-        """All of them, as one batch; the base offset."""
+        """Append all records as one batch and return its base offset."""
         base = self.end
         timed = [
             structs.replace(record, timestamp_ms=timestamp_ms) if record.timestamp_ms is None else record
@@ -78,29 +79,29 @@ class SimulatedLog:
         return base
 
     def append_undecodable(self) -> int:
-        """A record that the client cannot take apart."""
+        """Append a record that the client cannot parse, and return its offset."""
         self.records.append(Undecodable(self.end, "by the simulation"))
         self.end += 1
         self._wake()
         return self.end - 1
 
     def skip(self) -> None:
-        """An offset that holds no record."""
+        """Take an offset that holds no record."""
         self.end += 1
         self._wake()
 
     def trim(self, before: int) -> None:
-        """Deletes what stands before the offset."""
+        """Delete the records before the offset."""
         self.first = max(self.first, min(before, self.end))
 
     def cut(self, end: int) -> None:
-        """Loses what stands at the offset and after it, as where Kafka was put back from an older copy."""
+        """Lose the records from the offset on, as when Kafka is restored from an older copy."""
         self.records = [record for record in self.records if record.offset < end]
         self.end = min(self.end, end)
         self._wake()
 
     def read(self, offset: int, most: int) -> tuple[list[Record], int]:
-        """Records from `offset` on, and the offset to go on at."""
+        """Return records from `offset` on, and the offset to continue at."""
         found: list[Record] = []
         low, high = 0, len(self.records)
         while low < high:
@@ -114,7 +115,7 @@ class SimulatedLog:
         return found, offset
 
     async def grown_beyond(self, offset: int, timeout_s: float) -> None:
-        """Returns when there is something at `offset`, or the time is up."""
+        """Wait until there is a record at `offset`, or until the timeout."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while self.end == offset and (left := deadline - loop.time()) > 0:
@@ -135,41 +136,44 @@ class SimulatedLog:
 
 @dataclass(slots=True)
 class Network:
-    """What goes wrong between a client and the log. Chances are per call; all zero is a good day."""
+    """The faults between a client and the log. Chances are per call; all zero means no faults."""
 
     random: Random
     latency_s: float = 0.002
     slow: float = 0.0
-    """A call that takes up to `slow_s`."""
+    """Chance of a call that takes up to `slow_s`."""
     slow_s: float = 3.0
     unavailable: float = 0.0
-    """A call that fails with nothing done."""
+    """Chance of a call that fails without any effect."""
     reads_short: float = 0.0
-    """A read that ends early: at any record, or with nothing though there is something."""
+    """Chance of a read that ends early: at any record, or empty although there are records."""
     refused: float = 0.0
-    """An append that fails at once; half of them land all the same, some time."""
+    """Chance of an append that fails at once; half of them still land some time later."""
     lost: float = 0.0
-    """An append that never lands and is never acknowledged."""
+    """Chance of an append that never lands and is never acknowledged."""
     unacknowledged: float = 0.0
-    """An append whose acknowledgement is lost; it lands in time or late."""
+    """Chance of an append whose acknowledgement is lost; it lands in time or late."""
     misplaced: float = 0.0
-    """An append acknowledged without an offset, or at one that was there before."""
+    """Chance of an append acknowledged without an offset, or with an earlier append's offset."""
     copied: float = 0.0
-    """An append that lands once more, any time later; either copy may be acknowledged."""
+    """Chance of an append that lands twice, the second time any time later; either copy may be acknowledged."""
     late_s: float = 20.0
-    """How late a late landing may be."""
+    """Maximum delay of a late landing."""
     healed: bool = False
     counts: dict[str, int] = field(default_factory=dict)
-    """Of what happened."""
+    """How often each fault happened."""
 
     def heal(self) -> None:
-        """Nothing goes wrong any more; what is under way still lands."""
+        """End all faults; what is in flight still lands."""
         self.slow = self.unavailable = self.reads_short = 0.0
         self.refused = self.lost = self.unacknowledged = self.misplaced = self.copied = 0.0
         self.healed = True
 
     async def pass_by(self) -> None:
-        """A call's way there and back. Raises KafkaUnavailable where it fails."""
+        """Wait for a call's round trip.
+
+        Raises KafkaUnavailable if it fails.
+        """
         if self.latency_s or self.slow:
             await _sleep(self.delay())
         if self.happens("unavailable", self.unavailable):
@@ -188,7 +192,7 @@ class Network:
 
 
 class SimulatedReader:
-    """As services.runtime.kafka.reader.PartitionReader."""
+    """Simulates services.runtime.kafka.reader.PartitionReader."""
 
     def __init__(self, log: SimulatedLog, network: Network, offset: int) -> None:
         self._log = log
@@ -227,7 +231,7 @@ class SimulatedReader:
 
 
 class RecordList(list[Encoded]):
-    """As services.runtime.kafka.batches.OutcomeBatch."""
+    """Simulates services.runtime.kafka.batches.OutcomeBatch."""
 
     writer = None
 
@@ -236,7 +240,7 @@ class RecordList(list[Encoded]):
 
 
 def _written(batch: OutcomeBatch) -> list[Encoded]:
-    """What an append carries, whole, from now on: a process that goes on with its batch changes nothing of it."""
+    """Return the content of an append, fixed from now on even if the process changes its batch later."""
     if isinstance(batch, RecordList):
         return list(batch)
     assert isinstance(batch, ProductionBatch)
@@ -244,7 +248,7 @@ def _written(batch: OutcomeBatch) -> list[Encoded]:
 
 
 class SimulatedAppender:
-    """As services.runtime.kafka.appender.PartitionAppender: one append in flight, of no use after an error."""
+    """Simulates services.runtime.kafka.appender.PartitionAppender: one append in flight, unusable after an error."""
 
     def __init__(
         self,
@@ -253,13 +257,13 @@ class SimulatedAppender:
         *,
         land: Callable[[Sequence[Encoded]], int] | None = None,
     ) -> None:
-        """`land` is what appends to the log; another one may watch."""
+        """`land` appends to the log; a test can pass one that observes."""
         self._log = log
         self._network = network
         self._land = land if land is not None else log.append
         self._closed = False
         self._told: int | None = None
-        # What has left the process goes its way, whatever becomes of the process.
+        # What has left the process continues, whatever happens to the process.
         self._world = contextvars.Context()
 
     def new_batch(self) -> OutcomeBatch:
@@ -304,7 +308,7 @@ class SimulatedAppender:
         offset = self._land(append)
         if tells:
             random = self._network.random
-            # An offset below is one that this producer was told before: a broker that knows an old batch again.
+            # An earlier offset is one that this producer already got: a broker that recognises an old batch.
             if misplaced and (self._told is None or random.random() < 0.5):
                 self._later(self._network.delay(), lambda: _fail(told, "acknowledged without an offset"))
                 return

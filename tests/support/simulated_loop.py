@@ -1,11 +1,11 @@
-"""An event loop without sockets and without a clock on the wall: time jumps, and chance chooses who runs next.
+"""An event loop without sockets and without real time: time jumps, and a seed chooses which process runs next.
 
-Callbacks belong to processes. Within one process they run in the order asyncio promises; which process runs next is
-drawn from the seed, as it is among real ones. A process can be stopped like by SIGKILL (nothing of it runs any more,
-no `finally` either) or SIGSTOP (it goes on later, and finds all its timers due).
+Callbacks belong to processes. Within one process they run in the order that asyncio promises; which process runs next
+is drawn from the seed, as it is random among real ones. A process can be stopped as by SIGKILL (none of its code runs
+any more, not even `finally`) or SIGSTOP (it continues later, and finds all its timers due).
 
     loop = SimulatedLoop(Random(seed))
-    loop.run_until_complete(main())             # raises Stuck where nothing can ever happen again
+    loop.run_until_complete(main())             # raises Stuck if nothing can ever happen again
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 
 class Killed(BaseException):
-    """Leaves the callback of a process that dies in it. Nothing after it is seen by anyone."""
+    """Leaves the callback in which a process dies. Nothing after it has any effect."""
 
 
 class Stuck(Exception):
-    """Everybody waits, and nothing will ever happen."""
+    """All processes wait, and nothing will ever happen."""
 
 
 class Process:
@@ -38,7 +38,7 @@ class Process:
         self.dead = False
         self.paused = False
         self.fuse: int | None = None
-        """Steps left to live; None: no end set."""
+        """Steps left to live; None means no limit."""
         self.on_death: Callable[[], None] = lambda: None
 
     @property
@@ -51,7 +51,10 @@ class Process:
             self.on_death()
 
     def step(self) -> None:
-        """A place where a process may die: between callbacks, and at seams inside them. Raises Killed when it does."""
+        """Pass a point where a process may die: between callbacks, and at seams inside them.
+
+        Raises Killed if it dies.
+        """
         if self.fuse is not None:
             self.fuse -= 1
             if self.fuse <= 0:
@@ -66,12 +69,12 @@ _PROCESS: ContextVar[Process] = ContextVar("process", default=_OUTSIDE)
 
 
 def this_process() -> Process:
-    """The one whose callback runs now."""
+    """Return the process whose callback runs now."""
     return _PROCESS.get()
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
-    """See the module. One seed, one order of everything."""
+    """The loop of this module. One seed determines the order of everything."""
 
     def __init__(self, random: Random) -> None:
         super().__init__()
@@ -84,12 +87,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._dead: list[Process] = []
         self.steps = 0
         self.most_steps = 1_000_000
-        """More than any sane run takes: a loop that turns without time passing is found by it."""
+        """More than any correct run takes, to detect a loop in which time does not pass."""
 
     # --- processes --------------------------------------------------------------------------------------------
 
     def process(self, name: str) -> Process:
-        """A new process; `spawn` gives it something to do."""
+        """Return a new process without work; see `spawn`."""
         self._dead += [p for p in self._processes if p.dead]
         self._processes = [p for p in self._processes if not p.dead]
         process = Process(name)
@@ -97,7 +100,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return process
 
     def spawn(self, process: Process, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Runs it as, and only as long as, that process."""
+        """Run a coroutine in that process, for as long as the process lives."""
         context = copy_context()
         context.run(_PROCESS.set, process)
         return self.create_task(work, context=context)
@@ -130,13 +133,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """It is passed over when its time comes."""
+        """Do nothing: the timer is skipped when it is due."""
 
     def _write_to_self(self) -> None:
-        """Nobody sleeps in a selector."""
+        """Do nothing: no thread sleeps in a selector."""
 
     def _process_events(self, event_list: Any) -> None:
-        """There are none."""
+        """Do nothing: there are no I/O events."""
 
     def _run_once(self) -> None:
         runnable = [p for p in self._processes if p.ready and p.runs]
@@ -158,7 +161,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             process.ready.appendleft(handle)
 
     def _next_timers(self) -> None:
-        """Time jumps to the next timer."""
+        """Advance time to the next timer."""
         timers = self._timers
         while timers and timers[0][2].cancelled():
             heapq.heappop(timers)
@@ -174,9 +177,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     # --- the end ----------------------------------------------------------------------------------------------
 
     def bury(self) -> None:
-        """Lets go of everything that waits, the dead too: their `finally`s run now, when nobody looks any more.
+        """Cancel everything that waits, in dead processes too: their `finally` blocks run now, after all observations.
 
-        Whoever calls it has made the world deaf: what the dead do here must reach nobody.
+        The caller must have cut the world off first: what the dead do here must have no effect.
         """
         self._processes += self._dead
         for process in self._processes:
@@ -194,7 +197,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
 
 def run_simulated(seed: int, main: Callable[[SimulatedLoop], Coroutine[Any, Any, T]]) -> T:
-    """Runs it on a loop of its own, to its end."""
+    """Run `main` to its end on a new loop."""
     loop = SimulatedLoop(Random(seed))
     try:
         return loop.run_until_complete(main(loop))

@@ -16,8 +16,11 @@ from tests.support.simulated_store import Damage, Image
 
 
 class RocksDisk:
-    """See tests/support/simulated_store.py. The killed process's RocksDB stays open in this one, so each life of the
-    folder goes on in a copy of it: the files as the operating system has them, the write-ahead log with them."""
+    """A disk as in tests/support/simulated_store.py, with real RocksDB.
+
+    The killed process's RocksDB stays open in this one, so each life of the folder continues in a copy of it: the files
+    as the operating system has them, including the write-ahead log.
+    """
 
     def __init__(self, random: Random, root: Path, shelf: Shelf) -> None:
         self._random = random
@@ -86,8 +89,11 @@ class RocksDisk:
 
 
 def copied(source: Path, target: Path) -> None:
-    """The folder at one moment. RocksDB's threads go on tidying it, in the killed process's too: what changed while it
-    was copied is copied again."""
+    """Copy the folder as of one moment.
+
+    RocksDB's threads go on tidying it, even those of the killed process, so the copy is repeated if anything changed
+    meanwhile.
+    """
     while True:
         with contextlib.suppress(shutil.Error, FileNotFoundError):
             before = _files(source)

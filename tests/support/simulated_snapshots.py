@@ -1,7 +1,7 @@
-"""Snapshots in a simulated world: a shelf that all machines share, behind a network that is slow or away.
+"""Snapshots in a simulated world: a shelf that all machines share, behind a network that is slow or down.
 
-What is on the shelf is what a machine's disk held at some moment: any prefix of the fold. A snapshot that is fetched
-may be another than its manifest tells: the state must refuse it.
+The shelf holds what a machine's disk held at some moment: any prefix of the fold. A fetched snapshot may differ from
+its manifest; the state must refuse it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from tests.support.simulated_log import Network
 from tests.support.simulated_store import Image
 
 Shelf = dict[Path, Image]
-"""By the folder that a snapshot is fetched into."""
+"""Folder that a snapshot is fetched into → its image."""
 
 
 class SimulatedSnapshots:
-    """As services.sequencer.snapshots.restore.SnapshotRestorer, of one process."""
+    """Simulates services.sequencer.snapshots.restore.SnapshotRestorer for one process."""
 
     ahead = 1
 
@@ -44,7 +44,7 @@ class SimulatedSnapshots:
                 told = image.position
                 if folder in self._used or not position.next_offset < told.next_offset <= end:
                     continue
-                if self._random.random() < 0.2:  # its manifest lies
+                if self._random.random() < 0.2:  # its manifest is wrong
                     told = replace(told, head=replace(told.head, command_offset=told.head.command_offset + 1))
                 if await in_log(told):
                     await self._network.pass_by()
@@ -55,7 +55,7 @@ class SimulatedSnapshots:
         return None
 
     def _fetched(self, folder: Path) -> Path:
-        """On real RocksDB a copy, since a state uses it up."""
+        """Return the folder, or with real RocksDB a copy of it, since the state consumes it."""
         if not folder.exists():
             return folder
         self._copies += 1

@@ -1,8 +1,8 @@
-"""What a process leaves on its disk, and a store on it: as services.sequencer.store.rocks.RocksStore, in memory.
+"""What a process leaves on its disk, and a store on it that behaves like RocksStore, in memory.
 
 A disk outlives its processes. After a crash it holds what was written, or what an older copy of the folder held, or
-nothing, or another topic's state: whatever a machine may wake up with. tests/simulation/test_stores.py shows that a
-store here does as one on RocksDB does; tests/support/simulated_rocks.py is the disk with real RocksDB on it.
+nothing, or another topic's state: anything that a machine may find at its start. tests/simulation/test_stores.py shows
+that a store here behaves like one on RocksDB; tests/support/simulated_rocks.py is the disk with real RocksDB on it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from services.sequencer.rules.state import (
 )
 
 WRITTEN_AT_ONCE: Final = 0.4
-"""How often a write to memory is one to the disk too."""
+"""Chance that a write to memory also goes to the disk."""
 
 
 class Damage(StrEnum):
-    """What became of a folder while no process had it."""
+    """What happened to a folder while no process had it."""
 
     NONE = "as it was left"
     OLDER = "an older copy"
@@ -43,28 +43,31 @@ class Damage(StrEnum):
     FOREIGN = "of another topic"
     SNAPSHOT = "a snapshot of another machine's"
     TORN = "torn in the middle of a write"
-    """In memory a write is whole or not there, so there it is the same as NONE."""
+    """In memory a write is atomic, so there it is the same as NONE."""
 
 
 class Disk(Protocol):
-    """One folder of one machine, over the life of its processes."""
+    """One folder of one machine, over the lives of its processes."""
 
     def open(self, topic_id: str) -> StateStore:
-        """The store of a new process; of the one before nothing runs any more. Raises StateBroken."""
+        """Return the store of a new process, after the previous process has ended.
+
+        Raises StateBroken if the folder cannot be opened.
+        """
         ...
 
     def keep_copy(self) -> None:
-        """A backup that may come back some day."""
+        """Keep a backup, which may be restored later."""
         ...
 
     def take_snapshot(self) -> None:
-        """For all machines to install."""
+        """Take a snapshot that all machines can install."""
         ...
 
     def damage(self, damage: Damage) -> None: ...
 
     def close(self) -> None:
-        """Nobody will use it again."""
+        """Close the disk after its last use."""
         ...
 
 
@@ -97,7 +100,7 @@ class Image:
         self.position = position
 
     def differs_from(self, store: StateStore) -> str | None:
-        """The first value that a store has otherwise."""
+        """Return the first value that differs in a store, or None."""
         view = store.load([], [], [])
         for chat_id, chat in self.chats.items():
             if view.chat(chat_id) != chat:
@@ -125,7 +128,7 @@ class MemoryDisk:
         self._older: list[Image] = []
         self.writes = Random(1)
         self.image = Image()
-        """What has been written: of what a store has gathered beyond it, a crash leaves nothing."""
+        """What has been written; a crash loses what a store has gathered since."""
         self.shelf = shelf if shelf is not None else {}
 
     def open(self, topic_id: str) -> SimulatedStore:
@@ -137,7 +140,7 @@ class MemoryDisk:
         self._older.append(self.image.copy())
 
     def take_snapshot(self) -> None:
-        """What is stored last is looked at first, whatever its position."""
+        """Store a snapshot, which is tried before earlier ones, whatever its position."""
         self.shelf[Path(f"snapshot-{len(self.shelf)}")] = self.image.copy()
 
     def damage(self, damage: Damage) -> None:
@@ -156,7 +159,7 @@ class MemoryDisk:
 
 
 class SimulatedStore:
-    """As RocksStore: a view that can be asked in bulk, and moved forward whole; written out now and then."""
+    """Simulates RocksStore: bulk reads, atomic updates, written to disk now and then."""
 
     def __init__(self, disk: MemoryDisk) -> None:
         self._disk = disk
@@ -218,7 +221,7 @@ class SimulatedStore:
 
 
 class _Loaded:
-    """Values as they were when they were first asked for."""
+    """Values as they were when they were first read."""
 
     __slots__ = ("_chats", "_dedup", "_image", "_members", "prefetched")
 
@@ -253,7 +256,7 @@ class _Loaded:
 
 
 class WatchedStore:
-    """Any store, with places to die at before and after each write, calls that fail, and somebody who watches."""
+    """Any store, with crash points before and after each write, failing calls, and an observer."""
 
     def __init__(
         self,
@@ -263,7 +266,7 @@ class WatchedStore:
         breaks: Callable[[], bool],
         moved: Callable[[LogPosition], None],
     ) -> None:
-        """`seam` may not return; `breaks` tells whether a call fails; `moved` sees each position as it becomes true."""
+        """`seam` may not return; `breaks` returns whether a call fails; `moved` gets each position once it is reached."""
         self._inner = inner
         self._seam = seam
         self._breaks = breaks

@@ -1,10 +1,10 @@
-"""Real servers for the tests: one Kafka and one PostgreSQL per test session, each started when first asked for.
+"""Real servers for the tests: one Kafka and one PostgreSQL per test session, each started on first use.
 
-`GAPLESS_TEST_STACK` chooses: `embedded` (devstack), `containers` (Docker, by testcontainers), or `auto`, the
-default: containers where a Docker engine answers, else embedded.
+`GAPLESS_TEST_STACK` chooses: `embedded` (devstack), `containers` (Docker, by testcontainers), or `auto`, the default:
+containers if a Docker engine answers, else embedded.
 
-Brokers of both kinds run with the settings of devstack/kafka_config.behaviour. The container path was written
-on a machine without a Docker engine and has not been run yet; the embedded path runs everywhere.
+Brokers of both kinds run with the settings of devstack/kafka_config.behaviour. The container path was written on a
+machine without a Docker engine and has not been run yet; the embedded path runs everywhere.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ POLL_INTERVAL_S = 0.1
 
 
 def stack_kind() -> str:
-    """`embedded` or `containers`, by GAPLESS_TEST_STACK and what answers."""
+    """Return `embedded` or `containers`, by GAPLESS_TEST_STACK and the Docker engine's presence."""
     wanted = os.environ.get("GAPLESS_TEST_STACK", "auto")
     if wanted not in KINDS:
         raise RuntimeError(f"GAPLESS_TEST_STACK is {wanted!r}: set it to one of {', '.join(KINDS)}.")
@@ -66,21 +66,21 @@ def docker_answers() -> bool:
 
 @contextmanager
 def kafka_server() -> Iterator[str]:
-    """A running one-broker Kafka; yields its bootstrap servers."""
+    """Run a one-broker Kafka; yields its bootstrap servers."""
     with container_kafka() if stack_kind() == "containers" else embedded_kafka() as servers:
         yield servers
 
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """A running PostgreSQL; yields the DSN of its database `gapless`, as superuser."""
+    """Run a PostgreSQL; yields the DSN of its database `gapless`, as superuser."""
     with container_postgres() if stack_kind() == "containers" else embedded_postgres() as dsn:
         yield dsn
 
 
 @contextmanager
 def fresh_database(dsn: str) -> Iterator[str]:
-    """Makes an empty database on the server of `dsn`, yields its DSN, drops it with whoever is connected."""
+    """Create an empty database on the server of `dsn`, yield its DSN, and drop it with all its connections."""
     name = f"test_{uuid.uuid4().hex[:16]}"
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -128,13 +128,15 @@ def embedded_postgres() -> Iterator[str]:
 
 @contextmanager
 def container_kafka() -> Iterator[str]:
-    """The broker tells clients its address, so the host's port must be known before it starts."""
+    """Run Kafka in a container. The broker sends clients its address, so the host's port must be known before it
+    starts.
+    """
     from testcontainers.core.container import DockerContainer
 
     [port] = choose_ports(1)
     container = DockerContainer(KAFKA_IMAGE)
     host = container.get_docker_client().host()
-    # The image takes its built-in settings only when none is given: with one, all are needed.
+    # The image uses its built-in settings only if none is set: one setting makes all of them necessary.
     settings = {
         "node.id": "1",
         "process.roles": "broker,controller",
@@ -180,7 +182,7 @@ def container_postgres() -> Iterator[str]:
 
 
 def _postgres_answers(dsn: str) -> None:
-    # The image's first server, while it makes the database, does not listen on TCP.
+    # While the image creates the database, its first server does not listen on TCP.
     deadline = time.monotonic() + READY_TIMEOUT_S
     while True:
         try:

@@ -1,10 +1,10 @@
-"""Readers that come at a steady pace, whether or not the last one was answered, and judge every answer.
+"""Readers that send requests at a steady pace, whether or not the last one was answered, and check every answer.
 
     async with SteadyReaders.reading(stack.api_url, tokens, chats, rate_per_s=200) as readers: ...
     readers.steps_back, readers.errors, readers.answered
 
-Each reader remembers what it was told. What an answer must hold is fixed when its request is sent: everything that
-this reader had been told by then. So requests of one reader may overlap, and no excuse is needed.
+Each reader remembers the answers that it got. What an answer must hold is fixed when its request is sent: everything
+that this reader had received by then. So requests of one reader may overlap, without exceptions to the check.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Reader:
 
 
 class SteadyReaders:
-    """What they met; all figures are since the start."""
+    """What the readers found; all figures are since the start."""
 
     def __init__(self, url: str, tokens: Sequence[str], chats: Sequence[str], rate_per_s: float) -> None:
         self._readers = [
@@ -87,18 +87,18 @@ class SteadyReaders:
         self.asked: Counter[str] = Counter()
         self.answered = 0
         self.compared = 0
-        """Messages that were held against what the same reader had been told of them before."""
+        """Number of messages compared with what the same reader had received of them before."""
         self.errors: list[str] = []
         self.steps_back: list[str] = []
         self.latencies_s: list[float] = []
-        """From when a request was due, so that a server that stands still shows in all that came meanwhile."""
+        """Times since each request was due, so that a stalled server shows in all requests that came meanwhile."""
 
     @classmethod
     @asynccontextmanager
     async def reading(
         cls, url: str, tokens: Sequence[str], chats: Sequence[str], *, rate_per_s: float
     ) -> AsyncIterator[SteadyReaders]:
-        """They read until the block is left; then every answer is waited for."""
+        """Read until the block is left; then wait for every answer."""
         readers = cls(url, tokens, chats, rate_per_s)
         pacing = asyncio.create_task(readers._pace(), name="steady readers")
         try:
@@ -116,14 +116,14 @@ class SteadyReaders:
 
     @property
     def rate_per_s(self) -> float:
-        """At which they asked."""
+        """Average rate of their requests."""
         return self.asked.total() / ((self._ended_s or time.monotonic()) - self._began_s)
 
     def latency_s(self, share: float) -> float:
         return sorted(self.latencies_s)[int(share * (len(self.latencies_s) - 1))]
 
     async def _pace(self) -> None:
-        """By the clock, not by the answers: what a sluggish moment held up is made up for at once."""
+        """Send by the clock and not by the answers: delays are made up for at once."""
         number = 0
         while True:
             due_s = self._began_s + number * self._interval_s
@@ -139,7 +139,7 @@ class SteadyReaders:
         chat_id = self._random.choice(self._chats)
         kind = self._random.choice(KINDS)
         floor = reader.floors.get(chat_id, Floor())
-        # Few places, so that the same pages are read again and again; they lie within what is known to be there.
+        # Few places, so that the same pages are read again and again; they are within the known part of the chat.
         bound = max(1, floor.latest * self._random.randrange(1, 5) // 5 // PLACES_APART * PLACES_APART)
         asked = Asked(kind, chat_id, bound, floor, time.monotonic())
         self.asked[kind] += 1
@@ -178,7 +178,7 @@ class SteadyReaders:
                 yield f"message {key[1]} became another one: {before.fixed} → {now.fixed}"
             if before.told_s >= asked.sent_s:
                 reader.known[key] = Known(told_s, now.fixed, *map(max, before[2:], now[2:]))
-                continue  # the two were under way together: either may be the older one
+                continue  # the two requests overlapped, so either answer may be the older one
             self.compared += 1
             if any(n < b for n, b in zip(now[2:], before[2:], strict=True)):
                 yield f"message {key[1]}: (changed_position, reply_count, tick) {before[2:]} → {now[2:]}"
@@ -198,7 +198,7 @@ def _target(asked: Asked) -> str:
 
 
 def _steps_back(asked: Asked, body: dict[str, Any]) -> Iterator[str]:
-    """What this answer lacks of what its reader knew when it asked."""
+    """Yield what this answer lacks of what its reader knew when it sent the request."""
     floor, bound = asked.floor, asked.bound
     if asked.kind == "latest":
         if body["seq"] < floor.latest:

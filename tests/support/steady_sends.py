@@ -1,4 +1,4 @@
-"""Senders that go on at a modest pace over HTTP, and keep what they were told."""
+"""Senders that go on at a modest pace over HTTP, and keep the answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MARK_EVERY = 5
 
 
 class SteadySends:
-    """Messages, replies and marks, each by another member, in chats that all of them are in."""
+    """Messages, replies and marks, each by the next member, in chats that all of them are in."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class SteadySends:
         self._random = random.Random(11)
         self._under_way: set[asyncio.Task[None]] = set()
         self.told: defaultdict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-        """Chat → seq → the answer, with the text and key that it was given for."""
+        """Chat → seq → the answer, with the text and key of its request."""
         self.faults: list[str] = []
         self.marks = 0
 
@@ -50,7 +50,7 @@ class SteadySends:
         *,
         rate_per_s: float,
     ) -> AsyncIterator[SteadySends]:
-        """They send until the block is left; then every answer is waited for."""
+        """Send until the block is left; then wait for every answer."""
         sends = cls(http, tokens, roots, rate_per_s=rate_per_s)
         pacing = asyncio.create_task(sends._pace(), name="steady sends")
         try:

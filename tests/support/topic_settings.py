@@ -1,4 +1,4 @@
-"""Changes settings of topics as an operator does, by the admin client."""
+"""Changes settings of topics as an operator does, with the admin client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def admin(kafka: str) -> AsyncIterator[Any]:
 
 
 async def alter(kafka: str, spec: TopicSpec, **settings: str) -> None:
-    """Gives a topic its settings, but these (`cleanup_policy="compact"`) in place of the right ones."""
+    """Set a topic's right settings, except for these overrides (`cleanup_policy="compact"`)."""
     config = {**spec.config, **{name.replace("_", "."): value for name, value in settings.items()}}
     async with admin(kafka) as client:
         answers = await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, spec.name, configs=config)])
@@ -36,7 +36,7 @@ async def alter(kafka: str, spec: TopicSpec, **settings: str) -> None:
 
 
 async def delete(kafka: str, *topics: str) -> None:
-    """Deletes topics; returns when the broker no longer lists them."""
+    """Delete topics; returns when the broker no longer lists them."""
     async with admin(kafka) as client:
         await client.delete_topics(list(topics))
         for _ in range(200):
@@ -109,7 +109,7 @@ class _Reassign(Request[_ReassignRequest]):  # type: ignore[misc]  # aiokafka is
 
 
 async def reassign(kafka: str, topic: str, partition: int, brokers: Sequence[int]) -> None:
-    """Gives one partition these copies; returns when each broker says so."""
+    """Assign replicas to one partition; returns when each broker confirms it."""
     async with admin(kafka) as client:
         answer = await client._client.send(client._client.get_random_node(), _Reassign(topic, partition, brokers))
         assert answer.error_code == 0, answer

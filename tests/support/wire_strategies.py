@@ -1,4 +1,4 @@
-"""Hypothesis strategies for the wire: bodies within all limits, bodies broken on purpose, records of anything."""
+"""Hypothesis strategies for the wire: bodies within all limits, bodies broken on purpose, arbitrary records."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ metadatas: Final = st.dictionaries(st.text(storable, max_size=8), json_values, m
 
 
 def depth_of(value: object) -> int:
-    """Objects and arrays inside each other, the value itself counted."""
+    """Return the nesting depth of objects and arrays, including the value itself."""
     if isinstance(value, dict):
         return 1 + max(map(depth_of, value.values()), default=0)
     return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0
@@ -88,7 +88,7 @@ BODIES: Final[dict[CommandType, SearchStrategy[Body]]] = {
 
 
 def bodies() -> SearchStrategy[tuple[CommandType, Body]]:
-    """A command type with a body that is within all its limits."""
+    """Return pairs of a command type and a body within all its limits."""
     return st.sampled_from(CommandType).flatmap(lambda kind: st.tuples(st.just(kind), BODIES[kind]))
 
 
@@ -100,7 +100,7 @@ _PIECES: Final[Sequence[bytes]] = (
 
 @st.composite
 def mangled(draw: st.DrawFn, raw: bytes) -> bytes:
-    """The bytes with a few pieces put in, and a few parts taken out or said twice."""
+    """Return the bytes with a few pieces inserted, and a few parts removed or repeated."""
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(raw)))
         end = draw(st.integers(at, min(len(raw), at + 10)))
