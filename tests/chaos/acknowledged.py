@@ -1,4 +1,4 @@
-"""What a client was told by an answer, in one form for HTTP and Kafka."""
+"""What an answer promised its client, in one form for HTTP and Kafka."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ ACCEPTED: Final = frozenset({"accepted"})
 DUPLICATE: Final = frozenset({"duplicate"})
 UNCHANGED: Final = frozenset({"unchanged"})
 DONE: Final = frozenset({"accepted", "unchanged"})
-"""A 200 that does not tell whether something changed."""
+"""A 200 that does not say whether something changed."""
 REJECTED: Final = frozenset({"rejected"})
 _PROBLEMS: Final = frozenset({400, 403, 404, 409, 413, 422})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged:
-    """The outcome of a command, as its client has it. A part that the answer does not have is None."""
+    """The outcome of a command, as its client knows it. A part that the answer does not have is None."""
 
     op: Op
     outcome: frozenset[str]
-    """One of them."""
+    """The possible outcomes; the answer means one of them."""
     command_id: str | None
     answered_s: float
     reason: str | None = None
     partition: int | None = None
     index: int | None = None
-    """Of the outcome of this very attempt."""
+    """Index of this attempt's outcome."""
     seq: int | None = None
     position: int | None = None
     sent_at_ms: int | None = None
@@ -47,13 +47,13 @@ class Acknowledged:
 
 
 def command_id_of(op: Op) -> str | None:
-    """None for a receipt."""
+    """Return the command's id, or None for a receipt."""
     asked = op.asked
     return None if asked.get("key") is None else records.command_id_of(asked["chat"], asked["sender"], asked["key"])
 
 
 def acknowledged_by(op: Op) -> Acknowledged | None:
-    """None where the answer promises nothing (202, 5xx, none at all)."""
+    """Return the promise of an answer, or None if there is no promise (202, 5xx, no answer)."""
     if op.kind != "command" or op.answer is None or op.answered_s is None:
         return None
     if op.asked["via"] == "kafka":
@@ -91,7 +91,7 @@ def _by_http(op: Op, answer: Json, answered_s: float) -> Acknowledged | None:
         answered_s=answered_s,
         partition=partition,
         index=index,
-        seq=body.get("seq") if op.asked["type"] != "message.delete.v1" else None,  # that one is only repeated
+        seq=body.get("seq") if op.asked["type"] != "message.delete.v1" else None,  # this answer only repeats it
         position=body.get("position"),
         sent_at_ms=milliseconds(body["sent_at"]) if "sent_at" in body else None,
         read_seq=body.get("read_seq"),
@@ -109,5 +109,5 @@ def _outcome(command_type: str, status: int, body: Json) -> frozenset[str]:
 
 
 def milliseconds(text: str) -> int:
-    """Since 1970 UTC, of an RFC 3339 time."""
+    """Return the milliseconds since 1970 UTC of an RFC 3339 time."""
     return (datetime.fromisoformat(text) - _EPOCH) // timedelta(milliseconds=1)

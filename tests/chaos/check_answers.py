@@ -1,4 +1,4 @@
-"""What clients were told against the log, for ever: every answer is that of one outcome, and no other figures."""
+"""The clients' answers against the log: every answer matches exactly one outcome, with its figures."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.chaos.violations import Kind, Violation
 from tests.oracle.records import Outcome
 
 INGEST_TOO: Final = frozenset({"malformed", "too_large", "invalid", "forbidden"})
-"""Reasons that ingest gives by itself, before anything is in a log."""
+"""Reasons that ingest returns by itself, before anything is in a log."""
 
 
 def check_answers(ops: Sequence[Op], folded: Folded, violations: list[Violation]) -> int:
-    """How many answers that promise something were held against the log."""
+    """Check all answers that promise something against the log, and return their number."""
     told = [t for op in ops if (t := acknowledged_by(op)) is not None]
     for t in told:
         if t.index is not None:
@@ -29,7 +29,7 @@ def check_answers(ops: Sequence[Op], folded: Folded, violations: list[Violation]
 
 
 def _one_outcome(t: Acknowledged, folded: Folded, violations: list[Violation]) -> None:
-    """An answer that names its outcome: it is there, is about this command, and has these figures."""
+    """Check an answer that names its outcome: it exists, is about this command, and has these figures."""
     assert t.partition is not None
     assert t.index is not None
     outcome = folded.by_index.get((t.partition, t.index))
@@ -71,7 +71,7 @@ def _figures(t: Acknowledged, original: Outcome | None) -> list[str]:
 
 
 def _by_key(told: Sequence[Acknowledged], violations: list[Violation]) -> None:
-    """Repeats of one key against each other, whatever the log says."""
+    """Check repeats of one key against each other, whatever the log says."""
     first: dict[str, Acknowledged] = {}
     figures: dict[str, Acknowledged] = {}
     for t in told:
@@ -90,7 +90,10 @@ def _by_key(told: Sequence[Acknowledged], violations: list[Violation]) -> None:
 
 
 def _refusals(ops: Sequence[Op], told: Sequence[Acknowledged], folded: Folded, violations: list[Violation]) -> None:
-    """A refusal answers one copy of a command. Copies whose answers are unknown may have been accepted, no others."""
+    """Check the refusals.
+
+    A refusal answers one copy of a command; only copies with unknown answers may have been accepted.
+    """
     refused = [t for t in told if t.outcome == REJECTED and t.command_id is not None]
     refused_ops = {t.op.op for t in refused}
     open_keys = {command_id_of(op) for op in ops if op.kind == "command" and op.op not in refused_ops}
@@ -117,7 +120,7 @@ def _refusals(ops: Sequence[Op], told: Sequence[Acknowledged], folded: Folded, v
 
 
 def _appends(ops: Sequence[Op], folded: Folded, violations: list[Violation]) -> int:
-    """A command whose append was acknowledged stands where it was said to be."""
+    """Check that each command whose append was acknowledged is at the acknowledged place."""
     checked = 0
     for op in ops:
         if op.kind != "command" or op.appended is None:
@@ -133,7 +136,7 @@ def _appends(ops: Sequence[Op], folded: Folded, violations: list[Violation]) -> 
 
 
 def _statuses(ops: Sequence[Op], folded: Folded, violations: list[Violation]) -> int:
-    """Answers to "what became of my command"."""
+    """Check the answers of the status route."""
     checked = 0
     for op in ops:
         if op.kind != "status" or op.answer is None or op.answer["http"] not in (200, 404):

@@ -1,4 +1,4 @@
-"""The log against itself and against the commands: every command one outcome, in order, and the right one."""
+"""The log against itself and against the commands: every command has one outcome, in order, and the right one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.oracle.state import State
 
 @dataclass(slots=True)
 class Folded:
-    """The log, read: what all other checks hold their evidence against."""
+    """The folded log, which all other checks compare their evidence with."""
 
     logs: dict[int, PartitionLog]
     state: State = field(default_factory=State)
@@ -34,7 +34,7 @@ class Folded:
 def check_log(
     commands: Sequence[Record], events: Sequence[Record], partitions: int, violations: list[Violation]
 ) -> Folded:
-    """Judges, folds, and holds each outcome against its command and against the state it was decided in."""
+    """Judge and fold the log, and check each outcome against its command and the state in which it was decided."""
     folded = Folded(judge(events, violations))
     folded.commands = {(record.partition, record.offset): record for record in commands}
     for partition in folded.logs:
@@ -79,7 +79,7 @@ def _against_command(folded: Folded, outcome: Outcome, partitions: int, violatio
         what = f"it says {outcome.body}, and has to say {figures}"
         violations.append(Violation(Kind.WRONG_DECISION, outcome.place, what))
     if right.reason in ("malformed", "wrong_partition"):
-        return  # what such a command says of itself need not be repeated
+        return  # such a command's fields need not be repeated
     about = uuid_or_none(command.key), headers.get("ce_id"), headers.get("ce_sender"), headers.get("ce_clientid")
     if (outcome.chat, outcome.command_id, outcome.sender, outcome.client_id) != about:
         what = f"it is not about its command {outcome.command_offset}: {about}"
@@ -105,7 +105,7 @@ _FIGURES: Final = {"duplicate": _of_original, "unchanged": _of_position}
 
 
 def check_tails(ops: Sequence[Op], events: Sequence[Record], violations: list[Violation]) -> int:
-    """What readers of the log were given against what stands there now; how many records were held against it."""
+    """Check what readers of the log received against its present content, and return the number of records."""
     digests = {(record.partition, record.offset): record.digest for record in events}
     checked = 0
     for op in ops:

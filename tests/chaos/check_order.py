@@ -1,4 +1,4 @@
-"""Real time: what was answered stands before what was sent only after that."""
+"""Real time: a command that was answered precedes every command that was sent only after the answer."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ class _Sent(NamedTuple):
 
 
 def check_order(ops: Sequence[Op], folded: Folded, violations: list[Violation]) -> int:
-    """Per partition, which is more than per chat: an outcome that anybody was told of stands before the outcome of
-    any command that was first sent later. How many commands were held against it."""
+    """Check that every acknowledged outcome precedes the outcome of any command that was first sent later.
+
+    The order is checked per partition, which is stricter than per chat. Returns how many commands were checked.
+    """
     answered: defaultdict[int, list[_Answered]] = defaultdict(list)
     for op in ops:
         told = acknowledged_by(op)
@@ -41,7 +43,7 @@ def check_order(ops: Sequence[Op], folded: Folded, violations: list[Violation]) 
 
 
 def _sent(ops: Sequence[Op], folded: Folded) -> Iterator[tuple[int, _Sent]]:
-    """Each command whose outcome is known, with the time before which nobody can have sent it."""
+    """Yield each command whose outcome is known, with the time of its first send."""
     first_asked: dict[str, Op] = {}
     for op in ops:
         if op.kind != "command":
@@ -50,7 +52,7 @@ def _sent(ops: Sequence[Op], folded: Folded) -> Iterator[tuple[int, _Sent]]:
         if command_id is not None and (command_id not in first_asked or op.asked_s < first_asked[command_id].asked_s):
             first_asked[command_id] = op
         told = acknowledged_by(op)
-        # A coalesced receipt may have travelled with an earlier one.
+        # A coalesced receipt may have been sent together with an earlier one.
         if command_id is not None and told is not None and told.index is not None and told.partition is not None:
             yield told.partition, _Sent(op.asked_s, told.index, told.place)
     for command_id, op in first_asked.items():

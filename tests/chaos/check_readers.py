@@ -1,4 +1,4 @@
-"""What readers saw: no gap, no step back behind anything that anybody was shown before, and only what is in the log."""
+"""What readers saw: no gap, no step back behind what any reader was shown before, and only what is in the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_END: Final = 2**53
 
 
 def check_readers(ops: Sequence[Op], folded: Folded, violations: list[Violation]) -> int:
-    """How many answers were checked. Readers are members of what they read for the whole run."""
+    """Check all readers' answers and return their number. Readers are members of their chats for the whole run."""
     by_chat: defaultdict[str, list[Read]] = defaultdict(list)
     for op in ops:
         if op.kind in ("page", "latest") and op.answer is not None and op.answer["http"] in (200, 403, 404):
@@ -36,17 +36,17 @@ def check_readers(ops: Sequence[Op], folded: Folded, violations: list[Violation]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """An answer, and how far it goes."""
+    """An answer and its extent."""
 
     op: Op
     answer: Json
     answered_s: float
     shown: int
-    """The highest seq in it; 0 where it has none."""
+    """The highest seq in it; 0 if it has none."""
     shows: int
-    """It leaves nothing out up to this seq: what is before its bound was not asked for."""
+    """It leaves out nothing up to this seq; what is before its bound was not requested."""
     reach: int
-    """What is there up to this seq had to be shown: a page ends at its limit."""
+    """Everything up to this seq had to be shown: a page ends at its limit."""
 
     def __str__(self) -> str:
         return f"{self.op.kind} {self.op.asked} shows all up to seq {self.shows} (http {self.answer['http']})"
@@ -66,7 +66,7 @@ def _read(op: Op, answer: Json, answered_s: float) -> Read:
 
 
 def _no_step_back(reads: Sequence[Read], violations: list[Violation]) -> None:
-    """Each answer against all that were given to anybody before it was asked."""
+    """Check each answer against all that any reader got before it was requested."""
     answered = sorted(reads, key=lambda read: read.answered_s)
     furthest: Read | None = None
     following = 0
@@ -82,7 +82,7 @@ def _no_step_back(reads: Sequence[Read], violations: list[Violation]) -> None:
 
 
 def _content(read: Read, chat: Chat | None, violations: list[Violation]) -> None:
-    """Only what the log has."""
+    """Check that the answer holds only what is in the log."""
     op, answer = read.op, read.answer
     if answer["http"] != 200:
         return
@@ -101,10 +101,13 @@ def _content(read: Read, chat: Chat | None, violations: list[Violation]) -> None
 
 
 def _stays_deleted(reads: Sequence[Read], chat: Chat, violations: list[Violation]) -> None:
-    """Who was shown that a message is deleted, or has a token of that, is not shown what it said; nor is anybody
-    who asks later."""
+    """Check that a deleted message's text is not shown after the deletion.
+
+    It may not be shown to a reader that has a token of the deletion, nor to any reader that asks after one was first
+    shown the deletion.
+    """
     gone_s: dict[int, float] = {}
-    """Seq → when somebody was first shown that it is deleted."""
+    """Seq → when a reader was first shown that it is deleted."""
     pages = [read for read in reads if read.op.kind == "page" and read.answer["http"] == 200]
     for read in pages:
         for seq, digest in read.answer["messages"]:
@@ -125,7 +128,7 @@ def _stays_deleted(reads: Sequence[Read], chat: Chat, violations: list[Violation
 
 
 def _page(read: Read, violations: list[Violation]) -> None:
-    """Seqs follow each other, from right after the bound, and a page that is not full is the end."""
+    """Check that seqs are consecutive from the bound on, and that only the last page is not full."""
     after, limit = read.op.asked["after_seq"], read.op.asked["limit"]
     seqs = [seq for seq, _ in read.answer["messages"]]
     first = after + 1 if after is not None else max(1, (seqs[-1] if seqs else 0) - limit + 1)
@@ -137,7 +140,7 @@ def _page(read: Read, violations: list[Violation]) -> None:
 
 
 def _token(read: Read, chat: Chat | None, indexes: list[int], violations: list[Violation]) -> None:
-    """What the token stands for is there. `indexes` of the chat's messages, ascending."""
+    """Check that the answer includes what its token stands for; `indexes` of the chat's messages ascend."""
     token = read.op.asked.get("token")
     if token is None or chat is None or read.answer["http"] != 200:
         return

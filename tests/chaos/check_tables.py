@@ -10,7 +10,7 @@ from tests.chaos.violations import Kind, Violation
 
 
 def check_tables(found: dict[str, Rows], right: dict[str, Rows], violations: list[Violation]) -> int:
-    """How many rows were compared."""
+    """Compare the tables and return how many rows were compared."""
     checked = 0
     for table, key in KEYS.items():
         there = _by_key(found.get(table, []), key)

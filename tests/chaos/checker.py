@@ -1,8 +1,8 @@
-"""The checker: takes what a chaos run left behind and says what is broken, if anything is.
+"""The checker: reads what a chaos run left and reports every violation.
 
-It runs no server and shares no code with the services, but the ids of the wire contract. What a command comes to and
-what an event means is the oracle's (tests/oracle). Each check is a module of its own; tests/unit/chaos/test_checker.py
-plants a violation of every kind and sees it found.
+It runs no server and shares no code with the services except the ids of the wire contract. The oracle (tests/oracle)
+determines the outcome of a command and the meaning of an event. Each check is a module of its own;
+tests/unit/chaos/test_checker.py plants a violation of every kind and checks that it is found.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.chaos.violations import Violation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was found, and how much was looked at."""
+    """What was found, and how much was checked."""
 
     violations: tuple[Violation, ...]
     commands: int
@@ -31,16 +31,16 @@ class Report:
     voids: int
     void_openings: int
     answers: int
-    """That promise something: outcomes, refusals, acknowledged appends, statuses."""
+    """Answers that promise something: outcomes, refusals, acknowledged appends, statuses."""
     ordered: int
-    """Commands held against real time."""
+    """Commands checked against real time."""
     reads: int
     tailed: int
     rows: int
 
 
 def check(evidence: Evidence) -> Report:
-    """Everything against everything."""
+    """Run all checks."""
     violations: list[Violation] = []
     folded = check_log(evidence.commands, evidence.events, evidence.partitions, violations)
     answers = check_answers(evidence.ops, folded, violations)

@@ -1,4 +1,4 @@
-"""Reads what there is when a run is over: both topics from beginning to end, and the read model."""
+"""Reads the final state when a run is over: both topics from beginning to end, and the read model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ _TIMES: Final = {
 
 
 async def read_topic(kafka: str, topic: str, partitions: int) -> list[Record]:
-    """Every record that is in it now. Raises TimeoutError."""
+    """Return every record that is in the topic now.
+
+    Raises TimeoutError if its end is not reached in time.
+    """
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="none")
     await in_time(START_TIMEOUT_S, consumer.start())
     try:
@@ -70,7 +73,7 @@ async def read_topic(kafka: str, topic: str, partitions: int) -> list[Record]:
 
 
 async def end_offsets(kafka: str, topic: str, partitions: int) -> dict[int, int]:
-    """Partition → the offset that the next record will have."""
+    """Return partition → the offset that the next record will get."""
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
     await in_time(START_TIMEOUT_S, consumer.start())
     try:
@@ -82,7 +85,7 @@ async def end_offsets(kafka: str, topic: str, partitions: int) -> dict[int, int]
 
 
 async def projected(postgres: str) -> dict[int, tuple[int, int]]:
-    """Partition → (next offset, offset of the last decided command), as the projection has it."""
+    """Return partition → (next offset, offset of the last decided command) of the projection."""
     async with await psycopg.AsyncConnection.connect(postgres, connect_timeout=5) as connection:
         cursor = await connection.execute(
             "SELECT partition, next_offset, command_offset FROM chat.projection_positions"
@@ -91,7 +94,10 @@ async def projected(postgres: str) -> dict[int, tuple[int, int]]:
 
 
 async def until_quiet(kafka: str, postgres: str, commands: str, events: str, partitions: int, timeout_s: float) -> None:
-    """Returns when every command is decided and every outcome projected. Raises TimeoutError with what is left."""
+    """Wait until every command is decided and every outcome projected.
+
+    Raises TimeoutError with what is left.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
         decided = await end_offsets(kafka, commands, partitions)
@@ -110,7 +116,7 @@ async def until_quiet(kafka: str, postgres: str, commands: str, events: str, par
 
 
 async def read_tables(postgres: str) -> dict[str, Rows]:
-    """All rows of the read model that readers are shown, in one snapshot."""
+    """Return all rows of the read model that readers can see, in one snapshot."""
     async with await psycopg.AsyncConnection.connect(postgres, connect_timeout=5, row_factory=dict_row) as connection:
         await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
         tables: dict[str, Rows] = {}

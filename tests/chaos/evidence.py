@@ -1,12 +1,12 @@
-"""What a chaos run leaves behind, and all that the checker is given: plain data, kept in one folder as JSON lines.
+"""What a chaos run leaves, and all that the checker gets: plain data, kept in one folder as JSON lines.
 
 - history.jsonl   each client's requests and answers, with the monotonic times of one clock (`Op`)
-- commands.jsonl  every record of chat.commands after the run, as Kafka gave it (`Record`)
+- commands.jsonl  every record of chat.commands after the run, as Kafka returned it (`Record`)
 - events.jsonl    every record of chat.events
 - tables.json     the rows of the read model, by table
-- run.json        what kind of run it was
+- run.json        the parameters of the run
 
-A folder can be judged again at any time, elsewhere, without any server: `python -m tests.chaos.run --check FOLDER`.
+A folder can be checked again at any time, elsewhere, without any server: `python -m tests.chaos.run --check FOLDER`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any
 
 Json = dict[str, Any]
 Rows = list[Json]
-"""Of one table: column → value, UUIDs as text, times in ms since 1970 UTC."""
+"""A table's rows: column → value, UUIDs as text, times in ms since 1970 UTC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A record as it stands in a topic."""
+    """A record as it is in a topic."""
 
     partition: int
     offset: int
@@ -37,7 +37,7 @@ class Record:
 
     @property
     def digest(self) -> str:
-        """Tells it from any other record that could stand at its place."""
+        """A digest that distinguishes it from any other record at its offset."""
         digest = blake2b(digest_size=8)
         for part in (self.key or b"", self.value, *(part for name, value in self.headers for part in (name, value))):
             raw = part.encode() if isinstance(part, str) else part
@@ -47,14 +47,14 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Op:
-    """One request of one client, with what came of it. Each attempt of a retried command is an op of its own.
+    """One request of one client, with its result. Each attempt of a retried command is a separate op.
 
     `asked` by `kind`:
-    command   {via: http|kafka, type, chat, sender, key?, body}   body as the command's JSON object
-    status    {chat, command_id, at: "P:offset"}
-    page      {chat, after_seq: int|null, limit, token?}          null: the newest page
-    latest    {chat, token?}
-    tail      {partition}                                         a reader of chat.events itself
+        command   {via: http|kafka, type, chat, sender, key?, body}   body as the command's JSON object
+        status    {chat, command_id, at: "P:offset"}
+        page      {chat, after_seq: int|null, limit, token?}          null: the newest page
+        latest    {chat, token?}
+        tail      {partition}                                         a reader of chat.events itself
 
     `answer`: of HTTP {http: status, body, token?}; of Kafka the reply, or {index, …} as read from the log; of a tail
     {records: [[offset, digest]]}. None: no answer came.
@@ -66,7 +66,7 @@ class Op:
     asked: Json
     asked_s: float
     appended: tuple[int, int] | None = None
-    """(partition, offset) that an append of a command was acknowledged with."""
+    """(partition, offset) at which a command's append was acknowledged."""
     answer: Json | None = None
     answered_s: float | None = None
 
@@ -77,7 +77,7 @@ class Op:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Everything that is held against each other."""
+    """All evidence of a run."""
 
     partitions: int
     ops: Sequence[Op]
@@ -87,16 +87,16 @@ class Evidence:
 
 
 class Recorder:
-    """Writes a history while it happens: a request before it is sent, so that a run that is cut off has it too."""
+    """Writes a history as it happens: a request before it is sent, so that an interrupted run has it too."""
 
     def __init__(self, path: Path, clock: Any) -> None:
-        """`clock()` is seconds, monotonic, the same for all clients of the run."""
+        """`clock()` returns monotonic seconds, the same for all clients of the run."""
         self._file = path.open("w", encoding="utf-8", buffering=1024 * 1024)
         self._clock = clock
         self._count = 0
 
     def ask(self, client: str, kind: str, **asked: Any) -> int:
-        """To be called right before the request leaves; the op's number."""
+        """Record a request and return the op's number; to be called right before the request is sent."""
         self._count += 1
         self._write(
             {"op": self._count, "s": self._clock(), "is": "ask", "client": client, "kind": kind, "asked": asked}
@@ -104,11 +104,11 @@ class Recorder:
         return self._count
 
     def appended(self, op: int, partition: int, offset: int) -> None:
-        """The append of a command was acknowledged there."""
+        """Record that the append of a command was acknowledged."""
         self._write({"op": op, "s": self._clock(), "is": "appended", "at": [partition, offset]})
 
     def answer(self, op: int, answer: Json) -> None:
-        """To be called right after the answer has come."""
+        """Record an answer; to be called right after it was received."""
         self._write({"op": op, "s": self._clock(), "is": "answer", "answer": answer})
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class _Draft:
 
 
 def read_history(path: Path) -> list[Op]:
-    """The ops in the order in which they were asked."""
+    """Return the ops in the order in which they were sent."""
     drafts: dict[int, _Draft] = {}
     for line in _lines(path):
         match line["is"]:
@@ -176,7 +176,7 @@ def read_records(path: Path) -> list[Record]:
 
 
 def read_evidence(folder: Path) -> Evidence:
-    """What `run` left in a folder."""
+    """Read what `run` left in a folder."""
     return Evidence(
         partitions=json.loads((folder / "run.json").read_text())["partitions"],
         ops=read_history(folder / "history.jsonl"),
@@ -189,13 +189,13 @@ def read_evidence(folder: Path) -> Evidence:
 def message_digest(
     *, message_id: str, sender: str, key: str, text: str | None, sent_at_ms: int, reply_to: str | None, position: int
 ) -> str:
-    """Stands for a message in the history of a reader, who sees thousands of them again and again."""
+    """Return a short stand-in for a message in a reader's history, which has thousands of them many times."""
     parts = json.dumps([message_id, sender, key, text, sent_at_ms, reply_to, position])
     return blake2b(parts.encode(), digest_size=8).hexdigest()
 
 
 def _text(raw: bytes | None) -> str | None:
-    """UTF-8 where it is that and can be told from the rest, so that a person can read the file."""
+    """Return readable UTF-8 if the bytes are that and unambiguous, else base64."""
     if raw is None:
         return None
     try:
@@ -212,5 +212,5 @@ def _bytes(text: str) -> bytes:
 def _lines(path: Path) -> Iterator[Any]:
     with path.open(encoding="utf-8") as file:
         for line in file:
-            if line.endswith("\n"):  # a run that was cut off leaves half a line
+            if line.endswith("\n"):  # an interrupted run leaves half a line
                 yield json.loads(line)

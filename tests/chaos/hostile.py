@@ -1,7 +1,7 @@
-"""A producer that may write to chat.commands and means no good: forged record batches, among honest commands.
+"""A hostile producer with write access to chat.commands: it sends forged record batches among honest commands.
 
-Nothing that it writes may harm the others: each of its records has one outcome, at its true offset, and the checker
-judges it like any other command.
+Nothing that it writes may harm others: each of its records has one outcome, at its true offset, and the checker judges
+it like any other command.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ OF_A_RECORD: Final = (
     "delta", "delta", "delta", "attributes", "timestamp", "header name", "key size", "value size", "size",
     "longer numbers", "high bits", "more", "no value",
 )  # fmt: skip
-"""What the checker's own reading knows."""
+"""The defects that the checker's own reader can parse."""
 
 
 class HostileProducer:
-    """Writes batches of which some records are forged, as fast as they are refused or taken."""
+    """Writes batches in which some records are forged, each as soon as the last was refused or accepted."""
 
     def __init__(self, stage: Stage, client: str, kafka: str) -> None:
         self._stage = stage
@@ -38,7 +38,7 @@ class HostileProducer:
         self._rng = stage.rng(client)
 
     async def run(self) -> None:
-        """Until the stage closes."""
+        """Run until the stage closes."""
         while not self._stage.closing.is_set():
             with contextlib.suppress(*TROUBLES):
                 await self._with_one_client()
@@ -57,7 +57,7 @@ class HostileProducer:
             await in_time(3.0, close())
 
     def _commands(self) -> tuple[int, list[Encoded]]:
-        """Sends to one chat, and its partition."""
+        """Return sends to one chat, and its partition."""
         chat = ChatId(self._rng.choice(self._stage.chats))
         return self._stage.partition_of(chat), [self._send(chat) for _ in range(self._rng.randint(1, MAX_RECORDS))]
 

@@ -1,4 +1,4 @@
-"""Clients over HTTP: producers that retry with the same key, one who comes and goes, readers that page."""
+"""HTTP clients: producers that retry with the same key, a user who joins and leaves, readers that page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.oracle.records import command_id_of
 
 REQUEST_TIMEOUT_S: Final = 8.0
 ANSWER_DEADLINE_S: Final = 180.0
-"""For one command with all its attempts. The longest outage that the nemesis makes is a fraction of it."""
+"""Deadline of one command with all its attempts, several times the longest outage of the nemesis."""
 SETTLED: Final = frozenset({200, 201, 400, 403, 404, 409, 413, 422})
 PROMISES: Final = frozenset({200, 201})
 
@@ -26,7 +26,7 @@ class Http:
     """Requests of one client, each recorded with its answer."""
 
     def __init__(self, stage: Stage, client: str, http: httpx.AsyncClient, token: str) -> None:
-        """`token` has the scope `producer`: it may send for everybody."""
+        """`token` has the scope `producer`, so it may send for every user."""
         self.stage = stage
         self.client = client
         self.rng = stage.rng(client)
@@ -44,7 +44,7 @@ class Http:
         path: str,
         sends: Json | None,
     ) -> Json | None:
-        """Attempts until one is answered by an outcome; that answer, or None when the deadline has passed."""
+        """Send until an attempt is answered with an outcome, and return that answer, or None after the deadline."""
         deadline = time.monotonic() + ANSWER_DEADLINE_S
         headers = {"Gapless-Sender": sender, **({"Idempotency-Key": key} if key is not None else {})}
         asked = {"via": "http", "type": command_type, "chat": chat, "sender": sender, "key": key, "body": body}
@@ -82,7 +82,7 @@ class Http:
         return {**answer, "location": response.headers.get("location", "")}
 
     async def _ask_status(self, chat: str, location: str) -> None:
-        """What became of a command that was answered 202, instead of sending it again at once."""
+        """Request the status of a command that was answered with 202, before it is sent again."""
         await asyncio.sleep(self.rng.uniform(0.1, 1.0))
         parts = urlsplit(location)
         command_id, at = parts.path.rsplit("/", 1)[-1], parts.query.removeprefix("at=")
@@ -92,7 +92,7 @@ class Http:
             self.stage.recorder.answer(op, {"http": response.status_code, "body": _json(response)})
 
     async def page(self, chat: str, after_seq: int | None, limit: int, token: str | None) -> Json | None:
-        """A page of history, as the checker wants it; None where none came."""
+        """Return a page of history in the checker's form, or None if there was no answer."""
         asked: Json = {"chat": chat, "after_seq": after_seq, "limit": limit, **({"token": token} if token else {})}
         op = self.stage.recorder.ask(self.client, "page", **asked)
         query: dict[str, Any] = {"limit": limit, **({"after_seq": after_seq} if after_seq is not None else {})}
@@ -128,7 +128,7 @@ class Http:
 
 
 class HttpProducer(Http):
-    """One command after another, mostly messages; now and then what a confused or malicious client does."""
+    """Sends one command after another: mostly messages, sometimes what a confused or malicious client would send."""
 
     async def run(self) -> None:
         while not self.stage.closing.is_set():
@@ -155,7 +155,7 @@ class HttpProducer(Http):
             await self.send(chat, sender, stage.fresh_key(self.client), {"text": "x" * 16_385})
 
     async def _fresh(self, chat: str, sender: str, *, copies: int) -> None:
-        """A new message, perhaps in two copies at once, as a client does that was too impatient."""
+        """Send a new message, perhaps twice at once, like an impatient client."""
         key = self.stage.fresh_key(self.client)
         body = self._body(chat, key)
         answers = await asyncio.gather(*(self.send(chat, sender, key, body) for _ in range(copies)))
@@ -163,7 +163,7 @@ class HttpProducer(Http):
             self.stage.sent.append(Sent(chat=chat, sender=sender, key=key, body=body))
 
     def _body(self, chat: str, key: str) -> Json:
-        """Keys in the order of the canonical form, as ingest writes it."""
+        """Return a body with its keys in canonical order, as ingest writes it."""
         body: Json = {"text": f"{key} " + "ä" * self.rng.choice((0, 3, 30, 300))}
         if self.rng.random() < 0.15:
             earlier = [s for s in self.stage.sent[-50:] if s.chat == chat]
@@ -182,7 +182,7 @@ class HttpProducer(Http):
         return found
 
     async def _delete(self, chat: str, sender: str) -> None:
-        """Any message, one's own or not, perhaps one that is not there yet."""
+        """Delete any message, its own or not, perhaps one that does not exist yet."""
         seq = self.rng.randint(1, self.stage.last_seq.get(chat, 0) + 1)
         key, path = self.stage.fresh_key(self.client), f"/v1/chats/{chat}/messages/{seq}"
         answer = await self.command("message.delete.v1", chat, sender, key, {"seq": seq}, "DELETE", path, None)
@@ -196,7 +196,7 @@ class HttpProducer(Http):
 
 
 class ComerAndGoer(Http):
-    """Adds and removes one user, chat by chat, who goes on sending all the time."""
+    """Adds one user to chats and removes it again, while that user keeps sending."""
 
     async def run(self) -> None:
         await asyncio.gather(self._membership(), self._sending())
@@ -223,7 +223,7 @@ class ComerAndGoer(Http):
 
 
 class Founder(Http):
-    """Makes groups of one name by its keys; everybody leaves each, and its creator takes it up again."""
+    """Creates groups with one name by its keys; all members leave each, and its creator joins again."""
 
     async def run(self) -> None:
         stage, rng = self.stage, self.rng
@@ -248,7 +248,9 @@ class Founder(Http):
             await asyncio.sleep(rng.uniform(0.0, 1.0))
 
     async def _hand_over(self, chat: str, founder: str, other: str) -> None:
-        """The last owner stays one until there is another, and may then become what that one says, and leave."""
+        """Change the owner. The last owner cannot leave the role before there is another, who may then demote the
+        first.
+        """
         path, body = f"/v1/chats/{chat}/members/{other}", {"user_id": other, "role": "admin"}
         key = self.stage.fresh_key(self.client)
         await self.command("member.add.v1", chat, founder, key, body, "PUT", path, {"role": "admin"})
@@ -268,7 +270,7 @@ class Founder(Http):
 
 
 class HttpReader(Http):
-    """Follows every chat page by page, looks back, and asks for what it was just told of."""
+    """Follows every chat page by page, reads older pages, and reads with the token of the latest answer."""
 
     LIMITS: Final = (1, 5, 20, 50)
 

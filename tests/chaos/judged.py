@@ -1,6 +1,6 @@
 """The checker's own reading of the log: records to outcomes, by the table in docs/log-protocol.md and wire headers.
 
-Written apart from `schemas` too, on purpose: a mistake in the rule that every service shares would hide in all of them.
+It is independent of `schemas` on purpose: a mistake in the rule that all services share would otherwise go unnoticed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.oracle.records import Outcome, read_outcome, text_headers
 
 @dataclass(slots=True)
 class Head:
-    """After the last record that counts."""
+    """The figures after the last record that counts."""
 
     term: int = 0
     index: int = 0
@@ -43,7 +43,7 @@ def headers_of(record: Record) -> dict[str, str]:
 
 
 def judge(records: Sequence[Record], violations: list[Violation]) -> dict[int, PartitionLog]:
-    """Every partition by the rule; a partition is judged up to the first record that contradicts it."""
+    """Judge every partition by the rule, up to the first record that contradicts it."""
     logs: dict[int, PartitionLog] = {}
     for partition, of_partition in _by_partition(records):
         log = logs[partition] = PartitionLog()
@@ -70,7 +70,7 @@ def _by_partition(records: Iterable[Record]) -> Iterator[tuple[int, list[Record]
 
 
 def take(log: PartitionLog, record: Record) -> str | None:
-    """Applies the table to the next record; what contradicts it."""
+    """Apply the table to the next record, and return what contradicts it, or None."""
     headers, head = headers_of(record), log.head
     stamp = re.fullmatch(r"(\d+)/(\d+)", headers.get("ce_id", ""))
     if stamp is None:

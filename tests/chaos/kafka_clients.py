@@ -1,4 +1,4 @@
-"""Clients that speak plain Kafka by the wire contract: producers, who hear of outcomes by a reply or read the log."""
+"""Plain Kafka clients by the wire contract: producers, which learn outcomes from a reply or from the log."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ APPEND_TIMEOUT_S: Final = 10.0
 OUTCOME_TIMEOUT_S: Final = 6.0
 ANSWER_DEADLINE_S: Final = 180.0
 SILENCE_S: Final = 15.0
-"""A consumer that brought nothing for so long is replaced: a client library may hang rather than fail."""
+"""A consumer that returned nothing for so long is replaced: a client library may hang instead of failing."""
 TROUBLES: Final = (kafka_errors.KafkaError, OSError, TimeoutError, AssertionError)
 
 
 async def in_time(timeout_s: float, work: Any) -> Any:
-    """Awaits it; a miss raises TimeoutError at once, though the work may take its cancellation badly."""
+    """Await the work; raise TimeoutError on time even if the work does not react to its cancellation."""
     task = asyncio.ensure_future(work)
     await asyncio.wait({task}, timeout=timeout_s)
     if not task.done():
@@ -46,7 +46,7 @@ async def in_time(timeout_s: float, work: Any) -> Any:
 
 
 def as_record(raw: Any) -> Record:
-    """What aiokafka gives, as the checker takes it."""
+    """Convert a record of aiokafka to the checker's form."""
     return Record(
         partition=raw.partition, offset=raw.offset, timestamp_ms=raw.timestamp, key=raw.key, value=raw.value or b"",
         headers=tuple(raw.headers),
@@ -56,7 +56,7 @@ def as_record(raw: Any) -> Record:
 async def records_for_ever(
     kafka: str, topic: str, positions: dict[int, int], *, from_end: bool = False
 ) -> AsyncIterator[list[Record]]:
-    """What comes into these partitions from `positions` on, which are kept up to date; whatever the brokers do."""
+    """Yield the records from `positions` on, which are kept current, whatever the brokers do."""
     while True:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="none", request_timeout_ms=10_000
@@ -86,17 +86,17 @@ async def records_for_ever(
 
 
 class Outcomes(Protocol):
-    """Where a producer hears what became of its command."""
+    """A producer's source of outcomes."""
 
     def reply_to(self, request_id: str) -> ReplyTo | None:
-        """To be named in the command."""
+        """Return the reply address to put into the command, or None."""
 
     async def outcome(self, request_id: str, at: tuple[int, int]) -> Json | None:
-        """As it is told, None when it is not there in time. `at`: (partition, offset) of the command."""
+        """Return the outcome, or None if it does not arrive in time. `at`: (partition, offset) of the command."""
 
 
 class LogFollower:
-    """Reads the whole log as any reader may, by the validity rule, and keeps what it was given for the checker."""
+    """Reads the whole log by the validity rule, as any reader can, and records what it received for the checker."""
 
     def __init__(self, stage: Stage, kafka: str, client: str) -> None:
         self._stage = stage
@@ -107,7 +107,7 @@ class LogFollower:
         self._came = asyncio.Condition()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         positions = dict.fromkeys(range(self._stage.partitions), 0)
         async for records in records_for_ever(self._kafka, TOPICS.events, positions):
             op = self._stage.recorder.ask(self._client, "tail", partition=records[0].partition)
@@ -119,7 +119,7 @@ class LogFollower:
 
     def _take(self, record: Record) -> None:
         log = self._logs[record.partition]
-        take(log, record)  # what contradicts the rule is the checker's to say, of the whole log
+        take(log, record)  # the checker reports what contradicts the rule, with the whole log
         for outcome in log.outcomes:
             self._found[outcome.partition, outcome.command_offset] = outcome
         log.outcomes.clear()
@@ -145,7 +145,7 @@ def _told(outcome: Outcome) -> Json:
 
 
 class ReplyListener:
-    """Listens to one partition of chat.replies, for whoever names it in `ce_replyto`."""
+    """Listens to one partition of chat.replies, for producers that name it in `ce_replyto`."""
 
     def __init__(self, kafka: str, partition: int) -> None:
         self._kafka = kafka
@@ -153,7 +153,7 @@ class ReplyListener:
         self._waiting: dict[str, asyncio.Future[Json]] = {}
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         positions = {self._partition: 0}
         async for records in records_for_ever(self._kafka, TOPICS.replies, positions, from_end=True):
             for record in records:
@@ -178,7 +178,7 @@ class ReplyListener:
 
 
 class KafkaProducer:
-    """Sends as a service would that has only a Kafka client: not idempotent, so that its library repeats records."""
+    """Sends like a service that has only a Kafka client: not idempotent, so its library repeats records."""
 
     def __init__(self, stage: Stage, client: str, kafka: str, outcomes: Outcomes) -> None:
         self._stage = stage
@@ -212,7 +212,7 @@ class KafkaProducer:
         await self.send(old.chat, old.sender, old.key, body)
 
     async def send(self, chat: str, sender: str, key: str, body: Json) -> Json | None:
-        """Attempts under the same key until one has an outcome; None when the deadline has passed."""
+        """Send under the same key until an attempt has an outcome; returns None after the deadline."""
         deadline = time.monotonic() + ANSWER_DEADLINE_S
         asked = {"via": "kafka", "type": SEND, "chat": chat, "sender": sender, "key": key, "body": body}
         while time.monotonic() < deadline:
@@ -239,7 +239,10 @@ class KafkaProducer:
         return None
 
     async def _append(self, command: Command) -> tuple[int, int] | None:
-        """(partition, offset); None where nobody knows. After an error the producer is replaced."""
+        """Append a command and return (partition, offset), or None if that is unknown.
+
+        After an error the producer is replaced.
+        """
         record = encode_command(command, "/chaos")
         assert record.key is not None
         partition = self._stage.partition_of(record.key.decode())
@@ -265,6 +268,6 @@ class KafkaProducer:
 
 
 def _ordered(body: Json) -> Json:
-    """In the order of the contract's canonical form, metadata sorted: a repeat of what came over HTTP has its bytes."""
+    """Order the fields as in the canonical form, so that a repeat of a command sent over HTTP has the same bytes."""
     order = ("text", "reply_to_message_id", "media_urls", "metadata")
     return {name: body[name] for name in order if name in body}

@@ -1,7 +1,7 @@
-"""What goes wrong in a chaos run: two hands, one for the services and one for the servers, each led by the seed.
+"""The faults of a chaos run: two sequences, one for the services and one for the servers, each drawn from the seed.
 
-Every fault is written to faults.jsonl with its time, so that a violation can be read beside what happened then.
-Whatever a fault does is undone when it is over, also when the run is broken off in the middle of it.
+Every fault is written to faults.jsonl with its time, so that a violation can be compared with what happened then. Each
+fault is undone when it is over, even if the run is interrupted in the middle of it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from tests.chaos.kafka_clients import TROUBLES, in_time
 from tests.support.running_stack import RunningStack
 
 SESSION_TIMEOUT_S: Final = 3.0
-"""Of the embedded stack's consumer groups; brokers have the same."""
+"""Session timeout of the embedded stack's consumer groups; brokers have the same."""
 ISR_TIMEOUT_S: Final = 120.0
 Fault = Callable[[], Awaitable[None]]
 
 
 class Nemesis:
-    """Makes faults until it is told to stop; `counts` says how many of each."""
+    """Injects faults until it is stopped; `counts` has the number of each."""
 
     def __init__(self, stack: RunningStack, folder: Path, seed: int, clock: Callable[[], float]) -> None:
         self._stack = stack
@@ -49,7 +49,7 @@ class Nemesis:
         self.counts: Counter[str] = Counter()
 
     async def run(self) -> None:
-        """Until `stop`; then the fault that is under way is undone and waited for."""
+        """Run until `stop`, then undo the current fault and wait for that."""
         names = self._stack.document["processes"]
         self._sequencers = [name for name in names if name.startswith("sequencer")]
         self._services = [name for name in names if name.startswith(("sequencer", "projector", "api"))]
@@ -75,7 +75,7 @@ class Nemesis:
                 await rng.choices(choices, weights)[0]()
 
     async def _wait(self, timeout_s: float) -> None:
-        """Returns when the time is up, or at the stop."""
+        """Wait until the time is up or `stop` is called."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._stop.wait()
@@ -121,7 +121,7 @@ class Nemesis:
             await self._wait(seconds)
 
     async def _stall_a_sequencer_again_and_again(self) -> None:
-        """About as long as its standby has patience: slow and alive, so that it is replaced some of the times."""
+        """Stall a sequencer for about as long as its standby waits: slow but alive, so it is replaced sometimes."""
         name, rng = self._services_rng.choice(self._sequencers), self._services_rng
         for _ in range(rng.randint(2, 6)):
             seconds = rng.uniform(0.4, 1.2)
@@ -130,7 +130,7 @@ class Nemesis:
             await self._wait(rng.uniform(0.1, 1.0))
 
     async def _ask_a_sequencer_to_stop(self) -> None:
-        """It hands over to whoever stands by; then it is back."""
+        """Stop a sequencer, which hands over to its standby, and wait until it is back."""
         name = self._services_rng.choice(self._sequencers)
         pid = self._pid(name)
         if pid is not None:
@@ -140,14 +140,14 @@ class Nemesis:
         await self._back(name)
 
     async def _stall_one_sequencer_and_kill_another(self) -> None:
-        """Nobody is left for a while; then the zombie and a newborn are there at once."""
+        """Leave the group without a live member for a while; then the zombie and a new process return at once."""
         zombie, victim = self._services_rng.sample(self._sequencers, 2)
         with self._stalled(zombie, "stall", SESSION_TIMEOUT_S + 2):
             await self._kill(victim, "kill")
             await self._wait(SESSION_TIMEOUT_S + 2)
 
     async def _delete_state(self) -> None:
-        """While no process holds it: a living RocksDB is never touched."""
+        """Delete state folders while no process holds them: a running RocksDB is never touched."""
         for name in self._sequencers:
             await self._kill(name, "kill", wait=False)
         for slot in self._free_slots():
@@ -156,7 +156,7 @@ class Nemesis:
         await self._all_back()
 
     async def _bring_old_state_back(self) -> None:
-        """As a machine that was restored from a backup: the folder is sound, and of a while ago."""
+        """Restore older state folders, as on a machine that was restored from a backup: valid, but old."""
         for name in self._sequencers:
             await self._kill(name, "kill", wait=False)
         for slot in self._free_slots():
@@ -170,7 +170,7 @@ class Nemesis:
         await self._all_back()
 
     def _free_slots(self) -> Iterator[Path]:
-        """State folders that no process has; none can take one while it is given out here."""
+        """Yield state folders that no process holds; none can take one while it is yielded."""
         root = self._stack.folder / "state" / "sequencer"
         for lock_path in sorted(root.glob("slot-*.lock")):
             lock = os.open(lock_path, os.O_RDWR)
@@ -191,7 +191,7 @@ class Nemesis:
         await self._guest("projector", {})
 
     async def _guest(self, command: str, environment: dict[str, str]) -> None:
-        """One process more in the group for a while: everything is given out anew, twice."""
+        """Add one process to the group for a while: two rebalances."""
         number = self._services_rng.choice([signal.SIGTERM, signal.SIGKILL])
         launch = Launch(
             name=f"guest-{command}",
@@ -225,7 +225,7 @@ class Nemesis:
         await self._until_in_sync()
 
     async def _stall_a_broker(self) -> None:
-        """Past its session with the controller: it comes back and believes that it leads what others lead now."""
+        """Stall a broker past its controller session: it returns and believes that it leads what others lead now."""
         seconds = self._servers_rng.uniform(SESSION_TIMEOUT_S + 1, SESSION_TIMEOUT_S + 4)
         with self._stalled(self._servers_rng.choice(self._brokers), "broker_stall", seconds):
             await self._wait(seconds)
@@ -240,9 +240,9 @@ class Nemesis:
             await self._wait(seconds)
 
     async def _until_in_sync(self) -> None:
-        """Every partition is on all its brokers again: with two copies gone at once, waiting is all that is right."""
+        """Wait until every partition is on all its brokers again: the next fault must not take a second copy."""
         began_s, whole = time.monotonic(), 0
-        while whole < 3:  # in a row: a broker that has just come back may tell of the past
+        while whole < 3:  # in a row: a broker that has just returned may report an old state
             if time.monotonic() - began_s > ISR_TIMEOUT_S:
                 raise TimeoutError(f"the brokers did not get in sync within {ISR_TIMEOUT_S:g} s")
             whole = whole + 1 if await in_sync(self._stack.document["kafka"]) else 0
@@ -252,7 +252,7 @@ class Nemesis:
     # --- signals --------------------------------------------------------------------------------------------------
 
     def _pid(self, name: str) -> int | None:
-        """Of the living process of that name, and only if it is the stack's own child: ids are used again."""
+        """Return the id of the live process of that name if it is still the stack's own child: ids are reused."""
         pid = int(self._stack.document["processes"][name])
         try:
             process = psutil.Process(pid)
@@ -266,7 +266,7 @@ class Nemesis:
         if pid is not None:
             self._note(fault, process=name, pid=pid)
             os.kill(pid, signal.SIGKILL)
-            await asyncio.sleep(0.05)  # the supervisor hears of it
+            await asyncio.sleep(0.05)  # the supervisor notices
         if wait:
             await self._back(name)
 
@@ -298,7 +298,7 @@ def _send(pid: int, number: signal.Signals) -> None:
 
 
 async def in_sync(kafka: str) -> bool:
-    """Whether every partition of every topic has all its replicas in sync, by the word of one broker."""
+    """Return whether every partition of every topic has all its replicas in sync, according to one broker."""
     try:
         async with _admin(kafka) as admin:
             topics = await in_time(5.0, admin.describe_topics())

@@ -1,8 +1,8 @@
-"""Reads a topic's record batches as they lie in the log, believing nothing that a producer wrote of offsets.
+"""Reads a topic's record batches as they are in the log, without trusting any offset that a producer wrote.
 
-A Kafka client believes the offsets inside a batch, so it cannot judge a run that has a hostile producer. This reading
-is written apart from the system's own: a record that does not say its place in the batch, or cannot be decoded, is
-kept without key, headers and value.
+A Kafka client trusts the offsets inside a batch, so it cannot check a run that has a hostile producer. This reader is
+independent of the system's own: a record that does not state its true place in the batch, or cannot be decoded, is kept
+without key, headers and value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FETCH_BYTES: Final = 4 * 1024 * 1024
 
 
 async def read_raw(kafka: str, topic: str, ends: dict[int, int]) -> list[Record]:
-    """All records before the given end of each partition."""
+    """Return all records before the given end of each partition."""
     client = AIOKafkaClient(bootstrap_servers=kafka, client_id="chaos-checker")
     await client.bootstrap()
     try:
@@ -53,7 +53,7 @@ async def _fetch(client: AIOKafkaClient, topic: str, partition: int, offset: int
 
 
 def _batches(raw: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(base offset, number of offsets, bytes) of each whole batch."""
+    """Yield (base offset, number of offsets, bytes) of each whole batch."""
     at = 0
     while at + _HEADER.size <= len(raw):
         header = _HEADER.unpack_from(raw, at)

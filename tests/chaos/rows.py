@@ -1,4 +1,4 @@
-"""The rows of the read model that a state means, with the columns that are compared. Counters are counted here."""
+"""The rows of the read model that a state implies, with the columns that are compared. Counters are counted here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.oracle.state import Chat, Message, State
 
 
 def rows_of(state: State, logs: dict[int, PartitionLog]) -> dict[str, Rows]:
-    """The tables that this state is, with the columns that are compared."""
+    """Return the tables for this state, with the columns that are compared."""
     return {
         "chats": [
             {
@@ -42,7 +42,7 @@ KEYS = {
     "outcomes": ("partition", "index"),
     "projection_positions": ("partition",),
 }
-"""What a row is found by, table by table."""
+"""Primary key, by table."""
 
 
 def _participant(chat_id: str, chat: Chat, user: str) -> Json:

@@ -1,10 +1,10 @@
 """A chaos run: the real system of many processes, clients that use it, a nemesis that breaks it, and the checker.
 
     python -m tests.chaos.run --minutes 20 --seed 7
-    python -m tests.chaos.run --check FOLDER      judges what an earlier run left, without any server
+    python -m tests.chaos.run --check FOLDER      checks the evidence of an earlier run, without any server
 
-The seed leads what clients and nemesis choose; what the machine makes of it is never the same twice. So a run that
-found something keeps its evidence, and says where.
+The seed determines what clients and nemesis choose; the timing differs in each run. So a run that found something keeps
+its evidence, and says where.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ ALARMS: Final = (
     "task_crashed",
     "service_crashed",
 )
-"""Log events that a run must not have: each is a mistake of ours or a partition that nobody serves any more."""
+"""Log events that a run must not have: each is a bug or a partition without a server."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """What a run was and what came of it."""
+    """The parameters and the result of a run."""
 
     seed: int
     seconds: float
@@ -64,18 +64,18 @@ class Result:
     unanswered: list[str] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     called: int = 0
-    """Takeovers by standbys, ahead of the group."""
+    """Number of takeovers by standbys, ahead of the group."""
     forged: int = 0
-    """Batches of the hostile producer that a broker took."""
+    """Number of the hostile producer's batches that a broker accepted."""
     verified: dict[str, bool] = field(default_factory=dict)
-    """What `gapless log verify` and `gapless projection verify` say."""
+    """Results of `gapless log verify` and `gapless projection verify`."""
 
     @property
     def sound(self) -> bool:
         return not (self.report.violations or self.unanswered or self.alarms) and all(self.verified.values())
 
     def lines(self) -> list[str]:
-        """The totals, for people."""
+        """Return the totals as text."""
         r, f = self.report, self.faults
         return [
             f"seed {self.seed}, {self.seconds / 60:.1f} minutes of faults",
@@ -95,8 +95,8 @@ class Result:
 
 
 async def run(folder: Path, *, minutes: float, seed: int) -> Result:
-    """One run with all it takes; its evidence is in `folder` afterwards."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers being away is what this is about
+    """Run once; the evidence is in `folder` afterwards."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers go away all the time here
     recorder = Recorder(folder / "history.jsonl", time.monotonic)
     environment = {"GAPLESS_LOG_FORMAT": "json"}
     try:
@@ -134,7 +134,7 @@ async def run(folder: Path, *, minutes: float, seed: int) -> Result:
 async def _act(
     stage: Stage, stack: RunningStack, http: httpx.AsyncClient, token: str, folder: Path, seconds: float
 ) -> Counter[str]:
-    """Everybody on stage, until the time is up and everything that was begun has been answered."""
+    """Run all clients and the nemesis until the time is up and everything that was begun has been answered."""
     await _create_chats(Http(stage, "creator", http, token))
     kafka = stack.document["kafka"]
     follower = LogFollower(stage, kafka, "log-reader")
@@ -154,7 +154,7 @@ async def _act(
     breaking = asyncio.create_task(nemesis.run())
     everybody = {breaking, *clients, *listening}
     try:
-        # Nobody ends before the run does, also not by a cancellation: FIRST_EXCEPTION would not tell of that.
+        # No task ends before the run does, not even by cancellation, which FIRST_EXCEPTION would not notice.
         done, _ = await asyncio.wait(everybody, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -168,7 +168,7 @@ async def _act(
             kafka, stack.document["postgres"], TopicNames().commands, TopicNames().events, stage.partitions,
             QUIET_TIMEOUT_S,
         )  # fmt: skip
-        await asyncio.sleep(1.0)  # the log reader, too, is given the last records
+        await asyncio.sleep(1.0)  # so that the log reader, too, gets the last records
     finally:
         nemesis.stop()
         for task in everybody:
@@ -189,7 +189,7 @@ async def _create_chats(creator: Http) -> None:
 
 
 async def _repeat_all(stage: Stage, client: Http) -> None:
-    """After everything: a repeat still gets the figures of the original."""
+    """Repeat sends at the end: a repeat still gets the original's figures."""
     sample = stage.rng("repeats").sample(stage.sent, min(REPEATS_AT_THE_END, len(stage.sent)))
     for start in range(0, len(sample), 10):
         await asyncio.gather(*(client.send(s.chat, s.sender, s.key, s.body) for s in sample[start : start + 10]))
@@ -204,7 +204,7 @@ async def _collect(stack: RunningStack, folder: Path, partitions: int) -> None:
 
 
 def _said(folder: Path, events: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Lines of the services' logs that tell of one of these events, with the log's name."""
+    """Yield the lines of the services' logs with one of these events, with the log's name."""
     for path in [*sorted((folder / "d" / "logs").glob("*.log")), *sorted(folder.glob("guest-*.log"))]:
         if path.name.startswith(("kafka", "postgres")):
             continue
@@ -223,7 +223,7 @@ def _arguments() -> Any:
 
 
 def main() -> int:
-    """Exit code: 0 nothing is broken, 1 something is."""
+    """Return the exit code: 0 if nothing is broken, else 1."""
     arguments = _arguments()
     if arguments.check is not None:
         report = check(read_evidence(arguments.check))

@@ -1,4 +1,4 @@
-"""What the clients of one chaos run share: who they are, where they talk, what they have been told."""
+"""What the clients of one chaos run share: users, chats, and what they know from answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Sent:
 
 @dataclass(slots=True, kw_only=True)
 class Stage:
-    """Made once per run. Everything random in it comes from the seed."""
+    """Shared state, created once per run. Everything random in it comes from the seed."""
 
     seed: int
     partitions: int
@@ -35,21 +35,21 @@ class Stage:
     users: list[str] = field(default_factory=list)
     """Members of every chat for the whole run; the creator is one of them."""
     comer: str = ""
-    """Who is added and removed all the time."""
+    """The user who is added and removed all the time."""
     stranger: str = ""
-    """Who never was a member."""
+    """A user who never was a member."""
     chats: list[str] = field(default_factory=list)
     tokens: dict[str, str] = field(default_factory=dict)
-    """Chat → the last token that anybody was given."""
+    """Chat → the last token that any client got."""
     last_seq: dict[str, int] = field(default_factory=dict)
-    """Chat → the highest seq that anybody was told of."""
+    """Chat → the highest seq that any client got."""
     sent: list[Sent] = field(default_factory=list)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when nothing new is to be begun."""
+    """Set when no client may begin anything new."""
     unanswered: list[str] = field(default_factory=list)
-    """Commands that got no answer within their deadline, though everything was healed."""
+    """Commands that got no answer within their deadline, although everything was healed."""
     forged: int = 0
-    """Batches of the hostile producer that a broker took."""
+    """Number of the hostile producer's batches that a broker accepted."""
     _keys: int = 0
 
     @classmethod
@@ -63,7 +63,7 @@ class Stage:
         return stage
 
     def rng(self, who: str) -> random.Random:
-        """A source of chance of one's own, so that one client's pace does not change another's choices."""
+        """Return a separate source of randomness, so that one client's pace does not change another's choices."""
         return random.Random(f"{self.seed}/{who}")
 
     def fresh_key(self, client: str) -> str:
@@ -74,7 +74,7 @@ class Stage:
         return ids.partition_of(ChatId(chat), self.partitions)
 
     def told(self, chat: str, seq: int, token: str | None) -> None:
-        """Somebody was told that `seq` is in the chat."""
+        """Record that a client learned that `seq` is in the chat."""
         self.last_seq[chat] = max(self.last_seq.get(chat, 0), seq)
         if token is not None:
             self.tokens[chat] = token

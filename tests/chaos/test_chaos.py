@@ -1,4 +1,4 @@
-"""A bounded chaos run, for every change: three brokers, two of each service, and whatever the nemesis thinks of."""
+"""A bounded chaos run, for every change: three brokers, two of each service, and the nemesis."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_nothing_is_lost_doubled_or_out_of_order_whatever_is_killed_stalled_or_d
     print("\n".join(result.lines()))
     assert result.sound, f"seed {SEED}, evidence in {tmp_path}:\n" + "\n".join(result.lines())
     report, faults = result.report, result.faults
-    # A run in which nothing went wrong shows nothing.
+    # A run without faults shows nothing.
     assert faults["kill"] >= 3
     assert faults["stall"] >= 1
     assert faults["broker_kill"] + faults["broker_stall"] >= 1

@@ -256,7 +256,7 @@ class Scene:
         partitions: int | None = None,
         snapshots: SnapshotSource | None = None,
     ) -> AsyncIterator[Running]:
-        """Run a writer that believes that it owns the partition until the test says otherwise, and stop it at the end."""
+        """Run a writer that believes that it owns the partition until the test says otherwise; stop it at the end."""
         with tempfile.TemporaryDirectory(prefix="state-") as fresh:
             folder = state_dir if state_dir is not None else Path(fresh)
             hint = OwnershipHint(still_ours=lambda: True)

@@ -266,7 +266,7 @@ class WatchedStore:
         breaks: Callable[[], bool],
         moved: Callable[[LogPosition], None],
     ) -> None:
-        """`seam` may not return; `breaks` returns whether a call fails; `moved` gets each position once it is reached."""
+        """`seam` may not return; `breaks` returns whether a call fails; `moved` gets each new position."""
         self._inner = inner
         self._seam = seam
         self._breaks = breaks
