@@ -1,7 +1,7 @@
-"""Judges a run from outside, record by record: by the wire contract and plain sentences, not by the writer's code.
+"""Checks a run from outside, record by record: by the wire contract and simple statements, not by the writer's code.
 
-Which records count is decided here by its own reading of the rule, and what a command comes to by the oracle
-(tests/oracle). So an error in `classify`, `decide` or `evolve` does not hide in the check of them.
+Which records count is decided here by an independent reading of the rule, and the outcome of a command by the oracle
+(tests/oracle). So an error in `classify`, `decide` or `evolve` is not hidden by the check.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _COUNTED: dict[str, str] = {CommandType.MESSAGE_DELETE: "deletions", CommandType
 
 
 class Violation(Exception):
-    """A sentence that must be true of every run, and is not of this one."""
+    """A statement that must hold in every run does not hold in this one."""
 
 
 class Checker:
-    """Sees every record as it lands and every reply as it goes out. Each method raises Violation."""
+    """Sees every record as it lands and every reply as it is sent. Each method raises Violation."""
 
     def __init__(
         self,
@@ -41,9 +41,8 @@ class Checker:
         partitions: int,
         text_characters_of: Callable[[str], int],
     ) -> None:
-        """
-        :param text_characters_of: the longest text that the program of a host takes; two hosts need not run the same
-            version.
+        """`text_characters_of` returns the longest text that a host's program accepts; hosts may run different
+        versions.
         """
         self._text_characters_of = text_characters_of
         self._host = ""
@@ -54,23 +53,23 @@ class Checker:
         self._answered: list[tuple[Command, Answer]] = []
         """By index, from 1."""
         self._next_command = 0
-        """Counted in the commands' records: the one that has to be answered next."""
+        """The command that has to be answered next, counted in the commands' records."""
         self._last_at_ms = 0
         self._returns = 0
-        """Creators who joined a chat again that everyone had left."""
+        """How often a creator rejoined a chat that all members had left."""
         self.term = 0
         self.voids = 0
         self.heads: list[Head] = [EMPTY]
-        """Before each offset of the log, and at its end: as the production rule has it."""
+        """The head before each offset of the log, and at its end, by the production rule."""
 
     @property
     def decided(self) -> int:
-        """Commands that have their outcome."""
+        """Number of commands that have their outcome."""
         return self._next_command
 
     @property
     def figures(self) -> dict[str, int]:
-        """Of the run, for who wants to know what it covered."""
+        """Figures of the run, which show what it covered."""
         found: dict[str, int] = {
             "terms": self.term, "void records": self.voids, "returns": self._returns, "chats by key": 0, "roles": 0,
         }  # fmt: skip
@@ -84,7 +83,7 @@ class Checker:
         return found
 
     def landed(self, records: Sequence[Record]) -> None:
-        """Records that have just become part of the event log."""
+        """Check records that have just become part of the event log."""
         for record in records:
             self._judge(record)
 
@@ -133,7 +132,7 @@ class Checker:
         self._answered.append((command, answer))
 
     def _apply(self, record: Record, command: Command) -> None:
-        """Go on from the state after the outcome."""
+        """Advance the state past the outcome."""
         plain = read_plainly(
             record.key, record.value, text_headers(record.headers), partition=self._partition, offset=record.offset,
             at_ms=record.timestamp, stamp=(self.term, len(self._answered) + 1, command.offset),
@@ -144,7 +143,7 @@ class Checker:
             self._returns += len(self._state.chats[str(plain.chat)].present()) == 1
 
     def _compare(self, record: Record, command: Command, outcome: Outcome, answer: Answer) -> None:
-        """Whether the outcome says what the command comes to."""
+        """Compare the outcome with the oracle's answer to the command."""
         checks: list[tuple[str, object, object]] = [("kind", outcome.kind, answer.kind)]
         if answer.kind == OutcomeKind.ACCEPTED:
             checks += [
@@ -170,7 +169,7 @@ class Checker:
                 self._fail(record, f"command {command.offset} ({command.type}): {what} is {found}, not {expected}")
 
     def told(self, reply_partition: int, reply: Reply) -> None:
-        """A reply that is on its way to a client: it must be in the log by now, and say the same."""
+        """Check a reply on its way to a client: its outcome must be in the log by now, and say the same."""
         if not 0 < reply.index <= len(self._answered):
             raise Violation(f"a client is told of index {reply.index}, which is not in the log: {reply}")
         command, answer = self._answered[reply.index - 1]
@@ -189,7 +188,7 @@ class Checker:
             raise Violation(f"a client is told {told} of command {reply.command_offset}; the log says {answer}")
 
     def moved(self, next_offset: int, head: Head) -> None:
-        """A state on a disk has moved to an offset of the log."""
+        """Check a state on a disk that has moved to an offset of the log."""
         if next_offset >= len(self.heads):
             raise Violation(f"a state is at offset {next_offset} of a log that ends at {len(self.heads) - 1}")
         if head != self.heads[next_offset]:

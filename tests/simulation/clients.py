@@ -1,5 +1,7 @@
-"""Those who send commands: they retry with the same key until they are answered, repeat, contradict themselves, and
-some of what they send is rubbish."""
+"""Clients that send commands: they retry with the same key until they are answered, repeat and contradict themselves.
+
+Some of what they send is rubbish.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ _ELSEWHERE: Final = next(
 )
 
 _DESERTED: Final = 0.01
-"""How often a client, in place of a request, makes everybody leave a chat."""
+"""Chance that a client makes all members leave a chat instead of sending a request."""
 
 _ROLES: Final[tuple[tuple[int, int, Role], ...]] = (
     (1, 1, "owner"),
@@ -55,7 +57,7 @@ _ROLES: Final[tuple[tuple[int, int, Role], ...]] = (
     (1, 0, "owner"),
     (1, 1, "admin"),
 )
-"""Who gives whom which role: in this order, and if nobody comes between, each of the answers that there are."""
+"""Sender, user, role. In this order, and without other commands in between, they produce every possible answer."""
 _TYPE_OF: Final[dict[type[Body], str]] = {
     MemberRemove: "member.remove.v1",
     MemberAdd: "member.add.v1",
@@ -66,16 +68,16 @@ Put = Callable[[Encoded], int]
 
 
 class Client:
-    """One of those; `put` is the way into the commands."""
+    """One client; `put` appends to the commands."""
 
     def __init__(
         self, number: int, random: Random, put: Put, rubbish: Callable[[], None], founded: asyncio.Event
     ) -> None:
-        """`founded` is when the first client has made its chats; the others wait for it a while."""
+        """`founded` is set when the first client has made its chats; the others wait for it for a while."""
         self._founded = founded
         self._number = number
         self._random = random
-        # Draws nothing from the other, so that what is seldom leaves most runs as they are without it.
+        # A separate source for rare choices, so that most runs stay as they are without them.
         self._seldom = Random(repr(random.getstate()[1][:8]))
         self._put = put
         self._rubbish = rubbish
@@ -90,7 +92,7 @@ class Client:
             waiting.set_result(reply)
 
     async def run(self, requests: int, bad: float, gap_s: float, *, burst: float = 0.5) -> None:
-        """Sends its requests, each until it is answered; some in a burst, without waiting for the one before."""
+        """Send requests, each until it is answered; some in a burst, without waiting for the one before."""
         random = self._random
         if self._number == 0 and not self._sent:
             for name, chat in list(zip(_NAMES, GROUPS, strict=True))[:2]:
@@ -117,7 +119,7 @@ class Client:
                 task.result()
 
     async def _desert(self, chat: ChatId) -> None:
-        """Everybody leaves, the creator last, who then joins again, perhaps in a wrong way or too early first."""
+        """Make all members leave, the creator last, who then rejoins, perhaps after a wrong or too early attempt."""
         creator, *others = USERS
         other = others[0]
         leaving = [MemberRemove(user_id=user) for user in (*others, creator)]
@@ -133,7 +135,7 @@ class Client:
             await self._ask(self._command(command_type, chat, sender_id, body, f"k{self._number}-{len(self._sent)}"))
 
     async def _ask(self, command: Command) -> None:
-        """Until it is answered: a retry has the same key and the same bytes, and a request id of its own."""
+        """Send a command until it is answered: a retry has the same key and bytes, and a new request id."""
         self._sent.append(command)
         while True:
             self._requests += 1
@@ -148,7 +150,7 @@ class Client:
     def _something(self) -> Command:
         random = self._random
         dice = random.random()
-        chat = random.choice(GROUPS[: 2 if random.random() < 0.9 else 3])  # the third is there only if one makes it
+        chat = random.choice(GROUPS[: 2 if random.random() < 0.9 else 3])  # a client may make the third one
         user = random.choice(USERS[: 2 if random.random() < 0.85 else 3])
         key = f"k{self._number}-{len(self._sent)}"
         if self._sent and dice < 0.12:
@@ -170,7 +172,7 @@ class Client:
         if dice < 0.44:
             place = random.randrange(len(GROUPS))
             body = ChatCreate(kind="group", name=_NAMES[place], members=[USERS[2]])
-            by_key = self._seldom.random() < 0.3  # half of these live in another partition, and are answered so
+            by_key = self._seldom.random() < 0.3  # half of these belong to another partition, and are answered so
             home = ids.keyed_chat_id(USERS[0], key) if by_key else GROUPS[place]
             return self._command("chat.create.v1", home, USERS[0], body, key)
         if dice < 0.52:
@@ -201,7 +203,7 @@ class Client:
 
 
 def rubbish(random: Random) -> Encoded | None:
-    """A record that is no command; None: one that cannot even be taken apart."""
+    """Return a record that is no command; None stands for one that cannot even be parsed."""
     chat = random.choice(GROUPS)
     return random.choice(
         (

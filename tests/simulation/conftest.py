@@ -1,4 +1,4 @@
-"""`--seed N` replays one run of the simulation and tells its story; `--seeds N` runs that many."""
+"""`--seed N` replays one run of the simulation and prints its story; `--seeds N` runs that many."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def seeds(request: pytest.FixtureRequest) -> range:
-    """Those to be run."""
+    """The seeds to run."""
     seed = request.config.getoption("--seed", default=None)
     return range(seed, seed + 1) if seed is not None else range(request.config.getoption("--seeds", default=SEEDS))
 
 
 @pytest.fixture
 def tells_all(request: pytest.FixtureRequest) -> bool:
-    """Whether the story of a run that went well is wanted too."""
+    """Whether to print the story of a successful run too."""
     return request.config.getoption("--seed", default=None) is not None

@@ -28,7 +28,7 @@ TOPIC_ID: Final = "the one"
 
 
 class World(Protocol):
-    """What a machine needs of the world it stands in."""
+    """What a machine needs of the world around it."""
 
     loop: SimulatedLoop
     random: Random
@@ -48,7 +48,7 @@ class World(Protocol):
 
 
 class Machine:
-    """May crash, stall, restart, and wake up with another disk."""
+    """A machine that may crash, stall, restart, and start again with another disk."""
 
     def __init__(self, world: World, name: str, disk: Disk) -> None:
         self.name = name
@@ -77,7 +77,7 @@ class Machine:
         return self.alive and self.writer is not None and self.writer.status is Status.SERVING
 
     def start(self, *, fuse: int | None = None, damage: Damage = Damage.NONE) -> None:
-        """A new process, which dies by itself after `fuse` steps."""
+        """Start a new process, which dies by itself after `fuse` steps."""
         assert not self.alive
         world = self._world
         self._life += 1
@@ -140,24 +140,24 @@ class Machine:
         self._news.set()
 
     def kill(self) -> None:
-        """SIGKILL: nothing of it runs any more."""
+        """Simulate SIGKILL: none of its code runs any more."""
         if self.process is not None:
             self.process.kill()
 
     def pause(self) -> None:
-        """SIGSTOP."""
+        """Simulate SIGSTOP."""
         if self.process is not None:
             self._world.say(self.process.name, "is paused")
             self.process.paused = True
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Simulate SIGCONT."""
         if self.process is not None and self.process.paused:
             self._world.say(self.process.name, "goes on")
             self.process.paused = False
 
     async def stop(self, timeout_s: float) -> None:
-        """SIGTERM, and SIGKILL when it takes too long."""
+        """Simulate SIGTERM, and SIGKILL after the timeout."""
         if self.alive and self.writer is not None and self._task is not None and self.process is not None:
             self._world.say(self.process.name, "is asked to stop")
             self.stopping = True
@@ -169,22 +169,22 @@ class Machine:
             self.kill()
 
     def revoke(self) -> None:
-        """The group is making up its mind."""
+        """Revoke the partition: the group is rebalancing."""
         self._granted = False
 
     def assign(self, *, ours: bool) -> None:
-        """The group has spoken."""
+        """Deliver the group's assignment."""
         if self.alive and self.process is not None:
             self._world.say(self.process.name, f"hears from the group: {'yours' if ours else 'not yours'}")
             self._granted = ours
             self.hint.on_assignment(ours)
 
     def take_snapshot(self) -> None:
-        """Of what its disk holds, for all machines."""
+        """Take a snapshot of its disk, for all machines."""
         self.disk.take_snapshot()
 
     def back_up(self) -> None:
-        """A copy of the disk that may come back later."""
+        """Keep a copy of the disk, which may be restored later."""
         self.disk.keep_copy()
 
     def _now_ms(self) -> int:
@@ -252,5 +252,5 @@ class _Replies:
 
 
 def die_here(name: str) -> None:
-    """Stands in for `crash_point`: the named seams are places to die at like any other."""
+    """Replace `crash_point`: the named crash points count as steps at which a process may die."""
     this_process().step()

@@ -1,7 +1,6 @@
-"""Mistakes seeded into the production code, a line each, to see that the simulation finds them.
+"""Mistakes seeded into the production code, a line each, to check that the simulation finds them.
 
-A mutation names a line of the source as it stands: where the line has changed, `seeded` says so and nothing passes
-by accident.
+A mutation names a line of the source as it is. If the line has changed, `seeded` fails, so nothing passes by accident.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from tests.model.rule import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One function of the production code, with some text of it replaced."""
+    """One function of the production code, with part of its text replaced."""
 
     owner: Any
     name: str
@@ -52,7 +51,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swap:
-    """One name of a production module that means something else."""
+    """One name of a production module, bound to another object."""
 
     owner: Any
     name: str
@@ -187,7 +186,7 @@ MUTATIONS: dict[str, Mutation] = {
         ),
     ),
 }  # fmt: skip
-"""What is got wrong → where."""
+"""What is wrong → where."""
 
 
 def _overlay(below: View) -> Overlay:
@@ -196,11 +195,11 @@ def _overlay(below: View) -> Overlay:
 
 @contextmanager
 def seeded(mutation: Mutation) -> Iterator[None]:
-    """With the mistake in the production code."""
+    """Put the mistake into the production code."""
     with ExitStack() as stack:
         for change in mutation:
             function = change.function()
-            # Also where others have imported it by name.
+            # Also in modules that import it by name.
             for owner in (change.owner, *_IMPORTERS.get(change.name, ())):
                 stack.enter_context(mock.patch.object(owner, change.name, function))
         yield

@@ -1,4 +1,4 @@
-"""The group, and whoever pulls plugs: rebalances, crashes, stalls, restarts, damaged disks, trimming."""
+"""The group, and the faults of machines: rebalances, crashes, stalls, restarts, damaged disks, trimming."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class World(Protocol):
 
 
 class Nemesis:
-    """Each kind of trouble comes by its own rate."""
+    """Injects each kind of fault at its own rate."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -33,13 +33,13 @@ class Nemesis:
         self.counts: dict[str, int] = {}
 
     def fuse(self) -> int | None:
-        """After how many steps a new process dies by itself: anywhere, between any two awaits or at a seam."""
+        """Return after how many steps a new process dies by itself: between any two awaits or at a seam."""
         if self._world.plan.crashes_per_s and self._random.random() < 0.5:
             return self._random.randrange(1, 600)
         return None
 
     async def run(self) -> None:
-        """Until the time of the faults is over."""
+        """Run until the time of the faults is over."""
         plan = self._world.plan
         kinds: list[tuple[float, Callable[[], Coroutine[Any, Any, None]]]] = [
             (plan.words_per_s, self._rebalance),
@@ -71,7 +71,7 @@ class Nemesis:
         self.counts[what] = self.counts.get(what, 0) + 1
 
     async def _rebalance(self) -> None:
-        """A word for each, at its own time; before it, some have heard of a revocation."""
+        """Assign the partition to each machine at its own time; some see a revocation before."""
         self._count("rebalances")
         plan, random, machines = self._world.plan, self._random, self._world.machines
         owners = {random.choice(machines).name} if random.random() >= plan.no_owner else set()
@@ -91,7 +91,7 @@ class Nemesis:
             machine.kill()
 
     async def _cut_power(self) -> None:
-        """And when it is back, half of the times each machine is told that the partition is its own."""
+        """Cut the power of all machines; afterwards, with even odds, the partition is assigned to each of them."""
         self._count("power cuts")
         for machine in self._world.machines:
             machine.kill()
@@ -132,7 +132,9 @@ class Nemesis:
             machine.start(fuse=self.fuse())
 
     async def _trim(self) -> None:
-        """As services/sequencer/trimming.py: whoever serves trims what it knows to be decided, at any time later."""
+        """Trim as services/sequencer/trimming.py does: a serving machine trims what it knows to be decided, any time
+        later.
+        """
         serving = [m for m in self._world.machines if m.serving]
         if serving:
             machine = self._random.choice(serving)

@@ -1,7 +1,7 @@
-"""What a seed stands for: how many writers, what is asked of them, and what goes wrong how often.
+"""What a seed determines: how many writers, their requests, and how often each fault happens.
 
-Each seed draws which kinds of trouble there are at all: a run with everything at once hides what a run with only
-slow reads and rebalances would show.
+Each seed first draws which kinds of fault exist: a run with everything at once hides what a run with only slow reads
+and rebalances would show.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Plan:
     writers: int
     clients: int
     requests: int
-    """Of each client."""
+    """Per client."""
     faults_s: float
-    """How long things go wrong; then they must come right."""
+    """How long faults happen; then everything must recover."""
     slow: float
     slow_s: float
     unavailable: float
@@ -37,40 +37,42 @@ class Plan:
     broken_store: float
     crashes_per_s: float
     revives_per_s: float
-    """How often somebody looks for dead processes; half of them are started then."""
+    """How often dead processes are looked for; half of them are started then."""
     power_cuts_per_s: float
-    """All machines die at once, and all are back at once."""
+    """All machines die at once, and all return at once."""
     pauses_per_s: float
     restarts_per_s: float
     words_per_s: float
-    """Rebalances."""
+    """Rate of rebalances."""
     two_owners: float
-    """Chance that a rebalance leaves two that believe the partition is theirs."""
+    """Chance that a rebalance leaves two machines that believe that they own the partition."""
     no_owner: float
     damage: float
     """Chance that a disk is not as its dead process left it."""
     trims_per_s: float
     versions_differ: bool
-    """One machine runs another version, as in a rolling deploy: it refuses longer texts than the others do. Writers
-    that always agree would hide what tells them apart."""
+    """Whether one machine runs another version, as in a rolling deploy, which refuses longer texts than the others.
+
+    Writers that always agree would hide what distinguishes them.
+    """
     clock_skew_ms: int
-    """How far the clocks of two machines may lie apart."""
+    """Maximum clock difference between two machines."""
     lost_replies: float
     bad_commands: float
     append_timeout_s: float
     assignment_timeout_s: float
     append_bytes: int
-    """Where a batch is closed: a small one makes many batches of a burst."""
+    """Size at which a batch is closed; a small one makes many batches of a burst."""
     commands_per_read: int
     standbys: int
-    """That stand by for the partition; 0: there are no heartbeats, and the group hints alone."""
+    """Number of standbys for the partition; 0: no heartbeats, and only the group assigns."""
     heartbeat_s: float
     snapshots_per_s: float
-    """Of one machine's disk, for all to install; 0: nobody looks for any."""
+    """Rate of snapshots of one machine's disk, for all to install; 0: no machine looks for any."""
 
     @classmethod
     def calm(cls) -> Plan:
-        """Two machines, one client, and nothing goes wrong but what a test does by hand."""
+        """Return a plan with two machines, one client, and no faults except those that a test injects."""
         return cls(
             writers=2,
             clients=1,

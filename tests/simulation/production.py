@@ -34,7 +34,7 @@ class World(Protocol):
 
 @contextmanager
 def production_in(world: World, seed: int) -> Iterator[None]:
-    """Gives the production modules their chance, their crash points and their log; nothing of what they decide."""
+    """Replace the production modules' randomness, crash points and log, but none of their decisions."""
     chance = Random(f"production {seed}")
 
     def listen(_: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -50,7 +50,7 @@ def production_in(world: World, seed: int) -> Iterator[None]:
         mock.patch.object(exchange, "Backoff", partial(Backoff, uniform=chance.uniform)),
         mock.patch.object(term, "uuid", owners),
         mock.patch.object(term, "crash_point", die_here),
-        # A fold here is of some dozen records, and takes no time: as if it were of millions.
+        # A fold here has a few dozen records and takes no time; these make it behave like one of millions.
         mock.patch.object(snapshot_restoring, "FOLDED_PER_S", 20),
         mock.patch.object(snapshot_restoring, "SLICE", 2),
         mock.patch.object(term, "COMMANDS_PER_READ", world.plan.commands_per_read),
@@ -64,7 +64,7 @@ def production_in(world: World, seed: int) -> Iterator[None]:
 
 @contextmanager
 def _counted(world: World, name: str, what: str) -> Iterator[None]:
-    """Counts how often a method of a term is called, and how often it comes back."""
+    """Count how often a method of a term is called, and how often it returns."""
     original = getattr(term.Term, name)
 
     async def counting(*given: Any) -> None:

@@ -1,4 +1,4 @@
-"""One run: machines with production writers, clients, a group and a nemesis, and what must be true at any time.
+"""One run: machines with production writers, clients, a group and a nemesis, and what must hold at any time.
 
 run(seed)        # -> Report; raises Failed with the story of the run
 """
@@ -38,15 +38,18 @@ from tests.support.simulated_snapshots import Shelf
 from tests.support.simulated_store import Disk, MemoryDisk
 
 SHORT_TEXT: Final = 100
-"""What the other version takes; some texts of the clients are longer."""
+"""The limit of the other version; some texts of the clients are longer."""
 RECOVERY_S: Final = 120.0
-"""Simulated seconds from the last fault to an outcome for every command: the longest pause (30 s), a fold that makes
-no progress (15 s), an append and a word that run out, and room for two of them after each other."""
+"""Simulated seconds from the last fault to an outcome for every command.
+
+Enough for the longest pause (30 s), a fold that makes no progress (15 s), an append and an assignment that time out,
+and two of them one after the other.
+"""
 
 
 @dataclass(slots=True)
 class Report:
-    """What a run came to."""
+    """The result of a run."""
 
     seed: int
     plan: Plan
@@ -57,12 +60,12 @@ class Report:
 
     @property
     def trace_hash(self) -> str:
-        """Of everything that happened, in its order."""
+        """Hash of everything that happened, in order."""
         return hashlib.blake2b("\n".join(self.trace).encode(), digest_size=16).hexdigest()
 
 
 class Failed(Exception):
-    """A run in which something was not true; with its story."""
+    """A run in which a statement did not hold; with its story."""
 
     def __init__(self, report: Report, what: str) -> None:
         super().__init__(what)
@@ -70,7 +73,7 @@ class Failed(Exception):
         self.what = what
 
     def story(self) -> str:
-        """All of it, for a person."""
+        """Return the whole story as text."""
         return "\n".join(
             [
                 f"seed {self.report.seed}: {self.what}",
@@ -83,7 +86,7 @@ class Failed(Exception):
 
 
 class Run:
-    """See the module; it is the `World` of tests/simulation/machines.py."""
+    """One run, as in the module's docstring; the `World` of tests/simulation/machines.py."""
 
     def __init__(
         self,
@@ -122,7 +125,10 @@ class Run:
     # --- the story --------------------------------------------------------------------------------------------
 
     async def tell_story(self) -> None:
-        """From the first start to an outcome for everything. Raises Violation."""
+        """Run from the first start to an outcome for every command.
+
+        Raises Violation if a statement does not hold.
+        """
         for machine in self.machines:
             machine.start(fuse=self.nemesis.fuse())
         clients = [
@@ -156,7 +162,7 @@ class Run:
         await self._until([self.loop.create_task(self._same_as_a_fold())], RECOVERY_S, "a fold ends")
 
     def _heal(self) -> None:
-        """Faults stop: every process runs, the network is good, and the group has one mind."""
+        """End the faults: every process runs, the network is good, and the group agrees on an owner."""
         self.say("world", "heals")
         self.network.heal()
         for machine in self.machines:
@@ -172,13 +178,15 @@ class Run:
             client.patience_s = 10.0
 
     def _give_to(self, owner: Machine) -> None:
-        """The group has one mind, and all hear of it."""
+        """Assign the partition to one machine, and notify all of them."""
         self.owner = owner
         for machine in self.machines:
             machine.assign(ours=machine is owner)
 
     def _land_a_stray_opening(self) -> None:
-        """Of a process that is no more: the term has nobody to serve it, and the group has nothing new to say."""
+        """Append an opening of a process that no longer exists: no process serves the term, and the group does not
+        react.
+        """
         opened = TermOpened(owner="nobody", host="nobody", partitions=PARTITIONS)
         outcome = opening_outcome(encode_term_opened(opened), 0)
         self.land([encode_outcome(outcome, Stamp(self.checker.term + 1, 0, -1), event_source(PARTITION))])
@@ -188,13 +196,16 @@ class Run:
             await asyncio.sleep(0.1)
 
     async def _one_serves(self) -> None:
-        """Who lost the hint lets go as soon as the owner has opened; the owner does as soon as a command showed it
-        that another had."""
+        """Wait until only the owner serves.
+
+        A machine that lost the hint stops as soon as the owner has opened a term; the owner opens one as soon as a
+        command shows it that another machine had.
+        """
         while [m for m in self.machines if m.serving] != [self.owner]:
             await asyncio.sleep(0.1)
 
     async def _without_a_word(self) -> None:
-        """The owner ends, and the group does not notice: who stands by opens a term. Then the owner is back."""
+        """End the owner without the group noticing, so that a standby opens a term; then the owner returns."""
         if self.owner.writer is not None and self.owner.writer.term != self.checker.term:
             # A stray opening landed, and no command has shown it to the owner yet.
             await self.clients[0].run(1, 0.0, 0.1, burst=0.0)
@@ -210,16 +221,16 @@ class Run:
         self.owner.start()
 
     def _is_ready(self, machine: Machine) -> bool:
-        """It stands by, and has heard who serves."""
+        """Return whether it is a standby and knows which machine serves."""
         standing_by = machine.alive and machine.writer is not None and machine.writer.status is Status.STANDING_BY
         return standing_by and machine.detector.announced(PARTITION) == self.checker.term
 
     async def _same_as_a_fold(self) -> None:
-        """The live path and recovery come to the same state."""
+        """Check that the live path and recovery reach the same state."""
         fresh = MemoryDisk(self.random).open(TOPIC_ID)
         reader = SimulatedReader(self.events, self.network, 0)
         await recovery.fold(reader, fresh, end=self.events.end, partitions=PARTITIONS)
-        await asyncio.sleep(1.0)  # whoever serves has applied what it appended
+        await asyncio.sleep(1.0)  # so that the serving machine has applied what it appended
         for machine in self.machines:
             store = machine.store
             if machine.serving and store is not None and store.position.next_offset == self.events.end:
@@ -245,7 +256,7 @@ class Run:
                 task.result()
 
     def bury(self) -> None:
-        """From here on nobody listens."""
+        """Ignore everything from here on."""
         self._over = True
 
     def close(self) -> None:
@@ -302,7 +313,7 @@ class Run:
             self.violate(f"{who} ended with {error!r}")
 
     def logged(self, event: str, fields: Mapping[str, object]) -> None:
-        """What the production code logs is part of the story; some of it must never be said."""
+        """Add a log line of the production code to the story; some events are violations."""
         reason = fields.get("reason") or (repr(sys.exc_info()[1]) if fields.get("exc_info") else "")
         self.say("log line", f"{event} {fields.get('term', '')} {reason}".rstrip())
         self.count(event)
@@ -315,12 +326,12 @@ class Run:
             self._violated.set_result(what)
 
     def _text_characters_of(self, host: str) -> int:
-        """Return the longest text that the program of a host takes."""
+        """Return the longest text that the program of a host accepts."""
         other = self.plan.versions_differ and host.startswith(self.machines[-1].name)
         return SHORT_TEXT if other else TEXT_CHARACTERS
 
     def decide(self, view: View, command: Command, at_ms: int) -> Decision:
-        """The production function, in the version of the process that asks."""
+        """Call the production function, in the version of the calling process."""
         self.count("decided")
         with mock.patch.object(limits, "TEXT_CHARACTERS", self._text_characters_of(this_process().name)):
             return decide(view, command, at_ms)
@@ -354,11 +365,13 @@ def run(
     story: Callable[[Run], Coroutine[Any, Any, None]] = Run.tell_story,
     of_bytes: bool = False,
 ) -> Report:
-    """One whole run, on disks in memory or on those that `disk` makes for a machine's number and the
-    snapshots of all. Raises Failed.
+    """Run once and return the report.
 
-    `of_bytes`: the logs hold record batches as brokers do, so that compiled code reads, decides and writes them.
-    `plan` and `story` are for a test that tells its own.
+    Disks are in memory, or made by `disk` for a machine's number and the snapshots of all. `of_bytes`: the logs hold
+    record batches as brokers do, so that compiled code reads, decides and writes them. `plan` and `story` are for tests
+    with their own.
+
+    Raises Failed if a statement does not hold.
     """
     report = Report(seed, plan if plan is not None else Plan.of(Random(f"plan {seed}")))
     loop = SimulatedLoop(Random(f"order {seed}"))

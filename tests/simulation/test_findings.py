@@ -1,4 +1,4 @@
-"""What the simulation found in the production code, each as a story of its own that no draw of seeds can lose."""
+"""What the simulation found in the production code, each as a story of its own, independent of the seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.simulation.run import Run, run
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    """In simulated time, so a minute costs nothing."""
+    """Wait in simulated time, so a minute costs nothing."""
     async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
@@ -25,8 +25,11 @@ async def _served(client: Client, requests: int) -> None:
 
 
 def test_who_slept_while_its_successor_decided_and_trimmed_is_superseded_and_not_stopped() -> None:
-    """Commands that are gone are missing only where nobody has decided them. (It stopped its partition, for good and
-    with an alarm, though nothing was lost: keep_commands_s may be short, and a SIGSTOP long.)"""
+    """Trimmed commands are missing only if they are undecided.
+
+    The writer used to stop its partition permanently, with an alarm, although nothing was lost: keep_commands_s may be
+    short, and a SIGSTOP long.
+    """
 
     async def story(world: Run) -> None:
         sleeper, successor = world.machines
@@ -54,13 +57,13 @@ def test_who_slept_while_its_successor_decided_and_trimmed_is_superseded_and_not
 
 
 def test_who_slept_between_its_opening_and_its_first_command_is_superseded_and_not_stopped() -> None:
-    """The same, met at step 4: the commands after its head are gone before it asks for the first."""
+    """The same at step 4: the commands after its head are gone before it requests the first."""
 
     async def story(world: Run) -> None:
         sleeper, successor = world.machines
         sleeper.start()
         sleeper.assign(ours=True)
-        await _until(lambda: world.checker.term == 1)  # its opening has landed; it has not heard of it
+        await _until(lambda: world.checker.term == 1)  # its opening has landed, but it does not know it yet
         sleeper.pause()
         successor.start()
         successor.assign(ours=True)
@@ -83,8 +86,10 @@ class _Shown(Exception):
 
 
 def test_an_idle_writer_whose_log_was_cut_under_it_folds_what_is_left_and_writes_on() -> None:
-    """Kafka was put back from an older copy. (It stopped its partition: it found that the next command was gone, and
-    not that its events were.)"""
+    """Kafka was restored from an older copy.
+
+    The writer used to stop its partition: it noticed that the next command was gone, but not that its events were.
+    """
 
     async def story(world: Run) -> None:
         (machine, *_) = world.machines

@@ -1,4 +1,4 @@
-"""The simulated loop: time that jumps, an order that the seed draws, processes that die without a last word."""
+"""The simulated loop: time that jumps, an order that the seed draws, processes that die without cleaning up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A minute without a single acknowledgement: how it is borne, and how soon it is over when it is over."""
+"""A minute without a single acknowledgement: what it costs, and how soon it is over afterwards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RUNS = 40
 
 
 def test_a_minute_without_acknowledgements_makes_few_terms_and_ends_in_one_owner() -> None:
-    """As when the in-sync replicas are too few: reads go on, appends hang until their deadline."""
+    """As when there are too few in-sync replicas: reads work, appends hang until their deadline."""
     ways_back: list[float] = []
     tries: list[int] = []
 

@@ -1,4 +1,4 @@
-"""The production writer in a simulated world: whatever happens there, no promise is broken, and it comes right again.
+"""The production writer in a simulated world: whatever happens there, no promise is broken, and it recovers.
 
 pytest tests/simulation --seeds 50000       # more of it
 pytest tests/simulation --seed 1234 -s      # one run again, with its story
@@ -38,7 +38,7 @@ HAPPENS = (
     "standby.began", "standby.takes_over", "takeovers without a word",
     "snapshots installed", "snapshots refused", "snapshots away",
 )  # fmt: skip
-"""What must have happened in a thousand runs, or they show less than they seem to."""
+"""What must have happened in a thousand runs; otherwise they cover less than they seem to."""
 
 
 @pytest.mark.proof
@@ -88,7 +88,7 @@ def test_a_seed_is_the_same_run_in_another_process(hash_seed: str) -> None:
 
 
 def test_states_on_rocksdb_survive_what_machines_do_to_them(tmp_path: Path) -> None:
-    """The same runs on real RocksDB folders: killed, torn, brought back from an older copy."""
+    """The same runs on real RocksDB folders: killed, torn, restored from an older copy."""
     figures: Counter[str] = Counter()
     for seed in range(SEEDS_ON_ROCKSDB):
 
@@ -110,7 +110,7 @@ def test_a_seed_is_the_same_run_where_compiled_code_reads_decides_and_writes(cou
     """Record for record, reply for reply, through every fault."""
     decided, short = 0, 0
     for seed in range(count):
-        plan = replace(Plan.of(Random(f"plan {seed}")), versions_differ=False)  # what is compiled has one contract
+        plan = replace(Plan.of(Random(f"plan {seed}")), versions_differ=False)  # the compiled code has one contract
         try:
             plain, compiled = (run(seed, plan=plan, of_bytes=of_bytes) for of_bytes in (False, True))
         except Failed as failed:

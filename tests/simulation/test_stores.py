@@ -1,4 +1,4 @@
-"""The simulated store does as the one on RocksDB does, whatever is asked of both."""
+"""The simulated store behaves like the one on RocksDB, whatever is called on both."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_both_stores_answer_alike(drawn: list[tuple[str, object]]) -> None:
 
 
 def test_a_wipe_that_fails_half_way_has_no_position_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk: the old state is gone and no new one can be made. Nothing may go on from where the old one was."""
+    """A full disk: the old state is gone and no new one can be created. Nothing may continue from the old position."""
     store = RocksStore(tmp_path / "s", "one")
     store.apply(StateChanges(), LogPosition(next_offset=7, head=Head(1, 2, 3, 4), last_record=b"x"))
 
@@ -131,7 +131,7 @@ def _apply(stores: list[StateStore], change: StateChanges, number: int) -> None:
 
 
 def _sending(sent: dict[ChatId, list[UserId]], seqs: dict[ChatId, int]) -> StateChanges:
-    """What these messages, each after the last of its chat, make of the state."""
+    """Return the changes of these messages, each after the last one of its chat."""
     change = StateChanges()
     for chat_id, senders in sent.items():
         seqs[chat_id] = seqs.get(chat_id, 0) + len(senders)
@@ -141,7 +141,7 @@ def _sending(sent: dict[ChatId, list[UserId]], seqs: dict[ChatId, int]) -> State
 
 
 def _seen(view: View) -> list[object]:
-    """All that can be asked of it."""
+    """Return everything that can be read from it."""
     return [
         [view.chat(chat) for chat in CHATS],
         [view.member((chat, user)) for chat in CHATS for user in USERS],
