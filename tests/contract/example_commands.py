@@ -100,7 +100,7 @@ IN_THE_GROUP: Final = (
     _command(_T.REACTION_ADD, Reaction(seq=2, emoji="👍🏽"), "f35c2c2b-97f7-5fdc-9e79-954e6f5f717e", "react-1"),
     _command(_T.REACTION_REMOVE, Reaction(seq=2, emoji="👍🏽"), "7e472bf3-4504-59c0-9c09-b1ec40a8c9c9", "unreact-1"),
     _command(_T.MESSAGE_DELETE, MessageDelete(seq=1), "5cd8a6e3-e203-5018-8c96-f622fd111ee3", "delete-1"),
-    # The ce_id of a receipt is anything: nobody checks it.
+    # The ce_id of a receipt is arbitrary: no reader checks it.
     _command(_T.READ_MARK, Mark(up_to_seq=2), "55555555-5555-4555-8555-555555555555", None, reply_to=ReplyTo(0, "m1")),
     _command(_T.DELIVERED_MARK, Mark(up_to_seq=2), "66666666-6666-4666-8666-666666666666", None),
 )

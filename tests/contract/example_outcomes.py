@@ -1,6 +1,6 @@
 """An example of every outcome type, of an opening, and of a record of replies.
 
-The outcomes tell one story in the order of their indexes, so that those of a partition are a log.
+The outcomes form one story in the order of their indexes, so those of a partition are a log.
 """
 
 from __future__ import annotations

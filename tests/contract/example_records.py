@@ -1,4 +1,4 @@
-"""What an example of a record is: its meaning, and how the encoder writes it. Who acts in the examples."""
+"""The form of an example record: its meaning and its encoding; and the users of the examples."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SOURCE: Final = "/gapless/ingest"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandExample:
-    """A command: what the record says, and the body in it."""
+    """A command: the record's content and the body in it."""
 
     name: str
     partition: int
@@ -47,14 +47,14 @@ class CommandExample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeExample:
-    """An outcome or an opening: its place, what the record says, and the body in it."""
+    """An outcome or an opening: its place, the record's content, and the body in it."""
 
     name: str
     partition: int
     stamp: Stamp
     outcome: Outcome
     body: Body | Duplicate | Rejected | TermOpened | int | None
-    """Of `command.unchanged` the position, if it has one."""
+    """For `command.unchanged` the position, if it has one."""
 
     @property
     def topic(self) -> str:
@@ -81,5 +81,5 @@ class RepliesExample:
 
 
 def named(record_type: str, variant: str) -> str:
-    """A variant's name stands beside its type."""
+    """Return the name of an example: its type, with the variant if there is one."""
     return f"{record_type} {variant}" if variant else record_type

@@ -1,10 +1,10 @@
-"""Golden files: a record as it stands in Kafka, as JSON that a person can read.
+"""Golden files: a record as it is in Kafka, as readable JSON.
 
-They are the contract with every log that was ever written, so nothing writes them by the way:
+They are the contract with every log that was ever written, so they are written only on request:
 
-    python -m tests.contract.golden_files                     names what is missing or differs, and changes nothing
+    python -m tests.contract.golden_files                     lists what is missing or differs, and changes nothing
     python -m tests.contract.golden_files --write             writes the missing ones
-    python -m tests.contract.golden_files --replace <path>    writes one anew: only while no log holds such a record
+    python -m tests.contract.golden_files --replace <path>    rewrites one: only while no log holds such a record
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ GOLDEN: Final = Path(__file__).parent / "golden"
 
 
 def path_of(example: Example) -> Path:
-    """Of its golden file, relative to the folder of all."""
+    """Return the path of its golden file, relative to the folder of all."""
     return Path(example.topic, example.name.replace(" ", "-") + ".json")
 
 
 def render(example: Example) -> str:
-    """What its golden file says: key, headers and value as text, exactly, the headers in their order."""
+    """Return the content of its golden file: key, headers and value as exact text, the headers in order."""
     encoded = example.encode()
     assert len(dict(encoded.headers)) == len(encoded.headers), "a header is written twice"
     fields = {
@@ -48,13 +48,13 @@ def render(example: Example) -> str:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The file as JSON, for what judges it as text."""
+    """Return the file as JSON, for checks of its text."""
     fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return fields
 
 
 def load_record(path: Path, *, offset: int = 0) -> LogRecord:
-    """The file as a reader of the topic gets its record."""
+    """Return the file's record as a reader of the topic gets it."""
     fields = load(path)
     return LogRecord(
         offset=offset,
@@ -66,13 +66,13 @@ def load_record(path: Path, *, offset: int = 0) -> LogRecord:
 
 
 def load_encoded(path: Path) -> Encoded:
-    """The file as the encoder gave it."""
+    """Return the file's record as the encoder made it."""
     record = load_record(path)
     return Encoded(record.key, record.value or b"", list(record.headers), load(path)["timestamp_ms"])
 
 
 def main(arguments: Sequence[str], *, golden: Path = GOLDEN) -> int:
-    """0 where every file is there and says what the code writes."""
+    """Return 0 if every file exists and has what the code writes, else 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.contract.golden_files", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the files that are missing")
     parser.add_argument("--replace", type=Path, action="append", default=[], metavar="PATH", help="write this one anew")

@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml says what the code does: no type, reason, field, limit or setting is in one of them alone."""
+"""docs/asyncapi.yaml describes what the code does: no type, reason, field, limit or setting is only in one of them."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ SAYS: Final[dict[str, list[tuple[str, str]]]] = {
     "REQUEST_ID_CHARACTERS": [("Reply/properties/request_id", "maxLength")],
     "OUTCOME_KEY_BYTES": [("RepeatedKey", "x-max-bytes")],
 }
-"""Of each limit, the schemas and keywords that say it; those of a whole body stand in the table alone."""
+"""Limit → the schemas and keywords that state it; those of a whole body are only in the table."""
 
 
 def _limits() -> dict[str, int]:
@@ -192,7 +192,7 @@ _KEYED: Final = {"ce_commandid", "ce_clientid", "ce_sender"}
 
 
 def _must(record_type: str) -> set[str]:
-    """The headers that a record of this type cannot be without."""
+    """Return the required headers of a record of this type."""
     mark = record_type in MARKS | {EVENT_OF[command].value for command in MARKS}
     if record_type in COMMANDS:
         return _ALWAYS | {"ce_sender"} | (set() if mark else {"ce_clientid"})
@@ -201,7 +201,7 @@ def _must(record_type: str) -> set[str]:
     if record_type in COMMAND_OF:
         seq = {"ce_seq"} if record_type == EventType.MESSAGE_SENT else set()
         return _ALWAYS | {"ce_command", "ce_position", "ce_sender"} | (set() if mark else _KEYED) | seq
-    # A repeat has all that a repeat is known by; what is unchanged may be a receipt; what is rejected may be anything.
+    # A duplicate has all parts of a key; an unchanged command may be a receipt; a rejected one may be anything.
     named = {EventType.DUPLICATE: _KEYED, EventType.UNCHANGED: {"ce_sender"}, EventType.REJECTED: set[str]()}
     return _ALWAYS | {"ce_command"} | named[EventType(record_type)]
 

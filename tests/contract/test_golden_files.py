@@ -1,6 +1,6 @@
-"""Old logs are read for ever: what is written today is what the golden files say, and what they say is understood.
+"""Old logs stay readable: what is written today equals the golden files, and their content is understood.
 
-A failing test here means that logs which exist are no longer read. Give the new form a type of its own (`.v2`).
+A failing test here means that existing logs can no longer be read. Add the new form as a new type (`.v2`).
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def test_the_golden_outcomes_of_a_partition_are_a_log() -> None:
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """A folder of golden files of which one is missing and one says something else."""
+    """Return a folder of golden files in which one is missing and one differs."""
     assert main(["--write"], golden=tmp_path) == 0
     (tmp_path / path_of(COMMANDS[0])).unlink()
     changed = tmp_path / path_of(COMMANDS[1])

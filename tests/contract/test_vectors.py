@@ -1,7 +1,7 @@
-"""vectors.json, which clients in any language test themselves by: each value is what `schemas` gives, and what a
-reference gives that owes nothing to it.
+"""vectors.json, with which clients in any language test themselves.
 
-The file is written by hand. To add a vector, write its input and a guess; the failing test names the right value.
+Each value is what `schemas` computes, and what an independent reference computes. The file is written by hand. To add a
+vector, write its input and a guess; the failing test names the right value.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def test_a_group_has_one_id_per_creator_and_name(vector: dict[str, str]) -> None
 
 def test_every_white_space_character_is_in_a_vector() -> None:
     seen = {c for vector in VECTORS["group_chat_ids"] for c in vector["name"]}
-    runs = frozenset(map(chr, range(0x2000, 0x200B)))  # of this run three stand for all
+    runs = frozenset(map(chr, range(0x2000, 0x200B)))  # three of this run stand for all
     assert not WHITE_SPACE - runs - seen
     assert len(runs & seen) >= 3
 
@@ -159,7 +159,7 @@ def test_the_hash_agrees_with_the_java_clients_own_vectors() -> None:
 @_each("partitions")
 def test_a_chat_lives_where_kafkas_default_partitioner_puts_its_key(vector: dict[str, Any]) -> None:
     positive = aiokafka_murmur2(vector["chat_id"].encode()) & 0x7FFFFFFF
-    # Of 12 as well: no power of two forgives a client that forgets the mask.
+    # 12 as well: a power of two would hide a client that forgets the mask.
     for name, partitions in (("of_8", 8), ("of_12", 12), ("of_64", 64)):
         assert vector[name] == positive % partitions == ids.partition_of(vector["chat_id"], partitions)
 
@@ -168,7 +168,7 @@ def test_a_chat_lives_where_kafkas_default_partitioner_puts_its_key(vector: dict
 
 
 def _reference_json(value: object) -> str:
-    """Canonical JSON by its description: no spaces, nothing escaped that need not be, keys as they stand."""
+    """Encode canonical JSON by its description: no spaces, minimal escapes, keys in the given order."""
     if isinstance(value, str):
         short = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
         return '"' + "".join(short.get(c) or (f"\\u{ord(c):04x}" if c < " " else c) for c in value) + '"'
@@ -242,7 +242,7 @@ def _headers(record: dict[str, Any]) -> list[tuple[str, bytes]]:
 
 
 def _record(offset: int, record: dict[str, Any]) -> LogRecord:
-    """With the rest of what a record has: an opening's body, or an outcome that every reader knows."""
+    """Add the rest of a record: an opening's body, or an outcome that every reader knows."""
     opened = TermOpened(owner="o", host="h", partitions=1, commands_from=record.get("commands_from"))
     opening = (record["ce_id"] or "").endswith("/0")
     event_type, body = (EventType.TERM_OPENED, encode_term_opened(opened)) if opening else (EventType.UNCHANGED, b"{}")
@@ -279,7 +279,7 @@ def _start(vector: dict[str, Any]) -> Counted:
 
 
 def _claims(vector: dict[str, Any]) -> list[Claimed]:
-    """Of the records whose headers say what they must; the others end their sequences."""
+    """Return the claims of the records with well-formed headers; the others end their sequences."""
     claims = map(_claimed, vector["records"])
     return [claim for claim in claims if claim is not None]
 

@@ -15,7 +15,7 @@ from tests.model.values import Bounds
 
 
 def main() -> int:
-    """0 where every state keeps the invariants, 1 where one does not."""
+    """Return 0 if every state keeps the invariants, else 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.model", description=__doc__.split("\n", maxsplit=1)[0])
     for name, default in (("commands", 3), ("starts", 2), ("batch", 2), ("copies", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)

@@ -1,4 +1,4 @@
-"""What an exploration comes to."""
+"""The result of an exploration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.model.values import Bounds, Summary
 
 @dataclass(slots=True)
 class Explored:
-    """What an exploration came to."""
+    """The result of an exploration."""
 
     bounds: Bounds
     mistake: Mistake | None
@@ -24,13 +24,13 @@ class Explored:
     kinds: Counter[str] = field(default_factory=Counter)
     """Transitions by kind of step; a landing's kind names the rows of the rule."""
     tails: frozenset[Summary] = frozenset()
-    """Every summary of a whole log that was met."""
+    """Every summary of a whole log that was found."""
     violation: str | None = None
     trace: list[str] = field(default_factory=list)
-    """How it came to that, step by step."""
+    """The steps that lead to the violation."""
 
     def rows(self) -> Counter[Row]:
-        """Records that landed, by the row of the rule that spoke of them."""
+        """Return the number of records that landed, by row of the rule."""
         found: Counter[Row] = Counter()
         for kind, count in self.kinds.items():
             if kind.startswith("lands "):
@@ -39,7 +39,7 @@ class Explored:
         return found
 
     def __str__(self) -> str:
-        """For a person."""
+        """Return the result as text."""
         lines = [
             f"{self.bounds}" + (" (reduced: copies without number)" if self.reduced else ""),
             f"{self.states:,} states, {self.transitions:,} transitions, depth {self.depth}, {self.seconds:.1f} s",

@@ -1,9 +1,9 @@
-"""Breadth first through every state that the machine can be in, each met once.
+"""A breadth-first search through every state that the machine can be in, each visited once.
 
-Logs, writers and abandoned appends are numbered as they are met, and a state is the four numbers packed into one: so
-a million states fit in memory, and what a part can do is asked once for each pair of parts.
+Logs, writers and abandoned appends are numbered as they are found, and a state is the four numbers packed into one: so
+a million states fit in memory, and the steps of a part are computed once for each pair of parts.
 
-How states are made fewer without leaving anything out: tests/model/reductions.py.
+tests/model/reductions.py explains how the states become fewer without leaving anything out.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from tests.model.values import (
 )
 
 Abandoned = tuple[int, tuple[Append, ...]]
-"""Copies left, and the appends that nobody waits for and that may still land, sorted."""
+"""Copies left, and the appends that no writer waits for and that may still land, sorted."""
 
 _LOG, _WRITER, _ABANDONED = 28, 22, 24
 """Bits of each number in a packed state."""
 
 _Step = tuple[str, str, int, str | None, Append]
 _Move = tuple[str, str, int, str | None]
-"""The kind of step, what it says, the state after it, what it violates."""
+"""The kind of step, its description, the state after it, the invariant that it violates."""
 
 
 class Explorer:
@@ -71,7 +71,7 @@ class Explorer:
     # --- exploring --------------------------------------------------------------------------------------------
 
     def explore(self, *, most_states: int | None = None, parents: dict[int, int] | None = None) -> Explored:
-        """To the end, to the first violation, or to `most_states`. `parents` is filled for the way back."""
+        """Explore to the end, to the first violation, or to `most_states`. `parents` is filled for `trace`."""
         began = time.perf_counter()
         explored = Explored(self.bounds, self.mistake, self._reduced)
         kinds = explored.kinds
@@ -122,7 +122,7 @@ class Explorer:
         )
 
     def _moves(self, state: int) -> Iterator[_Move]:
-        """All that can happen now."""
+        """Yield all steps that are possible now."""
         log, a, b, abandoned = _unpack(state)
         for kind, says, writer, violates, left in self._steps(0, a, log):
             after = self._abandon(abandoned, left, log) if left else abandoned
@@ -133,7 +133,7 @@ class Explorer:
         yield from self._landings(log, a, b, abandoned)
 
     def _landings(self, log: int, a: int, b: int, abandoned: int) -> Iterator[_Move]:
-        """What may land now: what a writer waits for, what was abandoned, a copy of either."""
+        """Yield the landings that are possible now: what a writer waits for, what was abandoned, a copy of either."""
         writer_a, writer_b = self._writers.values[a], self._writers.values[b]
         at = len(self._logs.values[log].records)
         for append, me in ((under_way(writer_a), 0), (under_way(writer_b), 1)):
@@ -156,7 +156,7 @@ class Explorer:
             for choice in choices:
                 rest = self._fresh(choice, log_after)
                 yield kind, says, self._settle(log_after, a, b, rest), violates
-                # Of two copies the broker may acknowledge either.
+                # The broker may acknowledge either of two copies.
                 if append == writer_a.append:
                     again = self._writers.number(writer_a._replace(landed=at))
                     yield kind, f"{says}, acknowledged", self._settle(log_after, again, b, rest), violates
@@ -170,7 +170,7 @@ class Explorer:
     # --- the normal form of a state ---------------------------------------------------------------------------
 
     def _settle(self, log: int, a: int, b: int, abandoned: int) -> int:
-        """Sums up what both have passed, takes the smaller of the state and its mirror image, packs it."""
+        """Summarise what both have passed, choose the smaller of the state and its mirror image, and pack it."""
         key = (log, a, b)
         normal = self._normal_cache.get(key)
         if normal is None:
@@ -205,7 +205,7 @@ class Explorer:
         return None if self._reduced and writer.phase in FOLD_TO_COME else floor_of(writer)
 
     def _proven(self, folds: list[Summary], writer: Writer) -> Writer:
-        """Checks that its state is the fold of the log; then one that backed off may as well have lost it."""
+        """Check that a writer's state is the fold of the log; then one that backed off may as well have lost it."""
         if writer.phase is Phase.DOWN:
             return writer
         assert writer.state == folds[writer.position], f"{writer} stands where the log says {folds[writer.position]}"
@@ -215,7 +215,7 @@ class Explorer:
 
     def _steps(self, me: int, writer: int, log: int) -> list[_Step]:
         value = self._writers.values[writer]
-        # Two phases look at nothing but the writer itself.
+        # Two phases depend only on the writer itself.
         blind = value.phase in (Phase.FOLDED, Phase.OPENING)
         key = ((0 if blind else log + 1) << _WRITER | writer) << 1 | me
         found = self._step_cache.get(key)
@@ -223,14 +223,16 @@ class Explorer:
             found = self._step_cache[key] = [
                 (step.kind, step.says, self._writers.number(step.writer), step.violates, step.abandons)
                 for step in self.machine.steps(me, value, self._logs.values[log])
-                # Reduced, a crash and an unknown result come to the same.
+                # In the reduced search, a crash and an unknown result lead to the same state.
                 if not (self._reduced and step.kind == "crash" and value.phase not in (Phase.FOLDED, Phase.SERVING))
                 and not (self._reduced and step.kind == "gives up")
             ]
         return found
 
     def _told(self, me: int, writer: int, log: int) -> list[_Step]:
-        """Reduced: what becomes of a writer whose append has landed. It hears of it at once, or never."""
+        """Return the steps of a writer whose append has landed, in the reduced search: acknowledged at once, or
+        never.
+        """
         steps = self._steps(me, writer, log)
         return [step for step in steps if step[0] != "crash"]
 
@@ -254,7 +256,7 @@ class Explorer:
         return found
 
     def _copied(self, abandoned: int, append: Append) -> int | None:
-        """With a copy of an append that lands still to come; None where there are copies enough."""
+        """Return the state with a copy of a landing append still to come, or None if the bound on copies is reached."""
         key = (abandoned, append)
         if key not in self._copy_cache:
             copies, appends = self._abandoned.values[abandoned]
@@ -264,7 +266,9 @@ class Explorer:
         return self._copy_cache[key]
 
     def _choices(self, abandoned: int) -> list[tuple[Append, list[int]]]:
-        """Each abandoned append that may land, with what is left after it: without it, or with a copy to come."""
+        """Return each abandoned append that may land, with what is left after it: without it, or with a copy to
+        come.
+        """
         found = self._landing_cache.get(abandoned)
         if found is None:
             copies, appends = self._abandoned.values[abandoned]
@@ -280,7 +284,7 @@ class Explorer:
         return found
 
     def _fresh(self, abandoned: int, log: int) -> int:
-        """Reduced: without those appends that can only be void by now."""
+        """In the reduced search, drop the appends that can only be void by now."""
         if not self._reduced:
             return abandoned
         key = (abandoned, log)
@@ -295,7 +299,7 @@ class Explorer:
     # --- the way back -----------------------------------------------------------------------------------------
 
     def trace(self, parents: dict[int, int]) -> list[str]:
-        """The shortest way to the violation, told; only of a plain exploration without symmetry."""
+        """Return the shortest way to the violation as text; only for a plain exploration without symmetry."""
         if -1 not in parents:
             return ["(this is about all ways)"]
         way = [parents[-1]]
@@ -316,9 +320,9 @@ class Explorer:
 def explore(
     bounds: Bounds, mistake: Mistake | None = None, *, reduced: bool = False, most_states: int | None = None
 ) -> Explored:
-    """Explores to the end or to the first violation, which then comes with the shortest trace to it."""
+    """Explore to the end or to the first violation, which then comes with the shortest trace to it."""
     collecting = gc.isenabled()
-    gc.disable()  # nothing here is garbage before the end, and looking for it takes a quarter of the time
+    gc.disable()  # nothing here is garbage before the end, and collecting takes a quarter of the time
     try:
         explored = Explorer(bounds, mistake, reduced=reduced).explore(most_states=most_states)
         if explored.violation is not None:

@@ -1,13 +1,13 @@
-"""The writer of docs/log-protocol.md as a small state machine: two of them, one log, and appends under way.
+"""The writer of docs/log-protocol.md as a small state machine: two of them, one log, and appends in flight.
 
-Everything is a value and every step a pure function, so that the explorer can try each step in each state. A step
-is what can be seen from outside: one fold, one append handed over, one landing, one acknowledgement, one crash.
+Everything is a value and every step a pure function, so that the explorer can try each step in each state. A step is
+what can be observed from outside: one fold, one append sent, one landing, one acknowledgement, one crash.
 
-The two writers decide differently whatever the command (a rolling deploy at its worst): A puts it into chat A, B
-into chat B, each with the next seq of that chat as far as its state knows. So a writer that builds on what it
-should not have seen shows as a gap in a chat.
+The two writers decide differently whatever the command (the worst case of a rolling deploy): A puts it into chat A, B
+into chat B, each with the next seq of that chat as far as its state knows. So a writer that builds on what it should
+not have seen shows as a gap in a chat.
 
-The log's beginning that every writer has passed is kept as a summary only: a fold is a fold, wherever it begins.
+The beginning of the log that every writer has passed is kept only as a summary: a fold is the same wherever it begins.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Machine:
     # --- readers ----------------------------------------------------------------------------------------------
 
     def _take(self, summary: Summary, entry: Entry) -> tuple[Summary, Ruling]:
-        """One record by the rule, and what a reader makes of it. Kept: the same ones come again and again."""
+        """Apply the rule to one record and return the reader's new state; cached, since the same ones come again."""
         key = (summary, entry)
         taken = self._taken.get(key)
         if taken is None:
@@ -69,7 +69,7 @@ class Machine:
         return Summary(*ruling.place, seqs), ruling
 
     def fold(self, state: Summary, log: Log, start: int, end: int) -> tuple[Summary, list[Verdict | None]]:
-        """From a position to another, with each record's verdict; ends early where the log is corrupt."""
+        """Fold from one position to another, with each record's verdict; ends early if the log is corrupt."""
         verdicts: list[Verdict | None] = []
         for entry, _ in log.records[start:end]:
             state, ruling = self._take(state, entry)
@@ -79,19 +79,19 @@ class Machine:
         return state, verdicts
 
     def folds(self, log: Log) -> list[Summary]:
-        """The fold of the log up to each of its records, and up to its end."""
+        """Return the fold of the log up to each of its records, and up to its end."""
         found = [log.base]
         for entry, _ in log.records:
             found.append(self._take(found[-1], entry)[0])
         return found
 
     def land(self, log: Log, append: Append) -> tuple[Log, tuple[Row, ...], str | None]:
-        """An append reaches the log: what every reader now sees, and which invariant that breaks, if one."""
+        """Land an append: return the log after it, and the invariant that it breaks, or None."""
         tail, records, rows = log.tail, list(log.records), []
         for entry in append:
             before = tail
             tail, ruling = self._take(tail, entry)
-            # Kept with the record: what this rule made of it, so that a reply can be held against it.
+            # The record's row is kept, so that a reply can be checked against it.
             row = ruling.row if self.mistake not in RULES else _row_of_verdict(entry, ruling)
             records.append((entry, row))
             rows.append(row)
@@ -104,7 +104,7 @@ class Machine:
     # --- the writer -------------------------------------------------------------------------------------------
 
     def steps(self, me: int, writer: Writer, log: Log) -> Iterator[Step]:
-        """All that writer `me` can do now."""
+        """Yield all steps that writer `me` can take now."""
         phase = writer.phase
         if phase is not Phase.DOWN:
             down = Writer(Phase.DOWN, writer.starts)
@@ -124,7 +124,7 @@ class Machine:
                 yield from self._is_told_of_its_append(me, writer, log)
 
     def _folds(self, me: int, writer: Writer, log: Log) -> Step:
-        """Step 2: from the stored position, or from the beginning, to the end."""
+        """Step 2: fold from the stored position, or from the beginning, to the end."""
         fresh = writer.phase is Phase.DOWN
         start, state = (0, log.base) if fresh else (writer.position, writer.state)
         end = len(log.records)
@@ -139,7 +139,7 @@ class Machine:
         )
 
     def _opens(self, me: int, writer: Writer) -> Step:
-        """Step 3, its first half."""
+        """Step 3, its first half: send the opening."""
         opening = (Entry(writer.term, 0, 0, me, writer.starts),)
         return Step(
             "open",
@@ -148,7 +148,7 @@ class Machine:
         )
 
     def _is_told_of_its_opening(self, me: int, writer: Writer, log: Log) -> Iterator[Step]:
-        """Step 3, its second half: fold on through it, exactly or as far as the log goes."""
+        """Step 3, its second half: fold on through the opening, exactly or to the end of the log."""
         through = writer.landed + 1
         for end in dict.fromkeys((through, len(log.records))):
             if self.mistake is Mistake.NO_FOLD_THROUGH_OPENING:
@@ -175,11 +175,11 @@ class Machine:
                 yield Step("superseded", told, _backed_off(rested), violates=violates)
 
     def _serves(self, me: int, writer: Writer, log: Log) -> Iterator[Step]:
-        """Steps 4 and 5, and the look for a later term by one who lost the hint."""
+        """Steps 4 and 5, and the check for a later term by a writer that lost the hint."""
         state = writer.state
         yield Step("gives up", f"{NAMES[me]} cannot read commands, and ends its term", _backed_off(writer))
         first = state.command + (RESUME.get(self.mistake, 1) if self.mistake is not None else 1)
-        # Decided again, at another time and on other knowledge, a command may well come out otherwise.
+        # A command that is decided again, at another time and with other knowledge, may have another outcome.
         by = me if writer.tries % 2 == 0 else 1 - me
         term = state.term if self.mistake is Mistake.LATER_TERM_ADOPTED else writer.term
         first = max(first, 0)
@@ -204,7 +204,7 @@ class Machine:
                 yield Step("superseded", told, _backed_off(looked), violates=violates)
 
     def _is_told_of_its_append(self, me: int, writer: Writer, log: Log) -> Iterator[Step]:
-        """Step 6: equality, or the fold through, exactly or as far as the log goes."""
+        """Step 6: the expected offset, or the fold through the append, exactly or to the end of the log."""
         through = writer.landed + len(writer.append)
         state = _applied(writer.state, writer.append)
         if self.mistake is Mistake.APPLY_BEFORE_ACKNOWLEDGEMENT:
@@ -234,7 +234,7 @@ class Machine:
                 yield Step("fold through", told, _backed_off(after), violates=violates)
 
     def _gives_up(self, me: int, writer: Writer, log: Log) -> Iterator[Step]:
-        """Step 7: the result is unknown, whatever became of the append."""
+        """Step 7: the result is unknown, whatever happened to the append."""
         serving = writer._replace(phase=Phase.SERVING, append=(), landed=0)
         told = f"{NAMES[me]} does not know what became of its append"
         if writer.phase in (Phase.APPENDING, Phase.APPENDED) and self.mistake is Mistake.RETRY_ON_UNKNOWN:
@@ -250,7 +250,7 @@ class Machine:
 
 
 def _row_of_verdict(entry: Entry, ruling: Ruling) -> Row:
-    """The row that a rule with a mistake took this for."""
+    """Return the row that a rule with a mistake took this record for."""
     match ruling.verdict:
         case Verdict.OPENS:
             return Row.OPENS

@@ -16,7 +16,7 @@ from tests.model.rule import (
 
 
 class Mistake(StrEnum):
-    """What can be got wrong. Each is one switch."""
+    """A possible mistake. Each is one switch."""
 
     NO_TERM_CHECK = "outcomes are judged by their index alone"
     NO_FENCED_ROW = "the rule has no row for the fenced writer"
@@ -48,4 +48,4 @@ RULES: Final[dict[Mistake, Classify]] = {
 
 
 RESUME: Final = {Mistake.RESUME_AT_HEAD: 0, Mistake.RESUME_PAST_NEXT: 2}
-"""Where a writer with such a mistake goes on, from the head's command; the right way is 1."""
+"""Where a writer with such a mistake continues, from the head's command; 1 is correct."""

@@ -9,7 +9,7 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Numbered(Generic[T]):
-    """Values and their numbers, in the order they were met."""
+    """Values and their numbers, in the order in which they were found."""
 
     def __init__(self, bits: int, swapped: Callable[[T], T]) -> None:
         self.values: list[T] = []
@@ -27,7 +27,7 @@ class Numbered(Generic[T]):
         return found
 
     def mirror(self, number: int) -> int:
-        """The number of the same value with A and B exchanged."""
+        """Return the number of the same value with A and B exchanged."""
         found = self._mirror.get(number)
         if found is None:
             found = self._mirror[number] = self.number(self._swapped(self.values[number]))

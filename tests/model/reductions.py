@@ -1,21 +1,21 @@
-"""Fewer states, and nothing left out.
+"""Fewer states, with nothing left out.
 
-Two ways to explore. *Plain* takes the machine as it is. *Reduced* goes further by leaving out what makes no
-difference, each for a reason:
+There are two ways to explore. *Plain* takes the machine as it is. *Reduced* leaves out what makes no difference, each
+for a reason:
 
-- A record that the rule found void changes no head, now or ever: which one it was is forgotten, and void records
-  that nobody's position lies between are one.
+- A record that the rule found void changes no head, now or later: which one it was is forgotten, and consecutive void
+  records are merged unless a writer's position lies between them.
 - An abandoned append that can only be void by now (the terms have gone past it, or its index is taken) is forgotten
-  too. In its place a void record may land at any time, any number of times: more than can really happen, and among
-  it all copies of whatever landed before.
-- A writer that waits for an append does nothing else, and the verdict on what has landed is final: so it hears of it
-  at once, or never. Hearing later is hearing at once and then being slow.
-- A writer that ends a term begins with a fold, and one that opens folds through its opening before it does anything.
-  Where its state is what a fold of the log gives, nothing lies between keeping it and losing it. That it always is
-  gets checked in every state, so this reduction proves itself.
+  too. In its place a void record may land at any time, any number of times. That is more than can really happen, and
+  includes all copies of anything that landed before.
+- A writer that waits for an append does nothing else, and the verdict on what has landed is final: so it gets the
+  acknowledgement at once, or never. A late acknowledgement equals one at once followed by a slow writer.
+- A writer that ends a term begins with a fold, and one that opens folds through its opening before it does anything. If
+  its state equals a fold of the log, keeping it and losing it are the same. That this holds is checked in every state,
+  so this reduction proves itself.
 - A and B differ in name only (this one also in plain).
 
-tests/model/test_model.py shows that both come to the same logs where both can go.
+tests/model/test_model.py shows that both reach the same logs at sizes that both can explore.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def folding_again(writer: Writer, log: Log) -> Writer:
 
 
 def without_voids(log: Log, a: Writer, b: Writer) -> tuple[Log, Writer, Writer]:
-    """Void records without their content, and one for each run of them that no position and no append divides."""
+    """Erase the content of void records, and merge each run of them that no position and no append divides."""
     records = [(VOID, Row.OPENING_VOID) if row in VOID_ROWS else (entry, row) for entry, row in log.records]
     kept_apart: set[int] = set()
     for writer in (a, b):
@@ -63,7 +63,7 @@ def _moved(writer: Writer, place: list[int]) -> Writer:
 
 
 def stale(append: Append, tail: Summary) -> bool:
-    """Whether the rule finds all of it void after any log that goes on from here."""
+    """Return whether the rule finds all of it void after any log that continues this one."""
     last = append[-1]
     if last.index == 0:
         return last.term <= tail.term

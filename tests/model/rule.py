@@ -1,7 +1,7 @@
-"""The validity rule as the model asks it: the production functions behind a small domain of integers, and its rows.
+"""The validity rule for the model: the production functions behind a small domain of integers, and its rows.
 
-The model's log knows no timestamps, so every head has timestamp 0 and every answer can be kept: the domain is small,
-and the production `classify` is still the one that gives each answer once.
+The model's log has no timestamps, so every head has timestamp 0 and every answer can be cached: the domain is small,
+and each answer still comes from the production `classify`, once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Classify = Callable[[Head, Stamp], Verdict]
 
 
 class Row(StrEnum):
-    """The rows of the rule's table, as the design has them."""
+    """The rows of the rule's table, as in the design."""
 
     __hash__ = str.__hash__  # an enum's own is Python, and states are hashed millions of times
 
@@ -37,12 +37,12 @@ class Place(NamedTuple):
     """A head without its timestamp."""
 
     term: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks for
+    index: int  # type: ignore[assignment]  # hides tuple.index, which is not used
     command_offset: int
 
 
 def row_of(head: Head, stamp: Stamp) -> Row:
-    """Which row of the table speaks, told from the table and not from the code under test."""
+    """Return the matching row of the table, by the table and not by the code under test."""
     if stamp.index == 0:
         return Row.OPENS if stamp.term > head.term else Row.OPENING_VOID
     if stamp.term < head.term:
@@ -58,7 +58,7 @@ _VERDICT_OF_ROW: Final = {Row.OPENS: Verdict.OPENS, Row.VALID: Verdict.VALID} | 
 
 
 class Ruling(NamedTuple):
-    """What a reader makes of one record: no verdict means that the rule found the log corrupt."""
+    """A reader's result for one record; verdict None means that the rule found the log corrupt."""
 
     verdict: Verdict | None
     place: Place
@@ -66,7 +66,7 @@ class Ruling(NamedTuple):
 
 
 def reader(rule: Classify) -> Callable[[Place, Stamp], Ruling]:
-    """A reader by a rule, with its answers kept."""
+    """Return a reader for a rule, with its answers cached."""
 
     @cache
     def ruled(place: Place, stamp: Stamp) -> Ruling:
@@ -90,31 +90,31 @@ def reader(rule: Classify) -> Callable[[Place, Stamp], Ruling]:
 
 
 def classify_without_terms(head: Head, stamp: Stamp) -> Verdict:
-    """The row of the fenced writer is gone, and who wrote does not matter: the next index wins."""
+    """Omit the row of the fenced writer and ignore the writer: the next index wins."""
     return classify(head, stamp if stamp.index == 0 else Stamp(head.term, stamp.index, stamp.command_offset))
 
 
 def classify_without_fencing(head: Head, stamp: Stamp) -> Verdict:
-    """The row of the fenced writer is gone, and what it would have caught is "anything else"."""
+    """Omit the row of the fenced writer, so that its records match "anything else"."""
     if stamp.index and stamp.term < head.term:
         raise LogCorrupt("an earlier term")
     return classify(head, stamp)
 
 
 def classify_without_copies(head: Head, stamp: Stamp) -> Verdict:
-    """The row of the repeated copy is gone."""
+    """Omit the row of the repeated copy."""
     if stamp.index and stamp.term == head.term and stamp.index <= head.index:
         raise LogCorrupt("an index that was there before")
     return classify(head, stamp)
 
 
 def classify_opening_the_same_term_again(head: Head, stamp: Stamp) -> Verdict:
-    """An opening of the head's own term opens once more: two writers in one term."""
+    """Let an opening of the head's own term open once more: two writers in one term."""
     if stamp.index == 0 and stamp.term == head.term:
         return Verdict.OPENS
     return classify(head, stamp)
 
 
 def classify_any_opening(head: Head, stamp: Stamp) -> Verdict:
-    """Every opening opens, also one that was late by a term."""
+    """Let every opening open, even one that is late by a term."""
     return Verdict.OPENS if stamp.index == 0 else classify(head, stamp)

@@ -1,4 +1,4 @@
-"""The protocol as a small model, every state of it: two writers that decide differently, and whatever appends can do.
+"""The protocol as a small model, every state of it: two writers that decide differently, and all fates of appends.
 
 The rule is the production function (tests/model/rule.py). By hand, at other sizes: `python -m tests.model --help`.
 """
@@ -16,30 +16,30 @@ from tests.model.rule import Row
 from tests.model.values import Bounds
 
 ONCE_EACH = Bounds(commands=3, starts=1, batch=2, copies=1)
-"""One opening each, then whatever appends can do: abandoned, late, twice, told of late or of the copy."""
+"""One opening each, with all fates of appends: abandoned, late, twice, acknowledged late or by their copy."""
 AGAIN = Bounds(commands=2, starts=2, batch=1, copies=0)
 """Writers that open again, with the state they kept or without."""
 
 PLAIN = {ONCE_EACH: 61_134, AGAIN: 566_590}
 SIZES = [ONCE_EACH, pytest.param(AGAIN, marks=pytest.mark.proof)]
-"""Explored as they are; how many states there are, so that an exploration that lost some is noticed."""
+"""Explored as they are; the numbers of states, so that a search that lost some is noticed."""
 
 REDUCED = {
     Bounds(commands=3, starts=2, batch=2): 64_981,
     Bounds(commands=4, starts=2, batch=2): 173_861,
 }
-"""Explored by the reductions that tests/model/explorer.py gives the reasons of."""
+"""Explored with the reductions that tests/model/reductions.py justifies."""
 
 FIRST_FOUND_AT = {
     Mistake.NO_COPY_ROW: Bounds(commands=2, starts=1, copies=1),
     Mistake.APPLY_BEFORE_ACKNOWLEDGEMENT: Bounds(commands=2, starts=2, batch=1, copies=0),
 }
-"""The least bounds that show a mistake, where not the usual ones."""
+"""The smallest bounds that show a mistake, if not the usual ones."""
 
 
 @cache
 def _explored(bounds: Bounds, *, reduced: bool = False) -> Explored:
-    """Each once, for all tests that ask."""
+    """Explore each once, for all tests."""
     return explore(bounds, reduced=reduced)
 
 
@@ -75,7 +75,7 @@ def test_every_row_of_the_rule_and_both_branches_of_step_6_are_reached() -> None
 
 @pytest.mark.parametrize("bounds", SIZES, ids=str)
 def test_the_reductions_leave_out_no_log(bounds: Bounds) -> None:
-    """Every log that the plain exploration comes to, and no other, is come to by the reduced one."""
+    """The reduced exploration reaches the same logs as the plain one, and no others."""
     assert _explored(bounds, reduced=True).tails == _explored(bounds).tails
 
 

@@ -1,4 +1,4 @@
-"""What the model is made of: records, appends, a log, a writer, one step; and what must hold of them."""
+"""The parts of the model: records, appends, a log, a writer, one step; and their invariants."""
 
 from __future__ import annotations
 
@@ -14,37 +14,40 @@ NAMES: Final = "AB"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How far the model goes. Everything else is left to the explorer."""
+    """The size of the model. Everything else is left to the explorer."""
 
     commands: int = 3
     starts: int = 2
-    """Of each writer: how often it goes from the fold to an opening of a term. What ends one is a crash or an unknown
-    result, at any step."""
+    """How often each writer goes from the fold to an opening of a term; a crash or an unknown result may end one at any
+    step.
+    """
     batch: int = 2
-    """Commands in one append, at most."""
+    """Maximum number of commands in one append."""
     copies: int = 1
-    """Appends that land once more, any time later."""
+    """Number of appends that land once more, any time later."""
 
 
 class Summary(NamedTuple):
-    """What a fold has come to."""
+    """The state after a fold."""
 
     term: int = 0
-    index: int = 0  # type: ignore[assignment]  # hides tuple.index, which nobody asks for
+    index: int = 0  # type: ignore[assignment]  # hides tuple.index, which is not used
     command: int = -1
     seqs: tuple[int, int] = (0, 0)
     """The last seq of chat A and of chat B."""
 
 
 class Entry(NamedTuple):
-    """A record: an opening has index 0, and its `figure` tells it from its writer's other openings (its owner)."""
+    """A record: an opening has index 0, and its `figure` distinguishes it from its writer's other openings (its
+    owner).
+    """
 
     term: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks for
+    index: int  # type: ignore[assignment]  # hides tuple.index, which is not used
     command: int
     by: int
     figure: int
-    """Of an outcome: the seq in its writer's chat."""
+    """For an outcome, the seq in its writer's chat."""
 
     def __str__(self) -> str:
         if self.index == 0:
@@ -53,7 +56,7 @@ class Entry(NamedTuple):
 
 
 VOID: Final = Entry(0, 0, 0, 0, 0)
-"""Stands for any void record: the rule finds it void after whatever head, as an opening of term 0."""
+"""Stands for any void record: the rule finds it void after any head, as an opening of term 0."""
 
 Append = tuple[Entry, ...]
 """One record batch."""
@@ -61,10 +64,10 @@ Append = tuple[Entry, ...]
 
 class Log(NamedTuple):
     base: Summary
-    """Of what every writer has passed."""
+    """Summary of what every writer has passed."""
     records: tuple[tuple[Entry, Row], ...]
     tail: Summary
-    """After all of it: what every reader agrees on."""
+    """Summary of the whole log, on which every reader agrees."""
 
 
 class Phase(IntEnum):
@@ -73,7 +76,7 @@ class Phase(IntEnum):
     DOWN = 0
     """Crashed, or not started: the next fold begins at the beginning."""
     BACKED_OFF = 1
-    """Between two terms, with the state it has applied."""
+    """Between two terms, with the state that it has applied."""
     FOLDED = 2
     OPENING = 3
     OPENED = 4
@@ -94,20 +97,20 @@ class Writer(NamedTuple):
     term: int = 0
     append: Append = ()
     landed: int = 0
-    """Where `append` did, counted in `Log.records`."""
+    """Where `append` landed, counted in `Log.records`."""
     tries: int = 0
-    """Unknown results in this term; a correct writer has none."""
+    """Unknown results in this term; always 0 for a correct writer."""
 
 
 class Step(NamedTuple):
-    """What one writer can do."""
+    """One possible step of a writer."""
 
     kind: str
     says: str
     writer: Writer
     violates: str | None = None
     abandons: Append = ()
-    """An append under way that nobody waits for any more; it may still land."""
+    """An append in flight that no writer waits for any more; it may still land."""
 
 
 def stamp_of(entry: Entry) -> Stamp:
@@ -115,12 +118,12 @@ def stamp_of(entry: Entry) -> Stamp:
 
 
 def under_way(writer: Writer) -> Append:
-    """What this writer has sent and waits for, and what has not landed yet."""
+    """Return what this writer has sent and waits for, if it has not landed yet."""
     return writer.append if writer.phase in (Phase.OPENING, Phase.APPENDING) else ()
 
 
 def landed(writer: Writer, at: int) -> Writer:
-    """Its append has landed: an acknowledgement is possible now."""
+    """Return the writer after its append has landed: an acknowledgement is possible now."""
     return writer._replace(phase=Phase(writer.phase + 1), landed=at)
 
 
@@ -128,7 +131,7 @@ def landed(writer: Writer, at: int) -> Writer:
 
 
 def floor_of(writer: Writer) -> int | None:
-    """The first record that this writer may still read; None where it will begin at the beginning."""
+    """Return the first record that this writer may still read, or None if it will begin at the beginning."""
     return None if writer.phase is Phase.DOWN else writer.position
 
 
@@ -166,7 +169,7 @@ def swapped_writer(writer: Writer) -> Writer:
 
 
 def broken_by(before: Summary, entry: Entry) -> str | None:
-    """Which invariant a valid outcome breaks, by counting and not by the rule."""
+    """Return which invariant a valid outcome breaks, by counting and not by the rule."""
     if entry.index != sum(before.seqs) + 1:
         return f"{entry} is valid, and {sum(before.seqs)} outcomes are before it: indexes are not 1..n"
     if entry.command <= before.command:
@@ -179,7 +182,9 @@ def broken_by(before: Summary, entry: Entry) -> str | None:
 
 
 def not_in_the_log(append: Append, log: Log, at: int) -> str | None:
-    """A reply is true when its outcome stands valid in the log; a valid record stays valid for ever."""
+    """Return which outcomes are missing: a reply is true if its outcome is valid in the log, and valid records stay
+    valid.
+    """
     if at >= 0 and log.records[at : at + len(append)] == tuple((entry, Row.VALID) for entry in append):
         return None
     valid = {entry for entry, row in log.records if row is Row.VALID}
