@@ -1,4 +1,4 @@
-"""Bad input and servers that stand still, through the whole system: a clear answer to each, and nothing is lost."""
+"""Bad input and stalled servers, through the whole system: a clear answer to each, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def anyio_backend() -> str:
 
 @dataclass(slots=True)
 class World:
-    """A stack with one chat: Anna's, with Ben; Dora was in it, Carl never."""
+    """A stack with one chat of Anna's: Ben is a member, Dora was one, Carl never was."""
 
     stack: RunningStack
     http: httpx.AsyncClient
     chat: str
     tokens: dict[str, str]
     seq: int = 0
-    """Of the last message."""
+    """Seq of the last message."""
     sends: int = 0
 
     @property
@@ -50,20 +50,20 @@ class World:
         return f"/v1/chats/{self.chat}/messages"
 
     def names(self) -> dict[str, str]:
-        """What the braces in a request stand for."""
+        """Return the values of the braces in a request."""
         return {**self.tokens, "chat": self.chat, "nowhere": NOWHERE, "anna": ANNA, "carl": CARL}
 
     def as_(self, who: str, **headers: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.tokens[who]}", **headers}
 
     async def send(self, text: str, key: str, *, prefer: str | None = "wait=30") -> httpx.Response:
-        """By Ben."""
+        """Send a message as Ben."""
         preferred = {} if prefer is None else {"Prefer": prefer}
         headers = self.as_("ben", **{"Idempotency-Key": key}, **preferred)
         return await self.http.post(self.messages, json={"text": f"{text} {SECRET}"}, headers=headers)
 
     async def good(self) -> None:
-        """The next good send is the next message, at once, and in history for who asks for it."""
+        """Check that a good send is the next message, at once, and in history for a reader with its token."""
         self.sends += 1
         sent = await self.send(f"good {self.sends}", f"good-{self.sends}")
         assert sent.status_code == 201, sent.text
@@ -73,7 +73,7 @@ class World:
         assert (message["message_id"], message["text"]) == (sent.json()["message_id"], f"good {self.sends} {SECRET}")
 
     async def history(self, after_seq: int, *, at_least: str | None = None) -> list[dict[str, Any]]:
-        """Up to 200 messages; asked again while the read model cannot answer."""
+        """Return up to 200 messages; retries while the read model cannot answer."""
         headers = self.as_("ben") if at_least is None else self.as_("ben", **{"Gapless-At-Least": at_least})
         params = {"after_seq": after_seq, "limit": 200}
         deadline_s = time.monotonic() + RECOVERY_S
@@ -85,7 +85,7 @@ class World:
         return found
 
     async def outcome(self, accepted: httpx.Response) -> dict[str, Any]:
-        """Of a command that was answered 202, asked for where its Location says, until it is known."""
+        """Poll the Location of a command that was answered with 202, until its outcome is known."""
         deadline_s = time.monotonic() + RECOVERY_S
         while True:
             answer = await self.http.get(accepted.headers["Location"], headers=self.as_("ben"))
@@ -99,7 +99,7 @@ class World:
 
 
 async def _readable_by_browsers(answer: httpx.Response) -> None:
-    """Whatever an answer says in its headers, a script of an allowed origin can read."""
+    """Check that a script of an allowed origin can read all headers of an answer."""
     safe = {"cache-control", "content-length", "content-type"}
     hidden = {"connection", "date", "x-content-type-options"}
     assert answer.headers.keys() <= safe | hidden | {name.lower() for name in EXPOSED_HEADERS}
@@ -220,7 +220,7 @@ async def test_json_is_taken_without_a_content_type_and_with_the_one_that_curl_s
 
 
 async def test_head_and_options_are_answered_wherever_get_is(world: World) -> None:
-    """As monitors, load balancers and browsers ask."""
+    """As monitors, load balancers and browsers send them."""
     ben = world.as_("ben")
     paths = ("/healthz", "/readyz", "/v1/me", "/v1/chats", f"/v1/chats/{world.chat}", world.messages, "/v1/chats/7")
     for path in paths:
@@ -359,7 +359,7 @@ def _index(token: str) -> int:
 
 
 async def _until_told(world: World, text: str, key: str) -> Mapping[str, Any]:
-    """Sends again under the same key until the outcome is known."""
+    """Retry under the same key until the outcome is known."""
     deadline_s = time.monotonic() + RECOVERY_S
     while (answer := await world.send(text, key)).status_code not in (200, 201):
         if answer.status_code != 202:
@@ -371,7 +371,7 @@ async def _until_told(world: World, text: str, key: str) -> Mapping[str, Any]:
 
 
 async def _ready(world: World, name: str, status: int) -> None:
-    """Returns when /readyz of a process says so."""
+    """Wait until /readyz of a process has this status."""
     url = f"{world.stack.document['ops_urls'][name]}/readyz"
     deadline_s = time.monotonic() + RECOVERY_S
     while (answer := await world.http.get(url)).status_code != status:

@@ -1,6 +1,6 @@
-"""What somebody does who has just cloned it: start it, send, look, stop it from elsewhere, start it again.
+"""A new user's first steps: start the system, send, look, stop it from elsewhere, start it again.
 
-All of it in a folder whose name is long and has everything in it that a shell or a markup could trip over.
+All of it happens in a folder with a long name that contains everything that could confuse a shell or markup.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def anyio_backend() -> str:
 
 
 class Home:
-    """Where the newcomer sits, with a stack that runs on `.gapless` there."""
+    """The newcomer's folder, with a stack that runs on `.gapless` there."""
 
     def __init__(self, folder: Path) -> None:
-        # A state folder of its own: the very first start of all on a machine makes the secret there.
+        # A separate state folder: the very first start on a machine creates the secret there.
         variables = {"XDG_STATE_HOME": str(folder / "state")}
         self.here = Newcomer(folder / NAME.strip(), variables)
         self.elsewhere = Newcomer(folder / "elsewhere", variables)
@@ -64,7 +64,7 @@ class Home:
         self.started = await self._held.enter_async_context(who.up(program, *options, data_dir=self.data_dir))
 
     async def ended(self) -> None:
-        """Ctrl-C, unless it was stopped otherwise; `up` is to have ended with 0."""
+        """Send Ctrl-C, unless it was stopped otherwise; `up` must have ended with 0."""
         await self._held.aclose()
 
 
@@ -80,7 +80,7 @@ async def home(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Home]:
 
 
 async def first_chat(home: Home, who: Newcomer) -> dict[str, Any]:
-    """Runs the lines that `up` printed as they stand there; again, as a person would, where it took too long."""
+    """Run the lines that `up` printed, as printed; retry, as a user would, if they took too long."""
     deadline_s = time.monotonic() + 60
     while True:
         ran = await who.bash(home.started.printed_commands)
@@ -109,7 +109,7 @@ def readme_block(first_words: str) -> str:
 async def test_the_first_conversation_of_the_readme_works_as_printed(home: Home) -> None:
     await first_chat(home, home.here)  # a newcomer who follows both gets one chat
     script = readme_block("source .venv")
-    # A terminal has no more than the README says: `gapless` is found because the first line activates .venv.
+    # The terminal has only what the README sets up: `gapless` is found because the first line activates .venv.
     ran = await home.here.bash(script)
     assert (ran.code, ran.err) == (0, ""), ran
     made, sent, *table = ran.out.splitlines()
@@ -142,7 +142,7 @@ async def test_chat_commands_work_by_variables_alone_and_say_what_is_missing(hom
     assert made["new"] is True
     assert json.loads((await zoe.gapless("chat", "new", 'a "b" [c]', "--json")).out) == made | {"new": False}
     sent = json.loads((await zoe.gapless("chat", "send", made["chat_id"], "[red]x[/]", "--key", 'a "k"', "--json")).out)
-    # What `send` has reported, every reader sees.
+    # After `send` has reported a message, every reader sees it.
     page = json.loads((await home.here.gapless("chat", "read", made["chat_id"], "--user", "anna", "--json")).out)
     assert [(m["seq"], m["text"]) for m in page["messages"]] == [(sent["seq"], "[red]x[/]")]
     assert "[red]x[/]" in (await zoe.gapless("chat", "read", 'a "b" [c]')).out
@@ -243,7 +243,7 @@ async def test_commands_find_the_stack_of_the_folder_that_they_are_run_in_or_tol
 
 
 async def say(home: Home, text: str, key: str) -> dict[str, Any]:
-    """A message of Anna's in `ops`, which is made if it is not there."""
+    """Send a message of Anna's to `ops`, which is created if it does not exist."""
     token = (await home.here.gapless("token", "--user", "anna")).out.strip()
     headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=30"}
     async with home.stack.client(headers=headers) as http:
@@ -259,7 +259,7 @@ async def say(home: Home, text: str, key: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def reading(home: Home) -> AsyncIterator[Any]:
-    """As Anna: a function from `after_seq` and a token to the messages of `ops`."""
+    """Yield a function that reads `ops` as Anna: from `after_seq` and a token to the messages."""
     token = (await home.here.gapless("token", "--user", "anna")).out.strip()
     async with home.stack.client(headers={"Authorization": f"Bearer {token}"}) as http:
 
@@ -284,7 +284,7 @@ async def test_a_plain_consumer_finds_what_the_contract_says(home: Home) -> None
     sent = [await say(home, f"plain {n}, “quoted” and in UTF-8: ✓", f"plain-{n}") for n in (1, 2, 2)]
     assert [answer["duplicate"] for answer in sent] == [False, False, True]
     kafka, partitions = home.stack.document["kafka"], home.stack.partitions
-    # Events first: each has its command before it.
+    # Events first, so that the command of each is already there.
     events = await plain_wire.read_topic(kafka, "chat.events", partitions)
     commands = await plain_wire.read_topic(kafka, "chat.commands", partitions)
     by_place = plain_wire.check_commands(commands, REPLY_PARTITIONS)
@@ -349,6 +349,6 @@ async def test_down_from_elsewhere_and_up_again_keep_everything(home: Home) -> N
     assert (repeat["seq"], repeat["duplicate"]) == (sent["seq"], True)
     assert (await say(home, "and on", "kept-2"))["seq"] == sent["seq"] + 1
     if shutil.which("curl") is not None:
-        # Now with the folder's whole name in the lines that are printed.
+        # The printed lines now contain the folder's whole name.
         assert str(home.data_dir.name) in home.started.printed_commands
         assert (await first_chat(home, home.elsewhere))["duplicate"] is True

@@ -1,6 +1,6 @@
-"""Kafka is put back from an older copy, under running services and between two starts, and is made anew.
+"""Kafka is restored from an older copy, under running services and between two starts, and is created anew.
 
-The tables, and the states and snapshots of the sequencers, are then of a log that is no longer there.
+The tables, and the sequencers' states and snapshots, then belong to a log that no longer exists.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHATS = 3
 KEPT = 5
 """Messages of each chat that are in the copy."""
 LOST = 12
-"""And after it."""
+"""Messages of each chat that are sent after the copy."""
 WAY_OUT = ("gapless projection rebuild", "gapless projection cutover", "gapless projection drop")
 
 pytestmark = pytest.mark.timeout(900)
@@ -71,7 +71,7 @@ class Caller:
     talk: Talk
 
     async def post(self, path: str, body: dict[str, Any], key: str) -> dict[str, Any]:
-        """Retried as a client does, until it is answered with an outcome."""
+        """Retry until there is an outcome, as a client does."""
         deadline_s = time.monotonic() + 120
         while True:
             answer = await self.http.post(path, json=body, headers={"Idempotency-Key": key, "Prefer": "wait=10"})
@@ -87,7 +87,7 @@ class Caller:
             await self.post("/v1/chats", {"kind": "group", "name": key, "members": []}, key)
 
     async def say(self, chat: ChatId, count: int) -> list[int]:
-        """The seqs that the messages got."""
+        """Send messages and return their seqs."""
         path = f"/v1/chats/{chat}/messages"
         return [(await self.post(path, {"text": "hello"}, str(uuid4())))["seq"] for _ in range(count)]
 
@@ -111,7 +111,7 @@ async def until_ready(stack: RunningStack, name: str) -> None:
 
 
 async def until_stopped(stack: RunningStack, word: str) -> str:
-    """What the projector says once it waits for an operator."""
+    """Wait until the projector needs an operator, and return its reasons."""
     deadline_s = time.monotonic() + 90
     while not (said := await readyz(stack, "projector-1"))["needs_operator"] or word not in str(said["reasons"]):
         assert time.monotonic() < deadline_s, said
@@ -120,7 +120,7 @@ async def until_stopped(stack: RunningStack, word: str) -> str:
 
 
 async def until_said(stack: RunningStack, *words: str) -> None:
-    """By `gapless up`, to whoever started it."""
+    """Wait until `gapless up` has printed these words."""
 
     def said() -> str:
         return (stack.folder.parent / "up.log").read_text()
@@ -140,8 +140,8 @@ async def until_projected(stack: RunningStack) -> None:
 
 
 async def put_back(stack: RunningStack, copy: Path) -> None:
-    """In the middle of everything: the broker dies, and the one that comes back has the copy's data."""
-    stack.process.send_signal(signal.SIGSTOP)  # else it starts the broker again at once
+    """Kill the broker during operation, and let it return with the copy's data."""
+    stack.process.send_signal(signal.SIGSTOP)  # otherwise it restarts the broker at once
     try:
         broker = stack.signal("kafka-1", signal.SIGKILL)
         await stack.until(lambda: _is_dead(broker), "the broker is dead")
@@ -160,7 +160,7 @@ def _is_dead(pid: int) -> bool:
 
 
 async def the_way_out(stack: RunningStack, *, old: str, new: str) -> None:
-    """What /readyz, the log of `gapless up` and docs/operations.md tell the operator to do."""
+    """Do what /readyz, the log of `gapless up` and docs/operations.md tell the operator."""
     await stack.gapless("projection", "rebuild", "--to", new)
     assert (await stack.gapless("projection", "verify", "--version", new))["equal"]
     switched = await stack.gapless("projection", "cutover", "--to", new)
@@ -189,13 +189,13 @@ async def _main(folder: Path) -> None:
             await user.say(chat, LOST)
         await until_projected(stack)
         await put_back(stack, copy)
-        # The sequencers, running or standing by, drop what is no longer in the log, and go on from what is.
+        # All sequencers, serving or standby, drop what is no longer in the log, and continue from what is.
         assert await user.say(grown, len(after)) == after
         assert [await user.say(chat, 1) for chat in short] == [[KEPT + 1]] * (CHATS - 1)
         assert "gapless projection rebuild" in await until_stopped(stack, "the log ends at")
 
     async with talk.up(folder) as (stack, user):
-        # One partition has grown past the tables again: only by its records is it told from the one they are of.
+        # One partition has grown past the tables again: only its records distinguish it from the former log.
         await until_said(stack, "projector-1 is not ready", "the log ends at", "has grown again", *WAY_OUT)
         assert [await user.say(chat, 1) for chat in short] == [[KEPT + 2]] * (CHATS - 1)
         assert (await stack.gapless("log", "verify"))["sound"]

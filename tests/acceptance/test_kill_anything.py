@@ -1,4 +1,4 @@
-"""Producers retry, processes die, and every answer that was given matches the log and Postgres."""
+"""Producers retry, processes die, and every answer matches the log and Postgres."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ CHATS = 10
 KILLS = 3
 UNANSWERED = 50
 PACE_S = 0.02
-"""Between two sends, but for the moment before a kill."""
+"""Pause between two sends, except right before a kill."""
 ROOM = 80
-"""Sends under way: while a sequencer is away, those to its chats fill it, and the others wait."""
+"""Sends in flight: while a sequencer is down, those to its chats fill this, and the others wait."""
 
 
 @pytest.mark.timeout(600)
@@ -85,7 +85,7 @@ async def _run(stack: RunningStack, http: httpx.AsyncClient, at_least: int) -> N
     messages = await sending
     assert await _terms(stack) >= terms_before + KILLS, "each kill was followed by a new term"
 
-    # After the fact too, a fifth again.
+    # Repeat a fifth again afterwards.
     again = random.Random(1).sample(range(messages), messages // 5)
     for start in range(0, len(again), 100):
         repeats = [
@@ -125,8 +125,10 @@ async def _progress(told: list[Ack], count: int, sending: asyncio.Task[int]) -> 
 async def _kill_a_sequencer(
     stack: RunningStack, chats: list[str], under_way: dict[str, int], sending: asyncio.Task[int]
 ) -> None:
-    """The one that has most sends unanswered, at a moment when they are at least 50. It is stopped for the moment of
-    counting, so that what is unanswered stays so."""
+    """Kill the sequencer with the most unanswered sends when there are at least 50.
+
+    It is stopped while they are counted, so that they stay unanswered.
+    """
     while True:
         assert not sending.done(), sending
         owners: defaultdict[str, list[str]] = defaultdict(list)
@@ -172,7 +174,7 @@ async def _projected(stack: RunningStack) -> int:
 
 
 async def _terms(stack: RunningStack) -> int:
-    """All terms ever opened, by the log."""
+    """Return the number of terms ever opened, by the log."""
     report = await stack.gapless("log", "verify")
     return sum(partition["term"] for partition in report["partitions"])
 

@@ -1,7 +1,7 @@
-"""The log is folded anew next to what serves, proven, switched to and back, while people write and read on.
+"""The log is folded anew next to the serving version, verified, and switched to and back, under reads and writes.
 
-One stack and one log serve all tests here; each of them can be run alone. `make test` takes a short log, few readers;
-`make proofs` takes a log of 50,000 messages and 200 reads a second.
+One stack and one log serve all tests here; each test can be run alone. `make test` uses a short log and few readers,
+`make proofs` a log of 50,000 messages and 200 reads a second.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Size:
     reads_per_s: float
     sends_per_s: float
     reads_at_least: int
-    """Reads of each kind, before the readers are stopped."""
+    """Number of reads of each kind before the readers are stopped."""
     compared_at_least: int
 
 
@@ -71,7 +71,7 @@ class World:
 
     @property
     def quiet(self) -> Talk:
-        """The chat that nobody writes in after the start: damage that is planted there stays as it is."""
+        """A chat without writes after the start, so that damage planted there stays."""
         return self.talks[0]
 
     @property
@@ -79,14 +79,14 @@ class World:
         return self.talks[1:]
 
     async def ask(self, statement: str, *values: object) -> list[Any]:
-        """Of Postgres, as superuser; rows, or none."""
+        """Run a statement on Postgres as superuser and return its rows, if any."""
         dsn = self.stack.document["postgres"]
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             cursor = await connection.execute(statement.encode(), values)
             return await cursor.fetchall() if cursor.description is not None else []
 
     async def folded(self, version: int) -> int:
-        """Offsets of the log that a version holds; 0 where there is none."""
+        """Return how many offsets of the log a version holds, or 0 if it does not exist."""
         try:
             [row] = await self.ask(f"SELECT coalesce(sum(next_offset), 0) FROM chat_v{version}.projection_positions")
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
@@ -102,7 +102,7 @@ class World:
             await self.stack.gapless("projection", "rebuild", "--to", f"v{version}")
 
     async def settled(self) -> None:
-        """All versions that are fed stand where chat_v1 stands, at the end of the log."""
+        """Wait until all versions that are fed are at the end of the log."""
         deadline_s = time.monotonic() + 60
         while True:
             lag = await self.stack.gapless("lag")
@@ -129,7 +129,7 @@ async def world_on(folder: Path, size: Size) -> AsyncIterator[World]:
             await _create(http, tokens[0], chat_id, f"chat-{n}", users[1:])
             talks.append(Talk(chat_id=chat_id, members=users, messages=size.messages // CHATS))
         world = World(size, stack, http, tokens, talks)
-        # Chat by chat in turn, as they would come: a partition's commands are those of several chats.
+        # Chat by chat in turn, as in reality: a partition's commands are those of several chats.
         rounds = zip(*(talk.commands() for talk in talks), strict=True)
         count = await put_commands(
             stack.document["kafka"], (command for each in rounds for command in each), partitions=stack.partitions
@@ -188,7 +188,7 @@ async def test_a_rebuild_that_was_killed_goes_on_and_a_switch_there_and_back_let
         assert killed_at < before / 2, "it was killed too late to show that it goes on"
 
         done = await stack.gapless("projection", "rebuild", "--to", "v2")
-        # It began where the killed one was: of each partition one record is read again, to know the log by.
+        # It continued where the killed one was; of each partition one record is read again, to identify the log.
         assert done["records"] <= await world.folded(1) - killed_at + stack.partitions
         assert done["records"] >= before - killed_at
         assert await world.state(2) == "standby"
@@ -246,7 +246,7 @@ main()
 
 
 async def _rebuild_and_kill(world: World) -> int:
-    """SIGKILL in the middle; how much of the log was folded by then."""
+    """Kill a rebuild halfway and return how many offsets it had folded."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-c", KILLED_REBUILD, str(KILLED_BATCH_RECORDS), str(KILLED_AFTER_COMMITS),
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
@@ -254,7 +254,7 @@ async def _rebuild_and_kill(world: World) -> int:
     )  # fmt: skip
     assert await asyncio.wait_for(process.wait(), DEADLINE_S) == -signal.SIGKILL
     deadline_s = time.monotonic() + DEADLINE_S
-    # Its sessions end when Postgres notices; a commit that was under way may still land.
+    # Its sessions end when Postgres notices; a commit in flight may still land.
     while await world.ask("SELECT 1 FROM pg_stat_activity WHERE application_name = 'gapless-rebuild'"):
         assert time.monotonic() < deadline_s, "the killed rebuild's sessions stay"
     folded = await world.folded(2)
@@ -269,7 +269,7 @@ def _assert_equal(proof: dict[str, Any]) -> None:
 
 
 async def _assert_told_is_there(world: World, sends: SteadySends) -> None:
-    """What each sender received is what history, of the version that serves at last, says."""
+    """Check that what each sender received is in the history of the version that serves at the end."""
     for talk in world.busy:
         told = sends.told[talk.chat_id]
         assert sorted(told) == list(range(talk.messages + 1, talk.messages + len(told) + 1))
@@ -289,15 +289,15 @@ async def _assert_told_is_there(world: World, sends: SteadySends) -> None:
 
 
 def _say(figures: str) -> None:
-    """Measured, for whoever runs pytest with -s."""
+    """Print figures, visible with pytest -s."""
     print(f"\n  replay: {figures}")
 
 
 @asynccontextmanager
 async def damaged(world: World) -> AsyncIterator[dict[tuple[str, str, str | None], tuple[Any, Any]]]:
-    """Four wrongs in chat_v2, by hand, as a careless person would; undone at the end.
+    """Plant four kinds of damage in chat_v2 by hand, as a careless operator would; undo them at the end.
 
-    Gives (table, kind, column) → what the log says and what the table holds.
+    Yields (table, kind, column) → what the log says and what the table holds.
     """
     chat, user, last = world.quiet.chat_id, world.quiet.members[3], world.quiet.messages
     message = "chat_v2.chat_messages WHERE chat_id = %s AND seq = %s"
@@ -380,7 +380,7 @@ rows.changes_of = consumer.changes_of = broken
 sys.argv[1:] = ["projection", "rebuild", "--to", "v3", "--json"]
 main()
 """
-"""Two cursors in each other's column, a count off by one, a reference that is left out."""
+"""Two cursors in each other's column, a count off by one, a missing reference."""
 
 
 async def test_a_row_mapping_that_was_broken_on_purpose_is_reported(world: World) -> None:

@@ -1,7 +1,7 @@
 """The whole system with TLS everywhere, under the rights that `gapless topics acls` and `projection roles` print.
 
-Kafka denies what no ACL allows, and its log says of each request whether it was allowed: a right that is missing, and
-one that nothing used, both fail the test.
+Kafka denies what no ACL allows, and logs for each request whether it was allowed: a missing right and an unused one
+both fail the test.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _decisions_in_the_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 def decisions(stack: EmbeddedStack, answer: str) -> set[tuple[str, Right]]:
-    """Service and right of each request that the broker allowed or denied."""
+    """Return the service and right of each request that the broker allowed or denied."""
     text = (stack.plan.data_dir / "logs" / "kafka-1.log").read_text()
     found = set()
     for line in DECISION.finditer(text):
@@ -85,7 +85,7 @@ def test_the_whole_system_runs_under_exactly_the_rights_that_are_printed(
 
 
 async def use(stack: EmbeddedStack) -> None:
-    """Everything that needs a right is done once."""
+    """Do everything that needs a right once."""
     token = mint_token(stack.environment()["GAPLESS_JWT_SECRET"], ANNA)
     headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=10"}
     async with httpx.AsyncClient(
@@ -94,7 +94,7 @@ async def use(stack: EmbeddedStack) -> None:
         assert stack.api_url.startswith("https://")
 
         async def post(path: str, key: str, body: dict[str, object]) -> dict[str, Any]:
-            """Sent until it is answered: on a busy machine the first answers may be 202."""
+            """Send until there is an outcome: on a busy machine the first answers may be 202."""
             deadline = time.monotonic() + DEADLINE_S
             while True:
                 answer = await http.post(path, json=body, headers={"Idempotency-Key": key})
@@ -125,7 +125,8 @@ async def use(stack: EmbeddedStack) -> None:
 
     kafka = stack.settings()
     granted = {(service, right) for service, rights in rights_by_service(kafka).items() for right in rights}
-    # The last thing that happens by itself, allowed or not: so that a right which is not granted at all is missed too.
+    # Wait for the last thing that happens by itself, allowed or denied, so that a right that was never granted shows
+    # too.
     trim = ("sequencer", Right(resource="topic", name="chat.commands", operation="Delete"))
     await until(lambda: trim in decisions(stack, "Allowed") | decisions(stack, "Denied"), lambda: trim)
     await until(lambda: granted <= decisions(stack, "Allowed"), lambda: granted - decisions(stack, "Allowed"))
@@ -133,7 +134,7 @@ async def use(stack: EmbeddedStack) -> None:
 
 
 async def command(stack: EmbeddedStack, *words: str) -> None:
-    """A `gapless` command with the stack's variables, as a person gives it."""
+    """Run a `gapless` command with the stack's variables, as an operator would."""
     process = await start_gapless(*words, env=stack.environment(), stdout=PIPE, stderr=PIPE)
     said = await asyncio.wait_for(process.communicate(), DEADLINE_S)
     assert process.returncode == 0, said

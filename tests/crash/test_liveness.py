@@ -1,4 +1,4 @@
-"""Real sequencers go on, or stop what has to stop and nothing else: idleness, outages, bad records, refused appends."""
+"""Real sequencers go on, or stop only what has to stop: idleness, outages, bad records, refused appends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.topic_settings import alter
 
 
 def group_of(scene: Scene) -> str:
-    """The consumer group of the scene's sequencers."""
+    """Return the consumer group of the scene's sequencers."""
     return scene.names.commands.removesuffix("chat.commands") + "gapless-sequencer"
 
 
@@ -40,8 +40,11 @@ def group_of(scene: Scene) -> str:
 
 
 def test_an_idle_sequencer_keeps_its_place_in_the_group_beyond_the_poll_interval(kafka: str, tmp_path: Path) -> None:
-    """aiokafka leaves the group for good where nobody polls for `max_poll_interval_ms`: a second process would then
-    own everything, and a death of that one nobody would take over."""
+    """An idle process keeps polling.
+
+    aiokafka leaves the group permanently if a member does not poll for `max_poll_interval_ms`: a second process would
+    then own everything, and no process would take over if that one died.
+    """
 
     async def main() -> None:
         async with (
@@ -90,13 +93,18 @@ OPENINGS_PER_PARTITION = 8
 """Bound for the outage and what follows: an attempt takes the append's deadline of 5 s, and a pause that doubles."""
 RECOVERY_S = 120.0
 SPARE_CONNECTIONS = 24
-"""A client that goes on with another leader keeps its connection to the former one, and each of eight partitions has
-two readers and a producer; an abandoned producer for each attempt in each of them would be dozens more."""
+"""Allowed growth of a process's connections.
+
+A client that switches to another leader keeps its connection to the former one, and each of eight partitions has two
+readers and a producer; an abandoned producer per attempt in each of them would be dozens more.
+"""
 
 
 @pytest.mark.timeout(900)
 def test_an_outage_of_two_brokers_leaves_no_producer_no_storm_of_terms_and_one_owner(tmp_path: Path) -> None:
-    """Two of three brokers stand still: appends reach the third and are never acknowledged, nothing fails by itself."""
+    """Two of three brokers are stopped: appends reach the third and are never acknowledged, but nothing fails by
+    itself.
+    """
 
     async def main() -> None:
         async with (
@@ -106,7 +114,7 @@ def test_an_outage_of_two_brokers_leaves_no_producer_no_storm_of_terms_and_one_o
             token = stack.token(str(uuid4()))
             chats = await _a_chat_in_each_partition(http, token)
             sending = asyncio.create_task(_keep_sending(http, token, chats))
-            await asyncio.sleep(3)  # appends of commands and of outcomes are under way in every partition
+            await asyncio.sleep(3)  # appends of commands and of outcomes are in flight in every partition
             kept = _connections(stack)
             openings = await _openings(stack)
             try:
@@ -135,15 +143,13 @@ def test_an_outage_of_two_brokers_leaves_no_producer_no_storm_of_terms_and_one_o
             assert (await stack.gapless("log", "verify"))["sound"]
 
     asyncio.run(main())
-    for log_path in (tmp_path / "d" / "logs").glob(
-        "*-*.log"
-    ):  # what was abandoned is heard of at the latest at the end
+    for log_path in (tmp_path / "d" / "logs").glob("*-*.log"):  # abandoned work is reported at the end at the latest
         said = log_path.read_text(encoding="utf-8", errors="replace")
         assert "never retrieved" not in said, f"{log_path.name}: something was abandoned and failed unheard"
 
 
 def _connections(stack: RunningStack) -> dict[str, int]:
-    """Service → its connections to brokers."""
+    """Return service → its connections to brokers."""
     document = stack.document
     return {n: connections(int(document["processes"][n]), document["kafka"]) for n in document["ops_urls"]}
 
@@ -174,7 +180,7 @@ async def _send(http: httpx.AsyncClient, token: str, chat: str, key: str) -> int
 
 
 async def _keep_sending(http: httpx.AsyncClient, token: str, chats: list[str]) -> None:
-    """Producers that hang in the outage: in each partition one that sends as fast as it is answered."""
+    """Run producers that hang in the outage: one per partition that sends as fast as it is answered."""
 
     async def one(chat: str) -> None:
         n = 0
@@ -195,7 +201,7 @@ async def _each_is_answered(http: httpx.AsyncClient, token: str, chats: list[str
 
 
 async def _owners(stack: RunningStack, partition: int) -> list[str]:
-    """Who believes to write there. One who was superseded finds out at the latest a moment later."""
+    """Return the processes that believe that they own the partition; a superseded one notices a moment later."""
     deadline = time.monotonic() + 60
     while True:
         series = f'gapless_sequencer_term{{partition="{partition}"}}'
@@ -206,13 +212,13 @@ async def _owners(stack: RunningStack, partition: int) -> list[str]:
 
 
 async def _openings(stack: RunningStack) -> Counter[int]:
-    """Partition → openings in the log, void ones too."""
+    """Return partition → openings in the log, including void ones."""
     records = await read_topic(stack.document["kafka"], TopicNames().events, stack.partitions)
     return Counter(r.partition for r in records if headers_of(r).get("ce_type") == "term.opened.v1")
 
 
 async def _let_go(stack: RunningStack, before: dict[str, int], most: dict[str, int]) -> None:
-    """Each process has as many connections as before the outage, or hardly more."""
+    """Wait until each process has as many connections as before the outage, or only a few more."""
     deadline = time.monotonic() + 120
     while True:
         left = {name: count - before[name] for name, count in _connections(stack).items()}
@@ -239,7 +245,7 @@ async def _corrupt(scene: Scene, chat: Chat) -> None:
 
 
 async def _unknown(scene: Scene, chat: Chat) -> None:
-    """What a newer sequencer would have written, of a command of a type that is not invented yet."""
+    """Append what a newer sequencer would have written: the outcome of a command type that does not exist yet."""
     head = (await scene.log(chat.partition))[-1].stamp
     await _foreign_opening(scene, chat.partition, head.term + 1)
     offset = await scene.command(chat, "message.pin.v1", Body(), key="pin")
@@ -279,7 +285,7 @@ def test_a_bad_record_stops_its_partition_and_no_other_also_after_a_restart(
 
 
 async def _chats_apart(scene: Scene) -> tuple[Chat, Chat]:
-    """One in each of two partitions."""
+    """Create one chat in each of two partitions."""
     chats: dict[int, Chat] = {}
     n = 0
     while len(chats) < 2:
@@ -291,7 +297,7 @@ async def _chats_apart(scene: Scene) -> tuple[Chat, Chat]:
 
 
 async def _stopped(sequencer: SequencerProcess, partition: int, says: str) -> None:
-    """It tells of this partition, of no other, and of what ails it."""
+    """Wait until the process reports this partition, no other, and the cause."""
     head = f"partition {partition} is stopped: {says}"
     (said,) = await sequencer.until_troubles(lambda t: any(head in each for each in t), f"it stops {partition}")
     assert said.startswith(head)
@@ -307,7 +313,7 @@ def _status(partition: int, status: str) -> str:
 
 
 def test_an_append_that_is_refused_each_time_is_tried_at_growing_intervals(kafka: str, tmp_path: Path) -> None:
-    """The broker takes the opening, and refuses each batch as too large: every attempt is a new term."""
+    """The broker accepts the opening, and refuses each batch as too large: every attempt is a new term."""
 
     async def main() -> None:
         async with Scene.on(kafka, partitions=1) as scene, SequencerProcess.on(scene, tmp_path) as sequencer:
@@ -325,14 +331,14 @@ def test_an_append_that_is_refused_each_time_is_tried_at_growing_intervals(kafka
                 await asyncio.sleep(0.5)
             print(f"seconds between openings: {refused}")
             assert len(refused) <= 16, "no storm"
-            # Between an opening and its refusal it serves, for a moment; in the pause after it, it says what it is at.
+            # Between an opening and its refusal it serves for a moment; in the pause after it, it reports its state.
             states = ("backing_off", "opening", "folding")
             await sequencer.until_troubles(
                 lambda troubles: any(state in each for each in troubles for state in states), "it says so"
             )
 
             await alter(kafka, events)
-            deadline = time.monotonic() + 60  # the pause that is under way, at most 30 s
+            deadline = time.monotonic() + 60  # the current pause, at most 30 s
             while not any(e.stamp.command_offset == offset for e in await scene.log(0)):
                 assert time.monotonic() < deadline, "it does not go on though nothing is refused any more"
                 await asyncio.sleep(0.2)
@@ -343,6 +349,6 @@ def test_an_append_that_is_refused_each_time_is_tried_at_growing_intervals(kafka
 
 
 async def _pauses(scene: Scene) -> list[float]:
-    """Seconds between the openings, from the second on: the first was that of the start."""
+    """Return the seconds between openings, from the second on: the first was that of the start."""
     times = [e.outcome.at_ms / 1000 for e in await scene.log(0) if e.stamp.index == 0][1:]
     return [round(after - before, 2) for before, after in pairwise(times)]

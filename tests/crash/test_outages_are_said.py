@@ -1,4 +1,4 @@
-"""Idle processes of every kind say within seconds that Kafka is gone, and when it is back."""
+"""Idle processes of every kind report within seconds that Kafka is gone, and when it is back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from tests.support.sequencing import Scene
 
 GAUGE = 'gapless_dependency_reachable{dependency="kafka"}'
 LINES = 60
-"""Of a process in one outage: some of each library, one or two of each of our events. Without a limit: 300 a second."""
+"""Limit of log lines per process and outage: some of each library, one or two of each of our events. Unlimited:
+300/s.
+"""
 
 
 def test_every_idle_process_says_that_kafka_is_gone_and_when_it_is_back(tmp_path: Path, database: str) -> None:

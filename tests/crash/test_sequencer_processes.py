@@ -1,4 +1,4 @@
-"""Real sequencer processes that die, or are paused, at a named seam; what the seam promises is shown after it."""
+"""Real sequencer processes that die, or are paused, at a named crash point; afterwards its guarantee is checked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ assert _declares_the_seams
 async def sequencer(
     scene: Scene, folder: Path, *, crash_at: str = "", session_timeout_s: float = 2.0
 ) -> AsyncIterator[Process]:
-    """A `gapless sequencer` on the scene's topics. Killed at the end, however it stands then."""
+    """Run a `gapless sequencer` on the scene's topics, and kill it at the end in whatever state it is."""
     environment = {
         **os.environ,
         "GAPLESS_KAFKA_BOOTSTRAP": scene.kafka,
@@ -56,7 +56,7 @@ async def _send(scene: Scene, chat: Chat, key: str) -> int:
 
 @pytest.mark.parametrize("seam", SEAMS)
 def test_a_sequencer_killed_at_a_seam_answers_each_command_once(kafka: str, tmp_path: Path, seam: str) -> None:
-    """The first append after the opening is the creation's; the third passage lies in the middle of the sends."""
+    """The first append after the opening is the creation's; the third passage is in the middle of the sends."""
 
     async def main() -> None:
         async with Scene.on(kafka, partitions=2) as scene:
@@ -68,7 +68,7 @@ def test_a_sequencer_killed_at_a_seam_answers_each_command_once(kafka: str, tmp_
                 while victim.returncode is None:
                     assert time.monotonic() < deadline, f"{seam} was never passed"
                     sent.append(await _send(scene, chat, f"m{len(sent)}"))
-                    await asyncio.sleep(0.2)  # one command an append, so that passages are counted
+                    await asyncio.sleep(0.2)  # one command per append, so that passages can be counted
                 assert victim.returncode == -signal.SIGKILL
             async with sequencer(scene, tmp_path):
                 repeats = [await _send(scene, chat, f"m{n}") for n in range(len(sent))]
@@ -88,7 +88,9 @@ def test_a_sequencer_killed_at_a_seam_answers_each_command_once(kafka: str, tmp_
 
 
 def test_a_zombie_with_an_append_pending_writes_void_records_and_tells_nobody(kafka: str, tmp_path: Path) -> None:
-    """Paused right before an append for longer than its session, resumed when another owns the partition."""
+    """Paused right before an append for longer than its session, and resumed when another process owns the
+    partition.
+    """
 
     async def main() -> None:
         async with Scene.on(kafka, partitions=2) as scene:

@@ -1,5 +1,8 @@
-"""Real sequencer processes with a store of snapshots: one that dies between its files and its manifest, one that dies
-between a download and its place, and a new machine that goes on from a snapshot."""
+"""Real sequencer processes with a snapshot store.
+
+One dies between its files and its manifest, one between a download and its installation, and a new machine continues
+from a snapshot.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from tests.support.sequencing import Chat, Scene
 DEADLINE_S = 60.0
 WHILE_IT_LASTS = {"GAPLESS_SEQUENCER_SNAPSHOT_EVERY_S": "0.2", "GAPLESS_SEQUENCER_SNAPSHOT_AHEAD": "1"}
 ENOUGH = 500
-"""Messages."""
+"""Number of messages."""
 
 
 def test_a_process_that_dies_with_half_a_snapshot_leaves_none(kafka: str, tmp_path: Path) -> None:

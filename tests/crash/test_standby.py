@@ -1,4 +1,4 @@
-"""A standby takes over ahead of the group: here the group's session is far longer than the test waits."""
+"""A standby takes over ahead of the group: the group's session is far longer than the tests wait."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.support.sequencing import Chat, LogEntry, Scene
 
 LONG_SESSION: dict[str, str] = {"GAPLESS_KAFKA_SESSION_TIMEOUT_S": "60"}
 DEADLINE_S = 25.0
-"""Far below the session: what happens in it, the group had no part in."""
+"""Far below the session timeout, so the group cannot have caused what happens within it."""
 
 
 @asynccontextmanager
 async def owner_and_standby(
     scene: Scene, folder: Path, partition: int, **environment: str
 ) -> AsyncIterator[tuple[SequencerProcess, SequencerProcess]]:
-    """Two processes: the one that serves the partition, and the one that stands by for it."""
+    """Run two processes: the one that serves the partition, and its standby."""
     settings = {**LONG_SESSION, **environment}
     async with SequencerProcess.on(scene, folder, **settings) as one:
         await one.until_ready()
@@ -48,7 +48,7 @@ async def serves(process: SequencerProcess, partition: int) -> bool:
 
 
 async def term_of(process: SequencerProcess, partition: int) -> float:
-    """In which it says that it serves; 0 where it does not."""
+    """Return the term in which it reports to serve, or 0 if it does not."""
     return await process.metric(f'gapless_sequencer_term{{partition="{partition}"}}')
 
 
@@ -70,7 +70,7 @@ async def called(process: SequencerProcess, partition: int) -> float:
 
 @asynccontextmanager
 async def sending(scene: Scene, chat: Chat) -> AsyncIterator[list[int]]:
-    """Ten commands a second; their offsets."""
+    """Send ten commands a second, and yield their offsets."""
     sent: list[int] = []
 
     async def go_on() -> None:
@@ -88,7 +88,7 @@ async def sending(scene: Scene, chat: Chat) -> AsyncIterator[list[int]]:
 
 
 async def each_has_one_outcome(scene: Scene, chat: Chat, sent: list[int]) -> list[LogEntry]:
-    """All commands are decided once, in order; the valid records of the log."""
+    """Check that all commands are decided once, in order, and return the valid records of the log."""
     await scene.outcome_of(chat.partition, sent[-1])
     valid = [e for e in await scene.log(chat.partition) if e.verdict is Verdict.VALID]
     assert [e.stamp.index for e in valid] == list(range(1, len(valid) + 1))
@@ -133,7 +133,7 @@ def test_a_standby_takes_over_from_one_that_fell_silent_though_the_group_says_no
 def test_one_that_was_relieved_while_it_stood_still_finds_out_though_nothing_comes_in(
     kafka: str, tmp_path: Path
 ) -> None:
-    """The group never noticed and goes on saying that the partition is its own; no append comes to be void."""
+    """The group never notices and keeps the assignment, and no append shows that it was fenced."""
 
     async def main() -> None:
         async with Scene.on(kafka, partitions=2) as scene:
@@ -152,8 +152,11 @@ def test_one_that_was_relieved_while_it_stood_still_finds_out_though_nothing_com
 
 
 def test_one_that_is_asked_to_stop_writes_on_until_another_does(kafka: str, tmp_path: Path) -> None:
-    """The standby waits until the old owner has decided what came after it was asked to stop. Whether the heartbeats or
-    the group's assignment then make the standby take over is open: the owner leaves the group at the same moment."""
+    """The standby stays stopped until the old owner has decided a command that came after the request to stop.
+
+    Whether the heartbeats or the group's assignment then make the standby take over is open: the owner leaves the group
+    at the same moment.
+    """
 
     async def main() -> None:
         async with Scene.on(kafka, partitions=2) as scene:
@@ -165,7 +168,7 @@ def test_one_that_is_asked_to_stop_writes_on_until_another_does(kafka: str, tmp_
                     before = await terms(scene, chat.partition)
                     standby.process.send_signal(signal.SIGSTOP)
                     owner.process.terminate()
-                    asked = len(sent) + 1  # one may be on its way
+                    asked = len(sent) + 1  # one may be in flight
                     while len(sent) <= asked:
                         await asyncio.sleep(0.01)
                     assert await scene.outcome_of(chat.partition, sent[asked]), "it decides nothing any more"
@@ -181,7 +184,7 @@ def test_one_that_is_asked_to_stop_writes_on_until_another_does(kafka: str, tmp_
 
 
 def test_an_owner_that_stalls_again_and_again_costs_a_few_terms_and_no_answer(kafka: str, tmp_path: Path) -> None:
-    """Eight stalls of a second, longer than five heartbeats: patience doubles, so not each of them is a takeover."""
+    """Eight stalls of a second, longer than five heartbeats: the timeout doubles, so not each of them is a takeover."""
 
     async def main() -> None:
         async with Scene.on(kafka, partitions=2) as scene:
@@ -198,7 +201,7 @@ def test_an_owner_that_stalls_again_and_again_costs_a_few_terms_and_no_answer(ka
                 await each_has_one_outcome(scene, chat, sent)
                 alarms = await second.metric("gapless_sequencer_false_suspicions_total")
                 assert 1 <= alarms <= 3
-                # It is taken over at the first stall; its return to what the group gave it takes ten seconds.
+                # It is taken over at the first stall; returning to the group's assignment takes ten seconds.
                 assert 1 <= opened <= 4
 
     asyncio.run(main())

@@ -1,4 +1,4 @@
-"""Somebody changes the topics under running processes: adds partitions, switches retention or compaction on."""
+"""An operator changes the topics under running processes: adds partitions, switches retention or compaction on."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def environment(scene: Scene) -> dict[str, str]:
 
 
 async def gapless(scene: Scene, *arguments: str, **others: str) -> tuple[int | None, str, str]:
-    """Exit code, standard output, standard error."""
+    """Run `gapless` and return its exit code, standard output and standard error."""
     process = await start_gapless(*arguments, env={**environment(scene), **others}, stdout=PIPE, stderr=PIPE)
     out, err = await asyncio.wait_for(process.communicate(), 90)
     return process.returncode, out.decode(), err.decode()
@@ -113,7 +113,7 @@ def test_partitions_that_somebody_adds_are_ignored_by_those_that_run_and_by_thos
 
 
 async def _put_beyond(scene: Scene) -> None:
-    """A command in a partition that is not the log's, as by a client that counts the topic's partitions."""
+    """Append a command to a partition outside the log, like a client that counts the topic's partitions."""
     producer = Producer(kafka=KafkaConnection.plain(scene.kafka), client_id="stranger")
     try:
         await producer.send(scene.names.commands, scene.reply_partitions, Encoded(b"key", b"{}", []), 20.0)

@@ -28,27 +28,27 @@ from tests.support.record_batches import compiled, plain
 from tests.support.sequencing import Chat, Scene
 
 MAX_RECORDS: Final = 6
-"""Of a batch."""
+"""Maximum number of records in a batch."""
 DECIDED_TIMEOUT_S: Final = 120.0
 
 
 @dataclass(slots=True)
 class Storm:
-    """What was written and what came of it."""
+    """What was written, and the result."""
 
     seed: int
     written: int = 0
-    """Batches."""
+    """Number of batches."""
     refused: Counter[str] = field(default_factory=Counter)
-    """By the broker, by its error."""
+    """Refusals by the broker, by error."""
     records: int = 0
-    """Accepted by the broker."""
+    """Number of records that the broker accepted."""
     undecodable: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     unsound: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Return the result as text."""
         return [
             f"seed {self.seed}: {self.written} batches, {self.refused.total()} refused by the broker"
             f" ({', '.join(f'{name} {count}' for name, count in self.refused.most_common())})",
@@ -60,7 +60,7 @@ class Storm:
 
 
 async def storm(kafka: str, result: Storm, *, batches: int, on_round: Callable[[], None] = lambda: None) -> None:
-    """One round on topics of its own: `batches` are written while the writer decides; then everything is checked."""
+    """Run one round on its own topics: write `batches` while the writer decides, then check everything."""
     rng = random.Random(f"{result.seed}/{result.written}")
     async with Scene.on(kafka, partitions=1, reply_partitions=1) as scene:
         chat = await scene.create("storm")
@@ -81,18 +81,18 @@ async def storm(kafka: str, result: Storm, *, batches: int, on_round: Callable[[
 
 
 def _command(rng: random.Random, chat: Chat, key: str, good: set[str]) -> Encoded:
-    """A good send, whose key is added to `good`, or one that is rejected for what it holds."""
+    """Return a good send, whose key is added to `good`, or one whose content is rejected."""
     if rng.random() < 0.2:
         poison, _ = rng.choice([*REJECTED.values()][:12])
         return poison(chat, f"bad-{key}")
     if rng.random() < 0.1:
-        key = f"{rng.randrange(50)}-0"  # a repeat, most likely
+        key = f"{rng.randrange(50)}-0"  # most likely a repeat
     good.add(key)
     return Encoded(chat.chat_id.encode(), TEXT, headers(chat, key))
 
 
 async def _decided(scene: Scene) -> int:
-    """Waits until every command has an outcome; the number of commands."""
+    """Wait until every command has an outcome, and return the number of commands."""
     commands = await scene.reader(scene.names.commands, 0)
     events = await scene.reader(scene.names.events, 0)
     _, end = await commands.bounds()
@@ -143,9 +143,11 @@ async def _check(scene: Scene, result: Storm, accepted: Sequence[tuple[int, Forg
 
 
 def _problem(record: ForgedRecord, index: int, rebuilt: bool, good: bool, outcome: Any) -> str | None:
-    """What is wrong with the outcome of a record, as far as its producer can tell. A forged offset is malformed, unless
-    the broker rebuilt the batch, as it does with a compressed one. A good command that was left alone is accepted, or
-    a duplicate, under its own key."""
+    """Return what is wrong with a record's outcome, as far as its producer can tell, or None.
+
+    A forged offset is malformed, unless the broker rebuilt the batch, as it does with a compressed one. A good command
+    that was left alone is accepted, or a duplicate, under its own key.
+    """
     if outcome is None:
         return "it has no outcome"
     if record.delta not in (None, index) and not rebuilt:
@@ -167,7 +169,7 @@ def _seen(record: Any) -> tuple[object, ...]:
 
 
 async def storms(kafka: str, result: Storm, *, minutes: float, batches: int, on_round: Callable[[], None]) -> None:
-    """Rounds until the time is up, or one finds something."""
+    """Run rounds until the time is up, or until one finds a fault."""
     until_s = time.monotonic() + minutes * 60
     while time.monotonic() < until_s and not result.unsound:
         await storm(kafka, result, batches=batches, on_round=on_round)

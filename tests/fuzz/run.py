@@ -14,7 +14,7 @@ from tests.support import stack
 
 
 def main() -> int:
-    """Exit code: 0 every log was sound, 1 one was not."""
+    """Return the exit code: 0 if every log was sound, else 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.run", description=__doc__)
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=1)
