@@ -1,5 +1,8 @@
-"""Each benchmark runs once at a tiny size, so that none can rot. Nothing is timed: what they check is that the work
-was done, and what they say of it has the parts that programs and the page rely on."""
+"""Each benchmark runs once at a tiny size, so that none can rot.
+
+Nothing is timed. The checks are that the work was done, and that the result has the parts that programs and the page
+rely on.
+"""
 
 from __future__ import annotations
 
@@ -144,7 +147,7 @@ def test_percentiles_are_those_of_the_waits() -> None:
 
 @asynccontextmanager
 async def server_that_stalls(stall_s: float) -> AsyncIterator[str]:
-    """Answers at once, but for the very first request, which it answers after a while. Yields its URL."""
+    """Run a server that answers at once, except for the very first request. Yields its URL."""
     stalls = [stall_s]
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,5 +1,7 @@
-"""Real processes on topics that an operator got wrong: start-up refuses them in one sentence, and a log that is cut off
-or exchanged behind a running reader is noticed and stops it."""
+"""Real processes on topics that an operator misconfigured: start-up refuses them in one sentence.
+
+A log that is trimmed or replaced behind a running reader is noticed and stops it.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ SECRET = "a development secret of more than 32 bytes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topics:
-    """Three topics of a test's own."""
+    """Three topics of one test."""
 
     kafka: str
     names: TopicNames
@@ -64,7 +66,7 @@ class Topics:
 
 
 async def refusal(service: str, environment: dict[str, str]) -> tuple[int | None, str]:
-    """Exit code, and what the person who started it sees at the end of standard error."""
+    """Return the exit code and the last line of standard error."""
     process = await start_gapless(service, env=environment, stderr=PIPE)
     try:
         _, said = await asyncio.wait_for(process.communicate(), ENDS_WITHIN_S)
@@ -76,7 +78,9 @@ async def refusal(service: str, environment: dict[str, str]) -> tuple[int | None
 
 
 async def refused_by_all(topics: Topics, folder: Path, dsn: str, sentence: str) -> None:
-    """Each service ends with exit code 2, and its last line is a sentence with this in it, in no JSON or traceback."""
+    """Check that each service exits with code 2, and that its last line is a sentence with this in it, no JSON or
+    traceback.
+    """
     environment = topics.environment(folder, GAPLESS_POSTGRES_DSN=dsn)
     for service in SERVICES:
         code, said = await refusal(service, environment)
@@ -106,7 +110,7 @@ def test_start_up_refuses_a_log_of_events_that_would_lose_some(
 
 
 def test_start_up_refuses_a_log_of_commands_that_expires(kafka: str, tmp_path: Path) -> None:
-    """The projector reads no commands; who writes and who decides them refuses."""
+    """The projector reads no commands; the services that write and decide them refuse."""
 
     async def main() -> None:
         topics = await Topics.made(kafka, tmp_path.name)
@@ -121,7 +125,7 @@ def test_start_up_refuses_a_log_of_commands_that_expires(kafka: str, tmp_path: P
 
 
 def test_start_up_refuses_unequal_numbers_of_partitions(kafka: str, database: str, tmp_path: Path) -> None:
-    """A chat's commands would be decided in one partition and its events stand in another."""
+    """A chat's commands would be decided in one partition while its events are in another."""
 
     async def main() -> None:
         topics = await Topics.made(kafka, tmp_path.name, partitions=4)
@@ -157,7 +161,7 @@ def _of(scene: Scene) -> tuple[TopicSpec, TopicSpec, TopicSpec]:
 
 @pytest.fixture(scope="module")
 def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Bootstrap servers of a cluster of three."""
+    """Yield the bootstrap servers of a cluster of three."""
     cluster = KafkaCluster(tmp_path_factory.mktemp("three") / "kafka", brokers=3)
     asyncio.run(cluster.start())
     try:
@@ -242,7 +246,7 @@ class Projector:
 
 @asynccontextmanager
 async def projector(environment: dict[str, str]) -> AsyncIterator[Projector]:
-    """A running one; it has to run at the end, too."""
+    """Run a projector; it must still run at the end."""
     (port,) = choose_ports(1)
     process = await start_gapless("projector", env={**environment, "GAPLESS_OPS_PORT": str(port)})
     try:
@@ -255,7 +259,7 @@ async def projector(environment: dict[str, str]) -> AsyncIterator[Projector]:
 
 
 async def reasons(url: str, needle: str | None = None) -> list[str]:
-    """What /readyz says once it is ready, or once one of its reasons has `needle` in it."""
+    """Return the reasons in /readyz once it is ready, or once one of the reasons contains `needle`."""
     said: list[str] = ["it did not answer"]
     try:
         async with (
@@ -275,7 +279,9 @@ async def reasons(url: str, needle: str | None = None) -> list[str]:
 
 
 def test_a_projector_notices_that_its_log_was_deleted_and_made_again(kafka: str, database: str, tmp_path: Path) -> None:
-    """While it stood still, and filled beyond where it stood: no read fails, nothing but the topic's id tells."""
+    """The topic is replaced while the projector is stopped, and filled beyond its position: only the topic's id
+    differs.
+    """
 
     async def main() -> None:
         async with Scene.on(kafka, partitions=1) as scene:
@@ -311,7 +317,7 @@ async def _projected(dsn: str, offset: int) -> None:
 
 
 def test_a_sequencer_notices_that_its_log_was_deleted_and_made_again(kafka: str, tmp_path: Path) -> None:
-    """It does not decide all commands anew: clients were told what the former log held."""
+    """It does not decide all commands anew: clients know answers from the former log."""
 
     async def main() -> None:
         async with Scene.on(kafka, partitions=1) as scene, SequencerProcess.on(scene, tmp_path) as sequencer:
@@ -331,7 +337,7 @@ def test_a_sequencer_notices_that_its_log_was_deleted_and_made_again(kafka: str,
 
 
 async def _exchange(scene: Scene, *, records: int) -> None:
-    """The topic of events is another one of the same name, and has its own history."""
+    """Replace the topic of events by another one of the same name with its own history."""
     await delete(scene.kafka, scene.names.events)
     await create_topics(KafkaConnection.plain(scene.kafka), [_of(scene)[1]])
     async with scene.writer(0):

@@ -51,7 +51,7 @@ async def min_insync_replicas(servers: str, topic: str) -> str:
         resource = ConfigResource(ConfigResourceType.TOPIC, topic)
         async with asyncio.timeout(DEADLINE_S):
             while True:
-                # The broker that is asked may not have heard of the new topic yet: then it has no entries.
+                # The broker may not have heard of the new topic yet; then it returns no entries.
                 [answer] = await admin.describe_configs([resource])
                 entries = {entry[0]: entry[1] for entry in answer.resources[0][4]}
                 if "min.insync.replicas" in entries:
@@ -211,7 +211,7 @@ def test_three_brokers_go_on_acknowledging_with_one_of_them_killed(tmp_path: Pat
                 b"two alive",
             ]
         finally:
-            # A clean stop of three takes seconds, and is no part of this test.
+            # A clean stop of three takes seconds, and is not part of this test.
             for broker in cluster.brokers:
                 await broker.kill()
 
@@ -267,7 +267,7 @@ def test_a_broker_that_does_not_come_up_is_reported_with_its_last_log_lines(tmp_
         assert failure.value.log_path.name == "server.log"
         assert not stack.postgres.is_running, "the other server was left running"
         folder = FolderLock(tmp_path)
-        folder.acquire()  # the failed start gave it back
+        folder.acquire()  # the failed start released it
         folder.release()
 
     asyncio.run(scenario())
@@ -317,7 +317,7 @@ def test_a_killed_postgres_comes_back_with_what_was_committed(tmp_path: Path) ->
             insert(dsn, "CREATE TABLE kept AS SELECT generate_series(1, 3) AS n")
             open_session = psycopg.connect(dsn)
             open_session.execute("INSERT INTO kept VALUES (4)")
-            # A session that computes does not notice the server's death, and would refuse the next start.
+            # A session that computes does not notice the server's death, and would prevent the next start.
             busy = asyncio.create_task(asyncio.to_thread(compute_until_killed, dsn))
             await asyncio.to_thread(until_computing, dsn)
             await server.kill()

@@ -59,7 +59,7 @@ def test_one_bad_record_of_a_batch_does_not_spoil_the_others(kafka: str) -> None
 
 
 def test_a_storm_of_forged_batches_leaves_a_sound_log(kafka: str) -> None:
-    """A few rounds; `make fuzz` goes on for minutes."""
+    """A few rounds; `make fuzz` runs for minutes."""
     result = Storm(seed=11)
     asyncio.run(storm(kafka, result, batches=250))
     assert not result.unsound, "\n".join(result.lines())

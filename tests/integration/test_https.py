@@ -33,7 +33,7 @@ def settings_of(certificate: Certificate) -> dict[str, str]:
         "GAPLESS_HTTP_TLS_CERT_FILE": str(certificate.cert),
         "GAPLESS_HTTP_TLS_KEY_FILE": str(certificate.key),
         "GAPLESS_JWT_SECRET": SECRET,
-        # Nothing answers there: a service is alive, and says what it lacks.
+        # No server answers there: a service is alive, and reports what it lacks.
         "GAPLESS_KAFKA_BOOTSTRAP": "127.0.0.1:1",
         "GAPLESS_POSTGRES_DSN": "postgresql://127.0.0.1:1/gapless",
     }
@@ -52,7 +52,7 @@ async def service(command: str, log_path: Path, **variables: str) -> AsyncIterat
 
 
 async def shown_at(port: int, ca: Path) -> bytes:
-    """The certificate that is shown to a new connection, verified; DER."""
+    """Return the verified certificate that a new connection gets, in DER."""
     context = ssl.create_default_context(cafile=ca)
     _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
     try:
@@ -84,7 +84,7 @@ async def until(condition: Callable[[], object], what: str) -> None:
 
 
 def test_a_certificate_is_replaced_at_sighup_without_a_connection_lost(tmp_path: Path) -> None:
-    """Of both workers of an ingest, which share the port, and of a query."""
+    """Both workers of an ingest, which share the port, and a query."""
     authority = Authority.in_folder(tmp_path / "certs")
     certificate = authority.issue("http")
     before = der_of(certificate)
@@ -110,7 +110,7 @@ def test_a_certificate_is_replaced_at_sighup_without_a_connection_lost(tmp_path:
                 with pytest.raises(httpx.TransportError):
                     await plain.get(urls[1].replace("https:", "http:"))
 
-            # What cannot be loaded changes nothing, and is said.
+            # A file that cannot be loaded changes nothing, and is reported.
             whole = certificate.cert.read_bytes()
             certificate.cert.write_bytes(whole[: len(whole) // 3])
             query.send_signal(signal.SIGHUP)
@@ -124,7 +124,7 @@ def test_a_certificate_is_replaced_at_sighup_without_a_connection_lost(tmp_path:
             for process in (ingest, query):
                 process.send_signal(signal.SIGHUP)
             await until(lambda: _all_show(query_port, authority.ca, after, 1), "query shows the new one")
-            # Forty connections: both workers are among them, but for a chance of 2 in 2^40.
+            # Forty connections: the chance that they miss one of the workers is 2 in 2^40.
             await until(lambda: _all_show(ingest_port, authority.ca, after, 40), "both workers show the new one")
             for url in urls:
                 assert (await kept.get(url)).status_code == 200, "a connection of before goes on"

@@ -30,7 +30,7 @@ Test = Callable[[IngestApi, Scene], Awaitable[None]]
 
 @asynccontextmanager
 async def writers(scene: Scene) -> AsyncIterator[None]:
-    """All partitions decided, until the block ends."""
+    """Run a writer for every partition until the block ends."""
     async with contextlib.AsyncExitStack() as stack:
         for partition in range(scene.partitions):
             await stack.enter_async_context(scene.writer(partition))
@@ -88,7 +88,7 @@ def test_concurrent_repeats_of_a_send_are_one_message(kafka: str) -> None:
 
 
 def test_a_batch_over_several_partitions_is_sequenced_in_its_order_and_its_retry_gets_the_originals(kafka: str) -> None:
-    """Large enough that the messages of one chat are several appends; one of them is for no chat at all."""
+    """Large enough that the messages of one chat need several appends; one of them is for an unknown chat."""
 
     async def test(api: IngestApi, scene: Scene) -> None:
         chats = [await api.create_group(f"Room {n}", BEN) for n in range(5)]
@@ -283,7 +283,7 @@ def test_marks_of_a_burst_are_merged_and_a_bad_one_fails_alone(kafka: str) -> No
         delivered = await api.call("POST", f"/v1/chats/{chat_id}/delivered", {"up_to_seq": 7}, user=BEN)
         assert (delivered.status_code, delivered.json()) == (200, {"updated_count": 7, "read_seq": 6})
 
-    run(kafka, test, receipt_window_s=2.0)  # long enough that a stall of the machine cuts no burst in two
+    run(kafka, test, receipt_window_s=2.0)  # long enough that a stall of the machine does not split a burst
 
 
 async def commands(scene: Scene, partition: int = 0) -> int:
@@ -441,7 +441,7 @@ sys.exit(run_service(partial(run, settings), service="ingest", logs=settings.log
 
 @asynccontextmanager
 async def ingest_process(scene: Scene, **environment: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """Ingest as a process of its own; gives it and its URL."""
+    """Run ingest as a separate process, and yield it with its URL."""
     [port] = choose_ports(1)
     kafka = kafka_settings(scene)
     settings = {

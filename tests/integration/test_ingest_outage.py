@@ -1,4 +1,4 @@
-"""Ingest while its broker is killed and comes back: what is answered, and that nothing answered is lost or doubled."""
+"""Ingest while its broker is killed and returns: the answers, and that nothing acknowledged is lost or doubled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def own_kafka(folder: Path) -> AsyncIterator[KafkaCluster]:
 
 
 async def ready(api: IngestApi, expected: int, timeout_s: float = 60.0) -> list[str]:
-    """The reasons, once /readyz says what is expected."""
+    """Wait until /readyz has the expected status, and return its reasons."""
     deadline = time.monotonic() + timeout_s
     while True:
         status, reasons = await api.ready()

@@ -51,7 +51,7 @@ class Workers:
                     await asyncio.sleep(0.05)
 
     async def appended(self) -> list[float]:
-        """Commands that each worker appended."""
+        """Return the number of commands that each worker appended."""
         name = 'gapless_ingest_commands_appended_total{command_type="message.send.v1"} '
         async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             pages = [(await client.get(f"{url}/metrics")).text for url in self.ops_urls]
@@ -60,7 +60,7 @@ class Workers:
 
 
 def two_ports_in_a_row() -> int:
-    """The first of them."""
+    """Return the first of two consecutive free ports."""
     while True:
         [first] = choose_ports(1)
         if choose_ports(2, wanted=[first, first + 1]) == [first, first + 1]:
@@ -69,7 +69,7 @@ def two_ports_in_a_row() -> int:
 
 @asynccontextmanager
 async def ingest_workers(scene: Scene) -> AsyncIterator[Workers]:
-    """Two of them, ready. Whatever of them is left at the end is killed."""
+    """Run two workers until they are ready; kill what is left of them at the end."""
     [port] = choose_ports(1)
     ops_port = two_ports_in_a_row()
     kafka = kafka_settings(scene)
@@ -103,7 +103,7 @@ async def ingest_workers(scene: Scene) -> AsyncIterator[Workers]:
 
 
 def test_workers_share_the_port_and_each_gets_its_own_answers(kafka: str) -> None:
-    """Forty connections at once: that all of them come to one worker has a chance of 2 in 2^40."""
+    """Forty connections at once: the chance that all of them reach one worker is 2 in 2^40."""
 
     async def main() -> None:
         async with (

@@ -1,5 +1,7 @@
-"""The Kafka clients against a broker that is killed under them. These tests reach where aiokafka's private parts are
-used (services/runtime/kafka/discard.py), and break when those move."""
+"""The Kafka clients against a broker that is killed.
+
+These tests cover the uses of aiokafka's private parts (services/runtime/kafka/discard.py), and break when those move.
+"""
 
 from __future__ import annotations
 
@@ -159,8 +161,11 @@ def test_an_idle_group_member_keeps_its_place_beyond_the_poll_interval(kafka: st
 
 
 def test_partitions_beyond_the_logs_are_neither_assigned_nor_served(kafka: str) -> None:
-    """The topic has four partitions and the log two. The leader of a group assigns its partitions: our own leaves the
-    others out, and a leader of an older release assigns all of them."""
+    """The topic has four partitions and the log two.
+
+    The leader of a group assigns its partitions: ours leaves the others out, and a leader of an older release assigns
+    all.
+    """
 
     async def main() -> None:
         async with Scene.on(kafka, partitions=4) as scene:
@@ -217,7 +222,7 @@ async def _running(hint: GroupHint) -> AsyncIterator[None]:
 def test_a_session_that_the_brokers_refuse_is_made_longer_and_said_so(
     kafka: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The broker of the tests allows 1 s. One that cannot be helped by a longer session is told of as a trouble."""
+    """The tests' broker allows 1 s. If a longer session does not help, it is reported as a trouble."""
 
     async def main() -> None:
         async with Scene.on(kafka) as scene:

@@ -1,4 +1,4 @@
-"""What the probe of Kafka says of a real broker, of none, of one that hangs, and of partitions that nobody leads."""
+"""The probe of Kafka against a real broker, none, one that hangs, and partitions without a leader."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.sequencing import Scene
 async def answers(
     servers: str, topic: str, partitions: Collection[int], *, all_needed: bool = True, group_id: str | None = None
 ) -> list[ProbeResult]:
-    """Of one probe, asked twice: the second time its client is there already, or was dropped."""
+    """Run one probe twice: the second time its client already exists, or was dropped."""
     probe = KafkaProbe(
         kafka=KafkaConnection.plain(servers),
         client_id="test",
@@ -32,7 +32,7 @@ async def answers(
 def test_leaders_that_answer_and_a_group_with_a_coordinator_are_no_trouble(kafka: str) -> None:
     async def main() -> None:
         async with Scene.on(kafka, partitions=2) as scene:
-            # The first group of a broker waits for its coordinator to be made.
+            # The first group of a broker waits until its coordinator is created.
             async with asyncio.timeout(60):
                 while await answers(kafka, scene.names.events, (0, 1), group_id="g") != [ProbeResult(), ProbeResult()]:
                     await asyncio.sleep(0.1)

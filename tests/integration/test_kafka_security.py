@@ -1,4 +1,4 @@
-"""Kafka with TLS, SASL and ACLs: each client gets in by each way, and each wrong thing is one sentence."""
+"""Kafka with TLS, SASL and ACLs: each client gets in by each method, and each mistake is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_a_right_that_is_missing_is_said_with_where_to_get_it(secured: SecureKaf
 
 
 def test_who_may_not_read_the_log_checks_topics_until_these_have_more_partitions(secured: SecureKafka) -> None:
-    """Ingest and whoever creates topics have no right to read events, and need none until partitions are added."""
+    """Ingest and the creator of topics have no right to read events, and need none until partitions are added."""
     names = TopicNames.prefixed("r.")
     specs = topic_specs(names, partitions=1, reply_partitions=1, replication_factor=1)
     admin_connection, nobody = secured.connection(), secured.connection(secured.user(NOBODY))
@@ -191,7 +191,7 @@ def test_who_may_not_read_the_log_checks_topics_until_these_have_more_partitions
         return await check_topics(nobody, names, specs, ask_log=ask_log)
 
     async def until_wrong() -> None:
-        """Raises TopicsWrong once the broker has heard of the partition."""
+        """Check until the broker has heard of the partition, which raises TopicsWrong."""
         while True:
             await check("if_needed")
 
@@ -206,7 +206,7 @@ def test_who_may_not_read_the_log_checks_topics_until_these_have_more_partitions
             NOBODY,
             [Right(resource="topic", name=spec.name, operation=right) for spec in specs for right in look],
         )
-        async with asyncio.timeout(30):  # a right is in force a moment after it is granted
+        async with asyncio.timeout(30):  # a right takes effect a moment after it is granted
             while True:
                 with contextlib.suppress(KafkaRefused):
                     assert await check("if_needed") == []

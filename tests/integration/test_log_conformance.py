@@ -1,7 +1,7 @@
-"""What readers and appenders promise, asked of the real broker and of the simulated log alike.
+"""The promises of readers and appenders, checked on the real broker and on the simulated log.
 
-The simulation of tests/simulation is worth what its log is worth: each sentence here is one that the production
-writer builds on, and both logs keep it.
+The simulation of tests/simulation is only as good as its log: the production writer relies on each of these statements,
+and both logs must keep them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Holds = Callable[[Check], None]
 
 @pytest.fixture(params=["simulated", "kafka", "kafka, by its client's codec"])
 def holds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Holds:
-    """Runs a check on one of them."""
+    """Return a function that runs a check on one of them."""
     if request.param == "simulated":
         return on_simulated
     if request.param != "kafka":
@@ -100,7 +100,7 @@ def test_a_waiting_reader_is_served_as_soon_as_something_lands(holds: Holds) -> 
 
 
 def test_a_read_that_is_cut_off_at_any_moment_loses_nothing_once_the_reader_is_sought_back(holds: Holds) -> None:
-    """A standby that is called cuts its read off, and folds on with the same reader."""
+    """A standby that takes over cancels its read, and folds on with the same reader."""
 
     async def check(log: Backend) -> None:
         appender, reader = await log.appender(), await log.reader(0)
@@ -108,7 +108,7 @@ def test_a_read_that_is_cut_off_at_any_moment_loses_nothing_once_the_reader_is_s
         for n in range(40):
             reading = asyncio.create_task(reader.read(max_records=10, timeout_s=5))
             appending = asyncio.create_task(append(appender, _batch(f"{n}", 1), 10))
-            await asyncio.sleep(n * 0.0002)  # from the moment of asking to well after the answer
+            await asyncio.sleep(n * 0.0002)  # from the moment of the request to well after the answer
             reading.cancel()
             await asyncio.wait({reading, appending})
             if not reading.cancelled():
@@ -239,7 +239,7 @@ def test_an_append_that_nobody_waits_for_any_more_is_there_whole_or_not_at_all(h
 
 
 def test_an_offset_without_a_record_is_passed(holds: Holds) -> None:
-    """A transaction's marker takes one: positions go past it, and a reader at the end stands behind it."""
+    """A transaction's marker takes one: positions go past it, and a reader at the end is after it."""
 
     async def check(log: Backend) -> None:
         assert await log.append_in_a_transaction(encode_outcome(*_batch("t", 1)[0], SOURCE)) == 0
@@ -276,7 +276,7 @@ def _text(body: str, n: int = 0) -> Outcome:
 
 
 async def _exactly(reader: LogReader, count: int) -> list[Record]:
-    """That many, and then no more at once."""
+    """Read exactly that many, and check that no more arrive at once."""
     found: list[Record] = []
     async with asyncio.timeout(20):
         while len(found) < count:

@@ -1,4 +1,4 @@
-"""The commands as programs and people call them: what they print, and what their exit codes mean."""
+"""The commands as programs and operators run them: their output and their exit codes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SECRET = "a secret of at least thirty-two bytes"
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Without what the shell of whoever runs the tests may have set."""
+    """Return the environment without settings that the tester's shell may have."""
     return {name: value for name, value in os.environ.items() if not name.startswith("GAPLESS_")} | more
 
 
@@ -52,14 +52,14 @@ def gapless(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
 
 
 def answer(*arguments: str, **variables: str) -> tuple[int, Any]:
-    """The exit code and the one JSON document."""
+    """Return the exit code and the one JSON document."""
     done = gapless(*arguments, "--json", **variables)
     assert done.stdout.count("\n") == 1, (done.stdout, done.stderr)
     return done.returncode, json.loads(done.stdout)
 
 
 def sentence(done: subprocess.CompletedProcess[str]) -> str:
-    """What the command said for a person: one line, and nothing on standard output."""
+    """Return the one line that the command printed for a person, with nothing on standard output."""
     assert done.stdout == ""
     [line] = done.stderr.strip().splitlines()
     return line
@@ -195,7 +195,7 @@ def test_a_rebuild_a_proof_and_a_cutover_by_commands_alone(settings: KafkaSettin
     assert {p["version"]: p["state"] for p in answer("projection", "list", **given)[1]}["v1"] == "stopped"
     done = gapless("projection", "cutover", "--to", "v1", **given)
     assert (done.returncode, "gapless projection rebuild --to v1" in sentence(done)) == (1, True)
-    done = gapless("projection", "drop", "v1", **given)  # nobody is there to be asked
+    done = gapless("projection", "drop", "v1", **given)  # there is no terminal to ask for confirmation
     assert (done.returncode, "--yes" in sentence(done)) == (2, True)
 
     def bytes_on_disk() -> int:
@@ -405,7 +405,7 @@ def test_lag_tells_what_is_undecided_and_what_is_not_projected(kafka: str, datab
     assert code == 0
     assert [p["undecided"]["records"] for p in document["partitions"]] == [0, 3]
     assert [p["unprojected"]["v1"]["records"] for p in document["partitions"]] == [0, 2]
-    # Kafka was put back from an older copy: what stands beyond the end of the log is not up to date.
+    # Kafka was restored from an older copy: a position beyond the end of the log is not up to date.
     execute(database, "UPDATE chat_v1.projection_positions SET next_offset = next_offset + 1000 WHERE partition = 0")
     code, document = answer("lag", **variables(settings, database))
     assert [p["unprojected"]["v1"]["beyond"] for p in document["partitions"]] == [1000, 0]
@@ -414,7 +414,7 @@ def test_lag_tells_what_is_undecided_and_what_is_not_projected(kafka: str, datab
 
 def test_lag_of_a_log_that_was_only_opened_counts_every_command(kafka: str, database: str) -> None:
     settings, log = kafka_settings(kafka), ChatLog()
-    for _ in range(100):  # more openings than one window holds, and no outcome in sight
+    for _ in range(100):  # more openings than one window holds, and no outcome
         log.open()
     chat = log.group_id(ANNA, "ops")
     for _ in range(4):

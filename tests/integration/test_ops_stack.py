@@ -1,4 +1,4 @@
-"""`gapless up` and `gapless down` as a person uses them: real processes on a folder of their own."""
+"""`gapless up` and `gapless down` as a user runs them: real processes on their own folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def gapless(*arguments: str) -> tuple[int, str, str]:
 
 
 async def say(stack: RunningStack, text: str, key: str) -> dict[str, Any]:
-    """A message in Anna's group `ops`, which is made if it is not there."""
+    """Send a message to Anna's group `ops`, which is created if it does not exist."""
     headers = {"Authorization": f"Bearer {stack.token(ANNA)}"}
     async with stack.client(headers=headers) as http:
         created = await http.post(
@@ -101,7 +101,7 @@ def test_no_process_survives_a_supervisor_that_was_killed(tmp_path: Path) -> Non
         async with RunningStack.up(tmp_path, "--sequencers", "1") as stack:
             pids = list(stack.document["processes"].values())
             assert stack.document["supervisor"] == stack.process.pid
-            # One that is stopped cannot clean up after itself: the kernel has to.
+            # A stopped process cannot clean up after itself: the kernel has to.
             os.kill(stack.document["processes"]["sequencer-1"], signal.SIGSTOP)
             stack.process.kill()
             await stack.process.wait()
@@ -115,7 +115,7 @@ def test_no_process_survives_a_supervisor_that_was_killed(tmp_path: Path) -> Non
 
 
 async def stopped_while_it_starts(folder: Path) -> None:
-    """What a killed supervisor left is no longer told of, and `down` need not wait for a start to end."""
+    """Check that the remains of a killed supervisor are no longer reported, and that `down` can end a start."""
     starting = await asyncio.create_subprocess_exec(*GAPLESS, "up", "--data-dir", str(folder))
     try:
         async with asyncio.timeout(30):

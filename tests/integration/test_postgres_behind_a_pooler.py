@@ -1,7 +1,7 @@
-"""Everything that speaks to Postgres, through a real PgBouncer with its defaults, in both of its usual modes.
+"""Every user of Postgres, through a real PgBouncer with its defaults, in both of its usual modes.
 
-In transaction mode a few server connections are shared by all clients, so that hardly two transactions of a session run
-on the same one. The database's own defaults are hostile, so that what is not pinned again in each transaction is felt.
+In transaction mode all clients share a few server connections, so two transactions of a session rarely run on the same
+one. The database's own defaults are hostile, so a setting that is not pinned again in each transaction shows.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(params=["session", "transaction"])
 def pooled(request: pytest.FixtureRequest, database: str) -> Iterator[str]:
-    """The DSN of a hostile database through PgBouncer."""
+    """Yield the DSN of a hostile database through PgBouncer."""
     make_hostile(database)
     few = {"default_pool_size": 3} if request.param == "transaction" else {}
     with pgbouncer(database, pool_mode=request.param, **few) as dsn:
@@ -84,7 +84,7 @@ async def test_everything_works_as_without_one(kafka: str, pooled: str) -> None:
             await migrate(connection)
         readiness = Readiness()
         async with feeding(settings, pool, readiness), Api(pooled) as one, Api(pooled) as another:
-            for n in range(30):  # small batches, and reads of two processes all the while
+            for n in range(30):  # small batches, with reads of two processes all the time
                 log.send(chat, BEN, TEXT)
                 log.read(chat, ANNA, n + 1)
                 await writer.flush()
@@ -124,7 +124,7 @@ async def _replay(kafka: KafkaSettings, postgres: PostgresSettings) -> None:
     async with only_one(1, postgres):
         with pytest.raises(ProjectionMissing, match="another process"):
             await drop(1, postgres=postgres)
-    await drop(1, postgres=postgres)  # and the lock went with whoever held it
+    await drop(1, postgres=postgres)  # the lock was released with its connection
     assert [projection.version for projection in await projections(postgres=postgres)] == [2]
 
 

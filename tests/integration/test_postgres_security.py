@@ -1,4 +1,4 @@
-"""Postgres with TLS: verified, and each wrong thing is one sentence."""
+"""Postgres with TLS: verified, and each mistake is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SecurePostgres:
         return self.dsn.replace(quote(str(self.authority.ca), safe=""), quote(str(ca), safe=""))
 
     def show(self, certificate: Certificate) -> None:
-        """Has the server show another certificate to new connections, as an administrator would."""
+        """Let the server present another certificate to new connections, as an administrator would."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             found = connection.execute("SELECT current_setting('ssl_cert_file'), current_setting('ssl_key_file')")
             cert, key = found.fetchone() or ("", "")
@@ -113,7 +113,7 @@ def test_a_certificate_for_another_host_is_said(secured: SecurePostgres) -> None
 def test_a_certificate_that_has_expired_is_said(secured: SecurePostgres) -> None:
     secured.show(secured.authority.issue("expired", hosts=HOSTS, lifetime=-timedelta(minutes=1)))
     until(lambda: why(secured.dsn) == f"The certificate of Postgres at {secured.address} has expired: have it renewed.")
-    # The server cannot be told over a connection that we would believe.
+    # The server cannot be notified over a connection, since we would trust none.
     asyncio.run(secured.server.restart())
     assert why(secured.dsn) is None
 

@@ -1,5 +1,6 @@
-"""A session of ours in a database, under a role and in a shell whose every default is hostile; and in a database that
-is read-only for a while."""
+"""Our sessions in a database, under a role and in a shell whose defaults are all hostile; and in a read-only
+database.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def hostile(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The DSN of a database whose own defaults, and those of the role in it, are all hostile, in a hostile shell."""
+    """Return the DSN of a database whose own defaults, and its role's, are all hostile, in a hostile shell."""
     make_hostile(database)
     for variable, value in SHELL.items():
         monkeypatch.setenv(variable, value)

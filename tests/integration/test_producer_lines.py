@@ -1,4 +1,4 @@
-"""The producer's lines on a real broker: order, and what stands together."""
+"""The producer's lines on a real broker: the order of records, and groups that stay together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.sequencing import Scene, until
 
 
 class Told:
-    """What the producer said of each append, by its number."""
+    """What the producer reported about each append, by its number."""
 
     def __init__(self) -> None:
         self.offsets: dict[int, int] = {}
@@ -39,7 +39,7 @@ async def values(scene: Scene, partition: int, count: int) -> list[bytes | None]
 
 
 def test_a_partitions_records_stand_in_the_order_they_came_and_each_is_told_its_offset(kafka: str) -> None:
-    """Some come together in one turn of the loop, some behind a batch on its way, some in groups."""
+    """Some are appended in one turn of the loop, some behind a batch in flight, some in groups."""
 
     async def main() -> None:
         async with asyncio.timeout(60), Scene.on(kafka) as scene:
@@ -73,7 +73,7 @@ def test_a_partitions_records_stand_in_the_order_they_came_and_each_is_told_its_
 def test_no_batch_outgrows_what_the_topic_takes_and_a_group_is_never_cut(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`max.message.bytes` of chat.commands is 400,000. With batches of any size the broker refuses the first."""
+    """`max.message.bytes` of chat.commands is 400,000. The broker would refuse a batch of unlimited size."""
 
     async def main() -> None:
         async with asyncio.timeout(60), Scene.on(kafka) as scene:

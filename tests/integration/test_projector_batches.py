@@ -1,4 +1,4 @@
-"""However a history is cut into batches, the tables come out the same: on the real Postgres."""
+"""However a history is cut into batches, the tables are the same: on the real Postgres."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.record_batches import as_read
 
 
 class Tables:
-    """Two projections side by side in one database, for many examples."""
+    """Two projections next to each other in one database, for many examples."""
 
     def __init__(self, postgres: PostgresSettings) -> None:
         self.postgres = postgres
@@ -67,7 +67,7 @@ async def _compare(connection: Connection, log: ChatLog, cuts: set[int], copy_fr
 
 
 async def _wrong_unread(connection: Connection) -> list[object]:
-    """Members whose unread count is not what counting their messages gives."""
+    """Return the members whose unread count differs from counting their messages."""
     cursor = await connection.execute(
         "SELECT * FROM (SELECT p.chat_id, p.user_id, chat.get_unread_count(p.chat_id, p.user_id) AS unread, ("
         "   SELECT count(*) FROM chat.chat_messages m WHERE m.chat_id = p.chat_id AND m.seq > p.read_seq"
@@ -95,7 +95,7 @@ def test_a_conversation_in_one_batch_is_the_conversation_one_by_one(tables: Tabl
 
 
 def _folded_apart(log: ChatLog, table: Table) -> list[Row]:
-    """The rows that the verifier's fold, written apart from the projector, finds in a log."""
+    """Return the rows of the verifier's fold of a log, which is independent of the projector."""
     with open_scratch("rows_schema") as scratch:
         fold = LogFold(scratch, log.partition)
         for event in LogCursor(compiled=False).read(log.events):

@@ -1,4 +1,4 @@
-"""Real projector processes: killed at each seam, two at once, one taking over from another."""
+"""Real projector processes: killed at each crash point, two at once, one taking over from another."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Process:
             return False
 
     async def metric(self, name: str) -> float:
-        """Summed over its labels."""
+        """Return the value of a metric, summed over its labels."""
         lines = (await self.get("/metrics")).text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
 
@@ -121,7 +121,7 @@ class Scene:
         return await self.positions() == {log.partition: len(log.events) for log in self.logs}
 
     async def is_right(self) -> None:
-        """The tables are what the log says, folded again into a second schema of the test's own."""
+        """Check that the tables match the log, folded again from its start."""
         connection = await connect(postgres_of(self.dsn), application_name="test", autocommit=True)
         try:
             assert await contradictions(connection, "chat_v1") == []
@@ -161,7 +161,7 @@ async def test_a_projector_killed_at_a_commit_is_gone_on_from_with_nothing_lost_
                     await s.talk(3)
                     await asyncio.sleep(0.05)
             assert victim.process.returncode == -signal.SIGKILL
-        await s.talk(1)  # what was killed after a commit may have been at the end already
+        await s.talk(1)  # the killed process may have been at the end already
         async with s.projector():
             await until(s.at_end, "the projection at the end of the log", timeout_s=60)
         await s.is_right()

@@ -1,4 +1,4 @@
-"""What people ask the database itself: the functions of schema chat, the indexes, and the pruning of outcomes."""
+"""Direct uses of the database: the functions of schema chat, the indexes, and the pruning of outcomes."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ INSERT_BEFORE_DETAILS = (
     "INSERT INTO chat_v1.outcomes (partition, index, command_id, sender_id, type, outcome, reason, seq, position, at)"
     " VALUES (0, %s, gen_random_uuid(), NULL, NULL, %s, %s, NULL, NULL, now())"
 )
-"""The statement by which releases before the column `detail` stored an outcome."""
+"""The statement with which releases before the column `detail` stored an outcome."""
 
 
 async def _details(connection: Connection, table: str) -> list[str | None]:
@@ -173,7 +173,7 @@ async def test_an_outcome_written_by_a_release_without_details_claims_none(datab
         await connection.execute(INSERT_BEFORE_DETAILS, [-4, "rejected", "forbidden"])
         await connection.execute(INSERT_BEFORE_DETAILS, [-3, "unchanged", None])
         await migrate(connection)
-        await connection.execute(INSERT_BEFORE_DETAILS, [-2, "rejected", "forbidden"])  # it still runs
+        await connection.execute(INSERT_BEFORE_DETAILS, [-2, "rejected", "forbidden"])  # the old statement still works
         await connection.execute(INSERT_BEFORE_DETAILS, [-1, "unchanged", None])
         await write_records(connection, 1, log.events)
         assert await _details(connection, "chat_v1.outcomes") == ["", "", "", "", None, "too new"]
@@ -251,7 +251,7 @@ async def test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one
     async with tables(database) as connection:
         for at in range(0, len(log.events), 97):
             await write_records(connection, 1, log.events[at : at + 97])
-        log.delete(chat, ANNA, 302)  # another of Ben's, in a batch of its own
+        log.delete(chat, ANNA, 302)  # another of Ben's, in a separate batch
         await write_records(connection, 1, log.events[-1:])
         found = {}
         for user in (ANNA, BEN, CARL):
@@ -315,7 +315,7 @@ def test_what_is_deleted_above_a_seq_is_what_counting_gives(
 
 
 class _Watched(dict[str, object]):
-    """The statements of a version; it keeps the names of those that are asked for."""
+    """The statements of a version, which records the names of those that are used."""
 
     def __init__(self) -> None:
         super().__init__(apply_sql(1))
@@ -345,7 +345,7 @@ async def test_a_batch_sends_the_statements_that_it_needs_and_no_others(database
 
 
 async def _sent(connection: Connection, log: ChatLog, last: int) -> set[str]:
-    """The statements by which the last records of the log are written."""
+    """Return the statements that write the last records of the log."""
     watched = _Watched()
     _, start = await load_position(connection, apply_sql(1), partition=0, topic_id=TOPIC_ID)
     classified = classify_records(start, log.events[-last:], read_up_to=len(log.events))
@@ -390,7 +390,7 @@ async def _rows_read(connection: Connection) -> int:
 
 
 async def test_a_mark_and_a_reply_cost_the_same_in_a_large_chat(database: str) -> None:
-    """The statements are planned while the tables are nearly empty, and no statistics come to help."""
+    """The statements are planned while the tables are nearly empty, and without statistics."""
     log = ChatLog()
     log.open()
     chat = log.create(ANNA, "ops", [BEN])
@@ -411,7 +411,7 @@ async def test_a_mark_and_a_reply_cost_the_same_in_a_large_chat(database: str) -
             return int(row[0])
 
         done = 0
-        for n in range(1, 13):  # psycopg prepares at the fifth, Postgres plans for good five later
+        for n in range(1, 13):  # psycopg prepares at the fifth, Postgres fixes its plan five later
             first = log.send(chat, ANNA, f"text {n}")
             log.send(chat, BEN, "a reply", reply_to_message_id=first.id)
             log.read(chat, BEN, 2 * n)

@@ -60,7 +60,7 @@ def anyio_backend() -> str:
 
 @dataclass(slots=True)
 class Stage:
-    """A log in Kafka, and the tables it belongs into."""
+    """A log in Kafka, and the tables for it."""
 
     kafka: KafkaSettings
     pool: PostgresPool
@@ -100,7 +100,7 @@ class Stage:
         return (await self.readiness.report()).reasons
 
     async def rows_of_log(self) -> dict[str, object]:
-        """What the tables are to hold: the log, folded one event at a time into them, without Kafka."""
+        """Compare the tables with the log, folded one event at a time and without Kafka; return the tables."""
         async with self.pool.connection() as connection:
             found = await dump(connection, "chat_v1")
             await empty(connection, 1)
@@ -128,7 +128,7 @@ async def stage(kafka: str, dsn: str) -> AsyncIterator[Stage]:
 
 
 def lag(unit: str) -> float:
-    """What a scrape shows now."""
+    """Return what a scrape shows now."""
     labels = {"projection": "chat_v1", "partition": "0"}
     value = REGISTRY.get_sample_value(f"gapless_projector_lag_{unit}", labels)
     assert value is not None
@@ -178,7 +178,7 @@ async def test_a_restart_goes_on_from_the_stored_head(kafka: str, database: str)
                 s.log.open()
                 _fenced(s.log)
                 await s.reaches(await s.writer.flush())
-            s.log.send(chat, BEN)  # while nobody looks
+            s.log.send(chat, BEN)  # while no worker runs
             await s.writer.flush()
         async with s.worker():
             await s.reaches(await s.writer.flush() or len(s.log.events))
@@ -341,7 +341,7 @@ async def test_a_position_of_another_log_is_refused(kafka: str, database: str, c
             "topic": "topic_id = 'of yesterday'",
             "head": "index = index - 1, command_offset = command_offset - 1",
             "end": "next_offset = next_offset + 1000",
-            # As where the log was cut below it and has grown again, with another record of the same stamp.
+            # As if the log had been cut below it and had grown again, with another record of the same stamp.
             "record": "last_record = sha256('what was there')",
         }[changed]
         async with s.pool.connection() as connection:
@@ -355,7 +355,7 @@ async def test_a_position_of_another_log_is_refused(kafka: str, database: str, c
 
 
 async def test_a_position_without_a_digest_of_its_record_is_gone_on_from(kafka: str, database: str) -> None:
-    """As a release left it that did not write the digest, or left the one of an earlier record."""
+    """As an older release leaves it, without the digest or with the one of an earlier record."""
     async with stage(kafka, database) as s:
         s.log.open()
         conversation(s.log)
@@ -372,7 +372,7 @@ async def test_a_position_without_a_digest_of_its_record_is_gone_on_from(kafka: 
 async def test_a_projector_that_moves_on_while_another_opens_is_not_taken_for_another_log(
     kafka: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Position and digest are two statements: the digest that is read must be that of the position that was read."""
+    """Position and digest are two statements: the digest that is read must belong to the position that was read."""
     async with stage(kafka, database) as s:
         s.log.open()
         chat = s.log.create(ANNA, "ops", [BEN])

@@ -1,4 +1,4 @@
-"""What a member sees beside history: chats, unread counts, cursors, members."""
+"""A member's view except history: chats, unread counts, cursors, members."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_unread_leaves_out_what_is_deleted_and_an_own_message_once(read_model: s
 
     async def story(api: Api) -> None:
         async def unread(user: UserId) -> int:
-            """Wherever it is told."""
+            """Return the unread count, which must be the same on every route."""
             alone = (await api.json(f"/v1/chats/{chat}/unread", user))["unread"]
             one = (await api.json(f"/v1/chats/{chat}", user))["unread"]
             listed = {c["chat_id"]: c["unread"] for c in (await api.json("/v1/chats", user))["items"]}[chat]
@@ -140,7 +140,7 @@ def test_a_chat_shows_its_last_message_its_delivery_status_and_the_caller_s_unre
 
 
 async def all_chats(api: Api, user: UserId, limit: int) -> list[dict[str, Any]]:
-    """Every page of a user's chats, one behind the other."""
+    """Return all pages of a user's chats, concatenated."""
     found: list[dict[str, Any]] = []
     cursor: str | None = None
     while True:
@@ -196,7 +196,7 @@ def test_a_chat_that_moves_while_one_pages_disturbs_no_other(read_model: str, wo
 
     async def story(api: Api) -> None:
         first = await api.json("/v1/chats", anna, limit=3)
-        world.send(newest_first[0], anna)  # was given already
+        world.send(newest_first[0], anna)  # already returned
         world.send(newest_first[5], anna)  # was still to come: it is at the front now
         fresh = world.chat(anna, created_at="2027-01-01T00:00:00Z")
         second = await api.json("/v1/chats", anna, limit=3, cursor=first["next"])
@@ -231,8 +231,8 @@ def test_members_are_paged_by_user_and_nobody_is_lost_when_others_go(read_model:
         for limit in (1, 3, 4, 8, 9, 200):
             assert await listed(limit) == [nil, *users]
         first = await api.json(f"/v1/chats/{chat}/{kind}", users[3], limit=3)
-        world.leave(chat, users[1])  # given already
-        world.leave(chat, users[2])  # the one the cursor names
+        world.leave(chat, users[1])  # already returned
+        world.leave(chat, users[2])  # the one in the cursor
         rest = await api.json(f"/v1/chats/{chat}/{kind}", users[3], cursor=first["next"])
         assert [item["user_id"] for item in rest["items"]] == users[3:]
 

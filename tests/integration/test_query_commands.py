@@ -1,4 +1,4 @@
-"""What became of a command: pending, then the truth, to whom it belongs."""
+"""The status of a command: pending, then the outcome, and only for its sender."""
 
 from __future__ import annotations
 

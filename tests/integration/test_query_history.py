@@ -1,4 +1,4 @@
-"""History over a real read model: every bound, both flags, ticks, and who may see it."""
+"""History over a real read model: every bound, both flags, ticks, and permissions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def world(read_model: str) -> Iterator[World]:
 
 
 def expected(seqs: list[int], bound: str | None, at: int, limit: int) -> tuple[list[int], bool, bool]:
-    """The page by its definition, from the whole chat (around: see the test of its own)."""
+    """Return the page by its definition, from the whole chat (around has a separate test)."""
     if bound == "before_seq":
         lower = [s for s in seqs if s < at]
         return lower[-limit:], len(lower) > limit, any(s >= at for s in seqs)
@@ -226,7 +226,7 @@ def test_only_members_read_and_a_stranger_learns_nothing(read_model: str, world:
 def test_a_stranger_and_a_member_are_answered_in_one_round_trip_each(
     read_model: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a stranger may not see is neither fetched first nor asked about first."""
+    """A stranger's request neither fetches first nor asks first whether it may."""
     anna, stranger = somebody(), somebody()
     chat = world.chat(anna)
     for _ in range(3):
@@ -236,7 +236,7 @@ def test_a_stranger_and_a_member_are_answered_in_one_round_trip_each(
 
     async def noted(self: Pipelines, connection: Any, statements: Any, **how: Any) -> list[list[Row]]:
         rows = await run_together(self, connection, statements, **how)
-        if any(name == "page" for name, _ in statements):  # and not a probe of readiness
+        if any(name == "page" for name, _ in statements):  # and not a readiness probe
             trips.append([len(each) for each in rows])
         return rows
 

@@ -1,5 +1,4 @@
-"""Statements sent together, on a real Postgres: rows as psycopg makes them, and what is left of a connection after
-trouble."""
+"""Statements sent together, on a real Postgres: rows as psycopg returns them, and the connection after errors."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How Postgres runs the reads: by the index each was made for, with the plan that a prepared statement keeps.
+"""How Postgres runs the reads: with the index made for each, and with the plan that a prepared statement keeps.
 
-Looked at are generic plans, which know no values: what a connection uses after a statement's fifth run.
+The tests check generic plans, which know no values: those that a connection uses after a statement's fifth run.
 """
 
 from __future__ import annotations
@@ -116,13 +116,13 @@ def test_no_read_scans_a_large_table(world: World, statement: str, indexes: set[
 
 ABOUT_A_CHAT = [name for name in STATEMENTS.names if "%(chat_id)s" in STATEMENTS.text(name)]
 OF_ITS_SENDER = {"accepted_message"}
-"""A command is its sender's to ask about, who need not be a member."""
+"""Only its sender may ask for a command's status, and need not be a member."""
 OF_ALL_CHATS = {"chats_of_caller"}
 """Its chat_id is a cursor."""
 
 
 def executed(world: World, statement: str, chat_id: object, caller_id: object, *, plan: str) -> tuple[list[str], int]:
-    """The tables that were looked into, each as often as the plan names it, and how many pages were touched."""
+    """Return the tables that were read, each as often as the plan names it, and the number of pages."""
     names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", STATEMENTS.text(statement))))
     text = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", STATEMENTS.text(statement))
     values = {

@@ -1,4 +1,4 @@
-"""The snapshot of a read: what it holds, what it waits for, and what happens while there is none."""
+"""The snapshot of a read: what it holds, what it waits for, and reads without a snapshot."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_read_waits_until_its_snapshot_holds_the_token(read_model: str, world:
         await until(lambda: REGISTRY.get_sample_value(waiting) == 3)
         world.send(chat, anna, "eleven")
         world.head(2, index=11)
-        await api.json(messages(chat), anna, at_least="2:11")  # so the watch has looked since
+        await api.json(messages(chat), anna, at_least="2:11")  # so the watch has checked since
         assert not any(read.done() for read in reads)
         with world.transaction():
             world.send(chat, anna, "twelve")
@@ -111,7 +111,7 @@ def test_a_token_out_of_reach_ends_in_503_after_the_bounded_wait(read_model: str
 
 
 def test_all_statements_of_a_page_see_one_moment(read_model: str, world: World) -> None:
-    """Sends and marks run in one transaction each; no page may show one half of such a transaction."""
+    """Sends and marks run in one transaction each; no page may show half of one."""
     anna, ben = somebody(), somebody()
     chat = world.chat(anna, ben)
 
@@ -138,10 +138,10 @@ def test_all_statements_of_a_page_see_one_moment(read_model: str, world: World) 
 
 
 def test_a_reader_does_not_step_back_over_a_switch_of_projections(postgres: str) -> None:
-    """The reader comes while the switch holds its lock and the new version still gets rows.
+    """The reader arrives while the switch holds its lock and the new version still gets rows.
 
-    Its snapshot must be from after the switch: one from before, read through the views from after, would show the
-    new version as it was when it was behind.
+    Its snapshot must be from after the switch: one from before, read through the views from after, would show the new
+    version as it was when it was behind.
     """
     anna = somebody()
 
@@ -268,7 +268,7 @@ def proxy_to(dsn: str) -> CuttableProxy:
 
 
 async def ready(api: Api, user: UserId, expected: int) -> list[str]:
-    """The reasons of /readyz, once it answers as expected: dependencies are probed in the background."""
+    """Wait until /readyz has the expected status, and return its reasons: dependencies are probed in the background."""
     async with asyncio.timeout(PATIENCE_S):
         while (answer := await api.get("/readyz", user)).status_code != expected:
             await asyncio.sleep(0.05)
@@ -332,14 +332,14 @@ def test_a_server_that_hangs_is_answered_503_within_the_deadline(read_model: str
             Api(through(proxy, read_model), read_timeout_s=0.3, acquire_timeout_s=0.5, connect_timeout_s=1.0) as api,
         ):
             await api.json(messages(chat), anna)
-            await ready(api, anna, 200)  # the first probe has ended: from then on /readyz says what the last one found
+            await ready(api, anna, 200)  # from now on /readyz reports the result of the last probe
             proxy.stall()
             began_s = time.monotonic()
             answer = await api.get(messages(chat), anna)
             assert answer.status_code == 503
             assert time.monotonic() - began_s < 120
             (reason,) = await ready(api, anna, 503)
-            # The pool's own word, or the probe's, where giving up a statement takes longer than the probe may.
+            # The pool's message, or the probe's if abandoning a statement takes longer than the probe may.
             assert reason in (
                 "The read model did not answer in time; ask again.",
                 "No answer from postgres within 3 s.",

@@ -1,4 +1,4 @@
-"""Delivery statuses over real tables, against an oracle that asks every member of every message."""
+"""Delivery statuses over real tables, against an oracle that checks every member for every message."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Member:
 
 @dataclass(slots=True)
 class Oracle:
-    """What is known of a chat by its history alone."""
+    """The state of a chat by its history alone."""
 
     chat: ChatId
     users: tuple[UserId, ...]
@@ -51,7 +51,7 @@ class Oracle:
         return "sent"
 
     def take(self, step: Step, world: World) -> None:
-        """Does a step in the tables and here; one that is not possible is left out."""
+        """Apply a step to the tables and to the oracle; skip a step that is not possible."""
         last = len(self.senders)
         user = sorted(self.present)[step.a % len(self.present)]
         absent = [user for user in self.users if user not in self.present]

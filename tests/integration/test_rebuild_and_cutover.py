@@ -1,4 +1,4 @@
-"""A second projection built beside the live one, and the switch to it, with writers and readers going on."""
+"""A second projection built next to the live one, and the switch to it, under writes and reads."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class World:
     chats: list[ChatId]
 
     async def talk(self, messages: int) -> None:
-        """So many more messages in each chat, with marks between them."""
+        """Send this number of messages in each chat, with marks between them."""
         for log, chat, writer in zip(self.logs, self.chats, self.writers, strict=True):
             first = log.send(chat, ANNA, "a question")
             for n in range(messages - 1):
@@ -76,7 +76,7 @@ class World:
 
     @asynccontextmanager
     async def talking(self) -> AsyncIterator[None]:
-        """Keeps writing messages, the last one whole: a cancelled send would leave `log` ahead of the topic."""
+        """Keep writing messages, the last one whole: a cancelled send would leave `log` ahead of the topic."""
         enough = asyncio.Event()
 
         async def talk_on() -> None:
@@ -114,7 +114,7 @@ class World:
         return next(p.state for p in await projections(postgres=self.postgres) if p.version == version)
 
     async def at_end(self, *schemas: str) -> None:
-        """Everything written so far is in these schemas."""
+        """Wait until everything written so far is in these schemas."""
         ends = {log.partition: len(log.events) for log in self.logs}
 
         async def there() -> bool:
@@ -233,7 +233,7 @@ async def test_a_rebuild_that_is_killed_in_the_middle_goes_on_where_it_was(kafka
 
 
 async def test_autovacuum_stays_away_from_a_load_and_comes_back_when_it_is_indexed(kafka: str, database: str) -> None:
-    """An index would wait a second for it. Also where a rebuild ends in between: the next one lets it in."""
+    """An index would wait a second for it. If a rebuild ends in between, the next one re-enables it."""
 
     def away() -> bool:
         with psycopg.connect(database) as connection:
@@ -264,7 +264,7 @@ class _Ended(Exception):
 
 
 async def _load_in_processes(w: World, on_loaded: Callable[[Loaded], None]) -> None:
-    """Into chat_v2, as a rebuild begins, but all of it in other processes."""
+    """Load chat_v2 as a rebuild begins, but entirely in other processes."""
     async with w.pool.connection() as connection:
         await create_projection(connection, 2)
     await load_in_processes(
@@ -371,7 +371,7 @@ async def _clients(w: World, application_name: str) -> int:
 
 
 async def _latest(connection: Connection, chat: ChatId) -> tuple[int, int, int]:
-    """Latest seq, newest message, unread of Anna; in one snapshot, taken as query takes its own."""
+    """Return the latest seq, the newest message and Anna's unread count, in one snapshot like query's."""
     async with connection.transaction():
         await connection.execute("LOCK TABLE chat.active_projection IN ACCESS SHARE MODE")
         row = await (
@@ -387,7 +387,10 @@ async def _latest(connection: Connection, chat: ChatId) -> tuple[int, int, int]:
 
 @dataclass(slots=True)
 class Readers:
-    """Read on and on, each for itself; `ended` gives how often each did, and fails if one was ever set back."""
+    """Readers that read continuously, each by itself.
+
+    `ended` returns how often each did, and fails if one ever went back.
+    """
 
     world: World
     stop: asyncio.Event
@@ -439,7 +442,7 @@ async def test_no_reader_steps_back_or_sees_an_error_through_switches_there_and_
 
 @asynccontextmanager
 async def _fed(w: World, version: int, lag_s: float) -> AsyncIterator[None]:
-    """Feeds a version with what the log held `lag_s` ago, never more."""
+    """Feed a version with what the log held `lag_s` ago, never more."""
 
     async def feed_on(log: ChatLog) -> None:
         consumer = PartitionConsumer(
@@ -468,7 +471,7 @@ async def test_a_new_version_that_lags_behind_is_waited_for_at_the_switch(kafka:
     async with world(kafka, database) as w:
         await w.talk(50)
         await w.rebuild()
-        await _feed_only_v1(w)  # so that the chat the readers ask for is in both versions
+        await _feed_only_v1(w)  # so that the chat that the readers ask for is in both versions
         async with w.talking(), _fed(w, 1, 0.001), _fed(w, 2, 0.15):
             readers = Readers.start(w, 2)
             for _ in range(3):
@@ -480,7 +483,7 @@ async def test_a_new_version_that_lags_behind_is_waited_for_at_the_switch(kafka:
 
 
 async def _feed_only_v1(w: World) -> None:
-    """As a projector would that died before it fed the other version."""
+    """Feed v1 like a projector that died before it fed the other version."""
     for log in w.logs:
         consumer = PartitionConsumer(
             version=1, partition=log.partition, pool=w.pool, kafka=w.kafka, topic=TopicId(w.kafka)
@@ -524,7 +527,7 @@ async def test_a_cutover_waits_for_a_reader_in_the_middle_of_a_snapshot_and_lets
 async def test_a_snapshot_from_before_the_switch_without_the_lock_would_read_the_past(
     kafka: str, database: str
 ) -> None:
-    """Why readers lock chat.active_projection first: the one thing a view's switch cannot see to by itself."""
+    """Shows why readers lock chat.active_projection first: a view's switch alone cannot prevent this."""
     async with world(kafka, database) as w:
         await w.talk(5)
         await w.rebuild()
@@ -582,7 +585,7 @@ async def test_a_version_that_is_not_of_this_log_is_cut_over_from_at_the_end_of_
         async with w.pool.connection() as connection:
             await connection.execute(f"UPDATE chat_v1.projection_positions SET {how} WHERE partition = 1".encode())
         await w.rebuild()
-        await w.talk(50)  # nobody feeds it, but the cutover
+        await w.talk(50)  # only the cutover feeds it
         await w.cutover(2)
         assert await w.state(2) is State.SERVING
         async with w.pool.connection() as connection:

@@ -1,4 +1,4 @@
-"""Whatever is put straight into chat.commands is answered, and the next good command is sequenced."""
+"""Every record put straight into chat.commands is answered, and the next good command is sequenced."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_command_in_another_partition_is_refused_there_and_its_chat_lives_once
 
 
 def test_a_forged_mark_does_not_use_up_the_key_of_another(kafka: str) -> None:
-    """A receipt's ce_id is not checked; with a ce_clientid beside it, it must not be remembered as that command."""
+    """A receipt's ce_id is not checked; if it has a ce_clientid too, it must not be remembered as that command."""
 
     async def main() -> None:
         async with Scene.on(kafka) as scene:
@@ -109,7 +109,7 @@ def test_bombs_are_refused_by_the_broker_and_the_partition_goes_on(kafka: str) -
 
 
 def test_a_record_that_the_client_cannot_decode_is_answered_and_passed(kafka: str) -> None:
-    """A header key that is not UTF-8 raises in aiokafka's parser for ever; the commands around it are not lost."""
+    """A header key that is not UTF-8 always raises in aiokafka's parser; the commands around it are not lost."""
 
     async def main() -> None:
         async with Scene.on(kafka) as scene:

@@ -1,4 +1,6 @@
-"""A sequencer whose clock is wrong does not serve, and says so; its outcomes carry the broker's time within minutes."""
+"""A sequencer with a wrong clock does not serve, and reports it; its outcomes carry the broker's time within
+minutes.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ def test_the_broker_tells_its_time_and_a_topic_with_producers_times_cannot(kafka
 
 @asynccontextmanager
 async def _sequencer(scene: Scene, state_dir: Path) -> AsyncIterator[tuple[Supervisor, asyncio.Task[None], str]]:
-    """The whole service in this process; its ops address."""
+    """Run the whole service in this process, and yield its ops address."""
     [port] = choose_ports(1)
     prefix = scene.names.events.removesuffix("chat.events")
     settings = SequencerSettings(

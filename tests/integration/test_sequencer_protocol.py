@@ -30,7 +30,7 @@ from tests.support.sequencing import ANNA, BEN, Chat, Scene, until
 
 
 class Troubled:
-    """Real logs whose appender does as the test says with each append after the opening."""
+    """Real logs with an appender that treats each append after the opening as the test says."""
 
     def __init__(self, inner: Logs) -> None:
         self._inner = inner
@@ -63,7 +63,7 @@ class _TroubledAppender:
 
     async def append(self, batch: OutcomeBatch, timeout_s: float) -> int:
         troubles = self._troubles
-        if not self._opened:  # a term's first is its opening
+        if not self._opened:  # a term's first append is its opening
             self._opened = True
             return await self._inner.append(batch, timeout_s)
         if troubles.hold is not None:
@@ -92,7 +92,7 @@ async def _send_answered(scene: Scene, chat: Chat, text: str, key: str) -> int:
 
 
 async def _assert_one_log(scene: Scene, chat: Chat, messages: int) -> None:
-    """Indexes and seqs dense, each command answered once and in order."""
+    """Check that indexes and seqs are dense, and that each command was answered once and in order."""
     valid = [e for e in await scene.log(chat.partition) if e.verdict is Verdict.VALID]
     assert [e.stamp.index for e in valid] == list(range(1, len(valid) + 1))
     offsets = [e.stamp.command_offset for e in valid]
@@ -102,7 +102,9 @@ async def _assert_one_log(scene: Scene, chat: Chat, messages: int) -> None:
 
 
 def test_a_zombies_append_is_void_and_nobody_was_told_of_it(kafka: str) -> None:
-    """Two writers both believe they own the partition; the old one has an append pending when the new one opens."""
+    """Two writers both believe that they own the partition; the old one has an append pending when the new one
+    opens.
+    """
 
     async def main() -> None:
         async with Scene.on(kafka) as scene:
@@ -168,7 +170,7 @@ def test_an_unknown_append_is_never_retried_on_top_and_the_command_is_decided_on
 
 
 def test_a_batch_behind_anothers_void_record_is_judged_by_the_rule_and_told(kafka: str) -> None:
-    """The second branch of step 6: acknowledged further on than expected, and valid all the same."""
+    """The second branch of step 6: acknowledged at a later offset than expected, but valid."""
 
     async def main() -> None:
         async with Scene.on(kafka) as scene:
@@ -189,7 +191,9 @@ def test_a_batch_behind_anothers_void_record_is_judged_by_the_rule_and_told(kafk
 
 
 def test_a_later_term_of_nobody_is_superseded_in_turn(kafka: str) -> None:
-    """An opening whose writer died at once: the owner by the hint waits for a word, and then takes over again."""
+    """An opening whose writer died at once: the owner by the hint waits for an assignment, and then takes over
+    again.
+    """
 
     async def main() -> None:
         async with Scene.on(kafka) as scene:
@@ -219,7 +223,7 @@ def test_who_lost_the_hint_writes_on_until_another_has_opened(kafka: str) -> Non
                 assert (await scene.outcome_of(chat.partition, sent)).seq == 1
                 async with scene.writer(chat.partition) as new:
                     await new.until(Status.SERVING)
-                    await old.until(Status.WAITING)  # though nothing comes in, it looks and lets go
+                    await old.until(Status.WAITING)  # though no command comes in, it checks and lets go
                     sent = await scene.send(chat, "by the new one", key="m2")
                     assert (await scene.outcome_of(chat.partition, sent)).seq == 2
                 await _assert_one_log(scene, chat, messages=2)
@@ -466,7 +470,7 @@ def _command_id(chat: Chat, key: str) -> CommandId:
 
 
 async def _chat_elsewhere(scene: Scene, chat: Chat) -> Chat:
-    """A chat in another partition."""
+    """Create a chat in another partition."""
     n = 0
     while scene.group(f"elsewhere {n}").partition == chat.partition:
         n += 1

@@ -1,5 +1,8 @@
-"""Snapshots on a real broker and a real folder as the store: taken while a writer serves, installed by one that has
-nothing, and refused in every way that they can be wrong. The proof is each time a state folded from 0."""
+"""Snapshots on a real broker, with a real folder as the store.
+
+They are taken while a writer serves, installed by a writer without state, and refused in every way that they can be
+wrong. Each test compares with a state folded from 0.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +37,12 @@ MESSAGES = 40
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forty messages are folded before anybody could look for a snapshot; here a fold waits as for a long one."""
+    """Let the fold wait as for a long log; forty messages would be folded before a snapshot could be found."""
     monkeypatch.setattr(snapshot_restoring, "FOLDED_PER_S", 10)
 
 
 class Place:
-    """A store of snapshots, and what is done to it from outside."""
+    """A store of snapshots, and changes to it from outside."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "store"
@@ -66,7 +69,7 @@ class Place:
         return sorted(self.folder.glob("*/*/files/*"))
 
     def rewrite(self, **changes: Any) -> None:
-        """Each manifest with other values, and with its own digest again."""
+        """Rewrite each manifest with other values and a correct digest."""
         for path in self.manifests:
             path.write_bytes(encode_manifest(msgspec.structs.replace(decode_manifest(path.read_bytes()), **changes)))
 
@@ -83,7 +86,7 @@ async def _served(scene: Scene, chat: Chat, running: Running, first: int, last: 
 
 
 async def _taken(scene: Scene, place: Place, name: str) -> Chat:
-    """A chat of 40 messages, and a snapshot in the middle of them. Its state folder is gone."""
+    """Create a chat of 40 messages with a snapshot in the middle of them, and lose its state folder."""
     chat = await scene.create(name)
     async with scene.writer(chat.partition) as running:
         await _served(scene, chat, running, 0, MESSAGES // 2)
@@ -94,7 +97,7 @@ async def _taken(scene: Scene, place: Place, name: str) -> Chat:
 
 
 async def _goes_on_as_if_folded(scene: Scene, chat: Chat, running: Running, sent: int = MESSAGES) -> None:
-    """The next message has the next seq, an old one is known; and the state is that of a fold from 0."""
+    """Check that the next message has the next seq, that old ones are known, and that the log is dense."""
     await running.until(Status.SERVING)
     offset = await scene.send(chat, "next", key=f"m{sent}")
     assert (await scene.outcome_of(chat.partition, offset)).seq == sent + 1
@@ -107,7 +110,7 @@ async def _goes_on_as_if_folded(scene: Scene, chat: Chat, running: Running, sent
 
 
 async def _same_as_folded(scene: Scene, chat: Chat, state_dir: Path, tmp_path: Path) -> None:
-    """Every key and value, RocksDB's own order."""
+    """Compare every key and value, in RocksDB's own order."""
     logs = KafkaLogs(
         kafka=KafkaConnection.plain(scene.kafka), names=scene.names, partition=chat.partition, client_id="test"
     )
@@ -127,8 +130,10 @@ async def _same_as_folded(scene: Scene, chat: Chat, state_dir: Path, tmp_path: P
 
 
 def _content(store: RocksStore) -> dict[bytes, bytes]:
-    """All that RocksDB holds. The authors of messages one by one: how they stand together depends on when it was
-    written."""
+    """Return everything that RocksDB holds.
+
+    The authors of messages are listed one by one, since their grouping depends on when they were written.
+    """
     content: dict[bytes, bytes] = {}
     for key, value in store.freeze().db.items():
         assert isinstance(key, bytes)
@@ -187,7 +192,7 @@ def _largest(place: Place) -> Path:
 
 
 def _moved_on(place: Place) -> None:
-    """The manifest says that its state stands further than it does, at a record that is in the log."""
+    """Let the manifest claim that its state is further than it is, at a record that is in the log."""
     manifest = decode_manifest(place.manifests[0].read_bytes())
     position = msgspec.structs.replace(manifest.position, head=msgspec.structs.replace(manifest.position.head, term=9))
     place.rewrite(position=position)
@@ -283,7 +288,7 @@ def test_a_state_that_broke_after_it_was_installed_is_not_installed_again(kafka:
 
 
 class _Slow(SnapshotStore):
-    """A store that does not answer until the test says so, and then is away."""
+    """A store that does not answer until the test lets it, and then is unavailable."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -352,7 +357,7 @@ def test_only_what_is_new_is_uploaded_and_what_nobody_needs_goes(
 
 
 class _Watched:
-    """A restorer, and what became of its snapshots."""
+    """A restorer that records what happened to its snapshots."""
 
     def __init__(self, inner: SnapshotRestorer) -> None:
         self._inner = inner

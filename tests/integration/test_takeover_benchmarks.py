@@ -1,4 +1,4 @@
-"""The benchmarks of takeover and of standing by run once at a tiny size, so that they cannot rot. Nothing is timed."""
+"""The benchmarks of takeover and standby run once at a tiny size, so that they cannot rot. Nothing is timed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`log verify` on a real Kafka: sound where the log is, and what only the two topics together show is named.
+"""`log verify` on a real Kafka: a sound log passes, and faults that only both topics together show are named.
 
-Each rule on its own is shown in tests/unit/ops/test_log_checks.py, on the same records.
+Each single rule is tested in tests/unit/ops/test_log_checks.py, on the same records.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def test_void_records_are_counted_and_are_no_fault(kafka: str) -> None:
 
 
 def test_an_import_starts_the_commands_anew(kafka: str) -> None:
-    """After it the commands are of another topic: earlier outcomes are not held against them."""
+    """After it the commands are in another topic: earlier outcomes are not compared with them."""
     old, settings = new_log(), kafka_settings(kafka)
     new = ChatLog()
     new.events, new.term, new.index, new.at_ms = old.events, old.term, old.index, old.at_ms
@@ -170,7 +170,7 @@ def test_a_log_whose_beginning_is_gone_is_a_fault(kafka: str) -> None:
 
 
 async def append_undecodable(settings: KafkaSettings, topic: str) -> None:
-    """A record that aiokafka cannot take apart: its header key is not UTF-8, its checksum right."""
+    """Append a record that aiokafka cannot parse: its header key is not UTF-8, but its checksum is right."""
     producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers)
     await producer.start()
     try:
@@ -206,7 +206,7 @@ def test_an_undecodable_event_stops_its_partition_and_the_others_go_on(kafka: st
 
 
 def test_an_undecodable_command_must_have_been_rejected(kafka: str) -> None:
-    """And where it was, as malformed and without any identity, it is no violation."""
+    """If it was rejected, as malformed and without any identity, there is no violation."""
     log, settings = new_log(), kafka_settings(kafka)
     chat = log.create(ANNA, "ops again")
 

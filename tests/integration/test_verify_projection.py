@@ -1,4 +1,4 @@
-"""`projection verify` on real servers: equal where the projector did right, and every planted damage named."""
+"""`projection verify` on real servers: equal if the projector was right, and every planted damage is named."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def settings(kafka: str, log: ChatLog) -> KafkaSettings:
 
 @pytest.fixture(scope="module")
 def original(settings: KafkaSettings, postgres: str) -> Iterator[str]:
-    """The log's projection, made once."""
+    """Yield the log's projection, created once."""
     with fresh_database(postgres) as dsn:
         asyncio.run(project(settings, postgres_settings(dsn)))
         yield dsn
@@ -69,14 +69,14 @@ def original(settings: KafkaSettings, postgres: str) -> Iterator[str]:
 
 @pytest.fixture
 def projected(original: str) -> Iterator[str]:
-    """A copy of it, for one test to spoil."""
+    """Yield a copy of it, for one test to damage."""
     with copy_of(original) as dsn:
         yield dsn
 
 
 @pytest.fixture
 def damaged(projected: str) -> str:
-    """The same, without a constraint that would refuse damage."""
+    """Return the same, without the constraints that would refuse damage."""
     drop_constraints(projected)
     return projected
 
@@ -110,7 +110,7 @@ WRONG = {
     "jsonb": "'{\"other\": 1}'",
     "bit": "repeat('1', 256)::bit(256)",
 }
-"""By type: a value that no row of the log has."""
+"""Type → a value that no row of the log has."""
 COLUMNS = [(table, column) for table in TABLES for column in table.columns[table.key_columns :]]
 
 
@@ -194,7 +194,7 @@ def test_a_row_held_twice_is_named_though_its_constraint_is_gone(settings: Kafka
 
 
 def test_two_messages_that_changed_places_are_named(settings: KafkaSettings, damaged: str) -> None:
-    """The sum of all texts stays the same; only a digest over whole rows sees it."""
+    """The sum of all texts stays the same; only a digest over whole rows shows it."""
     execute(
         damaged,
         "UPDATE chat_v1.chat_messages m SET message_text = o.message_text FROM chat_v1.chat_messages o"
@@ -261,7 +261,7 @@ def test_a_wrong_number_of_partitions_is_refused(settings: KafkaSettings, projec
 def test_a_broken_mapping_of_the_projector_is_reported(
     settings: KafkaSettings, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the projector does by its own functions must not be what the verifier does by them."""
+    """A bug in the projector's own functions must not be in the verifier too."""
     original = receipts._moved
 
     def off_by_one(builder: RowBuilder, accepted: Accepted) -> tuple[MemberState, int]:
@@ -323,7 +323,7 @@ def test_outcomes_past_their_keep_time_may_be_there_or_not(kafka: str, database:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_two_folds_written_apart_agree_on_random_histories(kafka: str, database: str, seed: int) -> None:
-    """The projector's merged batches and the verifier's plain statements, on histories that nobody thought out."""
+    """The projector's merged batches and the verifier's plain statements, on random histories."""
     chance = random.Random(seed)
     settings = kafka_settings(kafka)
     history = History()
@@ -366,7 +366,7 @@ def test_it_holds_at_every_moment_while_the_projector_goes_on(kafka: str, databa
 async def _go_on(
     settings: KafkaSettings, topic: str, pool: PostgresPool, log: ChatLog, chat: ChatId, done: asyncio.Event
 ) -> None:
-    """Appends and projects until told to end."""
+    """Append and project until `done` is set."""
     sent = 0
     while not done.is_set():
         for n in range(20):
