@@ -1,4 +1,4 @@
-"""The checker of the chaos runs finds each kind of violation, planted one by one into a small run that is sound."""
+"""The checker of the chaos runs finds each kind of violation, planted one by one into a small sound run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def instant(at_ms: int) -> str:
 
 @dataclass
 class World:
-    """A run in one chat, written down as it must be: every figure here is a literal, nothing is folded."""
+    """A sound run in one chat, written out: every figure here is a literal, nothing is folded."""
 
     commands: list[Record] = field(default_factory=list)
     events: list[Record] = field(default_factory=list)
@@ -74,7 +74,7 @@ class World:
         )
 
     def outcome(self, stamp: str, kind: str, of: int, body: Json | None = None, **figures: int) -> None:
-        """`of`: the command that it answers, whose body it repeats unless it has one of its own."""
+        """`of` is the command that it answers, whose body it repeats unless `body` is given."""
         asked = {name: value.decode() for name, value in self.commands[of].headers}
         stated = {
             "ce_id": stamp,
@@ -122,7 +122,7 @@ class World:
         self.ops[number] = replace(self.ops[number], **changes)
 
     def answer(self, number: int, **changes: Any) -> None:
-        """Changes parts of the body of an HTTP answer, or of a Kafka one."""
+        """Change parts of the body of an HTTP answer, or of a Kafka one."""
         answer = dict(self.ops[number].answer or {})
         if "body" in answer:
             answer["body"] = {**answer["body"], **changes}
@@ -177,7 +177,7 @@ def send(sender: str, key: str, text: str, via: str = "http", **body: str) -> Js
 
 
 def sent(status: int, seq: int, position: int, index: int, at: int) -> Json:
-    """`at`: offset of the outcome that was accepted, which dates it."""
+    """`at` is the offset of the accepted outcome, which determines its time."""
     body = {
         "seq": seq,
         "position": position,
@@ -760,7 +760,7 @@ IN_THE_LOG = {
     Kind.COMMAND_INVENTED,
     Kind.WRONG_DECISION,
 }
-"""A log that is wrong contradicts more than itself; what is planted elsewhere shows only where it was planted."""
+"""Kinds that a wrong log may show in addition; other planted violations show only their own."""
 ALSO: dict[Callable[[World], None], set[Kind]] = {
     _command_passed_over: {Kind.WRONG_DECISION, Kind.REFUSAL_NOT_IN_LOG, Kind.TABLE_DIFFERS, Kind.LOG_REWRITTEN},
     _repeat_with_another_seq: {Kind.ANSWER_DIFFERS},
@@ -788,7 +788,7 @@ def test_every_kind_of_violation_is_planted() -> None:
 
 
 def _with_a_deletion() -> World:
-    """The sound run goes on: Ben's message is deleted by Anna, who owns the group; again; and one that is not there."""
+    """The sound run continued: Anna, who owns the group, deletes Ben's message, then again, and then a missing one."""
     w = sound()
     w.command("message.delete.v1", ANNA, "d", {"seq": 2})
     w.outcome("2/10", "message.deleted.v1", 9, position=6)  # 12

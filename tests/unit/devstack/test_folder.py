@@ -1,4 +1,4 @@
-"""One holder per data folder, and ports that come back."""
+"""One holder per data folder, and ports that are reused."""
 
 from __future__ import annotations
 

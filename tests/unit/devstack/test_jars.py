@@ -1,4 +1,4 @@
-"""The jar cache against a real HTTP server that plays the Maven repository."""
+"""The jar cache against a real HTTP server in place of the Maven repository."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ JAR_PATHS = {
 
 @dataclass(slots=True)
 class Repository:
-    """What the server serves by path, and what it was asked for."""
+    """What the server serves by path, and the requests that it got."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
@@ -45,7 +45,7 @@ def repository() -> Iterator[Repository]:
             self.wfile.write(content or b"")
 
         def log_message(self, format: str, *values: object) -> None:  # noqa: A002 - the base class's name
-            """Quiet."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     served.url = f"http://127.0.0.1:{server.server_port}"

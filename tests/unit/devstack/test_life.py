@@ -1,4 +1,4 @@
-"""Slow is not dead: a server is given up for its silence, and for nothing else."""
+"""Slow is not dead: a server is given up only when it shows no sign of life."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_whoever_only_waits_uses_too_little_to_count_as_working() -> None:
 def test_work_done_before_is_not_counted_again_and_the_end_of_a_child_is_no_work() -> None:
     pulse = Pulse(LIMIT_S, 0.0)
     assert pulse.look(Vitals(lines=5, cpu_s=30.0, moved_bytes=10), 10.0) == 0.0
-    assert pulse.look(Vitals(lines=5, cpu_s=2.0, moved_bytes=10), 20.0) == 10.0  # a child ended, and its share went
+    assert pulse.look(Vitals(lines=5, cpu_s=2.0, moved_bytes=10), 20.0) == 10.0  # a child ended, and its share with it
     assert pulse.look(Vitals(lines=5, cpu_s=2.0, moved_bytes=10), 71.0) > LIMIT_S
     assert pulse.look(Vitals(lines=5, cpu_s=2.0 + WORKING_SHARE * LIMIT_S, moved_bytes=10), 72.0) == 0.0
 
@@ -165,10 +165,10 @@ def test_who_waits_for_another_is_not_given_up_while_that_one_works(
 def test_no_request_between_brokers_has_a_deadline_that_a_busy_machine_misses() -> None:
     one = BrokerAddress(node_id=1, port=11000, controller_port=12000)
     properties = server_properties(one, (one,))
-    # Kafka takes the interval for the deadline of each request to the controller.
+    # Kafka uses the interval as the deadline of each request to the controller.
     assert int(properties["broker.heartbeat.interval.ms"]) >= 2000
     assert int(properties["broker.session.timeout.ms"]) >= 3 * int(properties["broker.heartbeat.interval.ms"])
-    # Nor does a broker give itself up: that is decided by its signs of life.
+    # Nor does a broker give up by itself: its signs of life decide that.
     assert int(properties["initial.broker.registration.timeout.ms"]) >= 24 * 3600 * 1000
 
 

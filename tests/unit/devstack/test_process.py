@@ -1,4 +1,4 @@
-"""Child processes: they end when told, are killed when they do not, and do not outlive their parent."""
+"""Child processes: they end when asked, are killed when they do not, and do not outlive their parent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the embedded servers are started with, and the refusals that need no server."""
+"""The settings of the embedded servers, and the refusals that need no server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is compiled at installation is a gift: without a compiler the installation goes on."""
+"""Compilation at installation is optional: without a compiler the installation continues."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def test_what_can_be_compiled_is_and_without_a_compiler_nobody_is_refused(
         shutil.copy(source, tmp_path / source.relative_to(ROOT))
     for package in {tmp_path / "services", *(file.parent for file in tmp_path.rglob("*.pyx"))}:
         (package / "__init__.py").touch()
-    (tmp_path / "services" / "_moved.cpython-311-x86_64-linux-gnu.so").touch()  # an older release's
+    (tmp_path / "services" / "_moved.cpython-311-x86_64-linux-gnu.so").touch()  # from an older release
     if compiler is None and shutil.which(os.environ.get("CC", "cc")) is None:
         pytest.skip("there is no C compiler here")
-    monkeypatch.setenv("CFLAGS", "-O0")  # built to see that it can be
+    monkeypatch.setenv("CFLAGS", "-O0")  # built only to check that it can be
     if compiler is not None:
         monkeypatch.setenv("CC", str(tmp_path / compiler))
     built = hatch_build.compile_in(tmp_path)

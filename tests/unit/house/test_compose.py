@@ -1,4 +1,4 @@
-"""compose.yaml and the image: what a reader of either relies on, held against the code."""
+"""compose.yaml and the image: what readers of either rely on, compared with the code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CONDITIONS = {"service_healthy", "service_completed_successfully"}
 
 
 def variables_of(settings: type[Settings]) -> set[str]:
-    """Every variable that a process with these settings reads."""
+    """Return every variable that a process with these settings reads."""
     found: set[str] = set()
     for name, field in settings.model_fields.items():
         annotation = field.annotation
@@ -99,13 +99,13 @@ def test_nothing_of_the_host_is_mounted_and_no_port_is_open_to_the_network() -> 
 
 
 EXACT_IMAGE = re.compile(r"[a-z/]+:[0-9]+\.[0-9]+(\.[0-9]+)?(-[a-z0-9.-]+)?(@sha256:[0-9a-f]{64})?")
-"""A tag that is never given to another release, and the digest where one is known."""
+"""A tag that is never reused for another release, and the digest if one is known."""
 TWO_NUMBERS = {"postgres"}
-"""Whose releases have two numbers; one more would be missing elsewhere."""
+"""Images whose releases have two numbers; for the others, fewer than three would be incomplete."""
 
 
 def foreign_images() -> dict[str, str]:
-    """Where it is named → the image, of all that we do not build."""
+    """Return place → image, for all images that we do not build."""
     found = {name: service["image"] for name, service in SERVICES.items() if "build" not in service}
     for path in sorted((ROOT / "deploy").glob("*Dockerfile")):
         text = path.read_text(encoding="utf-8")
@@ -161,7 +161,7 @@ def test_what_a_container_has_to_write_is_a_volume_or_in_memory(name: str, writt
 
 
 def test_no_container_runs_as_root() -> None:
-    """Kafka's image has a user of its own; the others are told theirs here, or by our Dockerfiles."""
+    """Kafka's image has its own user; the others get theirs here or from our Dockerfiles."""
     assert SERVICES["postgres"]["user"] == "999:999"
     for path in sorted((ROOT / "deploy").glob("*Dockerfile")):
         users = re.findall(r"^USER (\S+)$", path.read_text(encoding="utf-8").rsplit("\nFROM ", 1)[-1], re.MULTILINE)

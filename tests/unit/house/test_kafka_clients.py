@@ -1,4 +1,4 @@
-"""Every client of Kafka is opened with a KafkaConnection: one that is not would be the one without TLS and SASL."""
+"""Every Kafka client is opened with a KafkaConnection; one that is not would lack TLS and SASL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop that applies the validity rule stands once: programs and tests read the log by LogCursor."""
+"""The loop that applies the validity rule exists once: programs and tests read the log with LogCursor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ APART = {
 
 
 def from_the_rule(tree: ast.AST) -> Iterator[str]:
-    """The names that a module takes from schemas.log."""
+    """Yield the names that a module uses from schemas.log."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == log.__name__:
             yield from (alias.name for alias in node.names)

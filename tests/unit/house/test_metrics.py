@@ -1,4 +1,4 @@
-"""Every counter is there before anything is counted: Prometheus sees no increase in what was not there."""
+"""Every counter exists before anything is counted: Prometheus sees no increase in a series that did not exist."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MODULES = (
 
 
 def _begin() -> None:
-    """What a process makes before it counts anything."""
+    """Create what a process creates before it counts anything."""
     nothing = cast("Any", None)
     feed = PartitionConsumer(version=7, partition=3, pool=nothing, kafka=KafkaSettings(), topic=nothing)
     PartitionWorker(feed, readiness=Readiness(), max_batch_records=1, backoff_max_s=1)

@@ -1,6 +1,6 @@
-"""What an error, a problem, a log line or a page tells people to use is there: commands, paths, headers, fields, types.
+"""What errors, problems, log lines and pages tell people to use exists: commands, paths, headers, fields, types.
 
-The code is read as its syntax tree: every string literal, an f-string with X for what is put into it.
+The code is read as its syntax tree: every string literal, an f-string with X for each inserted value.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.unit.house.test_docs import PAGES, ROOT, benchmarks, commands, name_o
 CODE: Final = ("schemas", "services", "devstack")
 CONTRACTS: Final = [*PAGES, ROOT / "docs/asyncapi.yaml"]
 NOT_OURS: Final = {"X-Forwarded-For", "X-Forwarded-Proto"}
-"""Headers that only a page speaks of."""
+"""Headers that only pages mention."""
 
 
 class Said(NamedTuple):
@@ -45,7 +45,7 @@ def said() -> tuple[Said, ...]:
 
 
 def strings(path: Path, tree: ast.Module) -> Iterator[Said]:
-    inside: set[ast.AST] = set()  # of an f-string: told with it
+    inside: set[ast.AST] = set()  # parts of an f-string, reported with it
     documents = {
         node.body[0].value
         for node in ast.walk(tree)
@@ -62,13 +62,15 @@ def strings(path: Path, tree: ast.Module) -> Iterator[Said]:
 
 
 def sentences() -> Iterator[Said]:
-    """Those that people may read."""
+    """Yield the strings that people may read."""
     return (each for each in said() if " " in each.text)
 
 
 @cache
 def literals() -> frozenset[str]:
-    """Every string and bytes of the code, in lower case: what a header that is read or set is spelled by."""
+    """Return every string and bytes literal of the code in lower case, which includes every header that is read or
+    set.
+    """
     found = {each.text.lower() for each in said()}
     for folder in CODE:
         for path in (ROOT / folder).rglob("*.py"):
@@ -104,13 +106,13 @@ def test_every_command_that_the_code_names_is_there_with_its_options() -> None:
 
 @cache
 def served() -> dict[str, set[str]]:
-    """Path → its methods."""
+    """Return path → its methods."""
     app, *_ = create_app(ApiSettings(auth=AuthSettings.model_validate({"secret": "x" * 32})))
     return {path: {method.upper() for method in methods} for path, methods in app.openapi()["paths"].items()}
 
 
 def methods_of(path: str) -> set[str] | None:
-    """Of the path that a text means, whatever it calls its parameters; None: there is none."""
+    """Return the methods of the path in a text, whatever it calls its parameters, or None if it is unknown."""
     parts = path.rstrip("/").split("/")
     for known, methods in served().items():
         wanted = known.split("/")
@@ -123,7 +125,7 @@ PATH: Final = re.compile(r"(?:\b(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) )?(/v1/
 
 
 NOT_THERE: Final = re.compile(r"^## What is not there\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-"""Its paths are held to be absent by test_openapi.py."""
+"""The paths in it must be absent, which test_openapi.py checks."""
 
 
 def check_paths(place: str, text: str) -> int:
@@ -147,7 +149,7 @@ def test_every_path_that_a_page_names_is_served(page: Path) -> None:
 
 
 def test_every_command_type_that_a_sentence_of_ours_names_is_decided() -> None:
-    """The contract has more: an error that sends somebody to one of those would send them in vain."""
+    """The contract has more types; an error that recommended one of those would mislead its reader."""
     undecided = {each.value.removesuffix(".v1") for each in CommandType if each not in RULES}
     assert "chat.rename" in undecided
     for each in sentences():
@@ -157,7 +159,7 @@ def test_every_command_type_that_a_sentence_of_ours_names_is_decided() -> None:
 
 
 def fields() -> set[str]:
-    """Of the bodies and answers of the API."""
+    """Return the field names of the API's bodies and answers."""
     app, *_ = create_app(ApiSettings(auth=AuthSettings.model_validate({"secret": "x" * 32})))
     found: set[str] = set()
 

@@ -1,6 +1,6 @@
 """A library whose undocumented parts we use is pinned to one version, and only such a library is.
 
-What a release of it may change without a word is then changed on purpose, with the places named here read again.
+An upgrade of it, which may change those parts without notice, is then deliberate, with the places named here reviewed.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ DOCUMENTED = {
     "starlette": "applications background datastructures exceptions middleware requests responses types",
     "uvicorn": "",
 }
-"""Library → the modules that its reference describes; whatever else is imported of it is private."""
+"""Library → the modules that its reference describes; any other imported module is private."""
 CLASSES_TO_USE = {"uvicorn"}
-"""Libraries whose classes are to be used: what a subclass of one overrides is private."""
+"""Libraries whose classes may only be used: what a subclass of one overrides is private."""
 NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
 SYSTEM = {"_exit", "_getframe"}
 
@@ -60,7 +60,7 @@ def overridden_classes(tree: ast.Module) -> Iterator[str]:
 
 
 def our_private_names() -> set[str]:
-    """Every name with an underscore that our own code gives to something."""
+    """Return every name with a leading underscore that our own code defines."""
     found: set[str] = set()
     for _, tree in sources():
         for node in ast.walk(tree):
@@ -78,7 +78,7 @@ def our_private_names() -> set[str]:
 
 
 def foreign_attributes(tree: ast.Module, ours: set[str]) -> set[str]:
-    """Attributes with an underscore that nobody here made: they are a library's."""
+    """Return attributes with a leading underscore that our code does not define: they are a library's."""
     return (
         {
             node.attr
@@ -102,7 +102,7 @@ def libraries(tree: ast.Module) -> set[str]:
 
 
 def used_privately() -> dict[str, list[str]]:
-    """Library → where its private parts are used."""
+    """Return library → where its private parts are used."""
     found: dict[str, list[str]] = defaultdict(list)
     for path, tree in sources():
         for library in {*private_modules(tree), *overridden_classes(tree)}:
@@ -111,7 +111,7 @@ def used_privately() -> dict[str, list[str]]:
 
 
 def pinned() -> dict[str, str]:
-    """Library → version, of the dependencies with exactly one."""
+    """Return library → version, for the dependencies with exactly one."""
     pattern = r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^ ,;]+)"
     return {m[1].lower(): m[2] for each in PROJECT["dependencies"] if (m := re.fullmatch(pattern, each))}
 

@@ -27,7 +27,7 @@ RETIRED: Final = {
     r"\bLOOK_(AGAIN|EVERY)": "POLL_INTERVAL_S, CHECK_EVERY_S",
     r"waits_run_out|sequencer_called_total": "waits_timed_out, standby_takeovers",
 }
-"""Pattern → the name in its place."""
+"""Pattern → its replacement."""
 
 ALLOWED: Final = re.compile(
     r"CHANGELOG\.md|docs/style\.md|benchmarks/results/|tests/unit/house/test_retired_names\.py|.*\.(svg|lock|png|ico)"

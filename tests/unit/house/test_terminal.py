@@ -1,4 +1,4 @@
-"""All that commands print passes the one terminal (tests/unit/ops/test_terminal.py says what that does)."""
+"""Everything that commands print goes through one terminal (see tests/unit/ops/test_terminal.py)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_nothing_is_printed_past_the_one_terminal() -> None:
-    """A console, or an escape, of a module's own would be a way around it."""
+    """A console or an escape in another module would bypass it."""
     for path in sorted((ROOT / "services/ops").glob("*.py")):
         text = path.read_text(encoding="utf-8")
         if path.name == "terminal.py":
@@ -21,7 +21,9 @@ def test_nothing_is_printed_past_the_one_terminal() -> None:
 
 
 def test_what_is_put_together_is_never_read_as_marks_of_ours() -> None:
-    """`print` takes marks such as [red]: it is for constants and tables, `say` for all that holds something else."""
+    """`print` interprets marks such as [red], so it is for constants and tables; `say` is for all text with other
+    content.
+    """
     for path in sorted((ROOT / "services/ops").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:

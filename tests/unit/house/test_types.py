@@ -1,4 +1,4 @@
-"""Every command type has an entry in each room that acts on commands, or the room names it as planned."""
+"""Every command type has an entry in each room that handles commands, or the room lists it as planned."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Room(NamedTuple):
     built: Collection[str]
     """Command types with an entry."""
     planned: Collection[str] = ()
-    """Command types that the room says it does not know yet."""
+    """Command types that the room declares as not supported yet."""
 
 
 def of_events(events: Collection[str]) -> list[str]:
@@ -34,7 +34,7 @@ def of_events(events: Collection[str]) -> list[str]:
 
 
 def named_in(folder: str) -> set[str]:
-    """The command types that the files of a folder name in their code."""
+    """Return the command types that the files of a folder name in their code."""
     names = {
         node.attr
         for path in (ROOT / folder).glob("*.py")
@@ -90,7 +90,7 @@ def test_the_rules_of_a_noun_stand_in_its_file(noun: Noun, file: object) -> None
 
 @pytest.mark.parametrize("model", sorted(set(BODY_OF.values()), key=str))
 def test_a_body_with_a_free_field_has_limits(model: type[Body]) -> None:
-    """A UUID, a role or a kind is in order if it parses."""
+    """A UUID, a role or a kind is valid if it parses."""
     bound = {Uuid, Role, ChatKind}
     free = {name for name, hint in get_type_hints(model, include_extras=True).items() if hint not in bound}
     free -= set(get_type_hints(Body))

@@ -34,7 +34,7 @@ COMMAND = Command(
 
 
 class Log:
-    """Takes what is appended, as told; `decided` replies as a writer would that saw the record."""
+    """A log that accepts appends as configured; `decided` replies like a writer that saw the record."""
 
     def __init__(self) -> None:
         self.records: list[tuple[int, Encoded]] = []
@@ -79,7 +79,7 @@ class Log:
 
 
 def commands(count: int, text_bytes: int = 10) -> list[Command]:
-    """All of one chat."""
+    """Return commands in one chat."""
     body = b'{"text":"%s"}' % (b"x" * text_bytes)
     keys = [f"k-{n}" for n in range(count)]
     return [
@@ -162,7 +162,7 @@ def test_without_a_reply_in_time_the_command_is_pending_at_its_offset(wait_s: fl
         never = asyncio.Event()
         outcome = await dispatcher.send(COMMAND, wait_s, never.wait)
         assert outcome == Pending(command=COMMAND, partition=5, offset=0)
-        log.decided(replies)  # too late, and nobody minds
+        log.decided(replies)  # too late, without effect
 
     run(test)
 

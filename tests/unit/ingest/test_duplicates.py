@@ -1,4 +1,4 @@
-"""A member that is named twice is found wherever it is, and nothing else is taken for one."""
+"""A repeated member is found wherever it is, and nothing else is reported as one."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def seq_of(command: Command) -> int:
 
 
 class Writer:
-    """Decides marks as the sequencer does in a chat of `last_seq` messages, and notes what it was sent."""
+    """Decides marks as the sequencer does in a chat of `last_seq` messages, and records what it got."""
 
     def __init__(self, last_seq: int = 1_000) -> None:
         self.last_seq = last_seq

@@ -21,7 +21,7 @@ from tests.support.ingest_records import StoredRecord
 ALICE = "11111111-1111-4111-8111-111111111111"
 BOB = "22222222-2222-4222-8222-222222222222"
 CAROL = "cccccccc-cccc-4ccc-8ccc-cccccccccccc"
-"""In upper case another text, unlike the other two."""
+"""In upper case a different text, unlike the other two."""
 CHAT = "f89e858f-5f2e-5152-b188-6a52cbec990b"
 
 

@@ -1,4 +1,4 @@
-"""The paths of ingest behind the real application, with the writer's decisions scripted."""
+"""The paths of ingest behind the real application, with scripted decisions of the writer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MESSAGES = f"/v1/chats/{CHAT}/messages"
 
 
 class Writer:
-    """Answers every command with `answer`, and notes the commands and how long they would be waited for."""
+    """Answers every command with `answer`, and records the commands and how long they would be waited for."""
 
     def __init__(self) -> None:
         self.commands: list[Command] = []
@@ -292,7 +292,7 @@ BATCH = "/v1/messages:batch"
 
 @pytest.mark.parametrize("lines", [False, True])
 def test_a_batch_is_answered_message_by_message_in_its_order(api: Api, lines: bool) -> None:
-    """An array, or one message on each line; the content type is not looked at."""
+    """An array, or one message per line; the content type is ignored."""
     items = [item(1), item(2, chat_id=CHAT.upper()), item(3, client_generated_id="k-1")]
     array, ndjson = json.dumps(items), "\r\n\n".join(json.dumps(each) for each in items) + "\n"
     response = api.call("POST", BATCH, content=ndjson if lines else f" {array}", headers={})

@@ -1,4 +1,4 @@
-"""`gapless bench` where there is a clone, and where there is none."""
+"""`gapless bench` in a clone, and without one."""
 
 from __future__ import annotations
 

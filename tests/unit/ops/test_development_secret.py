@@ -29,7 +29,7 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name in ("GAPLESS_KAFKA_BOOTSTRAP", "GAPLESS_POSTGRES_DSN", "GAPLESS_KAFKA_PARTITIONS",
                  "GAPLESS_KAFKA_REPLICATION_FACTOR", "GAPLESS_API_URL", "GAPLESS_API_CA"):  # fmt: skip
-        monkeypatch.setenv(name, "")  # so that what the code sets is taken back after the test
+        monkeypatch.setenv(name, "")  # so that what the code sets is removed after the test
         monkeypatch.delenv(name)
     return tmp_path / "state"
 
@@ -71,7 +71,7 @@ def test_a_home_that_cannot_be_written_to_gives_a_stack_its_own(
 
 @contextmanager
 def running_on(folder: Path) -> Iterator[Path]:
-    """A folder as `gapless up` holds it."""
+    """Yield a folder as `gapless up` holds it."""
     folder.mkdir()
     document = {
         "kafka": "127.0.0.1:1234", "postgres": "postgresql://x", "partitions": 8, "replication_factor": 1,

@@ -1,4 +1,4 @@
-"""The verifier's fold says what rows a log means: each expectation is worked out by hand from docs/read-model.md."""
+"""The verifier's fold computes the rows of a log: each expectation is derived by hand from docs/read-model.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fold_of(log: ChatLog) -> Iterator[LogFold]:
 
 
 def rows(log: ChatLog, table: Table, *columns: str) -> list[Row]:
-    """The rows of a table in the order of their keys, only these columns."""
+    """Return the rows of a table in the order of their keys, with only these columns."""
     for fold in fold_of(log):
         places = [table.columns.index(column) for column in columns]
         found = sorted(fold.rows(table, 0), key=lambda row: tuple(map(str, row[: table.key_columns])))

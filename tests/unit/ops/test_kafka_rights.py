@@ -1,4 +1,4 @@
-"""What `gapless topics acls` prints, read back as a program would."""
+"""The output of `gapless topics acls`, read back as a program would."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def checks_of(log: ChatLog, violations: list[Violation]) -> Iterator[PartitionCh
 
 
 def violations_of(log: ChatLog) -> list[Violation]:
-    """Every violation of the events, and of the commands beside them."""
+    """Return every violation of the events, and of the commands with them."""
     violations: list[Violation] = []
     with checks_of(log, violations) as checks:
         for record in log.events:
@@ -89,7 +89,7 @@ def test_void_records_are_counted_and_change_nothing(log: ChatLog) -> None:
 
 
 def test_the_id_of_a_mark_is_nobodys_and_makes_no_repeat(log: ChatLog) -> None:
-    """A receipt has no key and leaves no memory, so its ce_id, which nobody checks, may be anything."""
+    """A receipt has no key and is not remembered, so its ce_id, which no reader checks, may be anything."""
     chat = log.create(ANNA, "ops")
     first = log.send(chat, ANNA)
     for up_to_seq, accepted in ((1, True), (1, False)):
@@ -576,7 +576,7 @@ def test_each_violation_is_named_where_it_stands(log: ChatLog, plant: Callable[[
 
 
 def test_an_opening_may_be_older_than_the_outcome_before_it(log: ChatLog) -> None:
-    """The old owner goes on while its successor, whose clock it was when it began to open, is opening."""
+    """The old owner continues while its successor opens, with the time at which it began to open."""
     chat = log.create(ANNA, "ops")
     log.open(at_ms=log.at_ms - 1_000)
     log.send(chat, ANNA, "a")
@@ -612,7 +612,7 @@ def test_a_figure_that_is_missing_is_one_fault_and_the_next_follow_it(log: ChatL
 def test_index_and_command_order_are_checked_apart_from_the_validity_rule(
     log: ChatLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rule that calls everything valid must not take these checks with it."""
+    """These checks must work even if the rule calls everything valid."""
     skipped_index(log)
     command_answered_twice(ahead := ChatLog())
     monkeypatch.setattr(cursor, "classify", lambda _head, stamp: Verdict.VALID if stamp.index else Verdict.OPENS)

@@ -1,4 +1,4 @@
-"""The verifiers read the contract by themselves: neither shares a reading with another room."""
+"""The verifiers read the contract by themselves: neither shares code for it with another room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gapless up` waits for services that take their time, and gives up when nothing moves any more."""
+"""`gapless up` waits for services that need time, and gives up when nothing makes progress any more."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HANGS = "import time; time.sleep(600)"
 
 
 class Folding(http.server.BaseHTTPRequestHandler):
-    """A service that is not ready for its first answers."""
+    """A service whose first answers say that it is not ready."""
 
     answers_left = 0
 
@@ -67,7 +67,7 @@ async def child(folder: Path, program: str) -> ServerProcess:
 
 
 async def wait_ready(folder: Path, port: int, program: str) -> None:
-    """The wait of `up` for one service, which is a process that does `program` and answers at `port`."""
+    """Run the wait of `up` for one service: a process that runs `program` and answers at `port`."""
     stack = EmbeddedStack(StackPlan(data_dir=folder, sequencers=1, projectors=0, ingests=0))
     service = Service("sequencer-1", "sequencer", folder=folder, log_path=folder / "child.log", environment=dict)
     process, postgres = await child(folder, program), await child(folder, HANGS)
@@ -93,7 +93,7 @@ def test_a_service_that_hangs_is_given_up_with_what_it_said_last(
 def test_a_service_that_folds_a_long_log_is_waited_for(
     tmp_path: Path, folding_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Answered every POLL_INTERVAL_S at most: longer than the limit, in which nothing but its CPU time moves.
+    # Answered every POLL_INTERVAL_S at most: longer than the limit, in which only its CPU time changes.
     monkeypatch.setattr(stack_module, "READY_SILENCE_S", 2.0)
     monkeypatch.setattr(Folding, "answers_left", int(1.6 * 2.0 / stack_module.POLL_INTERVAL_S))
     asyncio.run(wait_ready(tmp_path, folding_port, WORKS))

@@ -1,5 +1,7 @@
-"""The supervisor on real processes: who dies is started again, more slowly the more often, and nobody is started
-while it stops."""
+"""The supervisor on real processes.
+
+A process that dies is restarted, with growing pauses if it dies repeatedly; none is started during a stop.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ class Python:
     name: str
     program: str = "import time; time.sleep(60)"
     fails: int = 0
-    """So many starts fail."""
+    """Number of starts that fail."""
     starts: int = 0
     order: list[str] = field(default_factory=list)
     process: asyncio.subprocess.Process | None = None

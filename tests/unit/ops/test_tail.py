@@ -1,4 +1,4 @@
-"""What `gapless log tail` says of each record."""
+"""What `gapless log tail` prints of each record."""
 
 from __future__ import annotations
 

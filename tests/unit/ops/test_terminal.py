@@ -1,4 +1,4 @@
-"""What commands print: harmless, whole in a pipe, in any encoding, and quiet when nobody reads on."""
+"""The output of commands: harmless, whole in a pipe, in any encoding, and quiet when its reader closes the pipe."""
 
 from __future__ import annotations
 

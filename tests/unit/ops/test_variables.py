@@ -1,4 +1,4 @@
-"""`GAPLESS_*` variables that nothing reads are named, and those of other services and of Kubernetes are not."""
+"""`GAPLESS_*` variables that no process reads are reported, except those of other services and of Kubernetes."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def told(state: State, command_type: str, chat: str, sender: str, body: Json, ke
 
 
 def group(**left_at: int | None) -> State:
-    """Anna's, with Ben in it; `anna` and `ben` say when they left."""
+    """Return a state with a group of Anna's and Ben; `anna` and `ben` say when they left."""
     chat = Chat(kind="group", name="Ops", created_by=ANNA, created_at=1, partition=0)
     chat.members = {
         ANNA: Member(role="owner", left_at=left_at.get("anna"), **JOINED),

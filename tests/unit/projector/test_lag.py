@@ -1,4 +1,4 @@
-"""How far a partition is behind, by what is known of it: pure."""
+"""How far a partition is behind, computed from what is known of it: pure."""
 
 from __future__ import annotations
 

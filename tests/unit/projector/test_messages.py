@@ -1,4 +1,4 @@
-"""Plain messages stay as they lie in their records, and become the same rows as by their events. Pure."""
+"""Plain messages stay encoded as in their records, and become the same rows as by their events. Pure."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ MESSAGE: Final = Outcome(
     seq=5,
     traceparent=TRACEPARENT,
 )
-"""As a writer appends it, with everything that it can have."""
+"""An outcome as a writer appends it, with every optional part."""
 
 
 def classified(start: ReaderPosition, records: Sequence[Record], *, short: bool) -> Classified:
-    """With `short` as it is; without it, each message by its event."""
+    """Classify the records; without `short`, each message by its event."""
     if short:
         return classify_records(start, records, read_up_to=0)
     with mock.patch("schemas.cursor.messages_from", return_value=[]):
@@ -61,7 +61,7 @@ def classified(start: ReaderPosition, records: Sequence[Record], *, short: bool)
 
 
 def rows_of(classified: Classified, *, outcomes_since_ms: int = 0) -> RowChanges:
-    """With whatever it wants to know: here every root and chat is the batch's own."""
+    """Return the rows of a batch whose lookups find nothing: every root and chat is in the batch itself."""
     return changes_of(classified.events, LookedUp(), partition=PARTITION, outcomes_since_ms=outcomes_since_ms)
 
 
@@ -73,12 +73,14 @@ def in_full(changes: RowChanges) -> dict[str, Any]:
 
 
 def copied(changes: RowChanges) -> tuple[bytes, bytes]:
-    """What COPY gets."""
+    """Return the bytes for COPY."""
     return new_rows.messages_bytes(changes.messages), new_rows.outcomes_bytes(changes.outcomes, partition=PARTITION)
 
 
 def different(short: RowChanges, long: RowChanges) -> list[str]:
-    """In which tables, or whose bytes. Names only: to tell rows apart takes longer than to find that they are."""
+    """Return the tables whose rows differ, or "bytes". Names only: describing the difference takes longer than finding
+    it.
+    """
     written = {copied(short), copied(long), copied_in_full(short), copied_in_full(long)}
     return _other_tables(short, long) + ["bytes"] * (len(written) > 1)
 
@@ -109,7 +111,7 @@ def test_any_history_becomes_the_same_rows_by_either_way(steps: list[Action], cu
 
 
 def test_a_usual_message_takes_the_fast_path() -> None:
-    """Else it would be there for nothing. In one batch: replied to, read, deleted, and in a second term."""
+    """Otherwise it would be useless. In one batch: replied to, read, deleted, and in a second term."""
     log = ChatLog()
     log.open()
     chat = log.create(ANNA, "ops", [BEN])
@@ -156,7 +158,7 @@ def _written(index: int, **changed: Any) -> Encoded:
 
 
 def _told_alike(written: list[Encoded]) -> None:
-    """Behind the head of term 1, by either way: what of them counts, and its rows or why there are none."""
+    """Check that both paths, after the head of term 1, find the same records, and the same rows or the same error."""
     records = compiled(batch_of(written))
     told: list[object] = []
     rows: list[RowChanges] = []
@@ -175,7 +177,7 @@ def _told_alike(written: list[Encoded]) -> None:
 
 
 def _bytes_or_error(to_bytes: Callable[[RowChanges], tuple[bytes, bytes]], changes: RowChanges) -> int | str:
-    """Their hash, which is told quickly where it is another."""
+    """Return the hash of the bytes, which is quickly compared, or the error."""
     try:
         return hash(to_bytes(changes))
     except LogCorrupt as error:

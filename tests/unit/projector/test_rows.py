@@ -1,4 +1,4 @@
-"""The mapping from events to rows, one sentence at a time. Pure."""
+"""The mapping from events to rows, one statement at a time. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOTHING: Final = LookedUp()
 
 
 class Logged:
-    """A log whose events can be taken from any point on."""
+    """A log whose events can be read from any point on."""
 
     def __init__(self) -> None:
         self.log = ChatLog()

@@ -110,7 +110,7 @@ def test_the_quick_way_gives_the_verdicts_and_events_of_the_rule_itself(steps: l
 
 
 def _plain(event: AnyEvent) -> AnyEvent:
-    """A body that was read the quick way is of a type of its own, with the same fields."""
+    """Return the event with a comparable body: the fast path's body has its own type with the same fields."""
     if isinstance(event, Event) and isinstance(event.body, Sent):
         return structs.replace(event, body=structs.astuple(event.body))
     return event

@@ -1,4 +1,4 @@
-"""Tokens, and the watch that wakes whoever waits for one."""
+"""Tokens, and the watch that wakes the reads that wait for one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_anything_else_is_refused_with_what_a_token_is(text: str) -> None:
 
 
 class Heads:
-    """A projection that moves when told."""
+    """A projection that the test moves."""
 
     def __init__(self) -> None:
         self.now: dict[int, int] = {}

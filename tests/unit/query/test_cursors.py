@@ -1,4 +1,4 @@
-"""Cursors: what was given comes back, and nothing else is taken for one."""
+"""Cursors: an issued cursor can be read back, and nothing else is accepted as one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivery statuses from the lowest values of each column, against a model that asks every member."""
+"""Delivery statuses from the lowest values of each column, against a model that checks every member."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ users = st.sampled_from([UserId(name) for name in "abcde"])
 
 
 class Cursors(NamedTuple):
-    """Of a member: joining sets both cursors to `joined`, and they only move forward."""
+    """A member's cursors: joining sets both to `joined`, and they only move forward."""
 
     joined: int
     read: int
@@ -29,7 +29,7 @@ members = st.dictionaries(users, cursors)
 
 
 def two_lowest(of: dict[UserId, int]) -> list[tuple[UserId, int]]:
-    """What the index gives: ordered by (value, user), the first two."""
+    """Return the first two by (value, user), like the index."""
     return sorted(of.items(), key=lambda item: (item[1], item[0]))[:2]
 
 

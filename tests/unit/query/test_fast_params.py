@@ -1,4 +1,4 @@
-"""The fast path into query and FastAPI's own read the same out of a request, and refuse the same."""
+"""The fast path into query and FastAPI's own parsing read the same from a request, and refuse the same."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HERE = partition_of(CHAT, 8)
 
 
 class Noted:
-    """Reads that note what they were asked, and answer nothing."""
+    """Reads that record their arguments and return nothing."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, tuple[object, ...], dict[str, object]]] = []
@@ -43,7 +43,7 @@ class Noted:
 
 
 def asked(path: str, at_least: tuple[str, ...], *, short_way: bool) -> tuple[int, list[Any], Any]:
-    """Status, what was read, and where the errors stand."""
+    """Return the status, what was read, and the places of the errors."""
     noted = Noted()
     authenticator = Authenticator(AuthSettings(secret=SECRET))
     if short_way:
@@ -91,7 +91,7 @@ NUMBERS = [
     *(f"{HISTORY}?before_seq={number}" for number in ("+5", "%205", "5%20", "5.0", "1_000", "05", "0x5", "%D9%A5")),
     f"/v1/chats/{CHAT}/members?limit=7.0",
 ]
-"""That are none."""
+"""Numbers that are not valid."""
 WRONG = [
     *NUMBERS,
     f"{HISTORY}?before_seq=",
@@ -147,7 +147,7 @@ def test_both_ways_read_the_same_token(lines: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("path", RIGHT)
 def test_what_is_right_takes_the_short_way(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else this file would compare FastAPI with itself."""
+    """Otherwise this file would compare FastAPI with itself."""
     taken: list[bool] = []
     respond = QueryRoute.respond
 

@@ -1,4 +1,4 @@
-"""The paths of query before any read: who asks, with what, and what happens while there is no read model."""
+"""The paths of query before any read: authentication, parameters, and requests without a read model."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ ORDER = [
 
 
 def row(**changes: Any) -> serializers.Row:
-    """A row of chat_messages in the order of its columns."""
+    """Return a row of chat_messages in the order of its columns."""
     columns: dict[str, Any] = {
         "seq": 7, "message_id": MESSAGE, "sender_id": ANNA, "message_text": "hello", "client_generated_id": "k-1",
         "reply_to_message_id": None, "reply_count": 0, "media_urls": [], "metadata": None, "sent_at": AT_MS,

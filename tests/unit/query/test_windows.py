@@ -1,4 +1,4 @@
-"""Pages of history against a model that looks at the whole chat."""
+"""Pages of history against a model that uses the whole chat."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.query.api.windows import MAX_SEQ, Page, Window, cut
 
 
 def fetch(window: Window, seqs: list[int]) -> tuple[list[int], list[int]]:
-    """What the SQL gives: both sides of the split, outward, each limited."""
+    """Return what the SQL returns: both sides of the split, outward, each limited."""
     below = [s for s in reversed(seqs) if s < window.split][: window.fetch_below]
     above = [s for s in seqs if s >= window.split][: window.fetch_above]
     return below, above

@@ -1,4 +1,4 @@
-"""A refused method is told the ones that the path has, wherever they are declared."""
+"""The answer to a refused method names the methods that the path has, wherever they are declared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.runtime.settings import HttpSettings
 
 
 def app() -> FastAPI:
-    """Two routers with a path in common, as `gapless api` has them."""
+    """Return an app with two routers that share a path, like `gapless api`."""
     writes, reads = APIRouter(), APIRouter(prefix="/v1")
 
     @writes.post("/v1/things/{thing}")

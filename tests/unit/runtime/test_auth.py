@@ -1,4 +1,4 @@
-"""Who is asking: tokens that are believed, and every kind that is not."""
+"""Authentication: the tokens that are accepted, and every kind that is not."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def signed(claims: dict[str, Any], *, key: Any = SECRET, algorithm: str = "HS256
 
 
 def handmade(header: bytes, claims: bytes = b"{}") -> str:
-    """A token of any header and claims, rightly signed with SECRET."""
+    """Return a token with any header and claims, correctly signed with SECRET."""
     signing_input = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in (header, claims))
     signature = hmac.new(SECRET.encode(), signing_input, hashlib.sha256).digest()
     return (signing_input + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
@@ -389,7 +389,7 @@ async def test_a_published_key_is_believed_for_the_issuer_and_the_audience_that_
 
 
 async def test_no_key_is_fetched_from_where_the_issuer_must_not_lead(issuer: Issuer) -> None:
-    """0.0.0.0 is this host to the system, and no loopback address to us: a place that would answer, without TLS."""
+    """0.0.0.0 is this host to the system, but not a loopback address to us: it would answer, without TLS."""
     issuer.publish(RSA_KEY.public_key(), "RS256", "k1")
     header = {"alg": "RS256", "kid": "k1"}
     issuer.redirects_to = issuer.url.replace("127.0.0.1", "0.0.0.0").replace("/jwks", "/elsewhere")

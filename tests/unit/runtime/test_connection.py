@@ -1,4 +1,4 @@
-"""What a client may send and how long it may take, over real sockets: the rest of the world waits for none of it."""
+"""What a client may send and how long it may take, over real sockets: no other client waits for it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def port() -> AsyncIterator[int]:
 
 
 async def refused(port: int, data: bytes, status: int, reason: str) -> None:
-    """The refusal is a whole problem document, and the last thing on its connection."""
+    """Check that the refusal is a whole problem document, and the last thing on its connection."""
     async with raw_http(port) as client:
         answer = await client.ask(data)
         assert (answer.status, answer.reason) == (status, reason)
@@ -341,7 +341,7 @@ async def test_the_port_of_health_and_metrics_has_the_same_limits() -> None:
 
 
 async def test_a_polite_client_waits_no_longer_while_others_attack() -> None:
-    """All attacks at once, over and over; the bound is far from what is measured, for busy machines."""
+    """All attacks at once, again and again; the bound is far from what is measured, for busy machines."""
     heads = [b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"GET /", ECHO + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: "]
     async with serving() as (port, _), AsyncExitStack() as stack:
         for start in (b"", GET[:20], ECHO + b"Content-Length: 10\r\n\r\nabc") * 30:

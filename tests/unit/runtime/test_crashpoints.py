@@ -1,4 +1,4 @@
-"""Crash points as a registry; that they kill is shown in test_runtime_lifecycle."""
+"""Crash points as a registry; test_lifecycle.py shows that they kill."""
 
 from __future__ import annotations
 

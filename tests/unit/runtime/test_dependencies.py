@@ -1,4 +1,4 @@
-"""A dependency's probe: what it says on /readyz, in the gauge and in the log, and when."""
+"""A dependency's probe: what it reports on /readyz, in the gauge and in the log, and when."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def anyio_backend() -> str:
 
 
 class Server:
-    """Answers as it is told to, and counts how often it is asked."""
+    """A server that answers as the test says, and counts its requests."""
 
     def __init__(self) -> None:
         self.answer: ProbeResult | Exception | None = ProbeResult()
-        """None: it hangs."""
+        """The answer; None means that it hangs."""
         self.fails_every_second_time = False
         self.asked = 0
         self._asked = asyncio.Event()
@@ -46,7 +46,7 @@ class Server:
         return self.answer
 
     async def probed(self, times: int) -> None:
-        """Returns after so many more probes have begun, hence at least one fewer have ended."""
+        """Wait until `times` more probes have begun, so at least one fewer have ended."""
         target = self.asked + times
         async with asyncio.timeout(20):
             while self.asked < target:

@@ -1,4 +1,4 @@
-"""The documentation of a service comes from the service, and from nowhere else."""
+"""The documentation of a service comes from the service only."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    """Of an application with a few paths, one of them not ready."""
+    """Run an application with a few paths, one of them not ready, and yield its port."""
     readiness = Readiness()
     readiness.report_trouble("t", "Something is missing.")
     app = build_app(title="t", service="t", http=HttpSettings(), readiness=readiness)
@@ -59,7 +59,7 @@ def request(method: str, target: str, *lines: str) -> bytes:
 
 
 async def same_without_a_body(port: int, *targets: str) -> None:
-    """One connection for all: a body that came all the same would be taken for the next answer."""
+    """Use one connection for all: an unexpected body would be read as the next answer."""
     varying = ("date", "x-request-id", "traceparent", "content-length")
     async with raw_http(port) as client:
         for target in targets:
@@ -70,7 +70,7 @@ async def same_without_a_body(port: int, *targets: str) -> None:
             assert head.headers.keys() == got.headers.keys(), target
             for name in head.headers.keys() - set(varying):
                 assert head.headers[name] == got.headers[name], target
-            if target != "/metrics":  # which grow by the asking
+            if target != "/metrics":  # its content grows with each request
                 assert head.headers["content-length"] == got.headers["content-length"], target
 
 

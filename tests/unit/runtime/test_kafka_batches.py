@@ -1,4 +1,4 @@
-"""What a reader believes of a record batch: where the broker put it and how many records it has, and nothing else."""
+"""What a reader trusts in a record batch: where the broker put it and how many records it has, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RECORD = ForgedRecord(key=b"k", value=b"v", headers=[(b"a", b"1")])
 
 
 def stored(forged: Forged) -> bytes:
-    """As a broker keeps it."""
+    """Return the batch as a broker stores it."""
     return struct.pack(">q", BASE) + raw(forged)[8:]
 
 

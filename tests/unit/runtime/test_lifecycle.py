@@ -34,7 +34,7 @@ Spawn = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def spawn() -> Iterator[Spawn]:
-    """Starts a process that runs the given `serve`."""
+    """Return a function that starts a process with the given `serve`."""
     started: list[subprocess.Popen[str]] = []
 
     def start(serve: str, *, shutdown_timeout_s: float = 5, **variables: str) -> subprocess.Popen[str]:
@@ -63,7 +63,7 @@ def wait_for(process: subprocess.Popen[str], word: str) -> None:
 
 
 def end_of(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Exit code, standard output, standard error."""
+    """Return the exit code, standard output and standard error."""
     out, err = process.communicate(timeout=DEADLINE_S)
     return process.returncode, out, err
 

@@ -170,7 +170,7 @@ def test_auto_means_json_where_there_is_no_terminal() -> None:
 
 
 def test_a_mapping_by_partition_is_logged(out: io.StringIO) -> None:
-    """The trimmer logs one: when its keys had to be text, each trimming ended the sequencer."""
+    """The trimmer logs one. When keys had to be text, each trimming ended the sequencer."""
     structlog.get_logger().info("commands.trimmed", before={0: 17, 3: TOKEN})
     (event,) = events(out)
     assert event["before"]["0"] == 17

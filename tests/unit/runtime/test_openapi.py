@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the code does, in enough detail to generate a client from it."""
+"""The OpenAPI document describes what the code does, in enough detail to generate a client from it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NOT_DESCRIBED: Final = {
     "cache-control",
     "x-content-type-options",
 }
-"""Headers that mean here what they mean everywhere."""
+"""Headers with their usual meaning."""
 
 
 def resolved(schema: dict[str, Any]) -> dict[str, Any]:

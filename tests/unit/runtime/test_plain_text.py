@@ -1,4 +1,4 @@
-"""Text of users on an operator's terminal: it is shown, and does nothing else."""
+"""Text of users on an operator's terminal: it is shown, and has no other effect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ any_text = st.text(st.characters(codec=None), max_size=40)
 
 
 def controls(text: str) -> set[str]:
-    """By the Unicode tables alone: control, format, surrogates and separators, but for the two joiners."""
+    """By the Unicode tables alone: return control, format, surrogate and separator characters, except the two
+    joiners.
+    """
     return {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")} - {"\u200c", "\u200d"}
 
 

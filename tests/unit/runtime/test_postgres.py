@@ -1,4 +1,4 @@
-"""The Postgres pool: deadlines, a clear word while the server is away, and no error after it is back."""
+"""The Postgres pool: deadlines, a clear error while the server is down, and no error after it is back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port that takes connections and never says a word."""
+    """Yield a port that accepts connections and never sends anything."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -38,7 +38,7 @@ def silent_port() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresSettings]:
-    """A real server of its own; its folder is under /tmp, because socket paths must be short."""
+    """Yield a separate real server; its folder is under /tmp, because socket paths must be short."""
     with tempfile.TemporaryDirectory(prefix="gl-", ignore_cleanup_errors=True) as folder:
         server = get_server(folder, cleanup_mode="stop")
         yield PostgresSettings(dsn=SecretStr(server.get_uri()), statement_timeout_s=0.3, pool_min_size=3)
@@ -110,7 +110,7 @@ async def test_connections_that_died_are_not_felt_by_the_next_requests(postgres:
             sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'victim'"
             assert await (await killer.execute(sql)).fetchone() == (postgres.pool_min_size,)
             left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'victim'"
-            async with asyncio.timeout(60):  # they were told to end, and end in their own time
+            async with asyncio.timeout(60):  # they end some time after the signal
                 while await (await killer.execute(left)).fetchone() != (0,):
                     await asyncio.sleep(0.01)
         started_at_s = time.monotonic()

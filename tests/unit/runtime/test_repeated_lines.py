@@ -1,4 +1,4 @@
-"""Of lines that say the same, one a minute is written, with the number of those that were not."""
+"""Repeated log lines are written once a minute, with the number of those that were left out."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def lines(clock: Clock) -> RepeatedLines:
 
 @pytest.fixture
 def library(lines: RepeatedLines) -> Iterator[tuple[logging.Logger, list[logging.LogRecord]]]:
-    """A library's logger, and what of it gets through."""
+    """Yield a library's logger, and the lines that pass the filter."""
     logger, written = logging.getLogger("a.library"), list[logging.LogRecord]()
     handler = Kept(written)
     handler.addFilter(LibraryLines(lines))

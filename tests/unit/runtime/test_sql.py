@@ -26,7 +26,7 @@ SELECT last_seq FROM {schema}.chats;
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Makes an importable package of .sql files."""
+    """Return a function that makes an importable package of .sql files."""
 
     def make(**files: str) -> str:
         folder = tmp_path / "sql_of_this_test"

@@ -1,4 +1,4 @@
-"""W3C trace context: what is passed along and what is not."""
+"""W3C trace context: what is propagated and what is not."""
 
 from __future__ import annotations
 

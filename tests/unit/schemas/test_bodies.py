@@ -1,4 +1,4 @@
-"""One body has one spelling: a retry has the same bytes, whoever built it and in whatever order."""
+"""One body has one spelling: a retry has the same bytes, whichever client built it and in whatever order."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_what_json_cannot_say_is_not_written(value: object) -> None:
 @examples()
 @given(bodies())
 def test_a_body_in_its_limits_passes_them_before_it_is_written(typed: tuple[CommandType, Body]) -> None:
-    """Ingest checks what it was given, the writer what was written: both say the same."""
+    """Ingest checks what it received, the writer what was written: both must agree."""
     typed[1].check_limits()
 
 
@@ -109,7 +109,7 @@ def test_every_command_type_has_a_body_and_an_outcome() -> None:
 
 
 def test_every_character_is_spelt_in_one_way_with_metadata_and_without() -> None:
-    """Two writers are at work: the fast one for what has no metadata, Python's for the rest."""
+    """There are two encoders: the fast one for bodies without metadata, Python's for the rest."""
     for first in range(0, 0x110000, 256):
         if 0xD800 <= first < 0xE000:
             continue

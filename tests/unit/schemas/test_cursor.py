@@ -1,4 +1,4 @@
-"""The reader of the log, held against the table of the validity rule as the tests' own reading has it."""
+"""The reader of the log, compared with the table of the validity rule in the tests' own reading."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ MESSAGE: Final = Outcome(
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A record in the making. `holds` is one of CONTENTS."""
+    """A record to be encoded. `holds` is one of CONTENTS."""
 
     claimed: Claimed
     holds: str
@@ -56,10 +56,10 @@ CONTENTS: Final = (
     "a plain message", "a message with metadata", "a receipt", "a newer type", "a seq that is no number",
     "no stamp", "nothing that can be decoded",
 )  # fmt: skip
-"""Contents of an outcome. An opening is of a newer type or has an unreadable body for the fourth and the fifth."""
+"""Contents of an outcome. For the fourth and the fifth, an opening has a newer type or an unreadable body."""
 UNREADABLE: Final = ("a seq that is no number",)
 LOST: Final = ("no stamp", "nothing that can be decoded")
-"""No reader can say where these belong."""
+"""Contents whose place no reader can determine."""
 STEPS: Final = ("next", "open", "open from", "copy", "fenced", "late opening", "skipped", "same command")
 
 steps = st.tuples(
@@ -71,7 +71,7 @@ steps = st.tuples(
 
 
 def written(drawn: Sequence[tuple[str, int, str, int]]) -> list[Written]:
-    """A log by these steps, the first of which is always an opening."""
+    """Return a log by these steps, the first of which is always an opening."""
     found = [Written(Claimed(1, 0, -1), CONTENTS[0], 3)]
     term, index, command = 1, 0, -1
     for step, by, holds, at_ms in drawn:
@@ -104,7 +104,7 @@ splits = st.lists(st.integers(1, 7), min_size=1, max_size=6)
 
 
 def records_of(log: Sequence[Written], *, compiled: bool) -> list[Record]:
-    """The log as a client hands it over, or as our own reader does, which takes batches apart."""
+    """Return the log as a client returns it or, with `compiled`, as our own reader does, which parses batches."""
     made = [_encoded(each) for each in log]
     plain = [
         LogRecord(offset=at, timestamp=each.at_ms, key=record.key, value=record.value, headers=record.headers)
@@ -144,7 +144,7 @@ def _encoded(it: Written) -> Encoded:
 
 
 def expected(log: Sequence[Written], *, known: Callable[[Written], bool]) -> Iterator[tuple[Written, Any]]:
-    """Each record with its event's class, or the error of the Stop; `known` is what the reader can make use of."""
+    """Yield each record with its event's class, or the error of the Stop; `known` says what the reader supports."""
     lost = next((at for at, it in enumerate(log) if it.holds in LOST), len(log))
     table = list(rows([it.claimed for it in log[:lost]]))
     for it, row in zip(log, table, strict=False):
@@ -180,7 +180,7 @@ def head_of(told: Sequence[tuple[Written, Any]]) -> Head:
 
 
 def pieces(records: Sequence[Record], split: Sequence[int]) -> Iterator[Sequence[Record]]:
-    """The records, so many at a time, in turn."""
+    """Yield the records in pieces of these sizes, in turn."""
     at = turn = 0
     while at < len(records):
         size = split[turn % len(split)]
@@ -189,7 +189,7 @@ def pieces(records: Sequence[Record], split: Sequence[int]) -> Iterator[Sequence
 
 
 def assert_stands(cursor: LogCursor, told: Sequence[tuple[Written, Any]]) -> None:
-    """Head, offset, voids and Stop are those of the table."""
+    """Check that head, offset, voids and Stop match the table."""
     error = told[-1][1] if told[-1][1] in (LogCorrupt, UnknownType) else None
     assert cursor.head == head_of(told)
     assert cursor.next_offset == len(told) - (error is not None)

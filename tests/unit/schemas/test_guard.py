@@ -1,4 +1,4 @@
-"""What a bad body costs is bounded by what is reported of it, not by how much is wrong with it."""
+"""The cost of a bad body is bounded by what is reported of it, not by how much is wrong with it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ BATCHED = Envelope(caller_id=ALICE, scopes=frozenset())
 HTTP_BODY = 512 * 1024
 BATCH_BODY = 4 * 1024 * 1024
 TIMES_JSON = 4.0
-"""A refusal may cost so many times what the standard library takes to parse the same bytes. Where errors were collected
-before they were cut, it cost from seven to a hundred times as much."""
+"""Maximum cost of a refusal, as a multiple of what the standard library takes to parse the same bytes.
+
+When errors were collected before they were cut, it cost from seven to a hundred times as much.
+"""
 
 
 def filled(head: bytes, item: bytes, tail: bytes, size: int) -> bytes:
@@ -44,7 +46,7 @@ def filled(head: bytes, item: bytes, tail: bytes, size: int) -> bytes:
 
 
 def fields(count: int, value: bytes = b"1") -> bytes:
-    """An object of as many fields that nothing knows."""
+    """Return an object with this number of unknown fields."""
     return b"{" + b",".join(b'"%x":%b' % (number, value) for number in range(count)) + b"}"
 
 
@@ -56,7 +58,7 @@ def outcome_of(act: Callable[[], object]) -> object:
 
 
 def cpu_s(act: Callable[[], object]) -> float:
-    """The least of three."""
+    """Return the CPU time of the fastest of three runs."""
     found = []
     for _ in range(3):
         began = time.process_time()

@@ -1,4 +1,4 @@
-"""Anyone computes the same ids, partitions and tokens, in any language: held against other implementations."""
+"""Any program computes the same ids, partitions and tokens, in any language: compared with other implementations."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_normalised_name_is_normal(name: str) -> None:
 @given(users, spaced, st.booleans(), st.text(st.sampled_from(SPACES), max_size=3))
 def test_one_creator_cannot_make_two_groups_of_one_name(creator: UserId, name: str, composed: bool, space: str) -> None:
     variant = space + unicodedata.normalize("NFC" if composed else "NFD", name).replace(" ", " " + space) + space
-    # A receipt that stands first binds to the white space before it, if there is any, and no name is the same then.
+    # A combining mark at the start binds to the white space before it, if there is any, and no name is the same then.
     assume(not any(unicodedata.combining(c) for c in unicodedata.normalize("NFD", name)))
     assert ids.group_chat_id(creator, variant) == ids.group_chat_id(creator, name)
 

@@ -1,4 +1,4 @@
-"""The validity rule, held against its table, and against every order in which several writers' records can arrive."""
+"""The validity rule, compared with its table, and tested on every order in which writers' records can arrive."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _verdict(head: Head, stamp: Stamp) -> str:
 
 
 def _read(records: Sequence[Claimed], head: Head = EMPTY) -> tuple[list[str], Head]:
-    """The verdicts of a reader, up to the record that stops it, and its head then."""
+    """Return a reader's verdicts, up to the record that stops it, and its head then."""
     verdicts = []
     for record in records:
         stamp = Stamp(record.term, record.index, record.command_offset)
@@ -110,33 +110,33 @@ def test_valid_indexes_are_dense_in_any_log(records: list[Claimed]) -> None:
 
 @dataclass
 class Writer:
-    """One process: it folds, opens, appends, and knows of an append only what the network tells it."""
+    """One process: it folds, opens, appends, and knows of an append only what the network reports."""
 
     verdicts: list[Verdict] = field(default_factory=list)
-    """Of all it has folded."""
+    """The verdicts of everything that it has folded."""
     head: Head = EMPTY
     term: int | None = None
-    """Its own, once its opening was found to stand."""
+    """Its own term, once its opening was found to count."""
     waits_for: int | None = None
-    """The append that is under way; it appends nothing on top of it."""
+    """The append in flight; it appends nothing on top of it."""
 
 
 @dataclass
 class World:
-    """A partition, its writers, and what is somewhere on the way: appends to the log, word of them to their writers."""
+    """A partition, its writers, and what is in flight: appends to the log, and acknowledgements to their writers."""
 
     writers: list[Writer]
     log: list[Claimed] = field(default_factory=list)
     sent: list[tuple[int, list[Claimed]]] = field(default_factory=list)
-    """Every append ever: who sent it, and its records."""
+    """Every append ever: its sender and its records."""
     under_way: list[int] = field(default_factory=list)
     acknowledged: list[tuple[int, int]] = field(default_factory=list)
-    """Which append, and where in the log it came to stand."""
+    """An append, and where it landed in the log."""
     reigns: list[tuple[int, int]] = field(default_factory=list)
-    """Each term that a writer found to be its own, and which writer."""
+    """Each term that a writer found to be its own, and that writer."""
 
     def fold(self, writer: Writer) -> None:
-        """To the end of the log. Who finds a later term than its own is no writer any more."""
+        """Fold to the end of the log. A writer that finds a later term than its own stops being one."""
         for record in self.log[len(writer.verdicts) :]:
             stamp = Stamp(record.term, record.index, record.command_offset)
             writer.verdicts.append(classify(writer.head, stamp))
@@ -146,14 +146,16 @@ class World:
             writer.term = None
 
     def open(self, number: int) -> None:
-        """Steps 2 and 3: fold to the end, ask for the next term. What was under way is given up, not called back."""
+        """Steps 2 and 3: fold to the end, send the next term's opening. An append in flight is abandoned, not
+        cancelled.
+        """
         writer = self.writers[number]
         self.fold(writer)
         writer.term = None
         self._send(number, [Claimed(writer.head.term + 1, 0, -1)])
 
     def append(self, number: int, size: int, skipped: int) -> None:
-        """Step 5: outcomes of the next commands, on top of what was folded. Offsets of commands may skip."""
+        """Step 5: send outcomes of the next commands, on top of what was folded. Offsets of commands may skip."""
         writer = self.writers[number]
         if writer.term is None or writer.waits_for is not None:
             return
@@ -166,13 +168,13 @@ class World:
         self.sent.append((number, batch))
 
     def arrive(self, which: int, *, again: bool) -> None:
-        """An append reaches the log; `again`: a copy of it is still on the way."""
+        """Land an append; with `again`, a copy of it is still in flight."""
         append = self.under_way[which] if again else self.under_way.pop(which)
         self.acknowledged.append((append, len(self.log)))
         self.log.extend(self.sent[append][1])
 
     def hear(self, which: int) -> None:
-        """Step 6, by the rule: word of an append reaches its writer, who may have given it up long ago."""
+        """Step 6, by the rule: an acknowledgement reaches its writer, which may have abandoned the append long ago."""
         append, at = self.acknowledged.pop(which)
         number, batch = self.sent[append]
         writer = self.writers[number]
@@ -188,7 +190,9 @@ class World:
 @examples(250)
 @given(st.data())
 def test_however_writers_records_arrive_the_valid_ones_are_dense(data: st.DataObject) -> None:
-    """Late, lost, twice, in any order between writers: no record corrupts the log, no index and no command is twice."""
+    """Late, lost, twice, in any order between writers: no record corrupts the log, no index and no command is
+    repeated.
+    """
     world = World([Writer() for _ in range(data.draw(st.integers(1, 3), label="writers"))])
     numbers = st.integers(0, len(world.writers) - 1)
     acts = st.sampled_from(["open", "append", "append", "arrive", "arrive", "hear", "hear", "lose"])
@@ -216,21 +220,21 @@ def test_however_writers_records_arrive_the_valid_ones_are_dense(data: st.DataOb
 
 
 def test_such_worlds_reach_every_row_but_corruption() -> None:
-    """A void opening, a repeated copy and a fenced writer, by hand: the test above is known to be about them."""
+    """A void opening, a repeated copy and a fenced writer, by hand: shows that the test above covers them."""
     world = World([Writer(), Writer()])
     first, second = world.writers
     world.open(0)
     world.open(1)
     world.arrive(0, again=False)
     world.hear(0)
-    world.arrive(0, again=False)  # the second writer asked for the same term: void
+    world.arrive(0, again=False)  # the second writer sent an opening of the same term: void
     world.hear(0)
     assert (first.term, second.term) == (1, None)
     world.append(0, 2, 0)
     world.arrive(0, again=True)
     world.arrive(0, again=False)  # the same batch once more: void
     world.hear(0)
-    world.append(0, 1, 3)  # stays on the way while another opens
+    world.append(0, 1, 3)  # stays in flight while another opens
     world.open(1)
     world.arrive(1, again=False)
     world.hear(-1)

@@ -1,4 +1,4 @@
-"""Outcomes, openings and replies come back as they were written; what is none of them is named, never guessed at."""
+"""Outcomes, openings and replies are read back as they were written; other records are reported, never guessed at."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _record(encoded: Encoded) -> LogRecord:
 
 @st.composite
 def outcomes(draw: st.DrawFn) -> Outcome:
-    """Any outcome that a writer can append; the parts that a command did not have are not there."""
+    """Return any outcome that a writer can append; parts that a command did not have are absent."""
     chat = draw(st.none() | uuids)
     return Outcome(
         type=draw(st.sampled_from([event.value for event in EventType])),
@@ -258,7 +258,7 @@ _LONGEST = Outcome(
 @given(st.lists(st.tuples(outcomes(), stamps), min_size=1, max_size=5), st.integers(0, 300_000))
 @example([(_LONGEST, Stamp(10**18 - 1, 10**18 - 1, 10**18 - 1))], 0)
 def test_the_size_of_a_record_is_never_underestimated(parts: list[tuple[Outcome, Stamp]], longest: int) -> None:
-    """Appends are closed by it: one that came out larger than the broker takes would stop its partition."""
+    """Appends are closed by it: one that turned out larger than the broker accepts would stop its partition."""
     first, stamp = parts[0]
     parts[0] = (replace(first, body=b"x" * longest, key=b"k" * 128, chat_id=None), stamp)
     builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 10**9)

@@ -1,4 +1,4 @@
-"""A body is read or refused, whatever it is: nothing that a sender writes gets past the limits or out of hand."""
+"""A body is read or refused, whatever it is: no sender can exceed the limits or exhaust the reader."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TYPES = st.sampled_from(list(BODY_OF))
 
 
 def _reason(command_type: str, raw: bytes) -> Reason | None:
-    """Why it is refused. Whatever else is raised fails the test that asks."""
+    """Return the reason why it is refused, or None. Any other exception fails the test."""
     refusal = _refusal(command_type, raw)
     if refusal is None:
         return None
@@ -49,7 +49,7 @@ def test_each_limit_holds_at_its_edge(case: Case) -> None:
 
 
 def test_every_limit_is_the_contracts() -> None:
-    """Of those that the cases above meet by their figures, and of those that they cannot."""
+    """Limits that the cases above test by their figures, and limits that they cannot reach."""
     assert limits.BODY_DEPTH > limits.METADATA_DEPTH + 1, "the guard lets pass what the limit names better"
     assert len(str(limits.SAFE_INTEGER)) < limits.NUMBER_DIGITS
     assert (limits.CLIENT_GENERATED_ID_CHARACTERS, limits.REQUEST_ID_CHARACTERS, limits.OUTCOME_KEY_BYTES) == (
@@ -200,7 +200,7 @@ _WHOLE = limits.COMMAND_BYTES
     ],
 )
 def test_no_body_costs_more_than_it_is_worth(raw: bytes) -> None:
-    """One partition has one writer: a body that takes it a minute takes a minute from everybody in it."""
+    """One partition has one writer: a body that takes a minute costs every chat in it a minute."""
     assert len(raw) <= _WHOLE
     began = time.process_time()
     for command_type in (CommandType.MESSAGE_SEND, CommandType.CHAT_CREATE):

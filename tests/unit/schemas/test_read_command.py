@@ -1,4 +1,4 @@
-"""The writer trusts nothing: whatever a record of `chat.commands` holds is read, and its outcome fits and is sound."""
+"""The writer trusts nothing: any record of `chat.commands` can be read, and its outcome fits and is valid."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FAR = Stamp(10**18 - 1, 10**18 - 1, 10**18 - 1)
 
 
 def _record(encoded: Encoded, **changed: str | bytes | None) -> LogRecord:
-    """Of a command, with other headers: None takes one away. `key` and `value` are taken for what they are."""
+    """Return a command's record with other headers; None removes one. `key` and `value` replace the record's own."""
     headers = dict(encoded.headers)
     for name, value in changed.items():
         if name in ("key", "value"):
@@ -84,7 +84,7 @@ def _mark() -> Command:
 
 
 def _outcome(command: Command) -> Outcome:
-    """What a writer appends: accepted wherever it can be, as that carries most."""
+    """Return what a writer appends: accepted if possible, as that carries most."""
     outcome = Outcome(
         type=EventType.REJECTED.value,
         at_ms=2**62,
@@ -109,7 +109,9 @@ def _outcome(command: Command) -> Outcome:
 
 
 def _assert_sound(command: Command, partition: int) -> None:
-    """Its outcome fits a batch whatever the command carried, and every reader reads it back as it was meant."""
+    """Check that its outcome fits a batch whatever the command carried, and that every reader reads it back
+    unchanged.
+    """
     outcome = _outcome(command)
     encoded = encode_outcome(outcome, FAR, event_source(partition))
     rejected = outcome.type == EventType.REJECTED
@@ -247,7 +249,7 @@ def test_a_wrong_partition_is_named_before_any_other_fault() -> None:
 
 
 def test_a_mark_with_a_key_does_not_use_up_the_key_of_another() -> None:
-    """Its ce_id is not checked: taken with a key, it would be remembered as the command it names."""
+    """Its ce_id is not checked: with a key, it would be remembered as the command that it names."""
     victim = ids.command_id(CHAT, SENDER, "k-1")
     forged = _record(encode_command(replace(_mark(), command_id=victim), "/test"), ce_clientid="k-1")
     read = read_command(forged, HERE, PARTITIONS)
@@ -353,7 +355,7 @@ def test_any_record_is_read_and_its_outcome_is_sound(
 @examples(300)
 @given(st.data())
 def test_a_good_command_with_anything_in_some_headers_is_read(data: st.DataObject) -> None:
-    """Nearer to the truth than arbitrary records: most parts are right, some are not."""
+    """Closer to valid than arbitrary records: most parts are right, some are not."""
     encoded = encode_command(data.draw(st.sampled_from([_send(), _mark()])), "/test")
     broken = data.draw(st.lists(st.sampled_from(KNOWN_HEADERS), max_size=3))
     headers = [
@@ -369,7 +371,7 @@ def test_a_good_command_with_anything_in_some_headers_is_read(data: st.DataObjec
 def test_what_a_reader_has_met_changes_nothing(
     drawn: list[tuple[Sequence[tuple[str, bytes]], bytes | None]], met: int
 ) -> None:
-    """One reader for many commands, good ones among them, reads each as one that has read nothing before."""
+    """One reader for many commands, some of them good, reads each like a reader that has read nothing before."""
     records = [LogRecord(offset=42, timestamp=0, key=key, value=b"{}", headers=headers) for headers, key in drawn]
     other = ids.group_chat_id(SENDER, "another")
     for key in ("k-1", "k-2"):

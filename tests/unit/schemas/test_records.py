@@ -1,6 +1,6 @@
-"""The fast path of reading and writing records says what the slow path says, of whatever a record may be.
+"""The fast path of reading and writing records matches the slow path, for all possible records.
 
-The slow path is schemas/wire/encoding.py on records that plain Python took apart; aiokafka's codec judges both.
+The slow path is schemas/wire/encoding.py on records that plain Python parsed; aiokafka's codec checks both.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ pytestmark = pytest.mark.skipif(not COMPILED, reason="there is no C compiler her
 
 
 class Plain:
-    """What a record holds, whoever took it apart."""
+    """The content of a record, whatever code parsed it."""
 
     def __init__(self, record: Any) -> None:
         self.offset, self.timestamp = record.offset, record.timestamp
@@ -152,7 +152,7 @@ WHOLE = replace(_send("k"), reply_to=ReplyTo(31, "r-1"), traceparent=TRACEPARENT
 
 @st.composite
 def near_commands(draw: st.DrawFn) -> Encoded:
-    """Good ones, and ones that are wrong somewhere."""
+    """Return valid commands, and ones that are wrong somewhere."""
     good = encode_command(draw(st.sampled_from([_send(), _send("k" * 128), MARK, WHOLE])), "/test")
     if draw(st.booleans()):
         return good
@@ -169,7 +169,7 @@ def near_commands(draw: st.DrawFn) -> Encoded:
 @examples(1_000)
 @given(st.lists(near_commands() | any_record, min_size=1, max_size=6), st.integers(0, 2))
 def test_a_command_is_read_as_the_plain_way_reads_it(written: list[Encoded], elsewhere: int) -> None:
-    """Each twice: once met, its chat and sender are known, and the fast path answers."""
+    """Read each twice: the second time its chat and sender are known, and the fast path applies."""
     raw = batch_of(written)
     for partition in (HERE, HERE + elsewhere):
         read = command_reader(partition, PARTITIONS)
@@ -179,13 +179,13 @@ def test_a_command_is_read_as_the_plain_way_reads_it(written: list[Encoded], els
 
 
 def _wrong(**changed: bytes) -> Encoded:
-    """A command all of whose headers are right but these."""
+    """Return a command whose headers are all right except these."""
     good = encode_command(WHOLE, "/test")
     return Encoded(good.key, good.value, [(name, changed.get(name, value)) for name, value in good.headers])
 
 
 def _twice(name: str, value: bytes) -> list[Encoded]:
-    """A command with a second header of that name, before and behind the right one."""
+    """Return a command with a second header of that name, before and after the right one."""
     good = encode_command(WHOLE, "/test")
     return [
         Encoded(good.key, good.value, [(name, value), *good.headers]),
@@ -221,7 +221,7 @@ def test_a_command_that_is_nearly_as_we_send_it_is_read_as_the_plain_way_reads_i
 
 @pytest.mark.parametrize("lengths", [(1 << 30, 0), (0, 1 << 30), (-1, 0), (3, 0), (0, 3)])
 def test_a_record_whose_header_ends_behind_it_is_undecodable_and_the_next_is_read(lengths: tuple[int, int]) -> None:
-    """Also if what follows is still of the batch: here, the other record."""
+    """Even if what follows still belongs to the batch: here, the other record."""
 
     def record(place: int, name_size: int, value_size: int) -> bytes:
         body = b"\0" + b"".join(_varint(n) for n in (0, place, -1, -1, 1, name_size)) + _varint(value_size)
@@ -242,7 +242,7 @@ def _varint(number: int) -> bytes:
 
 
 def test_the_compiled_way_answers_for_what_our_own_code_sends() -> None:
-    """Else all of this file would be about nothing."""
+    """Otherwise this whole file would test nothing."""
     met = [_send(), _send("other"), MARK, WHOLE]
     raw = batch_of([encode_command(command, "/test") for command in met])
     plain_read = encoding.CommandReader.read
@@ -355,7 +355,7 @@ def test_what_is_no_uuid_has_no_bytes(text: str) -> None:
 
 
 def test_each_character_of_an_id_is_looked_at() -> None:
-    """Eight at a time, so that one must not pass for what its neighbours make of it."""
+    """Eight are checked at a time, so one must not pass because of its neighbours."""
     for at in range(36):
         for character in [chr(code) for code in range(128)]:
             text = SENDER[:at] + character + SENDER[at + 1 :]

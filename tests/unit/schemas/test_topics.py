@@ -1,4 +1,4 @@
-"""Every setting that the protocol needs is asked for, and each wrong one is named with what to do."""
+"""Every setting that the protocol needs is checked, and each wrong one is named with what to do."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALONE: Final = topic_specs(NAMES, partitions=8, reply_partitions=16, replication
 
 
 def _found(spec: TopicSpec, **config: str) -> TopicFound:
-    """As the cluster describes it: names of settings with underscores for dots."""
+    """Return the topic as the cluster describes it; names of settings have underscores for dots."""
     return TopicFound(
         name=spec.name,
         copies=dict.fromkeys(range(spec.partitions), spec.replication_factor),
@@ -180,14 +180,14 @@ def test_partitions_beyond_those_of_the_log_are_no_fault_and_noted(spec: TopicSp
 
 @pytest.mark.parametrize(("topics_have", "log_has"), [(9, 9), (9, 16), (8, 9), (16, 4)])
 def test_what_the_log_was_written_for_decides_and_not_what_the_topics_have(topics_have: int, log_has: int) -> None:
-    """Whoever follows the topics' count would place every chat anew."""
+    """A process that followed the topics' count would assign every chat to another partition."""
     (fault,) = _faults(EVENTS, _with(EVENTS, partitions=topics_have), log_has)
     assert fault.startswith(f"the log in chat.events was written for {log_has} partitions, not 8: set")
     assert f"GAPLESS_KAFKA_PARTITIONS to {log_has} in every process" in fault
 
 
 def test_more_partitions_than_the_settings_say_are_refused_while_the_log_is_empty() -> None:
-    """Nothing says yet which of the two is meant."""
+    """Nothing says yet which of the two is intended."""
     (fault,) = _faults(EVENTS, _with(EVENTS, partitions=9), None)
     assert "nothing is in the log yet" in fault
     assert _faults(EVENTS, _found(EVENTS), None) == []

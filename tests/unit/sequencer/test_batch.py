@@ -79,7 +79,7 @@ def _commands(drawn: list[tuple[str, Body, int, int, str]]) -> list[Command]:
 
 
 def _run(commands: list[Command], cuts: list[int], *, overlap: bool, records_per_write: int = 1_000) -> list[object]:
-    """Decides in batches of the given sizes; with `overlap` each one is decided before the one before is applied."""
+    """Decide in batches of the given sizes; with `overlap`, each is decided before the one before is applied."""
     with tempfile.TemporaryDirectory() as folder:
         store = RocksStore(Path(folder) / "s", "topic", records_per_write=records_per_write)
         store.apply(StateChanges(), OPEN)
@@ -159,7 +159,7 @@ def test_an_append_is_closed_before_it_outgrows_a_record_batch(tmp_path: Path) -
         while waiting and not batch.full:
             some = deque(waiting.popleft() for _ in range(min(7, len(waiting))))
             _decide(batch, some, store, 1)
-            waiting.extendleft(reversed(some))  # for which there was no room
+            waiting.extendleft(reversed(some))  # those for which there was no room
         _apply(store, batch)
     assert store.position.head.index == count
     sizes = [sum(record.size for record in records) for records in batches]

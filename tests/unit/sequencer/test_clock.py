@@ -35,7 +35,7 @@ class World:
         )
 
     def reading(self, took_s: float = 0.0) -> Reading:
-        """The broker looked at its clock at the end of the time."""
+        """Return a reading in which the broker read its clock at the end of the time."""
         sent_s = self.true_s
         self.true_s += took_s
         return Reading(NOON_MS + round(self.true_s * 1000), sent_s, self.true_s)
@@ -67,7 +67,7 @@ def test_the_time_is_never_further_from_the_brokers_than_allowed(drawn: list[tup
             world.wrong_ms = int(amount)
         else:
             clock.compare(world.reading(took_s=amount))
-        # The broker's clock is known as exactly as its answer was quick: half of what the slowest that counts takes.
+        # The broker's clock is known within half the round trip, and the slowest reading that counts bounds that.
         assert abs(clock.now_ms() - (NOON_MS + world.true_s * 1000)) <= MAX_MS + MAX_MS / 2 + 2
 
 

@@ -1,4 +1,4 @@
-"""What becomes of a command: the order of the checks, the rights, the cursors; each as a sentence."""
+"""The outcome of a command: the order of the checks, the permissions, the cursors; each as a statement."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Nothing:
 
 
 class Room:
-    """One group of Anna's, with Ben in it, and a clock that the test moves."""
+    """One group of Anna's with Ben in it, and a clock that the test moves."""
 
     def __init__(self, kind: str = "group", members: tuple[UserId, ...] = (BEN,)) -> None:
         self.view = Overlay(Nothing())
@@ -202,7 +202,7 @@ def test_the_creator_of_a_group_that_everybody_has_left_joins_again_as_owner() -
     chat = room.view.chat(room.chat_id)
     assert chat is not None
     assert (chat.members, chat.owners) == (1, 1)
-    for _ in range(2):  # as often as it comes to that
+    for _ in range(2):  # as often as it happens
         room("read.mark.v1", Mark(up_to_seq=1))
         room("member.remove.v1", MemberRemove(user_id=ANNA))
         assert room("member.add.v1", again).outcome.kind is OutcomeKind.ACCEPTED

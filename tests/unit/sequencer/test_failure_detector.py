@@ -1,4 +1,4 @@
-"""Who is taken for silent, who is called, who stands by: from the order of the heartbeats alone."""
+"""Which process counts as silent, which one takes over, which one is a standby: from the order of heartbeats alone."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_process_that_paused_finds_the_others_heartbeats_before_its_own_and_ju
 
 
 def test_nobody_else_counts_for_us() -> None:
-    """However much a third process says, silence is measured against one's own heartbeats."""
+    """However much a third process sends, silence is measured against one's own heartbeats."""
     mine = detector()
     mine.observe(owner())
     for _ in range(100):
@@ -164,7 +164,7 @@ def test_the_dead_are_forgotten() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, SUSPECTED_AFTER - 1)), max_size=60))
 def test_one_that_speaks_at_least_now_and_then_is_never_taken_for_silent(runs: list[tuple[bool, int]]) -> None:
-    """Any interleaving with fewer own heartbeats between two of the other's than make silence."""
+    """Any interleaving with fewer own heartbeats between two of the other's than count as silence."""
     mine = detector()
     mine.observe(owner())
     for late, times in runs:
@@ -191,7 +191,7 @@ def test_a_heartbeat_that_lands_late_is_no_sign_of_life_and_no_time() -> None:
 
 
 def test_only_the_writer_of_the_term_in_the_log_counts() -> None:
-    """Of a term that nobody announced nobody knows whether its writer lives: the group decides."""
+    """If no process announced a term, none knows whether its writer lives: the group decides."""
     mine = detector()
     mine.observe(owner())
     own_heartbeats(mine, SUSPECTED_AFTER)
@@ -242,7 +242,7 @@ def test_a_standby_that_is_silent_or_leaves_or_is_not_ready_stands_in_nobodys_wa
 
 
 def standbys_of(partition: int, names: tuple[str, ...], *, standbys: int) -> set[str]:
-    """Those of them that decide to stand by, each for itself; `owner` serves."""
+    """Return the processes that decide to stand by, each for itself; `owner` serves."""
     found = set()
     for name in names:
         mine = detector(name, standbys=standbys)
@@ -283,7 +283,7 @@ def test_the_owner_of_a_former_term_stands_by_for_the_one_of_the_later() -> None
 
 
 def test_a_stall_makes_nobody_else_fold() -> None:
-    """Only who is gone is replaced as a standby: a fold from the beginning is dear."""
+    """Only a process that is gone is replaced as a standby: a fold from the beginning is expensive."""
     for partition in PARTITIONS:
         mine = detector()
         mine.observe(heartbeat("owner", {partition: TERM}))

@@ -18,7 +18,7 @@ HEARTBEAT_S = 0.15
 
 
 class Topic:
-    """The topic, which can be away: what is appended meanwhile lands when it is back, or its time is up."""
+    """The topic, which can be unavailable: appends land when it is back, or their time runs out."""
 
     def __init__(self) -> None:
         self.log = SimulatedLog()
@@ -91,7 +91,9 @@ def test_news_go_out_at_once_and_between_the_heartbeats() -> None:
 
 
 def test_after_an_outage_one_heartbeat_comes_and_not_a_queue_of_them() -> None:
-    """A queue of ours before the first of another's would make it silent, though it only waited too."""
+    """A queue of our heartbeats before the first of another process would make it seem silent, though it only waited
+    too.
+    """
 
     async def main(loop: SimulatedLoop) -> None:
         topic = Topic()
@@ -113,7 +115,7 @@ def test_after_an_outage_one_heartbeat_comes_and_not_a_queue_of_them() -> None:
 
 
 def test_two_that_lose_the_topic_together_find_each_other_well() -> None:
-    """Whatever the outage's length; each has its own tries and pauses."""
+    """For any length of the outage; each has its own retries and pauses."""
 
     async def main(loop: SimulatedLoop) -> None:
         topic = Topic()

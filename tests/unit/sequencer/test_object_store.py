@@ -17,7 +17,7 @@ WAYS = ("linked", "copied", "downloaded")
 
 
 def _snapshot_store(folder: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> SnapshotStore:
-    """A folder as the store: on the disk of the state, on another one, or as if it were no folder."""
+    """Return a store on a folder: on the state's disk, on another one, or as if it were no folder."""
     snapshot_store = SnapshotStore(folder.as_uri())
     if way == "copied":
         monkeypatch.setattr("os.link", mock.Mock(side_effect=OSError(errno.EXDEV, "another disk")))
@@ -30,7 +30,7 @@ def _snapshot_store(folder: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_file_is_linked_where_that_is_possible_and_else_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """What RocksDB writes on in is never linked: the store must keep what its digest says."""
+    """A file that RocksDB modifies is never linked: the store must keep what its digest says."""
     snapshot_store = _snapshot_store(tmp_path / "a store", way, monkeypatch)
     content = bytes(range(256)) * 10_000
     (tmp_path / "state").mkdir()

@@ -1,4 +1,4 @@
-"""Whose trouble a partition is that nobody serves."""
+"""Which process reports a partition that no process serves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def troubles(responsibility: Responsibility, view: PartitionView, now_s: float) 
 
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.SERVING])
 def test_a_partition_that_the_group_gave_us_is_our_trouble_until_it_is_served(status: Status) -> None:
-    """Also while the group is silent: its last word counts, and not whether it stands right now."""
+    """Even while the group is silent: its last assignment counts, and not whether it holds right now."""
     responsibility = Responsibility(hears_peers=True)
     waiting = replace(OURS, status=status, reason="no acknowledgement")
     assert troubles(responsibility, waiting, 0) == {3: f"partition 3 is {status}: no acknowledgement"}

@@ -1,4 +1,4 @@
-"""The fast path of a plain send says what the slow path says, and it is the way that nearly every command goes."""
+"""The fast path of a plain send matches the slow path, and nearly every command takes it."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _judged_alike(body: bytes) -> None:
     if is_plain(body):
         assert isinstance(parsed, MessageSend)
         assert parsed.model_fields_set == {"text"}
-    if plain_send(body) is not None:  # the slow path's own short cut knows no others
+    if plain_send(body) is not None:  # the slow path's own shortcut accepts no others
         assert parsed is not None
 
 
@@ -120,7 +120,7 @@ def test_each_way_to_spell_a_body_is_judged_alike(body: bytes) -> None:
 
 
 def test_texts_as_our_own_code_spells_them_are_plain() -> None:
-    """Else the fast path would be there for nothing."""
+    """Otherwise the fast path would be useless."""
     assert [is_plain(body) for body in SPELT[:4]] == [True] * 4
 
 
@@ -168,7 +168,7 @@ def _commands(drawn: Sequence[Drawn]) -> list[Command]:
 
 
 def _run(commands: list[Command], cuts: Sequence[int], *, short: bool, overlap: bool, room: int) -> list[object]:
-    """What becomes of commands, read and decided by one of the two ways: everything that leaves a batch."""
+    """Return everything that leaves the batches when commands are read and decided by one of the two paths."""
     raw = batch_of([encode_command(command, "/test") for command in commands])
     found: list[object] = []
     with (
@@ -258,7 +258,7 @@ def test_all_but_a_few_sends_go_the_short_way(tmp_path: Path) -> None:
     store = RocksStore(tmp_path / "s", "topic")
     store.apply(StateChanges(), LogPosition(next_offset=1, head=Head(term=1)))
     read = command_reader(0, 1)
-    read(compiled(batch_of([encode_command(command, "/test") for command in commands[:3]])))  # so that all were met
+    read(compiled(batch_of([encode_command(command, "/test") for command in commands[:3]])))  # so that all are known
     with mock.patch.object(batch_module, "decide", side_effect=decide) as long_way:
         for first, after in ((0, 2), (2, 500), (500, len(commands))):
             batch = new_batch(new_outcome_batch(), store=store, before=None)
@@ -279,7 +279,7 @@ def test_a_send_that_does_not_come_after_the_one_before_it_is_not_decided(tmp_pa
     store.apply(StateChanges(), LogPosition(next_offset=1, head=Head(term=1)))
     read = command_reader(0, 1)
     raw = batch_of([encode_command(command, "/test") for command in commands])
-    read(compiled(raw))  # so that all were met
+    read(compiled(raw))  # so that all are known
     known = read(compiled(raw))
     batch = new_batch(new_outcome_batch(), store=store, before=None)
     again = read(compiled(batch_of([encode_command(commands[3], "/test")], base_offset=second)))

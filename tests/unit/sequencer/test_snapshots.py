@@ -140,7 +140,7 @@ ages = st.integers(0, 72 * 3600).map(lambda s: NOW - timedelta(seconds=s))
 def test_a_file_that_somebody_names_or_may_be_about_to_name_is_not_deleted(
     there: list[tuple[int, datetime]], wanted: set[int]
 ) -> None:
-    """Whoever finds a file fresh and names it within FILE_KEPT - FILE_FRESH of that has it still there."""
+    """A process that finds a file fresh and names it within FILE_KEPT - FILE_FRESH still finds it there."""
     stored = [Stored(path=f"t/0/files/{n:064x}", bytes=1, modified=modified) for n, modified in there]
     files = [SnapshotFile(name=f"{n:06d}.sst", bytes=1, digest=f"{n:064x}") for n in sorted(wanted)]
     uploaded = {file.digest for file in to_upload(files, stored, NOW)}
@@ -157,7 +157,7 @@ def test_a_file_that_somebody_names_or_may_be_about_to_name_is_not_deleted(
 
 
 def test_the_manifests_that_are_kept_are_the_last_written_whatever_their_position() -> None:
-    """After a log was truncated the older ones stand further on, and are of no use."""
+    """After a log was truncated, the older ones are further on, and useless."""
     stored = [
         Stored(path=f"t/0/manifests/{offset:020d}-x", bytes=1, modified=NOW + timedelta(seconds=at))
         for at, offset in enumerate([500, 900, 100, 200])
@@ -167,7 +167,7 @@ def test_the_manifests_that_are_kept_are_the_last_written_whatever_their_positio
 
 
 def test_a_frozen_state_is_that_of_its_moment_whatever_is_written_meanwhile(tmp_path: Path) -> None:
-    """Enough is written for RocksDB to write out and to put together by itself, again and again."""
+    """Enough is written for RocksDB to flush and compact by itself, again and again."""
     store = RocksStore(tmp_path / "s", TOPIC)
     writes = _Writes(store)
     frozen, taken = None, 0
@@ -233,7 +233,7 @@ def test_files_that_are_put_together_while_they_are_linked_are_linked_again(
 
 
 class _Writes:
-    """Writes of two thousand random keys and one that says which write was the last."""
+    """Writes of two thousand random keys and one that identifies the last write."""
 
     def __init__(self, store: RocksStore) -> None:
         self._store = store
@@ -256,7 +256,7 @@ def _at_rest(store: RocksStore, frozen: Frozen, tmp_path: Path) -> None:
 
 
 def _opened(tmp_path: Path, position: LogPosition) -> int | None:
-    """What the linked files say was the last write, opened in the place of another state."""
+    """Open the linked files in place of another state, and return the last write in them."""
     shutil.copytree(tmp_path / "linked", tmp_path / "copied")
     other = RocksStore(tmp_path / "other", TOPIC)
     try:

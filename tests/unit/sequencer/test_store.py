@@ -1,4 +1,4 @@
-"""The state on RocksDB gathers what changes before it writes: what a crash leaves is behind, and never in pieces."""
+"""The state on RocksDB gathers changes before it writes: what a crash leaves is behind, but never partial."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _sender(number: int) -> UserId:
 
 
 def _change(number: int, chat: ChatId = CHAT) -> StateChanges:
-    """As the chat's message of that number makes it."""
+    """Return the changes of the chat's message of that number."""
     senders: defaultdict[ChatId, list[UserId]] = defaultdict(list)
     senders[chat].append(_sender(number))
     return StateChanges(
@@ -58,7 +58,7 @@ def store(tmp_path: Path) -> Iterator[RocksStore]:
 
 
 def _after_a_crash(tmp_path: Path, copies: int) -> RocksStore:
-    """The folder as a SIGKILL at this moment would leave it."""
+    """Open the folder as a SIGKILL at this moment would leave it."""
     folder = tmp_path / f"copy-{copies}"
     copied(tmp_path / "s", folder)
     return RocksStore(folder, TOPIC)
@@ -88,7 +88,7 @@ def test_a_crash_leaves_the_state_of_the_last_write_whole(tmp_path: Path, store:
 
 
 def test_a_record_that_changes_much_is_not_kept_for_more_to_come(tmp_path: Path, store: RocksStore) -> None:
-    """A writer stands still while it writes: what is gathered is bounded by its entries too."""
+    """A writer stands still while it writes, so what is gathered is bounded by its entries too."""
     change = _change(1)
     for n in range(20):
         change.members[CHAT, UserId(_id(n))] = change.members[CHAT, USER]
@@ -117,7 +117,7 @@ def test_what_is_gathered_is_gone_with_a_wipe(store: RocksStore) -> None:
 
 
 def test_the_author_of_a_message_is_found_in_whatever_run_it_was_written(store: RocksStore) -> None:
-    """Also beside another chat's, whose entries lie next to it."""
+    """Even next to another chat's, whose entries are adjacent."""
     other = ChatId(CHAT[:-1] + "c")
     for number in range(1, 38):
         store.apply(_change(number), _position(number))
@@ -135,7 +135,7 @@ def test_the_author_of_a_message_is_found_in_whatever_run_it_was_written(store: 
 def test_what_is_not_written_is_seen_though_memory_forgot_it(
     store: RocksStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of chats and members only the last are kept at hand; what is gathered is not in RocksDB, and must be found."""
+    """Only the last chats and members are kept in memory; what is gathered is not in RocksDB yet, and must be found."""
     monkeypatch.setattr(store_module, "KEPT_IN_MEMORY", 2)
     chats = [ChatId(_id(100 + number)) for number in range(8)]
     for number, chat in enumerate(chats, 1):
