@@ -19,6 +19,7 @@ from services.sequencer.partition.term import Term
 from services.sequencer.partition.writer import PartitionWriter
 from services.sequencer.peers.failure_detector import FailureDetector
 from services.sequencer.rules import evolve
+from services.sequencer.rules.facts import DELETED, Fact
 from services.sequencer.rules.state import Overlay, View
 from services.sequencer.snapshots import restore as snapshot_restoring
 from services.sequencer.store import fold as recovery
@@ -62,6 +63,12 @@ class Swap:
 
 
 Mutation = tuple[Change | Swap, ...]
+
+
+def _not_in_flight(fact: Fact[Any]) -> str:
+    """Return the line that looks up every fact in the batch in flight but those of one kind."""
+    return f"(None if key[:1] == {fact.letter!r} else self.in_flight.facts.get(key))"
+
 
 _ACKNOWLEDGED = "        base = append.acknowledged.result()\n"
 
@@ -156,9 +163,9 @@ MUTATIONS: dict[str, Mutation] = {
         Change(owner=Overlay, name="author", old="or self.in_flight.author(chat_id, seq)", new=""),
     ),
     "what the batch in flight deletes is there": (
-        Change(owner=Overlay, name="deleted", old="or self.in_flight.deleted.get(key) or", new="or"),
+        Change(owner=Overlay, name="fact", old="self.in_flight.facts.get(key)", new=_not_in_flight(DELETED)),
     ),
-    "what was deleted is forgotten": (Swap(owner=Overlay, name="deleted", other=lambda *_: None),),
+    "what was deleted is forgotten": (Swap(owner=Overlay, name="fact", other=lambda *_: None),),
     "time may fall": (
         Change(owner=batch._Filler, name="__init__", old="max(at_ms, head.last_timestamp_ms)", new="at_ms"),
     ),

@@ -17,7 +17,8 @@ from schemas.log import Head
 from schemas.wire.records import command_key
 from services.sequencer.errors import StateBroken
 from services.sequencer.ports import LogPosition, StateStore
-from services.sequencer.rules.state import Chat, Member, StateChanges, View, pack_dedup
+from services.sequencer.rules.facts import FACTS
+from services.sequencer.rules.state import Chat, FactKey, Member, StateChanges, View, pack_dedup
 from services.sequencer.store import rocks as store_module
 from services.sequencer.store.rocks import RocksStore
 from tests.support.examples import examples
@@ -56,7 +57,15 @@ actions = st.lists(
             st.just("send"),
             st.dictionaries(st.sampled_from(CHATS), st.lists(st.sampled_from(USERS), min_size=1, max_size=4)),
         ),
-        st.tuples(st.just("delete"), st.tuples(st.sampled_from(CHATS), st.integers(1, 9))),
+        st.tuples(
+            st.just("fact"),
+            st.builds(
+                lambda fact, *message: fact.key(message),
+                st.sampled_from(FACTS),
+                st.sampled_from(CHATS),
+                st.integers(1, 9),
+            ),
+        ),
         st.tuples(st.just("load"), st.lists(st.sampled_from(CHATS), unique=True)),
         st.tuples(st.sampled_from(["wipe", "reopen", "reopen for another topic"]), st.none()),
     ),
@@ -75,8 +84,8 @@ def test_both_stores_answer_alike(drawn: list[tuple[str, object]]) -> None:
             match action, argument:
                 case "send", dict() as sent:
                     _apply(stores, _sending(sent, seqs), number)
-                case "delete", (str() as chat_id, int() as seq):
-                    _apply(stores, StateChanges(deleted={(ChatId(chat_id), seq): 1 + number}), number)
+                case "fact", bytes() as key:
+                    _apply(stores, StateChanges(facts={FactKey(key): b"fact %d" % number}), number)
                 case "apply", StateChanges() as change:
                     for each, chat in change.chats.items():
                         change.chats[each] = replace(chat, last_seq=seqs.get(each, 0))
@@ -147,5 +156,5 @@ def _seen(view: View) -> list[object]:
         [view.member((chat, user)) for chat in CHATS for user in USERS],
         [view.dedup(command_key(chat, key)) for chat in CHATS for key in KEYS],
         [view.author(chat, seq) for chat in CHATS for seq in range(1, 20)],
-        [view.deleted((chat, seq)) for chat in CHATS for seq in range(1, 10)],
+        [view.fact(fact.key((chat, seq))) for fact in FACTS for chat in CHATS for seq in range(1, 10)],
     ]

@@ -17,10 +17,12 @@ from typing import Final, Protocol
 from schemas.ids import ChatId, CommandKey, UserId
 from services.sequencer.errors import StateBroken
 from services.sequencer.ports import LogPosition, StateStore
+from services.sequencer.rules.facts import FACTS
 from services.sequencer.rules.state import (
     Chat,
     DedupBytes,
     DedupEntry,
+    FactKey,
     LoadedView,
     Member,
     MemberKey,
@@ -81,12 +83,12 @@ class Image:
     members: dict[MemberKey, Member] = field(default_factory=dict)
     dedup: dict[CommandKey, DedupBytes] = field(default_factory=dict)
     authors: dict[MessageKey, UserId] = field(default_factory=dict)
-    deleted: dict[MessageKey, int] = field(default_factory=dict)
+    facts: dict[FactKey, bytes] = field(default_factory=dict)
 
     def copy(self) -> Image:
         return Image(
             self.topic_id, self.position, dict(self.chats), dict(self.members), dict(self.dedup),
-            dict(self.authors), dict(self.deleted),
+            dict(self.authors), dict(self.facts),
         )  # fmt: skip
 
     def move(self, changes: StateChanges, position: LogPosition) -> None:
@@ -96,7 +98,7 @@ class Image:
         for chat_id, senders in changes.senders.items():
             first = changes.chats[chat_id].last_seq - len(senders) + 1
             self.authors.update({(chat_id, seq): sender for seq, sender in enumerate(senders, first)})
-        self.deleted.update(changes.deleted)
+        self.facts.update(changes.facts)
         self.position = position
 
     def differs_from(self, store: StateStore) -> str | None:
@@ -114,8 +116,10 @@ class Image:
         for (chat_id, seq), author in self.authors.items():
             if view.author(chat_id, seq) != author:
                 return f"message {seq} of {chat_id} is {view.author(chat_id, seq)}'s, not {author}'s"
-            if view.deleted((chat_id, seq)) != self.deleted.get((chat_id, seq)):
-                return f"message {seq} of {chat_id} was deleted at {view.deleted((chat_id, seq))}"
+            for fact in FACTS:
+                key = fact.key((chat_id, seq))
+                if view.fact(key) != self.facts.get(key):
+                    return f"message {seq} of {chat_id}: {fact.name} is {fact.of(view, (chat_id, seq))}"
         return None
 
 
@@ -251,8 +255,8 @@ class _Loaded:
     def author(self, chat_id: ChatId, seq: int) -> UserId | None:
         return self._image.authors.get((chat_id, seq))
 
-    def deleted(self, key: MessageKey) -> int | None:
-        return self._image.deleted.get(key)
+    def fact(self, key: FactKey) -> bytes | None:
+        return self._image.facts.get(key)
 
 
 class WatchedStore:

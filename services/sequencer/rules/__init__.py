@@ -3,6 +3,7 @@
 Shared by all command types:
 
 - `state`    what deciding sees: chats, members, messages and remembered keys
+- `facts`    what few messages have, such as a deletion: one declaration for each kind
 - `rule`     what a rule is, and the checks and steps that several rules need
 - `decide`   state and command to a decision: repeats, the order of the checks, the outcome
 - `evolve`   state and outcome to the next state, for the live path and for recovery; remembers keys

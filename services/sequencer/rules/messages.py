@@ -12,6 +12,7 @@ from schemas.ids import CommandId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from schemas.wire.records import command_key
+from services.sequencer.rules.facts import DELETED
 from services.sequencer.rules.rule import Accepted, Rule, Unchanged, as_member, chat_of, move_head
 from services.sequencer.rules.state import StateChanges, View
 
@@ -42,7 +43,7 @@ def delete(view: View, command: Command, body: MessageDelete) -> Accepted:
     moderates = chat.kind == "group" and sender.role != "member"
     if not moderates and view.author(chat_id, body.seq) != command.sender_id:
         raise Refused(Reason.FORBIDDEN, "a message is deleted by its author, in a group by owners and admins too")
-    deleted_at = view.deleted((chat_id, body.seq))
+    deleted_at = DELETED.of(view, (chat_id, body.seq))
     if deleted_at is not None:
         raise Unchanged(position=deleted_at)
     return Accepted(position=chat.last_position + 1)
@@ -58,9 +59,9 @@ def deleted(view: View, outcome: Outcome, changes: StateChanges) -> None:
             f" outcome of seq {outcome.seq}"
         )
     key = (chat_id, body.seq)
-    if view.deleted(key) is not None:
+    if DELETED.of(view, key) is not None:
         raise LogCorrupt(f"message {body.seq} of chat {chat_id} is deleted twice")
-    changes.deleted[key] = outcome.position
+    DELETED.record(changes, key, outcome.position)
 
 
 RULES: Final = {

@@ -15,7 +15,7 @@ from typing import Final, NewType, Protocol, cast
 from msgspec import Struct
 
 from schemas.bodies import ChatKind, Role
-from schemas.ids import ChatId, CommandKey, UserId
+from schemas.ids import ChatId, CommandKey, UserId, uuid_bytes
 
 
 class Chat(Struct, frozen=True, kw_only=True, gc=False):
@@ -78,6 +78,13 @@ def unpack_dedup(raw: DedupBytes) -> DedupEntry:
 MemberKey = tuple[ChatId, UserId]
 MessageKey = tuple[ChatId, int]
 """A chat and a seq."""
+FactKey = NewType("FactKey", bytes)
+"""A letter for the kind of fact, the chat and the seq: the form used in memory and on disk."""
+
+
+def message_key(letter: bytes, message: MessageKey) -> bytes:
+    chat_id, seq = message
+    return letter + uuid_bytes(chat_id) + seq.to_bytes(8, "big")
 
 
 @dataclass(slots=True)
@@ -90,8 +97,8 @@ class StateChanges:
     senders: defaultdict[ChatId, list[UserId]] = field(default_factory=lambda: defaultdict(list))
     """Authors of the messages sent, in order; a chat's last one has the `last_seq` in `chats`. Recording the author of
     a send costs one dict lookup and one list append."""
-    deleted: dict[MessageKey, int] = field(default_factory=dict)
-    """The positions at which messages were deleted."""
+    facts: dict[FactKey, bytes] = field(default_factory=dict)
+    """What few messages have, packed: `facts` declares each kind."""
 
     def author(self, chat_id: ChatId, seq: int) -> UserId | None:
         """Return the author of a message sent in this batch, or None."""
@@ -124,8 +131,8 @@ class View(Protocol):
         """Return the author of a message; None if the chat has no message of that seq."""
         ...
 
-    def deleted(self, key: MessageKey) -> int | None:
-        """Return the position at which a message was deleted; None if it was not."""
+    def fact(self, key: FactKey) -> bytes | None:
+        """Return a fact of a message, packed; None if the message has none. `facts` reads and writes them by kind."""
         ...
 
 
@@ -167,8 +174,8 @@ class Overlay:
             self.changes.author(chat_id, seq) or self.in_flight.author(chat_id, seq) or self.below.author(chat_id, seq)
         )
 
-    def deleted(self, key: MessageKey) -> int | None:
-        return self.changes.deleted.get(key) or self.in_flight.deleted.get(key) or self.below.deleted(key)
+    def fact(self, key: FactKey) -> bytes | None:
+        return self.changes.facts.get(key) or self.in_flight.facts.get(key) or self.below.fact(key)
 
 
 _NONE: Final = StateChanges()

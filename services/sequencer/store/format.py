@@ -3,8 +3,8 @@
 A key is a letter for its kind and then the chat, so that a chat's entries are adjacent: RocksDB stores common prefixes
 once. The key of a command is its ids.CommandKey, which begins with b"r". Message authors are stored as runs, one for
 each chat and write: the key is b"a" + chat + first seq, the value the 16-byte author ids of consecutive seqs; to find
-an author, seek to the last key at or before (chat, seq). b"d" + chat + seq is a deleted message, with the position of
-the deletion.
+an author, seek to the last key at or before (chat, seq). Facts of messages come packed from rules/facts.py, which
+declares a letter for each kind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from schemas.errors import LogCorrupt
 from schemas.ids import ChatId, UserId, uuid_bytes, uuid_text
 from schemas.log import Head
 from services.sequencer.ports import LogPosition
-from services.sequencer.rules.state import Chat, Member, MemberKey, MessageKey
+from services.sequencer.rules.state import Chat, Member, MemberKey, MessageKey, message_key
 
 FORMAT: Final = 3
 """Format of keys, values and of what `evolve` stores. A folder with another number is wiped and folded again."""
@@ -65,16 +65,7 @@ def member_key(key: MemberKey) -> bytes:
 
 def authors_key(key: MessageKey) -> bytes:
     """Return the key of the run that begins with this message."""
-    return _message_key(b"a", key)
-
-
-def deleted_key(key: MessageKey) -> bytes:
-    return _message_key(b"d", key)
-
-
-def _message_key(kind: bytes, key: MessageKey) -> bytes:
-    chat_id, seq = key
-    return kind + uuid_bytes(chat_id) + seq.to_bytes(8, "big")
+    return message_key(b"a", key)
 
 
 def author_in(run_key: bytes, senders: bytes, key: MessageKey) -> UserId | None:

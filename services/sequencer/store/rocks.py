@@ -36,10 +36,10 @@ from services.sequencer.rules.state import (
     Chat,
     DedupBytes,
     DedupEntry,
+    FactKey,
     LoadedView,
     Member,
     MemberKey,
-    MessageKey,
     Prefetched,
     StateChanges,
     unpack_dedup,
@@ -50,7 +50,6 @@ from services.sequencer.store.format import (
     author_in,
     authors_key,
     chat_key,
-    deleted_key,
     member_key,
     pack_chat,
     pack_member,
@@ -178,7 +177,7 @@ class RocksStore:
         gathered.chats.update(changes.chats)
         gathered.members.update(changes.members)
         gathered.dedup.update(changes.dedup)
-        gathered.deleted.update(changes.deleted)
+        gathered.facts.update(changes.facts)
         for chat_id, senders in changes.senders.items():
             gathered.senders[chat_id] += senders
         self._chats.update(changes.chats)
@@ -186,7 +185,7 @@ class RocksStore:
         self._position = position
         records = position.next_offset - self._written.next_offset
         # Senders do not count: those of a chat are one entry.
-        entries = len(gathered.chats) + len(gathered.members) + len(gathered.dedup) + len(gathered.deleted)
+        entries = len(gathered.chats) + len(gathered.members) + len(gathered.dedup) + len(gathered.facts)
         if max(records, entries // ENTRIES_PER_RECORD) >= self._records_per_write:
             self.write_out()
 
@@ -212,11 +211,8 @@ class RocksStore:
         _wrap_rocksdb(run.seek_for_prev, authors_key((chat_id, seq)))
         return author_in(run.key(), run.value(), (chat_id, seq)) if run.valid() else None
 
-    def deleted(self, key: MessageKey) -> int | None:
-        position = self._gathered.deleted.get(key)
-        if position is None and (raw := self._get(deleted_key(key))) is not None:
-            position = int.from_bytes(raw, "big")
-        return position
+    def fact(self, key: FactKey) -> bytes | None:
+        return self._gathered.facts.get(key) or self._get(key)
 
     def write_out(self) -> None:
         """Write the collected changes to RocksDB. `apply` calls it under load; idle callers may at any time."""
@@ -236,8 +232,8 @@ class RocksStore:
             senders = gathered.senders[chat_id]
             first = gathered.chats[chat_id].last_seq - len(senders) + 1
             put(authors_key((chat_id, first)), pack_senders(senders, (chat_id, first)))
-        for message_key, position in gathered.deleted.items():
-            put(deleted_key(message_key), position.to_bytes(8, "big"))
+        for fact_key in sorted(gathered.facts):
+            put(fact_key, gathered.facts[fact_key])
         put(META, pack_position(self._topic_id, self._position))
         # After a crash before this line, the collected changes are folded again from the log. After it, RocksDB has
         # them together with the position.
@@ -424,8 +420,8 @@ class _Loaded:
     def author(self, chat_id: ChatId, seq: int) -> UserId | None:
         return self._store.author(chat_id, seq)
 
-    def deleted(self, key: MessageKey) -> int | None:
-        return self._store.deleted(key)
+    def fact(self, key: FactKey) -> bytes | None:
+        return self._store.fact(key)
 
 
 def _options() -> Options:

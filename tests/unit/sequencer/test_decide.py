@@ -26,7 +26,7 @@ from schemas.types import MARKS
 from schemas.wire.encoding import Command
 from services.sequencer.rules.decide import Decision, decide
 from services.sequencer.rules.evolve import evolve
-from services.sequencer.rules.state import Chat, DedupEntry, Member, MemberKey, MessageKey, Overlay
+from services.sequencer.rules.state import Chat, DedupEntry, FactKey, Member, MemberKey, Overlay
 
 ANNA, BEN, CARL, DORA = (UserId(f"{n}1111111-1111-4111-8111-111111111111") for n in "abcd")
 
@@ -46,7 +46,7 @@ class Nothing:
     def author(self, chat_id: ChatId, seq: int) -> UserId | None:
         return None
 
-    def deleted(self, key: MessageKey) -> int | None:
+    def fact(self, key: FactKey) -> bytes | None:
         return None
 
 

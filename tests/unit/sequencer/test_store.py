@@ -14,9 +14,10 @@ from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Head
 from schemas.wire.records import command_key
 from services.sequencer.ports import LogPosition
+from services.sequencer.rules.facts import FACTS
 from services.sequencer.rules.state import Chat, Member, StateChanges, pack_dedup
 from services.sequencer.store import rocks as store_module
-from services.sequencer.store.format import pack_member, unpack_member
+from services.sequencer.store.format import META, authors_key, chat_key, member_key, pack_member, unpack_member
 from services.sequencer.store.rocks import RocksStore
 from tests.support.simulated_rocks import copied
 
@@ -39,7 +40,7 @@ def _change(number: int, chat: ChatId = CHAT) -> StateChanges:
     senders[chat].append(_sender(number))
     return StateChanges(
         senders=senders,
-        deleted={(chat, number - 1): number} if number % 3 == 0 else {},
+        facts={fact.key((chat, number - 1)): b"%d" % number for fact in FACTS if number % 3 == 0},
         chats={chat: Chat(kind="group", last_seq=number, last_position=number, members=1, owners=1)},
         members={(chat, USER): Member(role="owner", present=True, joined_seq=0, read_seq=number, delivered_seq=0)},
         dedup={command_key(chat, CommandId(_id(number))): pack_dedup(bytes(16), number, number, 1)},
@@ -74,8 +75,18 @@ def _assert_stands_at(store: RocksStore, number: int, last: int) -> None:
     assert [view.author(CHAT, n) for n in range(1, last + 1)] == [
         _sender(n) if n <= number else None for n in range(1, last + 1)
     ]
-    deleted = {n: position for n in range(1, last + 1) if (position := view.deleted((CHAT, n))) is not None}
-    assert deleted == {n - 1: n for n in range(3, number + 1, 3)}
+    for fact in FACTS:
+        facts = {n: raw for n in range(1, last + 1) if (raw := view.fact(fact.key((CHAT, n)))) is not None}
+        assert facts == {n - 1: b"%d" % n for n in range(3, number + 1, 3)}
+
+
+def test_each_kind_of_fact_has_a_letter_of_its_own() -> None:
+    letters = [fact.letter for fact in FACTS]
+    others = {key[:1] for key in (META, chat_key(CHAT), member_key((CHAT, USER)), authors_key((CHAT, 1)))}
+    others.add(command_key(CHAT, CommandId(_id(1)))[:1])
+    assert len(set(letters)) == len(letters)
+    assert all(len(letter) == 1 for letter in letters)
+    assert not others & set(letters)
 
 
 def test_a_crash_leaves_the_state_of_the_last_write_whole(tmp_path: Path, store: RocksStore) -> None:
