@@ -10,7 +10,7 @@ from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest import metrics
 from services.ingest.api.preferences import Preference, read_prefer
-from services.ingest.api.rate import RateLimit
+from services.ingest.api.rate import RateLimit, quota_header
 from services.ingest.api.requests import PRODUCER
 from services.ingest.api.responses import CommandResponse, outcome_pending
 from services.ingest.api.route import CommandRequest
@@ -18,6 +18,7 @@ from services.ingest.sending.dispatch import ClientGone
 from services.ingest.sending.pending import Pending
 from services.ingest.sending.receipts import ReceiptCoalescer, Send
 from services.runtime.web.fast_routes import FastResponse
+from services.runtime.web.middleware import set_response_header
 from services.runtime.web.problems import Problem
 
 _JSON: Final = (b"content-type", b"application/json")
@@ -39,13 +40,16 @@ class CommandHandler:
         self._rate = rate
 
     def admit(self, command_request: CommandRequest) -> None:
-        """Check the caller's rate. Raises Problem `rate_limited`."""
+        """Check the caller's rate, and let the response say what is left of it. Raises Problem `rate_limited`."""
         if self._rate is None or PRODUCER in command_request.envelope.scopes:
             return
-        retry_after_s = self._rate.take(command_request.envelope.caller_id, time.monotonic())
-        if retry_after_s > 0:
+        quota = self._rate.take(command_request.envelope.caller_id, time.monotonic())
+        scope = command_request.request.scope
+        set_response_header(scope, b"ratelimit-policy", self._rate.policy)
+        set_response_header(scope, b"ratelimit", quota_header(quota))
+        if quota.retry_after_s > 0:
             metrics.RATE_LIMITED.inc()
-            raise Problem("rate_limited", "You send requests faster than allowed.", retry_after_s=retry_after_s)
+            raise Problem("rate_limited", "You send requests faster than allowed.", retry_after_s=quota.retry_after_s)
 
     def preference(self, command_request: CommandRequest) -> Preference:
         return read_prefer(command_request.prefer, self._default_wait_s)

@@ -30,6 +30,8 @@ EXPOSED_HEADERS: Final = (
     "Gapless-Token",
     "Location",
     "Preference-Applied",
+    "RateLimit",
+    "RateLimit-Policy",
     "Retry-After",
     "WWW-Authenticate",
     "X-Request-Id",

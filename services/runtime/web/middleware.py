@@ -39,6 +39,17 @@ _LOGGED_TRACE_ID: Final[ContextVar[Any]] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}tr
 _log = structlog.get_logger(__name__)
 
 
+_RESPONSE_HEADERS: Final = "response_headers"
+"""Key in the request's state: the headers that every response to the request gets."""
+
+
+def set_response_header(scope: Scope, name: bytes, value: bytes) -> None:
+    """Set a header of whatever response the request gets, a problem included. The name is lower-case."""
+    headers: list[tuple[bytes, bytes]] = scope["state"][_RESPONSE_HEADERS]
+    headers[:] = [header for header in headers if header[0] != name]
+    headers.append((name, value))
+
+
 class _InFlight:
     """A counter without a metric's lock, read only when metrics are scraped."""
 
@@ -98,6 +109,7 @@ class RequestContextMiddleware:
             (b"traceparent", state["traceparent"].encode("ascii")),
             NO_SNIFFING,
         ]
+        state[_RESPONSE_HEADERS] = added
         status = 0
 
         async def send_with_ids(message: Message) -> None:

@@ -94,6 +94,16 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
     "Retry-After": {"description": "Seconds to wait before a retry.", "schema": {"type": "integer", "minimum": 1}},
     "Preference-Applied": {"description": "The part of `Prefer` that was applied.", "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}},
+    "RateLimit": {
+        "description": "If the request was counted: how many requests are left (`r`), and after how many"
+        " seconds the whole burst is available again (`t`).",
+        "schema": {"type": "string", "examples": ['"requests";r=49;t=1']},
+    },
+    "RateLimit-Policy": {
+        "description": "If the request was counted: how many requests may come at once (`q`), and after"
+        " how many seconds as many may come again (`w`).",
+        "schema": {"type": "string", "examples": ['"requests";q=50;w=5']},
+    },
     "Gapless-Token": {
         "description": "Send it as Gapless-At-Least to read what the command did.",
         "schema": {"type": "string", "pattern": TOKEN_PATTERN},
@@ -204,6 +214,9 @@ def _headers_of(operation: dict[str, Any], status: str) -> Iterator[str]:
         yield "Location"
     if status in ("202", "429", "503"):
         yield "Retry-After"
+    if "429" in operation["responses"] and status != "401":
+        yield "RateLimit"
+        yield "RateLimit-Policy"
     if status == "401":
         yield "WWW-Authenticate"
     if status.startswith("2") and any(each["name"] == "Prefer" for each in operation.get("parameters", ())):

@@ -283,6 +283,36 @@ def test_who_sends_too_fast_is_429_and_producers_are_not() -> None:
     assert api.call("POST", MESSAGES, json={"text": "a"}, scopes="producer").status_code == 201
 
 
+def test_a_response_says_what_is_left_of_the_rate_and_a_refusal_does_too() -> None:
+    api = Api(rate=RateLimit(rate_per_s=0.001, burst=2))
+    responses = [api.call("POST", MESSAGES, json={"text": "a"}) for _ in range(3)]
+    assert [response.status_code for response in responses] == [201, 201, 429]
+    assert {response.headers["ratelimit-policy"] for response in responses} == {'"requests";q=2;w=2000'}
+    assert [response.headers["ratelimit"].split(";t=")[0] for response in responses] == [
+        '"requests";r=1',
+        '"requests";r=0',
+        '"requests";r=0',
+    ]
+    assert all(0 < int(response.headers["ratelimit"].split(";t=")[1]) <= 2_000 for response in responses)
+
+
+def test_a_batch_counts_each_message_and_says_once_what_is_left() -> None:
+    api = Api(rate=RateLimit(rate_per_s=0.001, burst=2))
+    response = api.call("POST", BATCH, json=[item(1), item(2), item(3)], headers={})
+    assert [answer["status"] for answer in response.json()] == [201, 201, 429]
+    assert response.headers.get_list("ratelimit-policy") == ['"requests";q=2;w=2000']
+    assert [value.split(";t=")[0] for value in response.headers.get_list("ratelimit")] == ['"requests";r=0']
+
+
+def test_without_a_limit_and_for_a_producer_nothing_is_said_of_a_rate(api: Api) -> None:
+    limited = Api(rate=RateLimit(rate_per_s=1, burst=1))
+    for response in (
+        api.call("POST", MESSAGES, json={"text": "a"}),
+        limited.call("POST", MESSAGES, json={"text": "a"}, scopes="producer"),
+    ):
+        assert not {"ratelimit", "ratelimit-policy"} & set(response.headers)
+
+
 def item(number: int, **fields: Any) -> dict[str, Any]:
     return {"chat_id": CHAT, "client_generated_id": f"k-{number}", "text": f"text {number}"} | fields
 

@@ -22,7 +22,7 @@ from services.ingest.api.responses import CommandResponse, OutcomePending, outco
 from services.ingest.api.route import BATCH_PATH, CommandRequest, UnkeyedRequest
 from services.ingest.sending.pending import Pending
 from services.runtime.web.fast_routes import FastResponse
-from services.runtime.web.openapi import example, problem_responses
+from services.runtime.web.openapi import example, headers, problem_responses
 from services.runtime.web.problems import Problem, encode_document
 
 BATCH_ITEMS: Final = 1_000
@@ -168,7 +168,8 @@ def add_routes(router: APIRouter, handler: CommandHandler) -> None:
         summary="Send many messages",
         response_model=list[BatchAnswer],
         openapi_extra={"requestBody": {"required": True, "content": _batch_content()}},
-        responses=problem_responses("unauthorized", "malformed", "too_large", "unsupported_media_type", "unavailable"),
+        responses=problem_responses("unauthorized", "malformed", "too_large", "unsupported_media_type", "unavailable")
+        | {200: headers("RateLimit", "RateLimit-Policy")},
     )
     async def send_messages(command_request: UnkeyedRequest) -> FastResponse:
         items = await _read_batch(handler, command_request)
