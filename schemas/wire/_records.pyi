@@ -6,7 +6,7 @@ from schemas.events import Outcome
 from schemas.ids import ChatId, CommandId, CommandKey, MessageId, UserId
 from schemas.log import Stamp
 from schemas.wire import encoding
-from schemas.wire.encoding import Command, ReplyTo
+from schemas.wire.encoding import Command, ReplyTo, Unreadable
 
 class Record:
     offset: int
@@ -50,9 +50,9 @@ class CommandScanner:
         senders: Mapping[bytes, UserId],
         types: Mapping[bytes, str],
         receipts: Container[str],
-        otherwise: Callable[[encoding.Record], Command],
+        otherwise: Callable[[encoding.Record], Command | Unreadable],
     ) -> None: ...
-    def read(self, records: list[encoding.Record]) -> list[Command | ScannedSend]: ...
+    def read(self, records: list[encoding.Record]) -> list[Command | Unreadable | ScannedSend]: ...
 
 class ScannedMessage:
     record: Record

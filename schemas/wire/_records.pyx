@@ -533,7 +533,6 @@ cdef object _command(
         record.offset,
         command_type,
         record.value if record.value is not None else b"",
-        record.key,
         chat_id,
         sender_id,
         client_generated_id,
@@ -567,7 +566,7 @@ cdef class CommandScanner:
         self.last_type_value = b""
 
     def read(self, list records):
-        """A ScannedSend or a Command for each."""
+        """A ScannedSend, a Command or an Unreadable for each."""
         commands = []
         for record in records:
             command = self._scan(<Record>record) if type(record) is Record else None

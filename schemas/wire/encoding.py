@@ -1,7 +1,7 @@
 """Encodes commands and outcomes as records (CloudEvents 1.0, Kafka binary mode) and decodes them.
 
 Producers encode commands; encoding trusts its arguments. The writer decodes them and trusts nothing:
-`CommandReader.read` always returns, with the usable parts and the fault if there is one.
+`CommandReader.read` always returns: a Command, or an Unreadable with the reason and the parts that could be read.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol, final
 
 from msgspec import Struct
 
 from schemas import ids, limits
-from schemas.errors import LogCorrupt, Reason, Refused
+from schemas.errors import LogCorrupt, Reason
 from schemas.events import Outcome
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Stamp
@@ -73,21 +73,48 @@ class ReplyTo(NamedTuple):
     request_id: str
 
 
-class Command(Struct, frozen=True):
-    """A command as read from the topic. With a `fault`, only offset and reply_to are reliable."""
+@final
+class Command(Struct, frozen=True, gc=False):
+    """A command that can be decided: a producer sends it, the writer reads it."""
 
     offset: int
-    type: str = ""
-    body: bytes = b""
+    """In `chat.commands`; −1 if it was not sent yet."""
+    type: str
+    """It may be one that no release knows: that is for the rules to say."""
+    body: bytes
+    chat_id: ChatId
+    sender_id: UserId
+    client_generated_id: str | None = None
+    """None for a type without a key."""
+    command_id: CommandId | None = None
+    """None only for a type without a key, whose ce_id is repeated and not checked: it may have been anything."""
+    reply_to: ReplyTo | None = None
+    traceparent: str | None = None
+
+    @property
+    def key(self) -> bytes:
+        """Key of its record and of its outcome's."""
+        return self.chat_id.encode()
+
+
+@final
+class Unreadable(Struct, frozen=True, gc=False):
+    """A record of `chat.commands` that is no command, with what its rejection repeats of it."""
+
+    offset: int
+    reason: Reason
+    detail: str
+    type: str | None = None
+    """None if an outcome cannot repeat it."""
     key: bytes | None = None
-    """Set only if it is short enough to be repeated on the outcome."""
+    """None also if it is too long to be repeated."""
     chat_id: ChatId | None = None
     sender_id: UserId | None = None
     client_generated_id: str | None = None
-    command_id: CommandId | None = None
+    command_id: ClassVar[None] = None
+    """Never repeated: the one in its record is not derived from the rest, and may be that of another command."""
     reply_to: ReplyTo | None = None
     traceparent: str | None = None
-    fault: Refused | None = None
 
 
 _CLIENT_GENERATED_ID = re.compile(rb"[\x21-\x7e]{1,%d}" % limits.CLIENT_GENERATED_ID_CHARACTERS)
@@ -105,11 +132,10 @@ def is_traceparent(text: str) -> bool:
 
 def encode_command(command: Command, source: str) -> Encoded:
     """Return the record of a command. `source` names the sending program (CloudEvents `source`)."""
-    if command.chat_id is None or command.sender_id is None or command.command_id is None:
-        raise ValueError("a command to be sent has a chat, a sender and an id")
-    headers = [
-        _SPECVERSION,
-        ("ce_id", command.command_id.encode()),
+    headers = [_SPECVERSION]
+    if command.command_id is not None:
+        headers.append(("ce_id", command.command_id.encode()))
+    headers += [
         ("ce_source", source.encode()),
         ("ce_type", command.type.encode()),
         ("ce_sender", command.sender_id.encode()),
@@ -121,7 +147,7 @@ def encode_command(command: Command, source: str) -> Encoded:
         headers.append(("ce_replyto", f"{command.reply_to.partition}/{command.reply_to.request_id}".encode()))
     if command.traceparent is not None:
         headers.append(("traceparent", command.traceparent.encode()))
-    return Encoded(command.chat_id.encode(), command.body, headers)
+    return Encoded(command.key, command.body, headers)
 
 
 class CommandReader:
@@ -135,10 +161,10 @@ class CommandReader:
         self.senders: dict[bytes, UserId] = {}
         """Value of ce_sender → sender."""
 
-    def read(self, record: Record) -> Command:
+    def read(self, record: Record) -> Command | Unreadable:
         """Return the command in a record of `chat.commands`. Never raises, whatever the record contains."""
         if isinstance(record, Undecodable):  # answered like any other command
-            return Command(offset=record.offset, fault=Refused(Reason.MALFORMED, "the record cannot be decoded"))
+            return Unreadable(record.offset, Reason.MALFORMED, "the record cannot be decoded")
         given = dict(record.headers)  # if a header is repeated, the last one counts
         key = record.key
         chat = self.chats.get(key) or self._chat(key) if key is not None else None
@@ -148,40 +174,48 @@ class CommandReader:
         if clientid is not None and _CLIENT_GENERATED_ID.fullmatch(clientid) is None:
             clientid = None
         command_type = _type(given)
-        is_receipt = command_type in MARKS
-        fault: Refused | None = None
-        command_id: str | None = None
-        if chat is None:
-            fault = self._no_chat_of_ours(key)
-        elif not command_type:
-            fault = Refused(Reason.MALFORMED, "ce_type is missing or not 1 to 128 visible ASCII characters")
-        elif sender_id is None or sender is None:
-            fault = Refused(Reason.MALFORMED, "ce_sender is not a user_id")
-        elif given.get("ce_specversion") != b"1.0" and (_text(given, "ce_specversion") or "1.0") != "1.0":
-            fault = Refused(Reason.MALFORMED, "ce_specversion is not 1.0")
-        elif is_receipt:
-            command_id = _uuid(given.get("ce_id"))
-        elif clientid is None:
-            fault = Refused(Reason.MALFORMED, "ce_clientid is missing or not 1 to 128 visible ASCII characters")
-        else:
-            command_id = ids.command_id_of(chat[1], sender, clientid)
-            if command_id.encode() != given.get("ce_id"):
-                command_id = None
-                fault = Refused(Reason.MALFORMED, "ce_id is not the id of this chat, sender and ce_clientid")
+        has_key = command_type not in MARKS
+        # The ce_id of a receipt is not checked: with a key, it could be stored as another sender's command.
+        client_generated_id = clientid.decode() if clientid is not None and has_key else None
+        reply_to = _reply_to(_text(given, "ce_replyto")) if "ce_replyto" in given else None
         traceparent = _text(given, "traceparent") if "traceparent" in given else None
-        return Command(
-            offset=record.offset,
+        if traceparent is not None and not is_traceparent(traceparent):
+            traceparent = None
+        reason = Reason.MALFORMED
+        if chat is None:
+            reason, detail = self._no_chat_of_ours(key)
+        elif command_type is None:
+            detail = "ce_type is missing or not 1 to 128 visible ASCII characters"
+        elif sender_id is None or sender is None:
+            detail = "ce_sender is not a user_id"
+        elif given.get("ce_specversion") != b"1.0" and (_text(given, "ce_specversion") or "1.0") != "1.0":
+            detail = "ce_specversion is not 1.0"
+        elif not has_key:
+            command_id = _command_id(given.get("ce_id"))
+            return Command(
+                record.offset, command_type, record.value or b"", chat[0], sender_id, None, command_id, reply_to,
+                traceparent,
+            )  # fmt: skip
+        elif clientid is None:
+            detail = "ce_clientid is missing or not 1 to 128 visible ASCII characters"
+        elif (command_id := ids.command_id_of(chat[1], sender, clientid)).encode() != given.get("ce_id"):
+            detail = "ce_id is not the id of this chat, sender and ce_clientid"
+        else:
+            return Command(
+                record.offset, command_type, record.value or b"", chat[0], sender_id, client_generated_id, command_id,
+                reply_to, traceparent,
+            )  # fmt: skip
+        return Unreadable(
+            record.offset,
+            reason,
+            detail,
             type=command_type,
-            body=record.value or b"",
             key=key if key is not None and len(key) <= limits.OUTCOME_KEY_BYTES else None,
             chat_id=chat[0] if chat is not None else _chat_id(key),
             sender_id=sender_id,
-            # The ce_id of a receipt is not checked: with a key, it could be stored as another sender's command.
-            client_generated_id=None if is_receipt or clientid is None else clientid.decode(),
-            command_id=CommandId(command_id) if command_id is not None else None,
-            reply_to=_reply_to(_text(given, "ce_replyto")) if "ce_replyto" in given else None,
-            traceparent=traceparent if traceparent is not None and is_traceparent(traceparent) else None,
-            fault=fault,
+            client_generated_id=client_generated_id,
+            reply_to=reply_to,
+            traceparent=traceparent,
         )
 
     def _chat(self, key: bytes) -> tuple[ChatId, bytes] | None:
@@ -202,20 +236,18 @@ class CommandReader:
         sender_id = self.senders[sender] = UserId(text)
         return sender_id
 
-    def _no_chat_of_ours(self, key: bytes | None) -> Refused:
+    def _no_chat_of_ours(self, key: bytes | None) -> tuple[Reason, str]:
         chat_id = _chat_id(key)
         if chat_id is None:
-            return Refused(Reason.MALFORMED, "the record's key is not a chat_id")
-        return Refused(
-            Reason.WRONG_PARTITION,
-            f"this chat lives in partition {ids.partition_of(chat_id, self._partitions)} of {self._partitions}",
-        )
+            return Reason.MALFORMED, "the record's key is not a chat_id"
+        home = ids.partition_of(chat_id, self._partitions)
+        return Reason.WRONG_PARTITION, f"this chat lives in partition {home} of {self._partitions}"
 
 
 _MET: Final = 65_536
 
 
-def read_command(record: Record, partition: int, partitions: int) -> Command:
+def read_command(record: Record, partition: int, partitions: int) -> Command | Unreadable:
     """Return the command in a single record."""
     return CommandReader(partition, partitions).read(record)
 
@@ -314,13 +346,13 @@ def _text(headers: Mapping[str, bytes | None], name: str) -> str | None:
     return value.decode() if value is not None and len(value) <= 256 and value.isascii() else None
 
 
-def _type(headers: Mapping[str, bytes | None]) -> str:
-    """Return the type of a command; "" if an outcome could not repeat it."""
+def _type(headers: Mapping[str, bytes | None]) -> str | None:
+    """Return the type of a command; None if an outcome could not repeat it."""
     known = KNOWN_TYPES.get(headers.get("ce_type") or b"")
     if known is not None:
         return known
     text = _text(headers, "ce_type")
-    return text if text is not None and _TYPE.fullmatch(text) is not None else ""
+    return text if text is not None and _TYPE.fullmatch(text) is not None else None
 
 
 def _uuid(raw: bytes | None) -> str | None:
@@ -338,6 +370,11 @@ def _uuid_of(raw: bytes) -> str | None:
 def _chat_id(key: bytes | None) -> ChatId | None:
     text = _uuid(key)
     return ChatId(text) if text is not None else None
+
+
+def _command_id(ce_id: bytes | None) -> CommandId | None:
+    text = _uuid(ce_id)
+    return CommandId(text) if text is not None else None
 
 
 def _reply_to(text: str | None) -> ReplyTo | None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from schemas.events import Outcome
 from schemas.ids import ChatId, CommandId, CommandKey, uuid_bytes
 from schemas.log import Head, Stamp, read_stamp
 from schemas.types import KNOWN_TYPES, MARKS
-from schemas.wire.encoding import Command, CommandReader, Record, read_outcome
+from schemas.wire.encoding import Command, CommandReader, Record, Unreadable, read_outcome
 
 try:
     from schemas.wire import _records
@@ -31,17 +31,20 @@ if TYPE_CHECKING:
     from schemas.wire._records import ScannedMessage, ScannedSend
 
 
-def command_reader(partition: int, partitions: int) -> Callable[[list[Record]], list[Command | ScannedSend]]:
-    """Return a reader of commands for many records of one partition. Each result is a Command, or a view that
-    `command_of` turns into one."""
+CommandRead: TypeAlias = "Command | Unreadable | ScannedSend"
+"""What is read from a record of `chat.commands`. A ScannedSend is a view that `command_of` turns into a Command."""
+
+
+def command_reader(partition: int, partitions: int) -> Callable[[list[Record]], list[CommandRead]]:
+    """Return a reader of commands for many records of one partition."""
     reader = CommandReader(partition, partitions)
     if not COMPILED:
         return lambda records: [reader.read(record) for record in records]
     return _records.CommandScanner(reader.chats, reader.senders, KNOWN_TYPES, MARKS, reader.read).read
 
 
-def command_of(read: Command | ScannedSend) -> Command:
-    return read if isinstance(read, Command) else read.command()
+def command_of(read: CommandRead) -> Command | Unreadable:
+    return read if isinstance(read, Command | Unreadable) else read.command()
 
 
 _scanner: Final = _records.OutcomeScanner() if COMPILED else None

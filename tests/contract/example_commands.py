@@ -55,7 +55,6 @@ def _command(
             offset=0,
             type=command_type.value,
             body=canonical_body(body),
-            key=chat_id.encode(),
             chat_id=chat_id,
             sender_id=CREATOR,
             client_generated_id=key,

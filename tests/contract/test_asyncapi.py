@@ -153,6 +153,8 @@ def test_the_other_bodies_have_the_fields_of_the_code(name: str, kind: type) -> 
 
 WHOLE_COMMAND: Final = Command(
     offset=0,
+    type="",
+    body=b"",
     chat_id=ChatId(GROUP),
     sender_id=UserId(CREATOR),
     client_generated_id="k",

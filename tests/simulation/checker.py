@@ -13,7 +13,7 @@ from schemas.errors import LogCorrupt
 from schemas.events import Outcome, OutcomeKind, decode_duplicate, decode_rejected, decode_term_opened, decode_unchanged
 from schemas.log import EMPTY, Head, Verdict, advance, classify, read_stamp
 from schemas.types import COMMAND_OF, CommandType, EventType
-from schemas.wire.encoding import Command, Record, read_command, read_outcome
+from schemas.wire.encoding import Command, Record, Unreadable, read_command, read_outcome
 from schemas.wire.replies import Reply
 from tests.oracle import oracle
 from tests.oracle.chats import chat_id_of_key
@@ -50,7 +50,7 @@ class Checker:
         self._partition = partition
         self._partitions = partitions
         self._state = State()
-        self._answered: list[tuple[Command, Answer]] = []
+        self._answered: list[tuple[Command | Unreadable, Answer]] = []
         """By index, from 1."""
         self._next_command = 0
         """The command that has to be answered next, counted in the commands' records."""
@@ -131,7 +131,7 @@ class Checker:
         self._apply(record, command)
         self._answered.append((command, answer))
 
-    def _apply(self, record: Record, command: Command) -> None:
+    def _apply(self, record: Record, command: Command | Unreadable) -> None:
         """Advance the state past the outcome."""
         plain = read_plainly(
             record.key, record.value, text_headers(record.headers), partition=self._partition, offset=record.offset,
@@ -142,13 +142,13 @@ class Checker:
         if plain.kind == OutcomeKind.ACCEPTED and command.type == CommandType.MEMBER_ADD:
             self._returns += len(self._state.chats[str(plain.chat)].present()) == 1
 
-    def _compare(self, record: Record, command: Command, outcome: Outcome, answer: Answer) -> None:
+    def _compare(self, record: Record, command: Command | Unreadable, outcome: Outcome, answer: Answer) -> None:
         """Compare the outcome with the oracle's answer to the command."""
         checks: list[tuple[str, object, object]] = [("kind", outcome.kind, answer.kind)]
         if answer.kind == OutcomeKind.ACCEPTED:
             checks += [
                 ("type", COMMAND_OF.get(outcome.type), command.type),
-                ("body", outcome.body, command.body),
+                ("body", outcome.body, command.body if isinstance(command, Command) else None),
                 ("seq", outcome.seq, answer.seq),
                 ("position", outcome.position, answer.position),
             ]

@@ -141,7 +141,7 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "commands of an ended term are kept": (
         Change(
-            owner=Term, name="__init__", old="self._waiting: deque[Command | ScannedSend] = deque()",
+            owner=Term, name="__init__", old="self._waiting: deque[CommandRead] = deque()",
             new="self._waiting = logs.__dict__.setdefault('kept', deque())",
         ),
     ),

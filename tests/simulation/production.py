@@ -12,7 +12,7 @@ from unittest import mock
 
 import structlog
 
-from schemas.wire.encoding import Command
+from schemas.wire.encoding import Command, Unreadable
 from services.runtime.process.backoff import Backoff
 from services.sequencer.partition import batch as batch_module
 from services.sequencer.partition import term, writer
@@ -27,7 +27,7 @@ from tests.simulation.plan import Plan
 class World(Protocol):
     plan: Plan
 
-    def decide(self, view: View, command: Command, at_ms: int) -> Decision: ...
+    def decide(self, view: View, command: Command | Unreadable, at_ms: int) -> Decision: ...
     def logged(self, event: str, fields: Mapping[str, object]) -> None: ...
     def count(self, what: str) -> None: ...
 

@@ -18,7 +18,7 @@ from unittest import mock
 from schemas import limits
 from schemas.events import TermOpened, encode_term_opened
 from schemas.log import Stamp
-from schemas.wire.encoding import Command, Encoded, encode_outcome, event_source, opening_outcome
+from schemas.wire.encoding import Command, Encoded, Unreadable, encode_outcome, event_source, opening_outcome
 from schemas.wire.replies import Reply
 from services.sequencer.partition.writer import Status
 from services.sequencer.ports import LogPosition
@@ -330,7 +330,7 @@ class Run:
         other = self.plan.versions_differ and host.startswith(self.machines[-1].name)
         return SHORT_TEXT if other else TEXT_CHARACTERS
 
-    def decide(self, view: View, command: Command, at_ms: int) -> Decision:
+    def decide(self, view: View, command: Command | Unreadable, at_ms: int) -> Decision:
         """Call the production function, in the version of the calling process."""
         self.count("decided")
         with mock.patch.object(limits, "TEXT_CHARACTERS", self._text_characters_of(this_process().name)):

@@ -137,7 +137,6 @@ class ChatLog:
             offset=len(self.commands),
             type=command_type,
             body=raw,
-            key=chat.encode(),
             chat_id=chat,
             sender_id=sender,
             client_generated_id=client_generated_id,
@@ -253,7 +252,6 @@ class ChatLog:
     def repeat(self, sent: Sent) -> Command:
         """Append the same command once more, without an outcome."""
         original = sent.command
-        assert original.chat_id is not None
         assert original.sender_id is not None
         return self.command(
             original.type, original.chat_id, original.sender_id, original.body, original.client_generated_id

@@ -55,7 +55,6 @@ class OutcomePending(BaseModel):
 def outcome_pending(pending: Pending) -> CommandResponse:
     """Return 202 with the URL of the outcome, and when to retry."""
     command = pending.command
-    assert command.chat_id is not None
     assert command.command_id is not None
     at = f"{pending.partition}:{pending.offset}"
     message_id = command.command_id if EVENT_OF[command.type] in TAKES_SEQ else None

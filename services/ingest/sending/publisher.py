@@ -105,7 +105,6 @@ class Publisher:
         self._append_bytes = 0
 
     def partition_of(self, command: Command) -> int:
-        assert command.chat_id is not None
         return ids.partition_of(command.chat_id, self._partitions)
 
     def append(self, partition: int, commands: Sequence[Command], on_settled: Callable[[Append], None]) -> Append:

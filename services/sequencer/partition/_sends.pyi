@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 
 from schemas.wire._records import OutcomeWriter, ScannedSend
-from schemas.wire.encoding import Command
+from schemas.wire.records import CommandRead
 from services.sequencer.rules.state import Prefetched, StateChanges
 
 def decide_sends(
-    commands: Iterable[Command | ScannedSend],
+    commands: Iterable[CommandRead],
     layers: Sequence[Prefetched | StateChanges],
     changes: StateChanges,
     writer: OutcomeWriter,

@@ -12,8 +12,8 @@ from schemas.events import Outcome, OutcomeKind
 from schemas.ids import ChatId, CommandKey
 from schemas.log import Head, Stamp, advance
 from schemas.types import EventType
-from schemas.wire.encoding import Command, Encoded, ReplyTo, encode_outcome, outcome_size
-from schemas.wire.records import COMPILED, command_key, command_of
+from schemas.wire.encoding import Command, Encoded, ReplyTo, Unreadable, encode_outcome, outcome_size
+from schemas.wire.records import COMPILED, CommandRead, command_key, command_of
 from schemas.wire.replies import Reply
 from services.sequencer.ports import OutcomeBatch, StateStore
 from services.sequencer.rules.decide import Decision, accepted_outcome, decide
@@ -66,7 +66,7 @@ def new_batch(records: OutcomeBatch, *, store: StateStore, before: DecidedBatch 
 
 def decide_into(
     batch: DecidedBatch,
-    commands: deque[Command | ScannedSend],
+    commands: deque[CommandRead],
     *,
     store: StateStore,
     partition: int,
@@ -81,7 +81,7 @@ def decide_into(
 
 def decide_loaded(
     batch: DecidedBatch,
-    commands: deque[Command | ScannedSend],
+    commands: deque[CommandRead],
     loaded: LoadedView,
     *,
     partition: int,
@@ -115,7 +115,7 @@ class _Filler:
         self._command_offset = head.command_offset
         self._last: tuple[Outcome, Stamp] | None = None
 
-    def add_plain_sends(self, commands: deque[Command | ScannedSend]) -> int:
+    def add_plain_sends(self, commands: deque[CommandRead]) -> int:
         """Decide plain sends on the compiled fast path, up to the first other command; return how many."""
         batch, at_ms = self._batch, self._at_ms
         if batch.records.writer is None:
@@ -139,12 +139,12 @@ class _Filler:
             self._index += count
             command = last.command()
             self._command_offset = command.offset
-            self._last = accepted_outcome(command, at_ms, position, seq), self._stamp(command)
+            self._last = accepted_outcome(command, at_ms, position, seq), self._stamp(command.offset)
             batch.outcomes += [_SENT] * count
             batch.replies += [_sent_reply(each, self._partition, at_ms) for each in awaited]
         return count
 
-    def add_next(self, commands: deque[Command | ScannedSend]) -> None:
+    def add_next(self, commands: deque[CommandRead]) -> None:
         """Decide one command on the slow path. Marks the batch full if there is no room for its outcome.
 
         Raises LogCorrupt if the command does not follow the one before it: its outcome would make the log corrupt for
@@ -167,7 +167,7 @@ class _Filler:
         evolve(batch.view, outcome, batch.changes)
         self._index += 1
         self._command_offset = command.offset
-        stamp = self._stamp(command)
+        stamp = self._stamp(command.offset)
         self._last = outcome, stamp
         batch.records.add(outcome, stamp, self._source)
         batch.outcomes.append(outcome.type)
@@ -183,31 +183,26 @@ class _Filler:
             self._batch.last = encode_outcome(outcome, stamp, self._source)
             self._batch.head = advance(self._batch.head, stamp, self._at_ms)
 
-    def _stamp(self, command: Command) -> Stamp:
-        return Stamp(self._batch.head.term, self._index, command.offset)
+    def _stamp(self, command_offset: int) -> Stamp:
+        return Stamp(self._batch.head.term, self._index, command_offset)
 
 
-def keys_of(
-    commands: deque[Command | ScannedSend], room: int
-) -> tuple[list[ChatId], list[MemberKey], list[CommandKey]]:
+def keys_of(commands: deque[CommandRead], room: int) -> tuple[list[ChatId], list[MemberKey], list[CommandKey]]:
     """Return the keys that deciding will need, as far as headers tell; those in bodies are read when needed."""
     chats: list[ChatId] = []
     members: list[MemberKey] = []
     dedup: list[CommandKey] = []
     for command in commands:
+        if type(command) is Unreadable:
+            continue  # rejected whatever the state is
         room -= len(command.body)
         if room < 0:
             break  # most likely for a later append; if not, it is read when needed
-        if not isinstance(command, Command):
-            chats.append(command.chat_id)
-            members.append((command.chat_id, command.sender_id))
-            dedup.append(command.command_key)
-            continue
-        if command.fault is not None or command.chat_id is None or command.sender_id is None:
-            continue
         chats.append(command.chat_id)
         members.append((command.chat_id, command.sender_id))
-        if command.client_generated_id is not None and command.command_id is not None:
+        if not isinstance(command, Command):
+            dedup.append(command.command_key)
+        elif command.client_generated_id is not None and command.command_id is not None:
             dedup.append(command_key(command.chat_id, command.command_id))
     return chats, members, dedup
 

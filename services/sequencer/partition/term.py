@@ -13,18 +13,13 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from schemas.cursor import Decided, Opened
 from schemas.events import TermOpened, encode_term_opened
 from schemas.log import Stamp
-from schemas.wire.encoding import (
-    Command,
-    Record,
-    event_source,
-    opening_outcome,
-)
-from schemas.wire.records import command_reader, record_digest
+from schemas.wire.encoding import Record, event_source, opening_outcome
+from schemas.wire.records import CommandRead, command_reader, record_digest
 from services.runtime.kafka.errors import AppendUnknown, OffsetMissing
 from services.runtime.process.crashpoints import crash_point, declare_crash_point
 from services.sequencer import metrics
@@ -32,9 +27,6 @@ from services.sequencer.errors import PartitionStopped, Superseded
 from services.sequencer.partition.batch import DecidedBatch, decide_into, new_batch
 from services.sequencer.ports import LogAppender, LogPosition, LogReader, Logs, ReplyPublisher, StateStore
 from services.sequencer.store.fold import ReplayStats, fold, is_in_log
-
-if TYPE_CHECKING:
-    from schemas.wire._records import ScannedSend
 
 COMMANDS_PER_READ: Final = 250
 """Commands read and decided at once: few enough for the processor's caches and for other tasks of the loop."""
@@ -102,7 +94,7 @@ class Term:
         self._on_acknowledged = on_acknowledged
         self._source = event_source(settings.partition)
         self._read = command_reader(settings.partition, settings.partitions)
-        self._waiting: deque[Command | ScannedSend] = deque()
+        self._waiting: deque[CommandRead] = deque()
         self._term = 0
 
     async def open(self, events: LogReader) -> None:

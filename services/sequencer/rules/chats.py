@@ -11,12 +11,12 @@ from schemas.events import Outcome, body_of
 from schemas.ids import UserId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
-from services.sequencer.rules.rule import Accepted, Rule, Unchanged, sender_of
+from services.sequencer.rules.rule import Accepted, Rule, Unchanged
 from services.sequencer.rules.state import Chat, StateChanges, View, joined
 
 
 def create(view: View, command: Command, body: ChatCreate) -> Accepted:
-    sender = sender_of(command)
+    sender = command.sender_id
     if body.kind == "group":
         expected = ids.group_chat_id(sender, body.name or "")
         if command.chat_id != expected and command.client_generated_id is not None:

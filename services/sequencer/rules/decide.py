@@ -21,7 +21,7 @@ from schemas.commands import PlainSend, digest, parse_body, plain_send
 from schemas.errors import Reason, Refused
 from schemas.events import Duplicate, Outcome, Rejected, encode_duplicate, encode_rejected, encode_unchanged
 from schemas.types import EVENT_OF, CommandType, EventType
-from schemas.wire.encoding import Command
+from schemas.wire.encoding import Command, Unreadable
 from schemas.wire.records import command_key
 from services.sequencer.rules.nouns import RULES
 from services.sequencer.rules.rule import Accepted, Unchanged
@@ -43,11 +43,11 @@ class Decision(Struct, frozen=True, kw_only=True, gc=False):
     read_seq: int | None = None
 
 
-def decide(view: View, command: Command, at_ms: int) -> Decision:
+def decide(view: View, command: Command | Unreadable, at_ms: int) -> Decision:
     """Decide `command` in the state `view` at `at_ms` (ms since 1970; it must not decrease between calls)."""
+    if type(command) is Unreadable:
+        return _rejected(command, command.reason, command.detail, at_ms)
     try:
-        if command.fault is not None:
-            raise command.fault
         repeat = _repeat(view, command, at_ms)
         if repeat is not None:
             return repeat
@@ -56,7 +56,7 @@ def decide(view: View, command: Command, at_ms: int) -> Decision:
             raise Refused(Reason.UNKNOWN_TYPE, "no such command type, or none that is decided yet")
         accepted = decide_body(view, command, _body(command))
     except Refused as refused:
-        return _rejected(command, refused, at_ms)
+        return _rejected(command, refused.reason, refused.detail, at_ms)
     except Unchanged as unchanged:
         return _unchanged(command, unchanged, at_ms)
     return Decision(
@@ -102,7 +102,7 @@ _EVENT_OF: Final = {command: event.value for command, event in EVENT_OF.items()}
 
 def _repeat(view: View, command: Command, at_ms: int) -> Decision | None:
     """Whether this key was used up by an accepted command. Receipts have none."""
-    if command.client_generated_id is None or command.chat_id is None or command.command_id is None:
+    if command.client_generated_id is None or command.command_id is None:
         return None
     original = view.dedup(command_key(command.chat_id, command.command_id))
     if original is None:
@@ -118,12 +118,12 @@ def _repeat(view: View, command: Command, at_ms: int) -> Decision | None:
     )
 
 
-def _rejected(command: Command, refused: Refused, at_ms: int) -> Decision:
-    body = Rejected(command_type=command.type or None, reason=refused.reason, detail=refused.detail)
+def _rejected(command: Command | Unreadable, reason: Reason, detail: str, at_ms: int) -> Decision:
+    body = Rejected(command_type=command.type, reason=reason, detail=detail)
     return Decision(
         outcome=_without_effect(EventType.REJECTED, command, encode_rejected(body), at_ms),
-        reason=refused.reason,
-        detail=refused.detail,
+        reason=reason,
+        detail=detail,
     )
 
 
@@ -137,7 +137,7 @@ def _unchanged(command: Command, unchanged: Unchanged, at_ms: int) -> Decision:
     )
 
 
-def _without_effect(event: EventType, command: Command, body: bytes, at_ms: int) -> Outcome:
+def _without_effect(event: EventType, command: Command | Unreadable, body: bytes, at_ms: int) -> Outcome:
     return Outcome(
         type=event.value,
         at_ms=at_ms,

@@ -18,7 +18,6 @@ from services.sequencer.rules.rule import (
     Unchanged,
     as_member,
     chat_and_sender,
-    chat_of,
     known_member,
     move_head,
     require_present,
@@ -37,7 +36,7 @@ def add(view: View, command: Command, body: MemberAdd) -> Accepted:
         raise Refused(Reason.FORBIDDEN, "a direct chat has the members it has")
     if sender.role == "member" or (sender.role == "admin" and body.role != "member"):
         raise Refused(Reason.FORBIDDEN, "owners add anybody, admins add members")
-    member = view.member((chat_of(command), UserId(body.user_id)))
+    member = view.member((command.chat_id, UserId(body.user_id)))
     if member is not None and member.present:
         if member.role == body.role:
             raise Unchanged
@@ -60,7 +59,7 @@ def remove(view: View, command: Command, body: MemberRemove) -> Accepted:
     if chat.kind == "direct":
         raise Refused(Reason.FORBIDDEN, "a direct chat has the members it has")
     leaving = body.user_id == command.sender_id
-    member = view.member((chat_of(command), UserId(body.user_id)))
+    member = view.member((command.chat_id, UserId(body.user_id)))
     if not leaving:
         if sender.role == "member":
             raise Refused(Reason.FORBIDDEN, "owners and admins remove others")
@@ -89,7 +88,7 @@ def change_role(view: View, command: Command, body: MemberRole) -> Accepted:
         raise Refused(Reason.FORBIDDEN, "both members of a direct chat are its owners")
     if sender.role != "owner":
         raise Refused(Reason.FORBIDDEN, "only an owner changes a role")
-    member = view.member((chat_of(command), UserId(body.user_id)))
+    member = view.member((command.chat_id, UserId(body.user_id)))
     if member is None or not member.present:
         raise Refused(Reason.INVALID, "not a member of this chat, who could be added with this role", "/user_id")
     if member.role == body.role:

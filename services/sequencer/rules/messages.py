@@ -13,7 +13,7 @@ from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from schemas.wire.records import command_key
 from services.sequencer.rules.facts import DELETED
-from services.sequencer.rules.rule import Accepted, Rule, Unchanged, as_member, chat_of, move_head
+from services.sequencer.rules.rule import Accepted, Rule, Unchanged, as_member, move_head
 from services.sequencer.rules.state import StateChanges, View
 
 
@@ -21,7 +21,7 @@ def send(view: View, command: Command, body: MessageSend | PlainSend) -> Accepte
     chat, _ = as_member(view, command)
     if body.reply_to_message_id is not None:
         # Keyed by chat, so that a message of another chat is as unknown as one that does not exist.
-        replied = view.dedup(command_key(chat_of(command), CommandId(body.reply_to_message_id)))
+        replied = view.dedup(command_key(command.chat_id, CommandId(body.reply_to_message_id)))
         if replied is None or replied.seq is None:
             raise Refused(Reason.UNKNOWN_MESSAGE, "no such message in this chat", "/reply_to_message_id")
     return Accepted(position=chat.last_position + 1, seq=chat.last_seq + 1)
@@ -36,14 +36,13 @@ def sent(view: View, outcome: Outcome, changes: StateChanges) -> None:
 
 def delete(view: View, command: Command, body: MessageDelete) -> Accepted:
     chat, sender = as_member(view, command)
-    chat_id = chat_of(command)
     # The right to delete a message depends on its author, so first there has to be such a message.
     if body.seq > chat.last_seq:
         raise Refused(Reason.UNKNOWN_MESSAGE, f"the chat's last seq is {chat.last_seq}", "/seq")
     moderates = chat.kind == "group" and sender.role != "member"
-    if not moderates and view.author(chat_id, body.seq) != command.sender_id:
+    if not moderates and view.author(command.chat_id, body.seq) != command.sender_id:
         raise Refused(Reason.FORBIDDEN, "a message is deleted by its author, in a group by owners and admins too")
-    deleted_at = DELETED.of(view, (chat_id, body.seq))
+    deleted_at = DELETED.of(view, (command.chat_id, body.seq))
     if deleted_at is not None:
         raise Unchanged(position=deleted_at)
     return Accepted(position=chat.last_position + 1)

@@ -39,7 +39,7 @@ class Rule(Struct, frozen=True):
     """How the sequencer treats one command type."""
 
     decide: Callable[[View, Command, Any], Accepted]
-    """Takes the state, a command without a fault, and its parsed body. Raises Refused or Unchanged."""
+    """Takes the state, a command and its parsed body. Raises Refused or Unchanged."""
     evolve: Callable[[View, Outcome, StateChanges], None]
     """Takes the state and an accepted outcome, and adds the new values to the changes. Raises LogCorrupt if the outcome
     cannot follow the state."""
@@ -60,9 +60,8 @@ def chat_and_sender(view: View, command: Command) -> tuple[Chat, Member]:
 
     Raises Refused. A sender who was never a member learns no more than about a chat that does not exist.
     """
-    chat_id = chat_of(command)
-    chat = view.chat(chat_id)
-    member = view.member((chat_id, sender_of(command))) if chat is not None else None
+    chat = view.chat(command.chat_id)
+    member = view.member((command.chat_id, command.sender_id)) if chat is not None else None
     if chat is None or member is None:
         raise Refused(Reason.UNKNOWN_CHAT, "no such chat, or none of yours")
     return chat, member
@@ -71,16 +70,6 @@ def chat_and_sender(view: View, command: Command) -> tuple[Chat, Member]:
 def require_present(member: Member) -> None:
     if not member.present:
         raise Refused(Reason.NOT_MEMBER, "you are no longer a member of this chat")
-
-
-def chat_of(command: Command) -> ChatId:
-    assert command.chat_id is not None, "a command without a fault has a chat"
-    return command.chat_id
-
-
-def sender_of(command: Command) -> UserId:
-    assert command.sender_id is not None, "a command without a fault has a sender"
-    return command.sender_id
 
 
 # --- evolving -------------------------------------------------------------------------------------------------

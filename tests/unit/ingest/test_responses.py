@@ -20,7 +20,7 @@ from services.runtime.web.problems import Problem
 CHAT = ChatId("f89e858f-5f2e-5152-b188-6a52cbec990b")
 ALICE = UserId("11111111-1111-4111-8111-111111111111")
 COMMAND_ID = CommandId("c6e6b694-c64b-5364-9024-70428ec7b06e")
-COMMAND = Command(offset=-1, chat_id=CHAT, sender_id=ALICE, command_id=COMMAND_ID)
+COMMAND = Command(offset=-1, type="", body=b"", chat_id=CHAT, sender_id=ALICE, command_id=COMMAND_ID)
 
 
 def reply(outcome: OutcomeKind, **figures: Any) -> Reply:

@@ -67,7 +67,6 @@ def _commands(drawn: list[tuple[str, Body, int, int, str]]) -> list[Command]:
             offset=offset,
             type=command_type,
             body=canonical_body(body),
-            key=CHATS[chat].encode(),
             chat_id=CHATS[chat],
             sender_id=USERS[user],
             client_generated_id=key or None,

@@ -19,11 +19,11 @@ from schemas.bodies import (
     MessageSend,
     canonical_body,
 )
-from schemas.errors import LogCorrupt, Reason, Refused, UnknownType
-from schemas.events import OutcomeKind
+from schemas.errors import LogCorrupt, Reason, UnknownType
+from schemas.events import OutcomeKind, Rejected, decode_rejected
 from schemas.ids import ChatId, CommandId, CommandKey, UserId
 from schemas.types import MARKS
-from schemas.wire.encoding import Command
+from schemas.wire.encoding import Command, Unreadable
 from services.sequencer.rules.decide import Decision, decide
 from services.sequencer.rules.evolve import evolve
 from services.sequencer.rules.state import Chat, DedupEntry, FactKey, Member, MemberKey, Overlay
@@ -71,14 +71,13 @@ class Room:
             offset=next(self._offsets),
             type=command_type,
             body=body if isinstance(body, bytes) else canonical_body(body),
-            key=self.chat_id.encode(),
             chat_id=self.chat_id,
             sender_id=by,
             client_generated_id=None if mark else key,
             command_id=None if mark else ids.command_id(self.chat_id, by, key),
         )
 
-    def decide(self, command: Command) -> Decision:
+    def decide(self, command: Command | Unreadable) -> Decision:
         decision = decide(self.view, command, self.at_ms)
         evolve(self.view, decision.outcome, self.view.changes)
         return decision
@@ -144,12 +143,18 @@ def test_who_never_was_a_member_hears_the_same_as_of_a_chat_that_never_was() -> 
     assert stranger.reason is Reason.UNKNOWN_CHAT
 
 
-def test_the_writers_fault_is_answered_before_the_state_is_looked_at() -> None:
+def test_an_unreadable_command_is_rejected_before_its_repeat_is_looked_for_and_keeps_what_could_be_read() -> None:
     room = Room()
     room.send("hello", key="k")
-    command = room.command("message.send.v1", MessageSend(text="hello"), key="k")
-    faulty = room.decide(replace(command, fault=Refused(Reason.WRONG_PARTITION, "elsewhere")))
-    assert faulty.reason is Reason.WRONG_PARTITION
+    known = (None, b"a key", room.chat_id, ANNA, "k")
+    rejected = room.decide(Unreadable(9, Reason.WRONG_PARTITION, "elsewhere", *known))
+    outcome = rejected.outcome
+    assert (rejected.reason, rejected.detail) == (Reason.WRONG_PARTITION, "elsewhere")
+    assert decode_rejected(outcome.body) == Rejected(
+        command_type=None, reason=Reason.WRONG_PARTITION, detail="elsewhere"
+    )
+    assert (outcome.key, outcome.chat_id, outcome.sender_id, outcome.client_generated_id) == known[1:]
+    assert outcome.command_id is None
 
 
 @pytest.mark.parametrize("command_type", ["message.edit.v1", "reaction.add.v1", "chat.rename.v1", "no.such.v9"])

@@ -155,7 +155,6 @@ def _commands(drawn: Sequence[Drawn]) -> list[Command]:
             offset=offset,
             type=command_type,
             body=body,
-            key=CHATS[chat].encode(),
             chat_id=CHATS[chat],
             sender_id=user,
             client_generated_id=key,

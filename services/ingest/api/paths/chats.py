@@ -95,7 +95,6 @@ def build_direct(raw: bytes, user_id: str, envelope: Envelope) -> Command:
 def chat_opened(command: Command, reply: Reply) -> CommandResponse:
     """Return 201 for a new chat, 200 for a repeat or an existing direct chat."""
     raise_if_rejected(command, reply)
-    assert command.chat_id is not None
     duplicate = reply.outcome is OutcomeKind.DUPLICATE
     body = ChatOpened(chat_id=command.chat_id, position=reply.position, token=token_of(reply), duplicate=duplicate)
     return CommandResponse(

@@ -91,7 +91,6 @@ def build_remove(raw: bytes, chat_id: str, user_id: str, envelope: Envelope) -> 
 
 def member_changed(command: Command, reply: Reply, *, user_id: str) -> CommandResponse:
     raise_if_rejected(command, reply)
-    assert command.chat_id is not None
     body = MemberChanged(
         chat_id=command.chat_id,
         user_id=user_id,

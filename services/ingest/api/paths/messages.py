@@ -140,7 +140,6 @@ def build_delete(raw: bytes, chat_id: str, seq: int, envelope: Envelope) -> Comm
 def message_sent(command: Command, reply: Reply) -> CommandResponse:
     """Return 201 for a new message, 200 for a repeat. Raises Problem for a rejection, as the other responses do."""
     raise_if_rejected(command, reply)
-    assert command.chat_id is not None
     assert command.command_id is not None
     assert reply.seq is not None, "every accepted or repeated message has a seq"
     assert reply.position is not None
@@ -158,7 +157,6 @@ def message_sent(command: Command, reply: Reply) -> CommandResponse:
 def message_deleted(command: Command, reply: Reply, *, seq: int) -> CommandResponse:
     """Return 200, even if the message was deleted before."""
     raise_if_rejected(command, reply)
-    assert command.chat_id is not None
     body = MessageDeleted(
         chat_id=command.chat_id,
         seq=seq,

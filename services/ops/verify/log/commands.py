@@ -6,17 +6,17 @@ from schemas.commands import digest, parse_body
 from schemas.errors import Reason, Refused
 from schemas.events import OutcomeKind, decode_rejected
 from schemas.types import EVENT_OF, MARKS
-from schemas.wire.encoding import Command
+from schemas.wire.encoding import Command, Unreadable
 from services.ops.verify.log.case import Found
 from services.ops.verify.log.partition import Answered
 
 
-def against_command(decided: Answered, command: Command) -> Found:
+def against_command(decided: Answered, command: Command | Unreadable) -> Found:
     """Yield what does not match between an outcome and its command. Raises LogCorrupt for an invalid outcome body."""
     outcome = decided.outcome
     yield from _identity(decided, command)
-    if command.fault is not None:
-        yield from _must_be_rejected(decided, command.fault)
+    if isinstance(command, Unreadable):
+        yield from _must_be_rejected(decided, command)
         return
     match outcome.kind:
         case OutcomeKind.ACCEPTED:
@@ -31,7 +31,7 @@ def against_command(decided: Answered, command: Command) -> Found:
             yield from _rejected(decided, command)
 
 
-def _identity(decided: Answered, command: Command) -> Found:
+def _identity(decided: Answered, command: Command | Unreadable) -> Found:
     outcome = decided.outcome
     sides = (
         ("key", outcome.key, command.key),
@@ -41,16 +41,16 @@ def _identity(decided: Answered, command: Command) -> Found:
         ("traceparent", outcome.traceparent, command.traceparent),
     )
     for name, said, sent in sides:
-        if said != sent and not (said is None and command.fault is not None):
+        if said != sent and (said is not None or isinstance(command, Command)):
             yield "command_identity", f"its {name} is {said!r:.140}, that of its command {sent!r:.140}"
 
 
-def _must_be_rejected(decided: Answered, fault: Refused) -> Found:
+def _must_be_rejected(decided: Answered, command: Unreadable) -> Found:
     outcome = decided.outcome
     if outcome.kind is not OutcomeKind.REJECTED:
-        yield "must_reject", f"it is {outcome.kind}, yet its command is {fault.reason}: {fault.detail}"
-    elif (reason := decode_rejected(outcome.body).reason) is not fault.reason:
-        yield "must_reject", f"it is rejected as {reason}, yet its command is {fault.reason}: {fault.detail}"
+        yield "must_reject", f"it is {outcome.kind}, yet its command is {command.reason}: {command.detail}"
+    elif (reason := decode_rejected(outcome.body).reason) is not command.reason:
+        yield "must_reject", f"it is rejected as {reason}, yet its command is {command.reason}: {command.detail}"
 
 
 def _accepted(decided: Answered, command: Command) -> Found:

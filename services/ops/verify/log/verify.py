@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 from schemas.topics import TopicNames
-from schemas.wire.encoding import Command, CommandReader, Record
+from schemas.wire.encoding import Command, CommandReader, Record, Unreadable
 from services.ops.verify.log.commands import against_command
 from services.ops.verify.log.partition import Answered, CannotContinue, Counts, PartitionChecks, Violation
 from services.ops.verify.reading import OnProgress, partition_reader, records_until, topics_of
@@ -156,7 +156,7 @@ class _Commands:
         for rule, detail in against_command(decided, self._read(command)):
             self._violation(decided, rule, detail)
 
-    def _read(self, record: Record) -> Command:
+    def _read(self, record: Record) -> Command | Unreadable:
         return self._command_reader.read(record)
 
     def _violation(self, decided: Answered, rule: str, detail: str) -> None:
