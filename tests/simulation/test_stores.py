@@ -18,7 +18,7 @@ from schemas.wire.records import command_key
 from services.sequencer.errors import StateBroken
 from services.sequencer.ports import LogPosition, StateStore
 from services.sequencer.rules.facts import FACTS
-from services.sequencer.rules.state import Chat, FactKey, Member, StateChanges, View, pack_dedup
+from services.sequencer.rules.state import Chat, Member, StateChanges, View, pack_dedup
 from services.sequencer.store import rocks as store_module
 from services.sequencer.store.rocks import RocksStore
 from tests.support.examples import examples
@@ -84,8 +84,8 @@ def test_both_stores_answer_alike(drawn: list[tuple[str, object]]) -> None:
             match action, argument:
                 case "send", dict() as sent:
                     _apply(stores, _sending(sent, seqs), number)
-                case "fact", bytes() as key:
-                    _apply(stores, StateChanges(facts={FactKey(key): b"fact %d" % number}), number)
+                case "fact", (bytes() as letter, str() as chat_id, int() as seq):
+                    _apply(stores, StateChanges(facts={(letter, ChatId(chat_id), seq): b"fact %d" % number}), number)
                 case "apply", StateChanges() as change:
                     for each, chat in change.chats.items():
                         change.chats[each] = replace(chat, last_seq=seqs.get(each, 0))

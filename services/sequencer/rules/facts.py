@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 
-from services.sequencer.rules.state import FactKey, MessageKey, StateChanges, View, message_key
+from services.sequencer.rules.state import FactKey, MessageKey, StateChanges, View
 
 Value = TypeVar("Value")
 
@@ -28,7 +28,8 @@ class Fact(Struct, Generic[Value], frozen=True):
     unpack: Callable[[bytes], Value]
 
     def key(self, message: MessageKey) -> FactKey:
-        return FactKey(message_key(self.letter, message))
+        chat_id, seq = message
+        return self.letter, chat_id, seq
 
     def of(self, view: View, message: MessageKey) -> Value | None:
         raw = view.fact(self.key(message))

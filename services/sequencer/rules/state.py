@@ -15,7 +15,7 @@ from typing import Final, NewType, Protocol, cast
 from msgspec import Struct
 
 from schemas.bodies import ChatKind, Role
-from schemas.ids import ChatId, CommandKey, UserId, uuid_bytes
+from schemas.ids import ChatId, CommandKey, UserId
 
 
 class Chat(Struct, frozen=True, kw_only=True, gc=False):
@@ -78,13 +78,8 @@ def unpack_dedup(raw: DedupBytes) -> DedupEntry:
 MemberKey = tuple[ChatId, UserId]
 MessageKey = tuple[ChatId, int]
 """A chat and a seq."""
-FactKey = NewType("FactKey", bytes)
-"""A letter for the kind of fact, the chat and the seq: the form used in memory and on disk."""
-
-
-def message_key(letter: bytes, message: MessageKey) -> bytes:
-    chat_id, seq = message
-    return letter + uuid_bytes(chat_id) + seq.to_bytes(8, "big")
+FactKey = tuple[bytes, ChatId, int]
+"""A letter for the kind of fact, a chat and a seq."""
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from schemas.errors import LogCorrupt
 from schemas.ids import ChatId, UserId, uuid_bytes, uuid_text
 from schemas.log import Head
 from services.sequencer.ports import LogPosition
-from services.sequencer.rules.state import Chat, Member, MemberKey, MessageKey, message_key
+from services.sequencer.rules.state import Chat, FactKey, Member, MemberKey, MessageKey
 
 FORMAT: Final = 3
 """Format of keys, values and of what `evolve` stores. A folder with another number is wiped and folded again."""
@@ -65,7 +65,12 @@ def member_key(key: MemberKey) -> bytes:
 
 def authors_key(key: MessageKey) -> bytes:
     """Return the key of the run that begins with this message."""
-    return message_key(b"a", key)
+    return fact_key((b"a", *key))
+
+
+def fact_key(key: FactKey) -> bytes:
+    letter, chat_id, seq = key
+    return letter + uuid_bytes(chat_id) + seq.to_bytes(8, "big")
 
 
 def author_in(run_key: bytes, senders: bytes, key: MessageKey) -> UserId | None:

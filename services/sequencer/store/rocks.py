@@ -50,6 +50,7 @@ from services.sequencer.store.format import (
     author_in,
     authors_key,
     chat_key,
+    fact_key,
     member_key,
     pack_chat,
     pack_member,
@@ -212,7 +213,7 @@ class RocksStore:
         return author_in(run.key(), run.value(), (chat_id, seq)) if run.valid() else None
 
     def fact(self, key: FactKey) -> bytes | None:
-        return self._gathered.facts.get(key) or self._get(key)
+        return self._gathered.facts.get(key) or self._get(fact_key(key))
 
     def write_out(self) -> None:
         """Write the collected changes to RocksDB. `apply` calls it under load; idle callers may at any time."""
@@ -232,8 +233,8 @@ class RocksStore:
             senders = gathered.senders[chat_id]
             first = gathered.chats[chat_id].last_seq - len(senders) + 1
             put(authors_key((chat_id, first)), pack_senders(senders, (chat_id, first)))
-        for fact_key in sorted(gathered.facts):
-            put(fact_key, gathered.facts[fact_key])
+        for key_of_fact in sorted(gathered.facts):
+            put(fact_key(key_of_fact), gathered.facts[key_of_fact])
         put(META, pack_position(self._topic_id, self._position))
         # After a crash before this line, the collected changes are folded again from the log. After it, RocksDB has
         # them together with the position.
