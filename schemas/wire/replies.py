@@ -6,16 +6,31 @@ Replies may be lost; the log is the truth. A reader ignores request ids it does 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct
-from msgspec.json import Decoder
+from msgspec.json import Decoder, encode
 
-from schemas.canonical import canonical_json
 from schemas.errors import Reason
 from schemas.events import OutcomeKind
 
 
-class Reply(Struct, frozen=True, kw_only=True):
+class Figures(Struct, frozen=True, gc=False):
+    """The figures of an answer, from the rule that decides them to the HTTP response. None if a command has no such.
+
+    A new figure is one field here, for the answers of the types that have it, and one property in asyncapi.yaml.
+    """
+
+    seq: int | None = None
+    """Seq of the message; for a repeat this and the position are the original's."""
+    position: int | None = None
+    updated_count: int | None = None
+    """For a receipt: how far the cursor moved."""
+    read_seq: int | None = None
+    """For a receipt: the member's read cursor afterwards."""
+
+
+class Reply(Figures, frozen=True, kw_only=True, gc=False):
     """The outcome of one command, for the process that waits for it. Absent fields are omitted on the wire."""
 
     request_id: str
@@ -26,26 +41,17 @@ class Reply(Struct, frozen=True, kw_only=True):
     command_id: str | None = None
     reason: Reason | None = None
     detail: str | None = None
-    seq: int | None = None
-    position: int | None = None
     sent_at_ms: int | None = None
-    updated_count: int | None = None
-    """For a receipt: how far the cursor moved."""
-    read_seq: int | None = None
-    """For a receipt: the member's read cursor afterwards."""
 
 
-_ORDER = (
-    "request_id", "command_id", "outcome", "reason", "detail", "seq", "position", "sent_at_ms",
-    "updated_count", "read_seq", "partition", "index", "command_offset",
-)  # fmt: skip
+_FIRST: Final = ("request_id", "command_id", "outcome", "reason", "detail", "seq", "position", "sent_at_ms")
+_LAST: Final = ("partition", "index", "command_offset")
+_ORDER: Final = (*_FIRST, *(name for name in Figures.__struct_fields__ if name not in _FIRST), *_LAST)
 
 
 def encode_replies(replies: Sequence[Reply]) -> bytes:
     """Return a JSON array, with fields in the order of the wire contract."""
-    return canonical_json(
-        [{name: value for name in _ORDER if (value := getattr(r, name)) is not None} for r in replies]
-    )
+    return encode([{name: value for name in _ORDER if (value := getattr(r, name)) is not None} for r in replies])
 
 
 _DECODER = Decoder(list[Reply])

@@ -10,7 +10,7 @@ from tests.chaos.evidence import Op, Record
 from tests.chaos.judged import PartitionLog, headers_of, judge
 from tests.chaos.violations import Kind, Violation
 from tests.oracle.oracle import COMMAND_TYPES, apply, expected
-from tests.oracle.records import Outcome, uuid_or_none
+from tests.oracle.records import Json, Outcome, uuid_or_none
 from tests.oracle.rule import Answer
 from tests.oracle.state import State
 
@@ -91,16 +91,15 @@ def _against_command(folded: Folded, outcome: Outcome, partitions: int, violatio
         violations.append(Violation(Kind.COMMAND_INVENTED, outcome.place, what))
 
 
-def _of_original(right: Answer) -> dict[str, int]:
-    figures = {"seq": right.seq, "position": right.position, "sent_at_ms": right.sent_at_ms}
-    return {name: value for name, value in figures.items() if value is not None}
+def _all(right: Answer) -> Json:
+    return right.figures
 
 
-def _of_position(right: Answer) -> dict[str, int]:
-    return {} if right.position is None else {"position": right.position}
+def _position(right: Answer) -> Json:
+    return {name: figure for name, figure in right.figures.items() if name == "position"}
 
 
-_FIGURES: Final = {"duplicate": _of_original, "unchanged": _of_position}
+_FIGURES: Final = {"duplicate": _all, "unchanged": _position}
 """The body of an outcome that only refers to an earlier one."""
 
 

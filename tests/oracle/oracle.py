@@ -114,7 +114,8 @@ def _repeat(original: Outcome, command_type: str, raw: bytes) -> Answer:
     """The answer to a key that was accepted before: the original's figures, or a conflict."""
     if (COMMAND_TYPES.get(original.type), original.raw) != (command_type, raw):
         raise Rejected("conflict")
-    return Answer(kind="duplicate", seq=original.seq, position=original.position, sent_at_ms=original.at_ms)
+    figures = {"position": original.position, "sent_at_ms": original.at_ms}
+    return Answer(kind="duplicate", figures=figures if original.seq is None else {"seq": original.seq, **figures})
 
 
 def apply(state: State, outcome: Outcome) -> list[tuple[str, str]]:

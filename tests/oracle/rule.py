@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.oracle.records import Json, Outcome
 from tests.oracle.state import Chat, Member, State
@@ -15,11 +15,8 @@ class Answer:
 
     kind: str
     reason: str | None = None
-    seq: int | None = None
-    position: int | None = None
-    sent_at_ms: int | None = None
-    updated_count: int | None = None
-    read_seq: int | None = None
+    figures: Json = field(default_factory=dict)
+    """By the name on the wire; those that the answer does not have are left out."""
 
     def __str__(self) -> str:
         return self.kind if self.reason is None else f"{self.kind} ({self.reason})"
@@ -58,21 +55,13 @@ class Ask:
             raise Rejected("not_member")
         return chat, member
 
-    def accepted(
-        self, *, seq: int | None = None, updated_count: int | None = None, read_seq: int | None = None
-    ) -> Answer:
+    def accepted(self, **figures: int) -> Answer:
         position = 1 if self.chat is None else self.chat.last_position + 1
-        return Answer(
-            kind="accepted", seq=seq, position=position, sent_at_ms=self.at_ms, updated_count=updated_count,
-            read_seq=read_seq,
-        )  # fmt: skip
+        return Answer(kind="accepted", figures={"position": position, "sent_at_ms": self.at_ms, **figures})
 
-    def unchanged(
-        self, *, position: int | None = None, updated_count: int | None = None, read_seq: int | None = None
-    ) -> Answer:
-        return Answer(
-            kind="unchanged", position=position, sent_at_ms=self.at_ms, updated_count=updated_count, read_seq=read_seq
-        )
+    def unchanged(self, **figures: int | None) -> Answer:
+        known = {name: figure for name, figure in figures.items() if figure is not None}
+        return Answer(kind="unchanged", figures={"sent_at_ms": self.at_ms, **known})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

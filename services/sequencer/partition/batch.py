@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import astuple
+
 from schemas.errors import LogCorrupt
 from schemas.events import Outcome, OutcomeKind
 from schemas.ids import ChatId, CommandKey
@@ -210,16 +212,13 @@ def keys_of(commands: deque[CommandRead], room: int) -> tuple[list[ChatId], list
 def _reply(reply_to: ReplyTo, decision: Decision, partition: int, stamp: Stamp) -> Reply:
     outcome = decision.outcome
     return Reply(
+        *astuple(decision.figures),
         request_id=reply_to.request_id,
         command_id=outcome.command_id,
         outcome=outcome.kind,
         reason=decision.reason,
         detail=decision.detail,
-        seq=decision.seq,
-        position=decision.position,
         sent_at_ms=decision.sent_at_ms,
-        updated_count=decision.updated_count,
-        read_seq=decision.read_seq,
         partition=partition,
         index=stamp.index,
         command_offset=stamp.command_offset,

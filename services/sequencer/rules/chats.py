@@ -11,11 +11,12 @@ from schemas.events import Outcome, body_of
 from schemas.ids import UserId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
-from services.sequencer.rules.rule import Accepted, Rule, Unchanged
+from schemas.wire.replies import Figures
+from services.sequencer.rules.rule import Rule, Unchanged
 from services.sequencer.rules.state import Chat, StateChanges, View, joined
 
 
-def create(view: View, command: Command, body: ChatCreate) -> Accepted:
+def create(view: View, command: Command, body: ChatCreate) -> Figures:
     sender = command.sender_id
     if body.kind == "group":
         expected = ids.group_chat_id(sender, body.name or "")
@@ -33,9 +34,9 @@ def create(view: View, command: Command, body: ChatCreate) -> Accepted:
         )
     chat = view.chat(expected)
     if chat is None:
-        return Accepted(position=1)
+        return Figures(position=1)
     if chat.kind == "direct":
-        raise Unchanged(position=1)
+        raise Unchanged(Figures(position=1))
     raise Refused(
         Reason.CHAT_EXISTS,
         "you have made a group of this name before; if it has no members left, you may join it again as owner",

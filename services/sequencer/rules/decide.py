@@ -23,8 +23,9 @@ from schemas.events import Duplicate, Outcome, Rejected, encode_duplicate, encod
 from schemas.types import EVENT_OF, CommandType, EventType
 from schemas.wire.encoding import Command, Unreadable
 from schemas.wire.records import command_key
+from schemas.wire.replies import Figures
 from services.sequencer.rules.nouns import RULES
-from services.sequencer.rules.rule import Accepted, Unchanged
+from services.sequencer.rules.rule import NO_FIGURES, Unchanged
 from services.sequencer.rules.state import View
 
 
@@ -34,13 +35,9 @@ class Decision(Struct, frozen=True, kw_only=True, gc=False):
     outcome: Outcome
     reason: Reason | None = None
     detail: str | None = None
-    seq: int | None = None
-    """Seq of the message; for a repeat this and the next two are the original's."""
-    position: int | None = None
+    figures: Figures = NO_FIGURES
     sent_at_ms: int | None = None
-    updated_count: int | None = None
-    """For a receipt: new cursor − old."""
-    read_seq: int | None = None
+    """For a repeat this is the original's, as its figures are."""
 
 
 def decide(view: View, command: Command | Unreadable, at_ms: int) -> Decision:
@@ -54,22 +51,17 @@ def decide(view: View, command: Command | Unreadable, at_ms: int) -> Decision:
         decide_body = _DECIDE.get(command.type)
         if decide_body is None:
             raise Refused(Reason.UNKNOWN_TYPE, "no such command type, or none that is decided yet")
-        accepted = decide_body(view, command, _body(command))
+        figures = decide_body(view, command, _body(command))
     except Refused as refused:
         return _rejected(command, refused.reason, refused.detail, at_ms)
     except Unchanged as unchanged:
         return _unchanged(command, unchanged, at_ms)
     return Decision(
-        outcome=accepted_outcome(command, at_ms, accepted.position, accepted.seq),
-        seq=accepted.seq,
-        position=accepted.position,
-        sent_at_ms=at_ms,
-        updated_count=accepted.updated_count,
-        read_seq=accepted.read_seq,
+        outcome=accepted_outcome(command, at_ms, figures.position, figures.seq), figures=figures, sent_at_ms=at_ms
     )
 
 
-def accepted_outcome(command: Command, at_ms: int, position: int, seq: int | None) -> Outcome:
+def accepted_outcome(command: Command, at_ms: int, position: int | None, seq: int | None) -> Outcome:
     return Outcome(
         type=_EVENT_OF[command.type],
         at_ms=at_ms,
@@ -90,7 +82,7 @@ def _body(command: Command) -> Body | PlainSend:
     return plain if plain is not None else parse_body(command.type, command.body)
 
 
-_DECIDE: Final[dict[str, Callable[[View, Command, Any], Accepted]]] = {
+_DECIDE: Final[dict[str, Callable[[View, Command, Any], Figures]]] = {
     command_type.value: rule.decide for command_type, rule in RULES.items()
 }
 _SEND: Final = CommandType.MESSAGE_SEND.value
@@ -112,8 +104,7 @@ def _repeat(view: View, command: Command, at_ms: int) -> Decision | None:
     body = Duplicate(seq=original.seq, position=original.position, sent_at_ms=original.sent_at_ms)
     return Decision(
         outcome=_without_effect(EventType.DUPLICATE, command, encode_duplicate(body), at_ms),
-        seq=original.seq,
-        position=original.position,
+        figures=Figures(seq=original.seq, position=original.position),
         sent_at_ms=original.sent_at_ms,
     )
 
@@ -129,11 +120,9 @@ def _rejected(command: Command | Unreadable, reason: Reason, detail: str, at_ms:
 
 def _unchanged(command: Command, unchanged: Unchanged, at_ms: int) -> Decision:
     return Decision(
-        outcome=_without_effect(EventType.UNCHANGED, command, encode_unchanged(unchanged.position), at_ms),
-        position=unchanged.position,
+        outcome=_without_effect(EventType.UNCHANGED, command, encode_unchanged(unchanged.figures.position), at_ms),
+        figures=unchanged.figures,
         sent_at_ms=at_ms,
-        updated_count=0 if unchanged.read_seq is not None else None,
-        read_seq=unchanged.read_seq,
     )
 
 

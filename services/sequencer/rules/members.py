@@ -12,8 +12,8 @@ from schemas.events import Outcome, body_of
 from schemas.ids import UserId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
+from schemas.wire.replies import Figures
 from services.sequencer.rules.rule import (
-    Accepted,
     Rule,
     Unchanged,
     as_member,
@@ -25,12 +25,12 @@ from services.sequencer.rules.rule import (
 from services.sequencer.rules.state import StateChanges, View, joined
 
 
-def add(view: View, command: Command, body: MemberAdd) -> Accepted:
+def add(view: View, command: Command, body: MemberAdd) -> Figures:
     chat, sender = chat_and_sender(view, command)
     if sender.creator and chat.members == 0 and body.user_id == command.sender_id:
         if body.role != "owner":
             raise Refused(Reason.INVALID, "the creator of a chat without members joins it again as owner", "/role")
-        return Accepted(position=chat.last_position + 1)
+        return Figures(position=chat.last_position + 1)
     require_present(sender)
     if chat.kind == "direct":
         raise Refused(Reason.FORBIDDEN, "a direct chat has the members it has")
@@ -43,7 +43,7 @@ def add(view: View, command: Command, body: MemberAdd) -> Accepted:
         raise Refused(
             Reason.INVALID, f"already a member, as {member.role}: a command member.role.v1 changes that", "/role"
         )
-    return Accepted(position=chat.last_position + 1)
+    return Figures(position=chat.last_position + 1)
 
 
 def added(view: View, outcome: Outcome, changes: StateChanges) -> None:
@@ -54,7 +54,7 @@ def added(view: View, outcome: Outcome, changes: StateChanges) -> None:
     changes.members[key] = joined(body.role, chat.last_seq, creator=before is not None and before.creator)
 
 
-def remove(view: View, command: Command, body: MemberRemove) -> Accepted:
+def remove(view: View, command: Command, body: MemberRemove) -> Figures:
     chat, sender = as_member(view, command)
     if chat.kind == "direct":
         raise Refused(Reason.FORBIDDEN, "a direct chat has the members it has")
@@ -73,7 +73,7 @@ def remove(view: View, command: Command, body: MemberRemove) -> Accepted:
             "the last owner leaves last; give another member the role owner first",
             "/user_id",
         )
-    return Accepted(position=chat.last_position + 1)
+    return Figures(position=chat.last_position + 1)
 
 
 def removed(view: View, outcome: Outcome, changes: StateChanges) -> None:
@@ -82,7 +82,7 @@ def removed(view: View, outcome: Outcome, changes: StateChanges) -> None:
     changes.members[key] = replace(member, present=False)
 
 
-def change_role(view: View, command: Command, body: MemberRole) -> Accepted:
+def change_role(view: View, command: Command, body: MemberRole) -> Figures:
     chat, sender = as_member(view, command)
     if chat.kind == "direct":
         raise Refused(Reason.FORBIDDEN, "both members of a direct chat are its owners")
@@ -95,7 +95,7 @@ def change_role(view: View, command: Command, body: MemberRole) -> Accepted:
         raise Unchanged
     if member.role == "owner" and chat.owners == 1:
         raise Refused(Reason.INVALID, "the last owner stays one; give another member the role owner first", "/role")
-    return Accepted(position=chat.last_position + 1)
+    return Figures(position=chat.last_position + 1)
 
 
 def role_changed(view: View, outcome: Outcome, changes: StateChanges) -> None:

@@ -12,19 +12,20 @@ from schemas.ids import CommandId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from schemas.wire.records import command_key
+from schemas.wire.replies import Figures
 from services.sequencer.rules.facts import DELETED
-from services.sequencer.rules.rule import Accepted, Rule, Unchanged, as_member, move_head
+from services.sequencer.rules.rule import Rule, Unchanged, as_member, move_head
 from services.sequencer.rules.state import StateChanges, View
 
 
-def send(view: View, command: Command, body: MessageSend | PlainSend) -> Accepted:
+def send(view: View, command: Command, body: MessageSend | PlainSend) -> Figures:
     chat, _ = as_member(view, command)
     if body.reply_to_message_id is not None:
         # Keyed by chat, so that a message of another chat is as unknown as one that does not exist.
         replied = view.dedup(command_key(command.chat_id, CommandId(body.reply_to_message_id)))
         if replied is None or replied.seq is None:
             raise Refused(Reason.UNKNOWN_MESSAGE, "no such message in this chat", "/reply_to_message_id")
-    return Accepted(position=chat.last_position + 1, seq=chat.last_seq + 1)
+    return Figures(position=chat.last_position + 1, seq=chat.last_seq + 1)
 
 
 def sent(view: View, outcome: Outcome, changes: StateChanges) -> None:
@@ -34,7 +35,7 @@ def sent(view: View, outcome: Outcome, changes: StateChanges) -> None:
     changes.senders[outcome.chat_id].append(outcome.sender_id)
 
 
-def delete(view: View, command: Command, body: MessageDelete) -> Accepted:
+def delete(view: View, command: Command, body: MessageDelete) -> Figures:
     chat, sender = as_member(view, command)
     # The right to delete a message depends on its author, so first there has to be such a message.
     if body.seq > chat.last_seq:
@@ -44,8 +45,8 @@ def delete(view: View, command: Command, body: MessageDelete) -> Accepted:
         raise Refused(Reason.FORBIDDEN, "a message is deleted by its author, in a group by owners and admins too")
     deleted_at = DELETED.of(view, (command.chat_id, body.seq))
     if deleted_at is not None:
-        raise Unchanged(position=deleted_at)
-    return Accepted(position=chat.last_position + 1)
+        raise Unchanged(Figures(position=deleted_at))
+    return Figures(position=chat.last_position + 1)
 
 
 def deleted(view: View, outcome: Outcome, changes: StateChanges) -> None:

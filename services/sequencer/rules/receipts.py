@@ -11,14 +11,15 @@ from schemas.errors import LogCorrupt, Reason, Refused
 from schemas.events import Outcome, body_of
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
-from services.sequencer.rules.rule import Accepted, Rule, Unchanged, as_member, known_member, move_head
+from schemas.wire.replies import Figures
+from services.sequencer.rules.rule import Rule, Unchanged, as_member, known_member, move_head
 from services.sequencer.rules.state import Chat, Member, MemberKey, StateChanges, View
 
 
-def read(view: View, command: Command, body: Mark) -> Accepted:
+def read(view: View, command: Command, body: Mark) -> Figures:
     chat, member = as_member(view, command)
     position, moved_by = _advance(chat, body, member.read_seq, member)
-    return Accepted(position=position, updated_count=moved_by, read_seq=body.up_to_seq)
+    return Figures(position=position, updated_count=moved_by, read_seq=body.up_to_seq)
 
 
 def read_advanced(view: View, outcome: Outcome, changes: StateChanges) -> None:
@@ -26,10 +27,10 @@ def read_advanced(view: View, outcome: Outcome, changes: StateChanges) -> None:
     changes.members[key] = replace(member, read_seq=body.up_to_seq)
 
 
-def deliver(view: View, command: Command, body: Mark) -> Accepted:
+def deliver(view: View, command: Command, body: Mark) -> Figures:
     chat, member = as_member(view, command)
     position, moved_by = _advance(chat, body, member.delivered_seq, member)
-    return Accepted(position=position, updated_count=moved_by, read_seq=member.read_seq)
+    return Figures(position=position, updated_count=moved_by, read_seq=member.read_seq)
 
 
 def delivered_advanced(view: View, outcome: Outcome, changes: StateChanges) -> None:
@@ -42,7 +43,7 @@ def _advance(chat: Chat, body: Mark, cursor: int, member: Member) -> tuple[int, 
     if body.up_to_seq > chat.last_seq:
         raise Refused(Reason.INVALID, f"the chat's last seq is {chat.last_seq}", "/up_to_seq")
     if body.up_to_seq <= cursor:
-        raise Unchanged(read_seq=member.read_seq)
+        raise Unchanged(Figures(updated_count=0, read_seq=member.read_seq))
     return chat.last_position + 1, body.up_to_seq - cursor
 
 

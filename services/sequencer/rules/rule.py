@@ -6,7 +6,7 @@ A rule is one command type: `decide` says what becomes of a command, `evolve` wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -14,32 +14,26 @@ from schemas.errors import LogCorrupt, Reason, Refused
 from schemas.events import Outcome
 from schemas.ids import ChatId, UserId
 from schemas.wire.encoding import Command
+from schemas.wire.replies import Figures
 from services.sequencer.rules.state import Chat, Member, MemberKey, StateChanges, View
 
-
-class Accepted(Struct, frozen=True, kw_only=True, gc=False):
-    """The figures of a command that is accepted."""
-
-    position: int
-    seq: int | None = None
-    updated_count: int | None = None
-    """By how much a receipt moves its cursor."""
-    read_seq: int | None = None
+NO_FIGURES: Final = Figures()
 
 
 class Unchanged(Exception):
     """The effect of the command is already there."""
 
-    def __init__(self, position: int | None = None, read_seq: int | None = None) -> None:
-        self.position = position
-        self.read_seq = read_seq
+    def __init__(self, figures: Figures = NO_FIGURES) -> None:
+        """:param figures: its position is that of the outcome which had the effect, if that is known."""
+        self.figures = figures
 
 
 class Rule(Struct, frozen=True):
     """How the sequencer treats one command type."""
 
-    decide: Callable[[View, Command, Any], Accepted]
-    """Takes the state, a command and its parsed body. Raises Refused or Unchanged."""
+    decide: Callable[[View, Command, Any], Figures]
+    """Takes the state, a command and its parsed body; returns the figures of its acceptance, which
+    always have a position. Raises Refused or Unchanged."""
     evolve: Callable[[View, Outcome, StateChanges], None]
     """Takes the state and an accepted outcome, and adds the new values to the changes. Raises LogCorrupt if the outcome
     cannot follow the state."""

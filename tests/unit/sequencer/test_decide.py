@@ -24,6 +24,7 @@ from schemas.events import OutcomeKind, Rejected, decode_rejected
 from schemas.ids import ChatId, CommandId, CommandKey, UserId
 from schemas.types import MARKS
 from schemas.wire.encoding import Command, Unreadable
+from schemas.wire.replies import Figures
 from services.sequencer.rules.decide import Decision, decide
 from services.sequencer.rules.evolve import evolve
 from services.sequencer.rules.state import Chat, DedupEntry, FactKey, Member, MemberKey, Overlay
@@ -106,7 +107,7 @@ def test_a_repeat_gets_the_originals_figures_for_ever() -> None:
     room.at_ms = 9_000
     repeat = room.send("hello", key="k")
     assert repeat.outcome.kind is OutcomeKind.DUPLICATE
-    assert (repeat.seq, repeat.position, repeat.sent_at_ms) == (original.seq, original.position, 1_000)
+    assert (repeat.figures, repeat.sent_at_ms) == (original.figures, 1_000)
     assert room.send().outcome.seq == 2, "a repeat takes no seq"
 
 
@@ -121,7 +122,7 @@ def test_a_repeat_comes_before_every_right_and_every_limit() -> None:
     room = Room()
     original = room.send("hello", key="k", by=BEN)
     room("member.remove.v1", MemberRemove(user_id=BEN))
-    assert room.send("hello", key="k", by=BEN).seq == original.seq
+    assert room.send("hello", key="k", by=BEN).figures == original.figures
     assert room.send("new", by=BEN).reason is Reason.NOT_MEMBER
 
 
@@ -342,12 +343,12 @@ def test_marks_move_forward_only_and_never_past_the_last_message() -> None:
     for _ in range(5):
         room.send()
     read = room("read.mark.v1", Mark(up_to_seq=3), by=BEN)
-    assert (read.updated_count, read.read_seq) == (3, 3)
+    assert (read.figures.updated_count, read.figures.read_seq) == (3, 3)
     back = room("read.mark.v1", Mark(up_to_seq=2), by=BEN)
-    assert (back.outcome.kind, back.updated_count, back.read_seq) == (OutcomeKind.UNCHANGED, 0, 3)
+    assert (back.outcome.kind, back.figures) == (OutcomeKind.UNCHANGED, Figures(updated_count=0, read_seq=3))
     assert room("read.mark.v1", Mark(up_to_seq=6), by=BEN).reason is Reason.INVALID
     delivered = room("delivered.mark.v1", Mark(up_to_seq=5), by=BEN)
-    assert (delivered.updated_count, delivered.read_seq) == (5, 3)
+    assert (delivered.figures.updated_count, delivered.figures.read_seq) == (5, 3)
 
 
 def test_a_reply_names_a_message_of_the_same_chat() -> None:
@@ -385,7 +386,7 @@ def test_a_deletion_takes_a_position_and_no_seq() -> None:
     room.send()
     deleted = room.delete(1)
     assert (deleted.outcome.type, deleted.outcome.seq, deleted.outcome.position) == ("message.deleted.v1", None, 3)
-    assert (deleted.seq, deleted.position) == (None, 3)
+    assert deleted.figures == Figures(position=3)
     assert room.send().outcome.seq == 2
 
 
@@ -395,7 +396,7 @@ def test_what_is_deleted_already_is_unchanged_and_its_position_is_that_of_the_de
     first = room.delete(1, by=BEN, key="k")
     room.send()
     again = room.delete(1)
-    assert (again.outcome.kind, again.position) == (OutcomeKind.UNCHANGED, first.position)
+    assert (again.outcome.kind, again.figures) == (OutcomeKind.UNCHANGED, first.figures)
     assert room.delete(1, by=BEN, key="k").outcome.kind is OutcomeKind.DUPLICATE
     room("member.add.v1", MemberAdd(user_id=CARL, role="member"))
     assert room.delete(1, by=CARL).reason is Reason.FORBIDDEN, "who may not delete it is not told that it is deleted"
