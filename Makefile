@@ -10,7 +10,7 @@ ARGS ?=
 WORKERS ?= 3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-COMPILED := schemas/wire/_records.pyx schemas/wire/_records.pxd services/sequencer/partition/_sends.pyx services/projector/writing/_copy.pyx
+COMPILED := $(shell find schemas services -name '*.pyx' -o -name '*.pxd')
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --generate-hashes --quiet
@@ -71,6 +71,6 @@ $(INSTALLED): requirements.lock pyproject.toml hatch_build.py $(COMPILED)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
-	@$(BIN)/python -c 'import services.projector.writing._copy' 2>/dev/null || \
+	@env -u GAPLESS_PURE $(BIN)/gapless --version | grep -q compiled || \
 	  echo "Nothing was compiled: no C compiler, or no Python headers. All works, the sequencer and the projector slower." >&2
 	@touch $@

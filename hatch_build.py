@@ -1,6 +1,6 @@
 """Compiles the project's extensions when it is installed or its wheel is built, if a C compiler is available.
 
-Without them everything takes the slow path (schemas/wire/records.py). A machine that cannot compile is therefore not
+Without them everything takes the slow path (schemas/wire/extensions.py). A machine that cannot compile is therefore not
 refused; `make install` prints a notice.
 """
 
@@ -31,7 +31,9 @@ class CompiledModules(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def compile_in(root: Path) -> list[Path]:
-    """Compile the extensions and return their files, or an empty list if this machine cannot compile them all."""
+    """Compile the extensions and return their files, or an empty list if this machine cannot compile them all: then it
+    leaves none, not even those of older releases, which could still be imported."""
+    _delete_extensions(root)
     try:
         from Cython.Build import cythonize
         from setuptools import Distribution, Extension
@@ -42,9 +44,6 @@ def compile_in(root: Path) -> list[Path]:
     if sys.byteorder != "little":
         return []  # they read eight characters as one number
     places = [name.replace(".", "/") for name in MODULES]
-    # Delete those of older releases too: a stale module could still be imported.
-    for old in (file for top in {place.split("/")[0] for place in places} for file in (root / top).rglob("_*.so")):
-        old.unlink()
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as scratch:
         try:
@@ -57,6 +56,13 @@ def compile_in(root: Path) -> list[Path]:
             command.run()
             return [root / command.get_ext_fullpath(name) for name in MODULES]
         except (BaseError, CCompilerError, OSError):
+            _delete_extensions(root)  # those that were built before one failed
             return []  # no compiler, or no Python.h; Cython raises errors in the source itself
         finally:
             os.chdir(here)
+
+
+def _delete_extensions(root: Path) -> None:
+    for top in {name.split(".")[0] for name in MODULES}:
+        for file in (root / top).rglob("_*.so"):
+            file.unlink()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -19,6 +18,7 @@ from rich.console import Console
 
 from benchmarks.report import report
 from benchmarks.servers.ground import Ground
+from benchmarks.servers.processes import forget_settings
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -54,9 +54,7 @@ def bench() -> None:
     # jobs with SIGINT ignored, and asyncio.run leaves an ignored SIGINT as it is.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
-    # The measured processes use defaults and the benchmark's settings, none of the caller's.
-    for name in [name for name in os.environ if name.startswith("GAPLESS_") and name != "GAPLESS_CACHE"]:
-        del os.environ[name]
+    forget_settings()
 
 
 @app.command()

@@ -20,6 +20,7 @@ import httpx
 import psutil
 
 from devstack.ports import HOST, choose_ports
+from schemas.wire.extensions import PURE_VARIABLE
 
 DEADLINE_S: Final = 300.0
 WITH_AN_API: Final = ("ingest", "query", "api")
@@ -143,10 +144,21 @@ async def _started(
                 await process.wait()
 
 
+def forget_settings() -> None:
+    """Remove the caller's settings from this process's environment: what is measured uses defaults."""
+    kept = ("GAPLESS_CACHE", PURE_VARIABLE)
+    for name in [name for name in os.environ if name.startswith("GAPLESS_") and name not in kept]:
+        del os.environ[name]
+
+
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the caller's variables without GAPLESS_* ones, and these."""
-    plain = {variable: value for variable, value in os.environ.items() if not variable.startswith("GAPLESS_")}
-    return plain | dict(settings)
+    """Return these variables and the caller's, of whose GAPLESS_* ones only GAPLESS_PURE is passed on."""
+    callers = {
+        variable: value
+        for variable, value in os.environ.items()
+        if not variable.startswith("GAPLESS_") or variable == PURE_VARIABLE
+    }
+    return callers | dict(settings)
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
 """The bytes of records: commands, outcomes and replies to and from what Kafka stores.
 
 - `encoding`   commands and outcomes to and from key, headers and value (CloudEvents 1.0, binary mode)
-- `records`    the same in batches: `_records` if it was compiled, otherwise `encoding`; equal results
+- `records`    the same in batches: `_records` if compiled code is used, otherwise `encoding`; equal results
+- `extensions` whether compiled code is used: the one place that knows
 - `_records`   the compiled scanner and writer; returns None for every record that is not in our canonical encoding
 - `replies`    what the writer tells a waiting ingest on `chat.replies`
 

@@ -1,8 +1,7 @@
 """Decodes commands and outcomes, by compiled code if it is available and else by encoding.py, with equal results.
 
-The fast path is `_records.pyx`, compiled at installation if a C compiler is available; without it encoding.py is the
-slow path for everything. The fast path handles records in our canonical encoding and leaves all others to encoding.py,
-which alone reports what is wrong with them.
+The fast path handles records in our canonical encoding and leaves all others to encoding.py, which alone reports what
+is wrong with them. Without compiled code (schemas/wire/extensions.py) encoding.py is the slow path for everything.
 
 The verifiers (services/ops) read commands and outcomes by encoding.py and share only the splitting of record batches
 with the compiled code. The chaos checker reads by aiokafka and shares nothing.
@@ -12,20 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from schemas.events import Outcome
-from schemas.ids import ChatId, CommandId, CommandKey, uuid_bytes
+from schemas.ids import ChatId, CommandId, CommandKey, is_uuid, uuid_bytes
 from schemas.log import Head, Stamp, read_stamp
 from schemas.types import KNOWN_TYPES, MARKS
 from schemas.wire.encoding import Command, CommandReader, Record, Unreadable, read_outcome
-
-try:
-    from schemas.wire import _records
-except ImportError:
-    COMPILED = False
-else:
-    COMPILED = True
+from schemas.wire.extensions import extension
 
 if TYPE_CHECKING:
     from schemas.wire._records import ScannedMessage, ScannedSend
@@ -35,47 +28,94 @@ CommandRead: TypeAlias = "Command | Unreadable | ScannedSend"
 """What is read from a record of `chat.commands`. A ScannedSend is a view that `command_of` turns into a Command."""
 
 
-def command_reader(partition: int, partitions: int) -> Callable[[list[Record]], list[CommandRead]]:
-    """Return a reader of commands for many records of one partition."""
-    reader = CommandReader(partition, partitions)
-    if not COMPILED:
+class Decoders(Protocol):
+    """The decoders of records, in one of two implementations."""
+
+    def command_reader(self, partition: int, partitions: int) -> Callable[[list[Record]], list[CommandRead]]:
+        """Return a reader of commands for many records of one partition."""
+        ...
+
+    def stamp_of(self, record: Record) -> Stamp:
+        """As log.read_stamp of its headers. Raises LogCorrupt."""
+        ...
+
+    def outcome_of(self, record: Record) -> Outcome:
+        """As encoding.read_outcome. Raises LogCorrupt."""
+        ...
+
+    def messages_from(self, records: Sequence[Record], start: int, head: Head, /) -> list[ScannedMessage] | None:
+        """Return the plain messages from record `start` on, as long as each is the next outcome of `head`'s term, so
+        that log.classify finds it valid. Returns None if no call ever finds any."""
+        ...
+
+    def command_key(self, chat_id: ChatId, command_id: CommandId) -> CommandKey:
+        """Return a letter and the 16 bytes of each id. Raises ValueError if one of them is not a UUID."""
+        ...
+
+
+class PlainDecoders:
+    """Decodes every record by encoding.py."""
+
+    def command_reader(self, partition: int, partitions: int) -> Callable[[list[Record]], list[CommandRead]]:
+        reader = CommandReader(partition, partitions)
         return lambda records: [reader.read(record) for record in records]
-    return _records.CommandScanner(reader.chats, reader.senders, KNOWN_TYPES, MARKS, reader.read).read
+
+    def stamp_of(self, record: Record) -> Stamp:
+        return read_stamp(record.headers)
+
+    def outcome_of(self, record: Record) -> Outcome:
+        return read_outcome(record)
+
+    def messages_from(self, _records: Sequence[Record], _start: int, _head: Head, /) -> list[ScannedMessage] | None:
+        return None
+
+    def command_key(self, chat_id: ChatId, command_id: CommandId) -> CommandKey:
+        if not (is_uuid(chat_id) and is_uuid(command_id)):
+            raise ValueError("no UUID in wire form")
+        return CommandKey(b"r" + uuid_bytes(chat_id) + bytes.fromhex(command_id.replace("-", "")))
+
+
+class CompiledDecoders:
+    """Decodes records in canonical encoding by compiled code, and all others by encoding.py."""
+
+    def __init__(self, scan: Any) -> None:
+        """`scan` is the compiled module."""
+        self._scan = scan
+        self._outcomes = scan.OutcomeScanner()
+        self.command_key: Callable[[ChatId, CommandId], CommandKey] = scan.command_key
+
+    def command_reader(self, partition: int, partitions: int) -> Callable[[list[Record]], list[CommandRead]]:
+        reader = CommandReader(partition, partitions)
+        read: Callable[[list[Record]], list[CommandRead]] = self._scan.CommandScanner(
+            reader.chats, reader.senders, KNOWN_TYPES, MARKS, reader.read
+        ).read
+        return read
+
+    def stamp_of(self, record: Record) -> Stamp:
+        stamp: Stamp | None = self._outcomes.stamp(record)
+        return stamp if stamp is not None else read_stamp(record.headers)
+
+    def outcome_of(self, record: Record) -> Outcome:
+        outcome: Outcome | None = self._outcomes.outcome(record)
+        return outcome if outcome is not None else read_outcome(record)
+
+    def messages_from(self, records: Sequence[Record], start: int, head: Head) -> list[ScannedMessage] | None:
+        term, index, command_offset = head.term, head.index, head.command_offset
+        found: list[ScannedMessage] = self._outcomes.messages(records, start, term, index, command_offset)
+        return found
+
+
+_scan: Final = extension("schemas.wire._records")
+_in_use: Final[Decoders] = CompiledDecoders(_scan) if _scan is not None else PlainDecoders()
+command_reader: Final = _in_use.command_reader
+stamp_of: Final = _in_use.stamp_of
+outcome_of: Final = _in_use.outcome_of
+messages_from: Final = _in_use.messages_from
+command_key: Final = _in_use.command_key
 
 
 def command_of(read: CommandRead) -> Command | Unreadable:
     return read if isinstance(read, Command | Unreadable) else read.command()
-
-
-_scanner: Final = _records.OutcomeScanner() if COMPILED else None
-
-
-def stamp_of(record: Record) -> Stamp:
-    """As log.read_stamp of its headers. Raises LogCorrupt."""
-    stamp = _scanner.stamp(record) if _scanner is not None else None
-    return stamp if stamp is not None else read_stamp(record.headers)
-
-
-def outcome_of(record: Record) -> Outcome:
-    """As encoding.read_outcome. Raises LogCorrupt."""
-    outcome = _scanner.outcome(record) if _scanner is not None else None
-    return outcome if outcome is not None else read_outcome(record)
-
-
-def messages_from(records: Sequence[Record], start: int, head: Head) -> list[ScannedMessage] | None:
-    """Return the plain messages from record `start` on, as long as each is the next outcome of `head`'s term, so that
-    log.classify finds it valid. Returns None if nothing is compiled: then no call finds any."""
-    if _scanner is None:
-        return None
-    return _scanner.messages(records, start, head.term, head.index, head.command_offset)
-
-
-def _command_key(chat_id: ChatId, command_id: CommandId) -> CommandKey:
-    return CommandKey(b"r" + uuid_bytes(chat_id) + bytes.fromhex(command_id.replace("-", "")))
-
-
-command_key: Final[Callable[[ChatId, CommandId], CommandKey]] = _records.command_key if COMPILED else _command_key
-"""A letter and the 16 bytes of each id. Raises ValueError if one of them is not a UUID."""
 
 
 def record_digest(record: Record) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -14,9 +14,6 @@ from schemas.log import EMPTY, Head, Stamp
 from schemas.wire.encoding import Record
 from schemas.wire.replies import Reply
 from services.sequencer.rules.state import LoadedView, MemberKey, StateChanges
-
-if TYPE_CHECKING:
-    from schemas.wire._records import OutcomeWriter
 
 
 class LogReader(Protocol):
@@ -42,7 +39,7 @@ class OutcomeBatch(Protocol):
         ...
 
     @property
-    def writer(self) -> OutcomeWriter | None:
+    def writer(self) -> Any:
         """The compiled writer of its records; None without compiled code."""
         ...
 

@@ -24,7 +24,7 @@ from services.ops.verify.log.verify import verify_log
 from services.runtime.settings import KafkaSettings
 from tests.support.forged_batches import BatchRefused, Forged, ForgedRecord, RawProducer, any_batch, raw
 from tests.support.poison import REJECTED, TEXT, headers
-from tests.support.record_batches import compiled, plain
+from tests.support.record_batches import parsed, plain
 from tests.support.sequencing import Chat, Scene
 
 MAX_RECORDS: Final = 6
@@ -124,7 +124,7 @@ async def _check(scene: Scene, result: Storm, accepted: Sequence[tuple[int, Forg
         expected = base + len(batch.records)
         result.records += len(batch.records)
         stored = struct.pack(">q", base) + raw(batch)[8:]
-        read = compiled(stored)
+        read = parsed(stored)
         if [_seen(r) for r in read] != [_seen(r) for r in plain(stored)]:
             unsound(f"compiled and plain code read the batch at {base} differently")
         for i, (record, got) in enumerate(zip(batch.records, read, strict=False)):

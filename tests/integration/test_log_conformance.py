@@ -15,8 +15,9 @@ import pytest
 from schemas.events import Outcome
 from schemas.log import Stamp
 from schemas.wire.encoding import Encoded, Record, Undecodable, encode_outcome
-from services.runtime.kafka import batches
+from services.runtime.kafka import appender, batches
 from services.runtime.kafka.errors import AppendUnknown, OffsetMissing
+from services.runtime.kafka.plain_records import plain_records
 from services.sequencer.ports import LogReader
 from tests.support.log_backends import SOURCE, Backend, Check, Stamped, append, on_kafka, on_simulated
 
@@ -29,7 +30,8 @@ def holds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ho
     if request.param == "simulated":
         return on_simulated
     if request.param != "kafka":
-        monkeypatch.setattr(batches, "COMPILED", False)
+        monkeypatch.setattr(appender, "new_outcome_batch", batches.OutcomeBatch)
+        monkeypatch.setattr(batches, "split_records", plain_records)
     kafka: str = request.getfixturevalue("kafka")
     return lambda check: on_kafka(kafka, check)
 

@@ -855,6 +855,20 @@ MUTANTS: Final = (
         "test_a_seed_is_the_same_run_where_compiled_code_reads_decides_and_writes",
     ),
     Mutant(
+        name="GAPLESS_PURE is ignored",
+        file="schemas/wire/extensions.py",
+        good='    if os.environ.get(PURE_VARIABLE, "") not in ("", "0"):\n        return None\n',
+        bad="",
+        check="tests/unit/schemas/test_extensions.py::test_the_variable_turns_every_extension_off",
+    ),
+    Mutant(
+        name="half an installation passes for none",
+        file="schemas/wire/extensions.py",
+        good="    if installed != (find_spec(_FIRST) is not None):",
+        bad="    if False:",
+        check="tests/unit/schemas/test_extensions.py",
+    ),
+    Mutant(
         name="an id that is forged is a command's",
         file="schemas/wire/_records.pyx",
         good="            if command_key is None:\n                return None\n",

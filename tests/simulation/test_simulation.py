@@ -17,12 +17,12 @@ from random import Random
 
 import pytest
 
-from schemas.wire.records import COMPILED
 from tests.simulation.mutations import MUTATIONS, seeded
 from tests.simulation.plan import Plan
 from tests.simulation.run import Failed, Report, run
 from tests.support.simulated_rocks import RocksDisk
 from tests.support.simulated_snapshots import Shelf
+from tests.support.ways import compares
 
 SEEDS_PER_MUTATION = 500
 SEEDS_ON_ROCKSDB = 25
@@ -104,7 +104,7 @@ def test_states_on_rocksdb_survive_what_machines_do_to_them(tmp_path: Path) -> N
     assert figures["snapshots installed"]
 
 
-@pytest.mark.skipif(not COMPILED, reason="there is no C compiler here")
+@compares
 @pytest.mark.parametrize("count", [10, pytest.param(60, marks=pytest.mark.proof)])
 def test_a_seed_is_the_same_run_where_compiled_code_reads_decides_and_writes(count: int) -> None:
     """Record for record, reply for reply, through every fault."""

@@ -1,17 +1,17 @@
-"""Record batches as a broker stores them, made by aiokafka's codec and parsed by ours, compiled and plain."""
+"""Record batches as a broker stores them, made by aiokafka's codec and parsed by ours."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-from unittest import mock
 
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
 from schemas.wire.encoding import Encoded, Record
 from services.runtime.kafka.batches import batches_in
+from services.runtime.kafka.plain_records import plain_records
 from tests.support.chat_log import LogRecord
 
 
@@ -29,18 +29,17 @@ def batch_of(written: Sequence[Encoded], *, base_offset: int = 0, attributes: in
     return bytes(raw)
 
 
-def compiled(raw: bytes) -> list[Any]:
-    return [record for batch in batches_in(raw) for record in batch.records()]
+def parsed(raw: bytes, split: Callable[..., Iterator[Record]] | None = None) -> list[Any]:
+    return [record for batch in batches_in(raw) for record in batch.records(split)]
 
 
 def as_read(records: Sequence[LogRecord]) -> list[Record]:
     """Return the records as a reader gets them from a broker, with consecutive offsets."""
-    return compiled(batch_of([record.encoded() for record in records], base_offset=records[0].offset))
+    return parsed(batch_of([record.encoded() for record in records], base_offset=records[0].offset))
 
 
 def plain(raw: bytes) -> list[Any]:
-    with mock.patch("services.runtime.kafka.batches.COMPILED", False):
-        return [record for batch in batches_in(raw) for record in batch.records()]
+    return parsed(raw, plain_records)
 
 
 def by_client(raw: bytes) -> list[Any]:

@@ -27,7 +27,7 @@ from services.runtime.kafka.batches import OutcomeBatch as ProductionBatch
 from services.runtime.kafka.batches import new_outcome_batch
 from services.runtime.kafka.errors import AppendUnknown, KafkaUnavailable, OffsetMissing
 from services.sequencer.ports import OutcomeBatch
-from tests.support.record_batches import batch_of, compiled
+from tests.support.record_batches import batch_of, parsed
 
 NEVER: Final = float("inf")
 
@@ -62,7 +62,7 @@ class SimulatedLog:
             for record in records
         ]
         if self.of_bytes:
-            self.records += compiled(batch_of(timed, base_offset=base))
+            self.records += parsed(batch_of(timed, base_offset=base))
         else:
             self.records += [
                 SimulatedRecord(
@@ -244,7 +244,7 @@ def _written(batch: OutcomeBatch) -> list[Encoded]:
     if isinstance(batch, RecordList):
         return list(batch)
     assert isinstance(batch, ProductionBatch)
-    return [Encoded(r.key, r.value, r.headers, r.timestamp) for r in compiled(bytes(batch._build()))]
+    return [Encoded(r.key, r.value, r.headers, r.timestamp) for r in parsed(bytes(batch._build()))]
 
 
 class SimulatedAppender:

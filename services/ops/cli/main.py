@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from schemas.wire.extensions import code_in_use
 from services.ops.cli import bench as bench_command
 from services.ops.cli import chat as chat_commands
 from services.ops.cli import env as env_command
@@ -65,7 +66,7 @@ for _service in service_commands.SERVICES:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print_plain(package_version())
+        print_plain(f"{package_version()} ({code_in_use()})")
         raise typer.Exit
 
 
@@ -73,7 +74,13 @@ def _print_version(wanted: bool) -> None:
 def gapless(
     context: typer.Context,
     _version: Annotated[
-        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and whether it is compiled.",
+            callback=_print_version,
+            is_eager=True,
+        ),
     ] = False,
 ) -> None:
     """An event-sourced message log service: a gap-free, deduplicated sequence per chat."""

@@ -28,6 +28,7 @@ NO_SETTINGS: Final = frozenset(
         "GAPLESS_MAVEN_URL",
         "GAPLESS_PORT",
         "GAPLESS_POSTGRES_PASSWORD",
+        "GAPLESS_PURE",
         "GAPLESS_TEST_STACK",
     }
 )

@@ -19,15 +19,12 @@ from psycopg.types.json import Jsonb
 
 from schemas.canonical import canonical_json
 from schemas.errors import LogCorrupt
-from schemas.wire.records import COMPILED
+from schemas.wire.extensions import extension
 from services.projector.mapping.messages import message_row
 from services.projector.mapping.rows import SENT, outcome_row
 from services.projector.mapping.tables import AnyMessageRow, AnyOutcomeRow, MessageRow, OutcomeRow, RowChanges
 from services.runtime.postgres.pool import Connection
 from services.runtime.postgres.sql import BoundSql
-
-if COMPILED:
-    from services.projector.writing import _copy as _compiled
 
 PIECE_ROWS: Final = 250
 """Rows in one write to a COPY: Postgres reads them while the next ones are built."""
@@ -81,18 +78,38 @@ def _pieces(rows: list[_Row], to_bytes: Callable[[list[_Row]], bytes]) -> Iterat
     yield _TRAILER
 
 
-def messages_bytes(rows: list[AnyMessageRow]) -> bytes:
-    """Return the rows of `copy_messages`. Raises as `message_bytes` does."""
-    if COMPILED:
-        return _compiled.message_rows(rows, message_bytes)
-    return b"".join([message_bytes(message_row(row)) for row in rows])
+class PlainEncoder:
+    """Builds the rows of the two tables in Python."""
+
+    def messages(self, rows: list[AnyMessageRow]) -> bytes:
+        """Return the rows of `copy_messages`. Raises as `message_bytes` does."""
+        return b"".join([message_bytes(message_row(row)) for row in rows])
+
+    def outcomes(self, rows: list[AnyOutcomeRow], *, partition: int) -> bytes:
+        """Return the rows of `copy_outcomes`. Raises as `message_bytes` does."""
+        return b"".join([outcome_bytes(outcome_row(row, partition)) for row in rows])
 
 
-def outcomes_bytes(rows: list[AnyOutcomeRow], *, partition: int) -> bytes:
-    """Return the rows of `copy_outcomes`. Raises as `message_bytes` does."""
-    if COMPILED:
-        return _compiled.outcome_rows(rows, partition, _outcome_texts(*SENT), outcome_bytes)
-    return b"".join([outcome_bytes(outcome_row(row, partition)) for row in rows])
+class CompiledEncoder:
+    """Builds the rows of plain messages straight from their records, and all others in Python."""
+
+    def __init__(self, compiled: Any) -> None:
+        """`compiled` is the compiled module."""
+        self._compiled = compiled
+
+    def messages(self, rows: list[AnyMessageRow]) -> bytes:
+        made: bytes = self._compiled.message_rows(rows, message_bytes)
+        return made
+
+    def outcomes(self, rows: list[AnyOutcomeRow], *, partition: int) -> bytes:
+        made: bytes = self._compiled.outcome_rows(rows, partition, _outcome_texts(*SENT), outcome_bytes)
+        return made
+
+
+_compiled: Final = extension("services.projector.writing._copy")
+_in_use: Final = CompiledEncoder(_compiled) if _compiled is not None else PlainEncoder()
+messages_bytes: Final = _in_use.messages
+outcomes_bytes: Final = _in_use.outcomes
 
 
 _NULL: Final = b"\xff\xff\xff\xff"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import google_crc32c
@@ -19,12 +19,13 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from schemas.events import Outcome
 from schemas.log import Stamp
 from schemas.wire.encoding import Record, Undecodable, encode_outcome
-from schemas.wire.records import COMPILED
+from schemas.wire.extensions import extension
 from services.runtime.kafka.decompression import decompressed
 from services.runtime.kafka.plain_records import plain_records
 
-if COMPILED:
-    from schemas.wire._records import OutcomeWriter, Records
+_framing: Final = extension("schemas.wire._records")
+split_records: Callable[..., Iterator[Record]] = _framing.Records if _framing is not None else plain_records
+"""Splits the content of a batch into records."""
 
 BATCH_BYTES: Final = 1_000_000
 """Maximum size of a batch for the client: below Kafka's default of 1,048,588, above the size at which the writer closes
@@ -78,9 +79,12 @@ class RecordBatch:
         checked = self._raw[self._start + _BEFORE_CHECKED : self._end]
         return bool(google_crc32c.value(checked) == self._header.checksum)
 
-    def records(self) -> Iterator[Record]:
+    def records(self, split: Callable[..., Iterator[Record]] | None = None) -> Iterator[Record]:
         """Yield one record for each offset from `base_offset` up to `next_offset` (exclusive), in order. A record that
-        cannot be decoded or claims another offset is an `Undecodable`. Never raises."""
+        cannot be decoded or claims another offset is an `Undecodable`. Never raises.
+
+        `split`: `split_records`, or another implementation of it.
+        """
         header = self._header
         if header.format != _FORMAT:
             return self.undecodable(f"a batch of format {header.format}, not {_FORMAT}")
@@ -92,7 +96,7 @@ class RecordBatch:
             except ValueError as error:
                 return self.undecodable(str(error))
             start, end = 0, len(data)
-        records: Iterator[Record] = (Records if COMPILED else plain_records)(
+        return (split or split_records)(
             data,
             start,
             end,
@@ -101,7 +105,6 @@ class RecordBatch:
             base_timestamp=header.first_timestamp,
             appended_at=header.max_timestamp if header.attributes & _APPEND_TIME else -1,
         )
-        return records
 
     def undecodable(self, reason: str) -> Iterator[Record]:
         """Yield an `Undecodable` for each offset of the batch."""
@@ -131,8 +134,8 @@ class OutcomeBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka's is untyped
     """A record batch under construction. Outcomes are encoded as they are added."""
 
     _relative_offset: int
-    writer: OutcomeWriter | None = None
-    """The compiled encoder, if available."""
+    writer: Any = None
+    """The compiled encoder, if this batch has one."""
 
     def __init__(self) -> None:
         super().__init__(BATCH_BYTES, 0)
@@ -153,14 +156,13 @@ class OutcomeBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka's is untyped
 _TOO_LONG: Final = "an append is closed by bytes before it outgrows a record batch"
 
 
-class _CompiledOutcomeBatch(OutcomeBatch):
-    """Builds the same bytes with the compiled encoder."""
+class CompiledOutcomeBatch(OutcomeBatch):
+    """Builds the same bytes with a compiled encoder."""
 
-    writer: OutcomeWriter
-
-    def __init__(self) -> None:
+    def __init__(self, framing: Any) -> None:
+        """`framing` is the compiled module."""
         super().__init__()
-        self.writer = OutcomeWriter(BATCH_BYTES - _HEADER.size)
+        self.writer = framing.OutcomeWriter(BATCH_BYTES - _HEADER.size)
         self.add = self.writer.add  # type: ignore[method-assign]  # saves one call per outcome
         self._producer = (-1, -1, -1)
         self._whole: bytes | None = None
@@ -174,7 +176,7 @@ class _CompiledOutcomeBatch(OutcomeBatch):
         return len(self.writer)
 
     def size(self) -> int:
-        return _HEADER.size + self.writer.size
+        return _HEADER.size + int(self.writer.size)
 
     def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
         self._producer = (producer_id, producer_epoch, base_sequence)
@@ -195,4 +197,4 @@ class _CompiledOutcomeBatch(OutcomeBatch):
 
 
 def new_outcome_batch() -> OutcomeBatch:
-    return _CompiledOutcomeBatch() if COMPILED else OutcomeBatch()
+    return CompiledOutcomeBatch(_framing) if _framing is not None else OutcomeBatch()

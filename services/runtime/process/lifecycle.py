@@ -28,6 +28,7 @@ from typing import Any, Final
 import structlog
 import uvloop
 
+from schemas.wire.extensions import code_in_use
 from services.runtime.observe.logs import configure_logging
 from services.runtime.process.crashpoints import arm_from_environment
 from services.runtime.settings import LogSettings, SettingsError
@@ -170,7 +171,7 @@ async def _run(serve: Serve, shutdown_timeout_s: float, watchdog: threading.Time
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, supervisor, number)
     loop.add_signal_handler(signal.SIGHUP, supervisor.hang_up)
-    _log.info("started", pid=os.getpid())
+    _log.info("started", pid=os.getpid(), code=code_in_use())
     serving = asyncio.ensure_future(serve(supervisor))
     stop = asyncio.create_task(supervisor.stop_requested())
     try:

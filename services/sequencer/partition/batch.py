@@ -15,18 +15,18 @@ from schemas.ids import ChatId, CommandKey
 from schemas.log import Head, Stamp, advance
 from schemas.types import EventType
 from schemas.wire.encoding import Command, Encoded, ReplyTo, Unreadable, encode_outcome, outcome_size
-from schemas.wire.records import COMPILED, CommandRead, command_key, command_of
+from schemas.wire.extensions import extension
+from schemas.wire.records import CommandRead, command_key, command_of
 from schemas.wire.replies import Reply
 from services.sequencer.ports import OutcomeBatch, StateStore
 from services.sequencer.rules.decide import Decision, accepted_outcome, decide
 from services.sequencer.rules.evolve import evolve
 from services.sequencer.rules.state import LoadedView, MemberKey, Overlay, StateChanges
 
-if COMPILED:
-    from services.sequencer.partition._sends import decide_sends
 if TYPE_CHECKING:
     from schemas.wire._records import ScannedSend
 
+_sends: Final = extension("services.sequencer.partition._sends")
 _SENT: Final = EventType.MESSAGE_SENT.value
 APPEND_BYTES: Final = 900_000
 """Size at which an append is closed, below Kafka's 1,048,588 for a record batch; an outcome takes at most 256 KiB
@@ -122,7 +122,8 @@ class _Filler:
         batch, at_ms = self._batch, self._at_ms
         if batch.records.writer is None:
             return 0
-        count, last, seq, position, awaited, batch.size = decide_sends(
+        count: int
+        count, last, seq, position, awaited, batch.size = _sends.decide_sends(
             commands,
             self._layers,
             batch.changes,

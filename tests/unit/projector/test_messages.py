@@ -18,21 +18,22 @@ from schemas.events import Outcome
 from schemas.log import EMPTY, Head, Stamp
 from schemas.types import EventType
 from schemas.wire.encoding import Encoded, Record, encode_outcome, event_source
-from schemas.wire.records import COMPILED, messages_from
+from schemas.wire.records import messages_from
 from services.projector.mapping.decode import Event
 from services.projector.mapping.lookups import LookedUp, lookups_of
 from services.projector.mapping.messages import message_row
 from services.projector.mapping.rows import changes_of, outcome_row
 from services.projector.mapping.tables import RowChanges
 from services.projector.mapping.validity import Classified, ReaderPosition, classify_records
-from services.projector.writing import copy as new_rows
+from services.projector.writing.copy import CompiledEncoder, PlainEncoder
 from tests.support.any_records import CHAT, KNOWN_HEADERS, TRACEPARENT, WORDS
 from tests.support.chat_log import ANNA, BEN, ChatLog
 from tests.support.examples import examples
 from tests.support.projection import Action, History, actions
-from tests.support.record_batches import as_read, batch_of, compiled
+from tests.support.record_batches import as_read, batch_of, parsed
+from tests.support.ways import COPY, compares
 
-pytestmark = pytest.mark.skipif(not COMPILED, reason="there is no C compiler here")
+pytestmark = compares
 
 START: Final = ReaderPosition()
 PARTITION: Final = 3
@@ -72,9 +73,10 @@ def in_full(changes: RowChanges) -> dict[str, Any]:
     return told
 
 
-def copied(changes: RowChanges) -> tuple[bytes, bytes]:
+def copied(changes: RowChanges, *, plain: bool = False) -> tuple[bytes, bytes]:
     """Return the bytes for COPY."""
-    return new_rows.messages_bytes(changes.messages), new_rows.outcomes_bytes(changes.outcomes, partition=PARTITION)
+    encoder = PlainEncoder() if plain else CompiledEncoder(COPY)
+    return encoder.messages(changes.messages), encoder.outcomes(changes.outcomes, partition=PARTITION)
 
 
 def different(short: RowChanges, long: RowChanges) -> list[str]:
@@ -91,8 +93,7 @@ def _other_tables(short: RowChanges, long: RowChanges) -> list[str]:
 
 
 def copied_in_full(changes: RowChanges) -> tuple[bytes, bytes]:
-    with mock.patch.object(new_rows, "COMPILED", False):
-        return copied(changes)
+    return copied(changes, plain=True)
 
 
 @examples()
@@ -159,7 +160,7 @@ def _written(index: int, **changed: Any) -> Encoded:
 
 def _told_alike(written: list[Encoded]) -> None:
     """Check that both paths, after the head of term 1, find the same records, and the same rows or the same error."""
-    records = compiled(batch_of(written))
+    records = parsed(batch_of(written))
     told: list[object] = []
     rows: list[RowChanges] = []
     for short in (True, False):
@@ -221,13 +222,13 @@ def test_a_record_that_is_nearly_as_a_writer_appends_it_counts_alike(
 def test_the_run_ends_before_a_record_that_is_not_the_next(stamp: Stamp, taken: int) -> None:
     written = [_written(index) for index in range(1, 4)]
     written[1] = encode_outcome(MESSAGE, stamp, event_source(PARTITION))
-    records = compiled(batch_of(written))
+    records = parsed(batch_of(written))
     assert len(messages_from(records, 0, Head(1, 0, -1, 0)) or ()) == taken
     _told_alike(written)
 
 
 def test_the_run_begins_where_it_is_told_to() -> None:
-    records = compiled(batch_of([_written(index) for index in range(1, 4)]))
+    records = parsed(batch_of([_written(index) for index in range(1, 4)]))
     found = messages_from(records, 2, Head(1, 2, 20, 0))
     assert found is not None
     (last,) = found

@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.wire.encoding import Encoded, Undecodable
-from schemas.wire.records import COMPILED
 from services.runtime.kafka.decompression import MAX_BYTES, decompressed
 from tests.support.examples import examples
 from tests.support.forged_batches import CODECS, Forged, ForgedRecord, any_batch, raw
-from tests.support.record_batches import compiled, plain
+from tests.support.record_batches import parsed
+from tests.support.ways import SPLITS, WAYS
 
 BASE = 1_000
-WAYS = [compiled, plain] if COMPILED else [plain]
 RECORD = ForgedRecord(key=b"k", value=b"v", headers=[(b"a", b"1")])
 
 
@@ -40,52 +39,54 @@ def test_whatever_a_producer_writes_there_is_one_record_for_each_offset_the_same
     forged = any_batch(rng, commands)
     if forged.last_offset_delta not in (None, len(commands) - 1):
         return  # refused by a broker
-    by_ways = [way(stored(forged)) for way in WAYS]
+    by_ways = [parsed(stored(forged), split) for split in SPLITS]
     for found in by_ways:
         assert [_seen(record) for record in found] == [_seen(record) for record in by_ways[0]]
         if not forged.attributes & 0x20:
             assert [record.offset for record in found] == [BASE + i for i in range(len(commands))]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("split", SPLITS, ids=WAYS)
 @pytest.mark.parametrize("deltas", [(0, 0), (0, 1_000), (5,), (1, 0), (-1,), (1 << 30, 1)], ids=str)
-def test_a_record_that_says_it_is_elsewhere_is_undecodable_where_it_is(way: Any, deltas: tuple[int, ...]) -> None:
-    found = way(stored(Forged(records=[replace(RECORD, delta=delta) for delta in deltas])))
+def test_a_record_that_says_it_is_elsewhere_is_undecodable_where_it_is(split: Any, deltas: tuple[int, ...]) -> None:
+    found = parsed(stored(Forged(records=[replace(RECORD, delta=delta) for delta in deltas])), split)
     assert [record.offset for record in found] == [BASE + i for i in range(len(deltas))]
     assert [isinstance(record, Undecodable) for record in found] == [delta != i for i, delta in enumerate(deltas)]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_attributes_of_a_record_are_one_byte_and_mean_nothing(way: Any) -> None:
-    found = way(stored(Forged(records=[replace(RECORD, attributes=a) for a in (0, 1, 0x80)], first_timestamp=0)))
+@pytest.mark.parametrize("split", SPLITS, ids=WAYS)
+def test_attributes_of_a_record_are_one_byte_and_mean_nothing(split: Any) -> None:
+    found = parsed(
+        stored(Forged(records=[replace(RECORD, attributes=a) for a in (0, 1, 0x80)], first_timestamp=0)), split
+    )
     assert [_seen(record)[2:] for record in found] == [(b"k", b"v", [("a", b"1")])] * 3
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_sizes_are_read_as_kafka_reads_them(way: Any) -> None:
+@pytest.mark.parametrize("split", SPLITS, ids=WAYS)
+def test_sizes_are_read_as_kafka_reads_them(split: Any) -> None:
     odd = [
         replace(RECORD, high_bits=True),
         replace(RECORD, longer_numbers=True),
         replace(RECORD, key=None, key_size=-7),
     ]
-    assert [_seen(record)[2:] for record in way(stored(Forged(records=odd)))] == [
+    assert [_seen(record)[2:] for record in parsed(stored(Forged(records=odd)), split)] == [
         (b"k", b"v", [("a", b"1")]), (b"k", b"v", [("a", b"1")]), (None, b"v", [("a", b"1")]),
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_batch_of_another_format_is_one_undecodable_record(way: Any) -> None:
+@pytest.mark.parametrize("split", SPLITS, ids=WAYS)
+def test_a_batch_of_another_format_is_one_undecodable_record(split: Any) -> None:
     other = raw(Forged(records=[RECORD], magic=1))
-    first, second = way(other + stored(Forged(records=[RECORD])))
+    first, second = parsed(other + stored(Forged(records=[RECORD])), split)
     assert (type(first), first.offset, second.offset, second.value) == (Undecodable, 0, BASE, b"v")
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("split", SPLITS, ids=WAYS)
 @pytest.mark.parametrize("codec", [1, 2, 3, 4])
-def test_compressed_records_are_read_up_to_a_limit(way: Any, codec: int) -> None:
-    found = way(stored(Forged(records=[RECORD, RECORD], attributes=codec)))
+def test_compressed_records_are_read_up_to_a_limit(split: Any, codec: int) -> None:
+    found = parsed(stored(Forged(records=[RECORD, RECORD], attributes=codec)), split)
     assert [_seen(record)[2:] for record in found] == [(b"k", b"v", [("a", b"1")])] * 2
-    bomb = way(stored(Forged(records=[RECORD, RECORD], attributes=codec, more=bytes(MAX_BYTES + 1))))
+    bomb = parsed(stored(Forged(records=[RECORD, RECORD], attributes=codec, more=bytes(MAX_BYTES + 1))), split)
     assert [(record.offset, type(record)) for record in bomb] == [(BASE, Undecodable), (BASE + 1, Undecodable)]
 
 

@@ -35,20 +35,18 @@ from schemas.wire.encoding import (
     event_source,
     read_command,
 )
-from schemas.wire.records import COMPILED, command_of, command_reader, outcome_of, stamp_of
-from services.runtime.kafka.batches import OutcomeBatch, batches_in, new_outcome_batch
+from schemas.wire.records import Decoders, command_of
+from services.runtime.kafka.batches import OutcomeBatch, batches_in
 from tests.support.any_records import CHAT, KNOWN_HEADERS, SENDER, TRACEPARENT, WORDS, any_headers, any_keys, any_values
 from tests.support.examples import examples
-from tests.support.record_batches import batch_of, by_client, compiled, plain
+from tests.support.record_batches import batch_of, by_client, parsed, plain
+from tests.support.ways import DECODERS, SPLITS, WAYS, compares, compiled_batch
 from tests.support.wire_strategies import uuids
-
-if COMPILED:
-    from schemas.wire._records import Records
 
 PARTITIONS = 8
 HERE = 5
 
-pytestmark = pytest.mark.skipif(not COMPILED, reason="there is no C compiler here")
+each_way = pytest.mark.parametrize("decoders", DECODERS, ids=WAYS)
 
 
 class Plain:
@@ -75,7 +73,7 @@ any_record = st.builds(
 @given(st.lists(any_record, min_size=1, max_size=5), st.integers(0, 2**50), st.sampled_from([0, 8]))
 def test_records_are_taken_apart_as_by_the_client(written: list[Encoded], base_offset: int, attributes: int) -> None:
     raw = batch_of(written, base_offset=base_offset, attributes=attributes)
-    assert [Plain(r) for r in compiled(raw)] == [Plain(r) for r in by_client(raw)]
+    assert [Plain(r) for r in parsed(raw)] == [Plain(r) for r in by_client(raw)]
     assert [Plain(r) for r in plain(raw)] == [Plain(r) for r in by_client(raw)]
     (batch,) = batches_in(raw)
     assert (batch.base_offset, batch.next_offset) == (base_offset, base_offset + len(written))
@@ -91,8 +89,8 @@ def test_an_answer_may_hold_several_batches_compressed_ones_and_an_end_that_is_c
     middle = bytearray(zipped.build())
     struct.pack_into(">q", middle, 0, 5)
     raw = first + bytes(middle) + last
-    assert [r.offset for r in compiled(raw + last[:-1])] == [0, 5, 6, 9]
-    assert [Plain(r) for r in compiled(raw)] == [Plain(r) for r in plain(raw)]
+    assert [r.offset for r in parsed(raw + last[:-1])] == [0, 5, 6, 9]
+    assert [Plain(r) for r in parsed(raw)] == [Plain(r) for r in plain(raw)]
     assert all(batch.validate_crc() for batch in batches_in(raw))
     spoilt = bytearray(first)
     spoilt[-1] ^= 1
@@ -119,7 +117,7 @@ def test_a_broken_batch_has_a_record_for_each_of_its_offsets_the_same_by_both_wa
         raw[data.draw(st.integers(61, len(raw) - 1))] = data.draw(
             st.integers(0, 255) | st.sampled_from([255, 128, 127])
         )
-    found = compiled(bytes(raw))
+    found = parsed(bytes(raw))
     assert [r.offset for r in found] == list(range(7, 7 + len(written)))
     assert [Plain(r) for r in found] == [Plain(r) for r in plain(bytes(raw))]
     assert sum(len(r.key or b"") + len(r.value or b"") for r in found) < len(raw)
@@ -166,15 +164,18 @@ def near_commands(draw: st.DrawFn) -> Encoded:
     return Encoded(key, draw(st.none() | st.just(good.value)), headers, 7)  # type: ignore[arg-type]
 
 
+@each_way
 @examples(1_000)
-@given(st.lists(near_commands() | any_record, min_size=1, max_size=6), st.integers(0, 2))
-def test_a_command_is_read_as_the_plain_way_reads_it(written: list[Encoded], elsewhere: int) -> None:
+@given(written=st.lists(near_commands() | any_record, min_size=1, max_size=6), elsewhere=st.integers(0, 2))
+def test_a_command_is_read_as_the_plain_way_reads_it(
+    decoders: Decoders, written: list[Encoded], elsewhere: int
+) -> None:
     """Read each twice: the second time its chat and sender are known, and the fast path applies."""
     raw = batch_of(written)
     for partition in (HERE, HERE + elsewhere):
-        read = command_reader(partition, PARTITIONS)
+        read = decoders.command_reader(partition, PARTITIONS)
         for _ in range(2):
-            for command, as_client in zip(read(compiled(raw)), plain(raw), strict=True):
+            for command, as_client in zip(read(parsed(raw)), plain(raw), strict=True):
                 assert repr(command_of(command)) == repr(read_command(as_client, partition, PARTITIONS))
 
 
@@ -211,16 +212,22 @@ NEARLY = [
 ]
 
 
+@each_way
 @pytest.mark.parametrize("number", range(len(NEARLY)))
-def test_a_command_that_is_nearly_as_we_send_it_is_read_as_the_plain_way_reads_it(number: int) -> None:
+def test_a_command_that_is_nearly_as_we_send_it_is_read_as_the_plain_way_reads_it(
+    decoders: Decoders, number: int
+) -> None:
     raw = batch_of([encode_command(WHOLE, "/test"), NEARLY[number]])
-    read = command_reader(HERE, PARTITIONS)
-    for command, as_client in zip(read(compiled(raw)), plain(raw), strict=True):
+    read = decoders.command_reader(HERE, PARTITIONS)
+    for command, as_client in zip(read(parsed(raw)), plain(raw), strict=True):
         assert repr(command_of(command)) == repr(read_command(as_client, HERE, PARTITIONS))
 
 
+@pytest.mark.parametrize("split", SPLITS, ids=WAYS)
 @pytest.mark.parametrize("lengths", [(1 << 30, 0), (0, 1 << 30), (-1, 0), (3, 0), (0, 3)])
-def test_a_record_whose_header_ends_behind_it_is_undecodable_and_the_next_is_read(lengths: tuple[int, int]) -> None:
+def test_a_record_whose_header_ends_behind_it_is_undecodable_and_the_next_is_read(
+    split: Any, lengths: tuple[int, int]
+) -> None:
     """Even if what follows still belongs to the batch: here, the other record."""
 
     def record(place: int, name_size: int, value_size: int) -> bytes:
@@ -228,7 +235,7 @@ def test_a_record_whose_header_ends_behind_it_is_undecodable_and_the_next_is_rea
         return _varint(len(body)) + body
 
     raw = record(0, *lengths) + record(1, 0, 0)
-    found: list[Any] = [*Records(raw, 0, len(raw), count=2, base_offset=5, base_timestamp=0, appended_at=-1)]
+    found: list[Any] = [*split(raw, 0, len(raw), count=2, base_offset=5, base_timestamp=0, appended_at=-1)]
     assert [(record.offset, type(record) is Undecodable) for record in found] == [(5, True), (6, False)]
     assert found[1].headers == [("", b"")]
 
@@ -241,15 +248,17 @@ def _varint(number: int) -> bytes:
     return bytes([*written, left])
 
 
+@compares
 def test_the_compiled_way_answers_for_what_our_own_code_sends() -> None:
     """Otherwise this whole file would test nothing."""
+    decoders = DECODERS[-1]
     met = [_send(), _send("other"), MARK, WHOLE]
     raw = batch_of([encode_command(command, "/test") for command in met])
     plain_read = encoding.CommandReader.read
     with mock.patch.object(encoding.CommandReader, "read", autospec=True, side_effect=plain_read) as plain_way:
-        read = command_reader(HERE, PARTITIONS)
-        read(compiled(raw)[:1])
-        found = read(compiled(raw))
+        read = decoders.command_reader(HERE, PARTITIONS)
+        read(parsed(raw)[:1])
+        found = read(parsed(raw))
     assert plain_way.call_count == 1, "the first time, when nothing had been met"
     assert [command_of(each) for each in found] == [replace(command, offset=n) for n, command in enumerate(met)]
     sends = [each for each in found if not isinstance(each, Command | Unreadable)]
@@ -257,7 +266,7 @@ def test_the_compiled_way_answers_for_what_our_own_code_sends() -> None:
     for send in sends:
         command = send.command()
         assert (send.chat_id, send.sender_id, send.body) == (command.chat_id, command.sender_id, command.body)
-        assert send.command_key == records.command_key(send.chat_id, send.command_id)
+        assert send.command_key == decoders.command_key(send.chat_id, send.command_id)
         assert send.reply_to == command.reply_to
 
 
@@ -285,12 +294,12 @@ EVERYTHING = (
 )  # fmt: skip
 
 
+@compares
 @examples(500)
 @given(st.lists(st.tuples(any_outcome, any_stamp), min_size=1, max_size=4), st.integers(-1, 2**40))
 @example([EVERYTHING] * 300, 7)
 def test_outcomes_become_the_same_bytes_as_by_the_client(outcomes: list[tuple[Outcome, Stamp]], producer: int) -> None:
-    source, batches = event_source(3), (OutcomeBatch(), new_outcome_batch())
-    assert type(batches[0]) is not type(batches[1])
+    source, batches = event_source(3), (OutcomeBatch(), compiled_batch())
     for batch in batches:
         for each in outcomes:
             batch.add(*each, source)
@@ -302,6 +311,7 @@ def test_outcomes_become_the_same_bytes_as_by_the_client(outcomes: list[tuple[Ou
     assert batches[1]._build() == written[1], "it may be sent again"
 
 
+@compares
 @examples(1_000)
 @given(st.lists(st.tuples(any_outcome, any_stamp), max_size=3), st.lists(any_record, min_size=1, max_size=3), st.data())
 @example([EVERYTHING], [Encoded(None, b"", [])], mock.MagicMock(draw=lambda _strategy: []))
@@ -315,10 +325,11 @@ def test_stamps_and_outcomes_are_read_as_the_plain_way_reads_them(
             (name, data.draw(st.sampled_from(WORDS)) if name in broken else value) for name, value in record.headers
         ]
         written[n] = Encoded(record.key, record.value, headers, record.timestamp_ms)
+    decoders = DECODERS[-1]
     raw = batch_of(written)
-    for record, as_client in zip(compiled(raw), plain(raw), strict=True):
-        assert _told(lambda r=record: stamp_of(r)) == _told(lambda r=as_client: read_stamp(r.headers))
-        assert _told(lambda r=record: outcome_of(r)) == _told(lambda r=as_client: encoding.read_outcome(r))
+    for record, as_client in zip(parsed(raw), plain(raw), strict=True):
+        assert _told(lambda r=record: decoders.stamp_of(r)) == _told(lambda r=as_client: read_stamp(r.headers))
+        assert _told(lambda r=record: decoders.outcome_of(r)) == _told(lambda r=as_client: encoding.read_outcome(r))
 
 
 def _told(read: Any) -> str:
@@ -328,7 +339,10 @@ def _told(read: Any) -> str:
         return str(error)
 
 
+@compares
 def test_the_compiled_way_reads_what_a_writer_appends() -> None:
+    decoders = DECODERS[-1]
+    stamp_of, outcome_of = decoders.stamp_of, decoders.outcome_of
     opening = Outcome(EventType.TERM_OPENED.value, 7, b"{}"), Stamp(3, 0, -1)
     refused = Outcome(EventType.REJECTED.value, 8, b"{}", key=b"f89e858f"), Stamp(3, 1, 0)
     raw = batch_of([encode_outcome(*each, event_source(3)) for each in (EVERYTHING, opening)])
@@ -336,34 +350,37 @@ def test_the_compiled_way_reads_what_a_writer_appends() -> None:
         mock.patch.object(records, "read_stamp", side_effect=AssertionError("the slow path")),
         mock.patch.object(records, "read_outcome", side_effect=AssertionError("the slow path")),
     ):
-        assert [(outcome_of(record), stamp_of(record)) for record in compiled(raw)] == [EVERYTHING, opening]
-    (record,) = compiled(batch_of([encode_outcome(*refused, event_source(3))]))
+        assert [(outcome_of(record), stamp_of(record)) for record in parsed(raw)] == [EVERYTHING, opening]
+    (record,) = parsed(batch_of([encode_outcome(*refused, event_source(3))]))
     assert outcome_of(record) == refused[0], "its key is nobody's id: the slow path says so"
 
 
-@given(uuids, uuids)
-def test_the_key_of_a_command_is_the_bytes_of_its_ids(chat: str, command: str) -> None:
+@each_way
+@given(chat=uuids, command=uuids)
+def test_the_key_of_a_command_is_the_bytes_of_its_ids(decoders: Decoders, chat: str, command: str) -> None:
     key = b"r" + UUID(chat).bytes + UUID(command).bytes
     chat_id, command_id = ChatId(chat), CommandId(command)
-    assert records.command_key(chat_id, command_id) == records._command_key(chat_id, command_id) == key
+    assert decoders.command_key(chat_id, command_id) == key
 
 
+@each_way
 @pytest.mark.parametrize("text", ["", "x" * 36, SENDER.upper().replace("1", "A"), SENDER[:-1], SENDER + "1"])
-def test_what_is_no_uuid_has_no_bytes(text: str) -> None:
+def test_what_is_no_uuid_has_no_bytes(decoders: Decoders, text: str) -> None:
     with pytest.raises(ValueError, match="UUID"):
-        records.command_key(CHAT, CommandId(text))
+        decoders.command_key(CHAT, CommandId(text))
 
 
-def test_each_character_of_an_id_is_looked_at() -> None:
+@each_way
+def test_each_character_of_an_id_is_looked_at(decoders: Decoders) -> None:
     """Eight are checked at a time, so one must not pass because of its neighbours."""
     for at in range(36):
         for character in [chr(code) for code in range(128)]:
             text = SENDER[:at] + character + SENDER[at + 1 :]
             right = character == "-" if SENDER[at] == "-" else character in "0123456789abcdef"
             if right:
-                assert records.command_key(CHAT, CommandId(text))[17:] == UUID(text).bytes
+                assert decoders.command_key(CHAT, CommandId(text))[17:] == UUID(text).bytes
             else:
                 with pytest.raises(ValueError, match="UUID"):
-                    records.command_key(CHAT, CommandId(text))
+                    decoders.command_key(CHAT, CommandId(text))
         with pytest.raises(ValueError, match="UUID"):  # 36 bytes of UTF-8
-            records.command_key(CHAT, CommandId((SENDER[:at] + "é" + SENDER[at + 2 :])[:35]))
+            decoders.command_key(CHAT, CommandId((SENDER[:at] + "é" + SENDER[at + 2 :])[:35]))

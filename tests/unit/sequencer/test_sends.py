@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -22,7 +23,7 @@ from schemas.errors import LogCorrupt, Refused
 from schemas.ids import UserId
 from schemas.log import Head
 from schemas.wire.encoding import Command, CommandReader, ReplyTo, encode_command
-from schemas.wire.records import COMPILED, command_reader
+from schemas.wire.records import command_reader
 from services.runtime.kafka.batches import OutcomeBatch, new_outcome_batch
 from services.sequencer.partition import batch as batch_module
 from services.sequencer.partition.batch import APPEND_BYTES, DecidedBatch, decide_into, new_batch
@@ -32,12 +33,11 @@ from services.sequencer.rules.state import StateChanges
 from services.sequencer.store.rocks import RocksStore
 from tests.support.any_records import TRACEPARENT
 from tests.support.examples import examples
-from tests.support.record_batches import batch_of, compiled
+from tests.support.record_batches import batch_of, parsed
+from tests.support.ways import SCAN, compares
 
-if COMPILED:
-    from schemas.wire._records import is_plain
-
-pytestmark = pytest.mark.skipif(not COMPILED, reason="there is no C compiler here")
+pytestmark = compares
+is_plain: Any = SCAN.is_plain if SCAN is not None else None
 
 ANNA, BEN, CLEO = (UserId(f"{n}1111111-1111-4111-8111-111111111111") for n in "abc")
 CHATS = [ids.group_chat_id(ANNA, name) for name in ("one", "two", "never made")]
@@ -177,7 +177,7 @@ def _run(commands: list[Command], cuts: Sequence[int], *, short: bool, overlap: 
         store = RocksStore(Path(folder) / "s", "topic", records_per_write=7)
         store.apply(StateChanges(), LogPosition(next_offset=1, head=Head(term=1)))
         read_all = command_reader(0, 1) if short else (lambda records: [CommandReader(0, 1).read(r) for r in records])
-        waiting, sizes, times = deque(read_all(compiled(raw))), iter(cuts), count(1_000)
+        waiting, sizes, times = deque(read_all(parsed(raw))), iter(cuts), count(1_000)
         before: DecidedBatch | None = None
         while waiting or before is not None:
             batch = None
@@ -257,12 +257,12 @@ def test_all_but_a_few_sends_go_the_short_way(tmp_path: Path) -> None:
     store = RocksStore(tmp_path / "s", "topic")
     store.apply(StateChanges(), LogPosition(next_offset=1, head=Head(term=1)))
     read = command_reader(0, 1)
-    read(compiled(batch_of([encode_command(command, "/test") for command in commands[:3]])))  # so that all are known
+    read(parsed(batch_of([encode_command(command, "/test") for command in commands[:3]])))  # so that all are known
     with mock.patch.object(batch_module, "decide", side_effect=decide) as long_way:
         for first, after in ((0, 2), (2, 500), (500, len(commands))):
             batch = new_batch(new_outcome_batch(), store=store, before=None)
             written = [encode_command(command, "/test") for command in commands[first:after]]
-            waiting = deque(read(compiled(batch_of(written, base_offset=first))))
+            waiting = deque(read(parsed(batch_of(written, base_offset=first))))
             decide_into(batch, waiting, store=store, partition=0, source=SOURCE, now_ms=lambda: 1)
             assert not waiting
             _apply(store, batch)
@@ -278,10 +278,10 @@ def test_a_send_that_does_not_come_after_the_one_before_it_is_not_decided(tmp_pa
     store.apply(StateChanges(), LogPosition(next_offset=1, head=Head(term=1)))
     read = command_reader(0, 1)
     raw = batch_of([encode_command(command, "/test") for command in commands])
-    read(compiled(raw))  # so that all are known
-    known = read(compiled(raw))
+    read(parsed(raw))  # so that all are known
+    known = read(parsed(raw))
     batch = new_batch(new_outcome_batch(), store=store, before=None)
-    again = read(compiled(batch_of([encode_command(commands[3], "/test")], base_offset=second)))
+    again = read(parsed(batch_of([encode_command(commands[3], "/test")], base_offset=second)))
     waiting = deque([*known[:3], *again])
     with pytest.raises(LogCorrupt, match=f"command {second} was read after command 2"):
         decide_into(batch, waiting, store=store, partition=0, source=SOURCE, now_ms=lambda: 1)

@@ -1,0 +1,32 @@
+"""The two implementations of what may be compiled, as parameters of tests.
+
+    @pytest.mark.parametrize("decoders", DECODERS, ids=WAYS)
+
+Without compiled code, or with GAPLESS_PURE=1, each list has the plain one only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from schemas.wire.extensions import extension
+from schemas.wire.records import CompiledDecoders, Decoders, PlainDecoders
+from services.runtime.kafka.batches import CompiledOutcomeBatch, OutcomeBatch
+from services.runtime.kafka.plain_records import plain_records
+
+SCAN: Final = extension("schemas.wire._records")
+FRAMING: Final = extension("schemas.wire._records")
+COPY: Final = extension("services.projector.writing._copy")
+
+WAYS: Final = ["plain"] if SCAN is None else ["plain", "compiled"]
+DECODERS: Final[list[Decoders]] = [PlainDecoders()] if SCAN is None else [PlainDecoders(), CompiledDecoders(SCAN)]
+SPLITS: Final[list[Any]] = [plain_records] if SCAN is None else [plain_records, FRAMING.Records]
+
+compares = pytest.mark.skipif(SCAN is None, reason="compares compiled code, which is not in use here")
+"""Marks a test that compares the two."""
+
+
+def compiled_batch() -> OutcomeBatch:
+    return CompiledOutcomeBatch(FRAMING)
