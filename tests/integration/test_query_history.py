@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from schemas.ids import ChatId, UserId
+from services.query.api import serializers
 from services.query.api.responses import History, Message
 from services.query.snapshot.pipeline import Pipelines, Row
+from services.runtime.postgres.sql import load_sql
 from tests.support.read_model import Api, World, read_model_database, run, somebody, world_of
 
 LIMITS = (1, 2, 3, 7)
@@ -279,3 +282,18 @@ def test_the_same_question_goes_on_being_answered_right(read_model: str, world: 
             assert await history(api, chat, anna, before_seq=6, limit=2, sender_id=anna) == ([4, 5], True, True)
 
     run(read_model, story, pool_max_size=1)
+
+
+def test_the_columns_of_the_sql_fragments_are_the_parameters_of_their_serializers_in_order(world: World) -> None:
+    """Rows are passed to the serializers by position: two columns swapped would be shown under each other's name."""
+    statements = load_sql("services.query.sql")
+    assert columns(world, statements.text("page")) == serializers.MESSAGE_COLUMNS
+    assert columns(world, statements.text("page_of_sender")) == serializers.MESSAGE_COLUMNS
+    assert columns(world, statements.text("message")) == serializers.MESSAGE_COLUMNS
+    of_a_chat = serializers.CHAT_COLUMNS + serializers.MESSAGE_COLUMNS
+    assert of_a_chat == columns(world, statements.text("chats_of_caller"))
+    assert of_a_chat == columns(world, statements.text("chat_of_caller"))
+
+
+def columns(world: World, statement: str) -> tuple[str, ...]:
+    return world.columns(re.sub(r"%\(\w+\)s", "NULL", statement))

@@ -71,6 +71,10 @@ class World:
         cursor = self._connection.execute(statement.encode(), values or None)
         return cursor.fetchall() if cursor.description is not None else []
 
+    def columns(self, statement: str) -> tuple[str, ...]:
+        """Return the names of a statement's columns."""
+        return tuple(column.name for column in self._connection.execute(statement.encode()).description or ())
+
     def transaction(self) -> AbstractContextManager[object]:
         """Return a transaction: what is written inside becomes visible at its end, all at once."""
         return self._connection.transaction()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from psycopg.types.numeric import Int8
 
@@ -29,9 +28,6 @@ from services.query.api.windows import Window, cut
 from services.query.snapshot.at_least import Token
 from services.query.snapshot.reader import Row, SnapshotReader, Statement
 from services.runtime.web.problems import Problem
-
-ACTIVE_AT: Final = 7
-"""Column of chats_of_caller: time of the last activity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +83,7 @@ class Reads:
         cursors = _cursors_for_member(standing)
         if not rows:
             raise Problem("unknown_message", "The chat has no message with this seq.")
-        row = rows[0]
-        status = cursors.status(row[serializers.SENDER_ID], row[serializers.SEQ])
-        return serializers.message(chat_id, row, status).encode()
+        return serializers.message_writer(chat_id, cursors.status)(*rows[0]).encode()
 
     async def latest_seq(self, caller_id: UserId, chat_id: ChatId, at_least: Token | None) -> bytes:
         """Return the seq of the newest message, 0 in a chat without messages."""
@@ -133,7 +127,7 @@ class Reads:
             at_least=at_least,
         )
         _require_member(membership)
-        return serializers.chat(rows[0]).encode()
+        return serializers.chat(*rows[0]).encode()
 
     async def chats(self, caller_id: UserId, cursor: str | None, limit: int, at_least: Token | None) -> bytes:
         """Return the caller's chats, newest activity first."""
@@ -153,8 +147,8 @@ class Reads:
         given = rows[:limit]
         next_cursor = None
         if len(rows) > limit:
-            next_cursor = encode_chats(ChatsCursor(active_at=given[-1][ACTIVE_AT], chat_id=given[-1][0]))
-        return serializers.items([serializers.chat(row) for row in given], next_cursor)
+            next_cursor = encode_chats(ChatsCursor(active_at=given[-1][serializers.ACTIVE_AT], chat_id=given[-1][0]))
+        return serializers.items([serializers.chat(*row) for row in given], next_cursor)
 
     async def command_status(
         self,

@@ -28,38 +28,39 @@ FROM (
 WHERE u.unread > 0
 ORDER BY u.chat_id;
 
+-- fragment: chat_columns
+-- A chat as a member of it sees it, in the order of the parameters of serializers.chat. `f` is the chat with that
+-- member's row, `m` the chat's last message.
+f.chat_id::text, f.kind, f.name, f.created_by::text, f.created_at, f.last_seq, f.last_position, f.active_at,
+f.role, f.joined_at, f.joined_seq, f.read_seq, f.delivered_seq,
+CASE WHEN f.deleted_total = 0
+     THEN f.last_seq - f.read_seq - f.own_live_after_read
+     ELSE chat.get_unread_count(f.chat_id, f.user_id) END AS unread,
+CASE WHEN f.kind = 'direct'
+     THEN COALESCE((SELECT o.user_id
+                    FROM chat.chat_participants AS o
+                    WHERE o.chat_id = f.chat_id AND o.user_id <> f.user_id
+                    LIMIT 1), f.user_id)::text END AS peer_id,
+(SELECT o.read_seq
+ FROM chat.chat_participants AS o
+ WHERE o.chat_id = f.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
+ ORDER BY o.read_seq, o.user_id
+ LIMIT 1) AS read_by_all,
+(SELECT GREATEST(o.read_seq, o.delivered_seq)
+ FROM chat.chat_participants AS o
+ WHERE o.chat_id = f.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
+ ORDER BY GREATEST(o.read_seq, o.delivered_seq), o.user_id
+ LIMIT 1) AS delivered_to_all,
+(SELECT o.joined_seq
+ FROM chat.chat_participants AS o
+ WHERE o.chat_id = f.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
+ ORDER BY o.joined_seq, o.user_id
+ LIMIT 1) AS first_joined
+
 -- name: chats_of_caller
 -- A page of the caller's chats, newest activity first, keyset (activity, chat_id). The page is selected first; only for
 -- its chats are the last message, its delivery status and the unread count looked up.
-SELECT f.chat_id::text, f.kind, f.name, f.created_by::text, f.created_at, f.last_seq, f.last_position, f.active_at,
-       f.role, f.joined_at, f.joined_seq, f.read_seq, f.delivered_seq,
-       CASE WHEN f.deleted_total = 0
-            THEN f.last_seq - f.read_seq - f.own_live_after_read
-            ELSE chat.get_unread_count(f.chat_id, f.user_id) END,
-       CASE WHEN f.kind = 'direct'
-            THEN COALESCE((SELECT o.user_id
-                           FROM chat.chat_participants AS o
-                           WHERE o.chat_id = f.chat_id AND o.user_id <> f.user_id
-                           LIMIT 1), f.user_id)::text END,
-       (SELECT o.read_seq
-        FROM chat.chat_participants AS o
-        WHERE o.chat_id = f.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
-        ORDER BY o.read_seq, o.user_id
-        LIMIT 1),
-       (SELECT GREATEST(o.read_seq, o.delivered_seq)
-        FROM chat.chat_participants AS o
-        WHERE o.chat_id = f.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
-        ORDER BY GREATEST(o.read_seq, o.delivered_seq), o.user_id
-        LIMIT 1),
-       (SELECT o.joined_seq
-        FROM chat.chat_participants AS o
-        WHERE o.chat_id = f.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
-        ORDER BY o.joined_seq, o.user_id
-        LIMIT 1),
-       m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
-       m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
-       (date_part('epoch', m.sent_at) * 1000)::bigint, (date_part('epoch', m.edited_at) * 1000)::bigint,
-       (date_part('epoch', m.deleted_at) * 1000)::bigint, m.position, m.changed_position
+SELECT {fragment:chat_columns}, {fragment:message_columns}
 FROM (
     SELECT c.chat_id, c.kind, c.name, c.created_by, c.created_at, c.last_seq, c.last_position, c.deleted_total,
            COALESCE(c.last_message_at, c.created_at) AS active_at,
@@ -76,43 +77,15 @@ ORDER BY f.active_at DESC, f.chat_id DESC;
 
 -- name: chat_of_caller
 -- The same columns of one chat. Nothing is looked up unless the caller is a present member; see history.sql.
-SELECT c.chat_id::text, c.kind, c.name, c.created_by::text, c.created_at, c.last_seq, c.last_position,
-       COALESCE(c.last_message_at, c.created_at),
-       me.role, me.joined_at, me.joined_seq, me.read_seq, me.delivered_seq,
-       CASE WHEN c.deleted_total = 0
-            THEN c.last_seq - me.read_seq - me.own_live_after_read
-            ELSE chat.get_unread_count(c.chat_id, me.user_id) END,
-       CASE WHEN c.kind = 'direct'
-            THEN COALESCE((SELECT o.user_id
-                           FROM chat.chat_participants AS o
-                           WHERE o.chat_id = c.chat_id AND o.user_id <> me.user_id
-                           LIMIT 1), me.user_id)::text END,
-       (SELECT o.read_seq
-        FROM chat.chat_participants AS o
-        WHERE o.chat_id = c.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
-        ORDER BY o.read_seq, o.user_id
-        LIMIT 1),
-       (SELECT GREATEST(o.read_seq, o.delivered_seq)
-        FROM chat.chat_participants AS o
-        WHERE o.chat_id = c.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
-        ORDER BY GREATEST(o.read_seq, o.delivered_seq), o.user_id
-        LIMIT 1),
-       (SELECT o.joined_seq
-        FROM chat.chat_participants AS o
-        WHERE o.chat_id = c.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id
-        ORDER BY o.joined_seq, o.user_id
-        LIMIT 1),
-       m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
-       m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
-       (date_part('epoch', m.sent_at) * 1000)::bigint, (date_part('epoch', m.edited_at) * 1000)::bigint,
-       (date_part('epoch', m.deleted_at) * 1000)::bigint, m.position, m.changed_position
+SELECT {fragment:chat_columns}, {fragment:message_columns}
 FROM chat.chat_participants AS me
 CROSS JOIN LATERAL (
-    SELECT a.chat_id, a.kind, a.name, a.created_by, a.created_at, a.last_seq, a.last_position, a.last_message_at,
-           a.deleted_total
-    FROM chat.chats AS a
-    WHERE a.chat_id = me.chat_id
+    SELECT c.chat_id, c.kind, c.name, c.created_by, c.created_at, c.last_seq, c.last_position, c.deleted_total,
+           COALESCE(c.last_message_at, c.created_at) AS active_at,
+           me.user_id, me.role, me.joined_at, me.joined_seq, me.read_seq, me.delivered_seq, me.own_live_after_read
+    FROM chat.chats AS c
+    WHERE c.chat_id = me.chat_id
     LIMIT 1
-) AS c
-LEFT JOIN chat.chat_messages AS m ON m.chat_id = c.chat_id AND m.seq = c.last_seq
+) AS f
+LEFT JOIN chat.chat_messages AS m ON m.chat_id = f.chat_id AND m.seq = f.last_seq
 WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS NULL;

@@ -36,73 +36,61 @@ CROSS JOIN LATERAL (
 ) AS found
 WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s;
 
+-- fragment: message_columns
+-- What every answer shows of a message, in the order of the parameters of serializers.message_writer.
+m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id, m.reply_to_message_id::text,
+m.reply_count, m.media_urls, m.metadata::text, (date_part('epoch', m.sent_at) * 1000)::bigint AS sent_at,
+(date_part('epoch', m.edited_at) * 1000)::bigint AS edited_at,
+(date_part('epoch', m.deleted_at) * 1000)::bigint AS deleted_at, m.position, m.changed_position
+
 -- name: page
 -- Both sides of a split, each from the primary key outward; see windows.py.
-SELECT m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
-       m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
-       (date_part('epoch', m.sent_at) * 1000)::bigint, (date_part('epoch', m.edited_at) * 1000)::bigint,
-       (date_part('epoch', m.deleted_at) * 1000)::bigint, m.position, m.changed_position
+SELECT page.*
 FROM chat.chat_participants AS me
 CROSS JOIN LATERAL (
-    (SELECT b.seq, b.message_id, b.sender_id, b.message_text, b.client_generated_id, b.reply_to_message_id,
-            b.reply_count, b.media_urls, b.metadata, b.sent_at, b.edited_at, b.deleted_at, b.position,
-            b.changed_position
-     FROM chat.chat_messages AS b
-     WHERE b.chat_id = me.chat_id AND b.seq < %(split)s
-     ORDER BY b.seq DESC
+    (SELECT {fragment:message_columns}
+     FROM chat.chat_messages AS m
+     WHERE m.chat_id = me.chat_id AND m.seq < %(split)s
+     ORDER BY m.seq DESC
      LIMIT %(fetch_below)s)
     UNION ALL
-    (SELECT a.seq, a.message_id, a.sender_id, a.message_text, a.client_generated_id, a.reply_to_message_id,
-            a.reply_count, a.media_urls, a.metadata, a.sent_at, a.edited_at, a.deleted_at, a.position,
-            a.changed_position
-     FROM chat.chat_messages AS a
-     WHERE a.chat_id = me.chat_id AND a.seq >= %(split)s
-     ORDER BY a.seq
+    (SELECT {fragment:message_columns}
+     FROM chat.chat_messages AS m
+     WHERE m.chat_id = me.chat_id AND m.seq >= %(split)s
+     ORDER BY m.seq
      LIMIT %(fetch_above)s)
-) AS m
+) AS page
 WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS NULL;
 
 -- name: page_of_sender
 -- The same for one sender, by the index on (chat_id, sender_id, seq). A separate statement, so that a cached plan never
 -- has to serve both.
-SELECT m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
-       m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
-       (date_part('epoch', m.sent_at) * 1000)::bigint, (date_part('epoch', m.edited_at) * 1000)::bigint,
-       (date_part('epoch', m.deleted_at) * 1000)::bigint, m.position, m.changed_position
+SELECT page.*
 FROM chat.chat_participants AS me
 CROSS JOIN LATERAL (
-    (SELECT b.seq, b.message_id, b.sender_id, b.message_text, b.client_generated_id, b.reply_to_message_id,
-            b.reply_count, b.media_urls, b.metadata, b.sent_at, b.edited_at, b.deleted_at, b.position,
-            b.changed_position
-     FROM chat.chat_messages AS b
-     WHERE b.chat_id = me.chat_id AND b.sender_id = %(sender_id)s AND b.seq < %(split)s
-     ORDER BY b.seq DESC
+    (SELECT {fragment:message_columns}
+     FROM chat.chat_messages AS m
+     WHERE m.chat_id = me.chat_id AND m.sender_id = %(sender_id)s AND m.seq < %(split)s
+     ORDER BY m.seq DESC
      LIMIT %(fetch_below)s)
     UNION ALL
-    (SELECT a.seq, a.message_id, a.sender_id, a.message_text, a.client_generated_id, a.reply_to_message_id,
-            a.reply_count, a.media_urls, a.metadata, a.sent_at, a.edited_at, a.deleted_at, a.position,
-            a.changed_position
-     FROM chat.chat_messages AS a
-     WHERE a.chat_id = me.chat_id AND a.sender_id = %(sender_id)s AND a.seq >= %(split)s
-     ORDER BY a.seq
+    (SELECT {fragment:message_columns}
+     FROM chat.chat_messages AS m
+     WHERE m.chat_id = me.chat_id AND m.sender_id = %(sender_id)s AND m.seq >= %(split)s
+     ORDER BY m.seq
      LIMIT %(fetch_above)s)
-) AS m
+) AS page
 WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS NULL;
 
 -- name: message
-SELECT m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
-       m.reply_to_message_id::text, m.reply_count, m.media_urls, m.metadata::text,
-       (date_part('epoch', m.sent_at) * 1000)::bigint, (date_part('epoch', m.edited_at) * 1000)::bigint,
-       (date_part('epoch', m.deleted_at) * 1000)::bigint, m.position, m.changed_position
+SELECT found.*
 FROM chat.chat_participants AS me
 CROSS JOIN LATERAL (
-    SELECT a.seq, a.message_id, a.sender_id, a.message_text, a.client_generated_id, a.reply_to_message_id,
-           a.reply_count, a.media_urls, a.metadata, a.sent_at, a.edited_at, a.deleted_at, a.position,
-           a.changed_position
-    FROM chat.chat_messages AS a
-    WHERE a.chat_id = me.chat_id AND a.seq = %(seq)s
+    SELECT {fragment:message_columns}
+    FROM chat.chat_messages AS m
+    WHERE m.chat_id = me.chat_id AND m.seq = %(seq)s
     LIMIT 1
-) AS m
+) AS found
 WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS NULL;
 
 -- name: latest_seq

@@ -7,18 +7,28 @@
 `load_sql("services.query.sql").bind(schema="chat")["newest_page"]` is a `psycopg.sql.SQL` ready to execute.
 `{word}` stands for an identifier and is quoted by psycopg; braces around anything else are left alone.
 Values are never inserted here: they are `%(name)s` parameters of the statement.
+
+What several statements share, such as the columns of a message, stands once, as a fragment that they name. It is
+inserted when the files are loaded, so a statement never changes at run time:
+
+    -- fragment: message_columns
+    m.seq, m.message_id::text
+
+    -- name: newest_page
+    SELECT {fragment:message_columns} FROM {schema}.chat_messages AS m
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
-from typing import Final
+from typing import Final, NamedTuple
 
 from psycopg import sql
 
-_NAME_LINE: Final = re.compile(r"^--[ \t]*name:[ \t]*(?P<name>\S*)[ \t]*$", re.MULTILINE)
+_NAME_LINE: Final = re.compile(r"^--[ \t]*(?P<kind>name|fragment):[ \t]*(?P<name>\S*)[ \t]*$", re.MULTILINE)
+_REFERENCE: Final = re.compile(r"\{fragment:([^}]*)\}")
 _VALID_NAME: Final = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _IDENTIFIER: Final = re.compile(r"\{([a-z][a-z0-9_]*)\}", re.ASCII)
 
@@ -96,52 +106,96 @@ class SqlBlocks:
         return BoundSql(statements, self._origin)
 
 
-def load_sql(package: str, *file_names: str) -> SqlBlocks:
+def load_sql(package: str, *file_names: str, fragments: Mapping[str, str] | None = None) -> SqlBlocks:
     """Return the blocks of these files of a package, or of all its .sql files in order of their names.
 
-    :raises SqlError: a file is missing or malformed, or two blocks have the same name.
+    :param fragments: fragments that code declares, in addition to those in the files.
+    :raises SqlError: a file is missing or malformed, two blocks or fragments have the same name, or a fragment is
+        unknown or unused.
     """
     folder = resources.files(package)
     chosen = file_names or tuple(sorted(f.name for f in folder.iterdir() if f.name.endswith(".sql")))
     if not chosen:
         raise SqlError(f"There are no .sql files in {package}.")
-    blocks: dict[str, str] = {}
+    sections: list[_Section] = []
     for file_name in chosen:
         file = folder / file_name
         if not file.is_file():
             raise SqlError(f"There is no file {file_name} in {package}.")
-        for name, text in parse_sql(file.read_text("utf-8"), origin=f"{package}/{file_name}").items():
-            if name in blocks:
-                raise SqlError(f"Block {name!r} of {package}/{file_name} has the name of an earlier one.")
-            blocks[name] = text
-    return SqlBlocks(blocks, package)
+        sections += _sections(file.read_text("utf-8"), f"{package}/{file_name}")
+    return SqlBlocks(_assembled(sections, fragments or {}), package)
 
 
 def parse_sql(text: str, *, origin: str) -> dict[str, str]:
-    """Split the text of a file into its blocks by name.
+    """Split the text of one file into its blocks by name, with its fragments inserted.
 
-    :raises SqlError: SQL before the first name, a bad or repeated name, or an empty block.
+    :raises SqlError: as load_sql does.
     """
+    return _assembled(list(_sections(text, origin)), {})
+
+
+class _Section(NamedTuple):
+    """A block or a fragment as it stands in its file."""
+
+    kind: str
+    name: str
+    text: str
+    origin: str
+
+
+def _sections(text: str, origin: str) -> Iterator[_Section]:
     lines = list(_NAME_LINE.finditer(text))
     preamble = text[: lines[0].start()] if lines else text
     if _without_comments(preamble):
         raise SqlError(f"{origin} has SQL before the first '-- name: ...' line.")
-    blocks: dict[str, str] = {}
     for line, following in zip(lines, [*lines[1:], None], strict=True):
-        name = line["name"]
+        kind, name = "Block" if line["kind"] == "name" else "Fragment", line["name"]
         if not _VALID_NAME.fullmatch(name):
-            raise SqlError(f"{origin}: {name!r} is no name for a block; use lower case, digits and _.")
-        if name in blocks:
-            raise SqlError(f"{origin} has two blocks named {name!r}.")
-        block = text[line.end() : following.start() if following else None].strip()
-        if not _without_comments(block):
-            raise SqlError(f"Block {name!r} of {origin} is empty.")
-        blocks[name] = block
-    return blocks
+            raise SqlError(f"{origin}: {name!r} is no name for a {kind.lower()}; use lower case, digits and _.")
+        body = text[line.end() : following.start() if following else None].strip()
+        if not _without_comments(body):
+            raise SqlError(f"{kind} {name!r} of {origin} is empty.")
+        yield _Section(kind, name, body, origin)
+
+
+def _assembled(sections: Sequence[_Section], declared: Mapping[str, str]) -> dict[str, str]:
+    """Return the blocks by name, each with the fragments that it names."""
+    fragments = dict(declared)
+    blocks: dict[str, _Section] = {}
+    for section in sections:
+        named: Mapping[str, object] = blocks if section.kind == "Block" else fragments
+        if section.name in named:
+            raise SqlError(f"{section.kind} {section.name!r} of {section.origin} has the name of an earlier one.")
+        if section.kind == "Block":
+            blocks[section.name] = section
+            continue
+        text = _without_comments(section.text)
+        if _REFERENCE.search(text) or text.endswith(";"):
+            raise SqlError(
+                f"Fragment {section.name!r} of {section.origin} is not a part of a statement: it ends with a semicolon"
+                " or names another fragment."
+            )
+        fragments[section.name] = text
+    unused = set(fragments)
+
+    def assembled(block: _Section) -> str:
+        def inserted(reference: re.Match[str]) -> str:
+            name = reference[1]
+            if name not in fragments:
+                raise SqlError(f"Block {block.name!r} of {block.origin} names an unknown fragment, {name!r}.")
+            unused.discard(name)
+            return fragments[name]
+
+        return _REFERENCE.sub(inserted, block.text)
+
+    texts = {name: assembled(block) for name, block in blocks.items()}
+    if unused:
+        raise SqlError(f"No block uses the fragment {min(unused)!r}: remove it.")
+    return texts
 
 
 def _without_comments(text: str) -> str:
-    return "".join(line for line in text.splitlines() if not line.lstrip().startswith("--")).strip()
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--")).strip()
 
 
 def _quoted(identifier: str) -> str:

@@ -22,28 +22,26 @@ BEN = "22222222-2222-4222-8222-222222222222"
 MESSAGE = "c6e6b694-c64b-5364-9024-70428ec7b06e"
 AT = datetime(2026, 3, 4, 5, 6, 7, 89_000, tzinfo=UTC)
 AT_MS = 1_772_600_767_089
-ORDER = [
-    "message_id", "chat_id", "seq", "position", "changed_position", "sender_id", "client_generated_id", "text",
-    "reply_to_message_id", "media_urls", "metadata", "sent_at", "edited_at", "deleted_at", "status", "reactions",
-    "reply_count",
-]  # fmt: skip
 
 
 def row(**changes: Any) -> serializers.Row:
     """Return a row of chat_messages in the order of its columns."""
-    columns: dict[str, Any] = {
+    values: dict[str, Any] = dict.fromkeys(serializers.MESSAGE_COLUMNS) | {
         "seq": 7, "message_id": MESSAGE, "sender_id": ANNA, "message_text": "hello", "client_generated_id": "k-1",
-        "reply_to_message_id": None, "reply_count": 0, "media_urls": [], "metadata": None, "sent_at": AT_MS,
-        "edited_at": None, "deleted_at": None, "position": 9, "changed_position": 11,
+        "reply_count": 0, "media_urls": [], "sent_at": AT_MS, "position": 9, "changed_position": 11,
     }  # fmt: skip
-    assert changes.keys() <= columns.keys()
-    return tuple((columns | changes).values())
+    assert changes.keys() <= values.keys()
+    return tuple((values | changes).values())
+
+
+def message(status: str, columns: serializers.Row) -> str:
+    return serializers.message_writer(CHAT, lambda _sender_id, _seq: status)(*columns)
 
 
 def test_a_message_has_every_field_of_the_contract_in_its_order() -> None:
-    message = json.loads(serializers.message(CHAT, row(), "sent"))
-    assert list(message) == ORDER
-    assert message == {
+    shown = json.loads(message("sent", row()))
+    assert list(shown) == list(responses.Message.model_fields)
+    assert shown == {
         "message_id": MESSAGE, "chat_id": CHAT, "seq": 7, "position": 9, "changed_position": 11, "sender_id": ANNA,
         "client_generated_id": "k-1", "text": "hello", "reply_to_message_id": None, "media_urls": [],
         "metadata": None, "sent_at": "2026-03-04T05:06:07.089Z", "edited_at": None, "deleted_at": None,
@@ -69,8 +67,8 @@ json_values = st.recursive(
 def test_whatever_a_message_holds_its_json_gives_it_back(
     text: str, key: str, urls: list[str], metadata: dict[str, Any], reply: str | None
 ) -> None:
-    written = serializers.message(
-        CHAT,
+    written = message(
+        "read",
         row(
             message_text=text,
             client_generated_id=key,
@@ -78,23 +76,22 @@ def test_whatever_a_message_holds_its_json_gives_it_back(
             metadata=json.dumps(metadata, ensure_ascii=False),
             reply_to_message_id=reply,
         ),
-        "read",
     )
-    message = json.loads(written.encode())
-    assert message["text"] == text
-    assert message["client_generated_id"] == key
-    assert message["media_urls"] == urls
-    assert message["metadata"] == metadata
-    assert message["reply_to_message_id"] == reply
-    responses.Message.model_validate(message)
+    shown = json.loads(written.encode())
+    assert shown["text"] == text
+    assert shown["client_generated_id"] == key
+    assert shown["media_urls"] == urls
+    assert shown["metadata"] == metadata
+    assert shown["reply_to_message_id"] == reply
+    responses.Message.model_validate(shown)
 
 
 def test_of_a_deleted_message_only_ids_and_figures_are_left() -> None:
     gone = row(media_urls=["https://a.example/1"], metadata='{"a":1}', deleted_at=AT_MS, edited_at=AT_MS, reply_count=3)
-    message = json.loads(serializers.message(CHAT, gone, "delivered"))
-    assert (message["text"], message["media_urls"], message["metadata"]) == (None, [], None)
-    assert (message["seq"], message["message_id"], message["reply_count"]) == (7, MESSAGE, 3)
-    assert message["deleted_at"] == message["edited_at"] == "2026-03-04T05:06:07.089Z"
+    shown = json.loads(message("delivered", gone))
+    assert (shown["text"], shown["media_urls"], shown["metadata"]) == (None, [], None)
+    assert (shown["seq"], shown["message_id"], shown["reply_count"]) == (7, MESSAGE, 3)
+    assert shown["deleted_at"] == shown["edited_at"] == "2026-03-04T05:06:07.089Z"
 
 
 def test_times_are_utc_with_milliseconds_wherever_the_server_lives() -> None:
@@ -129,14 +126,14 @@ def chat_row(last: serializers.Row) -> serializers.Row:
 
 
 def test_a_chat_shows_its_last_message_with_its_tick() -> None:
-    chat = json.loads(serializers.chat(chat_row(row())))
+    chat = json.loads(serializers.chat(*chat_row(row())))
     assert chat["last_message"]["status"] == "delivered"
     assert (chat["name"], chat["unread"], chat["read_seq"], chat["delivered_seq"]) == ('the "ops"', 4, 3, 5)
     assert list(responses.Chat.model_validate(chat).model_dump()) == list(chat)
 
 
 def test_a_chat_without_messages_has_no_last_message() -> None:
-    chat = json.loads(serializers.chat(chat_row((None,) * serializers.MESSAGE_COLUMNS)))
+    chat = json.loads(serializers.chat(*chat_row((None,) * len(serializers.MESSAGE_COLUMNS))))
     assert chat["last_message"] is None
     responses.Chat.model_validate(chat)
 

@@ -86,11 +86,22 @@ def test_what_cannot_be_an_identifier_is_refused(identifier: str) -> None:
     [
         ("SELECT 1", "SQL before the first"),
         ("SELECT 1\n-- name: a\nSELECT 2", "SQL before the first"),
-        ("-- name: a\nSELECT 1\n-- name: a\nSELECT 2", "two blocks named 'a'"),
+        ("-- name: a\nSELECT 1\n-- name: a\nSELECT 2", "'a' of f.sql has the name of an earlier one"),
         ("-- name: a\n-- only words\n-- name: b\nSELECT 1", "'a' of f.sql is empty"),
         ("-- name: a", "'a' of f.sql is empty"),
         ("-- name: Two-Words\nSELECT 1", "no name for a block"),
         ("-- name:\nSELECT 1", "no name for a block"),
+        ("-- fragment: A\nseq", "no name for a fragment"),
+        ("-- fragment: a\n-- only words\n-- name: b\nSELECT 1", "Fragment 'a' of f.sql is empty"),
+        ("-- fragment: a\nseq\n-- fragment: a\nseq\n-- name: b\nSELECT {fragment:a}", "'a' of f.sql has the name of"),
+        ("-- fragment: a\nseq\n-- name: b\nSELECT {fragment:c}", "'b' of f.sql names an unknown fragment, 'c'"),
+        ("-- name: b\nSELECT {fragment:}", "'b' of f.sql names an unknown fragment, ''"),
+        ("-- fragment: a\nseq\n-- name: b\nSELECT 1", "No block uses the fragment 'a'"),
+        ("-- fragment: a\nseq;\n-- name: b\nSELECT {fragment:a}", "'a' of f.sql is not a part of a statement"),
+        (
+            "-- fragment: a\nseq\n-- fragment: c\n{fragment:a}\n-- name: b\nSELECT {fragment:c}",
+            "'c' of f.sql is not a part of a statement",
+        ),
     ],
 )
 def test_a_malformed_file_is_refused(text: str, complaint: str) -> None:
@@ -102,6 +113,23 @@ def test_the_same_name_in_two_files_is_refused(package: Callable[..., str]) -> N
     name = package(first="-- name: a\nSELECT 1", second="-- name: a\nSELECT 2")
     with pytest.raises(SqlError, match=r"Block 'a' of sql_of_this_test/second\.sql"):
         load_sql(name)
+
+
+def test_a_fragment_stands_once_for_the_blocks_of_all_files(package: Callable[..., str]) -> None:
+    name = package(
+        first="-- fragment: shared\n-- In order.\nm.seq,\nm.name\n\n-- name: a\nSELECT {fragment:shared}",
+        second="-- name: b\nSELECT {fragment:shared} FROM {schema}.m -- {fragment:declared}",
+    )
+    blocks = load_sql(name, fragments={"declared": "from code"})
+    assert blocks.names == ("a", "b")
+    assert blocks.text("a") == "SELECT m.seq,\nm.name"
+    assert blocks.text("b") == "SELECT m.seq,\nm.name FROM {schema}.m -- from code"
+
+
+def test_a_fragment_that_code_declares_and_no_block_uses_is_refused(package: Callable[..., str]) -> None:
+    name = package(first="-- name: a\nSELECT 1")
+    with pytest.raises(SqlError, match="No block uses the fragment 'declared'"):
+        load_sql(name, fragments={"declared": "from code"})
 
 
 def test_a_missing_file_and_an_empty_package_are_refused(package: Callable[..., str]) -> None:
