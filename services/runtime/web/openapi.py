@@ -79,7 +79,7 @@ _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "user_id": UUID,
     "command_id": UUID,
     "sender_id": UUID,
-    "Idempotency-Key": {"type": "string", "minLength": 1, "examples": ['"hello-1"']},
+    "Idempotency-Key": {"type": "string", "examples": ['"hello-1"']},
     "Gapless-Sender": UUID,
     "Gapless-At-Least": {"type": "string", "pattern": TOKEN_PATTERN, "maxLength": 64, "examples": ["5:1042"]},
     "Prefer": {"type": "string", "examples": ["wait=10", "respond-async"]},

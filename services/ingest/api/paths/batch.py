@@ -17,7 +17,7 @@ from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest.api.handler import CommandHandler, rendered
 from services.ingest.api.paths.messages import MessageSent, SendMessage, build_parsed_send, message_sent
-from services.ingest.api.requests import AnyCaseUuid, Envelope, parse_body
+from services.ingest.api.requests import AnyCaseUuid, Envelope, parse_body, sender_of
 from services.ingest.api.responses import CommandResponse, OutcomePending, outcome_pending
 from services.ingest.api.route import BATCH_PATH, CommandRequest, UnkeyedRequest
 from services.ingest.sending.pending import Pending
@@ -92,11 +92,13 @@ class BatchAnswer(BaseModel):
 def batch_items(raw: bytes, envelope: Envelope) -> Sequence[bytes | msgspec.Raw]:
     """Split a batch into its raw messages, each for `batch_message`.
 
-    Raises Problem if the batch cannot be split, or has too many messages.
+    Raises Problem if the batch cannot be split or has too many messages, or if a header is at fault.
     """
     if envelope.key is not None:
         detail = "Each message of a batch has a key of its own, in client_generated_id."
         raise Problem("malformed", detail, errors=[{"in": "header", "pointer": "/idempotency-key", "detail": detail}])
+    if envelope.sender is not None:
+        sender_of(envelope)  # a header at fault would fail every message
     return _items(raw)
 
 
