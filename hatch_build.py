@@ -14,7 +14,12 @@ from typing import Any, Final
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULES: Final = ("schemas.wire._records", "services.sequencer.partition._sends", "services.projector.writing._copy")
+MODULES: Final = (
+    "schemas.wire._scan",
+    "services.runtime.kafka._framing",
+    "services.sequencer.partition._sends",
+    "services.projector.writing._copy",
+)
 
 
 class CompiledModules(BuildHookInterface):  # type: ignore[type-arg]

@@ -31,7 +31,7 @@ from schemas.wire.encoding import Record, Undecodable, read_outcome
 from schemas.wire.records import messages_from, outcome_of, stamp_of
 
 if TYPE_CHECKING:
-    from schemas.wire._records import ScannedMessage
+    from schemas.wire._scan import ScannedMessage
 
 
 @final

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 PURE_VARIABLE: Final = "GAPLESS_PURE"
-_FIRST: Final = "schemas.wire._records"
+_FIRST: Final = "schemas.wire._scan"
 """If it is installed, all extensions are."""
 
 

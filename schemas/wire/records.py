@@ -21,7 +21,7 @@ from schemas.wire.encoding import Command, CommandReader, Record, Unreadable, re
 from schemas.wire.extensions import extension
 
 if TYPE_CHECKING:
-    from schemas.wire._records import ScannedMessage, ScannedSend
+    from schemas.wire._scan import ScannedMessage, ScannedSend
 
 
 CommandRead: TypeAlias = "Command | Unreadable | ScannedSend"
@@ -105,7 +105,7 @@ class CompiledDecoders:
         return found
 
 
-_scan: Final = extension("schemas.wire._records")
+_scan: Final = extension("schemas.wire._scan")
 _in_use: Final[Decoders] = CompiledDecoders(_scan) if _scan is not None else PlainDecoders()
 command_reader: Final = _in_use.command_reader
 stamp_of: Final = _in_use.stamp_of

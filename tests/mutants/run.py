@@ -204,11 +204,11 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="compiled code believes the offset that a record claims",
-        file="schemas/wire/_records.pyx",
-        good="        if _varint(b, &at, end) != self.index - 1:\n"
+        file="services/runtime/kafka/_framing.pyx",
+        good="        if varint(b, &at, end) != self.index - 1:\n"
         '            raise ValueError("a record\'s offset is not its place in the batch")\n'
         "        record.offset = self.base_offset + self.index - 1\n",
-        bad="        record.offset = self.base_offset + _varint(b, &at, end)\n",
+        bad="        record.offset = self.base_offset + varint(b, &at, end)\n",
         check="tests/unit/runtime/test_kafka_batches.py::test_a_record_that_says_it_is_elsewhere_is_undecodable_where_it_is",
     ),
     Mutant(
@@ -870,14 +870,14 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="an id that is forged is a command's",
-        file="schemas/wire/_records.pyx",
+        file="schemas/wire/_scan.pyx",
         good="            if command_key is None:\n                return None\n",
         bad="",
         check="tests/unit/schemas/test_records.py::test_a_command_is_read_as_the_plain_way_reads_it",
     ),
     Mutant(
         name="a message of a replaced writer reaches the tables",
-        file="schemas/wire/_records.pyx",
+        file="schemas/wire/_scan.pyx",
         good="if its_term != term or its_index != index + 1",
         bad="if its_index != index + 1",
         check="tests/unit/projector/test_messages.py::test_the_run_ends_before_a_record_that_is_not_the_next",

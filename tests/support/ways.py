@@ -16,8 +16,8 @@ from schemas.wire.records import CompiledDecoders, Decoders, PlainDecoders
 from services.runtime.kafka.batches import CompiledOutcomeBatch, OutcomeBatch
 from services.runtime.kafka.plain_records import plain_records
 
-SCAN: Final = extension("schemas.wire._records")
-FRAMING: Final = extension("schemas.wire._records")
+SCAN: Final = extension("schemas.wire._scan")
+FRAMING: Final = extension("services.runtime.kafka._framing")
 COPY: Final = extension("services.projector.writing._copy")
 
 WAYS: Final = ["plain"] if SCAN is None else ["plain", "compiled"]

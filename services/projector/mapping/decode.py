@@ -31,7 +31,7 @@ from schemas.log import Stamp
 from schemas.types import COMMAND_OF, TAKES_SEQ, EventType
 
 if TYPE_CHECKING:
-    from schemas.wire._records import ScannedMessage
+    from schemas.wire._scan import ScannedMessage
 
 PLANNED: Final = frozenset(
     {

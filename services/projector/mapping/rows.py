@@ -20,7 +20,7 @@ from services.projector.mapping.lookups import LookedUp
 from services.projector.mapping.tables import AnyOutcomeRow, OutcomeRow, RowChanges
 
 if TYPE_CHECKING:
-    from schemas.wire._records import ScannedMessage
+    from schemas.wire._scan import ScannedMessage
 
 MAPPING_VERSION: Final = 1
 """Raise it with any change that maps a log, which older releases could already fold, to other rows. A projector feeds

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from schemas.ids import ChatId, CommandId, MessageId, UserId
 
 if TYPE_CHECKING:
-    from schemas.wire._records import ScannedMessage
+    from schemas.wire._scan import ScannedMessage
 
 
 class ChatCreated(NamedTuple):

@@ -5,7 +5,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from schemas.wire._records cimport ScannedMessage, Span, put_text, put_uuid, utf8
+from schemas.wire._scan cimport ScannedMessage, Span, put_text, put_uuid, utf8
 
 cdef enum:
     FIXED_BYTES = 512  # more than a row has in addition to its text, its key and the texts of every accepted send

@@ -4,7 +4,8 @@ Reading:
 
 - `reader`          one partition from an offset: `assign` and `seek`, no group, no automatic reset
 - `batches`         record batches (format v2): taken apart for the reader, put together for the appender
-- `plain_records`   the records of a batch without compiled code
+- `_framing`        splits batches into records and writes outcomes into them, compiled
+- `plain_records`   splits batches without compiled code
 - `decompression`   bounded decompression of a batch
 
 Writing:

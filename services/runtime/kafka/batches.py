@@ -23,7 +23,7 @@ from schemas.wire.extensions import extension
 from services.runtime.kafka.decompression import decompressed
 from services.runtime.kafka.plain_records import plain_records
 
-_framing: Final = extension("schemas.wire._records")
+_framing: Final = extension("services.runtime.kafka._framing")
 split_records: Callable[..., Iterator[Record]] = _framing.Records if _framing is not None else plain_records
 """Splits the content of a batch into records."""
 

@@ -1,4 +1,4 @@
-"""Parses the records of a batch without compiled code; same results as schemas/wire/_records.pyx:Records.
+"""Parses the records of a batch without compiled code; same results as _framing.pyx:Records.
 
 A producer writes these bytes and a broker checks little of them. The broker knows only where the batch is and how many
 records it has, so a reader trusts only that: record i of a batch is at base offset + i. A record that claims another

@@ -11,7 +11,8 @@ from cpython.dict cimport PyDict_GetItemWithError
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t
 
-from schemas.wire._records cimport OutcomeWriter, ScannedSend, is_plain
+from schemas.wire._scan cimport ScannedSend, is_plain
+from services.runtime.kafka._framing cimport OutcomeWriter
 
 from schemas.types import CommandType
 from schemas.commands import digest

@@ -24,7 +24,7 @@ from services.sequencer.rules.evolve import evolve
 from services.sequencer.rules.state import LoadedView, MemberKey, Overlay, StateChanges
 
 if TYPE_CHECKING:
-    from schemas.wire._records import ScannedSend
+    from schemas.wire._scan import ScannedSend
 
 _sends: Final = extension("services.sequencer.partition._sends")
 _SENT: Final = EventType.MESSAGE_SENT.value

@@ -17,7 +17,7 @@ from benchmarks.servers.processes import environment, forget_settings
 from schemas.wire.extensions import PURE_VARIABLE, code_in_use, extension
 
 ROOT: Final = Path(__file__).parents[3]
-FIRST: Final = "schemas.wire._records"
+FIRST: Final = "schemas.wire._scan"
 OTHER: Final = "schemas._other"
 
 

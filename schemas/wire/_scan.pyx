@@ -1,29 +1,26 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Decodes and encodes records without an object for each header. Compiled.
+"""Reads commands and outcomes from their records without an object for each header. Compiled.
 
 Returns None for any record that is not in our canonical encoding; the caller then falls back to encoding.py. Every other
 result equals that of encoding.py (tests/unit/schemas/test_records.py).
 
-The bytes are those of a record batch of Kafka's format v2, after its header and uncompressed:
-
-    record: length, attributes (1 byte), timestamp − the batch's, offset − the batch's, key, value, headers
-    numbers are zigzag varints; key and value have a length before them, −1 for null; headers have a count before them
-
-services/runtime/kafka/plain_records.py takes a batch apart where nothing is compiled, with the same results.
+The records come from services/runtime/kafka/_framing.pyx, which splits a batch into them.
 """
 
 from hashlib import sha1
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 cimport cython
 
+from schemas.wire._varints cimport varint
+
 from schemas import limits
 from schemas.types import CommandType
-from schemas.wire.encoding import Command, ReplyTo, Undecodable
+from schemas.wire.encoding import Command, ReplyTo
 from schemas.events import Outcome
 from schemas.types import EventType
 from schemas.log import Stamp
@@ -49,65 +46,7 @@ cdef Py_ssize_t TEXT_CHARACTERS = limits.TEXT_CHARACTERS
 cdef Py_ssize_t REQUEST_ID_CHARACTERS = limits.REQUEST_ID_CHARACTERS
 
 
-# --- varints ------------------------------------------------------------------------------------------------------
-
-
-cdef inline int64_t _varlong(const uint8_t* b, Py_ssize_t* at, Py_ssize_t end) except? -4_611_686_018_427_387_904:
-    """The number of at most 64 bits at `at`, which is moved behind it. Raises ValueError if it does not end before
-    `end`."""
-    cdef uint64_t value = 0
-    cdef int shift = 0
-    cdef Py_ssize_t i = at[0]
-    while True:
-        if i >= end or shift > 63:
-            raise ValueError("a number in a record has no end")
-        value |= (<uint64_t>(b[i] & 0x7F)) << shift
-        i += 1
-        if b[i - 1] < 0x80:
-            break
-        shift += 7
-    at[0] = i
-    return <int64_t>(value >> 1) ^ -<int64_t>(value & 1)
-
-
-cdef inline int32_t _varint(const uint8_t* b, Py_ssize_t* at, Py_ssize_t end) except? -1_073_741_824:
-    """As _varlong, of at most 32 bits: bits beyond are dropped, as by Kafka's Java code, so that a broker and a reader
-    agree on where a record ends."""
-    cdef uint32_t value = 0
-    cdef int shift = 0
-    cdef Py_ssize_t i = at[0]
-    while True:
-        if i >= end or shift > 31:
-            raise ValueError("a number in a record has no end")
-        value |= (<uint32_t>(b[i] & 0x7F)) << shift
-        i += 1
-        if b[i - 1] < 0x80:
-            break
-        shift += 7
-    at[0] = i
-    return <int32_t>(value >> 1) ^ -<int32_t>(value & 1)
-
-
-cdef inline Py_ssize_t _varint_size(int64_t number) noexcept:
-    cdef uint64_t left = (<uint64_t>number << 1) ^ <uint64_t>(number >> 63)
-    cdef Py_ssize_t size = 1
-    while left >= 0x80:
-        left >>= 7
-        size += 1
-    return size
-
-
-cdef inline uint8_t* _put_varint(uint8_t* to, int64_t number) noexcept:
-    cdef uint64_t left = (<uint64_t>number << 1) ^ <uint64_t>(number >> 63)
-    while left >= 0x80:
-        to[0] = <uint8_t>(left & 0x7F) | 0x80
-        to += 1
-        left >>= 7
-    to[0] = <uint8_t>left
-    return to + 1
-
-
-# --- taking records apart -----------------------------------------------------------------------------------------
+# --- records ------------------------------------------------------------------------------------------------------
 
 
 @cython.final
@@ -122,122 +61,16 @@ cdef class Record:
         cdef Py_ssize_t size
         headers = []
         for _ in range(self.header_count):
-            size = _varint(b, &at, self.end)
+            size = varint(b, &at, self.end)
             name = PyUnicode_DecodeUTF8(<const char*>b + at, size, NULL)
             at += size
-            size = _varint(b, &at, self.end)
+            size = varint(b, &at, self.end)
             if size < 0:
                 headers.append((name, None))
             else:
                 headers.append((name, PyBytes_FromStringAndSize(<const char*>b + at, size)))
                 at += size
         return headers
-
-
-@cython.final
-cdef class Records:
-    """Exactly `count` records of one batch, each made when it is asked for: record i is at base_offset + i, as a Record
-    or, if it cannot be decoded or says that it is elsewhere, as an Undecodable. Iterating never raises."""
-
-    cdef bytes batch
-    cdef Py_ssize_t at
-    cdef Py_ssize_t end
-    cdef int64_t index
-    cdef int64_t count
-    cdef int64_t base_offset
-    cdef int64_t base_timestamp
-    cdef int64_t appended_at
-    cdef bint framed  # whether `at` is where the next record begins
-    cdef str broken
-
-    def __init__(self, bytes batch, Py_ssize_t start, Py_ssize_t end, *, int64_t count, int64_t base_offset,
-                 int64_t base_timestamp, int64_t appended_at):
-        """`batch[start:end]` is what follows the batch's header; `appended_at` is the time of all, −1 where each has
-        its own."""
-        if not 0 <= start <= end <= PyBytes_GET_SIZE(batch):
-            raise ValueError("a batch ends behind its bytes")
-        self.batch = batch
-        self.at = start
-        self.end = end
-        self.count = count
-        self.base_offset = base_offset
-        self.base_timestamp = base_timestamp
-        self.appended_at = appended_at
-        self.framed = True
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        if self.index >= self.count:
-            raise StopIteration
-        self.index += 1
-        if not self.framed:
-            return self._undecodable(self.broken)
-        try:
-            return self._next()
-        except ValueError as error:  # UnicodeDecodeError, of a header's name, is one
-            self.broken = str(error)
-            return self._undecodable(self.broken)
-
-    cdef object _undecodable(self, str reason):
-        return Undecodable(self.base_offset + self.index - 1, reason, max(self.appended_at, 0))
-
-    cdef Record _next(self):
-        cdef const uint8_t* b = <const uint8_t*>PyBytes_AS_STRING(self.batch)
-        cdef Py_ssize_t at = self.at
-        self.framed = False
-        cdef Py_ssize_t size = _varint(b, &at, self.end)
-        if not 0 < size <= self.end - at:
-            raise ValueError("a record ends behind its batch")
-        cdef Py_ssize_t end = at + size
-        self.at = end
-        self.framed = True
-        cdef Record record = Record.__new__(Record)
-        at += 1  # attributes: one byte, none of its bits in use, and ignored as by Kafka's clients
-        cdef int64_t later = _varlong(b, &at, end)
-        record.timestamp = (
-            self.appended_at if self.appended_at >= 0
-            else <int64_t>(<uint64_t>self.base_timestamp + <uint64_t>later)
-        )
-        if _varint(b, &at, end) != self.index - 1:
-            raise ValueError("a record's offset is not its place in the batch")
-        record.offset = self.base_offset + self.index - 1
-        record.key = _nullable(b, &at, end)
-        record.value = _nullable(b, &at, end)
-        record.header_count = _varint(b, &at, end)
-        if record.header_count < 0:
-            raise ValueError("a record has less than no headers")
-        record.batch = self.batch
-        record.first_header = at
-        record.end = end
-        for _ in range(record.header_count):
-            size = _varint(b, &at, end)
-            if size < 0:
-                raise ValueError("a header has no name")
-            if size > end - at:
-                raise ValueError("a record ends before what it holds")
-            if not _is_ascii(b + at, size):
-                PyUnicode_DecodeUTF8(<const char*>b + at, size, NULL)  # UnicodeDecodeError is a ValueError
-            at += size
-            size = _varint(b, &at, end)
-            if size > end - at:
-                raise ValueError("a record ends before what it holds")
-            if size > 0:
-                at += size
-        if at != end:
-            raise ValueError("a record has more bytes than headers")
-        return record
-
-
-cdef inline bytes _nullable(const uint8_t* b, Py_ssize_t* at, Py_ssize_t end):
-    cdef Py_ssize_t size = _varint(b, at, end)
-    if size < 0:
-        return None
-    if size > end - at[0]:
-        raise ValueError("a record ends before what it holds")
-    at[0] += size
-    return PyBytes_FromStringAndSize(<const char*>b + at[0] - size, size)
 
 
 # --- headers ------------------------------------------------------------------------------------------------------
@@ -267,11 +100,11 @@ cdef bint _find(Record record, Headers* found) except -1:
     cdef Span* place
     memset(found, 0, sizeof(Headers))
     for _ in range(record.header_count):
-        size = _varint(b, &at, record.end)
+        size = varint(b, &at, record.end)
         name = b + at
         at += size
         place = _place(found, name, size)
-        value.size = _varint(b, &at, record.end)
+        value.size = varint(b, &at, record.end)
         value.at = b + at
         if value.size > 0:
             at += value.size
@@ -306,13 +139,6 @@ cdef inline Span* _place(Headers* found, const uint8_t* name, Py_ssize_t size) n
     if size == 14:
         return &found.specversion if memcmp(name, b"ce_specversion", 14) == 0 else NULL
     return NULL
-
-
-cdef inline bint _is_ascii(const uint8_t* b, Py_ssize_t size) noexcept:
-    for i in range(size):
-        if b[i] > 0x7F:
-            return False
-    return True
 
 
 cdef inline bint _is_visible(Span text, Py_ssize_t most) noexcept:
@@ -390,6 +216,16 @@ def command_key(str chat_id, str command_id):
     put_uuid(to + 1, utf8(chat_id))
     put_uuid(to + 17, utf8(command_id))
     return key
+
+
+cdef Span utf8(object text) except *:
+    """Return a span of a str that outlives it; NULL for None."""
+    cdef Span made
+    made.at = NULL
+    made.size = 0
+    if text is not None:
+        made.at = <const uint8_t*>PyUnicode_AsUTF8AndSize(text, &made.size)
+    return made
 
 
 cdef const char* HEXADECIMAL = "0123456789abcdef"
@@ -873,223 +709,3 @@ cdef class OutcomeScanner:
             self.types.clear()
         made = self.types[raw] = _ascii(text)
         return made
-
-
-# --- putting outcomes together --------------------------------------------------------------------------------------
-
-
-@cython.final
-cdef class OutcomeWriter:
-    """The records of outcomes, one behind the other, as encoding.encode_outcome and Kafka's format spell them."""
-
-    def __init__(self, Py_ssize_t most_bytes):
-        """`most_bytes`: whoever adds more has not counted."""
-        self.most_bytes = most_bytes
-        self.written = bytearray(65_536)
-        self.block = bytearray(2_048)
-
-    def __len__(self):
-        return self.count
-
-    @property
-    def size(self):
-        """Bytes so far."""
-        return self.used
-
-    @property
-    def timestamps(self):
-        """Timestamp of the first record and the greatest one, ms since 1970."""
-        return self.first_timestamp, self.last_timestamp
-
-    def written_bytes(self):
-        return bytes(memoryview(self.written)[: self.used])
-
-    def add(self, outcome, stamp, bytes source):
-        cdef OutcomeParts parts
-        cdef bytes key = outcome.key
-        cdef bytes body = outcome.body
-        parts.at_ms = outcome.at_ms
-        parts.term = stamp.term
-        parts.index = stamp.index
-        parts.command_offset = stamp.command_offset
-        number = outcome.position
-        parts.has_position = number is not None
-        parts.position = number if number is not None else 0
-        number = outcome.seq
-        parts.has_seq = number is not None
-        parts.seq = number if number is not None else 0
-        parts.key = _span(key)
-        parts.body = _span(body)
-        parts.source = _span(source)
-        parts.type = utf8(outcome.type)
-        parts.command_id = utf8(outcome.command_id)
-        parts.client_generated_id = utf8(outcome.client_generated_id)
-        parts.sender_id = utf8(outcome.sender_id)
-        parts.traceparent = utf8(outcome.traceparent)
-        self._add(&parts)
-
-    cdef int add_sent(
-        self, ScannedSend send, int64_t at_ms, int64_t position, int64_t seq, int64_t term, int64_t index, bytes source
-    ) except -1:
-        """The outcome of a message.send that is accepted, from the bytes that it came in."""
-        cdef OutcomeParts parts
-        cdef bytes sent = MESSAGE_SENT
-        parts.at_ms = at_ms
-        parts.term = term
-        parts.index = index
-        parts.command_offset = send.record.offset
-        parts.has_position = parts.has_seq = True
-        parts.position = position
-        parts.seq = seq
-        parts.key = _span(send.record.key)
-        parts.body = _span(send.record.value)
-        parts.source = _span(source)
-        parts.type = _span(sent)
-        parts.command_id = send.id
-        parts.client_generated_id = send.clientid
-        parts.sender_id = send.sender
-        parts.traceparent = send.traceparent
-        return self._add(&parts)
-
-    cdef int _add(self, OutcomeParts* parts) except -1:
-        if self.count == 0:
-            self.first_timestamp = self.last_timestamp = parts.at_ms
-        cdef Py_ssize_t key_size = -1 if parts.key.at == NULL else parts.key.size
-        cdef Py_ssize_t most = (
-            512  # our names, our numbers, all lengths
-            + parts.source.size + parts.type.size + parts.command_id.size + parts.client_generated_id.size
-            + parts.sender_id.size + parts.traceparent.size
-        )
-        if len(self.block) < most:
-            self.block = bytearray(2 * most)
-        cdef uint8_t* block = <uint8_t*><char*>self.block
-        cdef uint8_t* to = block
-        cdef Py_ssize_t headers = 5
-        to = _put_header(to, "ce_specversion", 14, "1.0", 3)
-        to = _put_number_pair(to, "ce_id", 5, parts.term, parts.index)
-        to = _put_span(to, "ce_source", 9, parts.source)
-        to = _put_span(to, "ce_type", 7, parts.type)
-        if parts.index:
-            to = _put_number(to, "ce_command", 10, parts.command_offset)
-            headers += 1
-        if parts.command_id.at != NULL:
-            to = _put_span(to, "ce_commandid", 12, parts.command_id)
-            headers += 1
-        if parts.client_generated_id.at != NULL:
-            to = _put_span(to, "ce_clientid", 11, parts.client_generated_id)
-            headers += 1
-        if parts.sender_id.at != NULL:
-            to = _put_span(to, "ce_sender", 9, parts.sender_id)
-            headers += 1
-        if parts.has_position:
-            to = _put_number(to, "ce_position", 11, parts.position)
-            headers += 1
-        if parts.has_seq:
-            to = _put_number(to, "ce_seq", 6, parts.seq)
-            headers += 1
-        if parts.traceparent.at != NULL:
-            to = _put_span(to, "traceparent", 11, parts.traceparent)
-            headers += 1
-        to = _put_header(to, "content-type", 12, "application/json", 16)
-        cdef Py_ssize_t block_size = to - block
-
-        cdef int64_t later_ms = parts.at_ms - self.first_timestamp
-        cdef Py_ssize_t size = (
-            1
-            + _varint_size(later_ms)
-            + _varint_size(self.count)
-            + _varint_size(key_size) + max(key_size, 0)
-            + _varint_size(parts.body.size) + parts.body.size
-            + _varint_size(headers) + block_size
-        )
-        self._make_room(size + 10)
-        cdef uint8_t* begin = <uint8_t*><char*>self.written + self.used
-        to = _put_varint(begin, size)
-        to[0] = 0
-        to = _put_varint(to + 1, later_ms)
-        to = _put_varint(to, self.count)
-        to = _put_varint(to, key_size)
-        if key_size > 0:
-            to = _put(to, <const char*>parts.key.at, key_size)
-        to = _put_varint(to, parts.body.size)
-        to = _put(to, <const char*>parts.body.at, parts.body.size)
-        to = _put_varint(to, headers)
-        to = _put(to, <const char*>block, block_size)
-        self.used += to - begin
-        if self.used > self.most_bytes:
-            raise AssertionError("an append is closed by bytes before it outgrows a record batch")
-        self.count += 1
-        self.last_timestamp = max(self.last_timestamp, parts.at_ms)
-        return 0
-
-    cdef int _make_room(self, Py_ssize_t size) except -1:
-        if self.used + size > len(self.written):
-            self.written.extend(bytes(max(size, len(self.written))))
-        return 0
-
-
-cdef inline Span _span(bytes held):
-    """Return a span of bytes that outlive it; NULL for None."""
-    cdef Span made
-    made.at = NULL
-    made.size = 0
-    if held is not None:
-        made.at = <const uint8_t*>PyBytes_AS_STRING(held)
-        made.size = PyBytes_GET_SIZE(held)
-    return made
-
-
-cdef Span utf8(object text) except *:
-    """Return a span of a str that outlives it; NULL for None."""
-    cdef Span made
-    made.at = NULL
-    made.size = 0
-    if text is not None:
-        made.at = <const uint8_t*>PyUnicode_AsUTF8AndSize(text, &made.size)
-    return made
-
-
-cdef inline uint8_t* _put(uint8_t* to, const char* what, Py_ssize_t size) noexcept:
-    memcpy(to, what, size)
-    return to + size
-
-
-cdef inline uint8_t* _put_header(uint8_t* to, const char* name, Py_ssize_t name_size, const char* value, Py_ssize_t size) noexcept:
-    to = _put(_put_varint(to, name_size), name, name_size)
-    return _put(_put_varint(to, size), value, size)
-
-
-cdef inline uint8_t* _put_span(uint8_t* to, const char* name, Py_ssize_t name_size, Span value) noexcept:
-    return _put_header(to, name, name_size, <const char*>value.at, value.size)
-
-
-cdef inline uint8_t* _put_number(uint8_t* to, const char* name, Py_ssize_t name_size, int64_t number) noexcept:
-    cdef char text[24]
-    return _put_header(to, name, name_size, text, _decimal(text, number))
-
-
-cdef inline uint8_t* _put_number_pair(uint8_t* to, const char* name, Py_ssize_t name_size, int64_t first, int64_t second) noexcept:
-    """Two numbers with a slash between them."""
-    cdef char text[48]
-    cdef Py_ssize_t size = _decimal(text, first)
-    text[size] = 47
-    size += 1
-    size += _decimal(text + size, second)
-    return _put_header(to, name, name_size, text, size)
-
-
-cdef inline Py_ssize_t _decimal(char* to, int64_t number) noexcept:
-    cdef char text[24]
-    cdef int at = 24
-    cdef uint64_t left = <uint64_t>number if number >= 0 else 0 - <uint64_t>number
-    while True:
-        at -= 1
-        text[at] = <char>(48 + left % 10)
-        left //= 10
-        if left == 0:
-            break
-    if number < 0:
-        at -= 1
-        text[at] = 45
-    memcpy(to, &text[at], 24 - at)
-    return 24 - at
