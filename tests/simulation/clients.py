@@ -11,6 +11,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
+from msgspec import structs
+
 from schemas import ids
 from schemas.bodies import (
     Body,
@@ -25,7 +27,7 @@ from schemas.bodies import (
     canonical_body,
 )
 from schemas.ids import ChatId, CommandId, UserId
-from schemas.types import MARKS
+from schemas.types import MARKS, CommandType
 from schemas.wire.encoding import Command, Encoded, ReplyTo, encode_command
 from schemas.wire.replies import Reply
 
@@ -63,6 +65,14 @@ _TYPE_OF: Final[dict[type[Body], str]] = {
     MemberAdd: "member.add.v1",
     MemberRole: "member.role.v1",
 }
+
+_CHASED: Final = frozenset(each.value for each in CommandType if each.declared.keyed) - {
+    CommandType.CHAT_CREATE.value,
+    CommandType.MESSAGE_SEND.value,
+}
+"""The types whose second command, under another key, has another outcome than the first."""
+_IN_FLIGHT_S: Final = 0.003
+"""About how long a command waits for its acknowledgement in a network that is not slow."""
 
 Put = Callable[[Encoded], int]
 
@@ -107,7 +117,10 @@ class Client:
                 self._rubbish()
             if self._seldom.random() < _DESERTED:
                 await self._desert(GROUPS[1])
-            asking = self._ask(self._something())
+            command = self._something()
+            if command.type in _CHASED:
+                under_way.append(asyncio.create_task(self._chase(command)))
+            asking = self._ask(command)
             if random.random() < burst:
                 under_way.append(asyncio.create_task(asking))
             else:
@@ -133,6 +146,19 @@ class Client:
         for sender_id, body in steps:
             command_type = _TYPE_OF[type(body)]
             await self._ask(self._command(command_type, chat, sender_id, body, f"k{self._number}-{len(self._sent)}"))
+
+    async def _chase(self, command: Command) -> None:
+        """Ask for the same again under another key, most likely while the append that has the first is in flight.
+
+        In a burst both would be in one batch; after the acknowledgement the state would have the first. Only in between
+        does the writer have to look into the batch in flight.
+        """
+        key = f"{command.client_generated_id}-again"
+        again = structs.replace(
+            command, client_generated_id=key, command_id=ids.command_id(command.chat_id, command.sender_id, key)
+        )
+        await asyncio.sleep(self._seldom.random() * _IN_FLIGHT_S)
+        await self._ask(again)
 
     async def _ask(self, command: Command) -> None:
         """Send a command until it is answered: a retry has the same key and bytes, and a new request id."""

@@ -162,6 +162,9 @@ MUTATIONS: dict[str, Mutation] = {
     "whose message it is, is not looked up in the batch in flight": (
         Change(owner=Overlay, name="author", old="or self.in_flight.author(chat_id, seq)", new=""),
     ),
+    "how the batch in flight changes a member is not looked up": (
+        Change(owner=Overlay, name="member", old="found = in_flight.get(key)", new="pass"),
+    ),
     "what the batch in flight deletes is there": (
         Change(owner=Overlay, name="fact", old="self.in_flight.facts.get(key)", new=_not_in_flight(DELETED)),
     ),
