@@ -6,7 +6,7 @@ Another program that writes commands or reads events needs what is here and noth
 - `limits`     the size and number of everything a command may hold
 - `canonical`  canonical JSON
 - `checks`     what is allowed of a text, a name, a URL, metadata, a time, a number
-- `bodies`     the models of the commands' bodies, with their limits
+- `bodies`     the commands' bodies, with their limits, and canonical JSON
 - `types`      every command type, declared once: its outcome, body, noun, key, seq
 - `guard`      bounds the depth and number of values of a body before it is parsed
 - `commands`   from the bytes of a body to a checked one; the digest of a payload

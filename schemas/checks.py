@@ -8,8 +8,9 @@ from datetime import datetime
 from math import isfinite
 from typing import Any
 
+from msgspec.json import encode
+
 from schemas import ids, limits
-from schemas.canonical import canonical_json
 from schemas.errors import Reason, Refused
 
 
@@ -78,7 +79,7 @@ def check_metadata(metadata: dict[str, Any]) -> None:
         level = inner
     else:
         raise Refused(Reason.INVALID, f"metadata nests at most {limits.METADATA_DEPTH} levels", "/metadata")
-    if len(canonical_json(metadata)) > limits.METADATA_BYTES:
+    if len(encode(metadata)) > limits.METADATA_BYTES:
         raise too_large
 
 

@@ -1,8 +1,7 @@
 """What is looked at before a parser sees a body, so that a bad one costs no more than the answer to it is worth.
 
-A parser collects every fault before anyone can cut the list, and builds every value before anyone can count them. So
-depth, digits and the number of values are bounded here, on the bytes, and unknown fields are counted without being
-validated.
+A parser builds every value before anyone can count them. So depth, digits and the number of values are bounded here,
+on the bytes.
 """
 
 from __future__ import annotations
@@ -10,11 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-import msgspec
-from pydantic import BaseModel
-
 from schemas import limits
-from schemas.bodies import fields_of
 from schemas.errors import Reason, Refused
 
 _EACH: Final = 3
@@ -23,7 +18,6 @@ _ZEROS: Final = b"0" * ((limits.NUMBER_DIGITS + 1) // _EACH)
 _MANY_DIGITS = re.compile(rb"[0-9]{%d}" % (limits.NUMBER_DIGITS + 1))
 _AS_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def guard_before_parsing(raw: bytes) -> None:
@@ -67,25 +61,3 @@ def _outside_strings(raw: bytes) -> bytes:
     if b"\\" in raw:
         raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
     return b'"'.join(raw.split(b'"')[::2])
-
-
-def unknown_fields(model: type[BaseModel], raw: bytes, most: int, colons: int) -> list[str]:
-    """Return the first `most` fields of a JSON object that the model does not have, or none if there are no more than
-    `most`: then the model's own validation reports them together with whatever else is wrong.
-
-    Validation would build an error for each of thousands, only to have all but the first few thrown away. Raises
-    Refused for what is not JSON.
-
-    :param colons: the number of colons in `raw`. Each field has one, so a body with few of them is not parsed here.
-    """
-    known = fields_of(model)
-    if colons <= most + len(known):
-        return []
-    try:
-        given = _FIELDS.decode(raw)
-    except msgspec.ValidationError:
-        return []  # not an object, which is a single error
-    except (ValueError, RecursionError):
-        raise Refused(Reason.MALFORMED, "the body is not JSON that can be read") from None
-    unknown = [name for name in given if name not in known]
-    return unknown[:most] if len(unknown) > most else []

@@ -1,7 +1,7 @@
 """The command types, each declared once.
 
 `CommandType` is the only list of them. A member holds what its type is: its name on the wire, the outcome that accepts
-it, the model of its body, its noun, whether it has a key, and whether its outcome takes a seq. Tables by type are
+it, its body, its noun, whether it has a key, and whether its outcome takes a seq. Tables by type are
 derived from it, here and elsewhere. What a type does is not said here: every room that acts on commands has one entry
 for each type, or names the type as planned (tests/unit/house/test_types.py).
 """
@@ -79,7 +79,7 @@ class Declared(Struct, frozen=True):
 class CommandType(StrEnum):
     """`ce_type` of a command, with what is declared of its type. A type never changes: a new version is added to it.
 
-    To add a type: one member here, its outcome above, its body in bodies.py. CONTRIBUTING.md names what follows.
+    To add a type: one member here, its outcome above, its body in bodies/. CONTRIBUTING.md names what follows.
     """
 
     _value_: str

@@ -13,10 +13,10 @@ from typing import Final
 from benchmarks.load.read_model import READER_OF_ALL_BUT_TEN, READER_OF_NOTHING, chat_id, user_id
 from benchmarks.servers.database import session
 from benchmarks.servers.ground import Log
-from schemas.bodies import Body, ChatCreate
+from schemas.bodies import Body, ChatCreate, Mark, MessageDelete, MessageSend
 from schemas.ids import CommandId, UserId
 from schemas.types import EventType
-from services.projector.mapping.decode import Deleted, Event, Marked, Sent
+from services.projector.mapping.decode import Event
 from services.projector.mapping.lookups import lookups_of
 from services.projector.mapping.rows import changes_of
 from services.projector.mapping.validity import ReaderPosition
@@ -57,11 +57,11 @@ def _events(messages: int) -> Iterator[Event]:
     members = [user_id(number) for number in range(7)]
     yield _event(1, EventType.CHAT_CREATED, members[0], ChatCreate(kind="group", name="bench", members=[*members[1:]]))
     for seq in range(1, messages + 1):
-        yield _event(1 + seq, EventType.MESSAGE_SENT, _sender(members, seq), Sent(_TEXT), seq)
+        yield _event(1 + seq, EventType.MESSAGE_SENT, _sender(members, seq), MessageSend(text=_TEXT), seq)
     reader = members[READER_OF_ALL_BUT_TEN]
-    yield _event(2 + messages, EventType.READ_ADVANCED, reader, Marked(messages - 2 * LIVE_UNREAD))
+    yield _event(2 + messages, EventType.READ_ADVANCED, reader, Mark(messages - 2 * LIVE_UNREAD))
     for seq in range(1, messages + 1, 2):
-        yield _event(3 + messages + seq // 2, EventType.MESSAGE_DELETED, members[0], Deleted(seq))
+        yield _event(3 + messages + seq // 2, EventType.MESSAGE_DELETED, members[0], MessageDelete(seq))
 
 
 def _sender(members: Sequence[UserId], seq: int) -> UserId:
@@ -69,9 +69,7 @@ def _sender(members: Sequence[UserId], seq: int) -> UserId:
     return members[WRITER] if seq % 10 == 0 else writers[seq % len(writers)]
 
 
-def _event(
-    position: int, event: EventType, sender_id: UserId, body: Body | Sent | Marked | Deleted, seq: int | None = None
-) -> Event:
+def _event(position: int, event: EventType, sender_id: UserId, body: Body, seq: int | None = None) -> Event:
     return Event(
         index=position,
         type=event.value,

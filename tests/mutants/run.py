@@ -137,7 +137,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="unknown fields are collected before they are cut",
-        file="schemas/guard.py",
+        file="services/ingest/api/unknown.py",
         good="    if colons <= most + len(known):\n",
         bad="    if most:\n",
         check=f"{GUARD}::test_unknown_fields_are_refused_whatever_their_number",
@@ -151,7 +151,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="every wrong item of a list is collected",
-        file="schemas/bodies.py",
+        file="services/ingest/api/requests.py",
         good="Field(fail_fast=True)",
         bad="Field(fail_fast=False)",
         check=f"{GUARD}::test_a_bad_request_costs_no_more_than_to_read_it",
@@ -526,7 +526,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="a message of nothing is a message",
-        file="schemas/bodies.py",
+        file="schemas/bodies/messages.py",
         good="        if self.text or not self.media_urls:\n",
         bad="        if self.text:\n",
         check="tests/unit/schemas/test_parse_body.py",

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
+from msgspec import convert
 from msgspec.structs import replace
 
 from schemas import ids
@@ -226,7 +227,7 @@ class ChatLog:
 
     def send(self, chat: ChatId, sender: UserId, text: str = "hello", key: str | None = None, **more: object) -> Sent:
         """Send a message; `more` are fields of its body."""
-        body = MessageSend.model_validate({"text": text, **more})
+        body = convert({"text": text, **more}, MessageSend)
         return self.accept(self.command(CommandType.MESSAGE_SEND, chat, sender, body, key))
 
     def delete(self, chat: ChatId, by: UserId, seq: int) -> Sent:

@@ -144,8 +144,10 @@ def _metadatas() -> Iterator[Case]:
     yield _metadata("an unsafe integer deep inside", '{"k":[{"k":[9007199254740992]}]}', INVALID)
     for literal in ("1.5", "-0", "-0.0", "1e300", "5e-324", "1e-400", "0." + "1" * 32, "1E+2"):
         yield _metadata(f"the number {literal}", f'{{"k":{literal}}}')
-    for literal in ("NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1e999999999", "0." + "1" * 33, "1" * 200_000):
+    for literal in ("1e400", "-1e400", "1e999999999", "0." + "1" * 33, "1" * 200_000):
         yield _metadata(f"the number {literal[:40]}", f'{{"k":{literal}}}', INVALID)
+    for literal in ("NaN", "Infinity", "-Infinity"):  # are not JSON
+        yield _metadata(f"the number {literal}", f'{{"k":{literal}}}', MALFORMED)
     yield _metadata("33 digits in a string", '{"k":"' + "1" * 33 + '","' + "2" * 33 + '":1}')
     yield _metadata("33 digits after an escaped quote", '{"k":"\\\\\\"' + "1" * 33 + '"}')
     yield _metadata("U+0000 in a value", '{"k":["\\u0000"]}', INVALID)

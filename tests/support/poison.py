@@ -99,7 +99,7 @@ REJECTED: dict[str, tuple[Poison, str]] = {
     "a text of 16,385 characters": (_send(b'{"text":"' + b"x" * 16_385 + b'"}'), "too_large"),
     "U+0000 in the text": (_send(b'{"text":"a\\u0000b"}'), "invalid"),
     "metadata with 1e400": (_metadata(b"1e400"), "invalid"),
-    "metadata with NaN": (_metadata(b"NaN"), "invalid"),
+    "metadata with NaN": (_metadata(b"NaN"), "malformed"),
     "metadata with U+0000": (_metadata(b'"\\u0000"'), "invalid"),
     "metadata with 20,000 levels": (_metadata(b"[" * 20_000 + b"]" * 20_000), "invalid"),
     "metadata with a number of 4,000 digits": (_metadata(b"1" * 4_000), "invalid"),

@@ -9,6 +9,7 @@ The request body, command, response and route of each path are in one file for i
 - `keys`         the client's key of a command: from `Idempotency-Key`, the body, or generated
 - `preferences`  how long the client wants to wait: `Prefer: wait=…`
 - `duplicates`   finds a member that a JSON object has twice. Pure
+- `unknown`      finds the unknown fields of a body, the first few. Pure
 - `rate`         a token bucket per user; off by default
 - `requests`     turns request bodies into commands, or into the problem that says what is wrong. Pure
 - `responses`    turns outcomes into status, headers and body. Pure

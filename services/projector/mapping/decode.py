@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from msgspec import Struct, json
+from msgspec import Struct
 
-from schemas.bodies import Body, Mark, MessageDelete, MessageSend
+from schemas.bodies import Body, decoder
 from schemas.checks import parse_instant
 from schemas.errors import LogCorrupt, Refused, UnknownType
 from schemas.events import (
@@ -21,14 +21,14 @@ from schemas.events import (
     Outcome,
     OutcomeKind,
     Rejected,
-    decode_accepted,
+    body_corrupt,
     decode_duplicate,
     decode_rejected,
     decode_unchanged,
 )
 from schemas.ids import ChatId, CommandId, UserId, is_uuid
 from schemas.log import Stamp
-from schemas.types import COMMAND_OF, TAKES_SEQ, EventType
+from schemas.types import BODY_OF, COMMAND_OF, TAKES_SEQ, EventType
 
 if TYPE_CHECKING:
     from schemas.wire._scan import ScannedMessage
@@ -48,31 +48,11 @@ ACCEPTED: Final = frozenset(COMMAND_OF) - PLANNED
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Sent(Struct, frozen=True, gc=False):
-    """The body of a message, as in schemas.bodies.MessageSend."""
-
-    text: str
-    reply_to_message_id: str | None = None
-    media_urls: list[str] | None = None
-    metadata: dict[str, Any] | None = None
-    original_sent_at: str | None = None
-
-
-class Marked(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """The body of a receipt."""
-
-    up_to_seq: int
-
-
-class Deleted(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """The body of a deletion."""
-
-    seq: int
-    """The seq of the deleted message; the deletion itself has none."""
+AnyBody: TypeAlias = Body | Duplicate | Rejected | int | None
 
 
 class Event(Struct, frozen=True, gc=False):
-    """A valid outcome, decoded. `gc=False` here and above: a batch has a hundred thousand objects, none in a cycle."""
+    """A valid outcome, decoded. `gc=False`: a batch has a hundred thousand objects, none in a cycle."""
 
     index: int
     type: str
@@ -85,7 +65,7 @@ class Event(Struct, frozen=True, gc=False):
     sender_id: UserId | None
     position: int | None
     seq: int | None
-    body: Body | Sent | Marked | Deleted | Duplicate | Rejected | int | None
+    body: AnyBody
     """The body that belongs to its type; for `command.unchanged` the position, if it has one."""
 
 
@@ -95,84 +75,30 @@ AnyEvent: TypeAlias = "Event | ScannedMessage"
 
 def decode_event(stamp: Stamp, outcome: Outcome) -> Event:
     """Decode a valid outcome. Raises UnknownType, LogCorrupt."""
-    if outcome.type in ACCEPTED:
-        _require_parts(outcome)
-        return _event(stamp, outcome, _ours(decode_accepted(outcome)))
-    match outcome.kind:
-        case OutcomeKind.DUPLICATE:
-            duplicate = decode_duplicate(outcome.body)
-            _whole(duplicate.seq, duplicate.position)
-            return _event(stamp, outcome, duplicate)
-        case OutcomeKind.UNCHANGED:
-            return _event(stamp, outcome, decode_unchanged(outcome.body))
-        case OutcomeKind.REJECTED:
-            return _event(stamp, outcome, decode_rejected(outcome.body))
-    raise UnknownType(f"{outcome.type} is no event this projector knows; deploy a projector that does")
-
-
-def decode_event_fast(stamp: Stamp, outcome: Outcome) -> Event | None:
-    """Decode a message, a receipt or a deletion, as a writer appends it, in a third of the time of `decode_event`.
-
-    Returns None if the outcome is anything else, or if something is wrong with it.
-    """
-    decode = _FAST_DECODERS.get(outcome.type)
-    if decode is None:
-        return None
+    known = _KNOWN.get(outcome.type)
+    if known is None:
+        raise UnknownType(f"{outcome.type} is no event this projector knows; deploy a projector that does")
+    decode, kind = known
     try:
         body = decode(outcome.body)
+    except (ValueError, RecursionError) as error:
+        raise body_corrupt(outcome.type, error) from None
+    if kind is _ACCEPTED:
         _require_parts(outcome)
-    except (LogCorrupt, ValueError):
-        return None
     return Event(
-        stamp.index, outcome.type, _ACCEPTED, outcome.at_ms, outcome.chat_id, outcome.command_id,
+        stamp.index, outcome.type, kind, outcome.at_ms, outcome.chat_id, outcome.command_id,
         outcome.client_generated_id, outcome.sender_id, outcome.position, outcome.seq, body,
     )  # fmt: skip
 
 
-class _SentWithoutMetadata(Sent, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A body without metadata: its numbers are left to the parser that checked the command."""
-
-    metadata: None = None
-
-
-_decode_sent: Final = json.Decoder(_SentWithoutMetadata).decode
 _ACCEPTED: Final = OutcomeKind.ACCEPTED.value
-_decode_marked: Final = json.Decoder(Marked).decode
-_decode_deleted: Final = json.Decoder(Deleted).decode
-
-
-def _decode_plain_sent(raw: bytes) -> Sent:
-    body = _decode_sent(raw)
-    if body.reply_to_message_id is not None and not is_uuid(body.reply_to_message_id):
-        raise ValueError
-    return body
-
-
-_FAST_DECODERS: Final[dict[str, Callable[[bytes], Sent | Marked | Deleted]]] = {
-    EventType.MESSAGE_SENT.value: _decode_plain_sent,
-    EventType.MESSAGE_DELETED.value: _decode_deleted,
-    EventType.READ_ADVANCED.value: _decode_marked,
-    EventType.DELIVERED_ADVANCED.value: _decode_marked,
+_KNOWN: Final[dict[str, tuple[Callable[[bytes], AnyBody], str]]] = {
+    **{event: (decoder(BODY_OF[COMMAND_OF[event]]), _ACCEPTED) for event in ACCEPTED},
+    EventType.DUPLICATE.value: (decode_duplicate, OutcomeKind.DUPLICATE.value),
+    EventType.UNCHANGED.value: (decode_unchanged, OutcomeKind.UNCHANGED.value),
+    EventType.REJECTED.value: (decode_rejected, OutcomeKind.REJECTED.value),
 }
-
-
-def _event(
-    stamp: Stamp, outcome: Outcome, body: Body | Sent | Marked | Deleted | Duplicate | Rejected | int | None
-) -> Event:
-    return Event(
-        stamp.index, outcome.type, outcome.kind.value, outcome.at_ms, outcome.chat_id, outcome.command_id,
-        outcome.client_generated_id, outcome.sender_id, outcome.position, outcome.seq, body,
-    )  # fmt: skip
-
-
-def _ours(body: Body) -> Body | Sent | Marked | Deleted:
-    if isinstance(body, MessageSend):
-        return Sent(body.text, body.reply_to_message_id, body.media_urls, body.metadata, body.original_sent_at)
-    if isinstance(body, Mark):
-        return Marked(body.up_to_seq)
-    if isinstance(body, MessageDelete):
-        return Deleted(body.seq)
-    return body
+"""Event type → the decoder of its body, and its kind."""
 
 
 def _require_parts(outcome: Outcome) -> None:
@@ -182,13 +108,12 @@ def _require_parts(outcome: Outcome) -> None:
         whole = whole and None not in (outcome.seq, outcome.command_id, outcome.client_generated_id)
     if not whole:
         raise LogCorrupt(f"a {outcome.type} without its key or one of its headers")
-    if sender_id is not None and not is_uuid(sender_id):
+    if sender_id is not None and not _is_uuid(sender_id):
         raise LogCorrupt(f"a {outcome.type} whose sender is no UUID")
 
 
-def _whole(*numbers: object) -> None:
-    if not all(number is None or type(number) is int for number in numbers):
-        raise LogCorrupt("a command.duplicate whose figures are no numbers")
+_is_uuid: Final = lru_cache(maxsize=65_536)(is_uuid)
+"""Cached: senders repeat."""
 
 
 @lru_cache(maxsize=4_096)

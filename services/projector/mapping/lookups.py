@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from schemas.bodies import ChatCreate, MemberAdd
+from schemas.bodies import ChatCreate, MemberAdd, MessageSend
 from schemas.ids import ChatId, MessageId
-from services.projector.mapping.decode import AnyEvent, Event, Sent
+from services.projector.mapping.decode import AnyEvent, Event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ def lookups_of(events: Sequence[AnyEvent]) -> Lookups:
             sent.add(event.message_id)
             continue
         body = event.body
-        if isinstance(body, Sent):
+        if isinstance(body, MessageSend):
             assert event.chat_id is not None  # decode.py raises LogCorrupt otherwise
             assert event.command_id is not None
             told.add(event.chat_id)
@@ -75,4 +75,4 @@ _NO_LOOKUPS: Final = Lookups(replied=frozenset(), joined=frozenset())
 
 def _may_ask(event: Event) -> bool:
     body = event.body
-    return body.reply_to_message_id is not None if isinstance(body, Sent) else isinstance(body, MemberAdd)
+    return body.reply_to_message_id is not None if isinstance(body, MessageSend) else isinstance(body, MemberAdd)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from schemas.bodies import MessageDelete, MessageSend
 from schemas.errors import LogCorrupt
 from schemas.ids import ChatId, CommandId, MessageId
 from schemas.types import EventType
 from services.projector.mapping.builder import Accepted, Deletion, Replies, RowBuilder
-from services.projector.mapping.decode import Deleted, Sent, instant, original_instant
+from services.projector.mapping.decode import instant, original_instant
 from services.projector.mapping.deletions import blocks_deleted, chats_deleted
 from services.projector.mapping.tables import AnyMessageRow, MessageDeleted, MessageRow, RootReplied, RowChanges
 
@@ -17,7 +18,7 @@ from services.projector.mapping.tables import AnyMessageRow, MessageDeleted, Mes
 def sent(builder: RowBuilder, accepted: Accepted) -> None:
     event, chat_id, position = accepted.event, accepted.chat_id, accepted.position
     body = event.body
-    assert isinstance(body, Sent)
+    assert isinstance(body, MessageSend)
     assert event.seq is not None
     assert event.command_id is not None
     assert event.client_generated_id is not None
@@ -53,7 +54,7 @@ def _root_seq_of(builder: RowBuilder, message_id: MessageId, chat_id: ChatId) ->
 
 def deleted(builder: RowBuilder, accepted: Accepted) -> None:
     body = accepted.event.body
-    assert isinstance(body, Deleted)
+    assert isinstance(body, MessageDelete)
     key = (accepted.chat_id, body.seq)
     if key in builder.deletions:
         raise LogCorrupt(f"message {body.seq} of chat {accepted.chat_id} is deleted twice")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from schemas.bodies import Mark
 from schemas.types import EventType
 from services.projector.mapping.builder import Accepted, MemberState, RowBuilder
-from services.projector.mapping.decode import Marked
 
 
 def read_advanced(builder: RowBuilder, accepted: Accepted) -> None:
@@ -24,7 +24,7 @@ def delivered_advanced(builder: RowBuilder, accepted: Accepted) -> None:
 
 def _moved(builder: RowBuilder, accepted: Accepted) -> tuple[MemberState, int]:
     body = accepted.event.body
-    assert isinstance(body, Marked)
+    assert isinstance(body, Mark)
     member = builder.member(accepted.chat_id, accepted.sender_id)
     member.changed_position = accepted.position
     return member, body.up_to_seq

@@ -14,7 +14,7 @@ from schemas.errors import LogCorrupt, SchemaError
 from schemas.log import EMPTY, Head, Verdict, classify
 from schemas.wire.encoding import Record
 from schemas.wire.records import stamp_of
-from services.projector.mapping.decode import AnyEvent, Event, decode_event, decode_event_fast
+from services.projector.mapping.decode import AnyEvent, Event, decode_event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ def classify_records(start: ReaderPosition, records: Sequence[Record], *, read_u
 
 
 def _event_of(decided: Decided) -> Event:
-    return decode_event_fast(decided.stamp, decided.outcome) or decode_event(decided.stamp, decided.outcome)
+    return decode_event(decided.stamp, decided.outcome)
 
 
 def belongs_before(start: ReaderPosition, record: Record) -> bool:

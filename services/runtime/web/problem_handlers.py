@@ -42,7 +42,7 @@ def validation_problem(errors: Iterable[Mapping[str, Any]], *, most: int = MAX_E
     """Return a `malformed` problem for pydantic's errors, whose locs start with body, query, path or header.
 
     Only the location and pydantic's sentence are kept, never the input. Errors beyond `most` are ignored; the code
-    that validates must bound their number (`schemas.guard`).
+    that validates must bound their number.
     """
     found = [_field_error(error) for error in islice(errors, most + 1)]
     detail = "The request does not have the expected form"

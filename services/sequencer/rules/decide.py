@@ -16,11 +16,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from schemas.bodies import Body
-from schemas.commands import PlainSend, digest, parse_body, plain_send
+from schemas.commands import digest, parse_body
 from schemas.errors import Reason, Refused
 from schemas.events import Duplicate, Outcome, Rejected, encode_duplicate, encode_rejected, encode_unchanged
-from schemas.types import EVENT_OF, CommandType, EventType
+from schemas.types import EVENT_OF, EventType
 from schemas.wire.encoding import Command, Unreadable
 from schemas.wire.records import command_key
 from schemas.wire.replies import Figures
@@ -51,7 +50,7 @@ def decide(view: View, command: Command | Unreadable, at_ms: int) -> Decision:
         decide_body = _DECIDE.get(command.type)
         if decide_body is None:
             raise Refused(Reason.UNKNOWN_TYPE, "no such command type, or none that is decided yet")
-        figures = decide_body(view, command, _body(command))
+        figures = decide_body(view, command, parse_body(command.type, command.body))
     except Refused as refused:
         return _rejected(command, refused.reason, refused.detail, at_ms)
     except Unchanged as unchanged:
@@ -77,15 +76,9 @@ def accepted_outcome(command: Command, at_ms: int, position: int | None, seq: in
     )
 
 
-def _body(command: Command) -> Body | PlainSend:
-    plain = plain_send(command.body) if command.type == _SEND else None
-    return plain if plain is not None else parse_body(command.type, command.body)
-
-
 _DECIDE: Final[dict[str, Callable[[View, Command, Any], Figures]]] = {
     command_type.value: rule.decide for command_type, rule in RULES.items()
 }
-_SEND: Final = CommandType.MESSAGE_SEND.value
 _EVENT_OF: Final = {command: event.value for command, event in EVENT_OF.items()}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from schemas.bodies import MessageDelete, MessageSend
-from schemas.commands import PlainSend
 from schemas.errors import LogCorrupt, Reason, Refused
 from schemas.events import Outcome, body_of
 from schemas.ids import CommandId
@@ -18,7 +17,7 @@ from services.sequencer.rules.rule import Rule, Unchanged, as_member, move_head
 from services.sequencer.rules.state import StateChanges, View
 
 
-def send(view: View, command: Command, body: MessageSend | PlainSend) -> Figures:
+def send(view: View, command: Command, body: MessageSend) -> Figures:
     chat, _ = as_member(view, command)
     if body.reply_to_message_id is not None:
         # Keyed by chat, so that a message of another chat is as unknown as one that does not exist.

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from schemas.bodies import Mark, canonical_body
+from schemas.bodies import Mark, canonical_body, decoder
 from schemas.errors import Reason
 from schemas.events import OutcomeKind
 from schemas.ids import ChatId, CommandId, UserId
@@ -33,7 +33,8 @@ def mark(up_to_seq: int, *, user: UserId = ALICE, command_type: str = "read.mark
 
 
 def seq_of(command: Command) -> int:
-    return Mark.model_validate_json(command.body).up_to_seq
+    mark: Mark = decoder(Mark)(command.body)
+    return mark.up_to_seq
 
 
 class Writer:

@@ -34,7 +34,7 @@ def test_every_body_comes_back_from_its_canonical_form(typed: tuple[CommandType,
 @given(bodies(), st.randoms(use_true_random=False))
 def test_every_spelling_of_a_body_has_one_canonical_form(typed: tuple[CommandType, Body], random: Any) -> None:
     command_type, body = typed
-    fields = body.model_dump()
+    fields = {name: getattr(body, name) for name in body.__struct_fields__}
     spelling = json.dumps(
         _shuffled(fields, random), indent=random.choice([None, 2]), ensure_ascii=random.random() < 0.5
     )
@@ -105,7 +105,7 @@ def test_every_command_type_has_a_body_and_an_outcome() -> None:
     assert set(BODY_OF) == set(EVENT_OF) == set(CommandType)
     assert {EventType(event) for event in COMMAND_OF} == set(EVENT_OF.values())
     assert len(COMMAND_OF) == len(CommandType)
-    assert {name for name, body in BODY_OF.items() if "up_to_seq" in body.model_fields} == MARKS
+    assert {name for name, body in BODY_OF.items() if "up_to_seq" in body.__struct_fields__} == MARKS
 
 
 def test_every_character_is_spelt_in_one_way_with_metadata_and_without() -> None:
@@ -121,4 +121,4 @@ def test_every_character_is_spelt_in_one_way_with_metadata_and_without() -> None
 
 def test_a_lone_surrogate_has_no_canonical_form() -> None:
     with pytest.raises(ValueError, match="surrogates"):
-        canonical_body(MessageSend.model_construct(text="\ud800"))
+        canonical_body(MessageSend(text="\ud800"))

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from msgspec import convert
 
 from schemas import limits
 from schemas.bodies import MessageSend, canonical_body
-from schemas.commands import parse_body, plain_send
+from schemas.commands import parse_body
 from schemas.errors import Reason, Refused
 from schemas.guard import guard_before_parsing
 from schemas.topics import COMMAND_RECORD_BYTES
@@ -88,7 +88,7 @@ _ANY_JSON = st.recursive(
 @examples(500)
 @given(TYPES, st.data())
 def test_any_json_in_any_field_is_read_or_refused(command_type: str, data: st.DataObject) -> None:
-    names = list(BODY_OF[command_type].model_fields)
+    names = list(BODY_OF[command_type].__struct_fields__)
     fields: dict[str, Any] = {name: data.draw(_ANY_JSON, label=name) for name in names if data.draw(st.booleans())}
     _reason(command_type, json.dumps(fields).encode())
 
@@ -97,45 +97,27 @@ def test_any_json_in_any_field_is_read_or_refused(command_type: str, data: st.Da
     ("raw", "expected"),
     [
         (b'{"text":"first","text":"last"}', {"text": "last"}),
-        (b'{"text":7,"text":"last"}', {"text": "last"}),
         (b'{"text":"x","metadata":{"k":1,"k":2}}', {"text": "x", "metadata": {"k": 2}}),
-        (b'{"text":"x","metadata":{"k":1e400,"k":2}}', {"text": "x", "metadata": {"k": 2}}),
         (b'{"text":"x","metadata":{"a":1},"metadata":{"b":2}}', {"text": "x", "metadata": {"b": 2}}),
         (b'{"text":"x","metadata":{"k":"\\u0000","k":2}}', {"text": "x", "metadata": {"k": 2}}),
     ],
 )
 def test_of_repeated_keys_the_last_counts(raw: bytes, expected: dict[str, object]) -> None:
     body = parse_body(CommandType.MESSAGE_SEND, raw)
-    assert body.model_dump(exclude_none=True) == expected
+    assert json.loads(canonical_body(body)) == expected
 
 
-@pytest.mark.parametrize("raw", [b'{"text":"x","text":7}', b'{"text":"x","text":"\\u0000"}'])
-def test_of_repeated_keys_a_wrong_last_one_is_refused(raw: bytes) -> None:
-    assert _reason(CommandType.MESSAGE_SEND, raw) is not None
-
-
-_NEAR_PLAIN = st.one_of(
-    st.text(st.characters(max_codepoint=0x7F), max_size=40).map(lambda text: json.dumps({"text": text}).encode()),
-    st.text(max_size=40).map(lambda text: json.dumps({"text": text}, ensure_ascii=False).encode("utf-8", "replace")),
-    st.binary(max_size=12).map(lambda raw: b'{"text":"%b"}' % raw),
-    st.binary(max_size=6).map(lambda raw: b'{"text":"x"%b}' % raw),
-    st.integers(limits.TEXT_CHARACTERS - 1, limits.TEXT_CHARACTERS + 1).map(lambda n: b'{"text":"%b"}' % (b"x" * n)),
-    bodies().map(lambda drawn: canonical_body(drawn[1])),
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"text":"x","text":7}',
+        b'{"text":7,"text":"x"}',
+        b'{"text":"x","text":"\\u0000"}',
+        b'{"text":"x","metadata":{"k":1e400,"k":2}}',
+    ],
 )
-
-
-@examples(500)
-@given(st.one_of(_NEAR_PLAIN, _NEAR_PLAIN.flatmap(mangled)))
-def test_the_short_way_takes_no_body_that_the_long_one_would_not(raw: bytes) -> None:
-    plain = plain_send(raw)
-    if plain is not None:
-        assert parse_body(CommandType.MESSAGE_SEND, raw) == MessageSend(text=plain.text)
-
-
-def test_the_short_way_is_the_one_of_most_sends() -> None:
-    assert plain_send(canonical_body(MessageSend(text="hello, world!"))) is not None
-    assert plain_send(canonical_body(MessageSend(text="x", media_urls=["https://a"]))) is None
-    assert plain_send('{"text":"ä"}'.encode()) is None
+def test_of_repeated_keys_each_must_be_of_its_type(raw: bytes) -> None:
+    assert _reason(CommandType.MESSAGE_SEND, raw) is not None
 
 
 @pytest.mark.parametrize(
@@ -239,29 +221,17 @@ def test_a_number_is_refused_by_its_digits_wherever_it_stands(
     assert refused.value.reason is Reason.INVALID
 
 
-@pytest.mark.parametrize(
-    ("command_type", "raw"),
-    [
-        (CommandType.CHAT_CREATE, b'{"kind":"group","name":"x","members":[1,2,3]}'),
-        (CommandType.MESSAGE_SEND, b'{"text":"x","media_urls":[1,2,3]}'),
-    ],
-)
-def test_of_many_wrong_items_one_is_listed(command_type: CommandType, raw: bytes) -> None:
-    with pytest.raises(ValidationError) as error:
-        BODY_OF[command_type].model_validate_json(raw)
-    assert error.value.error_count() == 1
-
-
 def test_the_largest_body_fits_a_command_and_its_record() -> None:
     """In canonical JSON a control character takes six bytes, more than any other."""
-    body = BODY_OF[CommandType.MESSAGE_SEND].model_validate(
+    body = convert(
         {
             "text": "\x01" * limits.TEXT_CHARACTERS,
             "reply_to_message_id": "22222222-2222-4222-8222-222222222222",
             "media_urls": ["https://" + "\x01" * (limits.MEDIA_URL_CHARACTERS - 8)] * limits.MEDIA_URLS,
             "metadata": {"k": "x" * (limits.METADATA_BYTES - 8)},
             "original_sent_at": "2019-08-20T18:30:00.123456Z",
-        }
+        },
+        MessageSend,
     )
     raw = canonical_body(body)
     assert parse_body(CommandType.MESSAGE_SEND, raw) == body

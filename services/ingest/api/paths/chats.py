@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from schemas import ids, limits
-from schemas.bodies import FIRST_FAULT, ChatCreate
+from schemas.bodies import ChatCreate
 from schemas.events import OutcomeKind
 from schemas.ids import UserId
 from schemas.types import CommandType
@@ -17,6 +17,7 @@ from schemas.wire.replies import Reply
 from services.ingest.api.handler import CommandHandler
 from services.ingest.api.keys import fresh_key, required_key
 from services.ingest.api.requests import (
+    FIRST_FAULT,
     AnyCaseUuid,
     Envelope,
     Key,

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from schemas import limits
-from schemas.bodies import FIRST_FAULT, MessageDelete, MessageSend
+from schemas.bodies import MessageDelete, MessageSend
 from schemas.events import OutcomeKind
 from schemas.ids import ChatId
 from schemas.types import CommandType
@@ -18,6 +18,7 @@ from schemas.wire.replies import Reply
 from services.ingest.api.handler import CommandHandler
 from services.ingest.api.keys import fresh_key, required_key
 from services.ingest.api.requests import (
+    FIRST_FAULT,
     IMPORT,
     AnyCaseUuid,
     Envelope,
@@ -47,8 +48,7 @@ MediaUrl = Annotated[
 ]
 
 
-# The command's body, plus the fields for its record's headers: validated once, without a copy in between.
-class SendMessage(RequestBody, MessageSend):
+class SendMessage(RequestBody):
     model_config = example(
         {
             "text": "Is the log gap-free?",
@@ -125,8 +125,15 @@ def build_parsed_send(wanted: SendMessage, chat_id: str, envelope: Envelope) -> 
         detail = "Only a token with the scope import may set original_sent_at."
         raise Problem("forbidden", detail, errors=[{"pointer": "/original_sent_at", "detail": detail}])
     key = required_key(envelope.key, wanted.client_generated_id)
-    check_body(wanted)
-    return build_command(CommandType.MESSAGE_SEND, wanted, ChatId(chat_id), sender_id, key, envelope)
+    body = MessageSend(
+        text=wanted.text,
+        reply_to_message_id=wanted.reply_to_message_id,
+        media_urls=wanted.media_urls,
+        metadata=wanted.metadata,
+        original_sent_at=wanted.original_sent_at,
+    )
+    check_body(body)
+    return build_command(CommandType.MESSAGE_SEND, body, ChatId(chat_id), sender_id, key, envelope)
 
 
 def build_delete(raw: bytes, chat_id: str, seq: int, envelope: Envelope) -> Command:

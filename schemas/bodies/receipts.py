@@ -1,0 +1,13 @@
+"""The body of a receipt: a read or a delivered mark."""
+
+from __future__ import annotations
+
+from schemas.bodies.body import Body
+from schemas.checks import check_number
+
+
+class Mark(Body, frozen=True):
+    up_to_seq: int
+
+    def check_limits(self) -> None:
+        check_number(self.up_to_seq, "/up_to_seq", 0)
