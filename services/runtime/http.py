@@ -12,16 +12,19 @@ from typing import Final
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from fastapi.telemetry import TelemetryConfig
+from starlette.middleware import Middleware
 from starlette.types import Lifespan
 
 from services.runtime.access.auth import Authenticator
-from services.runtime.health.health import Readiness, health_router
+from services.runtime.health.health import Readiness, health_routes
 from services.runtime.observe.metrics import announce_build, package_version
 from services.runtime.settings import HttpSettings
 from services.runtime.web.docs_pages import docs_pages
+from services.runtime.web.fast_routes import FastRoutes
 from services.runtime.web.middleware_stack import middleware_of
 from services.runtime.web.openapi import use_problem_schema
 from services.runtime.web.problem_handlers import install_problems
+from services.runtime.web.validation_problems import install_validation_problems
 
 NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI's own telemetry looks for a provider at each request; we have our own metrics and trace context
@@ -55,14 +58,15 @@ def build_app(
         redirect_slashes=False,
         strict_content_type=False,  # no Content-Type means JSON: cookies are never accepted, so CSRF is impossible
         default_response_class=JSONResponse,
-        middleware=middleware_of(http, body_limit_bytes_by_path or {}),
+        middleware=[*middleware_of(http, body_limit_bytes_by_path or {}), Middleware(FastRoutes)],
         telemetry=NO_TELEMETRY,
     )
     app.state.authenticator = authenticator
     app.state.readiness = readiness
     install_problems(app)
+    install_validation_problems(app)
     app.include_router(docs_pages(title))
-    app.include_router(health_router(readiness, service=service))
+    app.router.routes.extend(health_routes(readiness, service=service))
     use_problem_schema(app)
     announce_build(service)
     return app

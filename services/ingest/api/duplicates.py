@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from services.runtime.web.problem_handlers import json_pointer
+from services.runtime.web.validation_problems import json_pointer
 
 
 class _Twice(dict[str, Any]):

@@ -20,8 +20,8 @@ from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from services.ingest.api.duplicates import duplicate_member
 from services.ingest.api.unknown import unknown_fields
-from services.runtime.web.problem_handlers import MAX_ERRORS, unknown_fields_problem, validation_problem
 from services.runtime.web.problems import Problem
+from services.runtime.web.validation_problems import MAX_ERRORS, unknown_fields_problem, validation_problem
 
 PRODUCER: Final = "producer"
 """Scope that allows sending for other users."""

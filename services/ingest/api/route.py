@@ -21,7 +21,7 @@ from services.ingest.api.responses import OutcomePending
 from services.runtime.access.auth import Caller, authenticated, current_caller
 from services.runtime.web.fast_routes import FastRequest, FastResponse, FastRoute
 from services.runtime.web.openapi import problem_responses
-from services.runtime.web.problem_handlers import validation_problem
+from services.runtime.web.validation_problems import validation_problem
 
 BATCH_PATH: Final = "/v1/messages:batch"
 """The one path that takes NDJSON."""

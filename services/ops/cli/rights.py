@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from psycopg.conninfo import conninfo_to_dict
 
 from services.ops.cli.terminal import JsonOption, exit_on_error, print_json, print_plain
 from services.ops.errors import UsageError
@@ -78,6 +77,8 @@ def roles(
 
     Exit code: 0, 2 wrong usage.
     """
+    from psycopg.conninfo import conninfo_to_dict
+
     from services.ops.rights.postgres import roles_sql
 
     with exit_on_error():

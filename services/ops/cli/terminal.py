@@ -17,7 +17,6 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
-import psycopg
 import typer
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -30,8 +29,6 @@ from services.ops.stack.address import where_to_look
 from services.runtime.kafka.errors import KafkaError, KafkaRefused, KafkaUnavailable, OffsetMissing, TopicsWrong
 from services.runtime.observe.plain_text import json_safe, visible, visible_lines
 from services.runtime.observe.tracebacks import format_error
-from services.runtime.postgres.pool import POSTGRES_UNAVAILABLE
-from services.runtime.postgres.refusals import why_postgres_refuses
 from services.runtime.settings import PostgresSettings, SettingsError, load_settings
 
 T = TypeVar("T")
@@ -142,11 +139,11 @@ def exit_on_error() -> Iterator[None]:
         fail(f"{_capitalised(str(error))}.", Exit.USAGE)
     except (KafkaUnavailable, OffsetMissing) as error:
         fail(f"Kafka cannot be read: {error}{where_to_look()}.", Exit.UNAVAILABLE)
-    except (*POSTGRES_UNAVAILABLE, TimeoutError) as error:
+    except _postgres_unavailable() as error:
         if (refusal := _why_postgres_refuses()) is not None:
             fail(refusal, Exit.USAGE)
         fail(f"Postgres does not serve this: {_first_line(error)}{where_to_look()}.", Exit.UNAVAILABLE)
-    except (KafkaError, SchemaError, psycopg.Error) as error:
+    except (KafkaError, SchemaError, _postgres_error()) as error:
         fail(_first_line(error), Exit.FAULT)
     except OSError as error:
         if error.filename is None:
@@ -154,8 +151,23 @@ def exit_on_error() -> Iterator[None]:
         fail(f"{error.filename} cannot be used ({error.strerror}): choose another folder or file.", Exit.USAGE)
 
 
+# Most commands do not use Postgres, so its client is loaded by those that do and when an error is classified.
+def _postgres_unavailable() -> tuple[type[Exception], ...]:
+    from services.runtime.postgres.pool import POSTGRES_UNAVAILABLE
+
+    return (*POSTGRES_UNAVAILABLE, TimeoutError)
+
+
+def _postgres_error() -> type[Exception]:
+    import psycopg
+
+    return psycopg.Error
+
+
 def _why_postgres_refuses() -> str | None:
     """Return why Postgres refuses us; None if it is unreachable, or other settings were used."""
+    from services.runtime.postgres.refusals import why_postgres_refuses
+
     try:
         return why_postgres_refuses(load_settings(PostgresSettings))
     except SettingsError:

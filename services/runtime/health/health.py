@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from fastapi import APIRouter, FastAPI, Response
-from fastapi.responses import JSONResponse
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from services.runtime.observe.metrics import exposition
 from services.runtime.observe.repeated_lines import warn_throttled
 from services.runtime.serving.server import HttpServer
 from services.runtime.settings import HttpSettings
 from services.runtime.web.middleware_stack import middleware_of
+from services.runtime.web.plain_routes import PlainRoute
 from services.runtime.web.problem_handlers import install_problems
+from services.runtime.web.query_strings import QueryLimitMiddleware
 
 CHECK_TIMEOUT_S: Final = 2.0
 
@@ -126,16 +130,13 @@ async def _answer(name: str, check: ReadinessCheck) -> str | Trouble | None:
         return f"The check {name} failed ({type(error).__name__})."
 
 
-def health_router(readiness: Readiness, *, service: str) -> APIRouter:
-    """Return a router with the three paths."""
-    router = APIRouter(include_in_schema=False)
+def health_routes(readiness: Readiness, *, service: str) -> list[PlainRoute]:
+    """Return the routes of the three paths."""
 
-    @router.get("/healthz")
-    async def healthz() -> JSONResponse:
+    async def healthz(_request: Request) -> JSONResponse:
         return JSONResponse({"status": "alive", "service": service})
 
-    @router.get("/readyz")
-    async def readyz() -> JSONResponse:
+    async def readyz(_request: Request) -> JSONResponse:
         report = await readiness.report()
         body = {
             "ready": report.ready,
@@ -145,12 +146,11 @@ def health_router(readiness: Readiness, *, service: str) -> APIRouter:
         }
         return JSONResponse(body, status_code=200 if report.ready else 503)
 
-    @router.get("/metrics")
-    async def metrics() -> Response:
+    async def metrics(_request: Request) -> Response:
         content, content_type = exposition()
         return Response(content, headers={"Content-Type": content_type})
 
-    return router
+    return [PlainRoute("/healthz", healthz), PlainRoute("/readyz", readyz), PlainRoute("/metrics", metrics)]
 
 
 class OpsServer:
@@ -162,9 +162,12 @@ class OpsServer:
     """
 
     def __init__(self, settings: HttpSettings, readiness: Readiness, *, service: str) -> None:
-        app = FastAPI(openapi_url=None, redirect_slashes=False, middleware=middleware_of(settings, {}))
+        app = Starlette(
+            routes=health_routes(readiness, service=service),
+            middleware=[*middleware_of(settings, {}), Middleware(QueryLimitMiddleware)],
+        )
+        app.router.redirect_slashes = False
         install_problems(app)
-        app.include_router(health_router(readiness, service=service))
         self._server = HttpServer.of(app, settings, port=settings.ops_port, port_variable="GAPLESS_OPS_PORT")
 
     @property

@@ -6,11 +6,11 @@ that names the fault is written; other messages are cut to MAX_MESSAGE_CHARS. Fr
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Iterator
 from typing import Final
 
-import psycopg
 import pydantic
 
 MAX_MESSAGE_CHARS: Final = 500
@@ -26,11 +26,20 @@ def describe(error: BaseException) -> str:
             for found in error.errors(include_url=False, include_context=False, include_input=False)
         )
         message = f"{error.title}: {', '.join(places)}"
-    elif isinstance(error, psycopg.Error) and error.diag.sqlstate is not None:
-        message = f"{error.diag.sqlstate} {error.diag.message_primary}"  # not the detail, which contains the row
     else:
-        message = str(error)
+        message = _of_postgres(error) or str(error)
     return f"{name}: {message[:MAX_MESSAGE_CHARS]}" if message else name
+
+
+def _of_postgres(error: BaseException) -> str | None:
+    """Return the state and the message of a refusal by Postgres, without the detail, which contains the row."""
+    if "psycopg" not in sys.modules:  # then no error is its; the sequencer never loads it
+        return None
+    import psycopg
+
+    if not isinstance(error, psycopg.Error) or error.diag.sqlstate is None:
+        return None
+    return f"{error.diag.sqlstate} {error.diag.message_primary}"
 
 
 def format_error(error: BaseException) -> str:

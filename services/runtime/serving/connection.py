@@ -26,7 +26,7 @@ from services.runtime.serving.connection_limits import (
     ServerConnections,
     framing_is_excessive,
 )
-from services.runtime.web.fast_routes import once_each
+from services.runtime.web.headers import once_each
 from services.runtime.web.middleware import NO_SNIFFING, PRIVATE
 from services.runtime.web.problems import Problem
 from services.runtime.web.request_ids import request_id_of, traceparent_of

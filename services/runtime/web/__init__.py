@@ -8,10 +8,14 @@ From the outside in:
 - `cors`               cross-origin requests of browsers
 - `request_bodies`     reads whole bodies, within limits, before a request takes a slot
 - `concurrency`        limits concurrent requests
+- `query_strings`      the limit on query strings
 - `fast_routes`        routes that FastAPI documents and we dispatch ourselves
+- `headers`            the headers of a request by name
+- `plain_routes`       routes that do not need FastAPI
 - `allowed_methods`    the methods of a path
 - `problems`           problem documents (RFC 9457), each declared once
 - `problem_handlers`   turns exceptions into problem documents
+- `validation_problems` turns what FastAPI and pydantic find invalid into one
 - `openapi`            completes the OpenAPI document
 - `docs_pages`         `GET /docs`
 """

@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.runtime.web.fast_routes import only_header
+from services.runtime.web.headers import only_header
 from services.runtime.web.problems import Problem
 
 NEVER_REFUSED: Final = frozenset({"/healthz", "/readyz", "/metrics"})

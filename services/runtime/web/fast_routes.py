@@ -11,46 +11,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from fastapi import Request
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.runtime.web.problems import Problem
-
-MAX_QUERY_BYTES: Final = 2_048
-MAX_QUERY_PARAMETERS: Final = 32
-"""Far more than any path takes. A longer query string is refused before it is parsed: each unknown parameter would
-become an error of its own, whether or not it is reported."""
-
-HEADERS: Final = "gapless.headers"
-"""Scope key of a dict set by RequestContextMiddleware: header name → value, or None if the header came more than
-once."""
-
-
-def headers_once(scope: Scope) -> dict[bytes, bytes | None]:
-    """Return the headers by lower-case name. The value is None if a name occurs more than once."""
-    return once_each(scope["headers"])
-
-
-def once_each(lines: list[tuple[bytes, bytes]]) -> dict[bytes, bytes | None]:
-    """Return header lines by name. The value is None if a name occurs more than once."""
-    found: dict[bytes, bytes | None] = dict(lines)
-    if len(found) != len(lines):
-        seen: set[bytes] = set()
-        for name, _ in lines:
-            if name in seen:
-                found[name] = None
-            seen.add(name)
-    return found
-
-
-def only_header(scope: Scope, name: bytes) -> bytes | None:
-    """Return the header's value, or None unless it is present exactly once."""
-    once: dict[bytes, bytes | None] = scope[HEADERS]
-    return once.get(name)
+from services.runtime.web.headers import HEADERS, headers_once
+from services.runtime.web.problems import Problem, refuse
+from services.runtime.web.query_strings import is_excessive, query_too_long
 
 
 class FastRequest:
@@ -146,8 +116,8 @@ class FastRoutes:
             await self._app(scope, receive, send)
             return
         query: bytes = scope.get("query_string", b"")
-        if query and (len(query) > MAX_QUERY_BYTES or query.count(b"&") >= MAX_QUERY_PARAMETERS):
-            await _refuse(_query_too_long(), scope, receive, send)
+        if query and is_excessive(query):
+            await refuse(query_too_long(), scope, receive, send)
             return
         if scope.get("root_path"):
             await self._app(scope, receive, send)
@@ -171,20 +141,10 @@ async def _respond(route: FastRoute, request: FastRequest, send: Send) -> None:
     try:
         status, headers, body = await route.respond(request)
     except Problem as problem:
-        await _refuse(problem, request.scope, request.receive, send)
+        await refuse(problem, request.scope, request.receive, send)
         return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
-    request_id = scope.get("state", {}).get("request_id")
-    await problem.response(request_id=request_id)(scope, receive, send)
-
-
-def _query_too_long() -> Problem:
-    detail = f"A query string has at most {MAX_QUERY_BYTES} bytes and {MAX_QUERY_PARAMETERS} parameters."
-    return Problem("uri_too_long", detail)
 
 
 def _candidates(routes: list[Any]) -> Candidates:

@@ -23,7 +23,7 @@ from services.runtime.observe.metrics import (
 )
 from services.runtime.observe.trace_context import trace_id_of
 from services.runtime.web.allowed_methods import METHODS
-from services.runtime.web.fast_routes import HEADERS, headers_once, only_header
+from services.runtime.web.headers import HEADERS, headers_once, only_header
 from services.runtime.web.problems import Problem
 from services.runtime.web.request_ids import request_id_of, traceparent_of
 

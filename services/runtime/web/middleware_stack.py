@@ -1,7 +1,7 @@
 """The middleware of every HTTP application, from the outside in. Plain ASGI, because every message passes through it.
 
 Request context (ids, metrics, the last handler of unexpected errors), CORS, request bodies, the limits on concurrent
-requests, the fast path to fast routes.
+requests. `http.build_app` adds the fast path to fast routes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from starlette.middleware import Middleware
 from services.runtime.settings import HttpSettings
 from services.runtime.web.concurrency import ConcurrencyLimitMiddleware
 from services.runtime.web.cors import CorsMiddleware
-from services.runtime.web.fast_routes import FastRoutes
 from services.runtime.web.middleware import RequestContextMiddleware, UnexpectedErrorMiddleware
 from services.runtime.web.request_bodies import RequestBodyMiddleware
 
@@ -39,5 +38,4 @@ def middleware_of(http: HttpSettings, body_limit_bytes_by_path: Mapping[str, int
             limit=http.max_concurrent_requests,
             limit_per_caller=http.concurrent_requests_per_caller,
         ),
-        Middleware(FastRoutes),
     ]

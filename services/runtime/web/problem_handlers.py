@@ -1,23 +1,23 @@
 """Turns exceptions of a request into problem documents, and serves the page behind each `type`.
 
-`install_problems(app)` registers the handlers and the pages. Unexpected exceptions do not arrive here:
+`install_problems(app)` registers the handlers and the pages; those of FastAPI's validation are in
+`validation_problems`, so that a service without an API does not load FastAPI. Unexpected exceptions do not arrive here:
 `middleware.RequestContextMiddleware` catches, logs and answers them, so that they are logged once.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from itertools import islice
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
 
 from services.runtime.web.allowed_methods import METHODS, methods_at
+from services.runtime.web.plain_routes import PlainRoute
 from services.runtime.web.problems import (
     PROBLEM_MEDIA_TYPE,
     PROBLEM_TYPES,
@@ -25,55 +25,12 @@ from services.runtime.web.problems import (
     encode_document,
 )
 
-MAX_ERRORS = 50
-MAX_POINTER_CHARS = 200
-_UNKNOWN = "Extra inputs are not permitted"
 
-
-def install_problems(app: FastAPI) -> None:
+def install_problems(app: Starlette) -> None:
     """Answer every refusal of app with a problem document and serve `/problems/{reason}`."""
     app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(RequestValidationError, _request_validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    app.include_router(problem_pages())
-
-
-def validation_problem(errors: Iterable[Mapping[str, Any]], *, most: int = MAX_ERRORS) -> Problem:
-    """Return a `malformed` problem for pydantic's errors, whose locs start with body, query, path or header.
-
-    Only the location and pydantic's sentence are kept, never the input. Errors beyond `most` are ignored; the code
-    that validates must bound their number.
-    """
-    found = [_field_error(error) for error in islice(errors, most + 1)]
-    detail = "The request does not have the expected form"
-    if len(found) > most:
-        detail += f": more than {most} places are wrong."
-    elif len(found) > 1:
-        detail += f": {len(found)} places are wrong."
-    else:
-        detail += ": see errors."
-    return Problem("malformed", detail, errors=found[:most])
-
-
-def unknown_fields_problem(locations: Iterable[tuple[str, ...]]) -> Problem:
-    """Return the same problem for more unknown fields than are reported, given the first ones."""
-    found = [_field_error({"loc": loc, "type": "extra_forbidden", "msg": _UNKNOWN}) for loc in locations]
-    return Problem("malformed", f"The request has more than {len(found)} fields that are not known.", errors=found)
-
-
-def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
-    part, *path = error["loc"] or ("body",)
-    if error["type"] == "json_invalid":
-        reason = error.get("ctx", {}).get("error", "not JSON")
-        return {"in": "body", "pointer": "", "detail": f"The body is not valid JSON: {reason}."}
-    detail = str(error["msg"]).removeprefix("Value error, ")
-    return {"in": str(part), "pointer": json_pointer(path), "detail": detail}
-
-
-def json_pointer(path: Iterable[object]) -> str:
-    """Return a JSON pointer (RFC 6901) of at most MAX_POINTER_CHARS: clients choose the names of unknown fields."""
-    escaped = (str(part)[:MAX_POINTER_CHARS].replace("~", "~0").replace("/", "~1") for part in path)
-    return "".join(f"/{part}" for part in escaped)[:MAX_POINTER_CHARS]
+    app.router.routes.extend(problem_pages())
 
 
 def _request_id(request: Request) -> str | None:
@@ -84,22 +41,6 @@ def _request_id(request: Request) -> str | None:
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return error.response(request_id=_request_id(request))
-
-
-async def _request_validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    found = error.errors()
-    if any(tuple(e["loc"]) == ("body",) for e in found) and not _announces_json(request):
-        detail = "Send the body as JSON, with the header Content-Type: application/json."
-        problem = Problem("malformed", detail, errors=[{"in": "body", "pointer": "", "detail": detail}])
-    else:
-        problem = validation_problem(found)
-    return problem.response(request_id=_request_id(request))
-
-
-def _announces_json(request: Request) -> bool:
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    return media_type == "application/json" or media_type.endswith("+json")
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
@@ -133,28 +74,27 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     return problem.response(request_id=request_id)
 
 
-def problem_pages() -> APIRouter:
-    """Return a router with `GET /problems` and `GET /problems/{reason}`, the pages that `type` points to."""
-    router = APIRouter(include_in_schema=False)
+def problem_pages() -> list[PlainRoute]:
+    """Return the routes of `GET /problems` and `GET /problems/{reason}`, the pages that `type` points to."""
+    return [PlainRoute("/problems", _list_problems), PlainRoute("/problems/{reason}", _show_problem)]
 
-    @router.get("/problems", response_class=HTMLResponse)
-    async def list_problems() -> HTMLResponse:
-        items = "".join(
-            f'<li><a href="/problems/{reason}"><code>{reason}</code></a> {kind.status} {html.escape(kind.title)}'
-            for reason, kind in PROBLEM_TYPES.items()
-        )
-        return HTMLResponse(page("Problems", f"<p>Every refusal has one of these types.</p><ul>{items}</ul>"))
 
-    @router.get("/problems/{reason}", response_class=HTMLResponse)
-    async def show_problem(reason: str) -> HTMLResponse:
-        kind = PROBLEM_TYPES.get(reason)
-        if kind is None:
-            raise Problem("not_found", "There is no problem type of this name; /problems lists them.")
-        status = f"<p>Status <code>{kind.status} {HTTPStatus(kind.status).phrase}</code></p>"
-        body = f"{status}<p>{_code_spans(kind.explanation)}</p><p><a href='/problems'>All problems</a></p>"
-        return HTMLResponse(page(kind.title, body, reason))
+async def _list_problems(_request: Request) -> HTMLResponse:
+    items = "".join(
+        f'<li><a href="/problems/{reason}"><code>{reason}</code></a> {kind.status} {html.escape(kind.title)}'
+        for reason, kind in PROBLEM_TYPES.items()
+    )
+    return HTMLResponse(page("Problems", f"<p>Every refusal has one of these types.</p><ul>{items}</ul>"))
 
-    return router
+
+async def _show_problem(request: Request) -> HTMLResponse:
+    reason = request.path_params["reason"]
+    kind = PROBLEM_TYPES.get(reason)
+    if kind is None:
+        raise Problem("not_found", "There is no problem type of this name; /problems lists them.")
+    status = f"<p>Status <code>{kind.status} {HTTPStatus(kind.status).phrase}</code></p>"
+    body = f"{status}<p>{_code_spans(kind.explanation)}</p><p><a href='/problems'>All problems</a></p>"
+    return HTMLResponse(page(kind.title, body, reason))
 
 
 def _code_spans(text: str) -> str:

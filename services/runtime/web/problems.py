@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 
@@ -243,6 +244,11 @@ class Problem(Exception):
             headers=self.headers,
             media_type=PROBLEM_MEDIA_TYPE,
         )
+
+
+async def refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request with the problem, from a middleware."""
+    await problem.response(request_id=scope.get("state", {}).get("request_id"))(scope, receive, send)
 
 
 def encode_document(document: Mapping[str, Any]) -> bytes:

@@ -11,7 +11,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.runtime.web.fast_routes import only_header
+from services.runtime.web.headers import only_header
 from services.runtime.web.problems import Problem
 
 DRAIN_LIMIT_BYTES: Final = 16 * 1024 * 1024

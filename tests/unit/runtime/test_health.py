@@ -14,8 +14,12 @@ from fastapi import FastAPI
 
 from services.runtime.health import health
 from services.runtime.health.health import OpsServer, Readiness
+from services.runtime.http import build_app
+from services.runtime.observe.metrics import exposition
 from services.runtime.serving.server import CannotListen, HttpServer, ServerError
 from services.runtime.settings import HttpSettings
+
+REQUESTS = "gapless_http_request_duration_seconds_count"
 
 pytestmark = pytest.mark.anyio
 
@@ -126,6 +130,33 @@ async def test_the_ops_server_shows_health_on_a_free_port_and_leaves_signals_alo
             assert "process_cpu_seconds_total" in metrics.text
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", server.port)
+
+
+async def test_the_ops_server_answers_all_else_as_a_service_with_an_api_does() -> None:
+    plain = build_app(title="A", service="a", http=HttpSettings(), readiness=Readiness())
+    with_api = HttpServer(plain, host="127.0.0.1", port=0)
+    await with_api.start()
+    requests = [
+        ("HEAD", "/healthz"), ("POST", "/healthz"), ("OPTIONS", "/metrics"), ("GET", "/v1/chats"),
+        ("GET", "/healthz/"), ("GET", f"/readyz?{'a&' * 40}"), ("GET", "/problems"), ("GET", "/problems/forbidden"),
+        ("GET", "/problems/none"),
+    ]  # fmt: skip
+    try:
+        async with OpsServer(HttpSettings(), Readiness(), service="a") as ops:
+            for method, path in requests:
+                answers = []
+                for url in (ops.url, with_api.url):
+                    async with httpx.AsyncClient(base_url=url, trust_env=False, verify=False) as client:
+                        answer = await client.request(method, path, headers={"X-Request-Id": "one"})
+                    varying = {"date", "traceparent"}
+                    kept = {name: value for name, value in answer.headers.items() if name not in varying}
+                    answers.append((answer.status_code, kept, answer.content))
+                assert answers[0] == answers[1], (method, path)
+            metrics = exposition()[0].decode()
+    finally:
+        await with_api.stop()
+    assert f'{REQUESTS}{{method="HEAD",route="/healthz",status="200"}} 2.0' in metrics, "one of each server"
+    assert f'{REQUESTS}{{method="GET",route="/problems/{{reason}}",status="200"}} 2.0' in metrics
 
 
 async def test_a_taken_port_is_named() -> None:

@@ -22,9 +22,9 @@ from services.query.api.cursors import MAX_CURSOR_CHARACTERS
 from services.query.api.parameters import AT_LEAST_CHARACTERS, MAX_LIMIT
 from services.runtime.access.auth import MAX_TOKEN_CHARS
 from services.runtime.settings import AuthSettings
-from services.runtime.web.fast_routes import MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
-from services.runtime.web.problem_handlers import MAX_ERRORS
 from services.runtime.web.problems import Problem
+from services.runtime.web.query_strings import MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
+from services.runtime.web.validation_problems import MAX_ERRORS
 from tests.unit.ingest.test_routes import ALICE, BOB, CHAT, Api
 
 DOCUMENT: Final = create_app(ApiSettings(auth=AuthSettings.model_validate({"secret": "x" * 32})))[0].openapi()

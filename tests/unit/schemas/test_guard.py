@@ -23,9 +23,9 @@ from services.runtime.access.auth import Authenticator
 from services.runtime.health.health import Readiness
 from services.runtime.http import build_app
 from services.runtime.settings import AuthSettings, HttpSettings
-from services.runtime.web.fast_routes import MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
-from services.runtime.web.problem_handlers import MAX_ERRORS
 from services.runtime.web.problems import Problem
+from services.runtime.web.query_strings import MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
+from services.runtime.web.validation_problems import MAX_ERRORS
 
 ALICE = "11111111-1111-4111-8111-111111111111"
 CHAT = "f89e858f-5f2e-5152-b188-6a52cbec990b"
