@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -12,35 +14,10 @@ from psycopg.rows import dict_row
 
 from tests.chaos.evidence import Record, Rows
 from tests.chaos.kafka_clients import START_TIMEOUT_S, as_record, in_time
+from tests.chaos.rows import KEYS
 
 READ_TIMEOUT_S: Final = 180.0
-_MS: Final = "(extract(epoch from {0}) * 1000)::bigint AS {0}"
-_PLAIN: Final = {
-    "chats": ("chat_id::text", "kind", "name", "created_by::text", "last_seq", "last_position", "deleted_total"),
-    "chat_participants": (
-        "chat_id::text", "user_id::text", "role", "joined_seq", "read_seq", "delivered_seq", "changed_position",
-        "own_live_after_read",
-    ),
-    "chat_messages": (
-        "chat_id::text", "seq", "message_id::text", "sender_id::text", "message_text", "client_generated_id",
-        "reply_to_message_id::text", "root_seq", "reply_count", "media_urls", "metadata", "position",
-        "changed_position",
-    ),
-    "outcomes": (
-        "partition", "index", "command_id::text", "sender_id::text", "type", "outcome", "reason", "seq", "position",
-        "detail",
-    ),
-    "projection_positions": (
-        "partition", "next_offset", "term", "index", "command_offset", "last_timestamp_ms",
-    ),
-}  # fmt: skip
-_TIMES: Final = {
-    "chats": ("created_at", "last_message_at"),
-    "chat_participants": ("joined_at", "left_at", "last_read_at"),
-    "chat_messages": ("sent_at", "edited_at", "deleted_at"),
-    "outcomes": ("at",),
-    "projection_positions": (),
-}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def read_topic(kafka: str, topic: str, partitions: int) -> list[Record]:
@@ -116,14 +93,22 @@ async def until_quiet(kafka: str, postgres: str, commands: str, events: str, par
 
 
 async def read_tables(postgres: str) -> dict[str, Rows]:
-    """Return all rows of the read model that readers can see, in one snapshot."""
+    """Return the tables of the read model that are judged, every column that readers can see, in one snapshot."""
     async with await psycopg.AsyncConnection.connect(postgres, connect_timeout=5, row_factory=dict_row) as connection:
         await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
         tables: dict[str, Rows] = {}
-        for table in _PLAIN:
-            columns = ", ".join([*_PLAIN[table], *(_MS.format(name) for name in _TIMES[table])])
+        for table in KEYS:
             rows: list[dict[str, Any]] = await (
-                await connection.execute(f"SELECT {columns} FROM chat.{table}".encode())
+                await connection.execute(f"SELECT * FROM chat.{table}".encode())
             ).fetchall()
-            tables[table] = rows
+            tables[table] = [{name: _plain(value) for name, value in row.items()} for row in rows]
         return tables
+
+
+def _plain(value: Any) -> Any:
+    """Return an id as text and a time as ms since 1970."""
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return (value - _EPOCH) // timedelta(milliseconds=1)
+    return value

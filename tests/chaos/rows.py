@@ -43,6 +43,11 @@ KEYS = {
     "projection_positions": ("partition",),
 }
 """Primary key, by table."""
+NOT_JUDGED = {
+    "chat_messages": {"original_sent_at"},  # no client of the run sends it
+    "projection_positions": {"topic_id", "updated_at"},  # where and when, not what
+}
+"""Columns that no state implies, by table. A column of the read model is judged or named here."""
 
 
 def _participant(chat_id: str, chat: Chat, user: str) -> Json:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from schemas.cursor import Decided, LogCursor
 from services.ops.verify.projection.fold import LogFold
 from services.ops.verify.projection.snapshot import open_snapshot
+from services.ops.verify.projection.statements import ROWS_SCHEMA
 from services.ops.verify.projection.tables import TABLES, Row, Table
 from services.ops.verify.scratch import open_scratch
 from services.projector.versions.migrations import create_projection, migrate
@@ -96,7 +97,7 @@ def test_a_conversation_in_one_batch_is_the_conversation_one_by_one(tables: Tabl
 
 def _folded_apart(log: ChatLog, table: Table) -> list[Row]:
     """Return the rows of the verifier's fold of a log, which is independent of the projector."""
-    with open_scratch("rows_schema") as scratch:
+    with open_scratch(ROWS_SCHEMA) as scratch:
         fold = LogFold(scratch, log.partition)
         for event in LogCursor(compiled=False).read(log.events):
             if isinstance(event, Decided):

@@ -16,6 +16,7 @@ from schemas.bodies import MessageSend
 from schemas.errors import Reason
 from schemas.ids import UserId
 from schemas.types import CommandType
+from services.ops.verify.projection.tables import TABLES
 from services.projector.following.prune import PIECE, prune
 from services.projector.mapping.decode import instant
 from services.projector.mapping.deletions import SPANS, blocks_deleted
@@ -236,6 +237,34 @@ async def test_a_projection_has_the_indexes_of_the_read_model_and_no_others(data
             "(partition)",
         ]
     )
+
+
+HIDDEN = {"last_record", "last_record_at"}
+"""Columns that identify the record before a position; readers have no use for them."""
+
+
+async def test_a_column_of_the_tables_is_shown_by_the_views_and_proven_by_the_verifier(database: str) -> None:
+    """What a migration adds must also be in views.sql, and in the verifier's list of columns."""
+    async with tables(database) as connection:
+
+        async def columns(schema: str) -> dict[str, list[str]]:
+            cursor = await connection.execute(
+                "SELECT relname, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid"
+                " WHERE relnamespace = %s::regnamespace AND relkind IN ('r', 'v') AND attnum > 0"
+                " ORDER BY attrelid, attnum",
+                [schema],
+            )
+            found: dict[str, list[str]] = {}
+            for relation, column in await cursor.fetchall():
+                found.setdefault(relation, []).append(column)
+            return found
+
+        held, shown = await columns("chat_v1"), await columns("chat")
+        for table, names in held.items():
+            assert shown[table] == [name for name in names if name not in HIDDEN], table
+        for proven in TABLES:
+            assert list(proven.columns) == held[proven.name], proven.name
+        assert held.keys() - {proven.name for proven in TABLES} == {"projection_positions"}
 
 
 async def test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once(database: str) -> None:

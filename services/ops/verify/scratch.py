@@ -13,9 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from services.runtime.postgres.sql import SqlBlocks, load_sql
-
-SCRATCH_SQL: Final[SqlBlocks] = load_sql("services.ops.verify.sql", "scratch.sql")
 CACHE_KIB: Final = 65_536
 NO_STORE: Final = ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE")
 
@@ -34,24 +31,18 @@ class _Bits:
 
 
 @contextmanager
-def open_scratch(*schema_blocks: str) -> Iterator[sqlite3.Connection]:
-    """Open an empty database with the tables of these blocks of scratch.sql, and delete it at the end.
+def open_scratch(schema: str) -> Iterator[sqlite3.Connection]:
+    """Open an empty database, create its tables by the statements of `schema`, and delete it at the end.
 
     It is in the system's temporary folder: set TMPDIR if that is too small.
     """
     with tempfile.TemporaryDirectory(prefix="gapless-verify-") as folder:
         connection = sqlite3.connect(Path(folder) / "scratch.sqlite", isolation_level=None)
         try:
-            for setting in (
-                "journal_mode=OFF",
-                "synchronous=OFF",
-                "locking_mode=EXCLUSIVE",
-                f"cache_size=-{CACHE_KIB}",
-            ):
+            for setting in (*NO_STORE, f"cache_size=-{CACHE_KIB}"):
                 connection.execute(f"PRAGMA {setting}")
             connection.create_aggregate("bits", 1, _Bits)  # type: ignore[arg-type]  # int, where the stubs say so
-            for block in schema_blocks:
-                connection.executescript(SCRATCH_SQL.text(block))
+            connection.executescript(schema)
             connection.execute("BEGIN")
             yield connection
         finally:

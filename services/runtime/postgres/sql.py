@@ -81,6 +81,11 @@ class SqlBlocks:
             raise SqlError(f"There is no SQL block {name!r} in {self._origin}.")
         return self._blocks[name]
 
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """All blocks by name, for SQL that has no identifiers to fill in."""
+        return dict(self._blocks)
+
     def compose(self, name: str, **identifiers: str) -> sql.SQL:
         """Return one block with each `{word}` replaced by its quoted identifier.
 

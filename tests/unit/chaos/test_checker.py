@@ -648,6 +648,11 @@ def _token_not_kept(w: World) -> None:
     )
 
 
+def _column_not_judged(w: World) -> None:
+    """A migration added a column, and the oracle does not know what it should hold."""
+    w.tables["chat_messages"][1]["pinned_at"] = None
+
+
 def _row_missing(w: World) -> None:
     del w.tables["chat_messages"][1]
 
@@ -743,6 +748,7 @@ PLANTED: list[tuple[Kind, Callable[[World], None]]] = [
     (Kind.READ_DIFFERS, _other_message_at_a_seq),
     (Kind.READ_DIFFERS, _latest_beyond_the_log),
     (Kind.READ_TOO_OLD, _token_not_kept),
+    (Kind.TABLE_DIFFERS, _column_not_judged),
     (Kind.TABLE_DIFFERS, _row_missing),
     (Kind.TABLE_DIFFERS, _row_too_many),
     (Kind.TABLE_DIFFERS, _row_twice),

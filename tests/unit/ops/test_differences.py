@@ -15,9 +15,13 @@ from services.ops.verify.projection.diff import Difference, Kind, compare_positi
 from services.ops.verify.projection.digest import Summaries
 from services.ops.verify.projection.snapshot import ProjectionPosition
 from services.ops.verify.projection.tables import (
+    AS_TEXT,
     CHATS,
+    INSTANT,
     MESSAGES,
+    NUMBER,
     OUTCOMES,
+    TEXT,
     Row,
     Table,
     Value,
@@ -26,8 +30,8 @@ from services.ops.verify.projection.tables import (
     row_hash,
 )
 
-TABLE = Table(name="things", columns=("chat_id", "seq", "text", "at"), key_columns=2, instants=frozenset({"at"}),
-              seq="seq", position=None)  # fmt: skip
+FORMS = {"chat_id": AS_TEXT, "seq": NUMBER, "text": TEXT, "at": INSTANT}
+TABLE = Table(name="things", forms=FORMS, key_columns=2, seq="seq", position=None)
 
 
 @pytest.fixture

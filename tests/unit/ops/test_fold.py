@@ -11,13 +11,14 @@ from schemas.cursor import Decided, LogCursor
 from schemas.errors import LogCorrupt, Reason, UnknownType
 from schemas.types import CommandType
 from services.ops.verify.projection.fold import LogFold
+from services.ops.verify.projection.statements import ROWS_SCHEMA
 from services.ops.verify.projection.tables import CHATS, DELETED_BLOCKS, MESSAGES, OUTCOMES, PARTICIPANTS, Row, Table
 from services.ops.verify.scratch import open_scratch
 from tests.support.chat_log import ANNA, BEN, CARL, DORA, ChatLog
 
 
 def fold_of(log: ChatLog) -> Iterator[LogFold]:
-    with open_scratch("rows_schema") as scratch:
+    with open_scratch(ROWS_SCHEMA) as scratch:
         fold = LogFold(scratch, log.partition)
         for event in LogCursor(compiled=False).read(log.events):
             if isinstance(event, Decided):

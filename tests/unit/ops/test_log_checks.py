@@ -17,6 +17,7 @@ from schemas.log import Stamp, Verdict
 from schemas.types import CommandType, EventType
 from schemas.wire.encoding import encode_outcome, event_source, read_command
 from services.ops.verify.log.commands import against_command
+from services.ops.verify.log.memory import ACCEPTED_SCHEMA
 from services.ops.verify.log.partition import Answered, CannotContinue, PartitionChecks, Violation
 from services.ops.verify.scratch import open_scratch
 from tests.support.chat_log import ANNA, BEN, CARL, DORA, ChatLog, conversation
@@ -24,7 +25,7 @@ from tests.support.chat_log import ANNA, BEN, CARL, DORA, ChatLog, conversation
 
 @contextmanager
 def checks_of(log: ChatLog, violations: list[Violation]) -> Iterator[PartitionChecks]:
-    with open_scratch("accepted_schema") as scratch:
+    with open_scratch(ACCEPTED_SCHEMA) as scratch:
         yield PartitionChecks(
             partition=log.partition, partitions=log.partitions, scratch=scratch, report=violations.append
         )

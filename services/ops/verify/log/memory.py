@@ -8,9 +8,10 @@ from typing import Final, NamedTuple
 
 from schemas.commands import digest
 from schemas.events import Outcome
-from services.ops.verify.scratch import SCRATCH_SQL
+from services.runtime.postgres.sql import load_sql
 
-_SQL: Final[Mapping[str, str]] = {name: SCRATCH_SQL.text(name) for name in SCRATCH_SQL.names}
+_SQL: Final[Mapping[str, str]] = load_sql("services.ops.verify.sql", "accepted.sql").texts
+ACCEPTED_SCHEMA: Final = _SQL["accepted_schema"]
 
 
 class Accepted(NamedTuple):
@@ -24,7 +25,7 @@ class Accepted(NamedTuple):
 
 
 class Memory:
-    """Reads and writes a scratch database with `accepted_schema`, empty at first. Implements the judges' `Messages`."""
+    """Reads and writes a scratch database with ACCEPTED_SCHEMA, empty at first. Implements the judges' `Messages`."""
 
     def __init__(self, scratch: sqlite3.Connection) -> None:
         self._scratch = scratch

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from schemas.topics import TopicNames
 from schemas.wire.encoding import Command, CommandReader, Record, Unreadable
 from services.ops.verify.log.commands import against_command
+from services.ops.verify.log.memory import ACCEPTED_SCHEMA
 from services.ops.verify.log.partition import Answered, CannotContinue, Counts, PartitionChecks, Violation
 from services.ops.verify.reading import OnProgress, partition_reader, records_until, topics_of
 from services.ops.verify.scratch import open_scratch
@@ -87,7 +88,7 @@ async def _partition(
         detail = f"the log begins at offset {start}: its history was deleted; restore the topic from a backup"
         report.take(Violation(partition=partition, offset=0, rule="log_start", detail=detail))
         return seen
-    with open_scratch("accepted_schema") as scratch:
+    with open_scratch(ACCEPTED_SCHEMA) as scratch:
         checks = PartitionChecks(partition=partition, partitions=kafka.partitions, scratch=scratch, report=report.take)
         async with (
             partition_reader(kafka, names.events, partition) as events,

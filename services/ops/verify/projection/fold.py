@@ -24,7 +24,7 @@ LONGER_SPANS: Final = (4_096, 65_536, 1_048_576)
 
 
 class LogFold:
-    """Folds the valid outcomes of one partition, in order, into an empty scratch database (`rows_schema`)."""
+    """Folds the valid outcomes of one partition, in order, into an empty scratch database (ROWS_SCHEMA)."""
 
     def __init__(self, scratch: sqlite3.Connection, partition: int) -> None:
         self._scratch = scratch

@@ -18,7 +18,7 @@ from psycopg.sql import SQL
 
 from schemas.log import Head
 from services.ops.errors import UsageError
-from services.ops.verify.projection.tables import EPOCH, Row, Table, Value, canonical_row
+from services.ops.verify.projection.tables import EPOCH, Row, Table, Value, canonical_row, columns_in_postgres
 from services.runtime.postgres.pool import Connection, connect
 from services.runtime.postgres.sql import load_sql
 from services.runtime.settings import PostgresSettings
@@ -27,7 +27,7 @@ KEEP_OUTCOMES_S: Final = 7 * 86_400
 CLOCKS_DIFFER_S: Final = 600
 """Outcomes this close to the end of their keep time are not compared: the pruning process has its own clock."""
 PAGE_ROWS: Final = 5_000
-_SQL: Final = load_sql("services.ops.verify.sql", "tables.sql")
+_SQL: Final = load_sql("services.ops.verify.sql", "tables.sql", fragments=columns_in_postgres())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

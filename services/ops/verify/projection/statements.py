@@ -8,14 +8,15 @@ from typing import Final
 
 from schemas.errors import LogCorrupt
 from schemas.events import Outcome
-from services.ops.verify.projection.tables import Row, Value
-from services.ops.verify.scratch import SCRATCH_SQL
+from services.ops.verify.projection.tables import Row, Value, columns_in_sqlite
+from services.runtime.postgres.sql import load_sql
 
-SQL: Final[Mapping[str, str]] = {name: SCRATCH_SQL.text(name) for name in SCRATCH_SQL.names}
+SQL: Final[Mapping[str, str]] = load_sql("services.ops.verify.sql", "rows.sql", fragments=columns_in_sqlite()).texts
+ROWS_SCHEMA: Final = SQL["rows_schema"]
 
 
 class Statements:
-    """Named statements on a scratch database with `rows_schema`."""
+    """Named statements on a scratch database with ROWS_SCHEMA."""
 
     def __init__(self, scratch: sqlite3.Connection) -> None:
         self._scratch = scratch

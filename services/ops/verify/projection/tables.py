@@ -1,16 +1,17 @@
-"""Which columns of the read model are compared with the log, and the one form in which both sides write a value.
+"""The columns of the read model that are compared with the log, and the one form in which both sides write a value.
 
 A row is a tuple of plain values, in the order of `Table.columns`: identifiers and texts as text, numbers as
-integers, instants as microseconds since 1970 UTC, arrays and JSON as canonical JSON text. The columns in
-sql/tables.sql and in sql/scratch.sql have the same order.
+integers, instants as microseconds since 1970 UTC, arrays and JSON as canonical JSON text. This is the verifiers' one
+list of columns: what sql/tables.sql reads from Postgres, and the tables of sql/rows.sql in SQLite, are derived from it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -21,107 +22,14 @@ _compact: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), so
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """A table that the log determines.
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """How the values of a column are stored in SQLite, and read from Postgres."""
 
-    `columns[0]` is the group by which the two sides are first compared (the chat, or the partition); together with the
-    next `key_columns - 1` columns it identifies a row.
-    """
-
-    name: str
-    columns: tuple[str, ...]
-    key_columns: int
-    instants: frozenset[str] = frozenset()
-    json: frozenset[str] = frozenset()
-    arrays: frozenset[str] = frozenset()
-    seq: str | None = None
-    """The column whose lowest and highest value are in the summary of a group."""
-    position: str | None = None
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        return self.columns[: self.key_columns]
-
-    def show(self, column: str, value: Value) -> Value:
-        """Return a value for display: an instant as RFC 3339 in UTC, with microseconds if it has them."""
-        if column in self.instants and isinstance(value, int):
-            at = EPOCH + timedelta(microseconds=value)
-            return at.isoformat(timespec="milliseconds" if value % 1000 == 0 else "microseconds").replace("+00:00", "Z")
-        return value
-
-
-CHATS: Final = Table(
-    name="chats",
-    columns=(
-        "chat_id", "kind", "name", "created_by", "created_at", "last_seq", "last_position", "last_message_at",
-        "deleted_total",
-    ),
-    key_columns=1,
-    instants=frozenset({"created_at", "last_message_at"}),
-    seq="last_seq",
-    position="last_position",
-)  # fmt: skip
-
-PARTICIPANTS: Final = Table(
-    name="chat_participants",
-    columns=(
-        "chat_id", "user_id", "role", "joined_at", "joined_seq", "left_at", "read_seq", "last_read_at",
-        "delivered_seq", "own_live_after_read", "changed_position",
-    ),
-    key_columns=2,
-    instants=frozenset({"joined_at", "left_at", "last_read_at"}),
-    position="changed_position",
-)  # fmt: skip
-
-MESSAGES: Final = Table(
-    name="chat_messages",
-    columns=(
-        "chat_id", "seq", "message_id", "sender_id", "message_text", "client_generated_id", "reply_to_message_id",
-        "root_seq", "reply_count", "media_urls", "metadata", "sent_at", "original_sent_at", "edited_at",
-        "deleted_at", "position", "changed_position",
-    ),
-    key_columns=2,
-    instants=frozenset({"sent_at", "original_sent_at", "edited_at", "deleted_at"}),
-    json=frozenset({"metadata"}),
-    arrays=frozenset({"media_urls"}),
-    seq="seq",
-    position="position",
-)  # fmt: skip
-
-DELETED_BLOCKS: Final = Table(
-    name="deleted_blocks", columns=("chat_id", "span", "block", "deleted", "places"), key_columns=3
-)
-"""Where a chat's deleted messages are: how many in each block of `span` seqs and, for the shortest span, which."""
-
-OUTCOMES: Final = Table(
-    name="outcomes",
-    columns=(
-        "partition", "index", "command_id", "sender_id", "type", "outcome", "reason", "seq", "position", "at", "detail",
-    ),
-    key_columns=2,
-    instants=frozenset({"at"}),
-    seq="index",
-)  # fmt: skip
-
-TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, DELETED_BLOCKS, OUTCOMES)
-CHAT_TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, DELETED_BLOCKS)
-
-
-def canonical_row(table: Table, raw: Sequence[Any]) -> Row:
-    """Convert a row, as Postgres returns it for sql/tables.sql, to the common form."""
-    if not table.json and not table.arrays:
-        return tuple(raw)
-    row = list(raw)
-    for column in table.json:
-        place = table.columns.index(column)
-        if row[place] is not None:
-            row[place] = metadata_text(json.loads(row[place]))
-    for column in table.arrays:
-        place = table.columns.index(column)
-        if row[place] is not None:
-            row[place] = array_text(row[place])
-    return tuple(row)
+    sqlite: str
+    postgres: str = "{0}"
+    canonical: Callable[[Any], str] | None = None
+    """Converts what Postgres returns, unless it is NULL."""
 
 
 def array_text(values: Sequence[str]) -> str:
@@ -144,6 +52,175 @@ def _with_doubles(value: object) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value) + 0.0  # jsonb stores −0 as 0
     return value
+
+
+NUMBER: Final = Form("INTEGER")
+TEXT: Final = Form("TEXT")
+AS_TEXT: Final = Form("TEXT", "{0}::text")
+"""An identifier, or bits."""
+INSTANT: Final = Form("INTEGER", "(extract(epoch FROM {0}) * 1000000)::bigint")
+JSON: Final = Form("TEXT", "{0}::text", lambda text: metadata_text(json.loads(text)))
+TEXTS: Final = Form("TEXT", "{0}", array_text)
+DETAIL: Final = Form("TEXT", "CASE WHEN outcome = 'rejected' THEN {0} ELSE nullif({0}, '') END")
+"""The sentence of a rejection. A release that stored none left the column's default, the empty text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Table:
+    """A table that the log determines.
+
+    The first column is the group by which the two sides are first compared (the chat, or the partition); together with
+    the next `key_columns - 1` columns it identifies a row.
+    """
+
+    name: str
+    forms: Mapping[str, Form]
+    """Each column, in order, and its form."""
+    key_columns: int
+    seq: str | None = None
+    """The column whose lowest and highest value are in the summary of a group."""
+    position: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.forms)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return self.columns[: self.key_columns]
+
+    def show(self, column: str, value: Value) -> Value:
+        """Return a value for display: an instant as RFC 3339 in UTC, with microseconds if it has them."""
+        if self.forms[column] is INSTANT and isinstance(value, int):
+            at = EPOCH + timedelta(microseconds=value)
+            return at.isoformat(timespec="milliseconds" if value % 1000 == 0 else "microseconds").replace("+00:00", "Z")
+        return value
+
+
+CHATS: Final = Table(
+    name="chats",
+    forms={
+        "chat_id": AS_TEXT,
+        "kind": TEXT,
+        "name": TEXT,
+        "created_by": AS_TEXT,
+        "created_at": INSTANT,
+        "last_seq": NUMBER,
+        "last_position": NUMBER,
+        "last_message_at": INSTANT,
+        "deleted_total": NUMBER,
+    },
+    key_columns=1,
+    seq="last_seq",
+    position="last_position",
+)
+
+PARTICIPANTS: Final = Table(
+    name="chat_participants",
+    forms={
+        "chat_id": AS_TEXT,
+        "user_id": AS_TEXT,
+        "role": TEXT,
+        "joined_at": INSTANT,
+        "joined_seq": NUMBER,
+        "left_at": INSTANT,
+        "read_seq": NUMBER,
+        "last_read_at": INSTANT,
+        "delivered_seq": NUMBER,
+        "own_live_after_read": NUMBER,
+        "changed_position": NUMBER,
+    },
+    key_columns=2,
+    position="changed_position",
+)
+
+MESSAGES: Final = Table(
+    name="chat_messages",
+    forms={
+        "chat_id": AS_TEXT,
+        "seq": NUMBER,
+        "message_id": AS_TEXT,
+        "sender_id": AS_TEXT,
+        "message_text": TEXT,
+        "client_generated_id": TEXT,
+        "reply_to_message_id": AS_TEXT,
+        "root_seq": NUMBER,
+        "reply_count": NUMBER,
+        "media_urls": TEXTS,
+        "metadata": JSON,
+        "sent_at": INSTANT,
+        "original_sent_at": INSTANT,
+        "edited_at": INSTANT,
+        "deleted_at": INSTANT,
+        "position": NUMBER,
+        "changed_position": NUMBER,
+    },
+    key_columns=2,
+    seq="seq",
+    position="position",
+)
+
+DELETED_BLOCKS: Final = Table(
+    name="deleted_blocks",
+    forms={"chat_id": AS_TEXT, "span": NUMBER, "block": NUMBER, "deleted": NUMBER, "places": AS_TEXT},
+    key_columns=3,
+)
+"""Where a chat's deleted messages are: how many in each block of `span` seqs and, for the shortest span, which."""
+
+OUTCOMES: Final = Table(
+    name="outcomes",
+    forms={
+        "partition": NUMBER,
+        "index": NUMBER,
+        "command_id": AS_TEXT,
+        "sender_id": AS_TEXT,
+        "type": TEXT,
+        "outcome": TEXT,
+        "reason": TEXT,
+        "seq": NUMBER,
+        "position": NUMBER,
+        "at": INSTANT,
+        "detail": DETAIL,
+    },
+    key_columns=2,
+    seq="index",
+)
+
+TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, DELETED_BLOCKS, OUTCOMES)
+CHAT_TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, DELETED_BLOCKS)
+
+
+def columns_in_postgres() -> dict[str, str]:
+    """Return the SQL fragments `<table>_columns` of sql/tables.sql: what a row is read as, in order."""
+    return {
+        f"{table.name}_columns": ", ".join(form.postgres.format(f'"{column}"') for column, form in table.forms.items())
+        for table in TABLES
+    }
+
+
+def columns_in_sqlite() -> dict[str, str]:
+    """Return the SQL fragments `<table>_columns` of sql/rows.sql: the columns of a table and their types, in order."""
+    return {
+        f"{table.name}_columns": ", ".join(f'"{column}" {form.sqlite}' for column, form in table.forms.items())
+        for table in TABLES
+    }
+
+
+def canonical_row(table: Table, raw: Sequence[Any]) -> Row:
+    """Convert a row, as Postgres returns it for sql/tables.sql, to the common form."""
+    conversions = _conversions(table)
+    if not conversions:
+        return tuple(raw)
+    row = list(raw)
+    for place, canonical in conversions:
+        if row[place] is not None:
+            row[place] = canonical(row[place])
+    return tuple(row)
+
+
+@cache
+def _conversions(table: Table) -> list[tuple[int, Callable[[Any], str]]]:
+    return [(place, form.canonical) for place, form in enumerate(table.forms.values()) if form.canonical is not None]
 
 
 def instant_us(at: datetime) -> int:

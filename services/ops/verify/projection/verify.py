@@ -18,6 +18,7 @@ from services.ops.verify.projection.diff import Difference, compare_position, co
 from services.ops.verify.projection.digest import Summaries, TableDigest
 from services.ops.verify.projection.fold import LogFold
 from services.ops.verify.projection.snapshot import ProjectionPosition, TableSnapshot, open_snapshot
+from services.ops.verify.projection.statements import ROWS_SCHEMA
 from services.ops.verify.projection.tables import CHAT_TABLES, OUTCOMES, TABLES, Table, Value
 from services.ops.verify.reading import OnProgress, partition_reader, records_until, topics_of
 from services.ops.verify.scratch import open_scratch
@@ -112,7 +113,7 @@ class _Check:
 
     async def partition(self, partition: int) -> None:
         """Fold one partition up to the snapshot's position, and compare all its chats and outcomes."""
-        with open_scratch("rows_schema") as scratch:
+        with open_scratch(ROWS_SCHEMA) as scratch:
             fold = LogFold(scratch, partition)
             try:
                 await self._fold(fold, partition)

@@ -1,1 +1,1 @@
-"""SQL of the verifiers: `tables.sql` for Postgres, `scratch.sql` for the scratch SQLite file."""
+"""SQL of the verifiers: `tables.sql` for Postgres, `rows.sql` and `accepted.sql` for the scratch SQLite file."""

@@ -1,6 +1,6 @@
--- The read model as the verifier reads it, in one snapshot. Columns are in the order of tables.py; instants are
--- exact microseconds since 1970 UTC; identifiers are cast to text, and rows are ordered by the columns
--- themselves, not by their text, whose order depends on the collation of the database.
+-- The read model as the verifier reads it, in one snapshot. The columns of each table and their forms are those of
+-- projection/tables.py; rows are ordered by the columns themselves, not by their text, whose order depends on the
+-- collation of the database.
 
 -- name: no_statement_timeout
 -- The transaction lasts as long as reading the log takes, and every wait for the log counts as idle.
@@ -34,65 +34,43 @@ SELECT p.partition, p.topic_id, p.next_offset, p.term, p.index, p.command_offset
 FROM {schema}.projection_positions AS p ORDER BY p.partition;
 
 -- name: all_chats
-SELECT c.chat_id::text, c.kind, c.name, c.created_by::text,
-    (extract(epoch FROM c.created_at) * 1000000)::bigint, c.last_seq, c.last_position,
-    (extract(epoch FROM c.last_message_at) * 1000000)::bigint, c.deleted_total
+SELECT {fragment:chats_columns}
 FROM {schema}.chats AS c;
 
 -- name: group_chats
-SELECT c.chat_id::text, c.kind, c.name, c.created_by::text,
-    (extract(epoch FROM c.created_at) * 1000000)::bigint, c.last_seq, c.last_position,
-    (extract(epoch FROM c.last_message_at) * 1000000)::bigint, c.deleted_total
+SELECT {fragment:chats_columns}
 FROM {schema}.chats AS c WHERE c.chat_id = %(group)s;
 
 -- name: all_chat_participants
-SELECT p.chat_id::text, p.user_id::text, p.role, (extract(epoch FROM p.joined_at) * 1000000)::bigint,
-    p.joined_seq, (extract(epoch FROM p.left_at) * 1000000)::bigint, p.read_seq,
-    (extract(epoch FROM p.last_read_at) * 1000000)::bigint, p.delivered_seq, p.own_live_after_read,
-    p.changed_position
+SELECT {fragment:chat_participants_columns}
 FROM {schema}.chat_participants AS p;
 
 -- name: group_chat_participants
-SELECT p.chat_id::text, p.user_id::text, p.role, (extract(epoch FROM p.joined_at) * 1000000)::bigint,
-    p.joined_seq, (extract(epoch FROM p.left_at) * 1000000)::bigint, p.read_seq,
-    (extract(epoch FROM p.last_read_at) * 1000000)::bigint, p.delivered_seq, p.own_live_after_read,
-    p.changed_position
+SELECT {fragment:chat_participants_columns}
 FROM {schema}.chat_participants AS p WHERE p.chat_id = %(group)s ORDER BY p.user_id;
 
 -- name: all_chat_messages
-SELECT m.chat_id::text, m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
-    m.reply_to_message_id::text, m.root_seq, m.reply_count, m.media_urls, m.metadata::text,
-    (extract(epoch FROM m.sent_at) * 1000000)::bigint, (extract(epoch FROM m.original_sent_at) * 1000000)::bigint,
-    (extract(epoch FROM m.edited_at) * 1000000)::bigint, (extract(epoch FROM m.deleted_at) * 1000000)::bigint,
-    m.position, m.changed_position
+SELECT {fragment:chat_messages_columns}
 FROM {schema}.chat_messages AS m;
 
 -- name: group_chat_messages
-SELECT m.chat_id::text, m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id,
-    m.reply_to_message_id::text, m.root_seq, m.reply_count, m.media_urls, m.metadata::text,
-    (extract(epoch FROM m.sent_at) * 1000000)::bigint, (extract(epoch FROM m.original_sent_at) * 1000000)::bigint,
-    (extract(epoch FROM m.edited_at) * 1000000)::bigint, (extract(epoch FROM m.deleted_at) * 1000000)::bigint,
-    m.position, m.changed_position
+SELECT {fragment:chat_messages_columns}
 FROM {schema}.chat_messages AS m WHERE m.chat_id = %(group)s ORDER BY m.seq;
 
 -- name: all_deleted_blocks
-SELECT b.chat_id::text, b.span, b.block, b.deleted, b.places::text
+SELECT {fragment:deleted_blocks_columns}
 FROM {schema}.deleted_blocks AS b;
 
 -- name: group_deleted_blocks
-SELECT b.chat_id::text, b.span, b.block, b.deleted, b.places::text
+SELECT {fragment:deleted_blocks_columns}
 FROM {schema}.deleted_blocks AS b WHERE b.chat_id = %(group)s ORDER BY b.span, b.block;
 
 -- name: all_outcomes
-SELECT o.partition, o.index, o.command_id::text, o.sender_id::text, o.type, o.outcome, o.reason, o.seq, o.position,
-    (extract(epoch FROM o.at) * 1000000)::bigint,
-    CASE WHEN o.outcome = 'rejected' THEN o.detail ELSE nullif(o.detail, '') END
+SELECT {fragment:outcomes_columns}
 FROM {schema}.outcomes AS o WHERE o.at >= %(since)s;
 
 -- name: group_outcomes
-SELECT o.partition, o.index, o.command_id::text, o.sender_id::text, o.type, o.outcome, o.reason, o.seq, o.position,
-    (extract(epoch FROM o.at) * 1000000)::bigint,
-    CASE WHEN o.outcome = 'rejected' THEN o.detail ELSE nullif(o.detail, '') END
+SELECT {fragment:outcomes_columns}
 FROM {schema}.outcomes AS o WHERE o.partition = %(group)s AND o.at >= %(since)s
 ORDER BY o.index;
 
