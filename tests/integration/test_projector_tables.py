@@ -22,10 +22,11 @@ from services.projector.mapping.decode import instant
 from services.projector.mapping.deletions import SPANS, blocks_deleted
 from services.projector.mapping.lookups import LookedUp
 from services.projector.mapping.rows import changes_of
-from services.projector.mapping.tables import RowChanges
+from services.projector.mapping.tables import ROW_TYPES, RowChanges
 from services.projector.mapping.validity import classify_records
 from services.projector.versions.migrations import migrate
 from services.projector.writing.apply import apply_sql, load_position, write_batch
+from services.projector.writing.columns import column_types
 from services.runtime.postgres.pool import Connection, connect
 from tests.support.chat_log import ANNA, BEN, CARL, ChatLog
 from tests.support.projection import TOPIC_ID, postgres_of, write_changes, write_records
@@ -265,6 +266,30 @@ async def test_a_column_of_the_tables_is_shown_by_the_views_and_proven_by_the_ve
         for proven in TABLES:
             assert list(proven.columns) == held[proven.name], proven.name
         assert held.keys() - {proven.name for proven in TABLES} == {"projection_positions"}
+
+
+WRITTEN = {
+    "chats_created": "chats",
+    "participants_joined": "chat_participants",
+    "messages": "chat_messages",
+    "blocks_deleted": "deleted_blocks",
+    "outcomes": "outcomes",
+}
+"""Row type that adds rows → its table."""
+
+
+async def test_the_rows_that_are_added_have_the_columns_and_types_of_their_tables(database: str) -> None:
+    async with tables(database) as connection:
+        for name, table in WRITTEN.items():
+            cursor = await connection.execute(
+                "SELECT attname, replace(format_type(atttypid, atttypmod), 'timestamp with time zone', 'timestamptz')"
+                " FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0",
+                [f"chat_v1.{table}"],
+            )
+            held = dict(await cursor.fetchall())
+            written = column_types(ROW_TYPES[name])
+            assert written.items() <= held.items(), name
+            assert [column for column in held if column in written] == list(written), f"{name}: the order of the table"
 
 
 async def test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once(database: str) -> None:

@@ -1,4 +1,7 @@
-"""The rows that the projector writes, in the column order of sql/apply.sql, and the changes of one batch.
+"""The rows that the projector writes, and the changes of one batch.
+
+The fields of a row type are the columns that its statement in writing/sql/apply.sql writes, in order: its lists of
+columns, and their SQL types, are derived from here. A column that no row type has is filled by its default.
 
 They are tuples, not dataclasses, because COPY and unnest take tuples as they are, a hundred thousand a second.
 """
@@ -8,12 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeAlias
 
 from schemas.ids import ChatId, CommandId, MessageId, UserId
 
 if TYPE_CHECKING:
     from schemas.wire._scan import ScannedMessage
+
+
+Integer: TypeAlias = Annotated[int, "integer"]
+"""A number that Postgres stores in four bytes; any other is a bigint."""
 
 
 class ChatCreated(NamedTuple):
@@ -119,12 +126,12 @@ class BlockDeleted(NamedTuple):
     """A block of a chat's seqs that had messages deleted in the batch."""
 
     chat_id: ChatId
-    span: int
+    span: Integer
     """Number of seqs in the block: one of deletions.SPANS."""
     block: int
     """Its first seq, divided by `span`."""
-    deleted: int
-    places: str | None
+    deleted: Integer
+    places: Annotated[str, "bit(256)"] | None
     """For the shortest span, a bit for each seq of the block, 1 if its message was deleted; else None."""
 
 
@@ -138,7 +145,7 @@ class RootReplied(NamedTuple):
 
 
 class OutcomeRow(NamedTuple):
-    partition: int
+    partition: Integer
     log_index: int
     """Column `index`; a tuple has a method of that name."""
     command_id: CommandId
@@ -191,6 +198,19 @@ class RowChanges:
         return sum(len(rows) for _, rows in self.statements()) + len(self.messages) + len(self.outcomes)
 
 
+ROW_TYPES: Final[dict[str, type[NamedTuple]]] = {
+    "chats_created": ChatCreated,
+    "participants_joined": ParticipantJoined,
+    "participants_moved": ParticipantMoved,
+    "roles_changed": RoleChanged,
+    "chats_moved": ChatMoved,
+    "roots_replied": RootReplied,
+    "messages_deleted": MessageDeleted,
+    "chats_deleted": ChatDeleted,
+    "blocks_deleted": BlockDeleted,
+    "messages": MessageRow,
+    "outcomes": OutcomeRow,
+}
 COPIED: Final = ("messages", "outcomes")
 """Fields that are written by COPY."""
 _STATEMENTS: Final = tuple(part.name for part in fields(RowChanges) if part.name not in COPIED)

@@ -3,5 +3,6 @@
 - `apply`   the transaction
 - `copy`    messages and outcomes: many by binary COPY, few by INSERT
 - `_copy`   the compiled half: the COPY bytes of plain messages
+- `columns` the column lists of the statements, from the rows of mapping/tables.py
 - `sql/`    the statements
 """

@@ -23,6 +23,7 @@ from services.projector.errors import LostRace, PartitionStopped
 from services.projector.mapping.lookups import LookedUp, Lookups, Root
 from services.projector.mapping.tables import RowChanges
 from services.projector.mapping.validity import ReaderPosition
+from services.projector.writing.columns import fragments
 from services.projector.writing.copy import copy_rows, insert_rows
 from services.runtime.postgres.pool import Connection
 from services.runtime.postgres.sql import BoundSql, load_sql
@@ -39,7 +40,7 @@ COPY_FROM_ROWS: Final = 10
 """Number of new rows from which they are written by COPY. A COPY costs two round trips for each table and little for
 each row; an INSERT is the opposite. Measured: one message 3.9 ms by INSERT and 6.1 ms by COPY, twenty 8.5 and 6.9."""
 
-_APPLY: Final = load_sql("services.projector.writing.sql", "apply.sql")
+_APPLY: Final = load_sql("services.projector.writing.sql", "apply.sql", fragments=fragments())
 
 
 def schema_name(version: int) -> str:

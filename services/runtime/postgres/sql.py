@@ -114,7 +114,7 @@ class SqlBlocks:
 def load_sql(package: str, *file_names: str, fragments: Mapping[str, str] | None = None) -> SqlBlocks:
     """Return the blocks of these files of a package, or of all its .sql files in order of their names.
 
-    :param fragments: fragments that code declares, in addition to those in the files.
+    :param fragments: fragments that code derives, in addition to those in the files. They need not all be used.
     :raises SqlError: a file is missing or malformed, two blocks or fragments have the same name, or a fragment is
         unknown or unused.
     """
@@ -163,9 +163,9 @@ def _sections(text: str, origin: str) -> Iterator[_Section]:
         yield _Section(kind, name, body, origin)
 
 
-def _assembled(sections: Sequence[_Section], declared: Mapping[str, str]) -> dict[str, str]:
+def _assembled(sections: Sequence[_Section], derived: Mapping[str, str]) -> dict[str, str]:
     """Return the blocks by name, each with the fragments that it names."""
-    fragments = dict(declared)
+    fragments = dict(derived)
     blocks: dict[str, _Section] = {}
     for section in sections:
         named: Mapping[str, object] = blocks if section.kind == "Block" else fragments
@@ -181,7 +181,7 @@ def _assembled(sections: Sequence[_Section], declared: Mapping[str, str]) -> dic
                 " or names another fragment."
             )
         fragments[section.name] = text
-    unused = set(fragments)
+    unused = fragments.keys() - derived.keys()
 
     def assembled(block: _Section) -> str:
         def inserted(reference: re.Match[str]) -> str:

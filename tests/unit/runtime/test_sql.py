@@ -118,18 +118,18 @@ def test_the_same_name_in_two_files_is_refused(package: Callable[..., str]) -> N
 def test_a_fragment_stands_once_for_the_blocks_of_all_files(package: Callable[..., str]) -> None:
     name = package(
         first="-- fragment: shared\n-- In order.\nm.seq,\nm.name\n\n-- name: a\nSELECT {fragment:shared}",
-        second="-- name: b\nSELECT {fragment:shared} FROM {schema}.m -- {fragment:declared}",
+        second="-- name: b\nSELECT {fragment:shared} FROM {schema}.m -- {fragment:derived}",
     )
-    blocks = load_sql(name, fragments={"declared": "from code"})
+    blocks = load_sql(name, fragments={"derived": "from code", "unused": "1"})
     assert blocks.names == ("a", "b")
     assert blocks.text("a") == "SELECT m.seq,\nm.name"
     assert blocks.text("b") == "SELECT m.seq,\nm.name FROM {schema}.m -- from code"
 
 
-def test_a_fragment_that_code_declares_and_no_block_uses_is_refused(package: Callable[..., str]) -> None:
-    name = package(first="-- name: a\nSELECT 1")
-    with pytest.raises(SqlError, match="No block uses the fragment 'declared'"):
-        load_sql(name, fragments={"declared": "from code"})
+def test_a_fragment_of_a_file_cannot_have_the_name_of_one_that_code_derives(package: Callable[..., str]) -> None:
+    name = package(first="-- fragment: shared\nseq\n-- name: a\nSELECT {fragment:shared}")
+    with pytest.raises(SqlError, match=r"Fragment 'shared' of .* has the name of an earlier one"):
+        load_sql(name, fragments={"shared": "from code"})
 
 
 def test_a_missing_file_and_an_empty_package_are_refused(package: Callable[..., str]) -> None:

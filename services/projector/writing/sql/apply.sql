@@ -1,5 +1,6 @@
 -- Writes one batch of one partition. Statements on rows take arrays, one element per row: a batch is a handful of
--- statements whatever its size.
+-- statements whatever its size. The fragments are the fields of the row types of mapping/tables.py (columns.py);
+-- `…_rows` is a relation `m` of the given rows.
 
 -- name: start_position
 INSERT INTO {schema}.projection_positions
@@ -46,20 +47,13 @@ SELECT message_id, chat_id, seq, root_seq FROM {schema}.chat_messages WHERE mess
 SELECT chat_id, last_seq FROM {schema}.chats WHERE chat_id = ANY(%(chat_ids)s::uuid[]);
 
 -- name: chats_created
-INSERT INTO {schema}.chats (chat_id, kind, name, created_by, created_at, last_seq, last_position, last_message_at)
-SELECT * FROM unnest(
-    %(chat_id)s::uuid[], %(kind)s::text[], %(name)s::text[], %(created_by)s::uuid[], %(created_at)s::timestamptz[],
-    %(last_seq)s::bigint[], %(last_position)s::bigint[], %(last_message_at)s::timestamptz[]);
+INSERT INTO {schema}.chats ({fragment:chats_created_columns})
+SELECT * FROM {fragment:chats_created_rows};
 
 -- name: participants_joined
 -- A member who joins again starts afresh; only last_read_at is kept.
-INSERT INTO {schema}.chat_participants AS p
-    (chat_id, user_id, role, joined_at, joined_seq, left_at, read_seq, last_read_at, delivered_seq,
-     own_live_after_read, changed_position)
-SELECT * FROM unnest(
-    %(chat_id)s::uuid[], %(user_id)s::uuid[], %(role)s::text[], %(joined_at)s::timestamptz[],
-    %(joined_seq)s::bigint[], %(left_at)s::timestamptz[], %(read_seq)s::bigint[], %(last_read_at)s::timestamptz[],
-    %(delivered_seq)s::bigint[], %(own_live_after_read)s::bigint[], %(changed_position)s::bigint[])
+INSERT INTO {schema}.chat_participants AS p ({fragment:participants_joined_columns})
+SELECT * FROM {fragment:participants_joined_rows}
 ON CONFLICT (chat_id, user_id) DO UPDATE SET
     role = excluded.role, joined_at = excluded.joined_at, joined_seq = excluded.joined_seq,
     left_at = excluded.left_at, read_seq = excluded.read_seq,
@@ -91,11 +85,7 @@ SET read_seq = coalesce(m.read_seq, p.read_seq),
             WHERE o.chat_id = p.chat_id AND o.sender_id = p.user_id AND o.deleted_at IS NULL
               AND o.seq > m.read_seq)
         END
-FROM unnest(
-        %(chat_id)s::uuid[], %(user_id)s::uuid[], %(read_seq)s::bigint[], %(last_read_at)s::timestamptz[],
-        %(delivered_seq)s::bigint[], %(left_at)s::timestamptz[], %(own_in_batch)s::bigint[],
-        %(changed_position)s::bigint[])
-        AS m (chat_id, user_id, read_seq, last_read_at, delivered_seq, left_at, own_in_batch, changed_position)
+FROM {fragment:participants_moved_rows}
     CROSS JOIN LATERAL (SELECT last_seq FROM {schema}.chats WHERE chat_id = m.chat_id OFFSET 0) AS c
     CROSS JOIN LATERAL (
         SELECT ctid FROM {schema}.chat_participants WHERE chat_id = m.chat_id AND user_id = m.user_id OFFSET 0
@@ -105,7 +95,7 @@ WHERE p.ctid = found.ctid;
 -- name: roles_changed
 -- Separate from participants_moved, which every send needs: a role rarely changes.
 UPDATE {schema}.chat_participants p SET role = m.role
-FROM unnest(%(chat_id)s::uuid[], %(user_id)s::uuid[], %(role)s::text[]) AS m (chat_id, user_id, role)
+FROM {fragment:roles_changed_rows}
     CROSS JOIN LATERAL (
         SELECT ctid FROM {schema}.chat_participants WHERE chat_id = m.chat_id AND user_id = m.user_id OFFSET 0
     ) AS found
@@ -116,16 +106,13 @@ UPDATE {schema}.chats c
 SET last_position = m.last_position,
     last_seq = coalesce(m.last_seq, c.last_seq),
     last_message_at = coalesce(m.last_message_at, c.last_message_at)
-FROM unnest(
-        %(chat_id)s::uuid[], %(last_seq)s::bigint[], %(last_position)s::bigint[], %(last_message_at)s::timestamptz[])
-        AS m (chat_id, last_seq, last_position, last_message_at)
+FROM {fragment:chats_moved_rows}
 WHERE c.chat_id = m.chat_id;
 
 -- name: roots_replied
 UPDATE {schema}.chat_messages c
 SET reply_count = c.reply_count + m.replies, changed_position = m.changed_position
-FROM unnest(%(chat_id)s::uuid[], %(seq)s::bigint[], %(replies)s::bigint[], %(changed_position)s::bigint[])
-        AS m (chat_id, seq, replies, changed_position)
+FROM {fragment:roots_replied_rows}
     CROSS JOIN LATERAL (
         SELECT ctid FROM {schema}.chat_messages WHERE chat_id = m.chat_id AND seq = m.seq OFFSET 0
     ) AS found
@@ -159,8 +146,7 @@ WHERE p.ctid = own.ctid;
 UPDATE {schema}.chat_messages c
 SET message_text = NULL, media_urls = '{}', metadata = NULL, deleted_at = m.deleted_at,
     changed_position = greatest(c.changed_position, m.changed_position)
-FROM unnest(%(chat_id)s::uuid[], %(seq)s::bigint[], %(deleted_at)s::timestamptz[], %(changed_position)s::bigint[])
-        AS m (chat_id, seq, deleted_at, changed_position)
+FROM {fragment:messages_deleted_rows}
     CROSS JOIN LATERAL (
         SELECT ctid FROM {schema}.chat_messages
         WHERE chat_id = m.chat_id AND seq = m.seq AND deleted_at IS NULL OFFSET 0
@@ -170,36 +156,26 @@ WHERE c.ctid = found.ctid;
 -- name: chats_deleted
 UPDATE {schema}.chats c
 SET deleted_total = c.deleted_total + m.deleted
-FROM unnest(%(chat_id)s::uuid[], %(deleted)s::bigint[]) AS m (chat_id, deleted)
+FROM {fragment:chats_deleted_rows}
 WHERE c.chat_id = m.chat_id;
 
 -- name: blocks_deleted
-INSERT INTO {schema}.deleted_blocks AS b (chat_id, span, block, deleted, places)
-SELECT * FROM unnest(
-    %(chat_id)s::uuid[], %(span)s::integer[], %(block)s::bigint[], %(deleted)s::integer[], %(places)s::bit(256)[])
+INSERT INTO {schema}.deleted_blocks AS b ({fragment:blocks_deleted_columns})
+SELECT * FROM {fragment:blocks_deleted_rows}
 ON CONFLICT (chat_id, span, block) DO UPDATE SET
     deleted = b.deleted + excluded.deleted, places = b.places | excluded.places;
 
 -- name: copy_messages
-COPY {schema}.chat_messages
-    (chat_id, seq, message_id, sender_id, message_text, client_generated_id, reply_to_message_id, root_seq,
-     reply_count, media_urls, metadata, sent_at, original_sent_at, deleted_at, position, changed_position)
-FROM STDIN (FORMAT BINARY);
+COPY {schema}.chat_messages ({fragment:messages_columns}) FROM STDIN (FORMAT BINARY);
 
 -- name: copy_outcomes
-COPY {schema}.outcomes (partition, index, command_id, sender_id, type, outcome, reason, seq, position, at, detail)
-FROM STDIN (FORMAT BINARY);
+COPY {schema}.outcomes ({fragment:outcomes_columns}) FROM STDIN (FORMAT BINARY);
 
 -- name: insert_message
-INSERT INTO {schema}.chat_messages
-    (chat_id, seq, message_id, sender_id, message_text, client_generated_id, reply_to_message_id, root_seq,
-     reply_count, media_urls, metadata, sent_at, original_sent_at, deleted_at, position, changed_position)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
+INSERT INTO {schema}.chat_messages ({fragment:messages_columns}) VALUES ({fragment:messages_values});
 
 -- name: insert_outcome
-INSERT INTO {schema}.outcomes
-    (partition, index, command_id, sender_id, type, outcome, reason, seq, position, at, detail)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
+INSERT INTO {schema}.outcomes ({fragment:outcomes_columns}) VALUES ({fragment:outcomes_values});
 
 -- name: prune_outcomes
 -- The oldest outcomes of a partition have its lowest indexes (time never decreases in a partition), so that no index on
