@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import ClassVar, Final, TypeAlias, TypeVar, final
 
 from msgspec import Struct
 
@@ -35,30 +35,64 @@ _KIND_OF: Final = {
 }
 
 
-class Outcome(Struct, frozen=True, gc=False):
-    """The one record that answers one command, without its place in the log (that is its `log.Stamp`).
+@final
+class AcceptedOutcome(Struct, frozen=True, gc=False):
+    """An outcome with an effect: the command became an event with a position in its chat."""
+
+    type: str
+    """A key of `types.COMMAND_OF`."""
+    at_ms: int
+    """When it was sequenced, ms since 1970 UTC; never decreasing in a partition. The record's timestamp."""
+    body: bytes
+    """The body of the command, byte for byte."""
+    chat_id: ChatId
+    sender_id: UserId
+    position: int
+    """Position in the chat."""
+    seq: int | None = None
+    """Seq in the chat, for messages."""
+    command_id: CommandId | None = None
+    """Not checked for a type without a key: it may be absent, or that of another command."""
+    client_generated_id: str | None = None
+    traceparent: str | None = None
+    kind: ClassVar[OutcomeKind] = OutcomeKind.ACCEPTED
+
+    @property
+    def key(self) -> bytes:
+        """Key of the record."""
+        return self.chat_id.encode()
+
+
+@final
+class OtherOutcome(Struct, frozen=True, gc=False):
+    """A duplicate, an unchanged or a rejected; or an opening; or an outcome of a type introduced after this build.
 
     Only `type`, `at_ms` and `body` are always there: a command may have been anything.
     """
 
     type: str
     at_ms: int
-    """When it was sequenced, ms since 1970 UTC; never decreasing in a partition. The record's timestamp."""
+    """As in AcceptedOutcome."""
     body: bytes
-    key: bytes | None = None
     chat_id: ChatId | None = None
-    command_id: CommandId | None = None
-    client_generated_id: str | None = None
+    """The record's key, if that is a UUID."""
     sender_id: UserId | None = None
     position: int | None = None
-    """Position in the chat, for accepted outcomes."""
+    """None but for a newer type: the others leave no trace in a chat. The same holds for `seq`."""
     seq: int | None = None
-    """Seq in the chat, for accepted messages."""
+    command_id: CommandId | None = None
+    client_generated_id: str | None = None
     traceparent: str | None = None
+    key: bytes | None = None
 
     @property
     def kind(self) -> OutcomeKind:
+        """An outcome of an unknown type has an effect."""
         return _KIND_OF.get(self.type, OutcomeKind.ACCEPTED)
+
+
+Outcome: TypeAlias = AcceptedOutcome | OtherOutcome
+"""The one record that answers one command, without its place in the log (that is its `log.Stamp`)."""
 
 
 class Duplicate(Struct, frozen=True, kw_only=True):
@@ -150,7 +184,7 @@ def decode_term_opened(raw: bytes) -> TermOpened:
     )
 
 
-def decode_accepted(outcome: Outcome) -> Body:
+def decode_accepted(outcome: AcceptedOutcome) -> Body:
     """Return the body of an accepted outcome, which was checked when it was decided.
 
     Raises LogCorrupt where it no longer parses: no writer of ours appended that.
@@ -172,7 +206,7 @@ def body_corrupt(outcome_type: str, error: Exception) -> LogCorrupt:
     return LogCorrupt(f"a {outcome_type} whose body cannot be read: {fault.detail} ({fault.pointer or 'the whole'})")
 
 
-def body_of(outcome: Outcome, model: type[B]) -> B:
+def body_of(outcome: AcceptedOutcome, model: type[B]) -> B:
     """Return the body of an accepted outcome whose type has this model. Raises LogCorrupt if it does not parse."""
     body = decode_accepted(outcome)
     assert isinstance(body, model)

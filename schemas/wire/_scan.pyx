@@ -21,8 +21,8 @@ from schemas.wire._varints cimport varint
 from schemas import limits
 from schemas.types import CommandType
 from schemas.wire.encoding import Command, ReplyTo
-from schemas.events import Outcome
-from schemas.types import EventType
+from schemas.events import AcceptedOutcome, OtherOutcome
+from schemas.types import COMMAND_OF, EventType
 from schemas.log import Stamp
 
 cdef extern from "Python.h":
@@ -670,17 +670,16 @@ cdef class OutcomeScanner:
             if not _is_visible(given.traceparent, HEADER_CHARACTERS):
                 return None
             traceparent = _ascii(given.traceparent)
-        return Outcome(
-            outcome_type,
-            record.timestamp,
-            record.value if record.value is not None else b"",
-            record.key,
-            chat_id,
-            command_id,
-            client_generated_id,
-            sender_id,
-            position,
-            seq,
+        body = record.value if record.value is not None else b""
+        if outcome_type not in COMMAND_OF:
+            return OtherOutcome(
+                outcome_type, record.timestamp, body, chat_id, sender_id, position, seq, command_id, client_generated_id,
+                traceparent, record.key,
+            )
+        if chat_id is None or sender_id is None or position is None:
+            return None
+        return AcceptedOutcome(
+            outcome_type, record.timestamp, body, chat_id, sender_id, position, seq, command_id, client_generated_id,
             traceparent,
         )
 

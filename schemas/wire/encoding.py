@@ -15,10 +15,10 @@ from msgspec import Struct
 
 from schemas import ids, limits
 from schemas.errors import LogCorrupt, Reason
-from schemas.events import Outcome
+from schemas.events import AcceptedOutcome, OtherOutcome, Outcome
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Stamp
-from schemas.types import KNOWN_TYPES, MARKS, EventType
+from schemas.types import COMMAND_OF, KNOWN_TYPES, MARKS, EventType
 
 Headers = list[tuple[str, bytes]]
 
@@ -296,7 +296,8 @@ for each header its name, its longest value and their lengths."""
 
 def outcome_size(outcome: Outcome) -> int:
     """Return an upper estimate of the bytes that an outcome's record takes in a batch."""
-    return OUTCOME_BYTES + len(outcome.body) + len(outcome.key or b"") + len(outcome.client_generated_id or "")
+    key = outcome.chat_id if type(outcome) is AcceptedOutcome else outcome.key or b""
+    return OUTCOME_BYTES + len(outcome.body) + len(key) + len(outcome.client_generated_id or "")
 
 
 def event_source(partition: int) -> bytes:
@@ -306,38 +307,43 @@ def event_source(partition: int) -> bytes:
 def read_outcome(record: Record) -> Outcome:
     """Return the outcome in a valid record, or the body-carrying half of an opening.
 
-    Raises LogCorrupt where it is not what a writer appends.
+    Raises LogCorrupt if it is not what a writer appends: an accepted outcome has a chat, a sender and a position.
     """
     headers = dict(record.headers)
     try:
-        key = record.key
-        chat_id = _uuid(key)
-        command_id = headers.get("ce_commandid")
-        client_generated_id = headers.get("ce_clientid")
-        sender_id = headers.get("ce_sender")
-        position = headers.get("ce_position")
-        seq = headers.get("ce_seq")
-        traceparent = headers.get("traceparent")
-        return Outcome(
-            type=headers["ce_type"].decode(),
-            at_ms=record.timestamp,
-            body=record.value or b"",
-            key=key,
-            chat_id=ChatId(chat_id) if chat_id is not None else None,
-            command_id=CommandId(command_id.decode()) if command_id is not None else None,
-            client_generated_id=client_generated_id.decode() if client_generated_id is not None else None,
-            sender_id=UserId(sender_id.decode()) if sender_id is not None else None,
-            position=int(position) if position is not None else None,
-            seq=int(seq) if seq is not None else None,
-            traceparent=traceparent.decode() if traceparent is not None else None,
-        )
+        outcome_type = headers["ce_type"].decode()
+        at_ms, body, key = record.timestamp, record.value or b"", record.key
+        chat = _uuid(key)
+        chat_id = ChatId(chat) if chat is not None else None
+        value = headers.get("ce_sender")
+        sender_id = UserId(value.decode()) if value is not None else None
+        value = headers.get("ce_position")
+        position = int(value) if value is not None else None
+        value = headers.get("ce_seq")
+        seq = int(value) if value is not None else None
+        value = headers.get("ce_commandid")
+        command_id = CommandId(value.decode()) if value is not None else None
+        value = headers.get("ce_clientid")
+        client_generated_id = value.decode() if value is not None else None
+        value = headers.get("traceparent")
+        traceparent = value.decode() if value is not None else None
     except (KeyError, ValueError, AttributeError) as error:  # a null header has no decode()
         raise LogCorrupt(f"the record at offset {record.offset} is no outcome: {error!r:.200}") from None
+    if outcome_type not in COMMAND_OF:
+        return OtherOutcome(
+            outcome_type, at_ms, body, chat_id, sender_id, position, seq, command_id, client_generated_id, traceparent,
+            key,
+        )  # fmt: skip
+    if chat_id is None or sender_id is None or position is None:
+        raise LogCorrupt(f"the record at offset {record.offset} is a {outcome_type} without chat, sender or position")
+    return AcceptedOutcome(
+        outcome_type, at_ms, body, chat_id, sender_id, position, seq, command_id, client_generated_id, traceparent
+    )
 
 
-def opening_outcome(body: bytes, at_ms: int) -> Outcome:
+def opening_outcome(body: bytes, at_ms: int) -> OtherOutcome:
     """Return a `term.opened` to be appended: without key and command."""
-    return Outcome(type=EventType.TERM_OPENED, at_ms=at_ms, body=body)
+    return OtherOutcome(type=EventType.TERM_OPENED, at_ms=at_ms, body=body)
 
 
 def _text(headers: Mapping[str, bytes | None], name: str) -> str | None:

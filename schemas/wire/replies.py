@@ -15,19 +15,31 @@ from schemas.errors import Reason
 from schemas.events import OutcomeKind
 
 
-class Figures(Struct, frozen=True, gc=False):
+class AnyFigures(Struct, frozen=True, gc=False):
     """The figures of an answer, from the rule that decides them to the HTTP response. None if a command has no such.
 
-    A new figure is one field here, for the answers of the types that have it, and one property in asyncapi.yaml.
+    A new figure is one field here, for the answers of the types that have it, and one property in asyncapi.yaml. The
+    position is the last field of both kinds below.
     """
 
     seq: int | None = None
     """Seq of the message; for a repeat this and the position are the original's."""
-    position: int | None = None
     updated_count: int | None = None
     """For a receipt: how far the cursor moved."""
     read_seq: int | None = None
     """For a receipt: the member's read cursor afterwards."""
+
+
+class AcceptedFigures(AnyFigures, frozen=True, kw_only=True, gc=False):
+    """The figures of a command that is accepted, now or when it was sent first."""
+
+    position: int
+
+
+class Figures(AnyFigures, frozen=True, gc=False):
+    """The figures of any answer."""
+
+    position: int | None = None
 
 
 class Reply(Figures, frozen=True, kw_only=True, gc=False):
@@ -46,7 +58,7 @@ class Reply(Figures, frozen=True, kw_only=True, gc=False):
 
 _FIRST: Final = ("request_id", "command_id", "outcome", "reason", "detail", "seq", "position", "sent_at_ms")
 _LAST: Final = ("partition", "index", "command_offset")
-_ORDER: Final = (*_FIRST, *(name for name in Figures.__struct_fields__ if name not in _FIRST), *_LAST)
+_ORDER: Final = (*_FIRST, *(name for name in AnyFigures.__struct_fields__ if name not in _FIRST), *_LAST)
 
 
 def encode_replies(replies: Sequence[Reply]) -> bytes:

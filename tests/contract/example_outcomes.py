@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from msgspec.structs import replace
-
 from schemas.errors import Reason
 from schemas.events import (
+    AcceptedOutcome,
     Duplicate,
+    OtherOutcome,
     Outcome,
     OutcomeKind,
     Rejected,
@@ -57,10 +57,17 @@ def _accepted(example: CommandExample, stamp: Stamp, position: int, seq: int | N
         name=named(event, example.name.removeprefix(command.type).strip()),
         partition=example.partition,
         stamp=stamp,
-        outcome=replace(
-            _answering(command, event, stamp, command.body),
-            position=position,
-            seq=seq,
+        outcome=AcceptedOutcome(
+            event.value,
+            SENT_AT_MS + stamp.index,
+            command.body,
+            command.chat_id,
+            command.sender_id,
+            position,
+            seq,
+            command.command_id,
+            command.client_generated_id,
+            command.traceparent,
         ),
         body=example.body,
     )
@@ -84,7 +91,7 @@ def _without_effect(
 
 
 def _answering(command: Command, event: EventType, stamp: Stamp, body: bytes) -> Outcome:
-    return Outcome(
+    return OtherOutcome(
         type=event.value,
         at_ms=SENT_AT_MS + stamp.index,
         body=body,
@@ -125,7 +132,7 @@ def _outcomes_of_the_group() -> Iterator[OutcomeExample]:
         name=named(EventType.REJECTED, "of what cannot be read"),
         partition=GROUP_PARTITION,
         stamp=Stamp(3, 18, 124),
-        outcome=Outcome(type=EventType.REJECTED.value, at_ms=SENT_AT_MS + 18, body=encode_rejected(undecodable)),
+        outcome=OtherOutcome(type=EventType.REJECTED.value, at_ms=SENT_AT_MS + 18, body=encode_rejected(undecodable)),
         body=undecodable,
     )
 

@@ -15,7 +15,7 @@ from schemas import limits, topics
 from schemas.bodies import Body, ChatKind, Role, canonical_body
 from schemas.commands import parse_body
 from schemas.errors import Reason, Refused
-from schemas.events import Duplicate, Outcome, OutcomeKind, Rejected, TermOpened
+from schemas.events import Duplicate, OtherOutcome, OutcomeKind, Rejected, TermOpened
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Stamp
 from schemas.types import BODY_OF, COMMAND_OF, EVENT_OF, MARKS, CommandType, EventType
@@ -162,7 +162,7 @@ WHOLE_COMMAND: Final = Command(
     reply_to=ReplyTo(0, "r"),
     traceparent=TRACEPARENT,
 )
-WHOLE_OUTCOME: Final = Outcome(
+WHOLE_OUTCOME: Final = OtherOutcome(
     type="",
     at_ms=0,
     body=b"",
@@ -182,7 +182,7 @@ def test_the_headers_are_those_that_the_encoder_can_write_in_its_order(record_ty
         written = [name for name, _ in encode_command(WHOLE_COMMAND, "/test").headers]
         written = [name for name in written if not (mark and name == "ce_clientid")]
     elif record_type == EventType.TERM_OPENED:
-        bare = Outcome(type=record_type, at_ms=0, body=b"")
+        bare = OtherOutcome(type=record_type, at_ms=0, body=b"")
         written = [name for name, _ in encode_outcome(bare, Stamp(1, 0, -1), event_source(0)).headers]
     else:
         written = [name for name, _ in encode_outcome(WHOLE_OUTCOME, Stamp(1, 1, 1), event_source(0)).headers]

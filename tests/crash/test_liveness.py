@@ -18,7 +18,7 @@ import pytest
 
 from devstack.kafka import KafkaCluster
 from schemas.bodies import Body
-from schemas.events import Outcome, TermOpened, encode_term_opened
+from schemas.events import OtherOutcome, TermOpened, encode_term_opened
 from schemas.log import Stamp
 from schemas.topics import TopicNames, topic_specs
 from schemas.wire.encoding import Encoded, encode_outcome, event_source, opening_outcome
@@ -249,7 +249,7 @@ async def _unknown(scene: Scene, chat: Chat) -> None:
     head = (await scene.log(chat.partition))[-1].stamp
     await _foreign_opening(scene, chat.partition, head.term + 1)
     offset = await scene.command(chat, "message.pin.v1", Body(), key="pin")
-    outcome = Outcome(
+    outcome = OtherOutcome(
         type="message.pinned.v1", at_ms=int(time.time() * 1000), body=b"{}", key=chat.chat_id.encode(),
         chat_id=chat.chat_id, sender_id=ANNA, position=99,
     )  # fmt: skip

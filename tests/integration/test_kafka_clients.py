@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from devstack.kafka import KafkaCluster
-from schemas.events import Outcome
+from schemas.events import OtherOutcome
 from schemas.log import Stamp
 from schemas.topics import TopicNames, topic_specs
 from schemas.wire.encoding import Encoded
@@ -261,7 +261,7 @@ def test_a_session_that_the_brokers_refuse_is_made_longer_and_said_so(
 
 
 def _outcome(body: bytes) -> Stamped:
-    return Outcome("message.sent.v1", 1_700_000_000_000, body, b"k"), Stamp(1, 1, 1)
+    return OtherOutcome("message.sent.v1", 1_700_000_000_000, body, key=b"k"), Stamp(1, 1, 1)
 
 
 @asynccontextmanager

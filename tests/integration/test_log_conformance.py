@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import pytest
 
-from schemas.events import Outcome
+from schemas.events import OtherOutcome, Outcome
 from schemas.log import Stamp
 from schemas.wire.encoding import Encoded, Record, Undecodable, encode_outcome
 from services.runtime.kafka import appender, batches
@@ -60,9 +60,9 @@ def test_a_reader_gets_every_record_as_it_was_appended_in_order(holds: Holds) ->
     async def check(log: Backend) -> None:
         appender = await log.appender()
         sent = [
-            (Outcome("term.opened.v1", 1_700_000_000_000, b""), Stamp(1, 0, -1)),
+            (OtherOutcome("term.opened.v1", 1_700_000_000_000, b""), Stamp(1, 0, -1)),
             (_text("é"), Stamp(1, 1, 7)),
-            (Outcome("x.v1", 1_600_000_000_000, b"\x00\xff", b""), Stamp(1, 2, 1 << 40)),
+            (OtherOutcome("x.v1", 1_600_000_000_000, b"\x00\xff", key=b""), Stamp(1, 2, 1 << 40)),
         ]
         await append(appender, sent[:2], 10)
         await append(appender, sent[2:], 10)
@@ -274,7 +274,7 @@ def _batch(name: str, records: int) -> list[Stamped]:
 
 
 def _text(body: str, n: int = 0) -> Outcome:
-    return Outcome("message.sent.v1", 1_700_000_000_000 + n, body.encode(), b"k", seq=n)
+    return OtherOutcome("message.sent.v1", 1_700_000_000_000 + n, body.encode(), key=b"k", seq=n)
 
 
 async def _exactly(reader: LogReader, count: int) -> list[Record]:

@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 
 from devstack.kafka import KafkaCluster
 from schemas.bodies import ChatRename
-from schemas.events import Outcome
+from schemas.events import OtherOutcome
 from schemas.log import Stamp
 from schemas.types import CommandType, EventType
 from schemas.wire.encoding import encode_outcome, event_source
@@ -136,7 +136,7 @@ def lag(unit: str) -> float:
 
 
 def _fenced(log: ChatLog) -> LogRecord:
-    outcome = Outcome(type=EventType.MESSAGE_SENT, at_ms=log.at_ms, body=b"{}", position=99, seq=99)
+    outcome = OtherOutcome(type=EventType.MESSAGE_SENT, at_ms=log.at_ms, body=b"{}", position=99, seq=99)
     return log.append(encode_outcome(outcome, Stamp(log.term - 1, log.index + 1, 10_000), event_source(0)))
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from schemas import ids
 from schemas.bodies import Mark, MemberAdd, MemberRemove, MessageSend
-from schemas.events import Outcome, TermOpened, encode_term_opened
+from schemas.events import OtherOutcome, TermOpened, encode_term_opened
 from schemas.ids import CommandId, UserId
 from schemas.log import Stamp, Verdict
 from schemas.wire.encoding import ReplyTo, encode_outcome, event_source, opening_outcome
@@ -368,7 +368,7 @@ def test_a_log_that_no_writer_wrote_stops_its_partition_with_the_place(kafka: st
             async with scene.writer(chat.partition) as running:
                 await running.until(Status.SERVING)
                 await until(lambda: running.writer.decided_offset == 0, "the chat is created")
-            outcome = Outcome(
+            outcome = OtherOutcome(
                 type=event_type,
                 at_ms=2**41,
                 body=b'{"text":"x"}',

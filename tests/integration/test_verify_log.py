@@ -16,7 +16,7 @@ from aiokafka.record._crc32c import crc
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from schemas.bodies import MessageSend
-from schemas.events import Outcome
+from schemas.events import OtherOutcome
 from schemas.log import Stamp
 from schemas.types import CommandType, EventType
 from schemas.wire.encoding import encode_outcome, event_source
@@ -131,7 +131,7 @@ def test_trimmed_commands_are_not_missed(kafka: str) -> None:
 
 def test_void_records_are_counted_and_are_no_fault(kafka: str) -> None:
     log = new_log()
-    late = Outcome(type=EventType.MESSAGE_SENT, at_ms=log.at_ms, body=b"{}", position=1, seq=1)
+    late = OtherOutcome(type=EventType.MESSAGE_SENT, at_ms=log.at_ms, body=b"{}", position=1, seq=1)
     log.append(encode_outcome(late, Stamp(1, log.index + 1, 10_000), event_source(0)))
     log.append(log.events[3].encoded())
     report = verified(kafka, log)

@@ -426,6 +426,14 @@ MUTANTS: Final = (
         check=f"{CURSOR}::test_outcomes_alone_are_those_of_the_table_up_to_one_that_is_not_known",
     ),
     Mutant(
+        name="an accepted outcome may lack its sender",
+        file="schemas/wire/encoding.py",
+        good="    if chat_id is None or sender_id is None or position is None:\n        raise LogCorrupt(",
+        bad="    if chat_id is None or position is None:\n        raise LogCorrupt(",
+        check="tests/unit/schemas/test_outcomes.py"
+        "::test_an_accepted_outcome_without_chat_sender_or_position_is_corruption",
+    ),
+    Mutant(
         name="a reader decodes void records",
         file="schemas/cursor.py",
         good="        stamp = self._stamp_of(record)\n        verdict = classify(self.head, stamp)\n",

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from msgspec import convert
-from msgspec.structs import replace
 
 from schemas import ids
 from schemas.bodies import (
@@ -47,6 +46,7 @@ from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Stamp
 from schemas.types import EVENT_OF, CommandType, EventType
 from schemas.wire.encoding import Command, Encoded, encode_command, encode_outcome, event_source, opening_outcome
+from tests.support.outcomes import outcome_of_parts
 
 ANNA = UserId("11111111-1111-4111-8111-111111111111")
 BEN = UserId("22222222-2222-4222-8222-222222222222")
@@ -171,19 +171,17 @@ class ChatLog:
         if stamp is None:
             self.index += 1
             stamp = Stamp(self.term, self.index, command.offset)
-        outcome = Outcome(
-            type=event_type,
-            at_ms=at_ms if at_ms is not None else self._tick(),
-            body=body,
-            key=command.key,
-            chat_id=command.chat_id,
-            command_id=command.command_id,
-            client_generated_id=command.client_generated_id,
-            sender_id=command.sender_id,
-            position=position,
-            seq=seq,
-        )
-        outcome = replace(outcome, **changed)
+        parts = {
+            "key": command.key,
+            "chat_id": command.chat_id,
+            "command_id": command.command_id,
+            "client_generated_id": command.client_generated_id,
+            "sender_id": command.sender_id,
+            "position": position,
+            "seq": seq,
+        }
+        at_ms = at_ms if at_ms is not None else self._tick()
+        outcome = outcome_of_parts(event_type, at_ms, body, **parts | changed)
         self.append(encode_outcome(outcome, stamp, event_source(self.partition)))
         return outcome
 
@@ -192,7 +190,6 @@ class ChatLog:
     def accept(self, command: Command, **wrong: object) -> Sent:
         """Accept a command with the next position, and for a message the next seq; `wrong` overrides anything."""
         chat = command.chat_id
-        assert chat is not None
         position = self._positions[chat] = self._positions.get(chat, 0) + 1
         seq: int | None = None
         if command.type == CommandType.MESSAGE_SEND:

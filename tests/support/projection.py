@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from schemas.bodies import Mark, MessageSend
 from schemas.errors import Reason
-from schemas.events import Outcome
+from schemas.events import OtherOutcome
 from schemas.ids import ChatId, UserId
 from schemas.log import Stamp
 from schemas.topics import topic_specs
@@ -191,7 +191,9 @@ class History:
 
     def _fenced(self, step: Action) -> None:
         """Append a record of an earlier term, as a replaced writer would: void."""
-        outcome = Outcome(type=EventType.MESSAGE_SENT, at_ms=self.log.at_ms, body=b"not even read", position=1, seq=1)
+        outcome = OtherOutcome(
+            type=EventType.MESSAGE_SENT, at_ms=self.log.at_ms, body=b"not even read", position=1, seq=1
+        )
         stamp = Stamp(self.log.term - 1, self.log.index + 1 + step.a, 1)
         self.log.append(encode_outcome(outcome, stamp, event_source(self.log.partition)))
 

@@ -7,16 +7,16 @@ from typing import Final
 from schemas import ids
 from schemas.bodies import ChatCreate, Role
 from schemas.errors import LogCorrupt, Reason, Refused
-from schemas.events import Outcome, body_of
+from schemas.events import AcceptedOutcome, body_of
 from schemas.ids import UserId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
-from schemas.wire.replies import Figures
+from schemas.wire.replies import AcceptedFigures
 from services.sequencer.rules.rule import Rule, Unchanged
 from services.sequencer.rules.state import Chat, StateChanges, View, joined
 
 
-def create(view: View, command: Command, body: ChatCreate) -> Figures:
+def create(view: View, command: Command, body: ChatCreate) -> AcceptedFigures:
     sender = command.sender_id
     if body.kind == "group":
         expected = ids.group_chat_id(sender, body.name or "")
@@ -34,18 +34,18 @@ def create(view: View, command: Command, body: ChatCreate) -> Figures:
         )
     chat = view.chat(expected)
     if chat is None:
-        return Figures(position=1)
+        return AcceptedFigures(position=1)
     if chat.kind == "direct":
-        raise Unchanged(Figures(position=1))
+        raise Unchanged(AcceptedFigures(position=1))
     raise Refused(
         Reason.CHAT_EXISTS,
         "you have made a group of this name before; if it has no members left, you may join it again as owner",
     )
 
 
-def created(view: View, outcome: Outcome, changes: StateChanges) -> None:
+def created(view: View, outcome: AcceptedOutcome, changes: StateChanges) -> None:
     body = body_of(outcome, ChatCreate)
-    if outcome.chat_id is None or outcome.sender_id is None or outcome.position != 1:
+    if outcome.position != 1:
         raise LogCorrupt(f"a chat.created at position {outcome.position}")
     if view.chat(outcome.chat_id) is not None:
         raise LogCorrupt(f"chat {outcome.chat_id} is created twice")

@@ -18,11 +18,20 @@ from msgspec import Struct
 
 from schemas.commands import digest, parse_body
 from schemas.errors import Reason, Refused
-from schemas.events import Duplicate, Outcome, Rejected, encode_duplicate, encode_rejected, encode_unchanged
+from schemas.events import (
+    AcceptedOutcome,
+    Duplicate,
+    OtherOutcome,
+    Outcome,
+    Rejected,
+    encode_duplicate,
+    encode_rejected,
+    encode_unchanged,
+)
 from schemas.types import EVENT_OF, EventType
 from schemas.wire.encoding import Command, Unreadable
 from schemas.wire.records import command_key
-from schemas.wire.replies import Figures
+from schemas.wire.replies import AcceptedFigures, AnyFigures
 from services.sequencer.rules.nouns import RULES
 from services.sequencer.rules.rule import NO_FIGURES, Unchanged
 from services.sequencer.rules.state import View
@@ -34,7 +43,7 @@ class Decision(Struct, frozen=True, kw_only=True, gc=False):
     outcome: Outcome
     reason: Reason | None = None
     detail: str | None = None
-    figures: Figures = NO_FIGURES
+    figures: AnyFigures = NO_FIGURES
     sent_at_ms: int | None = None
     """For a repeat this is the original's, as its figures are."""
 
@@ -60,23 +69,22 @@ def decide(view: View, command: Command | Unreadable, at_ms: int) -> Decision:
     )
 
 
-def accepted_outcome(command: Command, at_ms: int, position: int | None, seq: int | None) -> Outcome:
-    return Outcome(
+def accepted_outcome(command: Command, at_ms: int, position: int, seq: int | None) -> AcceptedOutcome:
+    return AcceptedOutcome(
         type=_EVENT_OF[command.type],
         at_ms=at_ms,
         body=command.body,
-        key=command.key,
         chat_id=command.chat_id,
-        command_id=command.command_id,
-        client_generated_id=command.client_generated_id,
         sender_id=command.sender_id,
         position=position,
         seq=seq,
+        command_id=command.command_id,
+        client_generated_id=command.client_generated_id,
         traceparent=command.traceparent,
     )
 
 
-_DECIDE: Final[dict[str, Callable[[View, Command, Any], Figures]]] = {
+_DECIDE: Final[dict[str, Callable[[View, Command, Any], AcceptedFigures]]] = {
     command_type.value: rule.decide for command_type, rule in RULES.items()
 }
 _EVENT_OF: Final = {command: event.value for command, event in EVENT_OF.items()}
@@ -97,7 +105,7 @@ def _repeat(view: View, command: Command, at_ms: int) -> Decision | None:
     body = Duplicate(seq=original.seq, position=original.position, sent_at_ms=original.sent_at_ms)
     return Decision(
         outcome=_without_effect(EventType.DUPLICATE, command, encode_duplicate(body), at_ms),
-        figures=Figures(seq=original.seq, position=original.position),
+        figures=AcceptedFigures(seq=original.seq, position=original.position),
         sent_at_ms=original.sent_at_ms,
     )
 
@@ -119,8 +127,8 @@ def _unchanged(command: Command, unchanged: Unchanged, at_ms: int) -> Decision:
     )
 
 
-def _without_effect(event: EventType, command: Command | Unreadable, body: bytes, at_ms: int) -> Outcome:
-    return Outcome(
+def _without_effect(event: EventType, command: Command | Unreadable, body: bytes, at_ms: int) -> OtherOutcome:
+    return OtherOutcome(
         type=event.value,
         at_ms=at_ms,
         body=body,

@@ -12,14 +12,14 @@ from typing import Final
 
 from schemas.commands import digest
 from schemas.errors import LogCorrupt, UnknownType
-from schemas.events import Outcome
+from schemas.events import AcceptedOutcome, Outcome
 from schemas.types import EventType
 from schemas.wire.records import command_key
 from services.sequencer.rules.nouns import RULES
 from services.sequencer.rules.state import StateChanges, View, pack_dedup
 
 _NO_EFFECT: Final = frozenset({EventType.DUPLICATE.value, EventType.UNCHANGED.value, EventType.REJECTED.value})
-_EVOLVE: Final[dict[str, tuple[Callable[[View, Outcome, StateChanges], None], str, bool]]] = {
+_EVOLVE: Final[dict[str, tuple[Callable[[View, AcceptedOutcome, StateChanges], None], str, bool]]] = {
     each.declared.event.value: (rule.evolve, each.value, each.declared.keyed) for each, rule in RULES.items()
 }
 """By the type of the outcome: its function, its command type, and whether that has a key."""
@@ -34,7 +34,7 @@ def evolve(view: View, outcome: Outcome, changes: StateChanges) -> None:
     if outcome.type in _NO_EFFECT:
         return
     known = _EVOLVE.get(outcome.type)
-    if known is None:
+    if known is None or type(outcome) is not AcceptedOutcome:
         raise UnknownType(
             f"outcome type {outcome.type!r:.100}: deploy the newer sequencer before its commands are sent"
         )
@@ -42,8 +42,8 @@ def evolve(view: View, outcome: Outcome, changes: StateChanges) -> None:
     evolve_accepted(view, outcome, changes)
     # Without a key nothing is remembered: whatever `ce_id` the record of a receipt has, it was never checked.
     if outcome.client_generated_id is not None and keyed:
-        if outcome.chat_id is None or outcome.command_id is None or outcome.position is None:
-            raise LogCorrupt(f"an accepted {outcome.type} without chat, command_id or position")
+        if outcome.command_id is None:
+            raise LogCorrupt(f"an accepted {outcome.type} without command_id")
         try:
             key = command_key(outcome.chat_id, outcome.command_id)
         except ValueError:

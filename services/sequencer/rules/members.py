@@ -8,11 +8,11 @@ from msgspec.structs import replace
 
 from schemas.bodies import MemberAdd, MemberRemove, MemberRole
 from schemas.errors import Reason, Refused
-from schemas.events import Outcome, body_of
+from schemas.events import AcceptedOutcome, body_of
 from schemas.ids import UserId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
-from schemas.wire.replies import Figures
+from schemas.wire.replies import AcceptedFigures
 from services.sequencer.rules.rule import (
     Rule,
     Unchanged,
@@ -25,12 +25,12 @@ from services.sequencer.rules.rule import (
 from services.sequencer.rules.state import StateChanges, View, joined
 
 
-def add(view: View, command: Command, body: MemberAdd) -> Figures:
+def add(view: View, command: Command, body: MemberAdd) -> AcceptedFigures:
     chat, sender = chat_and_sender(view, command)
     if sender.creator and chat.members == 0 and body.user_id == command.sender_id:
         if body.role != "owner":
             raise Refused(Reason.INVALID, "the creator of a chat without members joins it again as owner", "/role")
-        return Figures(position=chat.last_position + 1)
+        return AcceptedFigures(position=chat.last_position + 1)
     require_present(sender)
     if chat.kind == "direct":
         raise Refused(Reason.FORBIDDEN, "a direct chat has the members it has")
@@ -43,10 +43,10 @@ def add(view: View, command: Command, body: MemberAdd) -> Figures:
         raise Refused(
             Reason.INVALID, f"already a member, as {member.role}: a command member.role.v1 changes that", "/role"
         )
-    return Figures(position=chat.last_position + 1)
+    return AcceptedFigures(position=chat.last_position + 1)
 
 
-def added(view: View, outcome: Outcome, changes: StateChanges) -> None:
+def added(view: View, outcome: AcceptedOutcome, changes: StateChanges) -> None:
     body = body_of(outcome, MemberAdd)
     chat_id, chat = move_head(view, outcome, changes, members=1, owners=1 if body.role == "owner" else 0)
     key = (chat_id, UserId(body.user_id))
@@ -54,7 +54,7 @@ def added(view: View, outcome: Outcome, changes: StateChanges) -> None:
     changes.members[key] = joined(body.role, chat.last_seq, creator=before is not None and before.creator)
 
 
-def remove(view: View, command: Command, body: MemberRemove) -> Figures:
+def remove(view: View, command: Command, body: MemberRemove) -> AcceptedFigures:
     chat, sender = as_member(view, command)
     if chat.kind == "direct":
         raise Refused(Reason.FORBIDDEN, "a direct chat has the members it has")
@@ -73,16 +73,16 @@ def remove(view: View, command: Command, body: MemberRemove) -> Figures:
             "the last owner leaves last; give another member the role owner first",
             "/user_id",
         )
-    return Figures(position=chat.last_position + 1)
+    return AcceptedFigures(position=chat.last_position + 1)
 
 
-def removed(view: View, outcome: Outcome, changes: StateChanges) -> None:
+def removed(view: View, outcome: AcceptedOutcome, changes: StateChanges) -> None:
     key, member = known_member(view, outcome, UserId(body_of(outcome, MemberRemove).user_id))
     move_head(view, outcome, changes, members=-1, owners=-1 if member.role == "owner" else 0)
     changes.members[key] = replace(member, present=False)
 
 
-def change_role(view: View, command: Command, body: MemberRole) -> Figures:
+def change_role(view: View, command: Command, body: MemberRole) -> AcceptedFigures:
     chat, sender = as_member(view, command)
     if chat.kind == "direct":
         raise Refused(Reason.FORBIDDEN, "both members of a direct chat are its owners")
@@ -95,10 +95,10 @@ def change_role(view: View, command: Command, body: MemberRole) -> Figures:
         raise Unchanged
     if member.role == "owner" and chat.owners == 1:
         raise Refused(Reason.INVALID, "the last owner stays one; give another member the role owner first", "/role")
-    return Figures(position=chat.last_position + 1)
+    return AcceptedFigures(position=chat.last_position + 1)
 
 
-def role_changed(view: View, outcome: Outcome, changes: StateChanges) -> None:
+def role_changed(view: View, outcome: AcceptedOutcome, changes: StateChanges) -> None:
     body = body_of(outcome, MemberRole)
     key, member = known_member(view, outcome, UserId(body.user_id))
     move_head(view, outcome, changes, owners=(body.role == "owner") - (member.role == "owner"))

@@ -6,35 +6,35 @@ from typing import Final
 
 from schemas.bodies import MessageDelete, MessageSend
 from schemas.errors import LogCorrupt, Reason, Refused
-from schemas.events import Outcome, body_of
+from schemas.events import AcceptedOutcome, body_of
 from schemas.ids import CommandId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from schemas.wire.records import command_key
-from schemas.wire.replies import Figures
+from schemas.wire.replies import AcceptedFigures
 from services.sequencer.rules.facts import DELETED
 from services.sequencer.rules.rule import Rule, Unchanged, as_member, move_head
 from services.sequencer.rules.state import StateChanges, View
 
 
-def send(view: View, command: Command, body: MessageSend) -> Figures:
+def send(view: View, command: Command, body: MessageSend) -> AcceptedFigures:
     chat, _ = as_member(view, command)
     if body.reply_to_message_id is not None:
         # Keyed by chat, so that a message of another chat is as unknown as one that does not exist.
         replied = view.dedup(command_key(command.chat_id, CommandId(body.reply_to_message_id)))
         if replied is None or replied.seq is None:
             raise Refused(Reason.UNKNOWN_MESSAGE, "no such message in this chat", "/reply_to_message_id")
-    return Figures(position=chat.last_position + 1, seq=chat.last_seq + 1)
+    return AcceptedFigures(position=chat.last_position + 1, seq=chat.last_seq + 1)
 
 
-def sent(view: View, outcome: Outcome, changes: StateChanges) -> None:
+def sent(view: View, outcome: AcceptedOutcome, changes: StateChanges) -> None:
     move_head(view, outcome, changes)
-    if outcome.chat_id is None or outcome.sender_id is None or outcome.seq is None:
-        raise LogCorrupt(f"a {outcome.type} without a seq or a sender")
+    if outcome.seq is None:
+        raise LogCorrupt(f"a {outcome.type} without a seq")
     changes.senders[outcome.chat_id].append(outcome.sender_id)
 
 
-def delete(view: View, command: Command, body: MessageDelete) -> Figures:
+def delete(view: View, command: Command, body: MessageDelete) -> AcceptedFigures:
     chat, sender = as_member(view, command)
     # The right to delete a message depends on its author, so first there has to be such a message.
     if body.seq > chat.last_seq:
@@ -44,14 +44,13 @@ def delete(view: View, command: Command, body: MessageDelete) -> Figures:
         raise Refused(Reason.FORBIDDEN, "a message is deleted by its author, in a group by owners and admins too")
     deleted_at = DELETED.of(view, (command.chat_id, body.seq))
     if deleted_at is not None:
-        raise Unchanged(Figures(position=deleted_at))
-    return Figures(position=chat.last_position + 1)
+        raise Unchanged(AcceptedFigures(position=deleted_at))
+    return AcceptedFigures(position=chat.last_position + 1)
 
 
-def deleted(view: View, outcome: Outcome, changes: StateChanges) -> None:
+def deleted(view: View, outcome: AcceptedOutcome, changes: StateChanges) -> None:
     body = body_of(outcome, MessageDelete)
     chat_id, chat = move_head(view, outcome, changes)
-    assert outcome.position is not None
     if outcome.seq is not None or not 1 <= body.seq <= chat.last_seq:
         raise LogCorrupt(
             f"message {body.seq} of chat {chat_id}, which stands at seq {chat.last_seq}, is deleted by an"

@@ -7,33 +7,33 @@ from typing import Final
 from msgspec.structs import replace
 
 from schemas.bodies import Mark
-from schemas.errors import LogCorrupt, Reason, Refused
-from schemas.events import Outcome, body_of
+from schemas.errors import Reason, Refused
+from schemas.events import AcceptedOutcome, body_of
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
-from schemas.wire.replies import Figures
+from schemas.wire.replies import AcceptedFigures, Figures
 from services.sequencer.rules.rule import Rule, Unchanged, as_member, known_member, move_head
 from services.sequencer.rules.state import Chat, Member, MemberKey, StateChanges, View
 
 
-def read(view: View, command: Command, body: Mark) -> Figures:
+def read(view: View, command: Command, body: Mark) -> AcceptedFigures:
     chat, member = as_member(view, command)
     position, moved_by = _advance(chat, body, member.read_seq, member)
-    return Figures(position=position, updated_count=moved_by, read_seq=body.up_to_seq)
+    return AcceptedFigures(position=position, updated_count=moved_by, read_seq=body.up_to_seq)
 
 
-def read_advanced(view: View, outcome: Outcome, changes: StateChanges) -> None:
+def read_advanced(view: View, outcome: AcceptedOutcome, changes: StateChanges) -> None:
     body, key, member = _advanced(view, outcome, changes)
     changes.members[key] = replace(member, read_seq=body.up_to_seq)
 
 
-def deliver(view: View, command: Command, body: Mark) -> Figures:
+def deliver(view: View, command: Command, body: Mark) -> AcceptedFigures:
     chat, member = as_member(view, command)
     position, moved_by = _advance(chat, body, member.delivered_seq, member)
-    return Figures(position=position, updated_count=moved_by, read_seq=member.read_seq)
+    return AcceptedFigures(position=position, updated_count=moved_by, read_seq=member.read_seq)
 
 
-def delivered_advanced(view: View, outcome: Outcome, changes: StateChanges) -> None:
+def delivered_advanced(view: View, outcome: AcceptedOutcome, changes: StateChanges) -> None:
     body, key, member = _advanced(view, outcome, changes)
     changes.members[key] = replace(member, delivered_seq=body.up_to_seq)
 
@@ -47,10 +47,8 @@ def _advance(chat: Chat, body: Mark, cursor: int, member: Member) -> tuple[int, 
     return chat.last_position + 1, body.up_to_seq - cursor
 
 
-def _advanced(view: View, outcome: Outcome, changes: StateChanges) -> tuple[Mark, MemberKey, Member]:
+def _advanced(view: View, outcome: AcceptedOutcome, changes: StateChanges) -> tuple[Mark, MemberKey, Member]:
     body = body_of(outcome, Mark)
-    if outcome.sender_id is None or outcome.chat_id is None:
-        raise LogCorrupt(f"a {outcome.type} without a chat or a sender")
     key, member = known_member(view, outcome, outcome.sender_id)
     move_head(view, outcome, changes)
     return body, key, member

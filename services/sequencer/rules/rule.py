@@ -11,10 +11,10 @@ from typing import Any, Final
 from msgspec import Struct
 
 from schemas.errors import LogCorrupt, Reason, Refused
-from schemas.events import Outcome
+from schemas.events import AcceptedOutcome
 from schemas.ids import ChatId, UserId
 from schemas.wire.encoding import Command
-from schemas.wire.replies import Figures
+from schemas.wire.replies import AcceptedFigures, Figures
 from services.sequencer.rules.state import Chat, Member, MemberKey, StateChanges, View
 
 NO_FIGURES: Final = Figures()
@@ -23,7 +23,7 @@ NO_FIGURES: Final = Figures()
 class Unchanged(Exception):
     """The effect of the command is already there."""
 
-    def __init__(self, figures: Figures = NO_FIGURES) -> None:
+    def __init__(self, figures: AcceptedFigures | Figures = NO_FIGURES) -> None:
         """:param figures: its position is that of the outcome which had the effect, if that is known."""
         self.figures = figures
 
@@ -31,10 +31,9 @@ class Unchanged(Exception):
 class Rule(Struct, frozen=True):
     """How the sequencer treats one command type."""
 
-    decide: Callable[[View, Command, Any], Figures]
-    """Takes the state, a command and its parsed body; returns the figures of its acceptance, which
-    always have a position. Raises Refused or Unchanged."""
-    evolve: Callable[[View, Outcome, StateChanges], None]
+    decide: Callable[[View, Command, Any], AcceptedFigures]
+    """Takes the state, a command and its parsed body. Raises Refused or Unchanged."""
+    evolve: Callable[[View, AcceptedOutcome, StateChanges], None]
     """Takes the state and an accepted outcome, and adds the new values to the changes. Raises LogCorrupt if the outcome
     cannot follow the state."""
 
@@ -69,26 +68,25 @@ def require_present(member: Member) -> None:
 # --- evolving -------------------------------------------------------------------------------------------------
 
 
-def known_member(view: View, outcome: Outcome, user: UserId) -> tuple[MemberKey, Member]:
+def known_member(view: View, outcome: AcceptedOutcome, user: UserId) -> tuple[MemberKey, Member]:
     """Return a member of the outcome's chat, with its key. Raises LogCorrupt if the user was never one."""
-    if outcome.chat_id is not None:
-        key = (outcome.chat_id, user)
-        member = view.member(key)
-        if member is not None:
-            return key, member
-    raise LogCorrupt(f"a {outcome.type} of {user}, who never was a member of chat {outcome.chat_id}")
+    key = (outcome.chat_id, user)
+    member = view.member(key)
+    if member is None:
+        raise LogCorrupt(f"a {outcome.type} of {user}, who never was a member of chat {outcome.chat_id}")
+    return key, member
 
 
 def move_head(
-    view: View, outcome: Outcome, changes: StateChanges, *, members: int = 0, owners: int = 0
+    view: View, outcome: AcceptedOutcome, changes: StateChanges, *, members: int = 0, owners: int = 0
 ) -> tuple[ChatId, Chat]:
     """Write the chat's next head, and return the chat's id and the head before it.
 
     Raises LogCorrupt if the position or the seq leaves a gap.
     """
     chat_id = outcome.chat_id
-    chat = view.chat(chat_id) if chat_id is not None else None
-    if chat is None or chat_id is None:
+    chat = view.chat(chat_id)
+    if chat is None:
         raise LogCorrupt(f"a {outcome.type} in chat {chat_id}, which was never created")
     seq = chat.last_seq if outcome.seq is None else outcome.seq
     if outcome.position != chat.last_position + 1 or (outcome.seq is not None and seq != chat.last_seq + 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.events import Outcome
+from schemas.events import OtherOutcome
 from schemas.log import Stamp
 from schemas.wire.encoding import Encoded, Undecodable, encode_outcome, event_source
 from services.ops.inspect.tail import PartitionTail
@@ -23,7 +23,7 @@ def _verdicts(log: ChatLog, *, from_beginning: bool = True) -> list[str | None]:
 
 def test_a_void_record_that_cannot_be_read_is_void_and_the_verdicts_go_on() -> None:
     log = _log()
-    void = encode_outcome(Outcome(type="message.sent.v1", at_ms=1, body=b"{}"), Stamp(0, 1, 0), event_source(0))
+    void = encode_outcome(OtherOutcome(type="message.sent.v1", at_ms=1, body=b"{}"), Stamp(0, 1, 0), event_source(0))
     log.append(Encoded(None, b"", [(name, b"\xff" if name == "ce_type" else value) for name, value in void.headers], 1))
     log.create(ANNA, "news")
     tail = PartitionTail(0, from_beginning=True)
@@ -43,7 +43,7 @@ def test_no_record_after_one_that_cannot_be_passed_has_a_verdict() -> None:
 
 def test_a_term_opened_in_a_newer_way_is_no_corrupt_log() -> None:
     log = _log()
-    newer = Outcome(type="term.merged.v1", at_ms=1, body=b"{}")
+    newer = OtherOutcome(type="term.merged.v1", at_ms=1, body=b"{}")
     log.append(encode_outcome(newer, Stamp(2, 0, -1), event_source(0)))
     assert _verdicts(log) == ["opens", "valid", "unknown_type"]
 

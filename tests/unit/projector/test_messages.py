@@ -11,10 +11,11 @@ from unittest import mock
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from schemas import ids
 from schemas.errors import LogCorrupt
-from schemas.events import Outcome
+from schemas.events import AcceptedOutcome
 from schemas.log import EMPTY, Head, Stamp
 from schemas.types import EventType
 from schemas.wire.encoding import Encoded, Record, encode_outcome, event_source
@@ -37,11 +38,10 @@ pytestmark = compares
 
 START: Final = ReaderPosition()
 PARTITION: Final = 3
-MESSAGE: Final = Outcome(
+MESSAGE: Final = AcceptedOutcome(
     type=EventType.MESSAGE_SENT.value,
     at_ms=1_700_000_000_123,
     body=b'{"text":"Hi"}',
-    key=CHAT.encode(),
     chat_id=CHAT,
     command_id=ids.command_id(CHAT, ANNA, "k-1"),
     client_generated_id="k-1",
@@ -154,8 +154,7 @@ def test_any_text_is_the_same_in_either_row(bodies: list[bytes]) -> None:
 
 
 def _written(index: int, **changed: Any) -> Encoded:
-    outcome = {name: getattr(MESSAGE, name) for name in MESSAGE.__struct_fields__} | changed
-    return encode_outcome(Outcome(**outcome), Stamp(1, index, 10 * index), event_source(PARTITION))
+    return encode_outcome(replace(MESSAGE, **changed), Stamp(1, index, 10 * index), event_source(PARTITION))
 
 
 def _told_alike(written: list[Encoded]) -> None:

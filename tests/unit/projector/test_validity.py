@@ -12,7 +12,7 @@ from msgspec import structs
 
 from schemas.cursor import Decided, LogCursor
 from schemas.errors import LogCorrupt, UnknownType
-from schemas.events import Outcome
+from schemas.events import OtherOutcome
 from schemas.log import EMPTY, Head, Stamp
 from schemas.types import EventType
 from schemas.wire.encoding import encode_outcome, event_source
@@ -43,7 +43,7 @@ def test_a_void_record_is_counted_and_gone_past_whatever_it_holds() -> None:
     log.open()
     log.create(ANNA, "ops")
     log.append(log.events[1].encoded())
-    nonsense = Outcome(type="of.tomorrow.v9", at_ms=1, body=b"\xff")
+    nonsense = OtherOutcome(type="of.tomorrow.v9", at_ms=1, body=b"\xff")
     log.append(encode_outcome(nonsense, Stamp(0, 1, 0), event_source(0)))
     classified = classify_records(START, log.events, read_up_to=4)
     assert (classified.voids, classified.stop, classified.end.next_offset) == (2, None, 4)
@@ -58,7 +58,9 @@ def test_an_opening_may_set_where_commands_go_on() -> None:
 
 def test_an_opening_of_an_unknown_kind_is_not_gone_past() -> None:
     log = ChatLog()
-    log.append(encode_outcome(Outcome(type="term.merged.v1", at_ms=1, body=b"{}"), Stamp(1, 0, -1), event_source(0)))
+    log.append(
+        encode_outcome(OtherOutcome(type="term.merged.v1", at_ms=1, body=b"{}"), Stamp(1, 0, -1), event_source(0))
+    )
     classified = classify_records(START, log.events, read_up_to=1)
     assert isinstance(classified.stop, UnknownType)
     assert classified.end == START
@@ -149,8 +151,8 @@ def test_every_spelling_of_a_stamp_is_judged_by_the_rule(
         ({"value": b'{"text":"\\ud800"}'}, "body cannot be read"),
         ({"value": b'{"text":"a","reply_to_message_id":"x"}'}, "body cannot be read"),
         ({"value": b""}, "body cannot be read"),
-        ({"key": b"no chat"}, "without its key"),
-        ({"key": None}, "without its key"),
+        ({"key": b"no chat"}, "without chat, sender or position"),
+        ({"key": None}, "without chat, sender or position"),
         ({"headers": {"ce_sender": b"somebody"}}, "sender is no UUID"),
         ({"headers": {"ce_seq": b"x"}}, "is no outcome"),
     ],

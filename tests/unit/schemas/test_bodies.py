@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from schemas.bodies import Body, Mark, MessageSend, canonical_body
 from schemas.canonical import canonical_json
 from schemas.commands import digest, parse_body
-from schemas.events import Outcome, decode_accepted
+from schemas.events import AcceptedOutcome, decode_accepted
 from schemas.types import BODY_OF, COMMAND_OF, EVENT_OF, MARKS, CommandType, EventType
+from tests.support.any_records import CHAT, SENDER
 from tests.support.examples import examples
 from tests.support.wire_strategies import bodies, metadatas, texts
 
@@ -26,7 +27,7 @@ def test_every_body_comes_back_from_its_canonical_form(typed: tuple[CommandType,
     read = parse_body(command_type, raw)
     assert read == body
     assert canonical_body(read) == raw
-    event = Outcome(type=EVENT_OF[command_type].value, at_ms=0, body=raw)
+    event = AcceptedOutcome(EVENT_OF[command_type].value, 0, raw, CHAT, SENDER, position=1)
     assert decode_accepted(event) == body
 
 

@@ -16,7 +16,7 @@ from schemas import cursor as cursor_module
 from schemas import ids
 from schemas.cursor import Decided, LogCursor, LogEvent, Opened, Stop, Void
 from schemas.errors import LogCorrupt, UnknownType
-from schemas.events import Outcome, TermOpened, encode_term_opened
+from schemas.events import AcceptedOutcome, OtherOutcome, Outcome, TermOpened, encode_term_opened
 from schemas.log import Head, Stamp
 from schemas.types import EventType
 from schemas.wire.encoding import Encoded, Record, Undecodable, encode_outcome, event_source, opening_outcome
@@ -26,11 +26,10 @@ from tests.support.record_batches import as_read
 from tests.support.reference_rule import Claimed, Row, rows
 
 NEWER_TYPE: Final = "message.pinned.v9"
-MESSAGE: Final = Outcome(
+MESSAGE: Final = AcceptedOutcome(
     type=EventType.MESSAGE_SENT.value,
     at_ms=0,
     body=b'{"text":"hello"}',
-    key=CHAT.encode(),
     chat_id=CHAT,
     command_id=ids.command_id(CHAT, SENDER, "k-1"),
     client_generated_id="k-1",
@@ -121,7 +120,7 @@ def _encoded(it: Written) -> Encoded:
     stamp = Stamp(it.claimed.term, it.claimed.index, it.claimed.command_offset)
     if it.claimed.index == 0:
         opened = TermOpened(owner="o", host="h", partitions=1, commands_from=it.claimed.commands_from)
-        outcome = opening_outcome(encode_term_opened(opened), it.at_ms)
+        outcome: Outcome = opening_outcome(encode_term_opened(opened), it.at_ms)
         if it.holds == "a newer type":
             outcome = replace(outcome, type="term.merged.v1")
         elif it.holds in UNREADABLE:
@@ -300,7 +299,9 @@ def test_a_cursor_that_has_stopped_reads_no_further() -> None:
 
 def test_a_void_record_is_read_no_further_than_its_stamp() -> None:
     log = _conversation()
-    nonsense = encode_outcome(Outcome(type="of.tomorrow.v9", at_ms=1, body=b"\xff"), Stamp(0, 7, 99), event_source(0))
+    nonsense = encode_outcome(
+        OtherOutcome(type="of.tomorrow.v9", at_ms=1, body=b"\xff"), Stamp(0, 7, 99), event_source(0)
+    )
     unreadable = [(name, b"\xff" if name == "ce_type" else value) for name, value in nonsense.headers]
     log.append(Encoded(b"\xff", b"[" * 100_000, unreadable, 1))
     cursor = LogCursor()

@@ -14,7 +14,9 @@ from msgspec.structs import replace
 
 from schemas.errors import LogCorrupt, Reason
 from schemas.events import (
+    AcceptedOutcome,
     Duplicate,
+    OtherOutcome,
     Outcome,
     OutcomeKind,
     Rejected,
@@ -31,11 +33,13 @@ from schemas.events import (
 )
 from schemas.ids import ChatId, CommandId, UserId
 from schemas.log import Stamp, read_stamp
-from schemas.types import EVENT_OF, EventType
+from schemas.types import COMMAND_OF, EVENT_OF, EventType
 from schemas.wire.encoding import Encoded, encode_outcome, event_source, opening_outcome, outcome_size, read_outcome
 from schemas.wire.replies import Reply, decode_replies, encode_replies
+from tests.support.any_records import CHAT, SENDER
 from tests.support.chat_log import LogRecord
 from tests.support.examples import examples
+from tests.support.outcomes import outcome_of_parts
 from tests.support.wire_strategies import seqs, storable, uuids
 
 figures = st.integers(1, 2**53)
@@ -53,17 +57,19 @@ def _record(encoded: Encoded) -> LogRecord:
 @st.composite
 def outcomes(draw: st.DrawFn) -> Outcome:
     """Return any outcome that a writer can append; parts that a command did not have are absent."""
-    chat = draw(st.none() | uuids)
-    return Outcome(
-        type=draw(st.sampled_from([event.value for event in EventType])),
-        at_ms=draw(st.integers(0, 2**42)),
-        body=draw(st.binary(max_size=200)),
+    outcome_type = draw(st.sampled_from([event.value for event in EventType]))
+    may_lack = st.nothing() if outcome_type in COMMAND_OF else st.none()
+    chat = draw(may_lack | uuids)
+    return outcome_of_parts(
+        outcome_type,
+        draw(st.integers(0, 2**42)),
+        draw(st.binary(max_size=200)),
         key=chat.encode() if chat is not None else draw(st.none() | st.binary(max_size=128)),
         chat_id=ChatId(chat) if chat is not None else None,
         command_id=draw(st.none() | uuids.map(CommandId)),
         client_generated_id=draw(st.none() | ascii_keys),
-        sender_id=draw(st.none() | uuids.map(UserId)),
-        position=draw(st.none() | seqs),
+        sender_id=draw(may_lack | uuids.map(UserId)),
+        position=draw(may_lack | seqs),
         seq=draw(st.none() | seqs),
         traceparent=draw(st.sampled_from([None, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"])),
     )
@@ -104,7 +110,7 @@ def test_the_bodies_of_other_outcomes_come_back(
 
 
 def test_each_type_is_of_one_kind() -> None:
-    kinds = {event: Outcome(type=event.value, at_ms=0, body=b"").kind for event in EventType}
+    kinds = {event: OtherOutcome(type=event.value, at_ms=0, body=b"").kind for event in EventType}
     expected = dict.fromkeys(EVENT_OF.values(), OutcomeKind.ACCEPTED) | {
         EventType.DUPLICATE: OutcomeKind.DUPLICATE,
         EventType.UNCHANGED: OutcomeKind.UNCHANGED,
@@ -187,10 +193,10 @@ def test_any_bytes_are_a_body_or_corruption(decode: Any, raw: bytes) -> None:
 )
 def test_an_accepted_body_that_no_longer_parses_is_corruption(raw: bytes) -> None:
     with pytest.raises(LogCorrupt, match=r"message\.sent\.v1"):
-        decode_accepted(Outcome(type=EventType.MESSAGE_SENT.value, at_ms=0, body=raw))
+        decode_accepted(replace(WHOLE, body=raw))
 
 
-WHOLE = Outcome(type=EventType.MESSAGE_SENT.value, at_ms=7, body=b"{}", position=1, seq=1)
+WHOLE = AcceptedOutcome(EventType.MESSAGE_SENT.value, 7, b"{}", CHAT, SENDER, position=1, seq=1)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +219,25 @@ def test_a_header_that_no_writer_wrote_is_corruption(header: str, value: bytes |
     headers: Any = {**dict(record.headers), header: value}
     with pytest.raises(LogCorrupt, match="offset 3 is no outcome"):
         read_outcome(dataclasses.replace(record, headers=list(headers.items())))
+
+
+@pytest.mark.parametrize("missing", ["key", "ce_sender", "ce_position"])
+@pytest.mark.parametrize("outcome_type", COMMAND_OF)
+def test_an_accepted_outcome_without_chat_sender_or_position_is_corruption(outcome_type: str, missing: str) -> None:
+    record = _record(encode_outcome(replace(WHOLE, type=outcome_type), Stamp(1, 1, 1), event_source(0)))
+    assert isinstance(read_outcome(record), AcceptedOutcome)
+    without = dataclasses.replace(
+        record,
+        key=None if missing == "key" else record.key,
+        headers=[(name, value) for name, value in record.headers if name != missing],
+    )
+    with pytest.raises(LogCorrupt, match=f"offset 3 is a {outcome_type} without chat, sender or position"):
+        read_outcome(without)
+
+
+def test_an_outcome_of_a_newer_type_may_lack_anything() -> None:
+    newer = OtherOutcome("message.pinned.v9", 7, b"{}")
+    assert read_outcome(_record(encode_outcome(newer, Stamp(1, 1, 1), event_source(0)))) == newer
 
 
 def test_an_outcome_without_a_type_is_corruption() -> None:
@@ -241,10 +266,11 @@ def test_any_record_is_an_outcome_or_corruption(headers: Any, key: bytes | None,
 
 
 _ANY = "e3e70682-c209-4cac-829f-6fbed82c07cd"
-_LONGEST = Outcome(
+_LONGEST = AcceptedOutcome(
     type=EventType.MEMBER_ROLE_CHANGED.value,
     at_ms=10**15,
     body=b"",
+    chat_id=CHAT,
     command_id=CommandId(_ANY),
     client_generated_id="k" * 128,
     sender_id=UserId(_ANY),
@@ -260,7 +286,8 @@ _LONGEST = Outcome(
 def test_the_size_of_a_record_is_never_underestimated(parts: list[tuple[Outcome, Stamp]], longest: int) -> None:
     """Appends are closed by it: one that turned out larger than the broker accepts would stop its partition."""
     first, stamp = parts[0]
-    parts[0] = (replace(first, body=b"x" * longest, key=b"k" * 128, chat_id=None), stamp)
+    longer: dict[str, Any] = {} if isinstance(first, AcceptedOutcome) else {"key": b"k" * 128, "chat_id": None}
+    parts[0] = (replace(first, body=b"x" * longest, **longer), stamp)
     builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 10**9)
     empty = builder.size()
     estimated = 0

@@ -36,11 +36,14 @@ from schemas.wire.encoding import (
 from tests.support.any_records import CHAT, KNOWN_HEADERS, SENDER, TRACEPARENT, WORDS, any_headers, any_keys, any_values
 from tests.support.chat_log import LogRecord
 from tests.support.examples import examples
+from tests.support.outcomes import outcome_of_parts
 from tests.support.wire_strategies import bodies, uuids
 
 PARTITIONS = 8
 HERE = 5
 FAR = Stamp(10**18 - 1, 10**18 - 1, 10**18 - 1)
+REPEATED = ("key", "chat_id", "command_id", "client_generated_id", "sender_id", "traceparent")
+"""The parts of a record that its outcome repeats."""
 
 
 def _record(encoded: Encoded, **changed: str | bytes | None) -> LogRecord:
@@ -85,17 +88,7 @@ def _mark() -> Command:
 
 def _outcome(command: Command | Unreadable) -> Outcome:
     """Return what a writer appends: accepted if possible, as that carries most."""
-    outcome = Outcome(
-        type=EventType.REJECTED.value,
-        at_ms=2**62,
-        body=b"",
-        key=command.key,
-        chat_id=command.chat_id,
-        command_id=command.command_id,
-        client_generated_id=command.client_generated_id,
-        sender_id=command.sender_id,
-        traceparent=command.traceparent,
-    )
+    parts = {name: getattr(command, name) for name in REPEATED}
     try:
         if isinstance(command, Unreadable):
             raise Refused(command.reason, command.detail)
@@ -104,8 +97,9 @@ def _outcome(command: Command | Unreadable) -> Outcome:
         parse_body(command.type, command.body)
     except Refused as refused:
         body = Rejected(command_type=command.type, reason=refused.reason, detail=refused.detail)
-        return replace(outcome, body=encode_rejected(body))
-    return replace(outcome, type=EVENT_OF[command.type].value, body=command.body, position=2**53 - 1, seq=2**53 - 1)
+        return outcome_of_parts(EventType.REJECTED.value, 2**62, encode_rejected(body), **parts)
+    figures = {"position": 2**53 - 1, "seq": 2**53 - 1}
+    return outcome_of_parts(EVENT_OF[command.type].value, 2**62, command.body, **parts, **figures)
 
 
 def _assert_sound(command: Command | Unreadable, partition: int) -> None:

@@ -19,10 +19,10 @@ from msgspec.structs import replace
 
 from schemas import ids
 from schemas.errors import LogCorrupt
-from schemas.events import Outcome
+from schemas.events import AcceptedOutcome, OtherOutcome, Outcome
 from schemas.ids import ChatId, CommandId
 from schemas.log import Stamp, read_stamp
-from schemas.types import CommandType, EventType
+from schemas.types import COMMAND_OF, CommandType, EventType
 from schemas.wire import encoding, records
 from schemas.wire.encoding import (
     Command,
@@ -271,8 +271,21 @@ def test_the_compiled_way_answers_for_what_our_own_code_sends() -> None:
 
 
 numbers = st.none() | st.integers(0, 10**18 - 1)
-any_outcome = st.builds(
-    Outcome,
+accepted_outcome = st.builds(
+    AcceptedOutcome,
+    type=st.sampled_from([*COMMAND_OF]),
+    at_ms=st.integers(0, 2**41),
+    body=st.binary(max_size=60),
+    chat_id=uuids,
+    sender_id=uuids,
+    position=st.integers(0, 10**18 - 1),
+    seq=numbers,
+    command_id=st.none() | uuids,
+    client_generated_id=st.none() | st.text(max_size=128),
+    traceparent=st.none() | st.just(TRACEPARENT),
+)
+any_outcome = accepted_outcome | st.builds(
+    OtherOutcome,
     type=st.sampled_from([each.value for each in EventType]) | st.text(min_size=1, max_size=20),
     at_ms=st.integers(0, 2**41),
     body=st.sampled_from([b"", b"{}", b"x" * 200_000]) | st.binary(max_size=60),
@@ -285,10 +298,10 @@ any_outcome = st.builds(
     traceparent=st.none() | st.just(TRACEPARENT) | st.text(max_size=60),
 )
 any_stamp = st.builds(Stamp, st.integers(0, 10**18 - 1), st.integers(0, 10**18 - 1), st.integers(-1, 10**18 - 1))
-EVERYTHING = (
-    Outcome(
-        "message.sent.v1", 1_700_000_000_000, b"{}", CHAT.encode(), CHAT, ids.command_id(CHAT, SENDER, "k"), "k",
-        SENDER, 2**53 - 1, 2**53 - 1, TRACEPARENT,
+EVERYTHING: tuple[Outcome, Stamp] = (
+    AcceptedOutcome(
+        "message.sent.v1", 1_700_000_000_000, b"{}", CHAT, SENDER, 2**53 - 1, 2**53 - 1,
+        ids.command_id(CHAT, SENDER, "k"), "k", TRACEPARENT,
     ),
     Stamp(10**18 - 1, 10**18 - 1, 10**18 - 1),
 )  # fmt: skip
@@ -343,8 +356,8 @@ def _told(read: Any) -> str:
 def test_the_compiled_way_reads_what_a_writer_appends() -> None:
     decoders = DECODERS[-1]
     stamp_of, outcome_of = decoders.stamp_of, decoders.outcome_of
-    opening = Outcome(EventType.TERM_OPENED.value, 7, b"{}"), Stamp(3, 0, -1)
-    refused = Outcome(EventType.REJECTED.value, 8, b"{}", key=b"f89e858f"), Stamp(3, 1, 0)
+    opening: tuple[Outcome, Stamp] = OtherOutcome(EventType.TERM_OPENED.value, 7, b"{}"), Stamp(3, 0, -1)
+    refused = OtherOutcome(EventType.REJECTED.value, 8, b"{}", key=b"f89e858f"), Stamp(3, 1, 0)
     raw = batch_of([encode_outcome(*each, event_source(3)) for each in (EVERYTHING, opening)])
     with (
         mock.patch.object(records, "read_stamp", side_effect=AssertionError("the slow path")),

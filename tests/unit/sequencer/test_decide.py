@@ -24,7 +24,7 @@ from schemas.events import OutcomeKind, Rejected, decode_rejected
 from schemas.ids import ChatId, CommandId, CommandKey, UserId
 from schemas.types import MARKS
 from schemas.wire.encoding import Command, Unreadable
-from schemas.wire.replies import Figures
+from schemas.wire.replies import AcceptedFigures, Figures
 from services.sequencer.rules.decide import Decision, decide
 from services.sequencer.rules.evolve import evolve
 from services.sequencer.rules.state import Chat, DedupEntry, FactKey, Member, MemberKey, Overlay
@@ -386,7 +386,7 @@ def test_a_deletion_takes_a_position_and_no_seq() -> None:
     room.send()
     deleted = room.delete(1)
     assert (deleted.outcome.type, deleted.outcome.seq, deleted.outcome.position) == ("message.deleted.v1", None, 3)
-    assert deleted.figures == Figures(position=3)
+    assert deleted.figures == AcceptedFigures(position=3)
     assert room.send().outcome.seq == 2
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from schemas.events import Outcome
+from schemas.events import AcceptedOutcome
 from services.ops.verify.log.chat import Chat, Member
 
 RuleViolation = tuple[str, str]
@@ -18,20 +18,20 @@ Found = Iterator[RuleViolation]
 class Messages(Protocol):
     """The messages of all chats of the partition."""
 
-    def is_message_of(self, message_id: str, chat_id: str | None) -> bool:
+    def is_message_of(self, message_id: str, chat_id: str) -> bool:
         """Return whether a message_id is that of a message of a chat."""
         ...
 
-    def author_of(self, chat_id: str | None, seq: int) -> str | None: ...
-    def is_deleted(self, chat_id: str | None, seq: int) -> bool: ...
-    def sent(self, chat_id: str | None, seq: int | None, sender_id: str | None) -> None: ...
-    def deleted(self, chat_id: str | None, seq: int) -> None: ...
+    def author_of(self, chat_id: str, seq: int) -> str | None: ...
+    def is_deleted(self, chat_id: str, seq: int) -> bool: ...
+    def sent(self, chat_id: str, seq: int | None, sender_id: str) -> None: ...
+    def deleted(self, chat_id: str, seq: int) -> None: ...
 
 
 class Case(Struct, frozen=True, gc=False):
     """An accepted event before it is applied."""
 
-    outcome: Outcome
+    outcome: AcceptedOutcome
     body: Any
     chat: Chat
     """The chat before the event. Blank if the log never created it; readers see its events all the same."""

@@ -16,7 +16,7 @@ def created(case: Case) -> Found:
     outcome, body = case.outcome, case.body
     if case.known:
         yield "chat_exists", f"chat {outcome.chat_id} was created before"
-    allowed = _ids(UserId(str(outcome.sender_id)), outcome.client_generated_id, body)
+    allowed = _ids(outcome.sender_id, outcome.client_generated_id, body)
     if outcome.chat_id not in allowed:
         yield "identity", f"the chat it creates has the id {' or '.join(allowed)}, not {outcome.chat_id}"
 
@@ -30,7 +30,7 @@ def _ids(creator: UserId, key: str | None, body: ChatCreate) -> list[str]:
 
 def apply_created(case: Case) -> None:
     body: ChatCreate = case.body
-    creator = str(case.outcome.sender_id)
+    creator: str = case.outcome.sender_id
     if not case.known:
         case.chat.kind, case.chat.creator = body.kind, creator
     others = "owner" if body.kind == "direct" else "member"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from schemas.commands import digest
-from schemas.events import Outcome
+from schemas.events import AcceptedOutcome
 from services.runtime.postgres.sql import load_sql
 
 _SQL: Final[Mapping[str, str]] = load_sql("services.ops.verify.sql", "accepted.sql").texts
@@ -37,7 +37,7 @@ class Memory:
         found = self._scratch.execute(_SQL["recall_accepted"], {"command_id": command_id}).fetchone()
         return Accepted(*found) if found is not None else None
 
-    def accepted(self, command_type: str, outcome: Outcome) -> None:
+    def accepted(self, command_type: str, outcome: AcceptedOutcome) -> None:
         """Store an accepted command that has an idempotency key."""
         self._scratch.execute(
             _SQL["remember_accepted"],
@@ -51,25 +51,25 @@ class Memory:
             },
         )
 
-    def is_message_of(self, message_id: str, chat_id: str | None) -> bool:
+    def is_message_of(self, message_id: str, chat_id: str) -> bool:
         found = self.recall(message_id)
         return found is not None and found.chat_id == chat_id and found.seq is not None
 
-    def author_of(self, chat_id: str | None, seq: int) -> str | None:
+    def author_of(self, chat_id: str, seq: int) -> str | None:
         found = self._message(chat_id, seq)
         return found[0] if found is not None else None
 
-    def is_deleted(self, chat_id: str | None, seq: int) -> bool:
+    def is_deleted(self, chat_id: str, seq: int) -> bool:
         found = self._message(chat_id, seq)
         return found is not None and bool(found[1])
 
-    def sent(self, chat_id: str | None, seq: int | None, sender_id: str | None) -> None:
+    def sent(self, chat_id: str, seq: int | None, sender_id: str) -> None:
         self._scratch.execute(_SQL["remember_message"], {"chat": chat_id, "seq": seq, "sender": sender_id})
 
-    def deleted(self, chat_id: str | None, seq: int) -> None:
+    def deleted(self, chat_id: str, seq: int) -> None:
         self._scratch.execute(_SQL["remember_deleted"], {"chat": chat_id, "seq": seq})
 
-    def _message(self, chat_id: str | None, seq: int) -> tuple[str | None, int] | None:
+    def _message(self, chat_id: str, seq: int) -> tuple[str | None, int] | None:
         found: tuple[str | None, int] | None = self._scratch.execute(
             _SQL["recall_message"], {"chat": chat_id, "seq": seq}
         ).fetchone()

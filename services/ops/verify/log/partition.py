@@ -15,6 +15,8 @@ from schemas import ids
 from schemas.cursor import Decided, LogCursor, Opened, Stop, Void
 from schemas.errors import LogCorrupt, Reason, UnknownType
 from schemas.events import (
+    AcceptedOutcome,
+    OtherOutcome,
     Outcome,
     OutcomeKind,
     TermOpened,
@@ -146,17 +148,14 @@ class PartitionChecks:
                 "command_order", f"it answers command {stamp.command_offset} after command {before.command_offset}"
             )
         original = self._memory.recall(outcome.command_id)
-        if outcome.kind is OutcomeKind.ACCEPTED:
+        if isinstance(outcome, AcceptedOutcome):
             self._accepted(outcome, original)
         else:
             self._not_accepted(outcome, original)
         return Answered(offset=self._offset, stamp=stamp, outcome=outcome, original=original)
 
-    def _accepted(self, outcome: Outcome, original: Accepted | None) -> None:
-        command_type = COMMAND_OF.get(outcome.type)
-        if command_type is None:
-            self.violation("unknown_type", f"{outcome.type} is no event of this version; use the version of the writer")
-            raise CannotContinue
+    def _accepted(self, outcome: AcceptedOutcome, original: Accepted | None) -> None:
+        command_type = COMMAND_OF[outcome.type]
         self._identity(outcome, command_type)
         if original is not None and command_type not in MARKS:
             self.violation(
@@ -164,14 +163,13 @@ class PartitionChecks:
                 f"command {outcome.command_id} was accepted before, at position {original.position}",
             )
         self._judge(outcome)
-        self._count(outcome, command_type, self.chats[outcome.chat_id or ""])
+        self._count(outcome, command_type, self.chats[outcome.chat_id])
         if command_type not in MARKS:
             self._memory.accepted(command_type, outcome)
 
-    def _judge(self, outcome: Outcome) -> None:
+    def _judge(self, outcome: AcceptedOutcome) -> None:
         """Check an accepted event against rights and state, then apply it."""
-        chat_id = outcome.chat_id or ""
-        chat = self.chats.get(chat_id)
+        chat = self.chats.get(outcome.chat_id)
         known = chat is not None
         if chat is None:
             chat = Chat(kind="group")
@@ -180,18 +178,15 @@ class PartitionChecks:
         for rule, detail in judge.check(case):
             self.violation(rule, detail)
         judge.apply(case)
-        self.chats[chat_id] = chat
+        self.chats[outcome.chat_id] = chat
 
-    def _identity(self, outcome: Outcome, command_type: CommandType) -> None:
+    def _identity(self, outcome: AcceptedOutcome, command_type: CommandType) -> None:
         chat_id, sender_id, key = outcome.chat_id, outcome.sender_id, outcome.client_generated_id
-        if chat_id is None or not ids.is_uuid(chat_id):
-            self.violation("identity", f"{outcome.type} has no chat_id as its key")
-            return
         if ids.partition_of(chat_id, self._partitions) != self._partition:
             home = ids.partition_of(chat_id, self._partitions)
             self.violation("wrong_partition", f"chat {chat_id} lives in partition {home}")
-        if sender_id is None or not ids.is_uuid(sender_id):
-            self.violation("identity", f"{outcome.type} in chat {chat_id} has no ce_sender")
+        if not ids.is_uuid(sender_id):
+            self.violation("identity", f"{outcome.type} in chat {chat_id} has a ce_sender that is no UUID")
         elif command_type not in MARKS and (
             key is None or ids.command_id(chat_id, sender_id, key) != outcome.command_id
         ):
@@ -199,14 +194,14 @@ class PartitionChecks:
                 "identity", f"command_id {outcome.command_id} is not that of its chat, sender and ce_clientid"
             )
 
-    def _count(self, outcome: Outcome, command_type: CommandType, chat: Chat) -> None:
+    def _count(self, outcome: AcceptedOutcome, command_type: CommandType, chat: Chat) -> None:
         """Compare position and seq with the chat's, then continue from the record's own: one gap is one violation."""
         if outcome.position != chat.last_position + 1:
             self.violation(
                 "position",
                 f"position {outcome.position} of chat {outcome.chat_id} follows position {chat.last_position}",
             )
-        chat.last_position = outcome.position if outcome.position is not None else chat.last_position + 1
+        chat.last_position = outcome.position
         if command_type is CommandType.MESSAGE_SEND:
             if outcome.seq != chat.last_seq + 1:
                 self.violation("seq", f"seq {outcome.seq} of chat {outcome.chat_id} follows seq {chat.last_seq}")
@@ -214,7 +209,10 @@ class PartitionChecks:
         elif outcome.seq is not None:
             self.violation("seq", f"a {outcome.type} has a seq, {outcome.seq}")
 
-    def _not_accepted(self, outcome: Outcome, original: Accepted | None) -> None:
+    def _not_accepted(self, outcome: OtherOutcome, original: Accepted | None) -> None:
+        if outcome.kind is OutcomeKind.ACCEPTED:
+            self.violation("unknown_type", f"{outcome.type} is no event of this version; use the version of the writer")
+            raise CannotContinue
         if outcome.position is not None or outcome.seq is not None:
             self.violation("trace", f"a {outcome.type} leaves no trace, yet has position {outcome.position}")
         match outcome.kind:
@@ -228,7 +226,7 @@ class PartitionChecks:
             case _:
                 self._rejected(outcome, original)
 
-    def _duplicate(self, outcome: Outcome, original: Accepted | None) -> None:
+    def _duplicate(self, outcome: OtherOutcome, original: Accepted | None) -> None:
         body = decode_duplicate(outcome.body)
         if original is None:
             self.violation("duplicate", f"it repeats command {outcome.command_id}, which was never accepted")
@@ -239,7 +237,7 @@ class PartitionChecks:
                 f" {original.seq}, position {original.position}, time {original.at_ms}",
             )
 
-    def _rejected(self, outcome: Outcome, original: Accepted | None) -> None:
+    def _rejected(self, outcome: OtherOutcome, original: Accepted | None) -> None:
         body = decode_rejected(outcome.body)
         chat = self.chats.get(outcome.chat_id or "")
         sender = outcome.sender_id

@@ -28,13 +28,13 @@ def _moves(case: Case, cursor: int) -> Found:
 
 
 def apply_read(case: Case) -> None:
-    member = case.chat.members.get(str(case.outcome.sender_id))
+    member = case.chat.members.get(case.outcome.sender_id)
     if member is not None:
         member.read_seq = case.body.up_to_seq
 
 
 def apply_delivered(case: Case) -> None:
-    member = case.chat.members.get(str(case.outcome.sender_id))
+    member = case.chat.members.get(case.outcome.sender_id)
     if member is not None:
         member.delivered_seq = case.body.up_to_seq
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from schemas.bodies import ChatCreate
-from schemas.events import Outcome, body_of
+from schemas.events import AcceptedOutcome, body_of
 from schemas.types import EventType
 from services.ops.verify.projection.statements import Fold, Statements
 
 
-def created(rows: Statements, outcome: Outcome) -> None:
+def created(rows: Statements, outcome: AcceptedOutcome) -> None:
     body = body_of(outcome, ChatCreate)
     rows.must(
         "add_chat", outcome, "the chat exists already",
@@ -18,7 +18,7 @@ def created(rows: Statements, outcome: Outcome) -> None:
         at=outcome.at_ms * 1000, position=outcome.position,
     )  # fmt: skip
     others = "owner" if body.kind == "direct" else "member"
-    for user_id, role in {**dict.fromkeys(body.members, others), str(outcome.sender_id): "owner"}.items():
+    for user_id, role in {**dict.fromkeys(body.members, others), outcome.sender_id: "owner"}.items():
         rows.join(outcome, user_id, role)
 
 

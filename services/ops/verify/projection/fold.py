@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from schemas.errors import LogCorrupt, UnknownType
-from schemas.events import Outcome, OutcomeKind, decode_duplicate, decode_rejected, decode_unchanged
+from schemas.events import AcceptedOutcome, Outcome, OutcomeKind, decode_duplicate, decode_rejected, decode_unchanged
 from schemas.log import Stamp
 from schemas.types import COMMAND_OF, EventType
 from services.ops.verify.projection.nouns import FOLDS
@@ -41,7 +41,7 @@ class LogFold:
         kind = outcome.kind
         if kind is OutcomeKind.ACCEPTED:
             fold = FOLDS.get(outcome.type)
-            if fold is None:
+            if fold is None or not isinstance(outcome, AcceptedOutcome):
                 raise UnknownType(f"the verifier does not know {outcome.type}; use the version of the writer")
             fold(self._rows, outcome)
         self._remember(stamp, outcome, kind)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 from schemas.bodies import MemberAdd, MemberRemove, MemberRole
-from schemas.events import Outcome, body_of
+from schemas.events import AcceptedOutcome, body_of
 from schemas.types import EventType
 from services.ops.verify.projection.statements import Fold, Statements
 
 
-def added(rows: Statements, outcome: Outcome) -> None:
+def added(rows: Statements, outcome: AcceptedOutcome) -> None:
     body = body_of(outcome, MemberAdd)
     rows.chat_moved(outcome)
     rows.join(outcome, body.user_id, body.role)
 
 
-def removed(rows: Statements, outcome: Outcome) -> None:
+def removed(rows: Statements, outcome: AcceptedOutcome) -> None:
     body = body_of(outcome, MemberRemove)
     rows.chat_moved(outcome)
     rows.must(
@@ -25,7 +25,7 @@ def removed(rows: Statements, outcome: Outcome) -> None:
     )  # fmt: skip
 
 
-def role_changed(rows: Statements, outcome: Outcome) -> None:
+def role_changed(rows: Statements, outcome: AcceptedOutcome) -> None:
     body = body_of(outcome, MemberRole)
     rows.chat_moved(outcome)
     rows.must(

@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import Final
 
 from schemas.bodies import MessageDelete, MessageSend
-from schemas.events import Outcome, body_of
+from schemas.events import AcceptedOutcome, body_of
 from schemas.types import EventType
 from services.ops.verify.projection.statements import Fold, Statements
 from services.ops.verify.projection.tables import Value, array_text, instant_us, metadata_text
 
 
-def sent(rows: Statements, outcome: Outcome) -> None:
+def sent(rows: Statements, outcome: AcceptedOutcome) -> None:
     body = body_of(outcome, MessageSend)
     place: dict[str, Value] = {"chat": outcome.chat_id, "position": outcome.position}
     at_us = outcome.at_ms * 1000
@@ -41,7 +41,7 @@ def sent(rows: Statements, outcome: Outcome) -> None:
     )  # fmt: skip
 
 
-def deleted(rows: Statements, outcome: Outcome) -> None:
+def deleted(rows: Statements, outcome: AcceptedOutcome) -> None:
     rows.chat_moved(outcome)
     rows.must(
         "delete_message", outcome, "it deletes a message that is not there, or is deleted already",

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 from schemas.bodies import Mark
-from schemas.events import Outcome, body_of
+from schemas.events import AcceptedOutcome, body_of
 from schemas.types import EventType
 from services.ops.verify.projection.statements import Fold, Statements
 
 
-def read(rows: Statements, outcome: Outcome) -> None:
+def read(rows: Statements, outcome: AcceptedOutcome) -> None:
     _mark(rows, "read_up_to", outcome)
 
 
-def delivered(rows: Statements, outcome: Outcome) -> None:
+def delivered(rows: Statements, outcome: AcceptedOutcome) -> None:
     _mark(rows, "delivered_up_to", outcome)
 
 
-def _mark(rows: Statements, block: str, outcome: Outcome) -> None:
+def _mark(rows: Statements, block: str, outcome: AcceptedOutcome) -> None:
     rows.chat_moved(outcome)
     rows.must(
         block, outcome, "its sender is no member",

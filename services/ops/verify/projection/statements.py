@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from schemas.errors import LogCorrupt
-from schemas.events import Outcome
+from schemas.events import AcceptedOutcome
 from services.ops.verify.projection.tables import Row, Value, columns_in_sqlite
 from services.runtime.postgres.sql import load_sql
 
@@ -24,20 +24,20 @@ class Statements:
     def select(self, block: str, **values: Value) -> Iterator[Row]:
         return self._scratch.execute(SQL[block], values)
 
-    def must(self, block: str, outcome: Outcome, what: str, **values: Value) -> None:
+    def must(self, block: str, outcome: AcceptedOutcome, what: str, **values: Value) -> None:
         """Run a statement that must change a row. Raises LogCorrupt if it does not: the log contradicts itself."""
         if self._scratch.execute(SQL[block], values).rowcount < 1:
             raise LogCorrupt(f"{outcome.type} at position {outcome.position} of chat {outcome.chat_id}: {what}")
 
-    def chat_moved(self, outcome: Outcome) -> None:
+    def chat_moved(self, outcome: AcceptedOutcome) -> None:
         self.must("chat_moved", outcome, "there is no such chat", chat=outcome.chat_id, position=outcome.position)
 
-    def join(self, outcome: Outcome, user_id: str, role: str) -> None:
+    def join(self, outcome: AcceptedOutcome, user_id: str, role: str) -> None:
         self.must(
             "join", outcome, "there is no such chat",
             chat=outcome.chat_id, user=user_id, role=role, at=outcome.at_ms * 1000, position=outcome.position,
         )  # fmt: skip
 
 
-Fold = Callable[[Statements, Outcome], None]
+Fold = Callable[[Statements, AcceptedOutcome], None]
 """Applies one accepted event. Raises LogCorrupt if it contradicts the rows."""
