@@ -19,6 +19,7 @@ from services.runtime.http import build_app
 from services.runtime.settings import AuthSettings, HttpSettings
 from services.runtime.web.fast_routes import FastRequest, NotFastPath
 from services.runtime.web.problem_handlers import install_problems
+from services.runtime.web.validation_problems import install_validation_problems
 
 SECRET = "a secret of at least thirty-two bytes"
 ANNA = "11111111-1111-4111-8111-111111111111"
@@ -52,6 +53,7 @@ def asked(path: str, at_least: tuple[str, ...], *, short_way: bool) -> tuple[int
         app = FastAPI(redirect_slashes=False)
         app.state.authenticator = authenticator
         install_problems(app)
+        install_validation_problems(app)
     app.include_router(query_router(cast(Reads, noted), partitions=8))
     headers = [("Authorization", f"Bearer {mint_token(SECRET, ANNA)}")]
     headers += [("Gapless-At-Least", value) for value in at_least]
