@@ -12,6 +12,11 @@ model in services/ingest/api/paths and makes a body.
 - `receipts`   read and delivered marks
 
 The order of a body's fields is the order of the keys in canonical JSON. A new body goes into the file of its noun.
+
+What `Meta` says of a field is also in docs/asyncapi.yaml, which is generated from it
+(`python -m tests.contract.asyncapi_bodies --write`). A `title` makes the field's type a schema of its own there. Limits
+stand in `extra_json_schema`, because a decoder would refuse what is beyond them as malformed; `check_limits` says
+`too_large` or `invalid`.
 """
 
 from __future__ import annotations

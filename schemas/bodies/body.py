@@ -10,10 +10,20 @@ from typing import Annotated, Final, TypeVar
 from msgspec import Meta, Struct, ValidationError
 from msgspec.json import Decoder, Encoder
 
+from schemas import limits
 from schemas.errors import Reason, Refused
 
-Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")]
+Uuid = Annotated[
+    str,
+    Meta(
+        title="Uuid",
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z",
+        extra_json_schema={"maxLength": 36},
+    ),
+]
 r"""A UUID in wire form. `\Z`, because msgspec's patterns are Python's: `$` would let a line end through."""
+
+Seq = Annotated[int, Meta(title="Seq", extra_json_schema={"minimum": 1, "maximum": limits.SAFE_INTEGER})]
 
 
 class Body(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):

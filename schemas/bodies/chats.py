@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from schemas import limits
 from schemas.bodies.body import Body, Uuid
@@ -10,12 +12,15 @@ from schemas.checks import check_name
 from schemas.errors import Reason, Refused
 
 ChatKind = Literal["group", "direct"]
+Name = Annotated[str, Meta(title="Name", extra_json_schema={"minLength": 1, "maxLength": limits.NAME_CHARACTERS})]
 
 
 class ChatCreate(Body, frozen=True, kw_only=True):
     kind: ChatKind
     name: str | None = None
-    members: list[Uuid]
+    members: Annotated[
+        list[Uuid], Meta(extra_json_schema={"maxItems": limits.MEMBERS_PER_COMMAND, "uniqueItems": True})
+    ]
 
     def check_limits(self) -> None:
         if self.kind == "direct":
@@ -32,7 +37,7 @@ class ChatCreate(Body, frozen=True, kw_only=True):
 
 
 class ChatRename(Body, frozen=True):
-    name: str
+    name: Name
 
     def check_limits(self) -> None:
         check_name(self.name)

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from schemas.bodies.body import Body, Uuid
+from msgspec import Meta
+
+from schemas import limits
+from schemas.bodies.body import Body, Seq, Uuid
 from schemas.checks import check_media_urls, check_metadata, check_number, check_text, parse_instant
+
+Text = Annotated[str, Meta(title="Text", extra_json_schema={"maxLength": limits.TEXT_CHARACTERS})]
+MediaUrl = Annotated[str, Meta(extra_json_schema={"pattern": "^https?://", "maxLength": limits.MEDIA_URL_CHARACTERS})]
+MediaUrls = Annotated[list[MediaUrl], Meta(extra_json_schema={"maxItems": limits.MEDIA_URLS})]
+Metadata = Annotated[
+    dict[str, Any],
+    Meta(
+        title="Metadata",
+        extra_json_schema={"x-max-bytes": limits.METADATA_BYTES, "x-max-depth": limits.METADATA_DEPTH},
+    ),
+]
+Instant = Annotated[
+    str,
+    Meta(
+        extra_json_schema={
+            "pattern": r"^(19[7-9][0-9]|[2-9][0-9]{3})-[0-9]{2}-[0-9]{2}"
+            r"T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$"
+        }
+    ),
+]
 
 
 class MessageSend(Body, frozen=True):
-    text: str
+    text: Text
     reply_to_message_id: Uuid | None = None
-    media_urls: list[str] | None = None
-    metadata: dict[str, Any] | None = None
-    original_sent_at: str | None = None
+    media_urls: MediaUrls | None = None
+    metadata: Metadata | None = None
+    original_sent_at: Instant | None = None
 
     def check_limits(self) -> None:
         if self.text or not self.media_urls:
@@ -27,8 +50,8 @@ class MessageSend(Body, frozen=True):
 
 
 class MessageEdit(Body, frozen=True):
-    seq: int
-    text: str
+    seq: Seq
+    text: Text
 
     def check_limits(self) -> None:
         check_number(self.seq, "/seq", 1)
@@ -36,7 +59,7 @@ class MessageEdit(Body, frozen=True):
 
 
 class MessageDelete(Body, frozen=True):
-    seq: int
+    seq: Seq
 
     def check_limits(self) -> None:
         check_number(self.seq, "/seq", 1)

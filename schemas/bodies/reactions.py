@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from schemas.bodies.body import Body
+from typing import Annotated
+
+from msgspec import Meta
+
+from schemas import limits
+from schemas.bodies.body import Body, Seq
 from schemas.checks import check_emoji, check_number
+
+Emoji = Annotated[
+    str,
+    Meta(extra_json_schema={"minLength": 1, "maxLength": limits.EMOJI_BYTES, "x-max-bytes": limits.EMOJI_BYTES}),
+]
 
 
 class Reaction(Body, frozen=True):
-    seq: int
-    emoji: str
+    seq: Seq
+    emoji: Emoji
 
     def check_limits(self) -> None:
         check_number(self.seq, "/seq", 1)

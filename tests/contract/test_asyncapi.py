@@ -21,6 +21,7 @@ from schemas.log import Stamp
 from schemas.types import BODY_OF, COMMAND_OF, EVENT_OF, MARKS, CommandType, EventType
 from schemas.wire.encoding import Command, ReplyTo, encode_command, encode_outcome, event_source
 from schemas.wire.replies import Reply
+from tests.contract import asyncapi_bodies
 from tests.contract.example_records import CREATOR, GROUP, TRACEPARENT
 from tests.contract.golden_files import GOLDEN, load
 from tests.support import asyncapi
@@ -132,12 +133,14 @@ def test_every_limit_stands_where_it_applies() -> None:
 # --- fields -----------------------------------------------------------------------------------------------------
 
 
+def test_the_bodies_are_as_they_are_declared() -> None:
+    assert asyncapi_bodies.written() == asyncapi_bodies.generated(), "python -m tests.contract.asyncapi_bodies --write"
+
+
 @pytest.mark.parametrize("command_type", COMMANDS)
-def test_a_body_has_the_models_fields_in_the_order_of_canonical_json(command_type: str) -> None:
-    model = BODY_OF[command_type]
+def test_a_body_has_the_fields_of_its_type_in_the_order_of_canonical_json(command_type: str) -> None:
     described = asyncapi.schema(_payload_name(command_type))
-    assert list(described["properties"]) == list(model.__struct_fields__)
-    assert set(described["required"]) == {field.name for field in struct_fields(model) if field.required}
+    assert list(described["properties"]) == list(BODY_OF[command_type].__struct_fields__)
     assert described["additionalProperties"] is False
 
 
@@ -329,3 +332,43 @@ def test_the_schema_refuses_nothing_that_the_writer_accepts(data: st.DataObject)
     except Refused:
         return
     assert asyncapi.fits(command_type.value, "payload", json.loads(raw))
+
+
+USER: Final = "22222222-2222-4222-8222-222222222222"
+_VALUES: Final[st.SearchStrategy[Any]] = st.sampled_from(
+    [
+        None, True, 0, 1, -1, 2**53 - 1, 2**53, "", "x", " ", "a\0b", "ä", "x" * 200, "x" * 201, "x" * 16_384,
+        "x" * 16_385, USER, USER.replace("2", "A"), USER[:-1], USER + "\n", "group", "direct", "channel", "owner",
+        "admin", "member",
+        "https://example.org/a.png", "http://a", "ftp://a", "https://" + "x" * 2_041, "2019-08-20T18:30:00.123Z",
+        "2019-08-20T18:30:00", "1969-12-31T23:59:59Z", "yesterday", [], [1], [None], [USER], [USER, USER], ["https://a"],
+        ["https://a", "a"], ["https://a"] * 11, [[]], {}, {"k": 1}, {"k": {"l": [None]}},
+    ]
+)  # fmt: skip
+"""Values for any field, of which JSON Schema can say whether they are valid."""
+
+
+@st.composite
+def _changed_bodies(draw: st.DrawFn) -> tuple[CommandType, dict[str, Any]]:
+    """Return a type and a body of it in which up to three fields have other values, are missing, or are not known."""
+    command_type, body = draw(bodies())
+    fields: dict[str, Any] = json.loads(canonical_body(body))
+    names = st.sampled_from([*body.__struct_fields__, "colour"])
+    for name in draw(st.lists(names, min_size=1, max_size=3)):
+        if draw(st.integers(0, 4)) == 0:
+            fields.pop(name, None)
+        else:
+            fields[name] = draw(_VALUES)
+    return command_type, fields
+
+
+@examples(1_000)
+@given(_changed_bodies())
+def test_the_schema_takes_exactly_the_bodies_that_the_code_takes(changed: tuple[CommandType, dict[str, Any]]) -> None:
+    command_type, fields = changed
+    try:
+        parse_body(command_type, json.dumps(fields).encode())
+        taken = True
+    except Refused:
+        taken = False
+    assert asyncapi.fits(command_type.value, "payload", fields) is taken

@@ -533,6 +533,20 @@ MUTANTS: Final = (
         check="tests/unit/sequencer/test_store.py::test_a_member_comes_back_from_the_disk_as_it_was",
     ),
     Mutant(
+        name="an id in a body may end with a line end",
+        file="schemas/bodies/body.py",
+        good="[0-9a-f]{12}\\Z",
+        bad="[0-9a-f]{12}$",
+        check="tests/unit/schemas/test_parse_body.py::test_each_limit_holds_at_its_edge",
+    ),
+    Mutant(
+        name="a body may have fields that its type does not have",
+        file="schemas/bodies/body.py",
+        good="forbid_unknown_fields=True",
+        bad="forbid_unknown_fields=False",
+        check="tests/contract/test_asyncapi.py::test_the_schema_takes_exactly_the_bodies_that_the_code_takes",
+    ),
+    Mutant(
         name="a message of nothing is a message",
         file="schemas/bodies/messages.py",
         good="        if self.text or not self.media_urls:\n",
