@@ -31,7 +31,11 @@ def guard_before_parsing(raw: bytes) -> None:
     flat = raw.find(b"{", 1) < 0 and raw.find(b"[", 1) < 0
     if (
         (flat or raw.count(b"{") + raw.count(b"[") <= limits.BODY_DEPTH)
-        and (_ZEROS not in raw[::_EACH].translate(_DIGITS_AS_ZEROS) or _MANY_DIGITS.search(raw) is None)
+        and (
+            len(raw) <= limits.NUMBER_DIGITS
+            or _ZEROS not in raw[::_EACH].translate(_DIGITS_AS_ZEROS)
+            or _MANY_DIGITS.search(raw) is None
+        )
         and (len(raw) <= limits.BODY_PARTS or raw.count(b",") <= limits.BODY_PARTS)
     ):
         return
