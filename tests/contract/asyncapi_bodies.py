@@ -130,7 +130,7 @@ def _or_null(schema: Schema) -> Schema:
 
 
 def _with_prose(schema: Schema, prose: Schema) -> Schema:
-    if "$ref" in schema and prose:  # JSON Schema ignores what stands beside a $ref
+    if "$ref" in schema and prose:  # JSON Schema ignores what stands next to a $ref
         schema = {"allOf": [schema]}
     merged = dict(schema)
     for key, value in prose.items():
