@@ -95,7 +95,7 @@ class CommandType(StrEnum):
     MEMBER_ADD = Declared("member.add.v1", EventType.MEMBER_ADDED, MemberAdd, Noun.MEMBERS, "0.1.0")
     MEMBER_REMOVE = Declared("member.remove.v1", EventType.MEMBER_REMOVED, MemberRemove, Noun.MEMBERS, "0.1.0")
     MEMBER_ROLE = Declared("member.role.v1", EventType.MEMBER_ROLE_CHANGED, MemberRole, Noun.MEMBERS, "0.1.0")
-    CHAT_RENAME = Declared("chat.rename.v1", EventType.CHAT_RENAMED, ChatRename, Noun.CHATS)
+    CHAT_RENAME = Declared("chat.rename.v1", EventType.CHAT_RENAMED, ChatRename, Noun.CHATS, "0.1.0")
     MESSAGE_SEND = Declared(
         "message.send.v1", EventType.MESSAGE_SENT, MessageSend, Noun.MESSAGES, "0.1.0", takes_seq=True
     )

@@ -245,6 +245,7 @@ class Founder(Http):
                 await self.command("member.add.v1", chat, who, key, body, "PUT", path, {"role": role})
                 await self._say(chat, who)
             await self._hand_over(chat, founder, other)
+            await self._rename(chat, founder, other)
             await asyncio.sleep(rng.uniform(0.0, 1.0))
 
     async def _hand_over(self, chat: str, founder: str, other: str) -> None:
@@ -264,6 +265,13 @@ class Founder(Http):
             path, body = f"/v1/chats/{chat}/members/{who}", {"user_id": who, "role": role}
             key = self.stage.fresh_key(self.client)
             await self.command("member.role.v1", chat, sender, key, body, "PATCH", path, {"role": role})
+
+    async def _rename(self, chat: str, *senders: str) -> None:
+        """Rename the group by turns, with and without the right, sometimes to the name that it has."""
+        for _ in range(3):
+            sender, body = self.rng.choice(senders), {"name": self.rng.choice(("one name", "another", "Ünïcode 名前"))}
+            key = self.stage.fresh_key(self.client)
+            await self.command("chat.rename.v1", chat, sender, key, body, "PATCH", f"/v1/chats/{chat}", body)
 
     async def _say(self, chat: str, sender: str) -> None:
         await self.send(chat, sender, self.stage.fresh_key(self.client), {"text": "still here"})

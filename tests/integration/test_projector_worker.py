@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from devstack.kafka import KafkaCluster
-from schemas.bodies import ChatRename
+from schemas.bodies import Reaction
 from schemas.events import OtherOutcome
 from schemas.log import Stamp
 from schemas.types import CommandType, EventType
@@ -251,14 +251,14 @@ async def test_an_unknown_event_type_stops_the_partition_with_everything_before_
         chat = s.log.create(ANNA, "ops", [BEN])
         s.log.send(chat, ANNA)
         at = len(s.log.events)
-        s.log.accept(s.log.command(CommandType.CHAT_RENAME, chat, ANNA, ChatRename(name="x")))
+        s.log.accept(s.log.command(CommandType.REACTION_ADD, chat, ANNA, Reaction(seq=1, emoji="x")))
         s.log.send(chat, ANNA)
         await s.writer.flush()
         async with s.worker() as task:
             assert await asyncio.wait_for(task, 20) is Ended.STOPPED
             assert await s.next_offset() == at
             (trouble,) = await s.troubles()
-            assert "chat.renamed.v1" in trouble
+            assert "reaction.added.v1" in trouble
             assert "deploy" in trouble
             assert metrics.PARTITION_STOPPED.labels("chat_v1", "0")._value.get() == 1
             assert lag("events") == len(s.log.events) - at
@@ -271,7 +271,7 @@ async def test_the_end_of_the_log_is_known_of_a_partition_that_stopped(kafka: st
     async with stage(kafka, database) as s:
         s.log.open()
         chat = s.log.create(ANNA, "ops", [BEN])
-        s.log.accept(s.log.command(CommandType.CHAT_RENAME, chat, ANNA, ChatRename(name="x")))
+        s.log.accept(s.log.command(CommandType.REACTION_ADD, chat, ANNA, Reaction(seq=1, emoji="x")))
         await s.writer.flush()
         worker = PartitionWorker(s.consumer(), readiness=s.readiness, max_batch_records=500, backoff_max_s=0.5)
         assert await asyncio.wait_for(worker.run(), 20) is Ended.STOPPED

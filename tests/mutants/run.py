@@ -589,6 +589,35 @@ MUTANTS: Final = (
         check="tests/unit/projector/test_rows.py::test_a_role_changes_the_role_and_nothing_else_of_a_member",
     ),
     Mutant(
+        name="a member renames a group",
+        file="services/sequencer/rules/chats.py",
+        good='    if sender.role == "member":\n',
+        bad="    if False:\n",
+        check="tests/unit/sequencer/test_decide.py::test_owners_and_admins_rename_a_group_and_nobody_a_direct_chat",
+    ),
+    Mutant(
+        name="the name given at creation is forgotten",
+        file="services/sequencer/rules/chats.py",
+        good="    if body.name is not None:\n",
+        bad="    if False:\n",
+        check="tests/unit/sequencer/test_decide.py::"
+        "test_the_present_name_is_unchanged_and_a_repeat_does_not_undo_a_later_name",
+    ),
+    Mutant(
+        name="a group that is created and renamed in one batch has its first name",
+        file="services/projector/mapping/chats.py",
+        good="name=chat.name or chat.created.name,",
+        bad="name=chat.created.name,",
+        check="tests/unit/projector/test_rows.py::test_a_new_name_changes_the_name_and_the_position_of_a_chat",
+    ),
+    Mutant(
+        name="log verify lets a member rename a group",
+        file="services/ops/verify/log/chats.py",
+        good="    elif sender.role not in HIGH_ROLES:\n",
+        bad="    elif False:\n",
+        check="tests/unit/ops/test_log_checks.py",
+    ),
+    Mutant(
         name="a run of authors is written a place too far",
         file="services/sequencer/store/rocks.py",
         good="            first = gathered.chats[chat_id].last_seq - len(senders) + 1\n",

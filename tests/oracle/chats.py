@@ -1,4 +1,4 @@
-"""Chats: creating one, under an id that only its creator can derive."""
+"""Chats: creating one, under an id that only its creator can derive, and renaming a group."""
 
 from __future__ import annotations
 
@@ -44,7 +44,19 @@ def created(state: State, outcome: Outcome) -> None:
         chat.join(user, role, outcome)
 
 
+def rename(ask: Ask) -> Answer:
+    chat, me = ask.member()
+    if chat.kind == "direct" or me.role == "member":
+        raise Rejected("forbidden")
+    return ask.unchanged() if chat.name == ask.body["name"] else ask.accepted()
+
+
+def renamed(state: State, outcome: Outcome) -> None:
+    state.chats[outcome.chat or ""].name = outcome.body["name"]
+
+
 RULES: Final = {
     "chat.create.v1": Rule(event="chat.created.v1", expect=create, fold=created, creates=True),
+    "chat.rename.v1": Rule(event="chat.renamed.v1", expect=rename, fold=renamed),
 }
-PLANNED: Final = frozenset({"chat.rename.v1"})
+PLANNED: Final = frozenset[str]()

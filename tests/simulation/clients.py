@@ -17,6 +17,7 @@ from schemas import ids
 from schemas.bodies import (
     Body,
     ChatCreate,
+    ChatRename,
     Mark,
     MemberAdd,
     MemberRemove,
@@ -48,6 +49,9 @@ _ELSEWHERE: Final = next(
 
 _DESERTED: Final = 0.01
 """Chance that a client makes all members leave a chat instead of sending a request."""
+
+_RENAMED: Final = 0.03
+"""Chance that a client renames a group before it sends a request."""
 
 _ROLES: Final[tuple[tuple[int, int, Role], ...]] = (
     (1, 1, "owner"),
@@ -117,6 +121,10 @@ class Client:
                 self._rubbish()
             if self._seldom.random() < _DESERTED:
                 await self._desert(GROUPS[1])
+            if self._seldom.random() < _RENAMED:
+                renaming = self._rename()
+                under_way.append(asyncio.create_task(self._chase(renaming)))
+                await self._ask(renaming)
             command = self._something()
             if command.type in _CHASED:
                 under_way.append(asyncio.create_task(self._chase(command)))
@@ -159,6 +167,13 @@ class Client:
         )
         await asyncio.sleep(self._seldom.random() * _IN_FLIGHT_S)
         await self._ask(again)
+
+    def _rename(self) -> Command:
+        """Return a new name for a group, sometimes of a member without the right, sometimes the name it has."""
+        random = self._seldom
+        chat, user = random.choice(GROUPS[:2]), random.choice(USERS)
+        body = ChatRename(name=random.choice((*_NAMES, "new", "newer")))
+        return self._command("chat.rename.v1", chat, user, body, f"k{self._number}-{len(self._sent)}")
 
     async def _ask(self, command: Command) -> None:
         """Send a command until it is answered: a retry has the same key and bytes, and a new request id."""

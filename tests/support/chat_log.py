@@ -22,6 +22,7 @@ from schemas import ids
 from schemas.bodies import (
     Body,
     ChatCreate,
+    ChatRename,
     Mark,
     MemberAdd,
     MemberRemove,
@@ -241,6 +242,9 @@ class ChatLog:
 
     def role(self, chat: ChatId, by: UserId, user: UserId, role: Role) -> Sent:
         return self.accept(self.command(CommandType.MEMBER_ROLE, chat, by, MemberRole(user_id=user, role=role)))
+
+    def rename(self, chat: ChatId, by: UserId, name: str) -> Sent:
+        return self.accept(self.command(CommandType.CHAT_RENAME, chat, by, ChatRename(name=name)))
 
     def remove(self, chat: ChatId, by: UserId, user: UserId) -> Sent:
         return self.accept(self.command(CommandType.MEMBER_REMOVE, chat, by, MemberRemove(user_id=user)))

@@ -51,8 +51,8 @@ class Action(NamedTuple):
 
 WHAT: Final = (
     "send", "send", "send", "send", "reply", "reply", "read", "read", "read", "delivered", "leave", "join", "join",
-    "role", "role", "delete", "delete", "delete", "create", "refused", "repeated", "unchanged", "open", "fenced",
-    "copy",
+    "role", "role", "rename", "delete", "delete", "delete", "create", "refused", "repeated", "unchanged", "open",
+    "fenced", "copy",
 )  # fmt: skip
 
 actions: Final = st.lists(
@@ -170,6 +170,11 @@ class History:
         if not chat.direct:
             user, by = self._member(chat, step), sorted(chat.present)[step.c % len(chat.present)]
             self.log.role(chat.chat_id, by, user, ("owner", "admin", "member")[step.c % 3])
+
+    def _rename(self, step: Action) -> None:
+        chat = self._chat(step)
+        if not chat.direct:
+            self.log.rename(chat.chat_id, self._member(chat, step), f"name {step.c}")
 
     def _refused(self, step: Action) -> None:
         chat = self._chat(step)

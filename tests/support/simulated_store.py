@@ -116,10 +116,11 @@ class Image:
         for (chat_id, seq), author in self.authors.items():
             if view.author(chat_id, seq) != author:
                 return f"message {seq} of {chat_id} is {view.author(chat_id, seq)}'s, not {author}'s"
+        for chat_id, seq in (*self.authors, *((chat_id, 0) for chat_id in self.chats)):
             for fact in FACTS:
                 key = fact.key((chat_id, seq))
                 if view.fact(key) != self.facts.get(key):
-                    return f"message {seq} of {chat_id}: {fact.name} is {fact.of(view, (chat_id, seq))}"
+                    return f"message {seq} of {chat_id}: {fact.name} is {view.fact(key)!r}"
         return None
 
 

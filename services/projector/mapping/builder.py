@@ -23,6 +23,8 @@ class ChatState:
     last_seq: int | None = None
     last_message_at: datetime | None = None
     created: ChatCreated | None = None
+    name: str | None = None
+    """The new name, if the batch renamed the chat."""
 
 
 @dataclass(slots=True)

@@ -1,15 +1,15 @@
-"""Chats: creating one."""
+"""Chats: creating and renaming one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-from schemas.bodies import ChatCreate
+from schemas.bodies import ChatCreate, ChatRename
 from schemas.ids import UserId
 from schemas.types import EventType
 from services.projector.mapping.builder import Accepted, RowBuilder
-from services.projector.mapping.tables import ChatCreated, ChatMoved, RowChanges
+from services.projector.mapping.tables import ChatCreated, ChatMoved, ChatRenamed, RowChanges
 
 
 def created(builder: RowBuilder, accepted: Accepted) -> None:
@@ -23,7 +23,16 @@ def created(builder: RowBuilder, accepted: Accepted) -> None:
         builder.join(accepted, UserId(user_id), role, 0)
 
 
-MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted], None]]] = {EventType.CHAT_CREATED.value: created}
+def renamed(_: RowBuilder, accepted: Accepted) -> None:
+    body = accepted.event.body
+    assert isinstance(body, ChatRename)
+    accepted.chat.name = body.name
+
+
+MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted], None]]] = {
+    EventType.CHAT_CREATED.value: created,
+    EventType.CHAT_RENAMED.value: renamed,
+}
 
 
 def add_rows(builder: RowBuilder, changes: RowChanges) -> None:
@@ -31,8 +40,13 @@ def add_rows(builder: RowBuilder, changes: RowChanges) -> None:
         if chat.created is not None:
             changes.chats_created.append(
                 chat.created._replace(
-                    last_seq=chat.last_seq or 0, last_position=chat.position, last_message_at=chat.last_message_at
+                    name=chat.name or chat.created.name,
+                    last_seq=chat.last_seq or 0,
+                    last_position=chat.position,
+                    last_message_at=chat.last_message_at,
                 )
             )
         else:
             changes.chats_moved.append(ChatMoved(chat_id, chat.last_seq, chat.position, chat.last_message_at))
+            if chat.name is not None:
+                changes.chats_renamed.append(ChatRenamed(chat_id, chat.name))

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 PLANNED: Final = frozenset(
     {
-        EventType.CHAT_RENAMED.value,
         EventType.MESSAGE_EDITED.value,
         EventType.REACTION_ADDED.value,
         EventType.REACTION_REMOVED.value,

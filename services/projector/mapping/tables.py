@@ -45,6 +45,13 @@ class ChatMoved(NamedTuple):
     last_message_at: datetime | None
 
 
+class ChatRenamed(NamedTuple):
+    """A chat from before the batch that was renamed in it; `ChatMoved` has the rest."""
+
+    chat_id: ChatId
+    name: str
+
+
 class ParticipantJoined(NamedTuple):
     """A member who joined in the batch, for the first time or again: the whole row at the end of the batch."""
 
@@ -178,6 +185,7 @@ class RowChanges:
     participants_moved: list[ParticipantMoved] = field(default_factory=list)
     roles_changed: list[RoleChanged] = field(default_factory=list)
     chats_moved: list[ChatMoved] = field(default_factory=list)
+    chats_renamed: list[ChatRenamed] = field(default_factory=list)
     roots_replied: list[RootReplied] = field(default_factory=list)
     messages_deleted: list[MessageDeleted] = field(default_factory=list)
     chats_deleted: list[ChatDeleted] = field(default_factory=list)

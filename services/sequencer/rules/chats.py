@@ -1,18 +1,20 @@
-"""Chats: which id a new one has, and who is in it."""
+"""Chats: which id a new one has, who is in it, and who renames it."""
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Final
 
 from schemas import ids
-from schemas.bodies import ChatCreate, Role
+from schemas.bodies import ChatCreate, ChatRename, Role
 from schemas.errors import LogCorrupt, Reason, Refused
 from schemas.events import AcceptedOutcome, body_of
 from schemas.ids import UserId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from schemas.wire.replies import AcceptedFigures
-from services.sequencer.rules.rule import Rule, Unchanged
+from services.sequencer.rules.facts import NAME
+from services.sequencer.rules.rule import Rule, Unchanged, as_member, move_head
 from services.sequencer.rules.state import Chat, StateChanges, View, joined
 
 
@@ -61,8 +63,32 @@ def created(view: View, outcome: AcceptedOutcome, changes: StateChanges) -> None
     changes.members[outcome.chat_id, outcome.sender_id] = joined("owner", 0, creator=True)
     for user in others:
         changes.members[outcome.chat_id, user] = joined(role, 0, creator=False)
+    if body.name is not None:
+        NAME.record(changes, (outcome.chat_id, 0), _name_digest(body.name))
 
 
-RULES: Final = {CommandType.CHAT_CREATE: Rule(create, created)}
-PLANNED: Final = frozenset({CommandType.CHAT_RENAME})
-"""Declared in the contract, without a rule yet."""
+def rename(view: View, command: Command, body: ChatRename) -> AcceptedFigures:
+    chat, sender = as_member(view, command)
+    if chat.kind == "direct":
+        raise Refused(Reason.FORBIDDEN, "a direct chat has no name")
+    if sender.role == "member":
+        raise Refused(Reason.FORBIDDEN, "owners and admins rename a group")
+    if NAME.of(view, (command.chat_id, 0)) == _name_digest(body.name):
+        raise Unchanged
+    return AcceptedFigures(position=chat.last_position + 1)
+
+
+def renamed(view: View, outcome: AcceptedOutcome, changes: StateChanges) -> None:
+    body = body_of(outcome, ChatRename)
+    chat_id, _ = move_head(view, outcome, changes)
+    NAME.record(changes, (chat_id, 0), _name_digest(body.name))
+
+
+def _name_digest(name: str) -> bytes:
+    return blake2b(name.encode(), digest_size=16).digest()
+
+
+RULES: Final = {
+    CommandType.CHAT_CREATE: Rule(create, created),
+    CommandType.CHAT_RENAME: Rule(rename, renamed),
+}

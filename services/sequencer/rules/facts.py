@@ -1,4 +1,4 @@
-"""Facts of messages: what few messages have, such as a deletion. Pure.
+"""Facts of messages and chats: what few messages have, such as a deletion, and what few commands ask of a chat. Pure.
 
 A kind of fact is declared here once, with its letter and its packed form. Batches, stores, snapshots and tests carry
 all kinds alike, as bytes by key. To add one: declare it, add it to `FACTS`, raise `FORMAT` in store/format.py.
@@ -18,7 +18,10 @@ Value = TypeVar("Value")
 
 
 class Fact(Struct, Generic[Value], frozen=True):
-    """One kind of fact. A message has at most one of each kind, and a new value replaces the old one."""
+    """One kind of fact. A message has at most one of each kind, and a new value replaces the old one.
+
+    A fact of a chat itself has seq 0.
+    """
 
     name: str
     letter: bytes
@@ -49,5 +52,7 @@ def _unpack_position(raw: bytes) -> int:
 
 DELETED: Final = Fact[int]("deleted", b"d", _POSITION.pack, _unpack_position)
 """The position at which the message was deleted."""
-FACTS: Final[tuple[Fact[int], ...]] = (DELETED,)
+NAME: Final = Fact[bytes]("name", b"n", bytes, bytes)
+"""The digest of a group's name: enough to see that a new name is the present one."""
+FACTS: Final[tuple[Fact[int] | Fact[bytes], ...]] = (DELETED, NAME)
 """All kinds."""

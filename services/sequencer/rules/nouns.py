@@ -9,6 +9,6 @@ from services.sequencer.rules import chats, members, messages, receipts
 from services.sequencer.rules.rule import Rule
 
 RULES: Final[dict[CommandType, Rule]] = {**chats.RULES, **members.RULES, **messages.RULES, **receipts.RULES}
-PLANNED: Final = chats.PLANNED | messages.PLANNED
+PLANNED: Final = messages.PLANNED
 """Types that the contract declares and no rule decides yet: the sequencer rejects them as `unknown_type`. A type gets
 its rule after its rows in the projector, because a reader stops at an outcome that it does not know."""

@@ -20,7 +20,7 @@ from schemas.log import Head
 from services.sequencer.ports import LogPosition
 from services.sequencer.rules.state import Chat, FactKey, Member, MemberKey, MessageKey
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Format of keys, values and of what `evolve` stores. A folder with another number is wiped and folded again."""
 
 META: Final = b"!"

@@ -448,7 +448,7 @@ def test_each_message_of_a_batch_counts_against_the_rate() -> None:
 def test_openapi_describes_every_body_answer_and_problem(api: Api) -> None:
     document = api.app.openapi()
     operations = {(m, p): operation for p, item in document["paths"].items() for m, operation in item.items()}
-    assert len(operations) == 10
+    assert len(operations) == 11
     batch = operations.pop(("post", BATCH))
     assert set(batch["requestBody"]["content"]) == {"application/json", "application/x-ndjson"}
     assert {"200", "400", "401", "413", "503"} <= set(batch["responses"])

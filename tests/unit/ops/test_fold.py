@@ -52,6 +52,14 @@ def test_a_new_group_has_its_creator_as_owner_and_the_others_as_members(log: Cha
     ]
 
 
+def test_a_renamed_group_has_its_new_name_and_nothing_else_of_it_changes(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [BEN])  # 1002 ms
+    log.rename(chat, ANNA, "new")
+    log.rename(chat, ANNA, "newer")
+    assert rows(log, CHATS, *CHATS.columns) == [(chat, "group", "newer", ANNA, 1_002_000, 0, 3, None, 0)]
+    assert rows(log, PARTICIPANTS, "user_id", "changed_position") == [(ANNA, 1), (BEN, 1)]
+
+
 def test_both_sides_of_a_direct_chat_are_owners(log: ChatLog) -> None:
     log.create_direct(ANNA, BEN)
     assert rows(log, CHATS, "kind", "name") == [("direct", None)]

@@ -292,6 +292,24 @@ def role_given_twice(log: ChatLog) -> None:
     log.role(log.create(ANNA, "ops", [BEN]), ANNA, BEN, "member")
 
 
+def member_renames_a_group(log: ChatLog) -> None:
+    log.rename(log.create(ANNA, "ops", [BEN]), BEN, "mine")
+
+
+def direct_chat_with_a_name(log: ChatLog) -> None:
+    log.rename(log.create_direct(ANNA, BEN), ANNA, "us")
+
+
+def name_given_at_creation(log: ChatLog) -> None:
+    log.rename(log.create(ANNA, "ops"), ANNA, "ops")
+
+
+def name_given_twice(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops")
+    log.rename(chat, ANNA, "new")
+    log.rename(chat, ANNA, "new")
+
+
 def role_of_a_stranger(log: ChatLog) -> None:
     log.role(log.create(ANNA, "ops"), ANNA, DORA, "member")
 
@@ -543,6 +561,10 @@ VIOLATIONS: list[tuple[Callable[[ChatLog], None], str]] = [
     (last_owner_steps_down, "forbidden"),
     (role_given_twice, "membership"),
     (role_of_a_stranger, "membership"),
+    (member_renames_a_group, "forbidden"),
+    (direct_chat_with_a_name, "forbidden"),
+    (name_given_at_creation, "name"),
+    (name_given_twice, "name"),
     (creator_joins_again_as_a_member, "not_member"),
     (creator_who_left_adds_another, "not_member"),
     (another_joins_again, "not_member"),

@@ -118,6 +118,26 @@ def test_a_member_changes_no_role_and_the_last_owner_stays_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("sender", "name", "outcome"),
+    [
+        (ANNA, "New", "accepted"),
+        (ANNA, "Ops", "unchanged"),
+        (CARL, "New", "rejected (unknown_chat)"),
+    ],
+)
+def test_an_owner_renames_a_group(sender: str, name: str, outcome: str) -> None:
+    assert told(group(), "chat.rename.v1", BY_NAME, sender, {"name": name}) == outcome
+
+
+def test_a_member_renames_nothing_and_nobody_a_direct_chat() -> None:
+    state = group()
+    state.chats[BY_NAME].members[BEN].role = "member"
+    assert told(state, "chat.rename.v1", BY_NAME, BEN, {"name": "Mine"}) == "rejected (forbidden)"
+    state.chats[BY_NAME].kind = "direct"
+    assert told(state, "chat.rename.v1", BY_NAME, ANNA, {"name": "Us"}) == "rejected (forbidden)"
+
+
+@pytest.mark.parametrize(
     ("sender", "user", "outcome"),
     [
         (BEN, ANNA, "rejected (forbidden)"),

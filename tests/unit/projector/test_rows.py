@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from schemas.bodies import ChatRename, Mark, MessageSend
+from schemas.bodies import Mark, MessageSend, Reaction
 from schemas.errors import LogCorrupt, Reason, UnknownType
 from schemas.ids import ChatId, MessageId, UserId
 from schemas.log import read_stamp
@@ -324,10 +324,23 @@ def test_a_role_changes_the_role_and_nothing_else_of_a_member() -> None:
     assert (joined.role, joined.changed_position) == ("admin", 6)
 
 
+def test_a_new_name_changes_the_name_and_the_position_of_a_chat() -> None:
+    s = Logged()
+    created = len(s.log.events)
+    s.log.rename(s.chat, ANNA, "first")
+    s.log.rename(s.chat, ANNA, "second")
+    changes = rows(s.events(created))
+    assert changes.chats_renamed == [(s.chat, "second")]
+    assert changes.chats_moved == [(s.chat, None, 3, None)]
+    whole = rows(s.events())
+    assert [(chat.name, chat.last_position) for chat in whole.chats_created] == [("second", 3)]
+    assert not whole.chats_renamed
+
+
 def test_an_accepted_type_that_this_release_has_no_rows_for_is_unknown() -> None:
     s = Logged()
-    s.log.accept(s.log.command(CommandType.CHAT_RENAME, s.chat, ANNA, ChatRename(name="other")))
-    with pytest.raises(UnknownType, match=r"chat\.renamed\.v1"):
+    s.log.accept(s.log.command(CommandType.REACTION_ADD, s.chat, ANNA, Reaction(seq=1, emoji="x")))
+    with pytest.raises(UnknownType, match=r"reaction\.added\.v1"):
         s.events()
 
 

@@ -82,7 +82,7 @@ def test_each_operation_has_a_name_of_its_own_that_a_client_can_have() -> None:
     assert len(set(names)) == len(names)
     for name in names:
         assert re.fullmatch(r"[a-z]+(_[a-z]+)*", name), name
-        verbs = {"get", "list", "send", "create", "open", "add", "change", "remove", "delete", "mark"}
+        verbs = {"get", "list", "send", "create", "open", "add", "change", "rename", "remove", "delete", "mark"}
         assert name.split("_")[0] in verbs, name
 
 
@@ -156,6 +156,7 @@ CALLS: Final[list[tuple[str, str, Any]]] = [
     ),
     ("DELETE /v1/chats/{chat_id}/messages/{seq}", f"/v1/chats/{CHAT}/messages/7", None),
     ("POST /v1/chats", "/v1/chats", {"kind": "group", "name": "ops"}),
+    ("PATCH /v1/chats/{chat_id}", f"/v1/chats/{CHAT}", {"name": "operations"}),
     ("PUT /v1/direct-chats/{user_id}", f"/v1/direct-chats/{BOB}", None),
     ("PUT /v1/chats/{chat_id}/members/{user_id}", f"/v1/chats/{CHAT}/members/{BOB}", {"role": "admin"}),
     ("PATCH /v1/chats/{chat_id}/members/{user_id}", f"/v1/chats/{CHAT}/members/{BOB}", {"role": "owner"}),

@@ -11,6 +11,7 @@ from schemas import ids
 from schemas.bodies import (
     Body,
     ChatCreate,
+    ChatRename,
     Mark,
     MemberAdd,
     MemberRemove,
@@ -158,7 +159,7 @@ def test_an_unreadable_command_is_rejected_before_its_repeat_is_looked_for_and_k
     assert outcome.command_id is None
 
 
-@pytest.mark.parametrize("command_type", ["message.edit.v1", "reaction.add.v1", "chat.rename.v1", "no.such.v9"])
+@pytest.mark.parametrize("command_type", ["message.edit.v1", "reaction.add.v1", "no.such.v9"])
 def test_a_type_that_is_not_decided_is_unknown_whatever_its_body(command_type: str) -> None:
     assert Room()(command_type, b"{broken").reason is Reason.UNKNOWN_TYPE
 
@@ -283,6 +284,40 @@ def test_nobody_but_an_owner_removes_an_owner_or_admin_and_members_remove_nobody
     assert room("member.remove.v1", MemberRemove(user_id=BEN), by=CARL).reason is None
     gone_already = room("member.remove.v1", MemberRemove(user_id=BEN), by=CARL)
     assert gone_already.outcome.kind is OutcomeKind.UNCHANGED
+
+
+def test_owners_and_admins_rename_a_group_and_nobody_a_direct_chat() -> None:
+    room = Room()
+    room("member.add.v1", MemberAdd(user_id=CARL, role="admin"))
+    assert room("chat.rename.v1", ChatRename(name="new"), by=BEN).reason is Reason.FORBIDDEN
+    assert room("chat.rename.v1", ChatRename(name="new"), by=DORA).reason is Reason.UNKNOWN_CHAT
+    renamed = room("chat.rename.v1", ChatRename(name="new"), by=CARL)
+    assert (renamed.outcome.type, renamed.outcome.seq) == ("chat.renamed.v1", None)
+    assert room("chat.rename.v1", ChatRename(name="newer")).reason is None
+    direct = Room("direct")
+    for who in (ANNA, BEN):
+        assert direct("chat.rename.v1", ChatRename(name="us"), by=who).reason is Reason.FORBIDDEN
+
+
+def test_the_present_name_is_unchanged_and_a_repeat_does_not_undo_a_later_name() -> None:
+    room = Room()
+    assert room("chat.rename.v1", ChatRename(name="ops")).outcome.kind is OutcomeKind.UNCHANGED
+    first = room("chat.rename.v1", ChatRename(name="first"), key="k")
+    assert room("chat.rename.v1", ChatRename(name="first")).outcome.kind is OutcomeKind.UNCHANGED
+    room("chat.rename.v1", ChatRename(name="second"))
+    again = room("chat.rename.v1", ChatRename(name="first"), key="k")
+    assert again.outcome.kind is OutcomeKind.DUPLICATE
+    assert again.figures == first.figures
+    assert room("chat.rename.v1", ChatRename(name="second")).outcome.kind is OutcomeKind.UNCHANGED
+
+
+def test_a_new_name_neither_frees_nor_takes_the_name_of_a_creation() -> None:
+    room = Room()
+    room("chat.rename.v1", ChatRename(name="other"))
+    again = room("chat.create.v1", ChatCreate(kind="group", name="ops", members=[]))
+    assert again.reason is Reason.CHAT_EXISTS
+    room.chat_id = ids.group_chat_id(ANNA, "other")
+    assert room("chat.create.v1", ChatCreate(kind="group", name="other", members=[])).reason is None
 
 
 def test_an_owner_changes_any_role_and_nobody_else_does() -> None:

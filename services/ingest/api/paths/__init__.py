@@ -2,7 +2,7 @@
 
 - `messages`  sending and deleting
 - `batch`     many messages in one request
-- `chats`     creating a group, opening a direct chat
+- `chats`     creating and renaming a group, opening a direct chat
 - `members`   adding, removing, roles
 - `receipts`  read and delivered receipts
 """
@@ -11,7 +11,5 @@ from typing import Final
 
 from schemas.types import CommandType
 
-PLANNED: Final = frozenset(
-    {CommandType.CHAT_RENAME, CommandType.MESSAGE_EDIT, CommandType.REACTION_ADD, CommandType.REACTION_REMOVE}
-)
+PLANNED: Final = frozenset({CommandType.MESSAGE_EDIT, CommandType.REACTION_ADD, CommandType.REACTION_REMOVE})
 """Command types that no path sends yet."""

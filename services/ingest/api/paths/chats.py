@@ -1,4 +1,4 @@
-"""Chats: creating a group, opening a direct chat."""
+"""Chats: creating and renaming a group, opening a direct chat."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from schemas import ids, limits
-from schemas.bodies import ChatCreate
+from schemas.bodies import ChatCreate, ChatRename
 from schemas.events import OutcomeKind
-from schemas.ids import UserId
+from schemas.ids import ChatId, UserId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
@@ -29,7 +29,7 @@ from services.ingest.api.requests import (
     sender_of,
 )
 from services.ingest.api.responses import CommandResponse, created_status, raise_if_rejected, to_json, token_of
-from services.ingest.api.route import KeyedRequest, UserIdInPath, described, other_responses
+from services.ingest.api.route import ChatIdInPath, KeyedRequest, UserIdInPath, described, other_responses
 from services.runtime.web.fast_routes import FastResponse
 from services.runtime.web.openapi import TokenText, UuidText, example
 
@@ -73,6 +73,28 @@ class ChatOpened(BaseModel):
     duplicate: bool
 
 
+class RenameChat(RequestBody):
+    model_config = example({"name": "operations"})
+
+    name: str = Field(json_schema_extra={"minLength": 1, "maxLength": limits.NAME_CHARACTERS})
+
+
+class ChatRenamed(BaseModel):
+    model_config = example(
+        {
+            "chat_id": "f89e858f-5f2e-5152-b188-6a52cbec990b",
+            "position": 3,
+            "token": "5:1043",
+            "duplicate": False,
+        }
+    )
+
+    chat_id: UuidText
+    position: int | None
+    token: TokenText
+    duplicate: bool
+
+
 def build_create(raw: bytes, envelope: Envelope) -> Command:
     """Return the command that creates a group. Raises Problem."""
     wanted = parse_body(CreateChat, raw)
@@ -93,6 +115,12 @@ def build_direct(raw: bytes, user_id: str, envelope: Envelope) -> Command:
     return build_command(CommandType.CHAT_CREATE, body, chat_id, sender_id, envelope.key or fresh_key(), envelope)
 
 
+def build_rename(raw: bytes, chat_id: str, envelope: Envelope) -> Command:
+    body = ChatRename(name=parse_body(RenameChat, raw).name)
+    key = envelope.key or fresh_key()
+    return build_command(CommandType.CHAT_RENAME, body, ChatId(chat_id), sender_of(envelope), key, envelope)
+
+
 def chat_opened(command: Command, reply: Reply) -> CommandResponse:
     """Return 201 for a new chat, 200 for a repeat or an existing direct chat."""
     raise_if_rejected(command, reply)
@@ -101,6 +129,13 @@ def chat_opened(command: Command, reply: Reply) -> CommandResponse:
     return CommandResponse(
         status=created_status(reply), body=to_json(body), headers={"Location": f"/v1/chats/{command.chat_id}"}
     )
+
+
+def chat_renamed(command: Command, reply: Reply) -> CommandResponse:
+    raise_if_rejected(command, reply)
+    duplicate = reply.outcome is OutcomeKind.DUPLICATE
+    body = ChatRenamed(chat_id=command.chat_id, position=reply.position, token=token_of(reply), duplicate=duplicate)
+    return CommandResponse(status=200, body=to_json(body))
 
 
 def add_routes(router: APIRouter, handler: CommandHandler) -> None:
@@ -125,3 +160,14 @@ def add_routes(router: APIRouter, handler: CommandHandler) -> None:
         handler.admit(command_request)
         command = build_direct(await command_request.request.body(), user_id, command_request.envelope)
         return await handler.respond(command_request, command, chat_opened)
+
+    @router.patch(
+        "/v1/chats/{chat_id}",
+        summary="Rename a group",
+        **described(RenameChat, ChatRenamed),
+        responses=other_responses(None, "not_member", "unknown_chat", "conflict"),
+    )
+    async def rename_chat(chat_id: ChatIdInPath, command_request: KeyedRequest) -> FastResponse:
+        handler.admit(command_request)
+        command = build_rename(await command_request.request.body(), chat_id, command_request.envelope)
+        return await handler.respond(command_request, command, chat_renamed)

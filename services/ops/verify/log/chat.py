@@ -22,6 +22,7 @@ class Chat:
 
     kind: Literal["group", "direct"]
     creator: str | None = None
+    name: str | None = None
     last_seq: int = 0
     last_position: int = 0
     members: dict[str, Member] = field(default_factory=dict)

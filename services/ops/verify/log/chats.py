@@ -1,14 +1,14 @@
-"""Chats: created once, under an id that its creator derives from a name, a key or the other user."""
+"""Chats: created once, under an id derived from a name, a key or the other user; groups are renamed by moderators."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from schemas import ids
-from schemas.bodies import ChatCreate
+from schemas.bodies import ChatCreate, ChatRename
 from schemas.ids import UserId
 from schemas.types import EventType
-from services.ops.verify.log.case import Case, Found, Judge, by_member, nothing
+from services.ops.verify.log.case import HIGH_ROLES, Case, Found, Judge, by_member
 from services.ops.verify.log.chat import Member
 
 
@@ -32,16 +32,29 @@ def apply_created(case: Case) -> None:
     body: ChatCreate = case.body
     creator: str = case.outcome.sender_id
     if not case.known:
-        case.chat.kind, case.chat.creator = body.kind, creator
+        case.chat.kind, case.chat.creator, case.chat.name = body.kind, creator, body.name
     others = "owner" if body.kind == "direct" else "member"
     for user_id, role in {**dict.fromkeys(body.members, others), creator: "owner"}.items():
         case.chat.join(user_id, role)
 
 
 @by_member
-def renamed(_: Case, __: Member) -> Found:
-    yield from ()
+def renamed(case: Case, sender: Member) -> Found:
+    body: ChatRename = case.body
+    chat, chat_id = case.chat, case.outcome.chat_id
+    if chat.kind == "direct":
+        yield "forbidden", f"direct chat {chat_id} has no name"
+    elif sender.role not in HIGH_ROLES:
+        yield "forbidden", f"{case.outcome.sender_id} is {sender.role} of chat {chat_id}, which does not allow it"
+    if chat.name == body.name:
+        yield "name", f"chat {chat_id} has that name already"
 
 
-JUDGES: Final = {EventType.CHAT_CREATED.value: Judge(created, apply_created)}
-PLANNED: Final = {EventType.CHAT_RENAMED.value: Judge(renamed, nothing)}
+def apply_renamed(case: Case) -> None:
+    case.chat.name = case.body.name
+
+
+JUDGES: Final = {
+    EventType.CHAT_CREATED.value: Judge(created, apply_created),
+    EventType.CHAT_RENAMED.value: Judge(renamed, apply_renamed),
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from schemas.bodies import ChatCreate
+from schemas.bodies import ChatCreate, ChatRename
 from schemas.events import AcceptedOutcome, body_of
 from schemas.types import EventType
 from services.ops.verify.projection.statements import Fold, Statements
@@ -22,5 +22,10 @@ def created(rows: Statements, outcome: AcceptedOutcome) -> None:
         rows.join(outcome, user_id, role)
 
 
-FOLDS: Final[dict[str, Fold]] = {EventType.CHAT_CREATED.value: created}
-PLANNED: Final = frozenset({EventType.CHAT_RENAMED.value})
+def renamed(rows: Statements, outcome: AcceptedOutcome) -> None:
+    body = body_of(outcome, ChatRename)
+    rows.chat_moved(outcome)
+    rows.must("rename", outcome, "there is no such chat", chat=outcome.chat_id, name=body.name)
+
+
+FOLDS: Final[dict[str, Fold]] = {EventType.CHAT_CREATED.value: created, EventType.CHAT_RENAMED.value: renamed}

@@ -37,6 +37,9 @@ ON CONFLICT (chat_id, user_id) DO UPDATE SET
 UPDATE chat_participants SET left_at = :at, changed_position = :position
 WHERE chat_id = :chat AND user_id = :user AND left_at IS NULL;
 
+-- name: rename
+UPDATE chats SET name = :name WHERE chat_id = :chat;
+
 -- name: give_role
 UPDATE chat_participants SET role = :role, changed_position = :position
 WHERE chat_id = :chat AND user_id = :user AND left_at IS NULL;

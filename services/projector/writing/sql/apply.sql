@@ -109,6 +109,15 @@ SET last_position = m.last_position,
 FROM {fragment:chats_moved_rows}
 WHERE c.chat_id = m.chat_id;
 
+-- name: chats_renamed
+-- Separate from chats_moved, which every send needs: a chat is rarely renamed.
+UPDATE {schema}.chats c SET name = m.name
+FROM unnest(%(chat_id)s::uuid[], %(name)s::text[]) AS m (chat_id, name)
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM {schema}.chats WHERE chat_id = m.chat_id OFFSET 0
+    ) AS found
+WHERE c.ctid = found.ctid;
+
 -- name: roots_replied
 UPDATE {schema}.chat_messages c
 SET reply_count = c.reply_count + m.replies, changed_position = m.changed_position
