@@ -18,7 +18,7 @@ MessageId = NewType("MessageId", str)
 """The `command_id` of the send: a message's identity is its idempotency key."""
 
 CommandKey = NewType("CommandKey", bytes)
-"""Key of a command's dedup entry in memory and on disk: records.command_key of its chat and its id. One object, hashed
+"""Key of a command's dedup entry in memory and on disk: command_key of its chat and its id. One object, hashed
 only once."""
 
 NS_GAPLESS: Final = "a8fb2ca5-f483-55f1-b073-8acb397fb456"
@@ -38,6 +38,13 @@ def is_uuid(text: str) -> bool:
 def uuid_bytes(uuid: str) -> bytes:
     """Return the 16 bytes of a UUID in wire form. Cached: chats and senders repeat."""
     return bytes.fromhex(uuid.replace("-", ""))
+
+
+def command_key(chat_id: ChatId, command_id: CommandId) -> CommandKey:
+    """Return a letter and the 16 bytes of each id. Raises ValueError if one of them is not a UUID in wire form."""
+    if not (is_uuid(chat_id) and is_uuid(command_id)):
+        raise ValueError("no UUID in wire form")
+    return CommandKey(b"r" + uuid_bytes(chat_id) + bytes.fromhex(command_id.replace("-", "")))
 
 
 def uuid_text(raw: bytes) -> str:

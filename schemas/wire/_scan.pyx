@@ -209,7 +209,7 @@ cdef inline bytes _bytes(Span text):
 
 
 def command_key(str chat_id, str command_id):
-    """As records._command_key. Raises ValueError."""
+    """As ids.command_key."""
     cdef bytes key = PyBytes_FromStringAndSize(NULL, 33)
     cdef uint8_t* to = <uint8_t*>PyBytes_AS_STRING(key)
     to[0] = b"r"
@@ -344,7 +344,11 @@ cdef inline uint8_t _escaped(uint8_t letter) noexcept:
 @cython.final
 @cython.freelist(1024)
 cdef class ScannedSend:
-    """A well-formed message.send, as a view of its record; `command()` makes the encoding.Command."""
+    """A well-formed message.send, as a view of its record: an encoding.SendView."""
+
+    @property
+    def offset(self):
+        return self.record.offset
 
     @property
     def body(self):

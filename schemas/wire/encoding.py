@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import ClassVar, Final, NamedTuple, Protocol, final
+from typing import ClassVar, Final, NamedTuple, Protocol, TypeAlias, final
 
 from msgspec import Struct
 
 from schemas import ids, limits
 from schemas.errors import LogCorrupt, Reason
 from schemas.events import AcceptedOutcome, OtherOutcome, Outcome
-from schemas.ids import ChatId, CommandId, UserId
+from schemas.ids import ChatId, CommandId, CommandKey, UserId
 from schemas.log import Stamp
 from schemas.types import COMMAND_OF, KNOWN_TYPES, MARKS, EventType
 
@@ -96,6 +96,39 @@ class Command(Struct, frozen=True, gc=False):
         """Key of its record and of its outcome's."""
         return self.chat_id.encode()
 
+    @property
+    def command_key(self) -> CommandKey | None:
+        """Key of its dedup entry; None for a type without a key."""
+        if self.client_generated_id is None or self.command_id is None:
+            return None
+        return ids.command_key(self.chat_id, self.command_id)
+
+    def command(self) -> Command:
+        """Return itself: see SendView."""
+        return self
+
+
+class SendView(Protocol):
+    """What is needed of a command before it is decided: a Command, or a view of the record of one."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def chat_id(self) -> ChatId: ...
+    @property
+    def sender_id(self) -> UserId: ...
+    @property
+    def command_id(self) -> CommandId | None: ...
+    @property
+    def command_key(self) -> CommandKey | None: ...
+    @property
+    def reply_to(self) -> ReplyTo | None: ...
+    def command(self) -> Command:
+        """Return the whole command."""
+        ...
+
 
 @final
 class Unreadable(Struct, frozen=True, gc=False):
@@ -116,6 +149,13 @@ class Unreadable(Struct, frozen=True, gc=False):
     reply_to: ReplyTo | None = None
     traceparent: str | None = None
 
+    def command(self) -> Unreadable:
+        """Return itself, for the rules to reject."""
+        return self
+
+
+CommandRead: TypeAlias = SendView | Unreadable
+"""What is read from a record of `chat.commands`."""
 
 _CLIENT_GENERATED_ID = re.compile(rb"[\x21-\x7e]{1,%d}" % limits.CLIENT_GENERATED_ID_CHARACTERS)
 _TYPE = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)

@@ -11,21 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from schemas import ids
 from schemas.events import Outcome
-from schemas.ids import ChatId, CommandId, CommandKey, is_uuid, uuid_bytes
+from schemas.ids import ChatId, CommandId, CommandKey
 from schemas.log import Head, Stamp, read_stamp
 from schemas.types import KNOWN_TYPES, MARKS
-from schemas.wire.encoding import Command, CommandReader, Record, Unreadable, read_outcome
+from schemas.wire.encoding import CommandRead, CommandReader, Record, read_outcome
 from schemas.wire.extensions import extension
 
 if TYPE_CHECKING:
-    from schemas.wire._scan import ScannedMessage, ScannedSend
-
-
-CommandRead: TypeAlias = "Command | Unreadable | ScannedSend"
-"""What is read from a record of `chat.commands`. A ScannedSend is a view that `command_of` turns into a Command."""
+    from schemas.wire._scan import ScannedMessage
 
 
 class Decoders(Protocol):
@@ -49,7 +46,7 @@ class Decoders(Protocol):
         ...
 
     def command_key(self, chat_id: ChatId, command_id: CommandId) -> CommandKey:
-        """Return a letter and the 16 bytes of each id. Raises ValueError if one of them is not a UUID."""
+        """As ids.command_key."""
         ...
 
 
@@ -70,9 +67,7 @@ class PlainDecoders:
         return None
 
     def command_key(self, chat_id: ChatId, command_id: CommandId) -> CommandKey:
-        if not (is_uuid(chat_id) and is_uuid(command_id)):
-            raise ValueError("no UUID in wire form")
-        return CommandKey(b"r" + uuid_bytes(chat_id) + bytes.fromhex(command_id.replace("-", "")))
+        return ids.command_key(chat_id, command_id)
 
 
 class CompiledDecoders:
@@ -112,10 +107,6 @@ stamp_of: Final = _in_use.stamp_of
 outcome_of: Final = _in_use.outcome_of
 messages_from: Final = _in_use.messages_from
 command_key: Final = _in_use.command_key
-
-
-def command_of(read: CommandRead) -> Command | Unreadable:
-    return read if isinstance(read, Command | Unreadable) else read.command()
 
 
 def record_digest(record: Record) -> bytes:

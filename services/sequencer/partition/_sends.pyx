@@ -23,26 +23,22 @@ cdef object MESSAGE_SEND = CommandType.MESSAGE_SEND.value
 cdef Py_ssize_t OUTCOME = OUTCOME_BYTES
 
 
-def decide_sends(
-    commands, layers, changes, OutcomeWriter writer, int64_t at_ms, int64_t term, int64_t index, int64_t command_offset,
-    bytes source, Py_ssize_t size, Py_ssize_t most_bytes,
-):
-    """Decide commands up to the first that is not a plain send or does not fit; add their changes to `changes` and
-    their outcomes to `writer`.
-
-    `layers`: the known state, each layer over the next (Prefetched or StateChanges); `index` and `command_offset`: those
-    of the last outcome (a command that does not follow it ends the run); `size`: estimated bytes of the batch, at most
-    `most_bytes`.
-
-    Returns how many were decided; the last of them with its seq and position; those with a waiting client, each with
-    index, seq and position; and the new `size`.
-    """
+def decide_sends(run, commands, Py_ssize_t most_bytes):
+    """As sends.decide_sends, for a run with a writer."""
     cdef ScannedSend send
     cdef ScannedSend last = None
     cdef Py_ssize_t more
     cdef Py_ssize_t count = 0
     cdef int64_t seq = 0
     cdef int64_t position = 0
+    cdef int64_t index = run.index
+    cdef int64_t command_offset = run.command_offset
+    cdef Py_ssize_t size = run.size
+    cdef int64_t at_ms = run.at_ms
+    cdef int64_t term = run.term
+    cdef bytes source = run.source
+    cdef OutcomeWriter writer = run.writer
+    layers, changes = run.layers, run.changes
     cdef tuple chats = tuple([layer.chats for layer in layers])
     cdef tuple members = tuple([layer.members for layer in layers])
     cdef tuple dedup = tuple([layer.dedup for layer in layers])
@@ -84,7 +80,8 @@ def decide_sends(
         size += more
         count += 1
         last = send
-    return count, last, seq, position, awaited, size
+    run.index, run.command_offset, run.size = index, command_offset, size
+    run.count, run.last, run.seq, run.position, run.awaited = count, last, seq, position, awaited
 
 
 cdef object NOT_PREFETCHED = object()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec.structs import astuple
 
@@ -14,19 +14,14 @@ from schemas.events import Outcome, OutcomeKind
 from schemas.ids import ChatId, CommandKey
 from schemas.log import Head, Stamp, advance
 from schemas.types import EventType
-from schemas.wire.encoding import Command, Encoded, ReplyTo, Unreadable, encode_outcome, outcome_size
-from schemas.wire.extensions import extension
-from schemas.wire.records import CommandRead, command_key, command_of
+from schemas.wire.encoding import CommandRead, Encoded, ReplyTo, SendView, Unreadable, encode_outcome, outcome_size
 from schemas.wire.replies import Reply
+from services.sequencer.partition.sends import SendRun, decide_sends
 from services.sequencer.ports import OutcomeBatch, StateStore
 from services.sequencer.rules.decide import Decision, accepted_outcome, decide
 from services.sequencer.rules.evolve import evolve
 from services.sequencer.rules.state import LoadedView, MemberKey, Overlay, StateChanges
 
-if TYPE_CHECKING:
-    from schemas.wire._scan import ScannedSend
-
-_sends: Final = extension("services.sequencer.partition._sends")
 _SENT: Final = EventType.MESSAGE_SENT.value
 APPEND_BYTES: Final = 900_000
 """Size at which an append is closed, below Kafka's 1,048,588 for a record batch; an outcome takes at most 256 KiB
@@ -109,42 +104,33 @@ class _Filler:
         head, view = batch.head, batch.view
         view.below = loaded
         self._batch = batch
-        self._layers = (view.changes, view.in_flight, loaded.prefetched)
         self._partition = partition
-        self._source = source
-        self._at_ms = max(at_ms, head.last_timestamp_ms)
-        self._index = head.index
-        self._command_offset = head.command_offset
+        self._run = SendRun(
+            layers=(view.changes, view.in_flight, loaded.prefetched),
+            changes=batch.changes,
+            writer=batch.records.writer,
+            at_ms=max(at_ms, head.last_timestamp_ms),
+            term=head.term,
+            source=source,
+            index=head.index,
+            command_offset=head.command_offset,
+            size=batch.size,
+        )
         self._last: tuple[Outcome, Stamp] | None = None
 
     def add_plain_sends(self, commands: deque[CommandRead]) -> int:
-        """Decide plain sends on the compiled fast path, up to the first other command; return how many."""
-        batch, at_ms = self._batch, self._at_ms
-        if batch.records.writer is None:
-            return 0
-        count: int
-        count, last, seq, position, awaited, batch.size = _sends.decide_sends(
-            commands,
-            self._layers,
-            batch.changes,
-            batch.records.writer,
-            at_ms,
-            batch.head.term,
-            self._index,
-            self._command_offset,
-            self._source,
-            batch.size,
-            APPEND_BYTES,
-        )
-        if last is not None:
+        """Decide plain sends on the fast path, up to the first other command; return how many."""
+        batch, run = self._batch, self._run
+        count = decide_sends(run, commands, APPEND_BYTES)
+        if count:
+            assert run.last is not None
             for _ in range(count):
                 commands.popleft()
-            self._index += count
-            command = last.command()
-            self._command_offset = command.offset
-            self._last = accepted_outcome(command, at_ms, position, seq), self._stamp(command.offset)
+            outcome = accepted_outcome(run.last.command(), run.at_ms, run.position, run.seq)
+            self._last = outcome, self._stamp()
+            batch.size = run.size
             batch.outcomes += [_SENT] * count
-            batch.replies += [_sent_reply(each, self._partition, at_ms) for each in awaited]
+            batch.replies += [_sent_reply(each, self._partition, run.at_ms) for each in run.awaited]
         return count
 
     def add_next(self, commands: deque[CommandRead]) -> None:
@@ -153,26 +139,26 @@ class _Filler:
         Raises LogCorrupt if the command does not follow the one before it: its outcome would make the log corrupt for
         every reader.
         """
-        batch, command = self._batch, command_of(commands[0])
-        if command.offset <= self._command_offset:
+        batch, run, command = self._batch, self._run, commands[0].command()
+        if command.offset <= run.command_offset:
             raise LogCorrupt(
-                f"command {command.offset} was read after command {self._command_offset}: nothing is appended, for its"
+                f"command {command.offset} was read after command {run.command_offset}: nothing is appended, for its"
                 " outcome would not be valid"
             )
-        decision = decide(batch.view, command, self._at_ms)
+        decision = decide(batch.view, command, run.at_ms)
         outcome = decision.outcome
         size = batch.size + outcome_size(outcome)
         if size > APPEND_BYTES and batch.size:
             batch.full = True
             return
         commands.popleft()
-        batch.size = size
+        batch.size = run.size = size
         evolve(batch.view, outcome, batch.changes)
-        self._index += 1
-        self._command_offset = command.offset
-        stamp = self._stamp(command.offset)
+        run.index += 1
+        run.command_offset = command.offset
+        stamp = self._stamp()
         self._last = outcome, stamp
-        batch.records.add(outcome, stamp, self._source)
+        batch.records.add(outcome, stamp, run.source)
         batch.outcomes.append(outcome.type)
         if command.reply_to is not None:
             batch.replies.append(
@@ -183,11 +169,12 @@ class _Filler:
         """Set the head and the last record. Without a new outcome both stay as they were."""
         if self._last is not None:
             outcome, stamp = self._last
-            self._batch.last = encode_outcome(outcome, stamp, self._source)
-            self._batch.head = advance(self._batch.head, stamp, self._at_ms)
+            self._batch.last = encode_outcome(outcome, stamp, self._run.source)
+            self._batch.head = advance(self._batch.head, stamp, self._run.at_ms)
 
-    def _stamp(self, command_offset: int) -> Stamp:
-        return Stamp(self._batch.head.term, self._index, command_offset)
+    def _stamp(self) -> Stamp:
+        """Return the stamp of the outcome that was added last."""
+        return Stamp(self._run.term, self._run.index, self._run.command_offset)
 
 
 def keys_of(commands: deque[CommandRead], room: int) -> tuple[list[ChatId], list[MemberKey], list[CommandKey]]:
@@ -203,10 +190,9 @@ def keys_of(commands: deque[CommandRead], room: int) -> tuple[list[ChatId], list
             break  # most likely for a later append; if not, it is read when needed
         chats.append(command.chat_id)
         members.append((command.chat_id, command.sender_id))
-        if not isinstance(command, Command):
-            dedup.append(command.command_key)
-        elif command.client_generated_id is not None and command.command_id is not None:
-            dedup.append(command_key(command.chat_id, command.command_id))
+        key = command.command_key
+        if key is not None:
+            dedup.append(key)
     return chats, members, dedup
 
 
@@ -226,7 +212,7 @@ def _reply(reply_to: ReplyTo, decision: Decision, partition: int, stamp: Stamp) 
     )
 
 
-def _sent_reply(awaited: tuple[ScannedSend, int, int, int], partition: int, at_ms: int) -> tuple[int, Reply]:
+def _sent_reply(awaited: tuple[SendView, int, int, int], partition: int, at_ms: int) -> tuple[int, Reply]:
     """As `_reply`, for a plain send with its index, seq and position."""
     send, index, seq, position = awaited
     assert send.reply_to is not None
@@ -239,5 +225,5 @@ def _sent_reply(awaited: tuple[ScannedSend, int, int, int], partition: int, at_m
         sent_at_ms=at_ms,
         partition=partition,
         index=index,
-        command_offset=send.record.offset,
+        command_offset=send.offset,
     )

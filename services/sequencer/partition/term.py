@@ -18,8 +18,8 @@ from typing import Final
 from schemas.cursor import Decided, Opened
 from schemas.events import TermOpened, encode_term_opened
 from schemas.log import Stamp
-from schemas.wire.encoding import Record, event_source, opening_outcome
-from schemas.wire.records import CommandRead, command_reader, record_digest
+from schemas.wire.encoding import CommandRead, Record, event_source, opening_outcome
+from schemas.wire.records import command_reader, record_digest
 from services.runtime.kafka.errors import AppendUnknown, OffsetMissing
 from services.runtime.process.crashpoints import crash_point, declare_crash_point
 from services.sequencer import metrics

@@ -35,7 +35,7 @@ from schemas.wire.encoding import (
     event_source,
     read_command,
 )
-from schemas.wire.records import Decoders, command_of
+from schemas.wire.records import Decoders
 from services.runtime.kafka.batches import OutcomeBatch, batches_in
 from tests.support.any_records import CHAT, KNOWN_HEADERS, SENDER, TRACEPARENT, WORDS, any_headers, any_keys, any_values
 from tests.support.examples import examples
@@ -176,7 +176,7 @@ def test_a_command_is_read_as_the_plain_way_reads_it(
         read = decoders.command_reader(partition, PARTITIONS)
         for _ in range(2):
             for command, as_client in zip(read(parsed(raw)), plain(raw), strict=True):
-                assert repr(command_of(command)) == repr(read_command(as_client, partition, PARTITIONS))
+                assert repr(command.command()) == repr(read_command(as_client, partition, PARTITIONS))
 
 
 def _wrong(**changed: bytes) -> Encoded:
@@ -220,7 +220,7 @@ def test_a_command_that_is_nearly_as_we_send_it_is_read_as_the_plain_way_reads_i
     raw = batch_of([encode_command(WHOLE, "/test"), NEARLY[number]])
     read = decoders.command_reader(HERE, PARTITIONS)
     for command, as_client in zip(read(parsed(raw)), plain(raw), strict=True):
-        assert repr(command_of(command)) == repr(read_command(as_client, HERE, PARTITIONS))
+        assert repr(command.command()) == repr(read_command(as_client, HERE, PARTITIONS))
 
 
 @pytest.mark.parametrize("split", SPLITS, ids=WAYS)
@@ -260,13 +260,15 @@ def test_the_compiled_way_answers_for_what_our_own_code_sends() -> None:
         read(parsed(raw)[:1])
         found = read(parsed(raw))
     assert plain_way.call_count == 1, "the first time, when nothing had been met"
-    assert [command_of(each) for each in found] == [replace(command, offset=n) for n, command in enumerate(met)]
+    assert [each.command() for each in found] == [replace(command, offset=n) for n, command in enumerate(met)]
     sends = [each for each in found if not isinstance(each, Command | Unreadable)]
     assert [send.command_id for send in sends] == [command.command_id for command in met if command is not MARK]
     for send in sends:
         command = send.command()
         assert (send.chat_id, send.sender_id, send.body) == (command.chat_id, command.sender_id, command.body)
-        assert send.command_key == decoders.command_key(send.chat_id, send.command_id)
+        assert command.command_id is not None
+        assert send.command_key == decoders.command_key(send.chat_id, command.command_id) == command.command_key
+        assert (send.offset, send.command_id) == (command.offset, command.command_id)
         assert send.reply_to == command.reply_to
 
 

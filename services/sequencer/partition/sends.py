@@ -1,0 +1,51 @@
+"""Plain sends decided on the compiled fast path, run by run: see _sends.pyx."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+from schemas.wire.encoding import CommandRead, SendView
+from schemas.wire.extensions import extension
+from services.sequencer.rules.state import Prefetched, StateChanges
+
+_sends: Final = extension("services.sequencer.partition._sends")
+
+
+class SendRun(Struct):
+    """Plain sends decided one after the other into one append: what they are decided on, and what came of them."""
+
+    layers: Sequence[Prefetched | StateChanges]
+    """The known state, each layer over the next."""
+    changes: StateChanges
+    """Those of the append; they grow."""
+    writer: Any
+    """The compiled encoder of the append's records, or None: then no send takes the fast path."""
+    at_ms: int
+    term: int
+    source: bytes
+    index: int
+    """Of the last outcome."""
+    command_offset: int
+    """Of the last command; one that does not follow it ends the run."""
+    size: int
+    """Estimated bytes of the append."""
+    count: int = 0
+    """Number of sends that the last call decided."""
+    last: SendView | None = None
+    """The last of them, with its seq and position."""
+    seq: int = 0
+    position: int = 0
+    awaited: Sequence[tuple[SendView, int, int, int]] = ()
+    """Those of them with a waiting client, each with its index, seq and position."""
+
+
+def decide_sends(run: SendRun, commands: Iterable[CommandRead], most_bytes: int) -> int:
+    """Decide commands up to the first that is not a plain send, or that would make the append larger than `most_bytes`.
+    Returns how many were decided."""
+    run.count = 0
+    if run.writer is not None:
+        _sends.decide_sends(run, commands, most_bytes)
+    return run.count
