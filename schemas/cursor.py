@@ -19,7 +19,7 @@ read by it. Pages about it: docs/log-protocol.md, "Reading the log".
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, final
+from typing import Any, TypeAlias, TypeVar, cast, final
 
 from msgspec import Struct, structs
 
@@ -28,10 +28,7 @@ from schemas.events import Outcome, TermOpened, decode_term_opened
 from schemas.log import EMPTY, Head, Stamp, Verdict, advance, classify, read_stamp
 from schemas.types import EventType
 from schemas.wire.encoding import Record, Undecodable, read_outcome
-from schemas.wire.records import messages_from, outcome_of, stamp_of
-
-if TYPE_CHECKING:
-    from schemas.wire._scan import ScannedMessage
+from schemas.wire.records import MessageView, messages_from, outcome_of, stamp_of
 
 
 @final
@@ -117,7 +114,7 @@ class LogCursor:
         (event,) = self._read((record,), None)
         return cast(LogEvent, event)
 
-    def read_outcomes(self, records: Sequence[Record], decode: Callable[[Decided], T]) -> list[T | ScannedMessage]:
+    def read_outcomes(self, records: Sequence[Record], decode: Callable[[Decided], T]) -> list[T | MessageView]:
         """Return what `decode` makes of each valid outcome, and nothing for other records.
 
         A plain message may come as a view of its record instead; `decode` is not called for it. If `decode` raises

@@ -526,7 +526,11 @@ cdef object _reply_to(Span text):
 @cython.no_gc
 @cython.freelist(1024)
 cdef class ScannedMessage:
-    """A message.sent of a text and nothing else, all of it in order, as it lies in its record."""
+    """A message.sent of a text and nothing else, all of it in order, as it lies in its record: a records.MessageView."""
+
+    @property
+    def is_view(self):
+        return True
 
     @property
     def at_ms(self):

@@ -11,18 +11,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from schemas import ids
 from schemas.events import Outcome
-from schemas.ids import ChatId, CommandId, CommandKey
+from schemas.ids import ChatId, CommandId, CommandKey, UserId
 from schemas.log import Head, Stamp, read_stamp
 from schemas.types import KNOWN_TYPES, MARKS
 from schemas.wire.encoding import CommandRead, CommandReader, Record, read_outcome
 from schemas.wire.extensions import extension
 
-if TYPE_CHECKING:
-    from schemas.wire._scan import ScannedMessage
+
+class MessageView(Protocol):
+    """A valid message of a text and nothing else, read from its record only where a reader asks."""
+
+    @property
+    def is_view(self) -> Literal[True]:
+        """Distinguishes it from a decoded event or row, whose `is_view` is False."""
+        ...
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def command_offset(self) -> int: ...
+    @property
+    def at_ms(self) -> int: ...
+    @property
+    def chat_id(self) -> ChatId: ...
+    @property
+    def sender_id(self) -> UserId: ...
+    @property
+    def message_id(self) -> CommandId: ...
+    @property
+    def client_generated_id(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def text(self) -> str: ...
 
 
 class Decoders(Protocol):
@@ -40,7 +67,7 @@ class Decoders(Protocol):
         """As encoding.read_outcome. Raises LogCorrupt."""
         ...
 
-    def messages_from(self, records: Sequence[Record], start: int, head: Head, /) -> list[ScannedMessage] | None:
+    def messages_from(self, records: Sequence[Record], start: int, head: Head, /) -> list[MessageView] | None:
         """Return the plain messages from record `start` on, as long as each is the next outcome of `head`'s term, so
         that log.classify finds it valid. Returns None if no call ever finds any."""
         ...
@@ -63,7 +90,7 @@ class PlainDecoders:
     def outcome_of(self, record: Record) -> Outcome:
         return read_outcome(record)
 
-    def messages_from(self, _records: Sequence[Record], _start: int, _head: Head, /) -> list[ScannedMessage] | None:
+    def messages_from(self, _records: Sequence[Record], _start: int, _head: Head, /) -> list[MessageView] | None:
         return None
 
     def command_key(self, chat_id: ChatId, command_id: CommandId) -> CommandKey:
@@ -94,9 +121,9 @@ class CompiledDecoders:
         outcome: Outcome | None = self._outcomes.outcome(record)
         return outcome if outcome is not None else read_outcome(record)
 
-    def messages_from(self, records: Sequence[Record], start: int, head: Head) -> list[ScannedMessage] | None:
+    def messages_from(self, records: Sequence[Record], start: int, head: Head) -> list[MessageView] | None:
         term, index, command_offset = head.term, head.index, head.command_offset
-        found: list[ScannedMessage] = self._outcomes.messages(records, start, term, index, command_offset)
+        found: list[MessageView] = self._outcomes.messages(records, start, term, index, command_offset)
         return found
 
 

@@ -936,8 +936,8 @@ MUTANTS: Final = (
     Mutant(
         name="the tables of a plain message have its seq for its position",
         file="services/projector/writing/_copy.pyx",
-        good="        to = _put_bigint(to, message.position)  # nor changed since",
-        bad="        to = _put_bigint(to, message.seq)  # nor changed since",
+        good="        _put_integer(to + changed_position, message.position, 8)",
+        bad="        _put_integer(to + changed_position, message.seq, 8)",
         check="tests/integration/test_projector_batches.py::"
         "test_any_cutting_of_a_history_into_batches_gives_the_same_tables",
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import ClassVar, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -29,9 +29,7 @@ from schemas.events import (
 from schemas.ids import ChatId, CommandId, UserId, is_uuid
 from schemas.log import Stamp
 from schemas.types import BODY_OF, COMMAND_OF, TAKES_SEQ, EventType
-
-if TYPE_CHECKING:
-    from schemas.wire._scan import ScannedMessage
+from schemas.wire.records import MessageView
 
 PLANNED: Final = frozenset(
     {
@@ -53,6 +51,8 @@ AnyBody: TypeAlias = Body | Duplicate | Rejected | int | None
 class Event(Struct, frozen=True, gc=False):
     """A valid outcome, decoded. `gc=False`: a batch has a hundred thousand objects, none in a cycle."""
 
+    is_view: ClassVar[Literal[False]] = False
+
     index: int
     type: str
     kind: str
@@ -68,7 +68,7 @@ class Event(Struct, frozen=True, gc=False):
     """The body that belongs to its type; for `command.unchanged` the position, if it has one."""
 
 
-AnyEvent: TypeAlias = "Event | ScannedMessage"
+AnyEvent: TypeAlias = Event | MessageView
 """Most events are plain messages, which stay as they are in their records (schemas/wire/records.py)."""
 
 

@@ -38,7 +38,7 @@ class LookedUp:
 
 def lookups_of(events: Sequence[AnyEvent]) -> Lookups:
     """Return what `changes_of` will need to know for these events."""
-    asking = [event for event in events if isinstance(event, Event) and _may_ask(event)]
+    asking = [event for event in events if not event.is_view and _may_ask(event)]
     if not asking:
         return _NO_LOOKUPS
     last = asking[-1]
@@ -47,7 +47,7 @@ def lookups_of(events: Sequence[AnyEvent]) -> Lookups:
     joined: set[ChatId] = set()
     told: set[ChatId] = set()
     for event in events:
-        if not isinstance(event, Event):
+        if event.is_view:
             told.add(event.chat_id)
             sent.add(event.message_id)
             continue

@@ -7,7 +7,7 @@ from typing import Final
 
 from schemas.bodies import MessageDelete, MessageSend
 from schemas.errors import LogCorrupt
-from schemas.ids import ChatId, CommandId, MessageId
+from schemas.ids import ChatId, MessageId
 from schemas.types import EventType
 from services.projector.mapping.builder import Accepted, Deletion, Replies, RowBuilder
 from services.projector.mapping.decode import instant, original_instant
@@ -45,7 +45,7 @@ def _root_seq_of(builder: RowBuilder, message_id: MessageId, chat_id: ChatId) ->
     """
     here = builder.message_by_id(message_id)
     if here is not None and here.chat_id == chat_id:
-        return here.seq if not isinstance(here, MessageRow) or here.root_seq is None else here.root_seq
+        return here.seq if here.is_view or here.root_seq is None else here.root_seq
     root = builder.looked_up.roots.get(message_id)
     if here is not None or root is None or root.chat_id != chat_id:
         raise LogCorrupt(f"a reply in chat {chat_id} to message {message_id}, which is not in that chat")
@@ -117,10 +117,10 @@ def _with_replies(message: AnyMessageRow, replies_to: dict[tuple[ChatId, int], R
 
 def message_row(message: AnyMessageRow) -> MessageRow:
     """Return the full row."""
-    if isinstance(message, MessageRow):
+    if not message.is_view:
         return message
     return MessageRow(
-        message.chat_id, message.seq, CommandId(message.message_id), message.sender_id, message.text,
+        message.chat_id, message.seq, message.message_id, message.sender_id, message.text,
         message.client_generated_id, None, None, 0, [], None, instant(message.at_ms), None, None, message.position,
         message.position,
     )  # fmt: skip

@@ -8,19 +8,16 @@ sql/apply.sql finds above the new cursor, and None means "unchanged".
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from schemas.events import Duplicate, OutcomeKind, Rejected
-from schemas.ids import CommandId
 from schemas.types import COMMAND_OF, EventType
+from schemas.wire.records import MessageView
 from services.projector.mapping import chats, members, messages, receipts
 from services.projector.mapping.builder import Accepted, RowBuilder
 from services.projector.mapping.decode import AnyEvent, Event, instant
 from services.projector.mapping.lookups import LookedUp
 from services.projector.mapping.tables import AnyOutcomeRow, OutcomeRow, RowChanges
-
-if TYPE_CHECKING:
-    from schemas.wire._scan import ScannedMessage
 
 MAPPING_VERSION: Final = 1
 """Raise it with any change that maps a log, which older releases could already fold, to other rows. A projector feeds
@@ -46,7 +43,7 @@ def changes_of(
     builder = RowBuilder(looked_up)
     outcomes: list[AnyOutcomeRow] = []
     for event in events:
-        if not isinstance(event, Event):
+        if event.is_view:
             _add_message(builder, event)
             if event.at_ms >= outcomes_since_ms:
                 outcomes.append(event)
@@ -70,7 +67,7 @@ def _accepted(builder: RowBuilder, event: Event) -> Accepted:
     return Accepted(event, chat_id, sender_id, position, instant(event.at_ms), builder.moved(chat_id, position))
 
 
-def _add_message(builder: RowBuilder, message: ScannedMessage) -> None:
+def _add_message(builder: RowBuilder, message: MessageView) -> None:
     """Add a plain message."""
     builder.append(message, builder.moved(message.chat_id, message.position), instant(message.at_ms))
 
@@ -97,10 +94,10 @@ def _outcome_row(event: Event, partition: int) -> OutcomeRow:
 
 def outcome_row(outcome: AnyOutcomeRow, partition: int) -> OutcomeRow:
     """Return the full row of an outcome of that partition."""
-    if isinstance(outcome, OutcomeRow):
+    if not outcome.is_view:
         return outcome
     return OutcomeRow(
-        partition, outcome.index, CommandId(outcome.message_id), outcome.sender_id, *SENT, outcome.seq,
+        partition, outcome.index, outcome.message_id, outcome.sender_id, *SENT, outcome.seq,
         outcome.position, instant(outcome.at_ms), None,
     )  # fmt: skip
 

@@ -11,13 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeAlias
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 from schemas.ids import ChatId, CommandId, MessageId, UserId
-
-if TYPE_CHECKING:
-    from schemas.wire._scan import ScannedMessage
-
+from schemas.wire.records import MessageView
 
 Integer: TypeAlias = Annotated[int, "integer"]
 """A number that Postgres stores in four bytes; any other is a bigint."""
@@ -111,6 +108,10 @@ class MessageRow(NamedTuple):
     position: int
     changed_position: int
 
+    @property
+    def is_view(self) -> Literal[False]:
+        return False
+
 
 class MessageDeleted(NamedTuple):
     """A message from before the batch that was deleted in it."""
@@ -166,9 +167,13 @@ class OutcomeRow(NamedTuple):
     detail: str | None
     """The sequencer's sentence for a rejection."""
 
+    @property
+    def is_view(self) -> Literal[False]:
+        return False
 
-AnyMessageRow: TypeAlias = "MessageRow | ScannedMessage"
-AnyOutcomeRow: TypeAlias = "OutcomeRow | ScannedMessage"
+
+AnyMessageRow: TypeAlias = MessageRow | MessageView
+AnyOutcomeRow: TypeAlias = OutcomeRow | MessageView
 """The record of a plain message holds all of its rows: messages.message_row, rows.outcome_row."""
 
 

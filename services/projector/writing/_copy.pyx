@@ -1,29 +1,39 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""The COPY bytes of plain messages, built from their records: the same as copy.py builds from their rows. Compiled."""
+"""The COPY bytes of plain messages, built from their records: the same as copy.py builds from their rows. Compiled.
+
+Everything that is the same in all rows comes from copy.py, so a new column changes nothing here.
+"""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from schemas.wire._scan cimport ScannedMessage, Span, put_text, put_uuid, utf8
 
 cdef enum:
-    FIXED_BYTES = 512  # more than a row has in addition to its text, its key and the texts of every accepted send
+    FIXED_BYTES = 256  # more than a row has in addition to its text, its key and the constant bytes
 
 
-def message_rows(list rows, otherwise):
-    """Return the rows of `copy_messages`; rows that are no plain messages are built by `otherwise`."""
+def message_rows(list rows, otherwise, bytes head, bytes tail, Py_ssize_t sent_at, Py_ssize_t position,
+                 Py_ssize_t changed_position):
+    """Return the rows of `copy_messages`; rows that are no plain messages are built by `otherwise`.
+
+    `head`: the bytes before the chat; `tail`: those after the key, with the places of three numbers in it.
+    """
     cdef ScannedMessage message
     cdef Piece piece = Piece()
     cdef uint8_t* to
     cdef Py_ssize_t size
+    cdef Py_ssize_t fixed = FIXED_BYTES + PyBytes_GET_SIZE(head) + PyBytes_GET_SIZE(tail)
+    if not 0 <= min(sent_at, position, changed_position) <= max(sent_at, position, changed_position) <= len(tail) - 8:
+        raise ValueError("a number's place is outside the row")
     for row in rows:
         if type(row) is not ScannedMessage:
             piece.add(otherwise(row))
             continue
         message = <ScannedMessage>row
-        to = piece.room(FIXED_BYTES + PyBytes_GET_SIZE(message.record.value) + message.clientid.size)
-        to = _put_count(to, 16)
+        to = piece.room(fixed + PyBytes_GET_SIZE(message.record.value) + message.clientid.size)
+        to = _put(to, head)
         to = _put_uuid(to, utf8(message.chat_id))
         to = _put_bigint(to, message.seq)
         to = _put_uuid(to, message.commandid)
@@ -33,41 +43,38 @@ def message_rows(list rows, otherwise):
         to = _put_length(to, message.clientid.size)
         memcpy(to, message.clientid.at, message.clientid.size)
         to += message.clientid.size
-        to = _put_length(_put_length(to, -1), -1)  # not a reply
-        to = _put_bigint(to, 0)  # no replies
-        to = _put_no_texts(to)
-        to = _put_length(to, -1)  # no metadata
-        to = _put_bigint(to, _micros(message.record.timestamp))
-        to = _put_length(_put_length(to, -1), -1)  # no original_sent_at, not deleted
-        to = _put_bigint(to, message.position)
-        to = _put_bigint(to, message.position)  # nor changed since
-        piece.end(to)
+        _put(to, tail)
+        _put_integer(to + sent_at, _micros(message.record.timestamp), 8)
+        _put_integer(to + position, message.position, 8)
+        _put_integer(to + changed_position, message.position, 8)
+        piece.end(to + PyBytes_GET_SIZE(tail))
     return piece.whole()
 
 
-def outcome_rows(list rows, int64_t partition, bytes told, otherwise):
-    """Return the rows of `copy_outcomes`; rows that are no plain messages are built by `otherwise`. `told` holds the
-    fields type, outcome and reason of plain messages."""
+def outcome_rows(list rows, otherwise, bytes head, bytes told, bytes tail):
+    """Return the rows of `copy_outcomes`; rows that are no plain messages are built by `otherwise`.
+
+    `head`: the bytes before the index; `told`: the fields between sender and seq; `tail`: those after the time.
+    """
     cdef ScannedMessage message
     cdef Piece piece = Piece()
     cdef uint8_t* to
+    cdef Py_ssize_t fixed = FIXED_BYTES + PyBytes_GET_SIZE(head) + PyBytes_GET_SIZE(told) + PyBytes_GET_SIZE(tail)
     for row in rows:
         if type(row) is not ScannedMessage:
             piece.add(otherwise(row))
             continue
         message = <ScannedMessage>row
-        to = piece.room(FIXED_BYTES + PyBytes_GET_SIZE(told))
-        to = _put_count(to, 11)
-        to = _put_integer(_put_length(to, 4), partition, 4)
+        to = piece.room(fixed)
+        to = _put(to, head)
         to = _put_bigint(to, message.index)
         to = _put_uuid(to, message.commandid)
         to = _put_uuid(to, utf8(message.sender_id))
-        memcpy(to, PyBytes_AS_STRING(told), PyBytes_GET_SIZE(told))
-        to += PyBytes_GET_SIZE(told)
+        to = _put(to, told)
         to = _put_bigint(to, message.seq)
         to = _put_bigint(to, message.position)
         to = _put_bigint(to, _micros(message.record.timestamp))
-        to = _put_length(to, -1)  # no detail: it is not rejected
+        to = _put(to, tail)
         piece.end(to)
     return piece.whole()
 
@@ -103,15 +110,16 @@ cdef class Piece:
 # Numbers are big-endian. Each field follows its length, −1 for NULL.
 
 
+cdef inline uint8_t* _put(uint8_t* to, bytes constant) noexcept:
+    memcpy(to, PyBytes_AS_STRING(constant), PyBytes_GET_SIZE(constant))
+    return to + PyBytes_GET_SIZE(constant)
+
+
 cdef inline uint8_t* _put_integer(uint8_t* to, int64_t number, int size) noexcept:
     cdef int i
     for i in range(size):
         to[i] = <uint8_t>(<uint64_t>number >> (8 * (size - 1 - i)))
     return to + size
-
-
-cdef inline uint8_t* _put_count(uint8_t* to, int fields) noexcept:
-    return _put_integer(to, fields, 2)
 
 
 cdef inline uint8_t* _put_length(uint8_t* to, Py_ssize_t size) noexcept:
@@ -126,13 +134,6 @@ cdef inline uint8_t* _put_uuid(uint8_t* to, Span uuid) except NULL:
     to = _put_length(to, 16)
     put_uuid(to, uuid)
     return to + 16
-
-
-cdef inline uint8_t* _put_no_texts(uint8_t* to) noexcept:
-    """Write an array without dimensions."""
-    to = _put_length(to, 12)
-    memset(to, 0, 8)
-    return _put_integer(to + 8, 25, 4)  # of type text
 
 
 cdef inline int64_t _micros(int64_t at_ms) noexcept:

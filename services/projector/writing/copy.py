@@ -98,11 +98,12 @@ class CompiledEncoder:
         self._compiled = compiled
 
     def messages(self, rows: list[AnyMessageRow]) -> bytes:
-        made: bytes = self._compiled.message_rows(rows, message_bytes)
+        made: bytes = self._compiled.message_rows(rows, message_bytes, _MESSAGE_COUNT, _PLAIN_TAIL, *_PLAIN_NUMBERS)
         return made
 
     def outcomes(self, rows: list[AnyOutcomeRow], *, partition: int) -> bytes:
-        made: bytes = self._compiled.outcome_rows(rows, partition, _outcome_texts(*SENT), outcome_bytes)
+        head = struct.pack("!6si", _OUTCOME_FIELDS, partition)
+        made: bytes = self._compiled.outcome_rows(rows, outcome_bytes, head, _outcome_texts(*SENT), _text(None))
         return made
 
 
@@ -124,12 +125,19 @@ _bigint: Final = struct.Struct("!iq").pack
 
 # Each field follows its length. What is the same in every row is one constant.
 _message_head: Final = struct.Struct("!6s16s4sq4s16s4s16si").pack
-_MESSAGE_FIELDS: Final = struct.pack("!h", 16) + _16
+_MESSAGE_COUNT: Final = struct.pack("!h", len(MessageRow._fields))
+_MESSAGE_FIELDS: Final = _MESSAGE_COUNT + _16
 _message_tail: Final = struct.Struct("!12sq24sq12sq4sq").pack
 _NO_REPLY: Final = _NULL + _NULL + _8
 _NO_MEDIA_NO_METADATA: Final = _NO_TEXTS + _NULL + _8
 _NO_ORIGINAL_NOT_DELETED: Final = _NULL + _NULL + _8
 assert (len(_NO_REPLY), len(_NO_MEDIA_NO_METADATA), len(_NO_ORIGINAL_NOT_DELETED)) == (12, 24, 12)
+_MARKS: Final = (0x5E47_A750_5E47_A751, 0x5E47_A750_5E47_A752, 0x5E47_A750_5E47_A753)
+_PLAIN_TAIL: Final = _message_tail(
+    _NO_REPLY, 0, _NO_MEDIA_NO_METADATA, _MARKS[0], _NO_ORIGINAL_NOT_DELETED, _MARKS[1], _8, _MARKS[2]
+)
+_PLAIN_NUMBERS: Final = tuple(_PLAIN_TAIL.index(struct.pack("!q", mark)) for mark in _MARKS)
+"""The row of a plain message after its key, and the places in it of sent_at, position and changed_position."""
 
 
 def message_bytes(row: MessageRow) -> bytes:
@@ -183,7 +191,7 @@ def _jsonb(value: dict[str, Any]) -> bytes:
 
 
 _outcome_head: Final = struct.Struct("!6si4sq4s16s").pack
-_OUTCOME_FIELDS: Final = struct.pack("!h", 11) + _4
+_OUTCOME_FIELDS: Final = struct.pack("!h", len(OutcomeRow._fields)) + _4
 
 
 def outcome_bytes(row: OutcomeRow) -> bytes:

@@ -84,6 +84,14 @@ def test_every_module_that_is_built_obeys_the_variable(monkeypatch: pytest.Monke
     assert code_in_use() == "pure"
 
 
+def test_only_one_place_imports_what_is_compiled() -> None:
+    names = {name.rsplit(".", 1)[1] for name in hatch_build.MODULES}
+    for top in ("schemas", "services", "benchmarks"):
+        for file in (ROOT / top).rglob("*.py"):
+            imports = [line for line in file.read_text(encoding="utf-8").splitlines() if "import " in line]
+            assert not [line for line in imports if names & set(line.replace(",", " ").replace(".", " ").split())], file
+
+
 def test_benchmarks_pass_it_on_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         os, "environ", {"HOME": "/", PURE_VARIABLE: "1", "GAPLESS_CACHE": "/c", "GAPLESS_LOG_LEVEL": "x"}
