@@ -27,9 +27,9 @@ class SendRun(Struct):
     term: int
     source: bytes
     index: int
-    """Of the last outcome."""
+    """Index of the last outcome."""
     command_offset: int
-    """Of the last command; one that does not follow it ends the run."""
+    """Offset of the last command; one that does not follow it ends the run."""
     size: int
     """Estimated bytes of the append."""
     count: int = 0
