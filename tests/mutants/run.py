@@ -129,7 +129,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="cursors are read for those who have left",
-        file="services/query/sql/history.sql",
+        file="services/query/sql/membership.sql",
         good="AND o.left_at IS NULL AND me.left_at IS NULL\n     ORDER BY o.read_seq",
         bad="AND o.left_at IS NULL\n     ORDER BY o.read_seq",
         check="tests/integration/test_query_plans.py"
@@ -870,9 +870,9 @@ MUTANTS: Final = (
     Mutant(
         name="of a chat's last message the sender is its own witness",
         file="services/query/sql/chats.sql",
-        good="        WHERE o.chat_id = c.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id\n"
-        "        ORDER BY o.joined_seq, o.user_id\n",
-        bad="        WHERE o.chat_id = c.chat_id AND o.left_at IS NULL\n        ORDER BY o.joined_seq, o.user_id\n",
+        good=" WHERE o.chat_id = f.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id\n"
+        " ORDER BY o.joined_seq, o.user_id\n",
+        bad=" WHERE o.chat_id = f.chat_id AND o.left_at IS NULL\n ORDER BY o.joined_seq, o.user_id\n",
         check="tests/integration/test_query_ticks.py::"
         "test_every_delivery_status_is_that_of_the_members_who_were_there_before_the_message",
     ),

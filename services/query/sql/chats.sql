@@ -1,33 +1,3 @@
--- The unread count takes constant time: no statement here counts messages. Deleted messages above a cursor are looked
--- up only if the chat has any.
-
--- name: unread_of_chat
-SELECT CASE WHEN c.deleted_total = 0
-            THEN c.last_seq - me.read_seq - me.own_live_after_read
-            ELSE chat.get_unread_count(me.chat_id, me.user_id) END
-FROM chat.chat_participants AS me
-CROSS JOIN LATERAL (
-    SELECT a.last_seq, a.deleted_total
-    FROM chat.chats AS a
-    WHERE a.chat_id = me.chat_id
-    LIMIT 1
-) AS c
-WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS NULL;
-
--- name: unread_of_all
-SELECT u.chat_id::text, u.unread
-FROM (
-    SELECT p.chat_id,
-           CASE WHEN c.deleted_total = 0
-                THEN c.last_seq - p.read_seq - p.own_live_after_read
-                ELSE chat.get_unread_count(p.chat_id, p.user_id) END AS unread
-    FROM chat.chat_participants AS p
-    JOIN chat.chats AS c ON c.chat_id = p.chat_id
-    WHERE p.user_id = %(caller_id)s AND p.left_at IS NULL
-) AS u
-WHERE u.unread > 0
-ORDER BY u.chat_id;
-
 -- fragment: chat_columns
 -- A chat as a member of it sees it, in the order of the parameters of serializers.chat. `f` is the chat with that
 -- member's row, `m` the chat's last message.
@@ -76,7 +46,7 @@ LEFT JOIN chat.chat_messages AS m ON m.chat_id = f.chat_id AND m.seq = f.last_se
 ORDER BY f.active_at DESC, f.chat_id DESC;
 
 -- name: chat_of_caller
--- The same columns of one chat. Nothing is looked up unless the caller is a present member; see history.sql.
+-- The same columns of one chat. Nothing is looked up unless the caller is a present member; see membership.sql.
 SELECT {fragment:chat_columns}, {fragment:message_columns}
 FROM chat.chat_participants AS me
 CROSS JOIN LATERAL (

@@ -1,0 +1,42 @@
+-- The unread count takes constant time: no statement counts messages. Deleted messages above a cursor are looked
+-- up only if the chat has any.
+
+-- name: unread_of_chat
+SELECT CASE WHEN c.deleted_total = 0
+            THEN c.last_seq - me.read_seq - me.own_live_after_read
+            ELSE chat.get_unread_count(me.chat_id, me.user_id) END
+FROM chat.chat_participants AS me
+CROSS JOIN LATERAL (
+    SELECT a.last_seq, a.deleted_total
+    FROM chat.chats AS a
+    WHERE a.chat_id = me.chat_id
+    LIMIT 1
+) AS c
+WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS NULL;
+
+-- name: unread_of_all
+SELECT u.chat_id::text, u.unread
+FROM (
+    SELECT p.chat_id,
+           CASE WHEN c.deleted_total = 0
+                THEN c.last_seq - p.read_seq - p.own_live_after_read
+                ELSE chat.get_unread_count(p.chat_id, p.user_id) END AS unread
+    FROM chat.chat_participants AS p
+    JOIN chat.chats AS c ON c.chat_id = p.chat_id
+    WHERE p.user_id = %(caller_id)s AND p.left_at IS NULL
+) AS u
+WHERE u.unread > 0
+ORDER BY u.chat_id;
+
+-- name: read_state
+-- A page, as of members: see members.sql.
+SELECT p.user_id::text, p.read_seq, p.delivered_seq, p.last_read_at
+FROM chat.chat_participants AS me
+CROSS JOIN LATERAL (
+    SELECT o.user_id, o.read_seq, o.delivered_seq, o.last_read_at
+    FROM chat.chat_participants AS o
+    WHERE o.chat_id = me.chat_id AND o.user_id >= %(from_user_id)s AND o.left_at IS NULL
+    ORDER BY o.user_id
+    LIMIT %(fetch)s
+) AS p
+WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS NULL;
