@@ -36,7 +36,7 @@ class QueryService:
     def __init__(self, settings: QuerySettings, readiness: Readiness) -> None:
         self._postgres = settings.postgres
         self._snapshots = SnapshotReader(settings)
-        self.router = query_router(Reads(self._snapshots), partitions=settings.kafka.partitions)
+        self.router = query_router(Reads(self._snapshots, partitions=settings.kafka.partitions))
         self._dependency = Dependency("postgres", self._probe, readiness)
         self._feeding = FeedingWatch(self._snapshots, readiness, partitions=settings.kafka.partitions)
         self._beside: set[asyncio.Task[None]] = set()

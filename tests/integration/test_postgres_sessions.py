@@ -11,7 +11,7 @@ import pytest
 
 from schemas.ids import UserId
 from services.projector.versions.migrations import migrate
-from services.query.api.serializers import instant_of
+from services.query.api.json_text import instant_of
 from services.runtime.postgres.pool import (
     PostgresPool,
     connect,

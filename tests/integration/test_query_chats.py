@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from schemas.ids import ChatId, UserId
-from services.query.api.responses import AllUnread, Chat, Chats, Members, ReadState
+from services.query.api.paths.chats import Chat, Chats
+from services.query.api.paths.members import Members
+from services.query.api.paths.receipts import AllUnread, ReadState
 from tests.support.read_model import Api, World, read_model_database, run, somebody, world_of
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from schemas.ids import ChatId, UserId
-from services.query.api import serializers
-from services.query.api.responses import History, Message
+from services.query.api.paths.chats import CHAT_COLUMNS
+from services.query.api.paths.messages import MESSAGE_COLUMNS, History, Message
 from services.query.snapshot.pipeline import Pipelines, Row
 from services.runtime.postgres.sql import load_sql
 from tests.support.read_model import Api, World, read_model_database, run, somebody, world_of
@@ -287,10 +287,10 @@ def test_the_same_question_goes_on_being_answered_right(read_model: str, world: 
 def test_the_columns_of_the_sql_fragments_are_the_parameters_of_their_serializers_in_order(world: World) -> None:
     """Rows are passed to the serializers by position: two columns swapped would be shown under each other's name."""
     statements = load_sql("services.query.sql")
-    assert columns(world, statements.text("page")) == serializers.MESSAGE_COLUMNS
-    assert columns(world, statements.text("page_of_sender")) == serializers.MESSAGE_COLUMNS
-    assert columns(world, statements.text("message")) == serializers.MESSAGE_COLUMNS
-    of_a_chat = serializers.CHAT_COLUMNS + serializers.MESSAGE_COLUMNS
+    assert columns(world, statements.text("page")) == MESSAGE_COLUMNS
+    assert columns(world, statements.text("page_of_sender")) == MESSAGE_COLUMNS
+    assert columns(world, statements.text("message")) == MESSAGE_COLUMNS
+    of_a_chat = CHAT_COLUMNS + MESSAGE_COLUMNS
     assert of_a_chat == columns(world, statements.text("chats_of_caller"))
     assert of_a_chat == columns(world, statements.text("chat_of_caller"))
 

@@ -1,12 +1,17 @@
 """The HTTP API of query.
 
-- `routes`            the paths
-- `parameters`        validates the parameters of requests
+The parameters, statements, JSON, response model and route of each path are in one file for its noun, in `paths`. Shared
+parts:
+
+- `route`             how a request becomes a call of an endpoint
+- `parameters`        the parameters that several paths have
 - `fast_params`       reads the same values without FastAPI, if all are valid
-- `reads`             runs the statements of each read and checks membership
+- `reads`             runs the statements of a read and checks membership
 - `windows`           selects the rows of a page. Pure
 - `cursors`           opaque keyset cursors. Pure
 - `delivery_status`   the delivery status of each message of a page. Pure
-- `serializers`       turns rows into JSON. Pure
-- `responses`         models of the responses, for OpenAPI; tests check `serializers` against them
+- `json_text`         JSON text, written directly. Pure
+- `examples`          ids in the examples of the OpenAPI document
+- `paths`             the paths, by noun
+- `routes`            all of them in one router
 """

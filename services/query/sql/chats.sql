@@ -1,5 +1,5 @@
 -- fragment: chat_columns
--- A chat as a member of it sees it, in the order of the parameters of serializers.chat. `f` is the chat with that
+-- A chat as a member of it sees it, in the order of the parameters of api/paths/chats.py:chat_json. `f` is the chat with that
 -- member's row, `m` the chat's last message.
 f.chat_id::text, f.kind, f.name, f.created_by::text, f.created_at, f.last_seq, f.last_position, f.active_at,
 f.role, f.joined_at, f.joined_seq, f.read_seq, f.delivered_seq,

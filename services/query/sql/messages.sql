@@ -1,7 +1,7 @@
 -- Every statement reaches messages through the caller's own row of chat_participants; see membership.sql.
 
 -- fragment: message_columns
--- What every answer shows of a message, in the order of the parameters of serializers.message_writer.
+-- What every answer shows of a message, in the order of the parameters of api/paths/messages.py:message_writer.
 m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id, m.reply_to_message_id::text,
 m.reply_count, m.media_urls, m.metadata::text, (date_part('epoch', m.sent_at) * 1000)::bigint AS sent_at,
 (date_part('epoch', m.edited_at) * 1000)::bigint AS edited_at,

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
-from schemas.ids import partition_of
-from services.query.api.reads import CommandResult, Reads
-from services.query.api.routes import QueryRoute, query_router
+from schemas.ids import UserId, partition_of
+from services.query.api.cursors import encode_members
+from services.query.api.reads import Reads
+from services.query.api.route import QueryRoute
+from services.query.api.routes import query_router
+from services.query.errors import ReadModelUnavailable
+from services.query.snapshot.at_least import Token
+from services.query.snapshot.reader import Row, SnapshotReader, Statement
 from services.runtime.access.auth import Authenticator, mint_token
 from services.runtime.health.health import Readiness
 from services.runtime.http import build_app
 from services.runtime.settings import AuthSettings, HttpSettings
 from services.runtime.web.fast_routes import FastRequest, NotFastPath
 from services.runtime.web.problem_handlers import install_problems
+from services.runtime.web.problems import Problem
 from services.runtime.web.validation_problems import install_validation_problems
 
 SECRET = "a secret of at least thirty-two bytes"
@@ -30,17 +35,14 @@ HERE = partition_of(CHAT, 8)
 
 
 class Noted:
-    """Reads that record their arguments and return nothing."""
+    """Snapshots that record what is read, and are unavailable."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, tuple[object, ...], dict[str, object]]] = []
+        self.asked: list[tuple[tuple[Statement, ...], Token | None]] = []
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        async def read(*positional: object, **named: object) -> Any:
-            self.asked.append((name, positional, named))
-            return CommandResult(body=b"{}") if name == "command_status" else b"{}"
-
-        return read
+    async def read(self, *statements: Statement, at_least: Token | None) -> list[list[Row]]:
+        self.asked.append((statements, at_least))
+        raise ReadModelUnavailable("ask again")
 
 
 def asked(path: str, at_least: tuple[str, ...], *, short_way: bool) -> tuple[int, list[Any], Any]:
@@ -54,7 +56,7 @@ def asked(path: str, at_least: tuple[str, ...], *, short_way: bool) -> tuple[int
         app.state.authenticator = authenticator
         install_problems(app)
         install_validation_problems(app)
-    app.include_router(query_router(cast(Reads, noted), partitions=8))
+    app.include_router(query_router(Reads(cast(SnapshotReader, noted), partitions=8)))
     headers = [("Authorization", f"Bearer {mint_token(SECRET, ANNA)}")]
     headers += [("Gapless-At-Least", value) for value in at_least]
 
@@ -78,7 +80,7 @@ RIGHT = [
     f"/v1/chats/{CHAT}/unread?whatever=1",
     f"/v1/chats/{CHAT}/latest-seq",
     f"/v1/chats/{CHAT}/members?limit=7",
-    f"/v1/chats/{CHAT}/read-state?cursor=abc",
+    f"/v1/chats/{CHAT}/read-state?cursor={encode_members(UserId(ANNA))}",
     f"/v1/chats/{CHAT}",
     "/v1/chats?limit=3",
     "/v1/unread",
@@ -155,13 +157,14 @@ def test_what_is_right_takes_the_short_way(path: str, monkeypatch: pytest.Monkey
 
     async def noted(self: QueryRoute, request: FastRequest) -> Any:
         try:
-            answer = await respond(self, request)
+            return await respond(self, request)
+        except Problem:
+            taken.append(True)
+            raise
         except NotFastPath:
             taken.append(False)
             raise
-        taken.append(True)
-        return answer
 
     monkeypatch.setattr(QueryRoute, "respond", noted)
     status, read, _ = asked(path, (), short_way=True)
-    assert (status, len(read), taken) == (200, 1, [True])
+    assert (status, len(read), taken) == (503, 1, [True])

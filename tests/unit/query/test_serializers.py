@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.ids import UserId
-from services.query.api import responses, serializers
+from services.query.api import json_text
 from services.query.api.delivery_status import DeliveryCursors
+from services.query.api.paths import chats, commands, messages
 from services.query.api.windows import Page
+from services.query.snapshot.reader import Row
 
 CHAT = "f89e858f-5f2e-5152-b188-6a52cbec990b"
 ANNA = "11111111-1111-4111-8111-111111111111"
@@ -24,9 +26,9 @@ AT = datetime(2026, 3, 4, 5, 6, 7, 89_000, tzinfo=UTC)
 AT_MS = 1_772_600_767_089
 
 
-def row(**changes: Any) -> serializers.Row:
+def row(**changes: Any) -> Row:
     """Return a row of chat_messages in the order of its columns."""
-    values: dict[str, Any] = dict.fromkeys(serializers.MESSAGE_COLUMNS) | {
+    values: dict[str, Any] = dict.fromkeys(messages.MESSAGE_COLUMNS) | {
         "seq": 7, "message_id": MESSAGE, "sender_id": ANNA, "message_text": "hello", "client_generated_id": "k-1",
         "reply_count": 0, "media_urls": [], "sent_at": AT_MS, "position": 9, "changed_position": 11,
     }  # fmt: skip
@@ -34,13 +36,13 @@ def row(**changes: Any) -> serializers.Row:
     return tuple((values | changes).values())
 
 
-def message(status: str, columns: serializers.Row) -> str:
-    return serializers.message_writer(CHAT, lambda _sender_id, _seq: status)(*columns)
+def message(status: str, columns: Row) -> str:
+    return messages.message_writer(CHAT, lambda _sender_id, _seq: status)(*columns)
 
 
 def test_a_message_has_every_field_of_the_contract_in_its_order() -> None:
     shown = json.loads(message("sent", row()))
-    assert list(shown) == list(responses.Message.model_fields)
+    assert list(shown) == list(messages.Message.model_fields)
     assert shown == {
         "message_id": MESSAGE, "chat_id": CHAT, "seq": 7, "position": 9, "changed_position": 11, "sender_id": ANNA,
         "client_generated_id": "k-1", "text": "hello", "reply_to_message_id": None, "media_urls": [],
@@ -83,7 +85,7 @@ def test_whatever_a_message_holds_its_json_gives_it_back(
     assert shown["media_urls"] == urls
     assert shown["metadata"] == metadata
     assert shown["reply_to_message_id"] == reply
-    responses.Message.model_validate(shown)
+    messages.Message.model_validate(shown)
 
 
 def test_of_a_deleted_message_only_ids_and_figures_are_left() -> None:
@@ -96,8 +98,8 @@ def test_of_a_deleted_message_only_ids_and_figures_are_left() -> None:
 
 def test_times_are_utc_with_milliseconds_wherever_the_server_lives() -> None:
     there = AT.astimezone(timezone(timedelta(hours=5, minutes=45)))
-    assert serializers.instant(there) == "2026-03-04T05:06:07.089Z"
-    assert serializers.instant(AT.replace(microsecond=0)) == "2026-03-04T05:06:07.000Z"
+    assert json_text.instant(there) == "2026-03-04T05:06:07.089Z"
+    assert json_text.instant(AT.replace(microsecond=0)) == "2026-03-04T05:06:07.000Z"
 
 
 def test_each_message_of_a_page_has_the_delivery_status_of_its_own_sender() -> None:
@@ -106,36 +108,36 @@ def test_each_message_of_a_page_has_the_delivery_status_of_its_own_sender() -> N
     )
     lowest = [(UserId(ANNA), 0), (UserId(BEN), 1)]
     history = json.loads(
-        serializers.history(
+        messages.history_json(
             CHAT, page, DeliveryCursors(read=lowest, delivered=lowest, joined=[(UserId(ANNA), 0), (UserId(BEN), 0)])
         )
     )
     assert [m["status"] for m in history["messages"]] == ["read", "sent"]
     assert (history["has_more_before"], history["has_more_after"]) == (True, False)
-    responses.History.model_validate(history)
+    messages.History.model_validate(history)
 
 
 def test_an_empty_page_is_valid_json() -> None:
-    page: Page[serializers.Row] = Page(rows=[], has_more_before=False, has_more_after=True)
-    history = json.loads(serializers.history(CHAT, page, DeliveryCursors(read=[], delivered=[], joined=[])))
+    page: Page[Row] = Page(rows=[], has_more_before=False, has_more_after=True)
+    history = json.loads(messages.history_json(CHAT, page, DeliveryCursors(read=[], delivered=[], joined=[])))
     assert history == {"messages": [], "has_more_before": False, "has_more_after": True}
 
 
-def chat_row(last: serializers.Row) -> serializers.Row:
+def chat_row(last: Row) -> Row:
     return (CHAT, "group", 'the "ops"', ANNA, AT, 7, 12, AT, "owner", AT, 0, 3, 5, 4, None, 6, 7, 0, *last)
 
 
 def test_a_chat_shows_its_last_message_with_its_tick() -> None:
-    chat = json.loads(serializers.chat(*chat_row(row())))
+    chat = json.loads(chats.chat_json(*chat_row(row())))
     assert chat["last_message"]["status"] == "delivered"
     assert (chat["name"], chat["unread"], chat["read_seq"], chat["delivered_seq"]) == ('the "ops"', 4, 3, 5)
-    assert list(responses.Chat.model_validate(chat).model_dump()) == list(chat)
+    assert list(chats.Chat.model_validate(chat).model_dump()) == list(chat)
 
 
 def test_a_chat_without_messages_has_no_last_message() -> None:
-    chat = json.loads(serializers.chat(*chat_row((None,) * len(serializers.MESSAGE_COLUMNS))))
+    chat = json.loads(chats.chat_json(*chat_row((None,) * len(messages.MESSAGE_COLUMNS))))
     assert chat["last_message"] is None
-    responses.Chat.model_validate(chat)
+    chats.Chat.model_validate(chat)
 
 
 SENT: dict[str, Any] = {"message_id": MESSAGE, "seq": 5, "position": 9, "sent_at": "1970-01-01T00:00:01.500Z"}
@@ -167,34 +169,34 @@ SENT: dict[str, Any] = {"message_id": MESSAGE, "seq": 5, "position": 9, "sent_at
     ],
 )
 def test_a_status_never_hides_that_the_id_was_accepted(
-    message: serializers.Row | None, outcome: serializers.Row | None, expected: dict[str, Any]
+    message: Row | None, outcome: Row | None, expected: dict[str, Any]
 ) -> None:
-    status = serializers.command_status(CHAT, MESSAGE, 3, message, outcome)
+    status = commands.command_status(CHAT, MESSAGE, 3, message, outcome)
     assert status is not None
     body, seq = status
     assert json.loads(body) == expected | {"chat_id": CHAT, "command_id": MESSAGE}
     assert seq == expected.get("seq")
-    responses.CommandStatus.model_validate_json(body)
+    commands.CommandStatus.model_validate_json(body)
 
 
 def test_a_command_without_any_outcome_has_no_status() -> None:
-    assert serializers.command_status(CHAT, MESSAGE, 3, None, None) is None
+    assert commands.command_status(CHAT, MESSAGE, 3, None, None) is None
 
 
 def test_every_character_is_quoted_as_json_does() -> None:
     for first in range(0, 0x110000, 256):
         if not 0xD800 <= first < 0xE000:
             text = "".join(chr(code) for code in range(first, first + 256))
-            assert serializers.quoted(text) == json.dumps(text, ensure_ascii=False)
+            assert json_text.quoted(text) == json.dumps(text, ensure_ascii=False)
 
 
 @pytest.mark.parametrize("zone", [UTC, ZoneInfo("UTC"), ZoneInfo("Europe/Berlin"), timezone(timedelta(hours=-7))])
 def test_a_time_is_told_in_utc_whatever_zone_it_is_in(zone: tzinfo) -> None:
     at = datetime(2026, 1, 31, 12, 0, 0, 45_999, tzinfo=UTC).astimezone(zone)
-    assert serializers.instant(at) == "2026-01-31T12:00:00.045Z"
+    assert json_text.instant(at) == "2026-01-31T12:00:00.045Z"
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
 def test_an_instant_is_the_same_from_milliseconds(at: datetime) -> None:
     ms = (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-    assert serializers.instant_of(ms) == serializers.instant(at)
+    assert json_text.instant_of(ms) == json_text.instant(at)

@@ -1,0 +1,235 @@
+"""Messages: a page of history, one message, the newest seq."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from inspect import signature
+from itertools import starmap
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from psycopg.types.numeric import Int8
+from pydantic import BaseModel, Field, model_validator
+
+from schemas.ids import UserId
+from services.query.api import windows
+from services.query.api.delivery_status import DeliveryCursors
+from services.query.api.examples import ANNA, CHAT
+from services.query.api.json_text import boolean, dumps, instant_of, instant_or_null, quoted, strings, uuid_or_null
+from services.query.api.parameters import (
+    DEFAULT_LIMIT,
+    AtLeastHeader,
+    ChatIdInPath,
+    Limit,
+    QueryParameters,
+    Seq,
+    SeqInPath,
+    WireUuid,
+)
+from services.query.api.reads import Reads
+from services.query.api.route import OF_A_CHAT, OF_A_MESSAGE, CallerOfRequest, json_response
+from services.query.api.windows import Page, Window, cut
+from services.query.snapshot.at_least import Token
+from services.query.snapshot.reader import Row
+from services.runtime.access.auth import Caller
+from services.runtime.web.openapi import example
+from services.runtime.web.problems import Problem
+
+MESSAGE_EXAMPLE: Final[dict[str, Any]] = {
+    "message_id": "c6e6b694-c64b-5364-9024-70428ec7b06e",
+    "chat_id": CHAT,
+    "seq": 1,
+    "position": 2,
+    "changed_position": 2,
+    "sender_id": ANNA,
+    "client_generated_id": "hello-1",
+    "text": "Is the log gap-free?",
+    "reply_to_message_id": None,
+    "media_urls": [],
+    "metadata": None,
+    "sent_at": "2026-01-31T12:00:00.045Z",
+    "edited_at": None,
+    "deleted_at": None,
+    "status": "sent",
+    "reactions": [],
+    "reply_count": 0,
+}
+
+
+class ReactionCount(BaseModel):
+    emoji: str
+    count: int
+    mine: bool
+
+
+class Message(BaseModel):
+    """A message. If it is deleted, `text` and `metadata` are null and `media_urls` is empty; seq and ids stay."""
+
+    model_config = example(MESSAGE_EXAMPLE)
+
+    message_id: UUID
+    chat_id: UUID
+    seq: int
+    position: int
+    changed_position: int
+    sender_id: UUID
+    client_generated_id: str
+    text: str | None
+    reply_to_message_id: UUID | None
+    media_urls: list[str]
+    metadata: dict[str, Any] | None
+    sent_at: datetime
+    edited_at: datetime | None
+    deleted_at: datetime | None
+    status: Literal["sent", "delivered", "read"] = Field(
+        description="`read` or `delivered` if every other present member who joined before the message has read or"
+        " received it, else `sent`; `sent` also if there is no such member."
+    )
+    reactions: list[ReactionCount]
+    reply_count: int
+
+
+class History(BaseModel):
+    """Messages ascending by seq. On an empty page the flags refer to messages before and after the bound."""
+
+    model_config = example(
+        {
+            "messages": [MESSAGE_EXAMPLE],
+            "has_more_before": False,
+            "has_more_after": False,
+        }
+    )
+
+    messages: list[Message]
+    has_more_before: bool
+    has_more_after: bool
+
+
+class LatestSeq(BaseModel):
+    model_config = example({"seq": 1})
+
+    seq: int = Field(description="0 in a chat without messages.")
+
+
+class HistoryParameters(QueryParameters):
+    """The page of messages: at most one bound; without one, the newest messages."""
+
+    before_seq: Seq | None = Field(default=None, description="Messages with a lower seq.")
+    after_seq: Seq | None = Field(default=None, description="Messages with a higher seq.")
+    around_seq: Seq | None = Field(default=None, description="This message in the middle of the page.")
+    limit: Limit = DEFAULT_LIMIT
+    sender_id: WireUuid | None = Field(default=None, description="Only messages of this sender.")
+
+    @model_validator(mode="after")
+    def _one_bound_at_most(self) -> HistoryParameters:
+        if sum(bound is not None for bound in (self.before_seq, self.after_seq, self.around_seq)) > 1:
+            raise ValueError("give at most one of before_seq, after_seq and around_seq")
+        return self
+
+    @property
+    def window(self) -> Window:
+        if self.before_seq is not None:
+            return windows.before(self.before_seq, self.limit)
+        if self.after_seq is not None:
+            return windows.after(self.after_seq, self.limit)
+        if self.around_seq is not None:
+            return windows.around(self.around_seq, self.limit)
+        return windows.newest(self.limit)
+
+
+HistoryQuery = Annotated[HistoryParameters, Query()]
+
+
+def message_writer(chat_id: str, status_of: Callable[[UserId, int], str]) -> Callable[..., str]:
+    """Return the serializer of a chat's messages: called with the columns of a row, it returns the message.
+
+    `status_of` maps a sender and a seq to the delivery status. Its parameters are the one declaration of the columns
+    and their order; a function of one row is a tenth slower.
+    """
+
+    def message(
+        seq: int, message_id: str, sender_id: UserId, message_text: str | None, client_generated_id: str,
+        reply_to_message_id: str | None, reply_count: int, media_urls: Sequence[str], metadata: str | None,
+        sent_at: int, edited_at: int | None, deleted_at: int | None, position: int, changed_position: int,
+    ) -> str:  # fmt: skip
+        """Return a message. A deleted one has only ids, figures and times, whatever the row still contains.
+
+        `metadata` is JSON text; times are in ms since 1970.
+        """
+        if deleted_at is not None:
+            message_text, media_urls, metadata = None, (), None
+        return (
+            f'{{"message_id":"{message_id}","chat_id":"{chat_id}","seq":{seq},"position":{position},'
+            f'"changed_position":{changed_position},"sender_id":"{sender_id}",'
+            f'"client_generated_id":{quoted(client_generated_id)},'
+            f'"text":{"null" if message_text is None else quoted(message_text)},'
+            f'"reply_to_message_id":{uuid_or_null(reply_to_message_id)},'
+            f'"media_urls":{strings(media_urls)},"metadata":{"null" if metadata is None else metadata},'
+            f'"sent_at":"{instant_of(sent_at)}","edited_at":{instant_or_null(edited_at)},'
+            f'"deleted_at":{instant_or_null(deleted_at)},"status":"{status_of(sender_id, seq)}",'
+            f'"reactions":[],"reply_count":{reply_count}}}'
+        )
+
+    return message
+
+
+MESSAGE_COLUMNS: Final = tuple(signature(message_writer("", lambda _sender_id, _seq: "")).parameters)
+"""Columns of the SQL fragment `message_columns`, in order."""
+SEQ: Final = MESSAGE_COLUMNS.index("seq")
+
+
+def history_json(chat_id: str, page: Page[Row], cursors: DeliveryCursors) -> bytes:
+    messages = ",".join(starmap(message_writer(chat_id, cursors.status), page.rows))
+    before, after = boolean(page.has_more_before), boolean(page.has_more_after)
+    return f'{{"messages":[{messages}],"has_more_before":{before},"has_more_after":{after}}}'.encode()
+
+
+async def read_history(
+    reads: Reads, caller: Caller, chat_id: str, bounds: HistoryParameters, at_least: Token | None
+) -> bytes:
+    """Return a page of messages, ascending by seq; only those of one sender if the bounds name it."""
+    window = bounds.window
+    block, sender = ("page", {}) if bounds.sender_id is None else ("page_of_sender", {"sender_id": bounds.sender_id})
+    cursors, rows = await reads.read_with_cursors(
+        block,
+        caller,
+        chat_id,
+        at_least,
+        split=Int8(window.split),
+        fetch_below=Int8(window.fetch_below),
+        fetch_above=Int8(window.fetch_above),
+        **sender,
+    )
+    below = [row for row in rows if row[SEQ] < window.split]
+    above = [row for row in rows if row[SEQ] >= window.split]
+    return history_json(chat_id, cut(window, below, above), cursors)
+
+
+def add_routes(router: APIRouter, reads: Reads) -> None:
+    @router.get("/chats/{chat_id}/messages", response_model=History, responses=OF_A_CHAT)
+    async def list_messages(
+        caller: CallerOfRequest, chat_id: ChatIdInPath, bounds: HistoryQuery, at_least: AtLeastHeader = None
+    ) -> Response:
+        """A page of messages, ascending by seq. Bounds are exclusive, except that around_seq is in its page."""
+        return json_response(await read_history(reads, caller, chat_id, bounds, reads.token_of(at_least)))
+
+    @router.get("/chats/{chat_id}/messages/{seq}", response_model=Message, responses=OF_A_MESSAGE)
+    async def get_message(
+        caller: CallerOfRequest, chat_id: ChatIdInPath, seq: SeqInPath, at_least: AtLeastHeader = None
+    ) -> Response:
+        """One message."""
+        token = reads.token_of(at_least)
+        cursors, rows = await reads.read_with_cursors("message", caller, chat_id, token, seq=Int8(seq))
+        if not rows:
+            raise Problem("unknown_message", "The chat has no message with this seq.")
+        return json_response(message_writer(chat_id, cursors.status)(*rows[0]).encode())
+
+    @router.get("/chats/{chat_id}/latest-seq", response_model=LatestSeq, responses=OF_A_CHAT)
+    async def get_latest_seq(
+        caller: CallerOfRequest, chat_id: ChatIdInPath, at_least: AtLeastHeader = None
+    ) -> Response:
+        """The seq of the newest message."""
+        rows = await reads.read_as_member("latest_seq", caller, chat_id, reads.token_of(at_least))
+        return json_response(dumps({"seq": rows[0][0]}))
