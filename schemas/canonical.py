@@ -1,10 +1,18 @@
-"""Canonical JSON: the one spelling of a value in bodies and replies."""
+"""JSON as this project writes it: in outcomes, heartbeats and the projection. Bodies: schemas/bodies/body.py."""
 
 from __future__ import annotations
 
-import json
+from typing import Final
+
+from msgspec.json import Encoder
+
+_encode: Final = Encoder().encode
 
 
 def canonical_json(value: object) -> bytes:
-    """UTF-8, no spaces, nothing escaped that need not be. Raises ValueError for NaN, infinities, lone surrogates."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    """Return UTF-8 without spaces, nothing escaped that need not be, keys in the order given.
+
+    Raises ValueError for lone surrogates. NaN and infinities become null: whoever takes numbers from outside checks
+    them (schemas/checks.py).
+    """
+    return _encode(value)
