@@ -8,6 +8,8 @@ ARGS ?=
 # Files run in the order of their folders: those with a single long test come first, so that none of them runs alone at
 # the end.
 WORKERS ?= 3
+# Test workers, and the processes that they start, share compiled bytecode instead of compiling everything again.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 COMPILED := $(shell find schemas services -name '*.pyx' -o -name '*.pxd')

@@ -29,7 +29,7 @@ LOST = 12
 """Messages of each chat that are sent after the copy."""
 WAY_OUT = ("gapless projection rebuild", "gapless projection cutover", "gapless projection drop")
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(900)]
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,27 +20,39 @@ from tests.support.running_stack import RunningStack
 
 PRODUCERS = 20
 CHATS = 10
-KILLS = 3
 UNANSWERED = 50
-PACE_S = 0.02
-"""Pause between two sends, except right before a kill."""
 ROOM = 80
 """Sends in flight: while a sequencer is down, those to its chats fill this, and the others wait."""
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    messages: int
+    """At least so many are sent; more if the kills are not done by then."""
+    kills: int
+    pace_s: float
+    """Pause between two sends, except right before a kill."""
+
+
+SHORT = Size(messages=200, kills=1, pace_s=0.05)
+LONG = Size(messages=5_000, kills=3, pace_s=0.02)
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("at_least", [400, pytest.param(5_000, marks=pytest.mark.proof)])
+@pytest.mark.parametrize(
+    "size", [pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.proof)]
+)
 def test_twenty_producers_lose_and_double_nothing_while_sequencer_and_projector_are_killed(
-    tmp_path: Path, at_least: int
+    tmp_path: Path, size: Size
 ) -> None:
     async def main() -> None:
         async with RunningStack.up(tmp_path, "--sequencers", "2", "--projectors", "1") as stack, stack.client() as http:
-            await _run(stack, http, at_least)
+            await _run(stack, http, size)
 
     asyncio.run(main())
 
 
-async def _run(stack: RunningStack, http: httpx.AsyncClient, at_least: int) -> None:
+async def _run(stack: RunningStack, http: httpx.AsyncClient, size: Size) -> None:
     users = [str(uuid4()) for _ in range(PRODUCERS)]
     tokens = [stack.token(user) for user in users]
     chats = await _create_chats(http, users, tokens)
@@ -65,10 +78,10 @@ async def _run(stack: RunningStack, http: httpx.AsyncClient, at_least: int) -> N
         """Send until all kills are done; return the number of messages, the same in each chat."""
         n = 0
         async with asyncio.TaskGroup() as group:
-            while n < at_least or n % CHATS or not killed.is_set():
+            while n < size.messages or n % CHATS or not killed.is_set():
                 await room.acquire()
                 if not crowded.is_set():
-                    await asyncio.sleep(PACE_S)
+                    await asyncio.sleep(size.pace_s)
                 group.create_task(send(n))
                 n += 1
         return n
@@ -76,14 +89,14 @@ async def _run(stack: RunningStack, http: httpx.AsyncClient, at_least: int) -> N
     terms_before = await _terms(stack)
     killed, crowded = asyncio.Event(), asyncio.Event()
     sending = asyncio.create_task(send_until_killed())
-    for kill in range(KILLS):
-        await _progress(told, at_least * (kill + 1) // (KILLS + 1), sending)
+    for kill in range(size.kills):
+        await _progress(told, size.messages * (kill + 1) // (size.kills + 1), sending)
         crowded.set()
         await _kill_a_sequencer(stack, chats, under_way, sending)
         await _kill_the_projector(stack, sending, under_way, crowded)
     killed.set()
     messages = await sending
-    assert await _terms(stack) >= terms_before + KILLS, "each kill was followed by a new term"
+    assert await _terms(stack) >= terms_before + size.kills, "each kill was followed by a new term"
 
     # Repeat a fifth again afterwards.
     again = random.Random(1).sample(range(messages), messages // 5)
@@ -137,6 +150,7 @@ async def _kill_a_sequencer(
             if owner is not None:
                 owners[owner].append(chat)
         if not owners:
+            await asyncio.sleep(0.05)
             continue
         victim = max(owners, key=lambda name: sum(under_way[c] for c in owners[name]))
         pid = stack.signal(victim, signal.SIGSTOP)

@@ -100,6 +100,7 @@ readers and a producer; an abandoned producer per attempt in each of them would 
 """
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(900)
 def test_an_outage_of_two_brokers_leaves_no_producer_no_storm_of_terms_and_one_owner(tmp_path: Path) -> None:
     """Two of three brokers are stopped: appends reach the third and are never acknowledged, but nothing fails by

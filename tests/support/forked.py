@@ -55,14 +55,18 @@ class Process(Protocol):
 
 
 async def start_gapless(
-    *arguments: str, env: Mapping[str, str], stdout: Output = None, stderr: Output = None
+    *arguments: str,
+    env: Mapping[str, str],
+    stdout: Output = None,
+    stderr: Output = None,
+    folder: Path | None = None,
 ) -> Process:
-    """Start `gapless` with these arguments, in its own session."""
+    """Start `gapless` with these arguments, in its own session, in `folder` or the current one."""
     if not CAN_FORK:
         return await asyncio.create_subprocess_exec(
-            *PROGRAM, *arguments, env=env, stdout=stdout, stderr=stderr, start_new_session=True
+            *PROGRAM, *arguments, env=env, stdout=stdout, stderr=stderr, cwd=folder, start_new_session=True
         )
-    return _forks().start(arguments, env, stdout, stderr)
+    return _forks().start(arguments, env, stdout, stderr, folder)
 
 
 def run_gapless(
@@ -158,9 +162,14 @@ class Forks:
         theirs.close()
 
     def start(
-        self, arguments: tuple[str, ...], env: Mapping[str, str], stdout: Output, stderr: Output
+        self,
+        arguments: tuple[str, ...],
+        env: Mapping[str, str],
+        stdout: Output,
+        stderr: Output,
+        folder: Path | None = None,
     ) -> ForkedProcess:
-        order = {"arguments": arguments, "environment": dict(env), "folder": str(Path.cwd())}
+        order = {"arguments": arguments, "environment": dict(env), "folder": str(folder or Path.cwd())}
         files = [_file() if given == subprocess.PIPE else None for given in (stdout, stderr)]
         outputs = [_number(given, file, own) for given, file, own in zip((stdout, stderr), files, (1, 2), strict=True)]
         pid = int(self._ask(order, outputs))

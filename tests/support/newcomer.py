@@ -12,9 +12,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import NamedTuple
 
 from devstack.java import OPTIONS_VARIABLE
+from tests.support.forked import Process, start_gapless
 from tests.support.running_stack import READY_TIMEOUT_S, STOP_TIMEOUT_S, RunningStack
 
 COMMAND_TIMEOUT_S = 120.0
@@ -45,21 +47,19 @@ class Newcomer:
             venv.symlink_to(sys.prefix)
 
     async def gapless(self, *arguments: str) -> Ran:
-        return await self.run(str(GAPLESS), *arguments)
+        """Run a command; in a script for `bash` it is the installed program."""
+        environment = self._environment()
+        process = await start_gapless(*arguments, env=environment, stdout=PIPE, stderr=PIPE, folder=self.folder)
+        return await self._ended(process)
 
     async def bash(self, script: str) -> Ran:
         """Run a script as typed in a terminal: a failing command does not end it."""
-        return await self.run("bash", "-c", script)
-
-    async def run(self, *command: str) -> Ran:
         process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=self.folder,
-            env=self._environment(),
+            "bash", "-c", script, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, cwd=self.folder, env=self._environment()
         )
+        return await self._ended(process)
+
+    async def _ended(self, process: Process) -> Ran:
         out, err = await asyncio.wait_for(process.communicate(), COMMAND_TIMEOUT_S)
         assert process.returncode is not None
         return Ran(process.returncode, out.decode(), err.decode())

@@ -85,10 +85,8 @@ class SteadySends:
             body["reply_to_message_id"] = self._random.choice(self._roots[chat_id])
         headers = {"Authorization": f"Bearer {token}", "Prefer": f"wait={WAIT_S}"}
         try:
-            sent = await self._http.post(
-                f"/v1/chats/{chat_id}/messages", json=body, headers={**headers, "Idempotency-Key": f"live-{number}"}
-            )
-            if sent.status_code != 201:
+            sent = await self._post(f"/v1/chats/{chat_id}/messages", body, headers, f"live-{number}")
+            if sent.status_code not in (200, 201):
                 self.faults.append(f"live-{number}: {sent.status_code} {sent.text[:300]}")
                 return
             answer = sent.json()
@@ -102,3 +100,11 @@ class SteadySends:
                 self.marks += 1
         except httpx.TransportError as error:
             self.faults.append(f"live-{number}: {error!r}")
+
+    async def _post(self, path: str, body: dict[str, Any], headers: dict[str, str], key: str) -> httpx.Response:
+        """Send once more if the connection broke: the server may close an idle one just as a request is sent on it."""
+        headers = {**headers, "Idempotency-Key": key}
+        try:
+            return await self._http.post(path, json=body, headers=headers)
+        except httpx.ReadError:
+            return await self._http.post(path, json=body, headers=headers)
