@@ -208,9 +208,11 @@ def body_corrupt(outcome_type: str, error: Exception) -> LogCorrupt:
 
 def body_of(outcome: AcceptedOutcome, model: type[B]) -> B:
     """Return the body of an accepted outcome whose type has this model. Raises LogCorrupt if it does not parse."""
-    body = decode_accepted(outcome)
-    assert isinstance(body, model)
-    return body
+    decode: Callable[[bytes], B] = decoder(model)
+    try:
+        return decode(outcome.body)
+    except (ValueError, RecursionError) as error:
+        raise body_corrupt(outcome.type, error) from None
 
 
 def _object(raw: bytes) -> dict[str, object]:

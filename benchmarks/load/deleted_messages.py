@@ -16,7 +16,7 @@ from benchmarks.servers.ground import Log
 from schemas.bodies import Body, ChatCreate, Mark, MessageDelete, MessageSend
 from schemas.ids import CommandId, UserId
 from schemas.types import EventType
-from services.projector.mapping.decode import Event
+from services.projector.mapping.decode import ChangeEvent, Event, MessageEvent
 from services.projector.mapping.lookups import lookups_of
 from services.projector.mapping.rows import changes_of
 from services.projector.mapping.validity import ReaderPosition
@@ -70,16 +70,8 @@ def _sender(members: Sequence[UserId], seq: int) -> UserId:
 
 
 def _event(position: int, event: EventType, sender_id: UserId, body: Body, seq: int | None = None) -> Event:
-    return Event(
-        index=position,
-        type=event.value,
-        kind="accepted",
-        at_ms=_AT_MS,
-        chat_id=chat_id(1),
-        command_id=CommandId(f"00000000-0000-5000-8000-{position:012x}"),
-        client_generated_id=f"k-{position}",
-        sender_id=sender_id,
-        position=position,
-        seq=seq,
-        body=body,
-    )
+    command_id = CommandId(f"00000000-0000-5000-8000-{position:012x}")
+    shared = (position, event.value, _AT_MS, chat_id(1), sender_id, position, body)
+    if seq is None:
+        return ChangeEvent(*shared, seq=None, command_id=command_id)
+    return MessageEvent(*shared, seq=seq, command_id=command_id, client_generated_id=f"k-{position}")

@@ -19,6 +19,7 @@ from services.ops.verify.projection.tables import CHATS, MESSAGES, PARTICIPANTS,
 from services.ops.verify.projection.verify import ProjectionReport, verify_projection
 from services.projector.mapping import receipts
 from services.projector.mapping.builder import Accepted, MemberState, RowBuilder
+from services.projector.mapping.decode import ChangeEvent
 from services.projector.versions.migrations import migrate
 from services.runtime.postgres.pool import PostgresPool, open_pool
 from services.runtime.settings import KafkaSettings
@@ -264,7 +265,7 @@ def test_a_broken_mapping_of_the_projector_is_reported(
     """A bug in the projector's own functions must not be in the verifier too."""
     original = receipts._moved
 
-    def off_by_one(builder: RowBuilder, accepted: Accepted) -> tuple[MemberState, int]:
+    def off_by_one(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> tuple[MemberState, int]:
         member, up_to_seq = original(builder, accepted)
         return member, up_to_seq - 1
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from msgspec import Struct
 
 from schemas.errors import LogCorrupt
 from schemas.ids import ChatId, MessageId, UserId
-from services.projector.mapping.decode import Event
+from services.projector.mapping.decode import AcceptedEvent
 from services.projector.mapping.lookups import LookedUp
 from services.projector.mapping.tables import AnyMessageRow, ChatCreated
 
@@ -29,11 +29,9 @@ class ChatState:
 
 @dataclass(slots=True)
 class MemberState:
-    """A member as far as the batch knows it; with `joined_at`, everything is known but an older last_read_at."""
+    """A member as far as the batch knows it."""
 
     role: str | None = None
-    joined_at: datetime | None = None
-    joined_seq: int = 0
     left_at: datetime | None = None
     read_seq: int | None = None
     last_read_at: datetime | None = None
@@ -41,6 +39,18 @@ class MemberState:
     own_after_read: list[int] = field(default_factory=list)
     """Seqs of the batch's own messages above the cursor, ascending."""
     changed_position: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class JoinedMember(MemberState):
+    """A member who joined in the batch: everything is known but an older last_read_at."""
+
+    role: str
+    joined_at: datetime
+    joined_seq: int
+    read_seq: int
+    delivered_seq: int
+    changed_position: int
 
 
 @dataclass(slots=True)
@@ -54,13 +64,13 @@ class Deletion(NamedTuple):
     position: int
 
 
-class Accepted(Struct, gc=False):
-    """An accepted event in its chat: its headers, which `decode` found complete, and the state of its chat."""
+E = TypeVar("E", bound=AcceptedEvent, covariant=True)
 
-    event: Event
-    chat_id: ChatId
-    sender_id: UserId
-    position: int
+
+class Accepted(Struct, Generic[E], frozen=True, gc=False):
+    """An accepted event in its chat."""
+
+    event: E
     at: datetime
     chat: ChatState
 
@@ -92,18 +102,18 @@ class RowBuilder:
             member = self.members[chat_id, user_id] = MemberState()
         return member
 
-    def join(self, accepted: Accepted, user_id: UserId, role: str, last_seq: int) -> None:
+    def join(self, accepted: Accepted[AcceptedEvent], user_id: UserId, role: str, last_seq: int) -> None:
         """Add a member, or add one again: all of its state is reset except the time of its last read."""
-        key = (accepted.chat_id, user_id)
+        key = (accepted.event.chat_id, user_id)
         before = self.members.get(key)
-        self.members[key] = MemberState(
+        self.members[key] = JoinedMember(
             role=role,
             joined_at=accepted.at,
             joined_seq=last_seq,
             read_seq=last_seq,
             delivered_seq=last_seq,
             last_read_at=before.last_read_at if before else None,
-            changed_position=accepted.position,
+            changed_position=accepted.event.position,
         )
 
     def append(self, message: AnyMessageRow, chat: ChatState, at: datetime) -> None:

@@ -9,27 +9,27 @@ from schemas.bodies import ChatCreate, ChatRename
 from schemas.ids import UserId
 from schemas.types import EventType
 from services.projector.mapping.builder import Accepted, RowBuilder
+from services.projector.mapping.decode import ChangeEvent
 from services.projector.mapping.tables import ChatCreated, ChatMoved, ChatRenamed, RowChanges
 
 
-def created(builder: RowBuilder, accepted: Accepted) -> None:
-    body = accepted.event.body
-    assert isinstance(body, ChatCreate)
-    chat_id, creator, chat = accepted.chat_id, accepted.sender_id, accepted.chat
-    chat.created = ChatCreated(chat_id, body.kind, body.name, creator, accepted.at, 0, accepted.position, None)
+def created(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> None:
+    event, chat = accepted.event, accepted.chat
+    body: ChatCreate = event.body
+    chat_id, creator = event.chat_id, event.sender_id
+    chat.created = ChatCreated(chat_id, body.kind, body.name, creator, accepted.at, 0, event.position, None)
     chat.last_seq = 0
     others = "owner" if body.kind == "direct" else "member"
     for user_id, role in {**dict.fromkeys(body.members, others), creator: "owner"}.items():
         builder.join(accepted, UserId(user_id), role, 0)
 
 
-def renamed(_: RowBuilder, accepted: Accepted) -> None:
-    body = accepted.event.body
-    assert isinstance(body, ChatRename)
+def renamed(_: RowBuilder, accepted: Accepted[ChangeEvent]) -> None:
+    body: ChatRename = accepted.event.body
     accepted.chat.name = body.name
 
 
-MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted], None]]] = {
+MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted[ChangeEvent]], None]]] = {
     EventType.CHAT_CREATED.value: created,
     EventType.CHAT_RENAMED.value: renamed,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import ClassVar, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias, final
 
 from msgspec import Struct
 
@@ -18,6 +18,7 @@ from schemas.checks import parse_instant
 from schemas.errors import LogCorrupt, Refused, UnknownType
 from schemas.events import (
     Duplicate,
+    OtherOutcome,
     Outcome,
     OutcomeKind,
     Rejected,
@@ -45,70 +46,110 @@ ACCEPTED: Final = frozenset(COMMAND_OF) - PLANNED
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-AnyBody: TypeAlias = Body | Duplicate | Rejected | int | None
+class AcceptedEvent(Struct, frozen=True, gc=False):
+    """An accepted outcome: its command has an effect.
 
-
-class Event(Struct, frozen=True, gc=False):
-    """A valid outcome, decoded. `gc=False`: a batch has a hundred thousand objects, none in a cycle."""
+    `gc=False` here and below: a batch has a hundred thousand objects, none in a cycle.
+    """
 
     is_view: ClassVar[Literal[False]] = False
 
     index: int
     type: str
-    kind: str
-    """A value of OutcomeKind."""
     at_ms: int
-    chat_id: ChatId | None
+    chat_id: ChatId
+    sender_id: UserId
+    position: int
+    body: Any
+    """The command's body, of the model that belongs to the type."""
+
+
+@final
+class MessageEvent(AcceptedEvent, frozen=True, gc=False):
+    """A message."""
+
+    seq: int
+    command_id: CommandId
+    client_generated_id: str
+
+
+@final
+class ChangeEvent(AcceptedEvent, frozen=True, gc=False):
+    """Any other accepted outcome."""
+
+    seq: int | None
     command_id: CommandId | None
-    client_generated_id: str | None
+
+
+@final
+class OtherEvent(Struct, frozen=True, gc=False):
+    """An outcome without effect."""
+
+    is_view: ClassVar[Literal[False]] = False
+
+    index: int
+    type: str
+    at_ms: int
+    kind: OutcomeKind
     sender_id: UserId | None
     position: int | None
+    body: Duplicate | Rejected | int | None
+    """For `command.unchanged` the position, if it has one."""
     seq: int | None
-    body: AnyBody
-    """The body that belongs to its type; for `command.unchanged` the position, if it has one."""
+    command_id: CommandId | None
 
 
+Event: TypeAlias = MessageEvent | ChangeEvent | OtherEvent
 AnyEvent: TypeAlias = Event | MessageView
 """Most events are plain messages, which stay as they are in their records (schemas/wire/records.py)."""
 
 
 def decode_event(stamp: Stamp, outcome: Outcome) -> Event:
     """Decode a valid outcome. Raises UnknownType, LogCorrupt."""
-    known = _KNOWN.get(outcome.type)
-    if known is None:
-        raise UnknownType(f"{outcome.type} is no event this projector knows; deploy a projector that does")
-    decode, kind = known
+    if type(outcome) is OtherOutcome:
+        known = _OTHERS.get(outcome.type)
+        if known is None:
+            raise _unknown(outcome)
+        decode_other, kind = known
+        return OtherEvent(
+            stamp.index, outcome.type, outcome.at_ms, kind, outcome.sender_id, outcome.position,
+            decode_other(outcome.body), outcome.seq, outcome.command_id,
+        )  # fmt: skip
+    decode = _BODIES.get(outcome.type)
+    if decode is None:
+        raise _unknown(outcome)
     try:
         body = decode(outcome.body)
     except (ValueError, RecursionError) as error:
         raise body_corrupt(outcome.type, error) from None
-    if kind is _ACCEPTED:
-        _require_parts(outcome)
-    return Event(
-        stamp.index, outcome.type, kind, outcome.at_ms, outcome.chat_id, outcome.command_id,
-        outcome.client_generated_id, outcome.sender_id, outcome.position, outcome.seq, body,
+    if not _is_uuid(outcome.sender_id):
+        raise LogCorrupt(f"a {outcome.type} whose sender is no UUID")
+    if outcome.type not in TAKES_SEQ:
+        return ChangeEvent(
+            stamp.index, outcome.type, outcome.at_ms, outcome.chat_id, outcome.sender_id, outcome.position, body,
+            outcome.seq, outcome.command_id,
+        )  # fmt: skip
+    seq, command_id, client_generated_id = outcome.seq, outcome.command_id, outcome.client_generated_id
+    if seq is None or command_id is None or client_generated_id is None:
+        raise LogCorrupt(f"a {outcome.type} without seq, command_id or client_generated_id")
+    return MessageEvent(
+        stamp.index, outcome.type, outcome.at_ms, outcome.chat_id, outcome.sender_id, outcome.position, body, seq,
+        command_id, client_generated_id,
     )  # fmt: skip
 
 
-_ACCEPTED: Final = OutcomeKind.ACCEPTED.value
-_KNOWN: Final[dict[str, tuple[Callable[[bytes], AnyBody], str]]] = {
-    **{event: (decoder(BODY_OF[COMMAND_OF[event]]), _ACCEPTED) for event in ACCEPTED},
-    EventType.DUPLICATE.value: (decode_duplicate, OutcomeKind.DUPLICATE.value),
-    EventType.UNCHANGED.value: (decode_unchanged, OutcomeKind.UNCHANGED.value),
-    EventType.REJECTED.value: (decode_rejected, OutcomeKind.REJECTED.value),
+def _unknown(outcome: Outcome) -> UnknownType:
+    return UnknownType(f"{outcome.type} is no event this projector knows; deploy a projector that does")
+
+
+_BODIES: Final[dict[str, Callable[[bytes], Body]]] = {event: decoder(BODY_OF[COMMAND_OF[event]]) for event in ACCEPTED}
+"""Decoders of bodies, by the type of the accepted outcome."""
+_OTHERS: Final[dict[str, tuple[Callable[[bytes], Duplicate | Rejected | int | None], OutcomeKind]]] = {
+    EventType.DUPLICATE.value: (decode_duplicate, OutcomeKind.DUPLICATE),
+    EventType.UNCHANGED.value: (decode_unchanged, OutcomeKind.UNCHANGED),
+    EventType.REJECTED.value: (decode_rejected, OutcomeKind.REJECTED),
 }
-"""Event type → the decoder of its body, and its kind."""
-
-
-def _require_parts(outcome: Outcome) -> None:
-    sender_id = outcome.sender_id
-    whole = outcome.chat_id is not None and sender_id is not None and outcome.position is not None
-    if outcome.type in TAKES_SEQ:
-        whole = whole and None not in (outcome.seq, outcome.command_id, outcome.client_generated_id)
-    if not whole:
-        raise LogCorrupt(f"a {outcome.type} without its key or one of its headers")
-    if sender_id is not None and not _is_uuid(sender_id):
-        raise LogCorrupt(f"a {outcome.type} whose sender is no UUID")
+"""The outcomes without effect, by type: the decoder of the body, and the kind."""
 
 
 _is_uuid: Final = lru_cache(maxsize=65_536)(is_uuid)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from schemas.bodies import ChatCreate, MemberAdd, MessageSend
 from schemas.ids import ChatId, MessageId
-from services.projector.mapping.decode import AnyEvent, Event
+from schemas.types import EventType
+from services.projector.mapping.decode import AnyEvent, ChangeEvent, Event, MessageEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,29 +50,28 @@ def lookups_of(events: Sequence[AnyEvent]) -> Lookups:
         if event.is_view:
             told.add(event.chat_id)
             sent.add(event.message_id)
-            continue
-        body = event.body
-        if isinstance(body, MessageSend):
-            assert event.chat_id is not None  # decode.py raises LogCorrupt otherwise
-            assert event.command_id is not None
+        elif type(event) is MessageEvent:
             told.add(event.chat_id)
             sent.add(event.command_id)
-            if body.reply_to_message_id is not None and body.reply_to_message_id not in sent:
-                replied.add(MessageId(body.reply_to_message_id))
-        elif isinstance(body, ChatCreate):
-            assert event.chat_id is not None
-            told.add(event.chat_id)
-        elif isinstance(body, MemberAdd) and event.chat_id not in told:
-            assert event.chat_id is not None
-            joined.add(event.chat_id)
+            reply_to = event.body.reply_to_message_id
+            if reply_to is not None and reply_to not in sent:
+                replied.add(MessageId(reply_to))
+        elif type(event) is ChangeEvent:
+            if event.type == _CREATED:
+                told.add(event.chat_id)
+            elif event.type == _ADDED and event.chat_id not in told:
+                joined.add(event.chat_id)
         if event is last:
             break
     return Lookups(replied=frozenset(replied), joined=frozenset(joined))
 
 
+_CREATED: Final = EventType.CHAT_CREATED.value
+_ADDED: Final = EventType.MEMBER_ADDED.value
 _NO_LOOKUPS: Final = Lookups(replied=frozenset(), joined=frozenset())
 
 
 def _may_ask(event: Event) -> bool:
-    body = event.body
-    return body.reply_to_message_id is not None if isinstance(body, MessageSend) else isinstance(body, MemberAdd)
+    if type(event) is MessageEvent:
+        return event.body.reply_to_message_id is not None
+    return type(event) is ChangeEvent and event.type == _ADDED

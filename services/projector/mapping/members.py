@@ -8,32 +8,30 @@ from typing import Final
 from schemas.bodies import MemberAdd, MemberRemove, MemberRole
 from schemas.ids import UserId
 from schemas.types import EventType
-from services.projector.mapping.builder import Accepted, RowBuilder
+from services.projector.mapping.builder import Accepted, JoinedMember, RowBuilder
+from services.projector.mapping.decode import ChangeEvent
 from services.projector.mapping.tables import ParticipantJoined, ParticipantMoved, RoleChanged, RowChanges
 
 
-def added(builder: RowBuilder, accepted: Accepted) -> None:
-    body = accepted.event.body
-    assert isinstance(body, MemberAdd)
-    last_seq = builder.last_seq_of(accepted.chat_id, accepted.chat)
+def added(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> None:
+    body: MemberAdd = accepted.event.body
+    last_seq = builder.last_seq_of(accepted.event.chat_id, accepted.chat)
     builder.join(accepted, UserId(body.user_id), body.role, last_seq)
 
 
-def removed(builder: RowBuilder, accepted: Accepted) -> None:
-    body = accepted.event.body
-    assert isinstance(body, MemberRemove)
-    member = builder.member(accepted.chat_id, UserId(body.user_id))
-    member.left_at, member.changed_position = accepted.at, accepted.position
+def removed(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> None:
+    body: MemberRemove = accepted.event.body
+    member = builder.member(accepted.event.chat_id, UserId(body.user_id))
+    member.left_at, member.changed_position = accepted.at, accepted.event.position
 
 
-def role_changed(builder: RowBuilder, accepted: Accepted) -> None:
-    body = accepted.event.body
-    assert isinstance(body, MemberRole)
-    member = builder.member(accepted.chat_id, UserId(body.user_id))
-    member.role, member.changed_position = body.role, accepted.position
+def role_changed(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> None:
+    body: MemberRole = accepted.event.body
+    member = builder.member(accepted.event.chat_id, UserId(body.user_id))
+    member.role, member.changed_position = body.role, accepted.event.position
 
 
-MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted], None]]] = {
+MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted[ChangeEvent]], None]]] = {
     EventType.MEMBER_ADDED.value: added,
     EventType.MEMBER_REMOVED.value: removed,
     EventType.MEMBER_ROLE_CHANGED.value: role_changed,
@@ -42,11 +40,7 @@ MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted], None]]] = {
 
 def add_rows(builder: RowBuilder, changes: RowChanges) -> None:
     for (chat_id, user_id), m in builder.members.items():
-        if m.joined_at is not None:
-            assert m.role is not None
-            assert m.read_seq is not None
-            assert m.delivered_seq is not None
-            assert m.changed_position is not None
+        if isinstance(m, JoinedMember):
             changes.participants_joined.append(
                 ParticipantJoined(
                     chat_id, user_id, m.role, m.joined_at, m.joined_seq, m.left_at, m.read_seq, m.last_read_at,

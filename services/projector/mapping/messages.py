@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from schemas.bodies import MessageDelete, MessageSend
 from schemas.errors import LogCorrupt
 from schemas.ids import ChatId, MessageId
 from schemas.types import EventType
 from services.projector.mapping.builder import Accepted, Deletion, Replies, RowBuilder
-from services.projector.mapping.decode import instant, original_instant
+from services.projector.mapping.decode import ChangeEvent, MessageEvent, instant, original_instant
 from services.projector.mapping.deletions import blocks_deleted, chats_deleted
 from services.projector.mapping.tables import AnyMessageRow, MessageDeleted, MessageRow, RootReplied, RowChanges
 
 
-def sent(builder: RowBuilder, accepted: Accepted) -> None:
-    event, chat_id, position = accepted.event, accepted.chat_id, accepted.position
-    body = event.body
-    assert isinstance(body, MessageSend)
-    assert event.seq is not None
-    assert event.command_id is not None
-    assert event.client_generated_id is not None
+def sent(builder: RowBuilder, accepted: Accepted[MessageEvent]) -> None:
+    event = accepted.event
+    body: MessageSend = event.body
+    chat_id, position = event.chat_id, event.position
     reply_to: MessageId | None = None
     root_seq: int | None = None
     if body.reply_to_message_id is not None:
@@ -31,7 +28,7 @@ def sent(builder: RowBuilder, accepted: Accepted) -> None:
         replies.count += 1
         replies.position = position
     row = MessageRow(
-        chat_id, event.seq, event.command_id, accepted.sender_id, body.text, event.client_generated_id, reply_to,
+        chat_id, event.seq, event.command_id, event.sender_id, body.text, event.client_generated_id, reply_to,
         root_seq, 0, body.media_urls or [], body.metadata, accepted.at,
         original_instant(body.original_sent_at) if body.original_sent_at else None, None, position, position,
     )  # fmt: skip
@@ -52,16 +49,16 @@ def _root_seq_of(builder: RowBuilder, message_id: MessageId, chat_id: ChatId) ->
     return root.seq
 
 
-def deleted(builder: RowBuilder, accepted: Accepted) -> None:
-    body = accepted.event.body
-    assert isinstance(body, MessageDelete)
-    key = (accepted.chat_id, body.seq)
+def deleted(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> None:
+    event = accepted.event
+    body: MessageDelete = event.body
+    key = (event.chat_id, body.seq)
     if key in builder.deletions:
-        raise LogCorrupt(f"message {body.seq} of chat {accepted.chat_id} is deleted twice")
-    builder.deletions[key] = Deletion(accepted.at, accepted.position)
+        raise LogCorrupt(f"message {body.seq} of chat {event.chat_id} is deleted twice")
+    builder.deletions[key] = Deletion(accepted.at, event.position)
 
 
-MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted], None]]] = {
+MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted[Any]], None]]] = {
     EventType.MESSAGE_SENT.value: sent,
     EventType.MESSAGE_DELETED.value: deleted,
 }

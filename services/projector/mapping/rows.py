@@ -8,14 +8,15 @@ sql/apply.sql finds above the new cursor, and None means "unchanged".
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from schemas.events import Duplicate, OutcomeKind, Rejected
+from schemas.ids import CommandId
 from schemas.types import COMMAND_OF, EventType
 from schemas.wire.records import MessageView
 from services.projector.mapping import chats, members, messages, receipts
 from services.projector.mapping.builder import Accepted, RowBuilder
-from services.projector.mapping.decode import AnyEvent, Event, instant
+from services.projector.mapping.decode import AnyEvent, Event, OtherEvent, instant
 from services.projector.mapping.lookups import LookedUp
 from services.projector.mapping.tables import AnyOutcomeRow, OutcomeRow, RowChanges
 
@@ -26,7 +27,7 @@ only projections of its own mapping version, so that all rows of one schema come
 `outcomes.detail` was added without raising it, because every row says whether a release that stores details wrote it
 (docs/decisions/0031-outcome-rows-say-whether-they-hold-the-detail.md)."""
 
-MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted], None]]] = {
+MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted[Any]], None]]] = {
     **chats.MAPPED, **members.MAPPED, **messages.MAPPED, **receipts.MAPPED
 }  # fmt: skip
 """What each accepted outcome changes, by event type."""
@@ -48,10 +49,11 @@ def changes_of(
             if event.at_ms >= outcomes_since_ms:
                 outcomes.append(event)
             continue
-        if event.type in COMMAND_OF:
-            MAPPED[event.type](builder, _accepted(builder, event))
+        if type(event) is not OtherEvent:
+            chat = builder.moved(event.chat_id, event.position)
+            MAPPED[event.type](builder, Accepted(event, instant(event.at_ms), chat))
         if event.command_id is not None and event.at_ms >= outcomes_since_ms:
-            outcomes.append(_outcome_row(event, partition))
+            outcomes.append(_outcome_row(event, event.command_id, partition))
     changes = RowChanges(outcomes=outcomes)
     messages.apply_deletions(builder, changes)
     for noun in (chats, members, messages):
@@ -59,35 +61,25 @@ def changes_of(
     return changes
 
 
-def _accepted(builder: RowBuilder, event: Event) -> Accepted:
-    chat_id, sender_id, position = event.chat_id, event.sender_id, event.position
-    assert chat_id is not None  # decode.py raises LogCorrupt otherwise
-    assert sender_id is not None
-    assert position is not None
-    return Accepted(event, chat_id, sender_id, position, instant(event.at_ms), builder.moved(chat_id, position))
-
-
 def _add_message(builder: RowBuilder, message: MessageView) -> None:
     """Add a plain message."""
     builder.append(message, builder.moved(message.chat_id, message.position), instant(message.at_ms))
 
 
-def _outcome_row(event: Event, partition: int) -> OutcomeRow:
-    body = event.body
-    assert event.command_id is not None
+def _outcome_row(event: Event, command_id: CommandId, partition: int) -> OutcomeRow:
     seq, position = event.seq, event.position
     command_type: str | None = COMMAND_OF.get(event.type)
-    reason: str | None = None
-    detail: str | None = None
-    if command_type is None:
+    kind, reason, detail = OutcomeKind.ACCEPTED, None, None
+    if type(event) is OtherEvent:
+        kind, body = event.kind, event.body
         if isinstance(body, Duplicate):
             seq, position = body.seq, body.position
         elif isinstance(body, Rejected):
             command_type, reason, detail = body.command_type, body.reason.value, body.detail
-        elif isinstance(body, int):
+        elif body is not None:
             position = body
     return OutcomeRow(
-        partition, event.index, event.command_id, event.sender_id, command_type, event.kind, reason, seq, position,
+        partition, event.index, command_id, event.sender_id, command_type, kind.value, reason, seq, position,
         instant(event.at_ms), detail,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ _SQL: Final[Mapping[str, str]] = load_sql("services.ops.verify.sql", "accepted.s
 ACCEPTED_SCHEMA: Final = _SQL["accepted_schema"]
 
 
-class Accepted(NamedTuple):
+class AcceptedCommand(NamedTuple):
     """What is stored of an accepted command."""
 
     digest: bytes
@@ -30,12 +30,12 @@ class Memory:
     def __init__(self, scratch: sqlite3.Connection) -> None:
         self._scratch = scratch
 
-    def recall(self, command_id: str | None) -> Accepted | None:
+    def recall(self, command_id: str | None) -> AcceptedCommand | None:
         """Return what was accepted under a command_id, or None."""
         if command_id is None:
             return None
         found = self._scratch.execute(_SQL["recall_accepted"], {"command_id": command_id}).fetchone()
-        return Accepted(*found) if found is not None else None
+        return AcceptedCommand(*found) if found is not None else None
 
     def accepted(self, command_type: str, outcome: AcceptedOutcome) -> None:
         """Store an accepted command that has an idempotency key."""

@@ -30,7 +30,7 @@ from schemas.types import COMMAND_OF, MARKS, CommandType
 from schemas.wire.encoding import Record
 from services.ops.verify.log.case import Case
 from services.ops.verify.log.chat import Chat
-from services.ops.verify.log.memory import Accepted, Memory
+from services.ops.verify.log.memory import AcceptedCommand, Memory
 from services.ops.verify.log.nouns import judge_of
 
 
@@ -55,7 +55,7 @@ class Answered:
     offset: int
     stamp: Stamp
     outcome: Outcome
-    original: Accepted | None
+    original: AcceptedCommand | None
     """For a repeat or a conflict: what was accepted under this command_id before."""
 
 
@@ -154,7 +154,7 @@ class PartitionChecks:
             self._not_accepted(outcome, original)
         return Answered(offset=self._offset, stamp=stamp, outcome=outcome, original=original)
 
-    def _accepted(self, outcome: AcceptedOutcome, original: Accepted | None) -> None:
+    def _accepted(self, outcome: AcceptedOutcome, original: AcceptedCommand | None) -> None:
         command_type = COMMAND_OF[outcome.type]
         self._identity(outcome, command_type)
         if original is not None and command_type not in MARKS:
@@ -209,7 +209,7 @@ class PartitionChecks:
         elif outcome.seq is not None:
             self.violation("seq", f"a {outcome.type} has a seq, {outcome.seq}")
 
-    def _not_accepted(self, outcome: OtherOutcome, original: Accepted | None) -> None:
+    def _not_accepted(self, outcome: OtherOutcome, original: AcceptedCommand | None) -> None:
         if outcome.kind is OutcomeKind.ACCEPTED:
             self.violation("unknown_type", f"{outcome.type} is no event of this version; use the version of the writer")
             raise CannotContinue
@@ -226,7 +226,7 @@ class PartitionChecks:
             case _:
                 self._rejected(outcome, original)
 
-    def _duplicate(self, outcome: OtherOutcome, original: Accepted | None) -> None:
+    def _duplicate(self, outcome: OtherOutcome, original: AcceptedCommand | None) -> None:
         body = decode_duplicate(outcome.body)
         if original is None:
             self.violation("duplicate", f"it repeats command {outcome.command_id}, which was never accepted")
@@ -237,7 +237,7 @@ class PartitionChecks:
                 f" {original.seq}, position {original.position}, time {original.at_ms}",
             )
 
-    def _rejected(self, outcome: OtherOutcome, original: Accepted | None) -> None:
+    def _rejected(self, outcome: OtherOutcome, original: AcceptedCommand | None) -> None:
         body = decode_rejected(outcome.body)
         chat = self.chats.get(outcome.chat_id or "")
         sender = outcome.sender_id
