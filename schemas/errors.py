@@ -14,17 +14,33 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Why a command was rejected: the closed list of the wire contract."""
 
-    MALFORMED = "malformed"
-    UNKNOWN_TYPE = "unknown_type"
-    WRONG_PARTITION = "wrong_partition"
-    CONFLICT = "conflict"
-    UNKNOWN_CHAT = "unknown_chat"
-    CHAT_EXISTS = "chat_exists"
-    NOT_MEMBER = "not_member"
-    FORBIDDEN = "forbidden"
-    UNKNOWN_MESSAGE = "unknown_message"
-    TOO_LARGE = "too_large"
-    INVALID = "invalid"
+    # To add one: a member here, its explanation in services/runtime/web/problems.py, its name in docs/asyncapi.yaml, a
+    # row in docs/api.md. Tests name what is missing. (The docstring above is also in the OpenAPI document.)
+    _value_: str
+    status: int
+    """HTTP status of the response; 0 for a reason that no request over HTTP can get."""
+    meaning: str
+    """Title of the problem document."""
+    since: str
+    """The first release that rejects for this reason. A reader built before it does not know the reason."""
+
+    def __new__(cls, value: str, status: int = 0, meaning: str = "", since: str = "") -> Reason:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.status, member.meaning, member.since = status, meaning, since
+        return member
+
+    MALFORMED = "malformed", 400, "The request cannot be understood", "0.1.0"
+    UNKNOWN_TYPE = "unknown_type", 501, "Not supported yet", "0.1.0"
+    WRONG_PARTITION = "wrong_partition", 0, "In the wrong partition", "0.1.0"
+    CONFLICT = "conflict", 422, "The key was used for something else", "0.1.0"
+    UNKNOWN_CHAT = "unknown_chat", 404, "No such chat", "0.1.0"
+    CHAT_EXISTS = "chat_exists", 409, "The chat exists already", "0.1.0"
+    NOT_MEMBER = "not_member", 403, "No longer a member", "0.1.0"
+    FORBIDDEN = "forbidden", 403, "Not allowed", "0.1.0"
+    UNKNOWN_MESSAGE = "unknown_message", 404, "No such message", "0.1.0"
+    TOO_LARGE = "too_large", 413, "Too large", "0.1.0"
+    INVALID = "invalid", 422, "The command is not valid", "0.1.0"
 
 
 class SchemaError(Exception):

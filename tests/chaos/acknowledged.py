@@ -16,7 +16,8 @@ UNCHANGED: Final = frozenset({"unchanged"})
 DONE: Final = frozenset({"accepted", "unchanged"})
 """A 200 that does not say whether something changed."""
 REJECTED: Final = frozenset({"rejected"})
-_PROBLEMS: Final = frozenset({400, 403, 404, 409, 413, 422})
+REJECTIONS: Final = frozenset({400, 403, 404, 409, 413, 422, 501})
+"""HTTP statuses of rejections; tests/unit/chaos compares them with those that the contract declares."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ def _by_kafka(op: Op, reply: Json, answered_s: float) -> Acknowledged:
 
 def _by_http(op: Op, answer: Json, answered_s: float) -> Acknowledged | None:
     status, body = answer["http"], answer.get("body") or {}
-    if status in _PROBLEMS:
+    if status in REJECTIONS:
         reason = body["type"].rsplit("/", 1)[-1]
         return Acknowledged(op=op, outcome=REJECTED, command_id=command_id_of(op), answered_s=answered_s, reason=reason)
     if status not in (200, 201):
@@ -91,7 +92,7 @@ def _by_http(op: Op, answer: Json, answered_s: float) -> Acknowledged | None:
         answered_s=answered_s,
         partition=partition,
         index=index,
-        seq=body.get("seq") if op.asked["type"] != "message.delete.v1" else None,  # this answer only repeats it
+        seq=body.get("seq") if op.asked["type"] == "message.send.v1" else None,  # any other only repeats the request's
         position=body.get("position"),
         sent_at_ms=milliseconds(body["sent_at"]) if "sent_at" in body else None,
         read_seq=body.get("read_seq"),

@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 
 import httpx
 
-from tests.chaos.acknowledged import milliseconds
+from tests.chaos.acknowledged import REJECTIONS, milliseconds
 from tests.chaos.evidence import Json, message_digest
 from tests.chaos.stage import SEND, Sent, Stage
 from tests.oracle.records import command_id_of
@@ -18,8 +18,8 @@ from tests.oracle.records import command_id_of
 REQUEST_TIMEOUT_S: Final = 8.0
 ANSWER_DEADLINE_S: Final = 180.0
 """Deadline of one command with all its attempts, several times the longest outage of the nemesis."""
-SETTLED: Final = frozenset({200, 201, 400, 403, 404, 409, 413, 422})
 PROMISES: Final = frozenset({200, 201})
+SETTLED: Final = PROMISES | REJECTIONS
 
 
 class Http:

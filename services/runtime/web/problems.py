@@ -16,6 +16,8 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from schemas.errors import Reason
+
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 
 
@@ -28,6 +30,11 @@ class ProblemType:
     explanation: str
 
 
+def rejection(reason: Reason, explanation: str) -> dict[str, ProblemType]:
+    """Return the entry of a command's rejection; status and title are declared with the reason."""
+    return {reason.value: ProblemType(status=reason.status, title=reason.meaning, explanation=explanation)}
+
+
 PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
     "unauthorized": ProblemType(
         status=401,
@@ -35,10 +42,9 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         explanation="The request carries no bearer token, or one that is expired, wrongly signed or meant for "
         "someone else. Get a new token and send it as `Authorization: Bearer <token>`. Nothing was accepted.",
     ),
-    "malformed": ProblemType(
-        status=400,
-        title="The request cannot be understood",
-        explanation="The body is not JSON, a field is missing, unknown or of the wrong form, or a parameter is "
+    **rejection(
+        Reason.MALFORMED,
+        "The body is not JSON, a field is missing, unknown or of the wrong form, or a parameter is "
         "out of range. `errors` names each place by a JSON pointer. Correct the request; sending the same one "
         "again returns the same answer.",
     ),
@@ -49,30 +55,25 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         "`Idempotency-Key` or the field `client_generated_id`, 1 to 128 visible ASCII characters, fresh for "
         "each new message and the same for each retry. In a batch each message has its own, in that field.",
     ),
-    "not_member": ProblemType(
-        status=403,
-        title="No longer a member",
-        explanation="You were a member of this chat and no longer are. Ask one of its admins to add you again. If "
+    **rejection(
+        Reason.NOT_MEMBER,
+        "You were a member of this chat and no longer are. Ask one of its admins to add you again. If "
         "every member has left a group that you created, join it again as owner: "
         '`PUT /v1/chats/{chat_id}/members/{your user_id}` with `{"role": "owner"}`.',
     ),
-    "forbidden": ProblemType(
-        status=403,
-        title="Not allowed",
-        explanation="Your role in the chat, or the scope of your token, does not allow this. Ask an admin of "
+    **rejection(
+        Reason.FORBIDDEN,
+        "Your role in the chat, or the scope of your token, does not allow this. Ask an admin of "
         "the chat, or use a token with the scope that the detail names.",
     ),
-    "unknown_chat": ProblemType(
-        status=404,
-        title="No such chat",
-        explanation="There is no chat with this id, or you never were a member of it: the answer is the same, so "
+    **rejection(
+        Reason.UNKNOWN_CHAT,
+        "There is no chat with this id, or you never were a member of it: the answer is the same, so "
         "that it does not reveal which chats exist.",
     ),
-    "unknown_message": ProblemType(
-        status=404,
-        title="No such message",
-        explanation="The chat has no message with this seq or id, or it was deleted and cannot be changed or "
-        "answered to.",
+    **rejection(
+        Reason.UNKNOWN_MESSAGE,
+        "The chat has no message with this seq or id, or it was deleted and cannot be changed or answered to.",
     ),
     "unknown_command": ProblemType(
         status=404,
@@ -96,18 +97,16 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         explanation="The head or the body of the request was not complete within its deadline, and nothing was "
         "accepted. Send the whole request again, with the same key, on a new connection.",
     ),
-    "chat_exists": ProblemType(
-        status=409,
-        title="The chat exists already",
-        explanation="You created another group of this name before; `chat_id` says which. Use it, choose another "
+    **rejection(
+        Reason.CHAT_EXISTS,
+        "You created another group of this name before; `chat_id` says which. Use it, choose another "
         'name, or send `"unique_name": false` to have several groups of one name. If every member has left it, you, '
         "its creator, may join it again as owner: `PUT /v1/chats/{chat_id}/members/{your user_id}` with "
         '`{"role": "owner"}`. Leaving a group does not free its name.',
     ),
-    "too_large": ProblemType(
-        status=413,
-        title="Too large",
-        explanation="The body, or the command it would become, is larger than the limit that the detail names. "
+    **rejection(
+        Reason.TOO_LARGE,
+        "The body, or the command it would become, is larger than the limit that the detail names. "
         "Send less at once, or link to large content instead of embedding it.",
     ),
     "uri_too_long": ProblemType(
@@ -128,16 +127,14 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         explanation="The request has more header fields, or larger ones, than the limit that the detail names. "
         "Cookies and long tokens are the usual reason.",
     ),
-    "conflict": ProblemType(
-        status=422,
-        title="The key was used for something else",
-        explanation="A command with this key and another content was accepted before. If you meant a new "
+    **rejection(
+        Reason.CONFLICT,
+        "A command with this key and another content was accepted before. If you meant a new "
         "message, give it a fresh key; if you meant a retry, send exactly what you sent the first time.",
     ),
-    "invalid": ProblemType(
-        status=422,
-        title="The command is not valid",
-        explanation="The request is well formed, but its content breaks a limit or does not fit the state of the "
+    **rejection(
+        Reason.INVALID,
+        "The request is well formed, but its content breaks a limit or does not fit the state of the "
         "chat. The detail says what would be valid.",
     ),
     "rate_limited": ProblemType(
@@ -158,10 +155,9 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         explanation="The first word of the request is not an HTTP method that this server knows. Methods are written "
         "in capitals.",
     ),
-    "unknown_type": ProblemType(
-        status=501,
-        title="Not supported yet",
-        explanation="The sequencer that serves this chat does not know this type of command. Nothing was "
+    **rejection(
+        Reason.UNKNOWN_TYPE,
+        "The sequencer that serves this chat does not know this type of command. Nothing was "
         "accepted; try again after the servers have been upgraded.",
     ),
     "unavailable": ProblemType(

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from schemas import ids
+from schemas.errors import Reason
 from schemas.ids import UserId
 from tests.chaos import checker
+from tests.chaos.acknowledged import REJECTIONS
 from tests.chaos.checker import Report, check
 from tests.chaos.evidence import (
     Evidence,
@@ -890,6 +892,10 @@ def test_overlapping_reads_may_show_less() -> None:
     w = sound()
     w.op("latest", {"chat": CHAT}, {"http": 200, "seq": 1}, at_s=5.9, took_s=20.0)
     assert found(w) == set()
+
+
+def test_the_clients_take_every_rejection_for_an_outcome() -> None:
+    assert {reason.status for reason in Reason if reason.status} == REJECTIONS
 
 
 def test_the_checker_imports_nothing_that_it_checks() -> None:

@@ -16,6 +16,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from benchmarks.cli import app as bench
+from schemas.errors import Reason
 from services.ops.cli.main import app as gapless
 from services.ops.processes.api import ApiSettings, create_app
 from services.ops.verify.projection.tables import TABLES, Table
@@ -196,6 +197,12 @@ def test_the_paths_of_the_api_page_are_all_there_are() -> None:
 def test_the_problems_of_the_api_page_are_all_there_are() -> None:
     written = {row[0].strip("`"): int(row[1]) for row in table("docs/api.md", "## Problems")}
     assert written == {reason: kind.status for reason, kind in PROBLEM_TYPES.items()}
+
+
+def test_a_reason_that_a_request_can_get_has_a_problem_with_an_explanation() -> None:
+    missing = {reason.value for reason in Reason if reason.status and reason.value not in PROBLEM_TYPES}
+    assert not missing, "explain them in services/runtime/web/problems.py"
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", reason.since) for reason in Reason)
 
 
 def test_every_crash_point_is_told_with_what_holds_after_it() -> None:
