@@ -211,12 +211,13 @@ class RowChanges:
         return sum(len(rows) for _, rows in self.statements()) + len(self.messages) + len(self.outcomes)
 
 
-ROW_TYPES: Final[dict[str, type[NamedTuple]]] = {
+ROW_TYPES: Final[dict[str, type[NamedTuple]]] = {  # by field of RowChanges
     "chats_created": ChatCreated,
     "participants_joined": ParticipantJoined,
     "participants_moved": ParticipantMoved,
     "roles_changed": RoleChanged,
     "chats_moved": ChatMoved,
+    "chats_renamed": ChatRenamed,
     "roots_replied": RootReplied,
     "messages_deleted": MessageDeleted,
     "chats_deleted": ChatDeleted,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,7 +20,14 @@ from services.projector.mapping.deletions import SPANS, blocks_deleted
 from services.projector.mapping.lookups import LookedUp, Lookups, Root, lookups_of
 from services.projector.mapping.messages import message_row
 from services.projector.mapping.rows import changes_of, outcome_row
-from services.projector.mapping.tables import MessageRow, OutcomeRow, ParticipantJoined, ParticipantMoved, RowChanges
+from services.projector.mapping.tables import (
+    ROW_TYPES,
+    MessageRow,
+    OutcomeRow,
+    ParticipantJoined,
+    ParticipantMoved,
+    RowChanges,
+)
 from tests.support.chat_log import ANNA, BEN, CARL, ChatLog, LogRecord
 
 NOTHING: Final = LookedUp()
@@ -358,3 +366,7 @@ def test_a_message_without_one_of_its_headers_is_a_corrupt_log(missing: str) -> 
 def test_a_timestamp_that_is_no_time_is_a_corrupt_log(at_ms: int) -> None:
     with pytest.raises(LogCorrupt, match="no time"):
         instant(at_ms)
+
+
+def test_every_list_of_rows_has_a_row_type_from_which_its_columns_follow() -> None:
+    assert list(ROW_TYPES) == [each.name for each in fields(RowChanges)]

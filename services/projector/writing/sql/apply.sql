@@ -112,7 +112,7 @@ WHERE c.chat_id = m.chat_id;
 -- name: chats_renamed
 -- Separate from chats_moved, which every send needs: a chat is rarely renamed.
 UPDATE {schema}.chats c SET name = m.name
-FROM unnest(%(chat_id)s::uuid[], %(name)s::text[]) AS m (chat_id, name)
+FROM {fragment:chats_renamed_rows}
     CROSS JOIN LATERAL (
         SELECT ctid FROM {schema}.chats WHERE chat_id = m.chat_id OFFSET 0
     ) AS found
