@@ -147,7 +147,7 @@ MUTANTS: Final = (
         file="schemas/guard.py",
         good='and (len(raw) <= limits.BODY_PARTS or raw.count(b",") <= limits.BODY_PARTS)',
         bad="and raw",
-        check=f"{GUARD}::test_a_bad_request_costs_no_more_than_to_read_it",
+        check="tests/unit/schemas/test_parse_body.py::test_more_values_than_any_command_has_are_refused_before_they_are_parsed",
     ),
     Mutant(
         name="every wrong item of a list is collected",

@@ -202,6 +202,17 @@ def test_what_nests_too_deep_is_refused_before_it_is_parsed(depth: int, *, passe
     assert refused.value.reason is Reason.INVALID
 
 
+@pytest.mark.parametrize("item", [b"1", b"[]", b'"a"', b'"k":1'])
+def test_more_values_than_any_command_has_are_refused_before_they_are_parsed(item: bytes) -> None:
+    def filled(commas: int) -> bytes:
+        return b'{"k":[' + b",".join([item] * (commas + 1)) + b"]}"
+
+    guard_before_parsing(filled(limits.BODY_PARTS - 3))
+    with pytest.raises(Refused) as refused:
+        guard_before_parsing(filled(limits.BODY_PARTS + 1))
+    assert refused.value.reason is Reason.TOO_LARGE
+
+
 @given(
     before=st.integers(0, 40),
     count=st.integers(28, 40),
