@@ -13,6 +13,7 @@ Rooms, from the top down (upper may import lower):
 - `postgres`   Postgres pools, sessions and SQL files
 - `process`    a process's life: start, supervise, stop, exit code; crash points
 - `observe`    logs, metrics, trace context
+- `settings`   all variables that services share, by concern
 
-Files: `http` (builds the application of a service from these), `settings` (all variables), `tls` (certificates).
+Files: `http` (builds the application of a service from these), `tls` (certificates).
 """
