@@ -19,7 +19,7 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test proofs check mutants chaos fuzz up clean lock
+.PHONY: help install demo test proofs pure check mutants chaos fuzz up clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ test: $(INSTALLED) ## Run every test except the proofs; WORKERS=1 runs them one 
 proofs: $(INSTALLED) ## Run the proofs, a few minutes of injected faults; CI runs them in addition to the tests
 	$(BIN)/python -m devstack.class_cache
 	$(BIN)/pytest -m "proof or examples" --hypothesis-profile=all-examples -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Without what cannot differ: house rules, the servers of the tests, and runs of the simulation on logs without bytes.
+pure: $(INSTALLED) ## Run the tests of what may be compiled once more without compiled code
+	GAPLESS_PURE=1 $(BIN)/pytest -m "not proof" -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  --ignore=tests/unit/house --ignore=tests/unit/devstack -k "not a_mistake_in_the_production_code" \
+	  tests/unit tests/contract tests/simulation $(ARGS)
 
 check: $(INSTALLED) ## Check lint, formatting, types, and the import rules
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ import pytest
 import hatch_build
 from benchmarks.servers.processes import environment, forget_settings
 from schemas.wire.extensions import PURE_VARIABLE, code_in_use, extension
+from services.ops.stack.address import without_security
 
 ROOT: Final = Path(__file__).parents[3]
 FIRST: Final = "schemas.wire._scan"
@@ -90,6 +91,10 @@ def test_only_one_place_imports_what_is_compiled() -> None:
         for file in (ROOT / top).rglob("*.py"):
             imports = [line for line in file.read_text(encoding="utf-8").splitlines() if "import " in line]
             assert not [line for line in imports if names & set(line.replace(",", " ").replace(".", " ").split())], file
+
+
+def test_an_embedded_stack_passes_it_on_to_its_children() -> None:
+    assert without_security({PURE_VARIABLE: "1", "GAPLESS_KAFKA_SASL_USERNAME": "x"}) == {PURE_VARIABLE: "1"}
 
 
 def test_benchmarks_pass_it_on_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
