@@ -40,6 +40,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient
 
+from benchmarks.servers.processes import environment
 from devstack.kafka import KafkaCluster
 from devstack.ports import choose_ports
 from schemas import ids
@@ -392,16 +393,14 @@ class _Sequencer:
         self.name = name
         (self._port,) = choose_ports(1)
         self._log_path = root / f"{name}.log"
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("GAPLESS_")}
-        self._environment = {
-            **inherited,
+        ours = {
             "GAPLESS_KAFKA_BOOTSTRAP": kafka,
             "GAPLESS_KAFKA_PARTITIONS": str(PARTITIONS),
             "GAPLESS_SEQUENCER_STATE_DIR": str(root / "state"),
             "GAPLESS_OPS_PORT": str(self._port),
             "GAPLESS_LOG_FORMAT": "json",
-            **settings,
         }
+        self._environment = environment({**ours, **settings})
         self._process: asyncio.subprocess.Process | None = None
         self._http = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self._port}", timeout=3.0, trust_env=False, verify=False

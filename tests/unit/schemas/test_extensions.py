@@ -97,6 +97,13 @@ def test_an_embedded_stack_passes_it_on_to_its_children() -> None:
     assert without_security({PURE_VARIABLE: "1", "GAPLESS_KAFKA_SASL_USERNAME": "x"}) == {PURE_VARIABLE: "1"}
 
 
+def test_no_other_benchmark_makes_its_own_environment() -> None:
+    makes = [
+        file.name for file in (ROOT / "benchmarks").rglob("*.py") if "os.environ" in file.read_text(encoding="utf-8")
+    ]
+    assert makes == ["processes.py"]
+
+
 def test_benchmarks_pass_it_on_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         os, "environ", {"HOME": "/", PURE_VARIABLE: "1", "GAPLESS_CACHE": "/c", "GAPLESS_LOG_LEVEL": "x"}
