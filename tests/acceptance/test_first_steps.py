@@ -332,7 +332,7 @@ async def test_down_from_elsewhere_and_up_again_keep_everything(home: Home) -> N
     ran = await home.elsewhere.gapless("down", "--data-dir", str(home.data_dir))
     assert (ran.code, ran.err) == (0, ""), ran
     assert ran.out == f"Stopped; the data is kept in {home.data_dir}.\n"
-    assert await asyncio.wait_for(home.stack.process.wait(), 20) == 0
+    assert await asyncio.wait_for(home.stack.process.wait(), 120) == 0
     assert not (home.data_dir / "stack.json").exists()
     ran = await home.here.gapless("down")
     assert (ran.code, ran.out) == (0, "Nothing runs on .gapless.\n")

@@ -255,7 +255,7 @@ async def projector(environment: dict[str, str]) -> AsyncIterator[Projector]:
     finally:
         if process.returncode is None:
             process.terminate()
-        await asyncio.wait_for(process.wait(), 20)
+        await asyncio.wait_for(process.wait(), 120)
 
 
 async def reasons(url: str, needle: str | None = None) -> list[str]:

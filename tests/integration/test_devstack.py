@@ -243,7 +243,7 @@ def test_nothing_outlives_a_killed_parent_and_the_next_start_finds_its_data(tmp_
     finally:
         parent.kill()
         parent.wait()
-    assert wait_gone(servers, timeout_s=10) == []
+    assert wait_gone(servers, timeout_s=120) == []
 
     async def next_start() -> None:
         async with Stack(tmp_path) as stack:

@@ -333,7 +333,7 @@ def test_a_command_on_the_wire_is_that_of_the_contract(kafka: str) -> None:
         api.client.headers["traceparent"] = traceparent
         await api.call("POST", f"/v1/chats/{chat.chat_id}/messages", raw, key="k-1", prefer="respond-async")
         reader = await scene.reader(scene.names.commands, 0)
-        [record] = await reader.read(max_records=10, timeout_s=10.0)
+        [record] = await reader.read(max_records=10, timeout_s=60.0)
         headers = dict(record.headers)
         partition, request_id = headers.pop("ce_replyto").decode().split("/")
         assert int(partition) < scene.reply_partitions

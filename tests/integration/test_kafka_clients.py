@@ -49,12 +49,12 @@ def test_a_discarded_producer_writes_nothing_when_the_broker_returns(tmp_path: P
                 with pytest.raises(AppendUnknown):
                     await append(appender, [_outcome(value)], 0.5)
             assert await discarded.discard()
-            assert time.monotonic() - began < 8, "a dead broker does not hold us up"
+            assert time.monotonic() - began < 60, "a dead broker does not hold us up"
             await cluster.brokers[0].start()
             seen: list[bytes | None] = []
             reader = _reader(cluster.bootstrap_servers, names.events)
             await reader.start(0)
-            deadline = time.monotonic() + 40
+            deadline = time.monotonic() + 120
             while b"abandoned" not in seen:
                 assert time.monotonic() < deadline, "the abandoned producer never wrote: the test shows nothing"
                 seen += [r.value for r in await reader.read(max_records=100, timeout_s=0.5)]
@@ -76,7 +76,7 @@ def test_a_producer_renews_itself_after_the_broker_was_away_and_tells_each_calle
                 with pytest.raises((AppendUnknown, KafkaUnavailable)):
                     await producer.send(names.commands, 0, RECORD, 0.5)
             await cluster.brokers[0].start()
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while True:
                 try:
                     await producer.send(names.commands, 0, RECORD, 2.0)
@@ -85,7 +85,7 @@ def test_a_producer_renews_itself_after_the_broker_was_away_and_tells_each_calle
                     assert time.monotonic() < deadline, "it never came back"
             began = time.monotonic()
             await producer.stop()
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 60
 
     asyncio.run(main())
 

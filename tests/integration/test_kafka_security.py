@@ -70,7 +70,7 @@ def test_every_client_gets_in_by_every_way_of_proving_who_it_is(secured: SecureK
         await appender.stop()
         reader = PartitionReader(kafka=connection, topic=names.commands, partition=0, client_id="test")
         await reader.start(0)
-        [record] = await reader.read(max_records=10, timeout_s=10.0)
+        [record] = await reader.read(max_records=10, timeout_s=60.0)
         assert record.offset == 0
         await reader.close()
         words: asyncio.Queue[frozenset[int]] = asyncio.Queue()
@@ -170,7 +170,7 @@ def test_a_right_that_is_missing_is_said_with_where_to_get_it(secured: SecureKaf
         with pytest.raises(KafkaRefused, match="ACLs"):
             await reader.bounds()
         with pytest.raises(KafkaRefused, match="ACLs"):
-            await reader.read(max_records=1, timeout_s=10.0)
+            await reader.read(max_records=1, timeout_s=60.0)
         await reader.close()
 
     asyncio.run(main())

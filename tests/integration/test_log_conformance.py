@@ -280,7 +280,7 @@ def _text(body: str, n: int = 0) -> Outcome:
 async def _exactly(reader: LogReader, count: int) -> list[Record]:
     """Read exactly that many, and check that no more arrive at once."""
     found: list[Record] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while len(found) < count:
             found += await reader.read(max_records=1_000, timeout_s=0.5)
     assert len(found) == count
@@ -288,7 +288,7 @@ async def _exactly(reader: LogReader, count: int) -> list[Record]:
 
 
 async def _until_position(reader: LogReader, position: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while reader.position < position:
             assert await reader.read(max_records=10, timeout_s=0.3) == []
 

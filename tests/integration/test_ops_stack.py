@@ -82,7 +82,7 @@ def test_a_stack_is_one_thing_that_is_started_kept_alive_refused_twice_stopped_a
             assert (code, json.loads(out)) == (0, {"stopped": True})
             assert alive(pids) == []
             assert not (stack.folder / "stack.json").exists()
-            assert await asyncio.wait_for(stack.process.wait(), 10) == 0
+            assert await asyncio.wait_for(stack.process.wait(), 120) == 0
 
         async with RunningStack.up(tmp_path, *SMALL) as again:
             assert again.api_url == document["api_url"]
@@ -123,7 +123,7 @@ async def stopped_while_it_starts(folder: Path) -> None:
                 await asyncio.sleep(0.02)
         code, out, error = await gapless("down", "--data-dir", str(folder), "--json")
         assert (code, out) == (0, '{"stopped": true}\n'), error
-        assert await asyncio.wait_for(starting.wait(), 10) == 0
+        assert await asyncio.wait_for(starting.wait(), 120) == 0
         assert not (folder / "stack.json").exists()
     finally:
         if starting.returncode is None:

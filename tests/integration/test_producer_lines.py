@@ -34,7 +34,7 @@ async def values(scene: Scene, partition: int, count: int) -> list[bytes | None]
     reader = await scene.reader(scene.names.commands, partition)
     found: list[bytes | None] = []
     while len(found) < count:
-        found += [record.value for record in await reader.read(max_records=1_000, timeout_s=5.0)]
+        found += [record.value for record in await reader.read(max_records=1_000, timeout_s=60.0)]
     return found
 
 

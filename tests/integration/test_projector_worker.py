@@ -213,13 +213,13 @@ async def test_who_comes_second_to_the_guard_has_written_nothing(kafka: str, dat
         first, second = s.consumer(), s.consumer()
         await first.open()
         await second.open()
-        assert await first.step(max_records=10, timeout_s=5.0) is not None
+        assert await first.step(max_records=10, timeout_s=60.0) is not None
         with pytest.raises(LostRace):
-            await second.step(max_records=10, timeout_s=5.0)
+            await second.step(max_records=10, timeout_s=60.0)
         s.log.send(chat, ANNA)
         await s.writer.flush()
         await second.open()
-        assert await second.step(max_records=10, timeout_s=5.0) is not None
+        assert await second.step(max_records=10, timeout_s=60.0) is not None
         await first.close()
         await second.close()
         await s.rows_of_log()
@@ -235,7 +235,7 @@ async def test_two_batches_at_the_guard_at_once_let_one_through(kafka: str, data
         for consumer in consumers:
             await consumer.open()
         outcomes = await asyncio.gather(
-            *(consumer.step(max_records=10, timeout_s=5.0) for consumer in consumers), return_exceptions=True
+            *(consumer.step(max_records=10, timeout_s=60.0) for consumer in consumers), return_exceptions=True
         )
         for consumer in consumers:
             await consumer.close()
@@ -255,7 +255,7 @@ async def test_an_unknown_event_type_stops_the_partition_with_everything_before_
         s.log.send(chat, ANNA)
         await s.writer.flush()
         async with s.worker() as task:
-            assert await asyncio.wait_for(task, 20) is Ended.STOPPED
+            assert await asyncio.wait_for(task, 120) is Ended.STOPPED
             assert await s.next_offset() == at
             (trouble,) = await s.troubles()
             assert "reaction.added.v1" in trouble
@@ -274,7 +274,7 @@ async def test_the_end_of_the_log_is_known_of_a_partition_that_stopped(kafka: st
         s.log.accept(s.log.command(CommandType.REACTION_ADD, chat, ANNA, Reaction(seq=1, emoji="x")))
         await s.writer.flush()
         worker = PartitionWorker(s.consumer(), readiness=s.readiness, max_batch_records=500, backoff_max_s=0.5)
-        assert await asyncio.wait_for(worker.run(), 20) is Ended.STOPPED
+        assert await asyncio.wait_for(worker.run(), 120) is Ended.STOPPED
         before = worker.lag.events()
         for _ in range(3):
             s.log.send(chat, ANNA)
@@ -305,7 +305,7 @@ async def test_a_corrupt_log_stops_the_partition_and_names_the_offset(kafka: str
         s.log.send(chat, ANNA)
         await s.writer.flush()
         async with s.worker() as task:
-            assert await asyncio.wait_for(task, 20) is Ended.STOPPED
+            assert await asyncio.wait_for(task, 120) is Ended.STOPPED
             (trouble,) = await s.troubles()
             assert "offset 2" in trouble
             assert "gapless log verify" in trouble
@@ -324,7 +324,7 @@ async def test_tables_that_lack_what_the_log_changes_stop_the_partition(kafka: s
         s.log.read(chat, BEN, 1)
         await s.writer.flush()
         async with s.worker() as task:
-            assert await asyncio.wait_for(task, 20) is Ended.STOPPED
+            assert await asyncio.wait_for(task, 120) is Ended.STOPPED
             (trouble,) = await s.troubles()
             assert "gapless projection rebuild" in trouble
         assert await s.next_offset() == before
@@ -349,7 +349,7 @@ async def test_a_position_of_another_log_is_refused(kafka: str, database: str, c
         s.log.open()
         await s.writer.flush()
         async with s.worker() as task:
-            assert await asyncio.wait_for(task, 20) is Ended.STOPPED
+            assert await asyncio.wait_for(task, 120) is Ended.STOPPED
             (trouble,) = await s.troubles()
             assert "gapless projection rebuild" in trouble
 
@@ -386,13 +386,13 @@ async def test_a_projector_that_moves_on_while_another_opens_is_not_taken_for_an
         async def load_and_be_overtaken(*arguments: Any, **named: Any) -> Any:
             loaded = await load_position(*arguments, **named)
             monkeypatch.setattr(consumer_module, "load_position", load_position)
-            await first.step(max_records=10, timeout_s=10.0)
+            await first.step(max_records=10, timeout_s=60.0)
             return loaded
 
         monkeypatch.setattr(consumer_module, "load_position", load_and_be_overtaken)
         await second.open()
         with pytest.raises(LostRace):
-            await second.step(max_records=10, timeout_s=10.0)
+            await second.step(max_records=10, timeout_s=60.0)
         for consumer in (first, second):
             await consumer.close()
         await s.rows_of_log()
@@ -539,6 +539,6 @@ async def test_a_record_without_a_stamp_stops_the_partition(kafka: str, database
         consumer = s.consumer()
         await consumer.open()
         with pytest.raises(PartitionStopped, match="offset 1"):
-            await consumer.step(max_records=10, timeout_s=5.0)
+            await consumer.step(max_records=10, timeout_s=60.0)
         assert await s.next_offset() == 1
         await consumer.close()

@@ -490,7 +490,7 @@ async def _feed_only_v1(w: World) -> None:
         )
         await consumer.open()
         while consumer.position.next_offset < len(log.events):
-            await consumer.step(max_records=1_000, timeout_s=5.0)
+            await consumer.step(max_records=1_000, timeout_s=60.0)
         await consumer.close()
 
 

@@ -187,7 +187,7 @@ async def append_undecodable(settings: KafkaSettings, topic: str) -> None:
         batch.append(key=b"k", value=b"{}", timestamp=0, headers=[("zz", b"1")])
         batch.close()
         batch._buffer = raw
-        await asyncio.wait_for(await producer.send_batch(batch, topic, partition=0), 10)
+        await asyncio.wait_for(await producer.send_batch(batch, topic, partition=0), 120)
     finally:
         await producer.stop()
 

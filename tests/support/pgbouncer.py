@@ -56,7 +56,7 @@ def pgbouncer(dsn: str, *, pool_mode: str, **settings: object) -> Iterator[str]:
         finally:
             process.terminate()
             try:
-                process.wait(10)
+                process.wait(120)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

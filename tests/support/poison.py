@@ -168,7 +168,7 @@ async def _send_bytes(producer: AIOKafkaProducer, topic: str, partition: int, ra
     batch._buffer = bytearray(raw)
     done = await producer.send_batch(batch, topic, partition=partition)
     try:
-        metadata = await asyncio.wait_for(done, 10)
+        metadata = await asyncio.wait_for(done, 120)
     except KafkaError as error:
         raise AssertionError(f"the broker refused the patched batch: {error!r}") from error
     return int(metadata.offset)

@@ -18,11 +18,11 @@ from schemas.topics import TopicSpec
 @asynccontextmanager
 async def admin(kafka: str) -> AsyncIterator[Any]:
     client = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await asyncio.wait_for(client.start(), 20)
+    await asyncio.wait_for(client.start(), 120)
     try:
         yield client
     finally:
-        await asyncio.wait_for(client.close(), 10)
+        await asyncio.wait_for(client.close(), 120)
 
 
 async def alter(kafka: str, spec: TopicSpec, **settings: str) -> None:

@@ -103,7 +103,7 @@ def run(test: Test, *, max_appends: int = 100, max_append_bytes: int = 10_000) -
             max_appends=max_appends,
             max_append_bytes=max_append_bytes,
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await test(Dispatcher(publisher, replies), log, replies)
         assert replies.waiting == 0
 

@@ -82,7 +82,7 @@ def run(test: Test, writer: Writer | None = None, window_s: float = 0.05) -> Non
         deciding = writer or Writer()
         coalescer = ReceiptCoalescer(deciding.send, window_s=window_s)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(120):
                 await test(coalescer, deciding)
         finally:
             await coalescer.stop()

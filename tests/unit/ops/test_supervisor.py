@@ -57,7 +57,7 @@ class Python:
 
 async def until(met: object, what: str) -> None:
     assert callable(met)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(120):
         while not met():
             await asyncio.sleep(0.01)
     assert met(), what

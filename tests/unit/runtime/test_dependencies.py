@@ -48,7 +48,7 @@ class Server:
     async def probed(self, times: int) -> None:
         """Wait until `times` more probes have begun, so at least one fewer have ended."""
         target = self.asked + times
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while self.asked < target:
                 self._asked.clear()
                 await self._asked.wait()
@@ -59,7 +59,7 @@ def gauge(name: str) -> float | None:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not await condition():
             await asyncio.sleep(EVERY_S)
 

@@ -104,7 +104,7 @@ async def test_statements_of_named_blocks_run_and_overlong_ones_are_cancelled(po
 
 async def test_connections_that_died_are_not_felt_by_the_next_requests(postgres: PostgresSettings) -> None:
     async with open_pool(postgres, application_name="victim") as pool:
-        await pool.wait(5)
+        await pool.wait(120)
         killer = await connect(postgres, application_name="killer", autocommit=True)
         async with killer:
             sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'victim'"

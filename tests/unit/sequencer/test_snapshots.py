@@ -250,7 +250,7 @@ class _Writes:
 
 
 def _at_rest(store: RocksStore, frozen: Frozen, tmp_path: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not store.link(frozen, tmp_path / "linked"):
         assert time.monotonic() < deadline
 
