@@ -23,18 +23,18 @@ from hatch_build import compile_in
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 TIMEOUT_S: Final = 240
-PROTOCOL: Final = "tests/integration/test_sequencer_protocol.py"
-CUTOVER: Final = "tests/integration/test_rebuild_and_cutover.py"
-TABLES: Final = "tests/integration/test_projector_tables.py"
-SESSIONS: Final = "tests/integration/test_postgres_sessions.py"
+PROTOCOL: Final = "tests/integration/sequencer/test_sequencer_protocol.py"
+CUTOVER: Final = "tests/integration/projector/test_rebuild_and_cutover.py"
+TABLES: Final = "tests/integration/projector/test_projector_tables.py"
+SESSIONS: Final = "tests/integration/postgres/test_postgres_sessions.py"
 SENDS: Final = "tests/unit/sequencer/test_sends.py"
 CURSOR: Final = "tests/unit/schemas/test_cursor.py"
 GUARD: Final = "tests/unit/schemas/test_guard.py"
-SNAPSHOTS: Final = "tests/integration/test_sequencer_snapshots.py"
+SNAPSHOTS: Final = "tests/integration/sequencer/test_sequencer_snapshots.py"
 MANNERS: Final = "tests/unit/runtime/test_http_manners.py"
 CONNECTION: Final = "tests/unit/runtime/test_connection.py"
-KAFKA_CLIENTS: Final = "tests/integration/test_kafka_clients.py"
-KAFKA_SECURITY: Final = "tests/integration/test_kafka_security.py"
+KAFKA_CLIENTS: Final = "tests/integration/kafka/test_kafka_clients.py"
+KAFKA_SECURITY: Final = "tests/integration/kafka/test_kafka_security.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ MUTANTS: Final = (
         file="services/runtime/tls.py",
         good="        self._current = self._loaded()\n\n    def _loaded",
         bad="        self._loaded()\n\n    def _loaded",
-        check="tests/integration/test_https.py::test_a_certificate_is_replaced_at_sighup_without_a_connection_lost",
+        check="tests/integration/ingest/test_https.py::test_a_certificate_is_replaced_at_sighup_without_a_connection_lost",
     ),
     Mutant(
         name="a right that the sequencer needs is not printed",
@@ -89,14 +89,14 @@ MUTANTS: Final = (
         file="services/projector/following/consumer.py",
         good="        return (self._unwritten or self._batch).first_ms or None\n",
         bad="        return self._batch.first_ms or None\n",
-        check="tests/integration/test_projector_worker.py::test_postgres_away_is_waited_for_and_said",
+        check="tests/integration/projector/test_projector_worker.py::test_postgres_away_is_waited_for_and_said",
     ),
     Mutant(
         name="the record that stops a partition does not count as lag",
         file="services/projector/following/consumer.py",
         good="first_ms=batch.stop_ms, ",
         bad="",
-        check="tests/integration/test_projector_worker.py"
+        check="tests/integration/projector/test_projector_worker.py"
         "::test_an_unknown_event_type_stops_the_partition_with_everything_before_it_written",
     ),
     Mutant(
@@ -132,7 +132,7 @@ MUTANTS: Final = (
         file="services/query/sql/membership.sql",
         good="AND o.left_at IS NULL AND me.left_at IS NULL\n     ORDER BY o.read_seq",
         bad="AND o.left_at IS NULL\n     ORDER BY o.read_seq",
-        check="tests/integration/test_query_plans.py"
+        check="tests/integration/query/test_query_plans.py"
         "::test_for_a_stranger_nothing_is_looked_up_but_the_row_that_is_not_there",
     ),
     Mutant(
@@ -192,7 +192,7 @@ MUTANTS: Final = (
         good="            if not await until_right(clock, broker_time.read, supervisor, readiness):\n"
         "                return\n",
         bad="            clock.compare(await broker_time.read())\n",
-        check="tests/integration/test_sequencer_clock.py::"
+        check="tests/integration/sequencer/test_sequencer_clock.py::"
         "test_a_clock_that_is_years_ahead_opens_nothing_and_one_that_jumps_pushes_no_time",
     ),
     Mutant(
@@ -216,7 +216,7 @@ MUTANTS: Final = (
         file="services/runtime/kafka/plain_records.py",
         good="            yield Undecodable(offset, str(error), max(appended_at, 0))\n",
         bad="            broken = str(error)\n            yield Undecodable(offset, broken, max(appended_at, 0))\n",
-        check="tests/integration/test_hostile_producer.py::test_one_bad_record_of_a_batch_does_not_spoil_the_others",
+        check="tests/integration/sequencer/test_hostile_producer.py::test_one_bad_record_of_a_batch_does_not_spoil_the_others",
     ),
     Mutant(
         name="an outcome is appended for a command that was read twice",
@@ -644,7 +644,7 @@ MUTANTS: Final = (
         file="services/projector/following/consumer.py",
         good="known = self._last_record is None or self._last_record == record_digest(first)",
         bad="known = True",
-        check="tests/integration/test_projector_worker.py::test_a_position_of_another_log_is_refused[record]",
+        check="tests/integration/projector/test_projector_worker.py::test_a_position_of_another_log_is_refused[record]",
     ),
     Mutant(
         name="a cutover waits for a version that stands beyond the end of the log",
@@ -680,7 +680,7 @@ MUTANTS: Final = (
         file="services/projector/following/worker.py",
         good="                await self._consumer.ask_end()\n                await self._consumer.confirm()\n",
         bad="                await self._consumer.ask_end()\n",
-        check="tests/integration/test_projector_worker.py::"
+        check="tests/integration/projector/test_projector_worker.py::"
         "test_a_fed_partition_is_confirmed_though_nothing_is_to_be_written",
     ),
     Mutant(
@@ -702,7 +702,7 @@ MUTANTS: Final = (
         file="services/ops/verify/projection/verify.py",
         good="                fold.leave_out_details(indexes)\n",
         bad="                assert indexes\n",
-        check="tests/integration/test_verify_projection.py::test_the_detail_is_compared_unless_an_older_release_wrote_the_row",
+        check="tests/integration/ops/test_verify_projection.py::test_the_detail_is_compared_unless_an_older_release_wrote_the_row",
     ),
     Mutant(
         name="a version of another mapping is cut over to",
@@ -789,7 +789,7 @@ MUTANTS: Final = (
         file="services/runtime/kafka/discard.py",
         good="    client: Any = producer.client\n",
         bad="    if producer is not None:\n        return True\n    client: Any = producer.client\n",
-        check="tests/integration/test_kafka_clients.py::"
+        check="tests/integration/kafka/test_kafka_clients.py::"
         "test_a_discarded_producer_writes_nothing_when_the_broker_returns",
     ),
     Mutant(
@@ -804,7 +804,7 @@ MUTANTS: Final = (
         file="services/projector/writing/sql/apply.sql",
         good="WHERE partition = %(partition)s AND next_offset = %(next_offset)s AND last_record_at = next_offset;",
         bad="WHERE partition = %(partition)s AND %(next_offset)s >= 0 AND last_record_at = next_offset;",
-        check="tests/integration/test_projector_worker.py::"
+        check="tests/integration/projector/test_projector_worker.py::"
         "test_a_projector_that_moves_on_while_another_opens_is_not_taken_for_another_log",
     ),
     Mutant(
@@ -812,7 +812,7 @@ MUTANTS: Final = (
         file="services/projector/writing/sql/apply.sql",
         good="WHERE partition = %(partition)s AND next_offset = %(from_offset)s AND topic_id = %(topic_id)s;",
         bad="WHERE partition = %(partition)s AND %(from_offset)s >= 0 AND topic_id = %(topic_id)s;",
-        check="tests/integration/test_projector_worker.py::test_two_batches_at_the_guard_at_once_let_one_through",
+        check="tests/integration/projector/test_projector_worker.py::test_two_batches_at_the_guard_at_once_let_one_through",
     ),
     Mutant(
         name="a deleted own message counts as deleted and as own",
@@ -856,7 +856,7 @@ MUTANTS: Final = (
         "            self.voids += 1\n        elif verdict is Verdict.VALID:\n",
         bad="        if verdict is Verdict.VOID and stamp.index == 0:\n            event = Void(record.offset, stamp)\n"
         "            self.voids += 1\n        elif stamp.index:\n",
-        check="tests/integration/test_projector_worker.py::"
+        check="tests/integration/projector/test_projector_worker.py::"
         "test_what_is_in_the_log_is_in_the_tables_and_void_records_are_not",
     ),
     Mutant(
@@ -864,7 +864,7 @@ MUTANTS: Final = (
         file="services/query/api/delivery_status.py",
         good="first_joined is None or first_joined >= seq:",
         bad="first_joined is None:",
-        check="tests/integration/test_query_ticks.py::"
+        check="tests/integration/query/test_query_ticks.py::"
         "test_every_delivery_status_is_that_of_the_members_who_were_there_before_the_message",
     ),
     Mutant(
@@ -873,7 +873,7 @@ MUTANTS: Final = (
         good=" WHERE o.chat_id = f.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id\n"
         " ORDER BY o.joined_seq, o.user_id\n",
         bad=" WHERE o.chat_id = f.chat_id AND o.left_at IS NULL\n ORDER BY o.joined_seq, o.user_id\n",
-        check="tests/integration/test_query_ticks.py::"
+        check="tests/integration/query/test_query_ticks.py::"
         "test_every_delivery_status_is_that_of_the_members_who_were_there_before_the_message",
     ),
     Mutant(
@@ -881,7 +881,7 @@ MUTANTS: Final = (
         file="services/query/sql/snapshot.sql",
         good="LOCK TABLE chat.active_projection IN ACCESS SHARE MODE;",
         bad="SELECT 1;",
-        check="tests/integration/test_query_snapshot.py::test_a_reader_does_not_step_back_over_a_switch_of_projections",
+        check="tests/integration/query/test_query_snapshot.py::test_a_reader_does_not_step_back_over_a_switch_of_projections",
     ),
     Mutant(
         name="the fast path lets in who has left",
@@ -938,7 +938,7 @@ MUTANTS: Final = (
         file="services/projector/writing/_copy.pyx",
         good="        _put_integer(to + changed_position, message.position, 8)",
         bad="        _put_integer(to + changed_position, message.seq, 8)",
-        check="tests/integration/test_projector_batches.py::"
+        check="tests/integration/projector/test_projector_batches.py::"
         "test_any_cutting_of_a_history_into_batches_gives_the_same_tables",
     ),
     Mutant(

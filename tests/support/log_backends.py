@@ -1,4 +1,4 @@
-"""One partition of a log, real and simulated, with one interface, for tests/integration/test_log_conformance.py.
+"""One partition of a log, real and simulated, with one interface, for tests/integration/kafka/test_log_conformance.py.
 
 KafkaBackend        PartitionReader and PartitionAppender on a real broker
 SimulatedBackend    SimulatedReader and SimulatedAppender on a simulated log without faults

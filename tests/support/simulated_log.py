@@ -5,7 +5,7 @@ acknowledged records stay. Everything else depends on the network: an append may
 appender is gone, twice, or never; its acknowledgement may be lost, late or without an offset; reads are slow, short or
 fail.
 
-tests/integration/test_log_conformance.py shows that readers and appenders here behave like those of
+tests/integration/kafka/test_log_conformance.py shows that readers and appenders here behave like those of
 services/runtime/kafka on a real broker.
 """
 

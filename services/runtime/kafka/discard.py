@@ -5,8 +5,8 @@ broker returns (observed: batches of three "closed" producers landed, out of ord
 open ones are cut, and its sender task is cancelled and awaited: once `discard` returns, it can write nothing. Data
 already handed to the kernel may still land; the protocol expects that (records of a lower term are void).
 
-This uses private parts of aiokafka, pinned to 0.14 in pyproject.toml; tests/integration/test_kafka_clients.py fails if
-they change.
+This uses private parts of aiokafka, pinned to 0.14 in pyproject.toml; tests/integration/kafka/test_kafka_clients.py
+fails if they change.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topic_reader import AskLog, TopicReader
 from services.runtime.kafka.topics import check_topics, create_topics, topic_id
 from services.runtime.tls import TlsFiles
-from tests.integration.test_https import SECRET, service, until
-from tests.integration.test_ops_commands import gapless, sentence
+from tests.integration.ingest.test_https import SECRET, service, until
+from tests.integration.ops.test_ops_commands import gapless, sentence
 from tests.support.secure_kafka import ADMIN, NOBODY, SecureKafka, secure_kafka
 
 RECORD = Encoded(b"k", b"{}", [])

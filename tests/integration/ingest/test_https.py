@@ -20,7 +20,7 @@ from devstack.certificates import Authority, Certificate
 from devstack.ports import choose_ports
 from services.runtime.health.health import OpsServer, Readiness
 from services.runtime.settings import HttpSettings
-from tests.integration.test_ops_commands import environment, gapless, sentence
+from tests.integration.ops.test_ops_commands import environment, gapless, sentence
 from tests.support.forked import Process, start_gapless
 from tests.support.raw_http import RawHttp, raw_http
 

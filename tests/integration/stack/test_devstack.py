@@ -32,7 +32,7 @@ from devstack.stack import Stack
 from tests.support.hostile import SHELL
 
 DEADLINE_S = 60
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 async def create_topic(servers: str, name: str, *, replicas: int = 1) -> None:

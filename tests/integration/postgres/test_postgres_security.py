@@ -19,8 +19,8 @@ from devstack.ports import choose_ports
 from devstack.postgres import PostgresServer
 from services.runtime.postgres.refusals import why_postgres_refuses
 from services.runtime.settings import PostgresSettings
-from tests.integration.test_https import SECRET, service
-from tests.integration.test_ops_commands import gapless, sentence
+from tests.integration.ingest.test_https import SECRET, service
+from tests.integration.ops.test_ops_commands import gapless, sentence
 
 NAME = "postgres"
 HOSTS = ("127.0.0.1",)
