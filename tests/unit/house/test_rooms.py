@@ -1,4 +1,4 @@
-"""Every file is on the map of its folder: the page in the folder's `__init__.py`."""
+"""Every file is on the map of its folder: the page in the folder's `__init__.py`, or `README.md` in tests."""
 
 from __future__ import annotations
 
@@ -30,3 +30,13 @@ def test_every_file_and_room_is_on_the_map_of_its_folder(folder: Path) -> None:
     page = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
     named = {word.rstrip("/") for word in re.findall(r"`([\w/]+)`", page)}
     assert _rooms_and_files(folder) - named == set(), "not on the page of its folder"
+
+
+@pytest.mark.parametrize("folder", ["tests/integration", "tests/support"])
+def test_every_file_and_room_of_the_tests_is_on_the_page_of_its_folder(folder: str) -> None:
+    page = (ROOT / folder / "README.md").read_text(encoding="utf-8")
+    assert _rooms_and_files(ROOT / folder) - set(re.findall(r"`(\w+)`", page)) == set(), f"not in {folder}/README.md"
+
+
+def test_integration_tests_are_in_rooms() -> None:
+    assert sorted((ROOT / "tests/integration").glob("*.py")) == [], "move it into the room of what it tests"
