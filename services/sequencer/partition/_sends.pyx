@@ -76,7 +76,7 @@ def decide_sends(run, commands, Py_ssize_t most_bytes):
         new_dedup[send.command_key] = pack_dedup(digest(MESSAGE_SEND, send.record.value), seq, position, at_ms)
         writer.add_sent(send, at_ms, position, seq, term, index, source)
         if send.reply_to is not None:
-            awaited.append((send, index, seq, position))
+            awaited.append((send, send.reply_to, index, seq, position))
         size += more
         count += 1
         last = send

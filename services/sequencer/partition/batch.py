@@ -14,9 +14,9 @@ from schemas.events import Outcome, OutcomeKind
 from schemas.ids import ChatId, CommandKey
 from schemas.log import Head, Stamp, advance
 from schemas.types import EventType
-from schemas.wire.encoding import CommandRead, Encoded, ReplyTo, SendView, Unreadable, encode_outcome, outcome_size
+from schemas.wire.encoding import CommandRead, Encoded, ReplyTo, Unreadable, encode_outcome, outcome_size
 from schemas.wire.replies import Reply
-from services.sequencer.partition.sends import SendRun, decide_sends
+from services.sequencer.partition.sends import AwaitedSend, SendRun, decide_sends
 from services.sequencer.ports import OutcomeBatch, StateStore
 from services.sequencer.rules.decide import Decision, accepted_outcome, decide
 from services.sequencer.rules.evolve import evolve
@@ -122,8 +122,7 @@ class _Filler:
         """Decide plain sends on the fast path, up to the first other command; return how many."""
         batch, run = self._batch, self._run
         count = decide_sends(run, commands, APPEND_BYTES)
-        if count:
-            assert run.last is not None
+        if run.last is not None:
             for _ in range(count):
                 commands.popleft()
             outcome = accepted_outcome(run.last.command(), run.at_ms, run.position, run.seq)
@@ -212,12 +211,11 @@ def _reply(reply_to: ReplyTo, decision: Decision, partition: int, stamp: Stamp) 
     )
 
 
-def _sent_reply(awaited: tuple[SendView, int, int, int], partition: int, at_ms: int) -> tuple[int, Reply]:
-    """As `_reply`, for a plain send with its index, seq and position."""
-    send, index, seq, position = awaited
-    assert send.reply_to is not None
-    return send.reply_to.partition, Reply(
-        request_id=send.reply_to.request_id,
+def _sent_reply(awaited: AwaitedSend, partition: int, at_ms: int) -> tuple[int, Reply]:
+    """As `_reply`, for a plain send."""
+    send, reply_to, index, seq, position = awaited
+    return reply_to.partition, Reply(
+        request_id=reply_to.request_id,
         command_id=send.command_id,
         outcome=OutcomeKind.ACCEPTED,
         seq=seq,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
-from schemas.wire.encoding import CommandRead, SendView
+from schemas.wire.encoding import CommandRead, ReplyTo, SendView
 from schemas.wire.extensions import extension
 from services.sequencer.rules.state import Prefetched, StateChanges
 
 _sends: Final = extension("services.sequencer.partition._sends")
+
+
+AwaitedSend: TypeAlias = tuple[SendView, ReplyTo, int, int, int]
+"""A send that was decided, where its client waits, and its index, seq and position."""
 
 
 class SendRun(Struct):
@@ -38,8 +42,8 @@ class SendRun(Struct):
     """The last of them, with its seq and position."""
     seq: int = 0
     position: int = 0
-    awaited: Sequence[tuple[SendView, int, int, int]] = ()
-    """Those of them with a waiting client, each with its index, seq and position."""
+    awaited: Sequence[AwaitedSend] = ()
+    """Those of them with a waiting client."""
 
 
 def decide_sends(run: SendRun, commands: Iterable[CommandRead], most_bytes: int) -> int:
