@@ -22,7 +22,7 @@ def check_name(name: str) -> None:
         raise Refused(Reason.INVALID, "a name has more than white space", "/name")
 
 
-def check_text(text: str, where_empty: str = "a text has at least one character") -> None:
+def check_text(text: str, where_empty: str) -> None:
     if 0 < len(text) <= limits.TEXT_CHARACTERS and text.isascii() and "\0" not in text:
         return  # as most are
     if len(text) > limits.TEXT_CHARACTERS:

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     UNKNOWN_MESSAGE = "unknown_message", 404, "No such message", "0.1.0"
     TOO_LARGE = "too_large", 413, "Too large", "0.1.0"
     INVALID = "invalid", 422, "The command is not valid", "0.1.0"
+    STALE = "stale", 412, "The message has another revision", "0.1.0"
 
 
 class SchemaError(Exception):

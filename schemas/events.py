@@ -96,11 +96,13 @@ Outcome: TypeAlias = AcceptedOutcome | OtherOutcome
 
 
 class Duplicate(Struct, frozen=True, kw_only=True):
-    """Body of `command.duplicate.v1`: seq, position and time of the original."""
+    """Body of `command.duplicate.v1`: the figures and the time of the original."""
 
     seq: int | None
     position: int
     sent_at_ms: int
+    revision: int | None = None
+    """For an edit: the message's revision after the original."""
 
 
 class Rejected(Struct, frozen=True, kw_only=True):
@@ -125,7 +127,8 @@ class TermOpened(Struct, frozen=True, kw_only=True):
 
 def encode_duplicate(body: Duplicate) -> bytes:
     seq = "" if body.seq is None else f'"seq":{body.seq},'
-    return f'{{{seq}"position":{body.position},"sent_at_ms":{body.sent_at_ms}}}'.encode()
+    revision = "" if body.revision is None else f',"revision":{body.revision}'
+    return f'{{{seq}"position":{body.position},"sent_at_ms":{body.sent_at_ms}{revision}}}'.encode()
 
 
 def encode_unchanged(position: int | None) -> bytes:
@@ -154,6 +157,7 @@ def decode_duplicate(raw: bytes) -> Duplicate:
         seq=_part(fields, "seq", int) if "seq" in fields else None,
         position=_part(fields, "position", int),
         sent_at_ms=_part(fields, "sent_at_ms", int),
+        revision=_part(fields, "revision", int) if "revision" in fields else None,
     )
 
 

@@ -99,7 +99,7 @@ class CommandType(StrEnum):
     MESSAGE_SEND = Declared(
         "message.send.v1", EventType.MESSAGE_SENT, MessageSend, Noun.MESSAGES, "0.1.0", takes_seq=True
     )
-    MESSAGE_EDIT = Declared("message.edit.v1", EventType.MESSAGE_EDITED, MessageEdit, Noun.MESSAGES)
+    MESSAGE_EDIT = Declared("message.edit.v1", EventType.MESSAGE_EDITED, MessageEdit, Noun.MESSAGES, "0.1.0")
     MESSAGE_DELETE = Declared("message.delete.v1", EventType.MESSAGE_DELETED, MessageDelete, Noun.MESSAGES, "0.1.0")
     REACTION_ADD = Declared("reaction.add.v1", EventType.REACTION_ADDED, Reaction, Noun.REACTIONS)
     REACTION_REMOVE = Declared("reaction.remove.v1", EventType.REACTION_REMOVED, Reaction, Noun.REACTIONS)

@@ -20,6 +20,7 @@ Metadata = Annotated[
         extra_json_schema={"x-max-bytes": limits.METADATA_BYTES, "x-max-depth": limits.METADATA_DEPTH},
     ),
 ]
+Revision = Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": limits.SAFE_INTEGER})]
 Instant = Annotated[
     str,
     Meta(
@@ -52,10 +53,17 @@ class MessageSend(Body, frozen=True):
 class MessageEdit(Body, frozen=True):
     seq: Seq
     text: Text
+    media_urls: MediaUrls | None = None
+    """None leaves what is there; so does the metadata's."""
+    metadata: Metadata | None = None
+    if_revision: Revision | None = None
+    """The revision that the message must have."""
 
     def check_limits(self) -> None:
         check_number(self.seq, "/seq", 1)
-        check_text(self.text)
+        MessageSend(text=self.text, media_urls=self.media_urls, metadata=self.metadata).check_limits()
+        if self.if_revision is not None:
+            check_number(self.if_revision, "/if_revision", 0)
 
 
 class MessageDelete(Body, frozen=True):

@@ -23,7 +23,9 @@ class AnyFigures(Struct, frozen=True, gc=False):
     """
 
     seq: int | None = None
-    """Seq of the message; for a repeat this and the position are the original's."""
+    """Seq of the message; for a repeat this, the position and the revision are the original's."""
+    revision: int | None = None
+    """For an edit: the message's revision afterwards; for a stale one, the revision that it has."""
     updated_count: int | None = None
     """For a receipt: how far the cursor moved."""
     read_seq: int | None = None

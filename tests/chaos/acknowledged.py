@@ -16,7 +16,7 @@ UNCHANGED: Final = frozenset({"unchanged"})
 DONE: Final = frozenset({"accepted", "unchanged"})
 """A 200 that does not say whether something changed."""
 REJECTED: Final = frozenset({"rejected"})
-REJECTIONS: Final = frozenset({400, 403, 404, 409, 413, 422, 501})
+REJECTIONS: Final = frozenset({400, 403, 404, 409, 412, 413, 422, 501})
 """HTTP statuses of rejections; tests/unit/chaos compares them with those that the contract declares."""
 
 
@@ -35,6 +35,7 @@ class Acknowledged:
     """Index of this attempt's outcome."""
     seq: int | None = None
     position: int | None = None
+    revision: int | None = None
     sent_at_ms: int | None = None
     read_seq: int | None = None
 
@@ -43,8 +44,8 @@ class Acknowledged:
         return self.op.place
 
     @property
-    def figures(self) -> tuple[int | None, int | None, int | None]:
-        return self.seq, self.position, self.sent_at_ms
+    def figures(self) -> tuple[int | None, ...]:
+        return self.seq, self.position, self.revision, self.sent_at_ms
 
 
 def command_id_of(op: Op) -> str | None:
@@ -94,6 +95,7 @@ def _by_http(op: Op, answer: Json, answered_s: float) -> Acknowledged | None:
         index=index,
         seq=body.get("seq") if op.asked["type"] == "message.send.v1" else None,  # any other only repeats the request's
         position=body.get("position"),
+        revision=body.get("revision"),
         sent_at_ms=milliseconds(body["sent_at"]) if "sent_at" in body else None,
         read_seq=body.get("read_seq"),
     )

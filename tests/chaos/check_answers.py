@@ -47,7 +47,8 @@ def _one_outcome(t: Acknowledged, folded: Folded, violations: list[Violation]) -
         if outcome.command_id != t.command_id:
             differences.append(f"command_id {t.command_id}")
         if outcome.kind in ("accepted", "duplicate"):
-            differences += _figures(t, folded.state.accepted.get(t.command_id))
+            state = folded.state
+            differences += _figures(t, state.accepted.get(t.command_id), state.revisions.get(t.command_id))
         if t.reason is not None and outcome.body.get("reason") != t.reason:
             differences.append(f"reason {t.reason}")
     elif t.read_seq is not None and folded.read_seqs.get((t.partition, t.index)) != t.read_seq:
@@ -57,7 +58,7 @@ def _one_outcome(t: Acknowledged, folded: Folded, violations: list[Violation]) -
         violations.append(Violation(Kind.ANSWER_DIFFERS, t.place, what[:600]))
 
 
-def _figures(t: Acknowledged, original: Outcome | None) -> list[str]:
+def _figures(t: Acknowledged, original: Outcome | None, revision: int | None) -> list[str]:
     if original is None:
         return ["accepted"]
     body = {name: value for name, value in t.op.asked["body"].items() if value is not None}
@@ -65,6 +66,7 @@ def _figures(t: Acknowledged, original: Outcome | None) -> list[str]:
     sides = (
         ("seq", t.seq, original.seq),
         ("position", t.position, original.position),
+        ("revision", t.revision, revision),
         ("sent_at_ms", t.sent_at_ms, original.at_ms),
     )
     return wrong + [f"{name} {said}" for name, said, right in sides if said is not None and said != right]

@@ -95,7 +95,7 @@ def _content(read: Read, chat: Chat | None, violations: list[Violation]) -> None
     _page(read, violations)
     for seq, digest in answer["messages"]:
         message = chat.messages.get(seq) if chat is not None else None
-        if message is None or digest not in (_sent(message), _deleted(message)):
+        if message is None or digest not in (*_live(message), _deleted(message)):
             what = f"message {seq} of chat {op.asked['chat']} is not what the log has there"
             violations.append(Violation(Kind.READ_DIFFERS, op.place, what))
 
@@ -118,7 +118,7 @@ def _stays_deleted(reads: Sequence[Read], chat: Chat, violations: list[Violation
         partition, index = (int(part) for part in read.op.asked.get("token", "-1:0").split(":"))
         for seq, digest in read.answer["messages"]:
             message = chat.messages.get(seq)
-            if message is None or message.deleted_index is None or digest != _sent(message):
+            if message is None or message.deleted_index is None or digest not in _live(message):
                 continue
             due = partition == chat.partition and message.deleted_index <= index
             if due or gone_s.get(seq, read.op.asked_s) < read.op.asked_s:
@@ -151,9 +151,9 @@ def _token(read: Read, chat: Chat | None, indexes: list[int], violations: list[V
         violations.append(Violation(Kind.READ_TOO_OLD, read.op.place, what))
 
 
-def _sent(message: Message) -> str:
-    """Return the digest of a message as it was sent."""
-    return _digest(message, message.body["text"])
+def _live(message: Message) -> list[str]:
+    """Return the digests of a message as it was sent, and after each edit."""
+    return [_digest(message, body["text"]) for body in (message.body, *(each.body for each in message.edits))]
 
 
 def _deleted(message: Message) -> str | None:

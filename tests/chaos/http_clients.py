@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID, uuid5
@@ -43,10 +45,11 @@ class Http:
         method: str,
         path: str,
         sends: Json | None,
+        more_headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Json | None:
         """Send until an attempt is answered with an outcome, and return that answer, or None after the deadline."""
         deadline = time.monotonic() + ANSWER_DEADLINE_S
-        headers = {"Gapless-Sender": sender, **({"Idempotency-Key": key} if key is not None else {})}
+        headers = {"Gapless-Sender": sender, **({"Idempotency-Key": key} if key is not None else {}), **more_headers}
         asked = {"via": "http", "type": command_type, "chat": chat, "sender": sender, "key": key, "body": body}
         while time.monotonic() < deadline:
             answer = await self._attempt(asked, method, path, headers, sends)
@@ -145,8 +148,10 @@ class HttpProducer(Http):
             await self.send(old.chat, old.sender, old.key, old.body)
         elif chance < 0.86:
             await self.send(old.chat, old.sender, old.key, {**old.body, "text": "something else"})
+        elif chance < 0.94:
+            await self._mark(chat, sender, "read" if chance < 0.90 else "delivered")
         elif chance < 0.96:
-            await self._mark(chat, sender, "read" if chance < 0.92 else "delivered")
+            await self._edit(old)
         elif chance < 0.97:
             await self._delete(chat, sender)
         elif chance < 0.98:
@@ -180,6 +185,22 @@ class HttpProducer(Http):
         found = command_id_of(sent.chat, sent.sender, sent.key)
         assert found is not None
         return found
+
+    async def _edit(self, sent: Sent) -> None:
+        """A message that is likely the sender's, perhaps only at a revision that it may have."""
+        rng, chat = self.rng, sent.chat
+        seq = rng.randint(1, self.stage.last_seq.get(chat, 0) + 1)
+        key, path = self.stage.fresh_key(self.client), f"/v1/chats/{chat}/messages/{seq}"
+        sends: Json = {"text": f"edited {rng.randint(0, 3)}"}
+        if rng.random() < 0.3:
+            sends["media_urls"] = rng.choice(([], ["https://example.org/b.png"]))
+        headers, body = {}, {"seq": seq, **sends}
+        if rng.random() < 0.3:
+            body["if_revision"] = rng.randint(0, 2)
+            headers["If-Match"] = f'"{body["if_revision"]}"'
+        answer = await self.command("message.edit.v1", chat, sent.sender, key, body, "PATCH", path, sends, headers)
+        if answer is not None and answer["http"] in PROMISES:
+            self.stage.told(chat, 0, answer["body"]["token"])
 
     async def _delete(self, chat: str, sender: str) -> None:
         """Delete any message, its own or not, perhaps one that does not exist yet."""

@@ -23,7 +23,7 @@ def rows_of(state: State, logs: dict[int, PartitionLog]) -> dict[str, Rows]:
         ],
         "chat_participants": [_participant(i, c, user) for i, c in state.chats.items() for user in c.members],
         "chat_messages": [_message(chat_id, m) for chat_id, c in state.chats.items() for m in c.messages.values()],
-        "outcomes": [_outcome(o) for log in logs.values() for o in log.outcomes if o.command_id is not None],
+        "outcomes": [_outcome(state, o) for log in logs.values() for o in log.outcomes if o.command_id is not None],
         "projection_positions": [
             {
                 "partition": partition, "next_offset": log.head.next_offset, "term": log.head.term,
@@ -66,23 +66,26 @@ def _participant(chat_id: str, chat: Chat, user: str) -> Json:
 
 
 def _message(chat_id: str, m: Message) -> Json:
-    said = m.body if m.deleted_at is None else {"text": None}
+    kept = m.deleted_at is None
     return {
         "chat_id": chat_id, "seq": m.seq, "message_id": m.message_id, "sender_id": m.sender,
-        "message_text": said["text"], "client_generated_id": m.key,
+        "message_text": m.said("text") if kept else None, "client_generated_id": m.key,
         "reply_to_message_id": m.body.get("reply_to_message_id"), "root_seq": m.root_seq,
-        "reply_count": m.reply_count, "media_urls": said.get("media_urls", []), "metadata": said.get("metadata"),
-        "sent_at": m.sent_at, "edited_at": None, "deleted_at": m.deleted_at, "position": m.position,
-        "changed_position": m.changed_position,
+        "reply_count": m.reply_count, "media_urls": (kept and m.said("media_urls")) or [],
+        "metadata": m.said("metadata") if kept else None,
+        "sent_at": m.sent_at, "edited_at": m.edits[-1].at_ms if m.edits else None, "deleted_at": m.deleted_at,
+        "position": m.position, "revision": len(m.edits), "changed_position": m.changed_position,
     }  # fmt: skip
 
 
-def _outcome(o: Outcome) -> Json:
+def _outcome(state: State, o: Outcome) -> Json:
     row: Json = {
         "partition": o.partition, "index": o.index, "command_id": o.command_id, "sender_id": o.sender,
         "type": COMMAND_TYPES.get(o.type), "outcome": o.kind, "reason": None, "seq": o.seq, "position": o.position,
-        "at": o.at_ms, "detail": None,
+        "at": o.at_ms, "detail": None, "revision": None,
     }  # fmt: skip
+    if o.kind in ("accepted", "duplicate"):
+        row["revision"] = state.revisions.get(o.command_id or "")
     if o.kind in ("duplicate", "unchanged"):
         row |= {"seq": o.body.get("seq"), "position": o.body.get("position")}
     elif o.kind == "rejected":

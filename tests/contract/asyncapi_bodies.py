@@ -31,6 +31,10 @@ ORDER: Final = ("$ref", "description", "type", "enum", "allOf", "pattern", "minL
 """Keywords that come first in a schema."""
 
 STORABLE: Final = [{"$ref": REF + "Storable"}]
+TEXT_OR_MEDIA: Final = [
+    {"properties": {"text": {"type": "string", "minLength": 1}}},
+    {"properties": {"media_urls": {"type": "array", "minItems": 1}}, "required": ["media_urls"]},
+]
 PROSE: Final[dict[str, Schema]] = {
     "Storable": {"description": "Without U+0000.", "type": "string", "pattern": r"^[^\u0000]*$"},
     "Uuid": {"description": "A UUID of any version, lower case, with hyphens."},
@@ -80,12 +84,18 @@ PROSE: Final[dict[str, Schema]] = {
                 "description": "For imports only. RFC 3339 in UTC, years 1970 to 9999, at most microseconds."
             },
         },
-        "anyOf": [
-            {"properties": {"text": {"type": "string", "minLength": 1}}},
-            {"properties": {"media_urls": {"type": "array", "minItems": 1}}, "required": ["media_urls"]},
-        ],
+        "anyOf": TEXT_OR_MEDIA,
     },
-    "MessageEdit": {"properties": {"text": {"minLength": 1}}},
+    "MessageEdit": {
+        "description": "Edits a message of the sender's own that is not deleted. Its revision is 0 when it is sent and"
+        " one more with each edit; an edit takes a position and no seq. What is absent stays as it is. An edit whose"
+        " parts all are what earlier edits left there is unchanged.",
+        "properties": {
+            "media_urls": {"items": {"allOf": STORABLE}},
+            "if_revision": {"description": "The revision that the message must have; otherwise the edit is stale."},
+        },
+        "anyOf": TEXT_OR_MEDIA,
+    },
     "Reaction": {"properties": {"emoji": {"description": "1 to 64 bytes of UTF-8.", "allOf": STORABLE}}},
     "Mark": {"properties": {"up_to_seq": {"description": "At most the chat's last seq; a higher one is invalid."}}},
 }

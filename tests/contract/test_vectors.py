@@ -43,7 +43,7 @@ KEY_ORDER: Final = {
     "member.role.v1": "user_id role",
     "chat.rename.v1": "name",
     "message.send.v1": "text reply_to_message_id media_urls metadata original_sent_at",
-    "message.edit.v1": "seq text",
+    "message.edit.v1": "seq text media_urls metadata if_revision",
     "message.delete.v1": "seq",
     "reaction.add.v1": "seq emoji",
     "reaction.remove.v1": "seq emoji",

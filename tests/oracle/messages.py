@@ -1,8 +1,10 @@
-"""Messages: sending and deleting. A message has a text or media, and is deleted by its author or by a moderator."""
+"""Messages: sending, editing and deleting. A message has a text or media. Its author edits it, and its author or a
+moderator deletes it."""
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from typing import Any, Final
 
 from tests.oracle.records import Outcome
 from tests.oracle.rule import Answer, Ask, Rejected, Rule
@@ -10,16 +12,43 @@ from tests.oracle.state import Message, State
 
 
 def send(ask: Ask) -> Answer:
-    text = ask.body["text"]
-    if len(text) > ask.text_characters:
-        raise Rejected("too_large")
-    if not text and not ask.body.get("media_urls"):
-        raise Rejected("invalid")
+    _check_content(ask)
     chat, _ = ask.member()
     reply_to = ask.body.get("reply_to_message_id")
     if reply_to is not None and reply_to not in chat.seq_of:
         raise Rejected("unknown_message")
     return ask.accepted(seq=chat.last_seq + 1)
+
+
+def edit(ask: Ask) -> Answer:
+    _check_content(ask)
+    chat, _ = ask.member()
+    message = chat.messages.get(ask.body["seq"])
+    if message is None:
+        raise Rejected("unknown_message")
+    if message.sender != ask.sender:
+        raise Rejected("forbidden")
+    if message.deleted_at is not None:
+        raise Rejected("unknown_message")
+    revision = len(message.edits)
+    if ask.body.get("if_revision") not in (None, revision):
+        raise Rejected("stale", revision=revision)
+    named = [name for name in ("text", "media_urls", "metadata") if ask.body.get(name) is not None]
+    if all(_spelt(ask.body[name]) == _spelt(message.edited(name)) for name in named):
+        return ask.unchanged(position=message.edits[-1].position, revision=revision)
+    return ask.accepted(revision=revision + 1)
+
+
+def _check_content(ask: Ask) -> None:
+    text = ask.body["text"]
+    if len(text) > ask.text_characters:
+        raise Rejected("too_large")
+    if not text and not ask.body.get("media_urls"):
+        raise Rejected("invalid")
+
+
+def _spelt(part: Any) -> str:
+    return json.dumps(part, sort_keys=True)
 
 
 def delete(ask: Ask) -> Answer:
@@ -54,6 +83,14 @@ def sent(state: State, outcome: Outcome) -> None:
     chat.last_seq, chat.last_message_at = seq, outcome.at_ms
 
 
+def edited(state: State, outcome: Outcome) -> None:
+    message = state.chats[outcome.chat or ""].messages.get(outcome.body["seq"])
+    if message is not None:
+        message.edits.append(outcome)
+        message.changed_position = outcome.position or 0
+        state.revisions[outcome.command_id or ""] = len(message.edits)
+
+
 def deleted(state: State, outcome: Outcome) -> None:
     message = state.chats[outcome.chat or ""].messages.get(outcome.body["seq"])
     if message is not None:
@@ -63,6 +100,7 @@ def deleted(state: State, outcome: Outcome) -> None:
 
 RULES: Final = {
     "message.send.v1": Rule(event="message.sent.v1", expect=send, fold=sent, takes_seq=True),
+    "message.edit.v1": Rule(event="message.edited.v1", expect=edit, fold=edited),
     "message.delete.v1": Rule(event="message.deleted.v1", expect=delete, fold=deleted),
 }
-PLANNED: Final = frozenset({"message.edit.v1", "reaction.add.v1", "reaction.remove.v1"})
+PLANNED: Final = frozenset({"reaction.add.v1", "reaction.remove.v1"})

@@ -56,7 +56,7 @@ def expected(
     try:
         return _expected(state, key, value, headers, partition, partitions, at_ms, text_characters)
     except Rejected as rejected:
-        return Answer(kind="rejected", reason=rejected.reason)
+        return Answer(kind="rejected", reason=rejected.reason, figures=rejected.figures)
 
 
 def _expected(
@@ -82,7 +82,7 @@ def _expected(
             raise Rejected("malformed")
         original = state.accepted.get(command_id)
         if original is not None:
-            return _repeat(original, command_type, raw)
+            return _repeat(state, original, command_type, raw)
     rule = RULES.get(command_type)
     if rule is None:
         raise Rejected("unknown_type")
@@ -110,12 +110,13 @@ def _depth(raw: bytes) -> int:
     return deepest
 
 
-def _repeat(original: Outcome, command_type: str, raw: bytes) -> Answer:
+def _repeat(state: State, original: Outcome, command_type: str, raw: bytes) -> Answer:
     """The answer to a key that was accepted before: the original's figures, or a conflict."""
     if (COMMAND_TYPES.get(original.type), original.raw) != (command_type, raw):
         raise Rejected("conflict")
-    figures = {"position": original.position, "sent_at_ms": original.at_ms}
-    return Answer(kind="duplicate", figures=figures if original.seq is None else {"seq": original.seq, **figures})
+    figures = {"seq": original.seq, "revision": state.revisions.get(original.command_id or "")}
+    known = {name: figure for name, figure in figures.items() if figure is not None}
+    return Answer(kind="duplicate", figures={"position": original.position, "sent_at_ms": original.at_ms, **known})
 
 
 def apply(state: State, outcome: Outcome) -> list[tuple[str, str]]:

@@ -25,9 +25,10 @@ class Answer:
 class Rejected(Exception):
     """The command is rejected for this reason."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, **figures: int) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.figures = figures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ Nothing is counted while the log is folded; a count is taken from the rows when 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.oracle.records import Json, Outcome
 
@@ -39,11 +40,22 @@ class Message:
     """The body as it was sent."""
     root_seq: int | None
     changed_position: int
+    edits: list[Outcome] = field(default_factory=list)
     reply_count: int = 0
     deleted_at: int | None = None
     deleted_position: int | None = None
     deleted_index: int | None = None
     """The index of the outcome that deleted the message."""
+
+    def edited(self, name: str) -> Any:
+        """Return the text, media_urls or metadata as the last edit that names them left them, or None."""
+        named = [edit.body[name] for edit in self.edits if edit.body.get(name) is not None]
+        return named[-1] if named else None
+
+    def said(self, name: str) -> Any:
+        """Return the same; what no edit has named is as it was sent."""
+        edited = self.edited(name)
+        return self.body.get(name) if edited is None else edited
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,3 +97,5 @@ class State:
     chats: dict[str, Chat] = field(default_factory=dict)
     accepted: dict[str, Outcome] = field(default_factory=dict)
     """command_id → the accepted outcome, for commands with an idempotency key."""
+    revisions: dict[str, int] = field(default_factory=dict)
+    """command_id of an edit → the message's revision after it."""

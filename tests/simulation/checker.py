@@ -26,7 +26,11 @@ from tests.support.simulated_log import SimulatedLog
 
 _FIGURES = (*Figures.__struct_fields__, "sent_at_ms")
 """The figures of a reply."""
-_COUNTED: dict[str, str] = {CommandType.MESSAGE_DELETE: "deletions", CommandType.MEMBER_ROLE: "roles"}
+_COUNTED: dict[str, str] = {
+    CommandType.MESSAGE_EDIT: "edits",
+    CommandType.MESSAGE_DELETE: "deletions",
+    CommandType.MEMBER_ROLE: "roles",
+}
 
 
 class Violation(Exception):

@@ -23,6 +23,7 @@ from schemas.bodies import (
     MemberRemove,
     MemberRole,
     MessageDelete,
+    MessageEdit,
     MessageSend,
     Role,
     canonical_body,
@@ -216,7 +217,9 @@ class Client:
             by_key = self._seldom.random() < 0.3  # half of these belong to another partition, and are answered so
             home = ids.keyed_chat_id(USERS[0], key) if by_key else GROUPS[place]
             return self._command("chat.create.v1", home, USERS[0], body, key)
-        if dice < 0.52:
+        if dice < 0.48:
+            return self._command("message.edit.v1", chat, user, self._edit(), key)
+        if dice < 0.54:
             return self._command("message.delete.v1", chat, user, MessageDelete(seq=random.randint(1, 8)), key)
         text = "x" * random.choice((5, 400))
         replied = [c.command_id for c in self._sent if c.chat_id == chat and c.command_id] if dice > 0.9 else []
@@ -226,6 +229,16 @@ class Client:
             user,
             MessageSend(text=text, reply_to_message_id=random.choice(replied) if replied else None),
             key,
+        )
+
+    def _edit(self) -> MessageEdit:
+        random = self._random
+        return MessageEdit(
+            seq=random.randint(1, 6),
+            text=random.choice(("one", "two")),
+            media_urls=random.choice((None, None, [], ["https://example.org/a.png"])),
+            metadata=random.choice((None, None, {"k": 1})),
+            if_revision=random.choice((None, None, 0, 1)),
         )
 
     def _command(self, command_type: str, chat: ChatId, sender: UserId, body: Body, key: str) -> Command:

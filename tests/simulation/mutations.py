@@ -19,7 +19,7 @@ from services.sequencer.partition.term import Term
 from services.sequencer.partition.writer import PartitionWriter
 from services.sequencer.peers.failure_detector import FailureDetector
 from services.sequencer.rules import evolve
-from services.sequencer.rules.facts import DELETED, Fact
+from services.sequencer.rules.facts import FACTS, Fact
 from services.sequencer.rules.state import Overlay, View
 from services.sequencer.snapshots import restore as snapshot_restoring
 from services.sequencer.store import fold as recovery
@@ -165,10 +165,13 @@ MUTATIONS: dict[str, Mutation] = {
     "how the batch in flight changes a member is not looked up": (
         Change(owner=Overlay, name="member", old="found = in_flight.get(key)", new="pass"),
     ),
-    "what the batch in flight deletes is there": (
-        Change(owner=Overlay, name="fact", old="self.in_flight.facts.get(key)", new=_not_in_flight(DELETED)),
-    ),
-    "what was deleted is forgotten": (Swap(owner=Overlay, name="fact", other=lambda *_: None),),
+    **{
+        f"a fact in flight is not looked up: {fact.name}": (
+            Change(owner=Overlay, name="fact", old="self.in_flight.facts.get(key)", new=_not_in_flight(fact)),
+        )
+        for fact in FACTS
+    },
+    "what was deleted or edited is forgotten": (Swap(owner=Overlay, name="fact", other=lambda *_: None),),
     "time may fall": (
         Change(owner=batch._Filler, name="__init__", old="max(at_ms, head.last_timestamp_ms)", new="at_ms"),
     ),

@@ -28,6 +28,7 @@ from schemas.bodies import (
     MemberRemove,
     MemberRole,
     MessageDelete,
+    MessageEdit,
     MessageSend,
     Role,
     canonical_body,
@@ -228,6 +229,10 @@ class ChatLog:
         body = convert({"text": text, **more}, MessageSend)
         return self.accept(self.command(CommandType.MESSAGE_SEND, chat, sender, body, key))
 
+    def edit(self, chat: ChatId, by: UserId, seq: int, text: str, **more: object) -> Sent:
+        body = MessageEdit(seq=seq, text=text, **more)  # type: ignore[arg-type]
+        return self.accept(self.command(CommandType.MESSAGE_EDIT, chat, by, body))
+
     def delete(self, chat: ChatId, by: UserId, seq: int) -> Sent:
         return self.accept(self.command(CommandType.MESSAGE_DELETE, chat, by, MessageDelete(seq=seq)))
 
@@ -265,8 +270,8 @@ class ChatLog:
         body = encode_duplicate(Duplicate(**figures))  # type: ignore[arg-type]
         self.answer(command or self.repeat(sent), EventType.DUPLICATE, body)
 
-    def unchanged(self, command: Command, **wrong: object) -> None:
-        self.answer(command, EventType.UNCHANGED, encode_unchanged(None), **wrong)  # type: ignore[arg-type]
+    def unchanged(self, command: Command, *, since: int | None = None, **wrong: object) -> None:
+        self.answer(command, EventType.UNCHANGED, encode_unchanged(since), **wrong)  # type: ignore[arg-type]
 
     def reject(self, command: Command, reason: Reason, detail: str = "because", **wrong: object) -> None:
         body = encode_rejected(Rejected(command_type=command.type or None, reason=reason, detail=detail))
@@ -301,6 +306,13 @@ def conversation(log: ChatLog) -> ChatId:
         CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="other"), first.command.client_generated_id
     )
     log.reject(changed, Reason.CONFLICT)
+    edit = log.edit(chat, ANNA, 1, "who has read it?", metadata={"edited": True})
+    log.duplicate(edit, revision=1)
+    no_edit = MessageEdit(seq=1, text="who has read it?", if_revision=1)
+    log.unchanged(log.command(CommandType.MESSAGE_EDIT, chat, ANNA, no_edit), since=edit.position)
+    outdated = MessageEdit(seq=1, text="what is it?", if_revision=0)
+    log.reject(log.command(CommandType.MESSAGE_EDIT, chat, ANNA, outdated), Reason.STALE)
+    log.edit(chat, CARL, 3, "hello everybody", if_revision=0)
     log.delete(chat, ANNA, 3)
     log.unchanged(log.command(CommandType.MESSAGE_DELETE, chat, CARL, MessageDelete(seq=3)))
     return chat

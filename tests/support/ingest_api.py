@@ -36,8 +36,11 @@ class IngestApi:
         key: str | None = None,
         scopes: tuple[str, ...] = (),
         prefer: str | None = None,
+        if_match: str | None = None,
     ) -> httpx.Response:
         headers = {"Authorization": f"Bearer {mint_token(SECRET, user, scopes=scopes)}"}
+        if if_match is not None:
+            headers["If-Match"] = if_match
         if key is not None:
             headers["Idempotency-Key"] = key
         if prefer is not None:

@@ -71,6 +71,10 @@ def _texts() -> Iterator[Case]:
     yield Case("an edit's text of 0", EDIT, _raw(seq=1, text=""), INVALID)
     yield _send("text of 16,385", TOO_LARGE, text="x" * 16_385)
     yield _send("text of 16,385 characters of four bytes", TOO_LARGE, text=FOUR_BYTES * 16_385)
+    yield Case("an edit's text of 0 beside media_urls", EDIT, _raw(seq=1, text="", media_urls=["https://a.example/1"]))
+    yield Case("an edit's media_url that is none", EDIT, _raw(seq=1, text="x", media_urls=["a.png"]), INVALID)
+    yield Case("an edit of revision 0", EDIT, _raw(seq=1, text="x", if_revision=0))
+    yield Case("an edit of revision -1", EDIT, _raw(seq=1, text="x", if_revision=-1), INVALID)
     yield Case("an edit's text of 16,384", EDIT, _raw(seq=1, text="x" * 16_384))
     yield Case("an edit's text of 16,385", EDIT, _raw(seq=1, text="x" * 16_385), TOO_LARGE)
 

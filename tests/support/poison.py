@@ -66,7 +66,7 @@ REJECTED: dict[str, tuple[Poison, str]] = {
     ),
     "a type that is not built yet": (
         lambda chat, key: Encoded(
-            chat.chat_id.encode(), b'{"seq":1,"text":"y"}', headers(chat, key, "message.edit.v1")
+            chat.chat_id.encode(), b'{"seq":1,"emoji":"y"}', headers(chat, key, "reaction.add.v1")
         ),
         "unknown_type",
     ),

@@ -51,8 +51,8 @@ class Action(NamedTuple):
 
 WHAT: Final = (
     "send", "send", "send", "send", "reply", "reply", "read", "read", "read", "delivered", "leave", "join", "join",
-    "role", "role", "rename", "delete", "delete", "delete", "create", "refused", "repeated", "unchanged", "open",
-    "fenced", "copy",
+    "role", "role", "rename", "edit", "edit", "delete", "delete", "delete", "create", "refused", "repeated",
+    "unchanged", "open", "fenced", "copy",
 )  # fmt: skip
 
 actions: Final = st.lists(
@@ -148,6 +148,18 @@ class History:
             seq = live[-1 - step.c % len(live)]
             chat.deleted.add(seq)
             self.log.delete(chat.chat_id, self._member(chat, step), seq)
+
+    def _edit(self, step: Action) -> None:
+        """Any live message, by its author, present or not: rights are not the projector's to judge."""
+        chat = self._chat(step)
+        live = [seq for seq in range(1, len(chat.sent) + 1) if seq not in chat.deleted]
+        if live:
+            seq = live[-1 - step.c % len(live)]
+            author = chat.sent[seq - 1].command.sender_id
+            assert author is not None
+            media_urls = (None, [], [f"https://example.org/{step.b}"])[step.b % 3]
+            metadata = {"e": step.b} if step.b % 2 else None
+            self.log.edit(chat.chat_id, author, seq, f"edit {step.b}", media_urls=media_urls, metadata=metadata)
 
     def _leave(self, step: Action) -> None:
         chat = self._chat(step)
@@ -292,8 +304,11 @@ CONTRADICTIONS: Final = """
     WHERE r.root_seq IS DISTINCT FROM coalesce(a.root_seq, a.seq)
     UNION ALL
     SELECT 'changed_position', m.chat_id::text, m.seq::text FROM {s}.chat_messages m
-    WHERE m.deleted_at IS NULL AND m.changed_position <> greatest(m.position, (
+    WHERE m.deleted_at IS NULL AND m.edited_at IS NULL AND m.changed_position <> greatest(m.position, (
         SELECT max(r.position) FROM {s}.chat_messages r WHERE r.chat_id = m.chat_id AND r.root_seq = m.seq))
+    UNION ALL
+    SELECT 'revision', m.chat_id::text, m.seq::text FROM {s}.chat_messages m
+    WHERE (m.revision = 0) <> (m.edited_at IS NULL)
     UNION ALL
     SELECT 'deleted', m.chat_id::text, m.seq::text FROM {s}.chat_messages m
     WHERE (m.deleted_at IS NULL) <> (m.message_text IS NOT NULL)

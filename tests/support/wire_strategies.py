@@ -78,7 +78,15 @@ BODIES: Final[dict[CommandType, SearchStrategy[Body]]] = {
         original_sent_at=st.none() | instants,
     )
     | st.builds(MessageSend, text=st.just(""), media_urls=st.lists(urls, min_size=1, max_size=10)),
-    CommandType.MESSAGE_EDIT: st.builds(MessageEdit, seq=seqs, text=texts),
+    CommandType.MESSAGE_EDIT: st.builds(
+        MessageEdit,
+        seq=seqs,
+        text=texts,
+        media_urls=st.none() | st.lists(urls, max_size=10),
+        metadata=st.none() | metadatas,
+        if_revision=st.none() | st.integers(0, SAFE),
+    )
+    | st.builds(MessageEdit, seq=seqs, text=st.just(""), media_urls=st.lists(urls, min_size=1, max_size=10)),
     CommandType.MESSAGE_DELETE: st.builds(MessageDelete, seq=seqs),
     CommandType.REACTION_ADD: st.builds(Reaction, seq=seqs, emoji=st.text(storable, min_size=1, max_size=16)),
     CommandType.REACTION_REMOVE: st.builds(Reaction, seq=seqs, emoji=st.text(storable, min_size=1, max_size=16)),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import Struct
 
 from schemas.errors import LogCorrupt
 from schemas.ids import ChatId, MessageId, UserId
-from services.projector.mapping.decode import AcceptedEvent
+from services.projector.mapping.decode import EPOCH, AcceptedEvent
 from services.projector.mapping.lookups import LookedUp
 from services.projector.mapping.tables import AnyMessageRow, ChatCreated
 
@@ -59,6 +59,19 @@ class Replies:
     position: int = 0
 
 
+@dataclass(slots=True)
+class Edits:
+    """The edits of a message in the batch."""
+
+    revision: int
+    text: str = ""
+    at: datetime = EPOCH
+    position: int = 0
+    media_urls: list[str] | None = None
+    """None: no edit of the batch names them; so is the metadata."""
+    metadata: dict[str, Any] | None = None
+
+
 class Deletion(NamedTuple):
     at: datetime
     position: int
@@ -84,6 +97,7 @@ class RowBuilder:
         self.members: dict[tuple[ChatId, UserId], MemberState] = {}
         self.messages: list[AnyMessageRow] = []
         self.replies: dict[tuple[ChatId, int], Replies] = {}
+        self.edits: dict[tuple[ChatId, int], Edits] = {}
         self.deletions: dict[tuple[ChatId, int], Deletion] = {}
         self._by_id: dict[str, AnyMessageRow] = {}
         """The first `len(self._by_id)` messages, by id: as many as replies have needed."""

@@ -34,7 +34,6 @@ from schemas.wire.records import MessageView
 
 PLANNED: Final = frozenset(
     {
-        EventType.MESSAGE_EDITED.value,
         EventType.REACTION_ADDED.value,
         EventType.REACTION_REMOVED.value,
     }
@@ -43,7 +42,7 @@ PLANNED: Final = frozenset(
 ACCEPTED: Final = frozenset(COMMAND_OF) - PLANNED
 """The accepted outcomes that rows.py turns into rows."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class AcceptedEvent(Struct, frozen=True, gc=False):
@@ -165,7 +164,7 @@ def instant(at_ms: int) -> datetime:
     try:
         if at_ms < 0:
             raise OverflowError
-        return _EPOCH + timedelta(milliseconds=at_ms)
+        return EPOCH + timedelta(milliseconds=at_ms)
     except OverflowError:
         raise LogCorrupt(f"a record's timestamp {at_ms} is no time between 1970 and 9999") from None
 

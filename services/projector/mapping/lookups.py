@@ -19,6 +19,8 @@ class Lookups:
     """Messages that are replied to and are not in the batch."""
     joined: frozenset[ChatId]
     """Chats that a member joins before the batch itself determines their last seq."""
+    edited: frozenset[tuple[ChatId, int]] = frozenset()
+    """Messages that are edited, by chat and seq."""
 
 
 class Root(NamedTuple):
@@ -34,6 +36,8 @@ class LookedUp:
 
     roots: Mapping[MessageId, Root] = field(default_factory=dict)
     last_seqs: Mapping[ChatId, int] = field(default_factory=dict)
+    revisions: Mapping[tuple[ChatId, int], int] = field(default_factory=dict)
+    """A message that the batch itself sends has none."""
 
 
 def lookups_of(events: Sequence[AnyEvent]) -> Lookups:
@@ -46,6 +50,7 @@ def lookups_of(events: Sequence[AnyEvent]) -> Lookups:
     replied: set[MessageId] = set()
     joined: set[ChatId] = set()
     told: set[ChatId] = set()
+    edited: set[tuple[ChatId, int]] = set()
     for event in events:
         if event.is_view:
             told.add(event.chat_id)
@@ -61,17 +66,20 @@ def lookups_of(events: Sequence[AnyEvent]) -> Lookups:
                 told.add(event.chat_id)
             elif event.type == _ADDED and event.chat_id not in told:
                 joined.add(event.chat_id)
+            elif event.type == _EDITED:
+                edited.add((event.chat_id, event.body.seq))
         if event is last:
             break
-    return Lookups(replied=frozenset(replied), joined=frozenset(joined))
+    return Lookups(replied=frozenset(replied), joined=frozenset(joined), edited=frozenset(edited))
 
 
 _CREATED: Final = EventType.CHAT_CREATED.value
 _ADDED: Final = EventType.MEMBER_ADDED.value
+_EDITED: Final = EventType.MESSAGE_EDITED.value
 _NO_LOOKUPS: Final = Lookups(replied=frozenset(), joined=frozenset())
 
 
 def _may_ask(event: Event) -> bool:
     if type(event) is MessageEvent:
         return event.body.reply_to_message_id is not None
-    return type(event) is ChangeEvent and event.type == _ADDED
+    return type(event) is ChangeEvent and event.type in (_ADDED, _EDITED)

@@ -1,18 +1,26 @@
-"""Messages: sending, replies and deleting."""
+"""Messages: sending, replies, editing and deleting."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final
 
-from schemas.bodies import MessageDelete, MessageSend
+from schemas.bodies import MessageDelete, MessageEdit, MessageSend
+from schemas.canonical import canonical_json
 from schemas.errors import LogCorrupt
 from schemas.ids import ChatId, MessageId
 from schemas.types import EventType
-from services.projector.mapping.builder import Accepted, Deletion, Replies, RowBuilder
+from services.projector.mapping.builder import Accepted, Deletion, Edits, Replies, RowBuilder
 from services.projector.mapping.decode import ChangeEvent, MessageEvent, instant, original_instant
 from services.projector.mapping.deletions import blocks_deleted, chats_deleted
-from services.projector.mapping.tables import AnyMessageRow, MessageDeleted, MessageRow, RootReplied, RowChanges
+from services.projector.mapping.tables import (
+    AnyMessageRow,
+    MessageDeleted,
+    MessageEdited,
+    MessageRow,
+    RootReplied,
+    RowChanges,
+)
 
 
 def sent(builder: RowBuilder, accepted: Accepted[MessageEvent]) -> None:
@@ -49,6 +57,23 @@ def _root_seq_of(builder: RowBuilder, message_id: MessageId, chat_id: ChatId) ->
     return root.seq
 
 
+def edited(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> None:
+    event = accepted.event
+    body: MessageEdit = event.body
+    key = (event.chat_id, body.seq)
+    if key in builder.deletions:
+        raise LogCorrupt(f"message {body.seq} of chat {event.chat_id} is edited after it was deleted")
+    edits = builder.edits.get(key)
+    if edits is None:
+        edits = builder.edits[key] = Edits(builder.looked_up.revisions.get(key, 0))
+    edits.revision += 1
+    edits.text, edits.at, edits.position = body.text, accepted.at, event.position
+    if body.media_urls is not None:
+        edits.media_urls = body.media_urls
+    if body.metadata is not None:
+        edits.metadata = body.metadata
+
+
 def deleted(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> None:
     event = accepted.event
     body: MessageDelete = event.body
@@ -60,6 +85,7 @@ def deleted(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> None:
 
 MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted[Any]], None]]] = {
     EventType.MESSAGE_SENT.value: sent,
+    EventType.MESSAGE_EDITED.value: edited,
     EventType.MESSAGE_DELETED.value: deleted,
 }
 
@@ -100,6 +126,17 @@ def add_rows(builder: RowBuilder, changes: RowChanges) -> None:
     changes.roots_replied.extend(
         RootReplied(chat_id, seq, replies.count, replies.position) for (chat_id, seq), replies in replies_to.items()
     )
+    changes.messages_edited.extend(
+        MessageEdited(
+            *key, edits.text, _json(edits.media_urls), _json(edits.metadata), edits.at, edits.revision,
+            key in builder.deletions, edits.position,
+        )
+        for key, edits in builder.edits.items()
+    )  # fmt: skip
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else canonical_json(value).decode()
 
 
 def _with_replies(message: AnyMessageRow, replies_to: dict[tuple[ChatId, int], Replies]) -> AnyMessageRow:

@@ -53,7 +53,7 @@ def changes_of(
             chat = builder.moved(event.chat_id, event.position)
             MAPPED[event.type](builder, Accepted(event, instant(event.at_ms), chat))
         if event.command_id is not None and event.at_ms >= outcomes_since_ms:
-            outcomes.append(_outcome_row(event, event.command_id, partition))
+            outcomes.append(_outcome_row(event, event.command_id, partition, _revision(builder, event)))
     changes = RowChanges(outcomes=outcomes)
     messages.apply_deletions(builder, changes)
     for noun in (chats, members, messages):
@@ -66,7 +66,17 @@ def _add_message(builder: RowBuilder, message: MessageView) -> None:
     builder.append(message, builder.moved(message.chat_id, message.position), instant(message.at_ms))
 
 
-def _outcome_row(event: Event, command_id: CommandId, partition: int) -> OutcomeRow:
+def _revision(builder: RowBuilder, event: Event) -> int | None:
+    """Return the revision after an edit, which has just been added to the builder, or after a repeat's original."""
+    if type(event) is OtherEvent:
+        return event.body.revision if isinstance(event.body, Duplicate) else None
+    return builder.edits[event.chat_id, event.body.seq].revision if event.type == _EDITED else None
+
+
+_EDITED: Final = EventType.MESSAGE_EDITED.value
+
+
+def _outcome_row(event: Event, command_id: CommandId, partition: int, revision: int | None) -> OutcomeRow:
     seq, position = event.seq, event.position
     command_type: str | None = COMMAND_OF.get(event.type)
     kind, reason, detail = OutcomeKind.ACCEPTED, None, None
@@ -80,7 +90,7 @@ def _outcome_row(event: Event, command_id: CommandId, partition: int) -> Outcome
             position = body
     return OutcomeRow(
         partition, event.index, command_id, event.sender_id, command_type, kind.value, reason, seq, position,
-        instant(event.at_ms), detail,
+        instant(event.at_ms), detail, revision,
     )  # fmt: skip
 
 
@@ -90,7 +100,7 @@ def outcome_row(outcome: AnyOutcomeRow, partition: int) -> OutcomeRow:
         return outcome
     return OutcomeRow(
         partition, outcome.index, outcome.message_id, outcome.sender_id, *SENT, outcome.seq,
-        outcome.position, instant(outcome.at_ms), None,
+        outcome.position, instant(outcome.at_ms), None, None,
     )  # fmt: skip
 
 

@@ -113,6 +113,22 @@ class MessageRow(NamedTuple):
         return False
 
 
+class MessageEdited(NamedTuple):
+    """A message that was edited in the batch, sent before it or in it. None means unchanged."""
+
+    chat_id: ChatId
+    seq: int
+    message_text: str
+    media_urls: str | None
+    """A JSON array, because arrays of unequal length do not fit into one."""
+    metadata: str | None
+    edited_at: datetime
+    revision: int
+    deleted: Annotated[bool, "boolean"]
+    """Whether the batch deletes it after its edits: then its content stays empty."""
+    changed_position: int
+
+
 class MessageDeleted(NamedTuple):
     """A message from before the batch that was deleted in it."""
 
@@ -166,6 +182,8 @@ class OutcomeRow(NamedTuple):
     at: datetime
     detail: str | None
     """The sequencer's sentence for a rejection."""
+    revision: int | None
+    """The message's revision after an edit; for a duplicate, after the original."""
 
     @property
     def is_view(self) -> Literal[False]:
@@ -181,8 +199,9 @@ AnyOutcomeRow: TypeAlias = OutcomeRow | MessageView
 class RowChanges:
     """Everything that a batch of one partition changes, merged to the state at its end.
 
-    Each field but the last two is the statement of the same name in writing/sql/apply.sql. They run in field order:
-    members are counted against the messages and the last seqs before the batch.
+    Each field but COPIED is the statement of the same name in writing/sql/apply.sql. They run in field order, with the
+    COPIED between them: members are counted against the messages and the last seqs before the batch, and an edited
+    message may be one of the batch itself.
     """
 
     chats_created: list[ChatCreated] = field(default_factory=list)
@@ -197,10 +216,18 @@ class RowChanges:
     blocks_deleted: list[BlockDeleted] = field(default_factory=list)
     messages: list[AnyMessageRow] = field(default_factory=list)
     outcomes: list[AnyOutcomeRow] = field(default_factory=list)
+    messages_edited: list[MessageEdited] = field(default_factory=list)
 
     def statements(self) -> Iterator[tuple[str, Sequence[NamedTuple]]]:
-        """Yield (name, rows) of each statement that has rows, in the order in which they run."""
-        for name in _STATEMENTS:
+        """Yield (name, rows) of each statement before the COPIED that has rows, in the order in which they run."""
+        return self._of(_BEFORE)
+
+    def statements_after(self) -> Iterator[tuple[str, Sequence[NamedTuple]]]:
+        """Yield those after the COPIED."""
+        return self._of(_AFTER)
+
+    def _of(self, names: Sequence[str]) -> Iterator[tuple[str, Sequence[NamedTuple]]]:
+        for name in names:
             rows = getattr(self, name)
             if rows:
                 yield name, rows
@@ -208,7 +235,7 @@ class RowChanges:
     @property
     def rows(self) -> int:
         """The number of rows that are written."""
-        return sum(len(rows) for _, rows in self.statements()) + len(self.messages) + len(self.outcomes)
+        return sum(len(getattr(self, name)) for name in _FIELDS)
 
 
 ROW_TYPES: Final[dict[str, type[NamedTuple]]] = {  # by field of RowChanges
@@ -224,7 +251,10 @@ ROW_TYPES: Final[dict[str, type[NamedTuple]]] = {  # by field of RowChanges
     "blocks_deleted": BlockDeleted,
     "messages": MessageRow,
     "outcomes": OutcomeRow,
+    "messages_edited": MessageEdited,
 }
 COPIED: Final = ("messages", "outcomes")
 """Fields that are written by COPY."""
-_STATEMENTS: Final = tuple(part.name for part in fields(RowChanges) if part.name not in COPIED)
+_FIELDS: Final = tuple(part.name for part in fields(RowChanges))
+_BEFORE: Final = _FIELDS[: _FIELDS.index(COPIED[0])]
+_AFTER: Final = _FIELDS[_FIELDS.index(COPIED[-1]) + 1 :]

@@ -7,7 +7,7 @@ written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from operator import itemgetter
@@ -76,9 +76,10 @@ async def load_last_record(connection: Connection, sql: BoundSql, *, partition: 
 
 
 async def look_up(connection: Connection, sql: BoundSql, lookups: Lookups) -> LookedUp:
-    """Read what `lookups` asks for, in one round trip each for roots and seqs, or none if nothing is asked."""
+    """Read what `lookups` asks for, in one round trip for each kind that is asked for."""
     roots: dict[MessageId, Root] = {}
     last_seqs: dict[ChatId, int] = {}
+    revisions: dict[tuple[ChatId, int], int] = {}
     if lookups.replied:
         cursor = await connection.execute(sql["roots"], {"message_ids": list(lookups.replied)})
         for message_id, chat_id, seq, root_seq in await cursor.fetchall():
@@ -86,7 +87,11 @@ async def look_up(connection: Connection, sql: BoundSql, lookups: Lookups) -> Lo
     if lookups.joined:
         cursor = await connection.execute(sql["last_seqs"], {"chat_ids": list(lookups.joined)})
         last_seqs = {ChatId(str(chat_id)): last_seq for chat_id, last_seq in await cursor.fetchall()}
-    return LookedUp(roots=roots, last_seqs=last_seqs)
+    if lookups.edited:
+        chat_ids, seqs = zip(*lookups.edited, strict=True)
+        cursor = await connection.execute(sql["revisions"], {"chat_ids": list(chat_ids), "seqs": list(seqs)})
+        revisions = {(ChatId(str(chat_id)), seq): revision for chat_id, seq, revision in await cursor.fetchall()}
+    return LookedUp(roots=roots, last_seqs=last_seqs, revisions=revisions)
 
 
 async def write_batch(
@@ -119,9 +124,10 @@ async def write_batch(
                     await connection.execute(sql["commit_without_waiting"])
                 await connection.execute(sql["by_key"])
                 await guard.execute(sql["advance"], _position_values(partition, topic_id, start, end, last_record))
-                answers = await _change_rows(connection, sql, changes)
+                answers = await _change_rows(connection, sql, changes.statements())
                 if not by_copy:
                     await insert_rows(connection, sql, changes, partition=partition)
+                    answers += await _change_rows(connection, sql, changes.statements_after())
         except psycopg.IntegrityError as error:
             if guard.rowcount == 0:  # the rows of this batch exist already: another projector wrote them
                 raise _lost(partition, start) from error
@@ -132,6 +138,8 @@ async def write_batch(
             answer.check()
         if by_copy:
             await copy_rows(connection, sql, changes, partition=partition)
+            for answer in await _change_rows(connection, sql, changes.statements_after()):
+                answer.check()
         crash_point(BEFORE_COMMIT)
     crash_point(AFTER_COMMIT)
 
@@ -171,10 +179,11 @@ class _StatementResult(NamedTuple):
             )
 
 
-async def _change_rows(connection: Connection, sql: BoundSql, changes: RowChanges) -> list[_StatementResult]:
-    """Write everything but messages and outcomes."""
+async def _change_rows(
+    connection: Connection, sql: BoundSql, statements: Iterable[tuple[str, Sequence[NamedTuple]]]
+) -> list[_StatementResult]:
     answers = []
-    for block, rows in changes.statements():
+    for block, rows in statements:
         columns = _columns(rows[0]._fields, sorted(rows, key=_in_table))
         if block == "messages_deleted":  # changes any number of members
             await connection.execute(sql["own_deleted"], columns)

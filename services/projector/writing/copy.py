@@ -103,7 +103,7 @@ class CompiledEncoder:
 
     def outcomes(self, rows: list[AnyOutcomeRow], *, partition: int) -> bytes:
         head = struct.pack("!6si", _OUTCOME_FIELDS, partition)
-        made: bytes = self._compiled.outcome_rows(rows, outcome_bytes, head, _outcome_texts(*SENT), _text(None))
+        made: bytes = self._compiled.outcome_rows(rows, outcome_bytes, head, _outcome_texts(*SENT), _text(None) + _NULL)
         return made
 
 
@@ -196,7 +196,7 @@ _OUTCOME_FIELDS: Final = struct.pack("!h", len(OutcomeRow._fields)) + _4
 
 def outcome_bytes(row: OutcomeRow) -> bytes:
     """Return one row of `copy_outcomes`. Raises as `message_bytes` does."""
-    partition, index, command_id, sender_id, command_type, outcome, reason, seq, position, at, detail = row
+    partition, index, command_id, sender_id, command_type, outcome, reason, seq, position, at, detail, revision = row
     return b"".join(
         (
             _outcome_head(_OUTCOME_FIELDS, partition, _8, index, _16, _fresh_uuid(command_id)),
@@ -206,6 +206,7 @@ def outcome_bytes(row: OutcomeRow) -> bytes:
             _bigint(8, position) if position is not None else _NULL,
             _bigint(8, _micros(at)),
             _text(detail),  # not in `_outcome_texts`: some contain a number and would evict the others from its cache
+            _bigint(8, revision) if revision is not None else _NULL,
         )
     )
 

@@ -10,7 +10,7 @@ WHERE m.message_id = %(command_id)s AND m.chat_id = %(chat_id)s
 -- name: outcome_of_command
 -- The most informative outcome. A duplicate or a conflict proves that the id was accepted once; a duplicate repeats the
 -- original's figures.
-SELECT o.outcome, o.reason, o.seq, o.position, o."index", o.detail
+SELECT o.outcome, o.reason, o.seq, o.position, o."index", o.detail, o.revision
 FROM chat.outcomes AS o
 WHERE o.command_id = %(command_id)s AND o."partition" = %(partition)s
   AND (%(any_sender)s::boolean OR o.sender_id = %(caller_id)s)

@@ -5,7 +5,7 @@
 m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id, m.reply_to_message_id::text,
 m.reply_count, m.media_urls, m.metadata::text, (date_part('epoch', m.sent_at) * 1000)::bigint AS sent_at,
 (date_part('epoch', m.edited_at) * 1000)::bigint AS edited_at,
-(date_part('epoch', m.deleted_at) * 1000)::bigint AS deleted_at, m.position, m.changed_position
+(date_part('epoch', m.deleted_at) * 1000)::bigint AS deleted_at, m.position, m.changed_position, m.revision
 
 -- name: page
 -- Both sides of a split, each from the primary key outward; see windows.py.

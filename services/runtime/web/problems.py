@@ -105,6 +105,11 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         '`{"role": "owner"}`. Leaving a group does not free its name.',
     ),
     **rejection(
+        Reason.STALE,
+        "The message was edited since you read it: it does not have the revision that `If-Match` names. "
+        "`revision` is the one it has. Read the message again, and edit what it says now under a fresh key.",
+    ),
+    **rejection(
         Reason.TOO_LARGE,
         "The body, or the command it would become, is larger than the limit that the detail names. "
         "Send less at once, or link to large content instead of embedding it.",

@@ -6,7 +6,7 @@ For one command there is one outcome, always. The order of the checks is part of
 every limit and every right, so that a changed limit or a lost membership never turns an accepted send into a refusal.
 
     wrong_partition → malformed (no id derivable) → repeat or conflict → unknown_type → too_large → limits (invalid)
-    → unknown_chat / chat_exists → not_member → forbidden → unknown_message → invalid by state
+    → unknown_chat / chat_exists → not_member → forbidden → unknown_message → stale → invalid by state
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from schemas.wire.encoding import Command, Unreadable
 from schemas.wire.records import command_key
 from schemas.wire.replies import AcceptedFigures, AnyFigures
 from services.sequencer.rules.nouns import RULES
-from services.sequencer.rules.rule import NO_FIGURES, Unchanged
+from services.sequencer.rules.rule import NO_FIGURES, Stale, Unchanged
 from services.sequencer.rules.state import View
 
 
@@ -61,7 +61,8 @@ def decide(view: View, command: Command | Unreadable, at_ms: int) -> Decision:
             raise Refused(Reason.UNKNOWN_TYPE, "no such command type, or none that is decided yet")
         figures = decide_body(view, command, parse_body(command.type, command.body))
     except Refused as refused:
-        return _rejected(command, refused.reason, refused.detail, at_ms)
+        present = refused.figures if isinstance(refused, Stale) else NO_FIGURES
+        return _rejected(command, refused.reason, refused.detail, at_ms, present)
     except Unchanged as unchanged:
         return _unchanged(command, unchanged, at_ms)
     return Decision(
@@ -102,20 +103,25 @@ def _repeat(view: View, command: Command, at_ms: int) -> Decision | None:
         return None
     if original.digest != digest(command.type, command.body):
         raise Refused(Reason.CONFLICT, "this client_generated_id was used with another payload")
-    body = Duplicate(seq=original.seq, position=original.position, sent_at_ms=original.sent_at_ms)
+    body = Duplicate(
+        seq=original.seq, position=original.position, sent_at_ms=original.sent_at_ms, revision=original.revision
+    )
     return Decision(
         outcome=_without_effect(EventType.DUPLICATE, command, encode_duplicate(body), at_ms),
-        figures=AcceptedFigures(seq=original.seq, position=original.position),
+        figures=AcceptedFigures(seq=original.seq, position=original.position, revision=original.revision),
         sent_at_ms=original.sent_at_ms,
     )
 
 
-def _rejected(command: Command | Unreadable, reason: Reason, detail: str, at_ms: int) -> Decision:
+def _rejected(
+    command: Command | Unreadable, reason: Reason, detail: str, at_ms: int, figures: AnyFigures = NO_FIGURES
+) -> Decision:
     body = Rejected(command_type=command.type, reason=reason, detail=detail)
     return Decision(
         outcome=_without_effect(EventType.REJECTED, command, encode_rejected(body), at_ms),
         reason=reason,
         detail=detail,
+        figures=figures,
     )
 
 

@@ -16,10 +16,10 @@ from schemas.events import AcceptedOutcome, Outcome
 from schemas.types import EventType
 from schemas.wire.records import command_key
 from services.sequencer.rules.nouns import RULES
-from services.sequencer.rules.state import StateChanges, View, pack_dedup
+from services.sequencer.rules.state import REVISION, StateChanges, View, pack_dedup
 
 _NO_EFFECT: Final = frozenset({EventType.DUPLICATE.value, EventType.UNCHANGED.value, EventType.REJECTED.value})
-_EVOLVE: Final[dict[str, tuple[Callable[[View, AcceptedOutcome, StateChanges], None], str, bool]]] = {
+_EVOLVE: Final[dict[str, tuple[Callable[[View, AcceptedOutcome, StateChanges], int | None], str, bool]]] = {
     each.declared.event.value: (rule.evolve, each.value, each.declared.keyed) for each, rule in RULES.items()
 }
 """By the type of the outcome: its function, its command type, and whether that has a key."""
@@ -39,7 +39,7 @@ def evolve(view: View, outcome: Outcome, changes: StateChanges) -> None:
             f"outcome type {outcome.type!r:.100}: deploy the newer sequencer before its commands are sent"
         )
     evolve_accepted, command_type, keyed = known
-    evolve_accepted(view, outcome, changes)
+    revision = evolve_accepted(view, outcome, changes)
     # Without a key nothing is remembered: whatever `ce_id` the record of a receipt has, it was never checked.
     if outcome.client_generated_id is not None and keyed:
         if outcome.command_id is None:
@@ -50,6 +50,5 @@ def evolve(view: View, outcome: Outcome, changes: StateChanges) -> None:
             raise LogCorrupt(
                 f"an accepted {outcome.type} of command {outcome.command_id!r:.80}, which is no id"
             ) from None
-        changes.dedup[key] = pack_dedup(
-            digest(command_type, outcome.body), outcome.seq or 0, outcome.position, outcome.at_ms
-        )
+        number = (outcome.seq or 0) if revision is None else REVISION + revision
+        changes.dedup[key] = pack_dedup(digest(command_type, outcome.body), number, outcome.position, outcome.at_ms)

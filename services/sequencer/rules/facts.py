@@ -1,4 +1,4 @@
-"""Facts of messages and chats: what few messages have, such as a deletion, and what few commands ask of a chat. Pure.
+"""Facts of messages and chats: what few messages have, such as edits, and what few commands ask of a chat. Pure.
 
 A kind of fact is declared here once, with its letter and its packed form. Batches, stores, snapshots and tests carry
 all kinds alike, as bytes by key. To add one: declare it, add it to `FACTS`, raise `FORMAT` in store/format.py.
@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from hashlib import blake2b
+from typing import Any, Final, Generic, TypeVar
 
 from msgspec import Struct
+from msgspec.json import Encoder
+from msgspec.structs import astuple
 
+from schemas.bodies import MessageEdit
 from services.sequencer.rules.state import FactKey, MessageKey, StateChanges, View
 
 Value = TypeVar("Value")
@@ -42,6 +46,8 @@ class Fact(Struct, Generic[Value], frozen=True):
         changes.facts[self.key(message)] = self.pack(value)
 
 
+NEVER_NAMED: Final = bytes(16)
+"""In the place of a digest. What a message said when it was sent is not remembered (decision 38)."""
 _POSITION: Final = struct.Struct(">Q")
 
 
@@ -50,9 +56,52 @@ def _unpack_position(raw: bytes) -> int:
     return position
 
 
+class Edit(Struct, frozen=True, gc=False):
+    """The last edit of a message, with a digest of each part that an edit has named so far."""
+
+    revision: int = 0
+    """The number of edits."""
+    position: int = 0
+    text: bytes = NEVER_NAMED
+    media_urls: bytes = NEVER_NAMED
+    metadata: bytes = NEVER_NAMED
+
+    def then(self, position: int, body: MessageEdit) -> Edit:
+        """Return the next edit. A part that it does not name stays as it was."""
+        return Edit(
+            self.revision + 1,
+            position,
+            _digest(body.text),
+            self.media_urls if body.media_urls is None else _digest(body.media_urls),
+            self.metadata if body.metadata is None else _digest(body.metadata),
+        )
+
+    @property
+    def content(self) -> tuple[bytes, bytes, bytes]:
+        return self.text, self.media_urls, self.metadata
+
+
+def _digest(part: object) -> bytes:
+    """Independent of how a part is spelt: keys of metadata are sorted."""
+    return blake2b(_SORTED.encode(part), digest_size=len(NEVER_NAMED)).digest()
+
+
+_SORTED: Final = Encoder(order="deterministic")
+_EDIT: Final = struct.Struct(">QQ16s16s16s")
+
+
+def _pack_edit(edit: Edit) -> bytes:
+    return _EDIT.pack(*astuple(edit))
+
+
+def _unpack_edit(raw: bytes) -> Edit:
+    return Edit(*_EDIT.unpack(raw))
+
+
 DELETED: Final = Fact[int]("deleted", b"d", _POSITION.pack, _unpack_position)
 """The position at which the message was deleted."""
 NAME: Final = Fact[bytes]("name", b"n", bytes, bytes)
 """The digest of a group's name: enough to see that a new name is the present one."""
-FACTS: Final[tuple[Fact[int] | Fact[bytes], ...]] = (DELETED, NAME)
+EDITED: Final = Fact[Edit]("edited", b"e", _pack_edit, _unpack_edit)
+FACTS: Final[tuple[Fact[Any], ...]] = (DELETED, NAME, EDITED)
 """All kinds."""

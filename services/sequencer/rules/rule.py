@@ -28,14 +28,22 @@ class Unchanged(Exception):
         self.figures = figures
 
 
+class Stale(Refused):
+    """The message does not have the revision that the command names."""
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(Reason.STALE, f"the message has revision {revision}", "/if_revision")
+        self.figures = Figures(revision=revision)
+
+
 class Rule(Struct, frozen=True):
     """How the sequencer treats one command type."""
 
     decide: Callable[[View, Command, Any], AcceptedFigures]
     """Takes the state, a command and its parsed body. Raises Refused or Unchanged."""
-    evolve: Callable[[View, AcceptedOutcome, StateChanges], None]
-    """Takes the state and an accepted outcome, and adds the new values to the changes. Raises LogCorrupt if the outcome
-    cannot follow the state."""
+    evolve: Callable[[View, AcceptedOutcome, StateChanges], int | None]
+    """Takes the state and an accepted outcome, and adds the new values to the changes. Returns the revision for the
+    answer to a repeat, if the type has one. Raises LogCorrupt if the outcome cannot follow the state."""
 
 
 # --- deciding -------------------------------------------------------------------------------------------------

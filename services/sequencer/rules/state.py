@@ -57,6 +57,8 @@ class DedupEntry(Struct, frozen=True, kw_only=True, gc=False):
     """Seq of the message; None for any other command."""
     position: int
     sent_at_ms: int
+    revision: int | None = None
+    """For an edit: the message's revision after it."""
 
 
 _DEDUP: Final = struct.Struct(">16sQQQ")
@@ -66,12 +68,16 @@ never read back."""
 
 
 pack_dedup: Final = cast("Callable[[bytes, int, int, int], DedupBytes]", _DEDUP.pack)
-"""Pack digest, seq (0 for None), position and sent_at_ms."""
+"""Pack digest, seq (0 for None), position and sent_at_ms. In the place of a seq, an edit has REVISION + its
+revision: the entry itself says which of the two it is, for an edit must never be taken for a message."""
+REVISION: Final = 1 << 63
 
 
 def unpack_dedup(raw: DedupBytes) -> DedupEntry:
     """The inverse of `pack_dedup`. Raises struct.error unless `raw` has 40 bytes."""
     digest, seq, position, sent_at_ms = _DEDUP.unpack(raw)
+    if seq >= REVISION:
+        return DedupEntry(digest=digest, seq=None, position=position, sent_at_ms=sent_at_ms, revision=seq - REVISION)
     return DedupEntry(digest=digest, seq=seq or None, position=position, sent_at_ms=sent_at_ms)
 
 

@@ -168,6 +168,37 @@ def test_a_message_is_deleted_by_its_author_or_an_owner_and_by_nobody_else(kafka
     run(kafka, test)
 
 
+def test_an_edit_is_200_at_the_revision_that_if_match_names_and_else_412(kafka: str) -> None:
+    async def test(api: IngestApi, scene: Scene) -> None:
+        chat_id = await api.create_group("Ops room", BEN)
+        message = f"/v1/chats/{chat_id}/messages/1"
+        await api.send(chat_id, "Hi", key="a", user=BEN)
+
+        async def edit(
+            text: str, key: str | None = None, if_match: str | None = None, user: str = BEN
+        ) -> httpx.Response:
+            body = {"text": text}
+            return await api.call("PATCH", message, body, key=key, user=user, prefer="wait=20", if_match=if_match)
+
+        first = await edit("B", key="device-1", if_match='"0"')
+        assert (first.status_code, first.json()["revision"], first.json()["position"]) == (200, 1, 3)
+        second = await edit("C", key="device-2")
+        assert (second.json()["revision"], second.json()["position"]) == (2, 4)
+        retry = await edit("B", key="device-1", if_match='"0"')
+        assert (retry.status_code, retry.json()["duplicate"], retry.json()["position"]) == (200, True, 3)
+        assert retry.json()["revision"] == 1
+        again = await edit("C")
+        assert (again.json()["revision"], again.json()["position"], again.json()["duplicate"]) == (2, 4, False)
+        stale = await edit("D", if_match='"1"')
+        assert (problem(stale), stale.json()["revision"]) == ((412, "stale"), 2)
+        assert problem(await edit("D", if_match="2")) == (400, "malformed")
+        assert problem(await edit("D", user=ANNA)) == (403, "forbidden")
+        assert (await api.call("DELETE", message, user=BEN, prefer="wait=20")).status_code == 200
+        assert problem(await edit("D", if_match="*")) == (404, "unknown_message")
+
+    run(kafka, test)
+
+
 def test_a_second_group_of_one_name_is_409_and_a_retry_200(kafka: str) -> None:
     async def test(api: IngestApi, scene: Scene) -> None:
         body = {"kind": "group", "name": "Ops room", "members": [BEN]}

@@ -323,6 +323,42 @@ async def test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one
         assert total == [(7, 600)]
 
 
+@pytest.mark.parametrize("copy_from", [0, 1_000])
+async def test_an_edit_rewrites_what_it_names_however_batches_are_cut_and_makes_nothing_unread(
+    database: str, copy_from: int
+) -> None:
+    log = ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops", [BEN])
+    log.send(chat, ANNA, "one", media_urls=["https://a.example/1"], metadata={"k": 1})
+    log.send(chat, ANNA, "two")
+    log.read(chat, BEN, 2)
+    before = len(log.events)
+    log.edit(chat, ANNA, 1, "one, edited", media_urls=[])
+    log.send(chat, ANNA, "three")
+    log.edit(chat, ANNA, 3, "three, edited", media_urls=['https://a.example/\u00e4,"}'], metadata={"k": "\u2028"})
+    log.edit(chat, ANNA, 2, "two, edited")
+    last = log.edit(chat, ANNA, 1, "one, edited again")
+    log.delete(chat, ANNA, 2)
+    async with tables(database) as connection:
+        await write_records(connection, 1, log.events[:before], copy_from=copy_from)
+        await write_records(connection, 1, log.events[before:], copy_from=copy_from)
+        found = await (
+            await connection.execute(
+                "SELECT seq, message_text, media_urls, metadata, revision, edited_at IS NULL, changed_position"
+                " FROM chat.chat_messages ORDER BY seq"
+            )
+        ).fetchall()
+        assert last.position is not None
+        assert found == [
+            (1, "one, edited again", [], {"k": 1}, 2, False, last.position),
+            (2, None, [], None, 1, False, last.position + 1),
+            (3, "three, edited", ['https://a.example/\u00e4,"}'], {"k": "\u2028"}, 1, False, last.position - 2),
+        ]
+        unread = await (await connection.execute("SELECT chat.get_unread_count(%s, %s)", [chat, BEN])).fetchone()
+        assert unread == (1,)
+
+
 SEQS = st.one_of(
     st.integers(1, 600),
     st.integers(1, 5_000_000),

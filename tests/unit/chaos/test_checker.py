@@ -338,6 +338,7 @@ def tables() -> dict[str, Rows]:
             "reply_to_message_id": None,
             "root_seq": None,
             "reply_count": 0,
+            "revision": 0,
             "media_urls": [],
             "metadata": None,
             "sent_at": at(offset),

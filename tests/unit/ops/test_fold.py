@@ -80,7 +80,7 @@ def test_a_message_holds_its_body_its_place_and_the_time_of_its_record(log: Chat
     assert rows(log, MESSAGES, *MESSAGES.columns) == [
         (
             chat, 1, sent.id, ANNA, "héllo", "key-1", None, None, 0, '["https://example.org/ä"]',
-            '{"n":0.0,"z":{"a":true,"b":1.0}}', sent.at_ms * 1000, 1, None, None, 2, 2,
+            '{"n":0.0,"z":{"a":true,"b":1.0}}', sent.at_ms * 1000, 1, None, None, 2, 2, 0,
         )
     ]  # fmt: skip
     assert rows(log, CHATS, "last_seq", "last_position", "last_message_at") == [(1, 2, sent.at_ms * 1000)]
@@ -117,6 +117,22 @@ def test_cursors_move_apart_and_own_messages_above_the_read_cursor_are_counted(l
         (BEN, 3, 0, 1, read.at_ms * 1000, read.position),
     ]
     assert rows(log, CHATS, "last_seq", "last_position") == [(5, 8)]
+
+
+def test_an_edit_leaves_what_it_does_not_name(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [BEN])
+    log.send(chat, ANNA, "a", media_urls=["https://a.example/x"], metadata={"k": 1})
+    log.edit(chat, ANNA, 1, "b", media_urls=[])
+    edit = log.edit(chat, ANNA, 1, "c")
+    columns = ("message_text", "media_urls", "metadata", "edited_at", "revision", "changed_position")
+    assert rows(log, MESSAGES, *columns) == [("c", "[]", '{"k":1.0}', edit.at_ms * 1000, 2, edit.position)]
+    log.duplicate(edit, revision=2)
+    assert [row for row in rows(log, OUTCOMES, "outcome", "revision") if row[1]] == [
+        ("accepted", 1),
+        ("accepted", 2),
+        ("duplicate", 2),
+    ]
+    assert rows(log, CHATS, "last_seq", "last_position") == [(1, 4)]
 
 
 def test_a_deleted_message_keeps_its_place_and_is_counted_where_it_lies(log: ChatLog) -> None:
@@ -180,7 +196,7 @@ def test_outcomes_past_their_keep_time_are_left_out(log: ChatLog) -> None:
         assert [row[1] for row in fold.group(OUTCOMES, 0, sent.at_ms * 1000)] == [2]
 
 
-@pytest.mark.parametrize("what", ["message", "mark", "leaving", "reply", "deletion", "deletion again", "chat"])
+@pytest.mark.parametrize("what", ["message", "mark", "leaving", "reply", "edit", "deletion", "deletion again", "chat"])
 def test_a_log_that_contradicts_itself_is_corrupt(log: ChatLog, what: str) -> None:
     chat = log.create(ANNA, "ops", [BEN])
     log.send(chat, ANNA)
@@ -193,6 +209,9 @@ def test_a_log_that_contradicts_itself_is_corrupt(log: ChatLog, what: str) -> No
             log.remove(chat, ANNA, CARL)
         case "reply":
             log.send(chat, ANNA, reply_to_message_id=chat)
+        case "edit":
+            log.delete(chat, ANNA, 1)
+            log.edit(chat, ANNA, 1, "back again")
         case "deletion":
             log.delete(chat, ANNA, 2)
         case "deletion again":

@@ -10,9 +10,10 @@ import pytest
 from msgspec import structs
 
 from schemas import cursor, ids
-from schemas.bodies import ChatCreate, Mark, MemberAdd, MessageDelete, MessageSend
+from schemas.bodies import ChatCreate, Mark, MemberAdd, MessageDelete, MessageEdit, MessageSend
 from schemas.errors import Reason
 from schemas.events import OtherOutcome, encode_unchanged
+from schemas.ids import ChatId
 from schemas.log import Stamp, Verdict
 from schemas.types import CommandType, EventType
 from schemas.wire.encoding import encode_outcome, event_source, read_command
@@ -20,7 +21,7 @@ from services.ops.verify.log.commands import against_command
 from services.ops.verify.log.memory import ACCEPTED_SCHEMA
 from services.ops.verify.log.partition import Answered, CannotContinue, PartitionChecks, Violation
 from services.ops.verify.scratch import open_scratch
-from tests.support.chat_log import ANNA, BEN, CARL, DORA, ChatLog, conversation
+from tests.support.chat_log import ANNA, BEN, CARL, DORA, ChatLog, Sent, conversation
 
 
 @contextmanager
@@ -510,6 +511,70 @@ def deleted_twice(log: ChatLog) -> None:
     log.delete(chat, ANNA, 1)
 
 
+def edited_by_an_owner_who_did_not_write_it(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [BEN])
+    log.send(chat, BEN)
+    log.edit(chat, ANNA, 1, "other")
+
+
+def edited_after_its_deletion(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops")
+    log.send(chat, ANNA)
+    log.delete(chat, ANNA, 1)
+    log.edit(chat, ANNA, 1, "back again")
+
+
+def edited_at_another_revision(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops")
+    log.send(chat, ANNA)
+    log.edit(chat, ANNA, 1, "one", if_revision=0)
+    log.edit(chat, ANNA, 1, "two", if_revision=0)
+
+
+def edited_twice_to_the_same(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops")
+    log.send(chat, ANNA)
+    log.edit(chat, ANNA, 1, "one", metadata={"a": 1})
+    log.edit(chat, ANNA, 1, "one", metadata={"a": 1}, if_revision=1)
+
+
+def _edited_once(log: ChatLog) -> tuple[ChatId, Sent]:
+    chat = log.create(ANNA, "ops")
+    log.send(chat, ANNA)
+    return chat, log.edit(chat, ANNA, 1, "one", media_urls=[])
+
+
+def an_edit_repeated_with_another_revision(log: ChatLog) -> None:
+    _, edit = _edited_once(log)
+    log.duplicate(edit, revision=2)
+
+
+def an_edit_refused_as_stale_though_it_names_the_revision(log: ChatLog) -> None:
+    chat, _ = _edited_once(log)
+    body = MessageEdit(seq=1, text="two", if_revision=1)
+    log.reject(log.command(CommandType.MESSAGE_EDIT, chat, ANNA, body), Reason.STALE)
+
+
+def an_edit_refused_as_stale_though_it_names_no_revision(log: ChatLog) -> None:
+    chat, _ = _edited_once(log)
+    log.reject(log.command(CommandType.MESSAGE_EDIT, chat, ANNA, MessageEdit(seq=1, text="two")), Reason.STALE)
+
+
+def an_edit_unchanged_though_it_says_something_else(log: ChatLog) -> None:
+    chat, edit = _edited_once(log)
+    body = MessageEdit(seq=1, text="one", metadata={})
+    log.unchanged(log.command(CommandType.MESSAGE_EDIT, chat, ANNA, body), since=edit.position)
+
+
+def an_edit_unchanged_since_another_position(log: ChatLog) -> None:
+    chat, _ = _edited_once(log)
+    log.unchanged(log.command(CommandType.MESSAGE_EDIT, chat, ANNA, MessageEdit(seq=1, text="one")), since=1)
+
+
+def edited_before_it_was_sent(log: ChatLog) -> None:
+    log.edit(log.create(ANNA, "ops"), ANNA, 1, "early")
+
+
 def deleted_before_it_was_sent(log: ChatLog) -> None:
     chat = log.create(ANNA, "ops")
     log.send(chat, ANNA)
@@ -581,6 +646,16 @@ VIOLATIONS: list[tuple[Callable[[ChatLog], None], str]] = [
     (deleted_by_a_member_who_did_not_write_it, "forbidden"),
     (deleted_by_the_other_side, "forbidden"),
     (deleted_twice, "deleted_twice"),
+    (edited_by_an_owner_who_did_not_write_it, "forbidden"),
+    (edited_after_its_deletion, "edited_deleted"),
+    (edited_at_another_revision, "stale"),
+    (edited_twice_to_the_same, "edited_twice"),
+    (edited_before_it_was_sent, "unknown_message"),
+    (an_edit_repeated_with_another_revision, "duplicate"),
+    (an_edit_refused_as_stale_though_it_names_the_revision, "rejected"),
+    (an_edit_refused_as_stale_though_it_names_no_revision, "rejected"),
+    (an_edit_unchanged_though_it_says_something_else, "unchanged"),
+    (an_edit_unchanged_since_another_position, "unchanged"),
     (deleted_before_it_was_sent, "unknown_message"),
     (a_deletion_with_a_seq, "seq"),
     (refused_as_unknown_though_a_member, "rejected"),

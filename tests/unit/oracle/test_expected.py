@@ -12,7 +12,7 @@ from schemas.ids import ChatId, UserId
 from schemas.types import EVENT_OF, CommandType
 from tests.oracle import chats, members, messages, receipts
 from tests.oracle.oracle import RULES, expected
-from tests.oracle.records import Json
+from tests.oracle.records import Json, Outcome
 from tests.oracle.state import Chat, Member, Message, State
 
 ANNA, BEN, CARL, DORA, EVE = (f"{n}1111111-1111-4111-8111-111111111111" for n in "abcde")
@@ -197,6 +197,52 @@ def test_a_message_is_deleted_by_its_author_or_a_moderator(sender: str, seq: int
             root_seq=None, changed_position=1, deleted_at=deleted_at,
         )  # fmt: skip
     assert told(state, "message.delete.v1", BY_NAME, sender, {"seq": seq}) == outcome
+
+
+@pytest.mark.parametrize(
+    ("sender", "body", "outcome"),
+    [
+        (BEN, {"seq": 1, "text": "new"}, "accepted"),
+        (ANNA, {"seq": 1, "text": "new"}, "rejected (forbidden)"),
+        (BEN, {"seq": 2, "text": "new"}, "rejected (unknown_message)"),
+        (BEN, {"seq": 3, "text": "new"}, "rejected (unknown_message)"),
+        (BEN, {"seq": 1, "text": "new", "if_revision": 0}, "rejected (stale)"),
+        (BEN, {"seq": 1, "text": "new", "if_revision": 1}, "accepted"),
+        (BEN, {"seq": 1, "text": "edited", "metadata": {"b": 1, "a": 2}}, "unchanged"),
+        (BEN, {"seq": 1, "text": "edited"}, "unchanged"),
+        (BEN, {"seq": 1, "text": "edited", "media_urls": []}, "accepted"),
+        (BEN, {"seq": 1, "text": ""}, "rejected (invalid)"),
+    ],
+)
+def test_a_message_is_edited_by_its_author_until_it_is_deleted(sender: str, body: Json, outcome: str) -> None:
+    state = group()
+    messages = state.chats[BY_NAME].messages
+    for number, deleted_at in ((1, None), (3, 7)):
+        messages[number] = Message(
+            seq=number, position=1, index=1, message_id="", sender=BEN, key="", sent_at=1, body={"text": ""},
+            root_seq=None, changed_position=1, deleted_at=deleted_at,
+        )  # fmt: skip
+    said = {"seq": 1, "text": "edited", "metadata": {"a": 2, "b": 1}}
+    messages[1].edits.append(
+        Outcome(
+            partition=0,
+            offset=2,
+            term=1,
+            index=2,
+            command_offset=1,
+            type="message.edited.v1",
+            at_ms=1,
+            chat=BY_NAME,
+            sender=BEN,
+            command_id="",
+            client_id="",
+            position=3,
+            seq=None,
+            raw=b"",
+            body=said,
+        )
+    )
+    assert told(state, "message.edit.v1", BY_NAME, sender, body) == outcome
 
 
 def test_a_type_without_a_rule_is_unknown() -> None:

@@ -238,6 +238,57 @@ def test_a_deleted_root_keeps_its_replies_and_has_changed_at_the_later_of_both()
     assert [(m.reply_count, m.changed_position) for m in messages[:2]] == [(1, reply.position), (1, gone.position)]
 
 
+def test_the_edits_of_a_batch_are_one_row_whether_the_message_is_of_the_batch_or_not() -> None:
+    s = Logged()
+    s.log.send(s.chat, BEN, "old")
+    start = len(s.log.events)
+    s.log.edit(s.chat, BEN, 1, "one", media_urls=["https://a.example/x"])
+    s.log.send(s.chat, BEN, "plain")
+    edit = s.log.edit(s.chat, BEN, 2, "two")
+    last = s.log.edit(s.chat, BEN, 1, "three", metadata={"b": 1, "a": 2.5})
+    changes = rows(s.events(start))
+    assert [tuple(row) for row in changes.messages_edited] == [
+        (
+            s.chat, 1, "three", '["https://a.example/x"]', '{"a":2.5,"b":1}', instant(last.at_ms), 2, False,
+            last.position,
+        ),
+        (s.chat, 2, "two", None, None, instant(edit.at_ms), 1, False, edit.position),
+    ]  # fmt: skip
+    assert [m.message_text for m in messages_of(changes)] == ["plain"], "written as it was sent, edited behind it"
+    (chat,) = changes.chats_moved
+    assert (chat.last_seq, chat.last_position) == (2, last.position)
+    assert [outcome_row(row, 3).revision for row in changes.outcomes] == [1, None, 1, 2]
+    assert changes.rows - sum(len(r) for _, r in changes.statements()) == 1 + len(changes.outcomes) + 2
+
+
+def test_the_first_edit_of_a_batch_follows_the_revision_in_the_tables() -> None:
+    s = Logged()
+    s.log.send(s.chat, BEN, "old")
+    s.log.edit(s.chat, BEN, 1, "one")
+    start = len(s.log.events)
+    edit = s.log.edit(s.chat, BEN, 1, "two")
+    s.log.duplicate(edit, revision=2)
+    events = s.events(start)
+    assert lookups_of(events).edited == {(s.chat, 1)}
+    changes = rows(events, LookedUp(revisions={(s.chat, 1): 1}))
+    assert [row.revision for row in changes.messages_edited] == [2]
+    assert [outcome_row(row, 3).revision for row in changes.outcomes] == [2, 2]
+
+
+def test_a_message_that_is_edited_and_deleted_in_a_batch_stays_deleted() -> None:
+    s = Logged()
+    start = len(s.log.events)
+    s.log.send(s.chat, BEN, "secret")
+    s.log.edit(s.chat, BEN, 1, "still secret")
+    s.log.delete(s.chat, BEN, 1)
+    changes = rows(s.events(start))
+    assert [row.deleted for row in changes.messages_edited] == [True]
+    assert [m.message_text for m in messages_of(changes)] == [None]
+    s.log.edit(s.chat, BEN, 1, "back again")
+    with pytest.raises(LogCorrupt, match="edited after it was deleted"):
+        rows(s.events(start))
+
+
 def test_a_message_that_is_deleted_twice_is_a_corrupt_log() -> None:
     s = Logged()
     s.log.send(s.chat, ANNA)

@@ -31,6 +31,7 @@ def row(**changes: Any) -> Row:
     values: dict[str, Any] = dict.fromkeys(messages.MESSAGE_COLUMNS) | {
         "seq": 7, "message_id": MESSAGE, "sender_id": ANNA, "message_text": "hello", "client_generated_id": "k-1",
         "reply_count": 0, "media_urls": [], "sent_at": AT_MS, "position": 9, "changed_position": 11,
+        "revision": 2,
     }  # fmt: skip
     assert changes.keys() <= values.keys()
     return tuple((values | changes).values())
@@ -46,7 +47,7 @@ def test_a_message_has_every_field_of_the_contract_in_its_order() -> None:
     assert shown == {
         "message_id": MESSAGE, "chat_id": CHAT, "seq": 7, "position": 9, "changed_position": 11, "sender_id": ANNA,
         "client_generated_id": "k-1", "text": "hello", "reply_to_message_id": None, "media_urls": [],
-        "metadata": None, "sent_at": "2026-03-04T05:06:07.089Z", "edited_at": None, "deleted_at": None,
+        "metadata": None, "sent_at": "2026-03-04T05:06:07.089Z", "revision": 2, "edited_at": None, "deleted_at": None,
         "status": "sent", "reactions": [], "reply_count": 0,
     }  # fmt: skip
 
@@ -148,24 +149,29 @@ SENT: dict[str, Any] = {"message_id": MESSAGE, "seq": 5, "position": 9, "sent_at
     [
         (
             (5, 9, 1_500),
-            ("rejected", "conflict", None, None, 7, "used before"),
+            ("rejected", "conflict", None, None, 7, "used before", None),
             {"outcome": "accepted", "token": "3:7"} | SENT,
         ),
         ((5, 9, 1_500), None, {"outcome": "accepted"} | SENT),
-        (None, ("accepted", None, None, 3, 7, None), {"outcome": "accepted", "position": 3, "token": "3:7"}),
-        (None, ("duplicate", None, None, 3, 8, None), {"outcome": "accepted", "position": 3, "token": "3:8"}),
-        (None, ("rejected", "conflict", None, None, 7, "used before"), {"outcome": "accepted", "token": "3:7"}),
+        (None, ("accepted", None, None, 3, 7, None, None), {"outcome": "accepted", "position": 3, "token": "3:7"}),
+        (None, ("duplicate", None, None, 3, 8, None, None), {"outcome": "accepted", "position": 3, "token": "3:8"}),
         (
             None,
-            ("rejected", "not_member", None, None, 7, "the sender left the chat"),
+            ("duplicate", None, None, 4, 9, None, 2),
+            {"outcome": "accepted", "position": 4, "revision": 2, "token": "3:9"},
+        ),
+        (None, ("rejected", "conflict", None, None, 7, "used before", None), {"outcome": "accepted", "token": "3:7"}),
+        (
+            None,
+            ("rejected", "not_member", None, None, 7, "the sender left the chat", None),
             {"outcome": "rejected", "reason": "not_member", "detail": "The sender left the chat.", "token": "3:7"},
         ),
         (  # projected by a release that kept no details
             None,
-            ("rejected", "not_member", None, None, 7, None),
+            ("rejected", "not_member", None, None, 7, None, None),
             {"outcome": "rejected", "reason": "not_member", "detail": "No longer a member.", "token": "3:7"},
         ),
-        (None, ("unchanged", None, None, 4, 7, None), {"outcome": "unchanged", "position": 4, "token": "3:7"}),
+        (None, ("unchanged", None, None, 4, 7, None, None), {"outcome": "unchanged", "position": 4, "token": "3:7"}),
     ],
 )
 def test_a_status_never_hides_that_the_id_was_accepted(

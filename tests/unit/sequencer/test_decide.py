@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -17,11 +18,12 @@ from schemas.bodies import (
     MemberRemove,
     MemberRole,
     MessageDelete,
+    MessageEdit,
     MessageSend,
     canonical_body,
 )
 from schemas.errors import LogCorrupt, Reason, UnknownType
-from schemas.events import OutcomeKind, Rejected, decode_rejected
+from schemas.events import OutcomeKind, Rejected, decode_duplicate, decode_rejected
 from schemas.ids import ChatId, CommandId, CommandKey, UserId
 from schemas.types import MARKS
 from schemas.wire.encoding import Command, Unreadable
@@ -89,6 +91,10 @@ class Room:
 
     def send(self, text: str = "x", *, by: UserId = ANNA, key: str | None = None, **more: object) -> Decision:
         return self("message.send.v1", MessageSend(text=text, **more), by=by, key=key)  # type: ignore[arg-type]
+
+    def edit(self, seq: int, text: str, *, by: UserId = ANNA, key: str | None = None, **more: Any) -> Decision:
+        body = MessageEdit(seq=seq, text=text, **more)
+        return self("message.edit.v1", body, by=by, key=key)
 
     def delete(self, seq: int, *, by: UserId = ANNA, key: str | None = None) -> Decision:
         return self("message.delete.v1", MessageDelete(seq=seq), by=by, key=key)
@@ -159,7 +165,7 @@ def test_an_unreadable_command_is_rejected_before_its_repeat_is_looked_for_and_k
     assert outcome.command_id is None
 
 
-@pytest.mark.parametrize("command_type", ["message.edit.v1", "reaction.add.v1", "no.such.v9"])
+@pytest.mark.parametrize("command_type", ["reaction.add.v1", "no.such.v9"])
 def test_a_type_that_is_not_decided_is_unknown_whatever_its_body(command_type: str) -> None:
     assert Room()(command_type, b"{broken").reason is Reason.UNKNOWN_TYPE
 
@@ -462,6 +468,99 @@ def test_a_deleted_message_can_be_replied_to() -> None:
     room.delete(1)
     assert message.outcome.command_id is not None
     assert room.send(reply_to_message_id=message.outcome.command_id).outcome.seq == 2
+
+
+def test_an_edit_takes_a_position_and_no_seq_and_raises_the_revision() -> None:
+    room = Room()
+    room.send()
+    first, second = room.edit(1, "one"), room.edit(1, "two")
+    assert (first.outcome.type, first.outcome.seq, first.outcome.position) == ("message.edited.v1", None, 3)
+    assert [d.figures for d in (first, second)] == [
+        AcceptedFigures(position=3, revision=1),
+        AcceptedFigures(position=4, revision=2),
+    ]
+    assert room.send().outcome.seq == 2
+
+
+def test_a_message_is_edited_by_its_author_alone() -> None:
+    room = Room()
+    room.send(by=BEN)
+    assert room.edit(1, "no").reason is Reason.FORBIDDEN, "not even by the owner"
+    assert room.edit(2, "no").reason is Reason.UNKNOWN_MESSAGE
+    assert room.edit(1, "no", by=DORA).reason is Reason.UNKNOWN_CHAT
+    assert room.edit(1, "yes", by=BEN).figures.revision == 1
+    room("member.remove.v1", MemberRemove(user_id=BEN))
+    assert room.edit(1, "no", by=BEN).reason is Reason.NOT_MEMBER
+
+
+def test_a_deleted_message_is_not_edited() -> None:
+    room = Room()
+    room.send()
+    room.edit(1, "one")
+    room.delete(1)
+    assert room.edit(1, "one").reason is Reason.UNKNOWN_MESSAGE
+    assert room.edit(1, "two", if_revision=0).reason is Reason.UNKNOWN_MESSAGE
+    assert room.delete(1).outcome.kind is OutcomeKind.UNCHANGED
+
+
+def test_an_edit_of_another_revision_is_stale_and_says_which_there_is() -> None:
+    room = Room()
+    room.send()
+    assert room.edit(1, "one", if_revision=0).figures.revision == 1
+    stale = room.edit(1, "two", if_revision=0)
+    assert (stale.reason, stale.figures, stale.detail) == (
+        Reason.STALE,
+        Figures(revision=1),
+        "the message has revision 1",
+    )
+    assert room.edit(1, "two", if_revision=1).figures.revision == 2
+
+
+def test_an_edit_that_names_only_what_earlier_edits_left_is_unchanged_with_the_figures_of_the_last() -> None:
+    room = Room()
+    room.send("one")
+    first = room.edit(1, "one", media_urls=[], metadata={"a": 1, "b": 2})
+    assert first.figures.revision == 1, "what was sent is not remembered"
+    raw = b'{ "seq": 1, "metadata": {"b": 2, "a": 1}, "media_urls": [], "text": "one", "if_revision": 1 }'
+    again = room("message.edit.v1", raw)
+    assert (again.outcome.kind, again.figures) == (OutcomeKind.UNCHANGED, Figures(position=3, revision=1))
+    same: list[dict[str, Any]] = [{}, {"media_urls": []}, {"metadata": {"b": 2, "a": 1}}]
+    for named in same:
+        assert room.edit(1, "one", **named).figures == again.figures, "what is absent stays as it is"
+    others: list[dict[str, Any]] = [{"metadata": {"a": 1}}, {"media_urls": ["https://a.example/1"]}, {"metadata": {}}]
+    assert [room.edit(1, "one", **more).figures.revision for more in others] == [2, 3, 4]
+
+
+def test_a_repeat_of_an_edit_gets_the_originals_figures_whatever_came_between() -> None:
+    room = Room()
+    room.send()
+    original = room.edit(1, "B", key="first device")
+    room.edit(1, "C", key="second device")
+    room.delete(1)
+    repeat = room.edit(1, "B", key="first device")
+    assert (repeat.outcome.kind, repeat.figures) == (OutcomeKind.DUPLICATE, original.figures)
+    assert decode_duplicate(repeat.outcome.body).revision == 1
+    assert room.edit(1, "D", key="first device").reason is Reason.CONFLICT
+
+
+def test_an_edit_is_no_message_that_is_replied_to() -> None:
+    room = Room()
+    room.send()
+    edit = room.edit(1, "one")
+    assert room.send(reply_to_message_id=edit.outcome.command_id).reason is Reason.UNKNOWN_MESSAGE
+
+
+def test_evolve_refuses_an_edit_that_cannot_follow() -> None:
+    room = Room()
+    room.send()
+    edited = room.edit(1, "one").outcome
+    with pytest.raises(LogCorrupt, match="message 9 of chat"):
+        evolve(room.view, replace(edited, position=4, body=b'{"seq":9,"text":"x"}'), room.view.changes)
+    other = Room()
+    other.send()
+    other.delete(1)
+    with pytest.raises(LogCorrupt, match="was deleted, and is edited"):
+        evolve(other.view, replace(edited, position=4), other.view.changes)
 
 
 def test_evolve_refuses_a_deletion_that_cannot_follow() -> None:

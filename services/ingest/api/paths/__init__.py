@@ -1,6 +1,6 @@
 """The paths of commands, by noun: request body, command, response and route of each in one file.
 
-- `messages`  sending and deleting
+- `messages`  sending, editing and deleting
 - `batch`     many messages in one request
 - `chats`     creating and renaming a group, opening a direct chat
 - `members`   adding, removing, roles
@@ -11,5 +11,5 @@ from typing import Final
 
 from schemas.types import CommandType
 
-PLANNED: Final = frozenset({CommandType.MESSAGE_EDIT, CommandType.REACTION_ADD, CommandType.REACTION_REMOVE})
+PLANNED: Final = frozenset({CommandType.REACTION_ADD, CommandType.REACTION_REMOVE})
 """Command types that no path sends yet."""

@@ -1,15 +1,17 @@
-"""Messages: sending and deleting."""
+"""Messages: sending, editing and deleting."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, Field
 
 from schemas import limits
-from schemas.bodies import MessageDelete, MessageSend
+from schemas.bodies import MessageDelete, MessageEdit, MessageSend
 from schemas.events import OutcomeKind
 from schemas.ids import ChatId
 from schemas.types import CommandType
@@ -38,7 +40,14 @@ from services.ingest.api.responses import (
     to_json,
     token_of,
 )
-from services.ingest.api.route import ChatIdInPath, KeyedRequest, SeqInPath, described, other_responses
+from services.ingest.api.route import (
+    ChatIdInPath,
+    CommandRequest,
+    KeyedRequest,
+    SeqInPath,
+    described,
+    other_responses,
+)
 from services.runtime.web.fast_routes import FastResponse
 from services.runtime.web.openapi import InstantText, TokenText, UuidText, example
 from services.runtime.web.problems import Problem
@@ -72,6 +81,20 @@ class SendMessage(RequestBody):
     sender_id: AnyCaseUuid | None = Field(default=None, description="For scope producer.")
 
 
+class EditMessage(RequestBody):
+    model_config = example({"text": "Is the log still gap-free?"})
+
+    text: str = Field(
+        description="Empty only if media_urls is not.", json_schema_extra={"maxLength": limits.TEXT_CHARACTERS}
+    )
+    media_urls: Annotated[list[MediaUrl], FIRST_FAULT] | None = Field(
+        default=None, description="Absent: as they are.", json_schema_extra={"maxItems": limits.MEDIA_URLS}
+    )
+    metadata: dict[str, Any] | None = Field(
+        default=None, description="Any JSON object, at most 16 KiB. Absent: as it is."
+    )
+
+
 class MessageSent(BaseModel):
     model_config = example(
         {
@@ -90,6 +113,28 @@ class MessageSent(BaseModel):
     seq: int
     position: int
     sent_at: InstantText
+    token: TokenText
+    duplicate: bool
+
+
+class MessageEdited(BaseModel):
+    model_config = example(
+        {
+            "chat_id": "f89e858f-5f2e-5152-b188-6a52cbec990b",
+            "seq": 1,
+            "revision": 1,
+            "position": 4,
+            "token": "5:1044",
+            "duplicate": False,
+        }
+    )
+
+    chat_id: UuidText
+    seq: int
+    revision: int | None
+    """Revision of the message after the edit; for a repeat, after the original."""
+    position: int | None
+    """Position of the edit; if it changes nothing, of the last one."""
     token: TokenText
     duplicate: bool
 
@@ -136,6 +181,40 @@ def build_parsed_send(wanted: SendMessage, chat_id: str, envelope: Envelope) -> 
     return build_command(CommandType.MESSAGE_SEND, body, ChatId(chat_id), sender_id, key, envelope)
 
 
+_REVISION: Final = re.compile(r'"(0|[1-9][0-9]{0,14})"', re.ASCII)
+"""A revision as If-Match names it."""
+
+
+def build_edit(raw: bytes, chat_id: str, seq: int, if_match: Sequence[str], envelope: Envelope) -> Command:
+    """Return the command of a request.
+
+    :param if_match: the lines of the header If-Match.
+    """
+    wanted = parse_body(EditMessage, raw)
+    body = MessageEdit(
+        seq=seq,
+        text=wanted.text,
+        media_urls=wanted.media_urls,
+        metadata=wanted.metadata,
+        if_revision=_revision_of(if_match),
+    )
+    check_body(body)
+    key = envelope.key or fresh_key()
+    return build_command(CommandType.MESSAGE_EDIT, body, ChatId(chat_id), sender_of(envelope), key, envelope)
+
+
+def _revision_of(if_match: Sequence[str]) -> int | None:
+    """Return the one revision that If-Match names, or None if it is absent or `*`. Raises Problem."""
+    value = ",".join(if_match).strip(" \t")
+    if value in ("", "*"):
+        return None
+    match = _REVISION.fullmatch(value)
+    if match is None:
+        detail = 'If-Match is the revision of the message in quotes, as "0", or *.'
+        raise Problem("malformed", detail, errors=[{"in": "header", "pointer": "/if-match", "detail": detail}])
+    return int(match[1])
+
+
 def build_delete(raw: bytes, chat_id: str, seq: int, envelope: Envelope) -> Command:
     parse_body(NoFields, raw or b"{}")
     body = MessageDelete(seq=seq)
@@ -161,6 +240,20 @@ def message_sent(command: Command, reply: Reply) -> CommandResponse:
     return CommandResponse(status=created_status(reply), body=body, headers=location)
 
 
+def message_edited(command: Command, reply: Reply, *, seq: int) -> CommandResponse:
+    """Return 200, even if the edit changes nothing."""
+    raise_if_rejected(command, reply)
+    body = MessageEdited(
+        chat_id=command.chat_id,
+        seq=seq,
+        revision=reply.revision,
+        position=reply.position,
+        token=token_of(reply),
+        duplicate=reply.outcome is OutcomeKind.DUPLICATE,
+    )
+    return CommandResponse(status=200, body=to_json(body))
+
+
 def message_deleted(command: Command, reply: Reply, *, seq: int) -> CommandResponse:
     """Return 200, even if the message was deleted before."""
     raise_if_rejected(command, reply)
@@ -172,6 +265,20 @@ def message_deleted(command: Command, reply: Reply, *, seq: int) -> CommandRespo
         duplicate=reply.outcome is OutcomeKind.DUPLICATE,
     )
     return CommandResponse(status=200, body=to_json(body))
+
+
+async def _described_edit(
+    command_request: KeyedRequest,
+    if_match: Annotated[
+        str | None,
+        Header(description='The revision that the message must have, in quotes, as `"0"`; otherwise `412`.'),
+    ] = None,
+) -> CommandRequest:
+    """Describe for OpenAPI the header that an edit takes in addition to the others. Never called."""
+    raise NotImplementedError
+
+
+EditRequest = Annotated[CommandRequest, Depends(_described_edit)]
 
 
 def add_routes(router: APIRouter, handler: CommandHandler) -> None:
@@ -187,6 +294,21 @@ def add_routes(router: APIRouter, handler: CommandHandler) -> None:
         handler.admit(command_request)
         command = build_send(await command_request.request.body(), chat_id, command_request.envelope)
         return await handler.respond(command_request, command, message_sent)
+
+    @router.patch(
+        "/v1/chats/{chat_id}/messages/{seq}",
+        summary="Edit a message of yours",
+        **described(EditMessage, MessageEdited),
+        responses=other_responses(
+            None, "not_member", "unknown_chat", "unknown_message", "stale", "too_large", "conflict"
+        ),
+    )
+    async def edit_message(chat_id: ChatIdInPath, seq: SeqInPath, command_request: EditRequest) -> FastResponse:
+        handler.admit(command_request)
+        request = command_request.request
+        if_match = request.header_lines(b"if-match")
+        command = build_edit(await request.body(), chat_id, seq, if_match, command_request.envelope)
+        return await handler.respond(command_request, command, partial(message_edited, seq=seq))
 
     @router.delete(
         "/v1/chats/{chat_id}/messages/{seq}",

@@ -7,12 +7,21 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from schemas.events import AcceptedOutcome
+from schemas.events import AcceptedOutcome, OtherOutcome
 from services.ops.verify.log.chat import Chat, Member
 
 RuleViolation = tuple[str, str]
 """The rule that is broken, and a sentence about it."""
 Found = Iterator[RuleViolation]
+
+
+class LastEdit(Struct, frozen=True, gc=False):
+    """What the edits of a message left."""
+
+    revision: int = 0
+    position: int | None = None
+    parts: dict[str, Any] = {}
+    """Each part that an edit has named, as the last of them left it."""
 
 
 class Messages(Protocol):
@@ -24,7 +33,9 @@ class Messages(Protocol):
 
     def author_of(self, chat_id: str, seq: int) -> str | None: ...
     def is_deleted(self, chat_id: str, seq: int) -> bool: ...
+    def last_edit(self, chat_id: str, seq: int) -> LastEdit: ...
     def sent(self, chat_id: str, seq: int | None, sender_id: str) -> None: ...
+    def edited(self, chat_id: str, seq: int, edit: LastEdit) -> None: ...
     def deleted(self, chat_id: str, seq: int) -> None: ...
 
 
@@ -40,13 +51,20 @@ class Case(Struct, frozen=True, gc=False):
     messages: Messages
 
 
+def no_objection(_outcome: OtherOutcome, _body: Any, _messages: Messages) -> Found:
+    yield from ()
+
+
 class Judge(NamedTuple):
     """How `log verify` reads one event type."""
 
     check: Callable[[Case], Found]
     """Yields the violations of an event: of rights, membership and state."""
-    apply: Callable[[Case], None]
-    """Applies the event to the chat, whether or not it violates a rule: readers see it either way."""
+    apply: Callable[[Case], int | None]
+    """Applies the event to the chat, whether or not it violates a rule: readers see it either way. Returns the revision
+    after an edit."""
+    without_effect: Callable[[OtherOutcome, Any, Messages], Found] = no_objection
+    """Yields the violations of an `unchanged` or a rejection of a command with this body."""
 
 
 OfMember = Callable[[Case, Member], Found]

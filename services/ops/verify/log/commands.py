@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from schemas.commands import digest, parse_body
 from schemas.errors import Reason, Refused
-from schemas.events import OutcomeKind, decode_rejected
+from schemas.events import AcceptedOutcome, OutcomeKind, decode_rejected
 from schemas.types import EVENT_OF, MARKS
 from schemas.wire.encoding import Command, Unreadable
 from services.ops.verify.log.case import Found
+from services.ops.verify.log.nouns import judge_of
 from services.ops.verify.log.partition import Answered
 
 
@@ -27,8 +28,10 @@ def against_command(decided: Answered, command: Command | Unreadable) -> Found:
         case OutcomeKind.UNCHANGED:
             if decided.original is not None and command.type not in MARKS:
                 yield "repeat", "the command was accepted before: its repeat is a duplicate or a conflict"
+            yield from _without_effect(decided, command)
         case OutcomeKind.REJECTED:
             yield from _rejected(decided, command)
+            yield from _without_effect(decided, command)
 
 
 def _identity(decided: Answered, command: Command | Unreadable) -> Found:
@@ -65,6 +68,17 @@ def _accepted(decided: Answered, command: Command) -> Found:
         parse_body(command.type, command.body)
     except Refused as refused:
         yield "must_reject", f"its command is {refused.reason}: {refused.detail}"
+
+
+def _without_effect(decided: Answered, command: Command) -> Found:
+    event, outcome = EVENT_OF.get(command.type), decided.outcome
+    if event is None or isinstance(outcome, AcceptedOutcome):
+        return
+    try:
+        body = parse_body(command.type, command.body)
+    except Refused:
+        return
+    yield from judge_of(event.value).without_effect(outcome, body, decided.messages)
 
 
 def _rejected(decided: Answered, command: Command) -> Found:

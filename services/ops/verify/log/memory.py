@@ -6,8 +6,11 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from msgspec.json import decode, encode
+
 from schemas.commands import digest
 from schemas.events import AcceptedOutcome
+from services.ops.verify.log.case import LastEdit
 from services.runtime.postgres.sql import load_sql
 
 _SQL: Final[Mapping[str, str]] = load_sql("services.ops.verify.sql", "accepted.sql").texts
@@ -22,6 +25,7 @@ class AcceptedCommand(NamedTuple):
     seq: int | None
     position: int | None
     at_ms: int
+    revision: int | None
 
 
 class Memory:
@@ -37,7 +41,7 @@ class Memory:
         found = self._scratch.execute(_SQL["recall_accepted"], {"command_id": command_id}).fetchone()
         return AcceptedCommand(*found) if found is not None else None
 
-    def accepted(self, command_type: str, outcome: AcceptedOutcome) -> None:
+    def accepted(self, command_type: str, outcome: AcceptedOutcome, revision: int | None) -> None:
         """Store an accepted command that has an idempotency key."""
         self._scratch.execute(
             _SQL["remember_accepted"],
@@ -48,6 +52,7 @@ class Memory:
                 "seq": outcome.seq,
                 "position": outcome.position,
                 "at_ms": outcome.at_ms,
+                "revision": revision,
             },
         )
 
@@ -63,14 +68,21 @@ class Memory:
         found = self._message(chat_id, seq)
         return found is not None and bool(found[1])
 
+    def last_edit(self, chat_id: str, seq: int) -> LastEdit:
+        found = self._message(chat_id, seq)
+        return decode(found[2], type=LastEdit) if found is not None and found[2] is not None else LastEdit()
+
+    def edited(self, chat_id: str, seq: int, edit: LastEdit) -> None:
+        self._scratch.execute(_SQL["remember_edited"], {"chat": chat_id, "seq": seq, "edit": encode(edit)})
+
     def sent(self, chat_id: str, seq: int | None, sender_id: str) -> None:
         self._scratch.execute(_SQL["remember_message"], {"chat": chat_id, "seq": seq, "sender": sender_id})
 
     def deleted(self, chat_id: str, seq: int) -> None:
         self._scratch.execute(_SQL["remember_deleted"], {"chat": chat_id, "seq": seq})
 
-    def _message(self, chat_id: str, seq: int) -> tuple[str | None, int] | None:
-        found: tuple[str | None, int] | None = self._scratch.execute(
+    def _message(self, chat_id: str, seq: int) -> tuple[str | None, int, bytes | None] | None:
+        found: tuple[str | None, int, bytes | None] | None = self._scratch.execute(
             _SQL["recall_message"], {"chat": chat_id, "seq": seq}
         ).fetchone()
         return found

@@ -28,7 +28,7 @@ from schemas.events import (
 from schemas.log import Head, Stamp
 from schemas.types import COMMAND_OF, MARKS, CommandType
 from schemas.wire.encoding import Record
-from services.ops.verify.log.case import Case
+from services.ops.verify.log.case import Case, Messages
 from services.ops.verify.log.chat import Chat
 from services.ops.verify.log.memory import AcceptedCommand, Memory
 from services.ops.verify.log.nouns import judge_of
@@ -57,6 +57,8 @@ class Answered:
     outcome: Outcome
     original: AcceptedCommand | None
     """For a repeat or a conflict: what was accepted under this command_id before."""
+    messages: Messages
+    """The messages after it, until the next record is checked."""
 
 
 @dataclass(slots=True)
@@ -152,7 +154,7 @@ class PartitionChecks:
             self._accepted(outcome, original)
         else:
             self._not_accepted(outcome, original)
-        return Answered(offset=self._offset, stamp=stamp, outcome=outcome, original=original)
+        return Answered(offset=self._offset, stamp=stamp, outcome=outcome, original=original, messages=self._memory)
 
     def _accepted(self, outcome: AcceptedOutcome, original: AcceptedCommand | None) -> None:
         command_type = COMMAND_OF[outcome.type]
@@ -162,13 +164,13 @@ class PartitionChecks:
                 "accepted_twice",
                 f"command {outcome.command_id} was accepted before, at position {original.position}",
             )
-        self._judge(outcome)
+        revision = self._judge(outcome)
         self._count(outcome, command_type, self.chats[outcome.chat_id])
         if command_type not in MARKS:
-            self._memory.accepted(command_type, outcome)
+            self._memory.accepted(command_type, outcome, revision)
 
-    def _judge(self, outcome: AcceptedOutcome) -> None:
-        """Check an accepted event against rights and state, then apply it."""
+    def _judge(self, outcome: AcceptedOutcome) -> int | None:
+        """Check an accepted event against rights and state, then apply it. Returns the revision after an edit."""
         chat = self.chats.get(outcome.chat_id)
         known = chat is not None
         if chat is None:
@@ -177,8 +179,9 @@ class PartitionChecks:
         judge = judge_of(outcome.type)
         for rule, detail in judge.check(case):
             self.violation(rule, detail)
-        judge.apply(case)
+        revision = judge.apply(case)
         self.chats[outcome.chat_id] = chat
+        return revision
 
     def _identity(self, outcome: AcceptedOutcome, command_type: CommandType) -> None:
         chat_id, sender_id, key = outcome.chat_id, outcome.sender_id, outcome.client_generated_id
@@ -230,11 +233,14 @@ class PartitionChecks:
         body = decode_duplicate(outcome.body)
         if original is None:
             self.violation("duplicate", f"it repeats command {outcome.command_id}, which was never accepted")
-        elif (body.seq, body.position, body.sent_at_ms) != (original.seq, original.position, original.at_ms):
+            return
+        said = (body.seq, body.position, body.sent_at_ms, body.revision)
+        if said != (original.seq, original.position, original.at_ms, original.revision):
             self.violation(
                 "duplicate",
-                f"it says seq {body.seq}, position {body.position}, time {body.sent_at_ms}; the original has seq"
-                f" {original.seq}, position {original.position}, time {original.at_ms}",
+                f"it says seq {body.seq}, position {body.position}, time {body.sent_at_ms}, revision {body.revision};"
+                f" the original has seq {original.seq}, position {original.position}, time {original.at_ms}, revision"
+                f" {original.revision}",
             )
 
     def _rejected(self, outcome: OtherOutcome, original: AcceptedCommand | None) -> None:

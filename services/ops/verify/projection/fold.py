@@ -11,8 +11,17 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from schemas.bodies import MessageEdit
 from schemas.errors import LogCorrupt, UnknownType
-from schemas.events import AcceptedOutcome, Outcome, OutcomeKind, decode_duplicate, decode_rejected, decode_unchanged
+from schemas.events import (
+    AcceptedOutcome,
+    Outcome,
+    OutcomeKind,
+    body_of,
+    decode_duplicate,
+    decode_rejected,
+    decode_unchanged,
+)
 from schemas.log import Stamp
 from schemas.types import COMMAND_OF, EventType
 from services.ops.verify.projection.nouns import FOLDS
@@ -73,11 +82,12 @@ class LogFold:
         command_type: str | None = None
         reason: str | None = None
         detail: str | None = None
+        revision: Value = None
         seq, position = outcome.seq, outcome.position
         match kind:
             case OutcomeKind.DUPLICATE:
                 original = decode_duplicate(outcome.body)
-                seq, position = original.seq, original.position
+                seq, position, revision = original.seq, original.position, original.revision
             case OutcomeKind.UNCHANGED:
                 position = decode_unchanged(outcome.body)
             case OutcomeKind.REJECTED:
@@ -85,6 +95,7 @@ class LogFold:
                 command_type, reason, detail = rejected.command_type, rejected.reason.value, rejected.detail
             case OutcomeKind.ACCEPTED:
                 command_type = COMMAND_OF[outcome.type].value
+                revision = self._revision(outcome)
         self._scratch.execute(
             SQL["add_outcome"],
             {
@@ -99,5 +110,13 @@ class LogFold:
                 "position": position,
                 "at": outcome.at_ms * 1000,
                 "detail": detail,
+                "revision": revision,
             },
         )
+
+    def _revision(self, outcome: Outcome) -> Value:
+        """Return the revision after an edit that has just been folded, or None for any other outcome."""
+        if not isinstance(outcome, AcceptedOutcome) or outcome.type != EventType.MESSAGE_EDITED:
+            return None
+        seq = body_of(outcome, MessageEdit).seq
+        return next(self._rows.select("revision_of", chat=outcome.chat_id, seq=seq))[0]

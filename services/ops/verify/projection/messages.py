@@ -1,11 +1,11 @@
-"""Messages: a row for each, emptied by its deletion; a reply counts for the root of its thread."""
+"""Messages: a row for each, rewritten by edits, emptied by a deletion; a reply counts for the root of its thread."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Final
 
-from schemas.bodies import MessageDelete, MessageSend
+from schemas.bodies import MessageDelete, MessageEdit, MessageSend
 from schemas.events import AcceptedOutcome, body_of
 from schemas.types import EventType
 from services.ops.verify.projection.statements import Fold, Statements
@@ -41,6 +41,21 @@ def sent(rows: Statements, outcome: AcceptedOutcome) -> None:
     )  # fmt: skip
 
 
+def edited(rows: Statements, outcome: AcceptedOutcome) -> None:
+    body = body_of(outcome, MessageEdit)
+    rows.chat_moved(outcome)
+    rows.must(
+        "edit_message", outcome, "it edits a message that is not there, or is deleted",
+        chat=outcome.chat_id,
+        seq=body.seq,
+        text=body.text,
+        media_urls=array_text(body.media_urls) if body.media_urls is not None else None,
+        metadata=metadata_text(body.metadata) if body.metadata is not None else None,
+        at=outcome.at_ms * 1000,
+        position=outcome.position,
+    )  # fmt: skip
+
+
 def deleted(rows: Statements, outcome: AcceptedOutcome) -> None:
     rows.chat_moved(outcome)
     rows.must(
@@ -55,7 +70,9 @@ def _instant(text: str | None) -> int | None:
     return instant_us(datetime.fromisoformat(text)) if text is not None else None
 
 
-FOLDS: Final[dict[str, Fold]] = {EventType.MESSAGE_SENT.value: sent, EventType.MESSAGE_DELETED.value: deleted}
-PLANNED: Final = frozenset(
-    {EventType.MESSAGE_EDITED.value, EventType.REACTION_ADDED.value, EventType.REACTION_REMOVED.value}
-)
+FOLDS: Final[dict[str, Fold]] = {
+    EventType.MESSAGE_SENT.value: sent,
+    EventType.MESSAGE_EDITED.value: edited,
+    EventType.MESSAGE_DELETED.value: deleted,
+}
+PLANNED: Final = frozenset({EventType.REACTION_ADDED.value, EventType.REACTION_REMOVED.value})

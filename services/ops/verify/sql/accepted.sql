@@ -3,24 +3,28 @@
 -- name: accepted_schema
 -- What `log verify` stores of every accepted command.
 CREATE TABLE accepted (
-    command_id TEXT PRIMARY KEY, digest BLOB, chat_id TEXT, seq INTEGER, position INTEGER, at_ms INTEGER
+    command_id TEXT PRIMARY KEY, digest BLOB, chat_id TEXT, seq INTEGER, position INTEGER, at_ms INTEGER,
+    revision INTEGER
 ) WITHOUT ROWID;
--- And of every message: the rule for deleting it depends on its sender.
+-- And of every message: the rules for editing and deleting it depend on its sender.
 CREATE TABLE messages (
-    chat_id TEXT, seq INTEGER, sender_id TEXT, deleted INTEGER, PRIMARY KEY (chat_id, seq)
+    chat_id TEXT, seq INTEGER, sender_id TEXT, deleted INTEGER, edit BLOB, PRIMARY KEY (chat_id, seq)
 ) WITHOUT ROWID;
 
 -- name: remember_accepted
-INSERT INTO accepted VALUES (:command_id, :digest, :chat, :seq, :position, :at_ms) ON CONFLICT DO NOTHING;
+INSERT INTO accepted VALUES (:command_id, :digest, :chat, :seq, :position, :at_ms, :revision) ON CONFLICT DO NOTHING;
 
 -- name: remember_message
-INSERT OR IGNORE INTO messages VALUES (:chat, :seq, :sender, 0);
+INSERT OR IGNORE INTO messages VALUES (:chat, :seq, :sender, 0, NULL);
 
 -- name: remember_deleted
 UPDATE messages SET deleted = 1 WHERE chat_id = :chat AND seq = :seq;
 
+-- name: remember_edited
+UPDATE messages SET edit = :edit WHERE chat_id = :chat AND seq = :seq;
+
 -- name: recall_message
-SELECT sender_id, deleted FROM messages WHERE chat_id = :chat AND seq = :seq;
+SELECT sender_id, deleted, edit FROM messages WHERE chat_id = :chat AND seq = :seq;
 
 -- name: recall_accepted
-SELECT digest, chat_id, seq, position, at_ms FROM accepted WHERE command_id = :command_id;
+SELECT digest, chat_id, seq, position, at_ms, revision FROM accepted WHERE command_id = :command_id;

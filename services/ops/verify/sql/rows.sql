@@ -55,10 +55,10 @@ WHERE chat_id = :chat AND user_id = :sender AND left_at IS NULL;
 -- name: add_message
 INSERT INTO chat_messages
     (chat_id, seq, message_id, sender_id, message_text, client_generated_id, reply_to_message_id, root_seq,
-     reply_count, media_urls, metadata, sent_at, original_sent_at, position, changed_position)
+     reply_count, media_urls, metadata, sent_at, original_sent_at, position, changed_position, revision)
 VALUES (
     :chat, :seq, :message_id, :sender, :text, :client_generated_id, :reply_to, :root_seq, 0, :media_urls, :metadata,
-    :at, :original_sent_at, :position, :position
+    :at, :original_sent_at, :position, :position, 0
 ) ON CONFLICT DO NOTHING;
 
 -- name: root_of
@@ -69,6 +69,15 @@ SELECT coalesce(root_seq, seq) FROM chat_messages WHERE message_id = :reply_to A
 UPDATE chat_messages SET reply_count = reply_count + 1, changed_position = :position
 WHERE chat_id = :chat AND seq = :root_seq;
 
+-- name: edit_message
+-- NULL leaves what is there.
+UPDATE chat_messages SET message_text = :text, media_urls = coalesce(:media_urls, media_urls),
+    metadata = coalesce(:metadata, metadata), edited_at = :at, changed_position = :position, revision = revision + 1
+WHERE chat_id = :chat AND seq = :seq AND deleted_at IS NULL;
+
+-- name: revision_of
+SELECT revision FROM chat_messages WHERE chat_id = :chat AND seq = :seq;
+
 -- name: delete_message
 UPDATE chat_messages SET message_text = NULL, media_urls = '[]', metadata = NULL, deleted_at = :at,
     changed_position = :position
@@ -76,9 +85,9 @@ WHERE chat_id = :chat AND seq = :seq AND deleted_at IS NULL;
 
 -- name: add_outcome
 INSERT INTO outcomes
-    (partition, "index", command_id, sender_id, type, outcome, reason, seq, position, at, detail)
+    (partition, "index", command_id, sender_id, type, outcome, reason, seq, position, at, detail, revision)
 VALUES (
-    :partition, :index, :command_id, :sender, :type, :outcome, :reason, :seq, :position, :at, :detail
+    :partition, :index, :command_id, :sender, :type, :outcome, :reason, :seq, :position, :at, :detail, :revision
 );
 
 -- name: leave_out_detail

@@ -14,12 +14,13 @@ FROM {schema}.chat_participants;
 CREATE OR REPLACE VIEW chat.chat_messages AS
 SELECT chat_id, seq, message_id, sender_id, message_text, client_generated_id, reply_to_message_id, root_seq,
        reply_count, media_urls, metadata, sent_at, original_sent_at, edited_at, deleted_at, position,
-       changed_position
+       changed_position, revision
 FROM {schema}.chat_messages;
 
 CREATE OR REPLACE VIEW chat.outcomes AS
 SELECT partition, index, command_id, sender_id, type, outcome, reason, seq, position, at,
-       nullif(detail, '') AS detail  -- '': written by a release that does not store details
+       nullif(detail, '') AS detail,  -- '': written by a release that does not store details
+       revision
 FROM {schema}.outcomes;
 
 CREATE OR REPLACE VIEW chat.projection_positions AS

@@ -46,6 +46,14 @@ SELECT message_id, chat_id, seq, root_seq FROM {schema}.chat_messages WHERE mess
 -- name: last_seqs
 SELECT chat_id, last_seq FROM {schema}.chats WHERE chat_id = ANY(%(chat_ids)s::uuid[]);
 
+-- name: revisions
+SELECT m.chat_id, m.seq, m.revision
+FROM unnest(%(chat_ids)s::uuid[], %(seqs)s::bigint[]) AS edited (chat_id, seq)
+    CROSS JOIN LATERAL (
+        SELECT chat_id, seq, revision FROM {schema}.chat_messages
+        WHERE chat_id = edited.chat_id AND seq = edited.seq OFFSET 0
+    ) AS m;
+
 -- name: chats_created
 INSERT INTO {schema}.chats ({fragment:chats_created_columns})
 SELECT * FROM {fragment:chats_created_rows};
@@ -173,6 +181,22 @@ INSERT INTO {schema}.deleted_blocks AS b ({fragment:blocks_deleted_columns})
 SELECT * FROM {fragment:blocks_deleted_rows}
 ON CONFLICT (chat_id, span, block) DO UPDATE SET
     deleted = b.deleted + excluded.deleted, places = b.places | excluded.places;
+
+-- name: messages_edited
+-- Runs after the batch's messages, which may be edited in it. One that the batch deletes keeps no content.
+UPDATE {schema}.chat_messages c
+SET message_text = CASE WHEN NOT m.deleted THEN m.message_text END,
+    media_urls = CASE WHEN m.deleted OR m.media_urls IS NULL THEN c.media_urls
+        ELSE ARRAY(SELECT jsonb_array_elements_text(m.media_urls::jsonb)) END,
+    metadata = CASE WHEN m.deleted OR m.metadata IS NULL THEN c.metadata ELSE m.metadata::jsonb END,
+    edited_at = m.edited_at, revision = m.revision,
+    changed_position = greatest(c.changed_position, m.changed_position)
+FROM {fragment:messages_edited_rows}
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM {schema}.chat_messages
+        WHERE chat_id = m.chat_id AND seq = m.seq AND (deleted_at IS NOT NULL) = m.deleted OFFSET 0
+    ) AS found
+WHERE c.ctid = found.ctid;
 
 -- name: copy_messages
 COPY {schema}.chat_messages ({fragment:messages_columns}) FROM STDIN (FORMAT BINARY);

@@ -57,6 +57,7 @@ class CommandStatus(BaseModel):
     )
     seq: int | None = None
     position: int | None = None
+    revision: int | None = Field(default=None, description="For an edit: the revision of the message after it.")
     sent_at: datetime | None = Field(default=None, description="Set for an accepted message.")
     token: TokenText | None = Field(
         default=None, description="The token of its outcome, while that is stored: for Gapless-At-Least."
@@ -113,8 +114,8 @@ def command_status(
     without.
 
     :param accepted_message: (seq, position, sent_at in ms) of the message with this id.
-    :param outcome: (outcome, reason, seq, position, index, detail) as selected by `outcome_of_command`. A rejection
-        without a detail was projected by a release that did not store it; its reason's title is used instead.
+    :param outcome: (outcome, reason, seq, position, index, detail, revision) as selected by `outcome_of_command`. A
+        rejection without a detail was projected by a release that did not store it; its reason's title is used instead.
     """
     ids = {"chat_id": chat_id, "command_id": command_id}
     token = None if outcome is None else f"{partition}:{outcome[4]}"
@@ -124,7 +125,7 @@ def command_status(
         return dumps(_present({"outcome": "accepted", **ids, **figures, "token": token})), seq
     if outcome is None:
         return None
-    kind, reason, seq, position, _, detail = outcome
+    kind, reason, seq, position, _, detail, revision = outcome
     if kind == "duplicate":
         kind = "accepted"
     elif reason == "conflict":
@@ -134,6 +135,7 @@ def command_status(
         "detail": None if reason is None else sentence(detail or _title(reason)),
         "seq": seq,
         "position": position,
+        "revision": revision,
         "token": token,
     }
     return dumps(_present({"outcome": kind, **ids, **figures})), None

@@ -50,6 +50,7 @@ MESSAGE_EXAMPLE: Final[dict[str, Any]] = {
     "media_urls": [],
     "metadata": None,
     "sent_at": "2026-01-31T12:00:00.045Z",
+    "revision": 0,
     "edited_at": None,
     "deleted_at": None,
     "status": "sent",
@@ -81,6 +82,7 @@ class Message(BaseModel):
     media_urls: list[str]
     metadata: dict[str, Any] | None
     sent_at: datetime
+    revision: int = Field(description="The number of its edits: what `If-Match` names in the next one.")
     edited_at: datetime | None
     deleted_at: datetime | None
     status: Literal["sent", "delivered", "read"] = Field(
@@ -153,6 +155,7 @@ def message_writer(chat_id: str, status_of: Callable[[UserId, int], str]) -> Cal
         seq: int, message_id: str, sender_id: UserId, message_text: str | None, client_generated_id: str,
         reply_to_message_id: str | None, reply_count: int, media_urls: Sequence[str], metadata: str | None,
         sent_at: int, edited_at: int | None, deleted_at: int | None, position: int, changed_position: int,
+        revision: int,
     ) -> str:  # fmt: skip
         """Return a message. A deleted one has only ids, figures and times, whatever the row still contains.
 
@@ -167,7 +170,7 @@ def message_writer(chat_id: str, status_of: Callable[[UserId, int], str]) -> Cal
             f'"text":{"null" if message_text is None else quoted(message_text)},'
             f'"reply_to_message_id":{uuid_or_null(reply_to_message_id)},'
             f'"media_urls":{strings(media_urls)},"metadata":{"null" if metadata is None else metadata},'
-            f'"sent_at":"{instant_of(sent_at)}","edited_at":{instant_or_null(edited_at)},'
+            f'"sent_at":"{instant_of(sent_at)}","revision":{revision},"edited_at":{instant_or_null(edited_at)},'
             f'"deleted_at":{instant_or_null(deleted_at)},"status":"{status_of(sender_id, seq)}",'
             f'"reactions":[],"reply_count":{reply_count}}}'
         )
