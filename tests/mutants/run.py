@@ -921,8 +921,8 @@ MUTANTS: Final = (
     Mutant(
         name="two columns of a message change places",
         file="services/query/sql/messages.sql",
-        good="m.position, m.changed_position\n",
-        bad="m.changed_position, m.position\n",
+        good="m.position, m.changed_position",
+        bad="m.changed_position, m.position",
         check="tests/integration/test_query_history.py"
         "::test_the_columns_of_the_sql_fragments_are_the_parameters_of_their_serializers_in_order",
     ),
