@@ -221,7 +221,7 @@ MUTANTS: Final = (
     Mutant(
         name="an outcome is appended for a command that was read twice",
         file="services/sequencer/partition/batch.py",
-        good="        if command.offset <= self._command_offset:\n",
+        good="        if command.offset <= run.command_offset:\n",
         bad="        if command.offset < 0:\n",
         check="tests/unit/sequencer/test_batch.py::"
         "test_a_command_that_does_not_come_after_the_one_before_it_is_not_decided",
