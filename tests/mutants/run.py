@@ -921,9 +921,9 @@ MUTANTS: Final = (
     Mutant(
         name="two columns of a message change places",
         file="services/query/sql/messages.sql",
-        good="m.position, m.changed_position",
-        bad="m.changed_position, m.position",
-        check="tests/integration/test_query_history.py"
+        good="m.position, m.changed_position,",
+        bad="m.changed_position, m.position,",
+        check="tests/integration/query/test_query_history.py"
         "::test_the_columns_of_the_sql_fragments_are_the_parameters_of_their_serializers_in_order",
     ),
     Mutant(
@@ -931,16 +931,14 @@ MUTANTS: Final = (
         file="services/ops/verify/projection/tables.py",
         good='        "edited_at": INSTANT,\n',
         bad="",
-        check="tests/integration/test_projector_tables.py"
-        "::test_a_column_of_the_tables_is_shown_by_the_views_and_proven_by_the_verifier",
+        check=f"{TABLES}::test_a_column_of_the_tables_is_shown_by_the_views_and_proven_by_the_verifier",
     ),
     Mutant(
         name="two columns of a new message change places",
         file="services/projector/mapping/tables.py",
         good="    sent_at: datetime\n    original_sent_at: datetime | None\n    deleted_at: datetime | None\n",
         bad="    sent_at: datetime\n    deleted_at: datetime | None\n    original_sent_at: datetime | None\n",
-        check="tests/integration/test_projector_tables.py"
-        "::test_the_rows_that_are_added_have_the_columns_and_types_of_their_tables",
+        check=f"{TABLES}::test_the_rows_that_are_added_have_the_columns_and_types_of_their_tables",
     ),
     Mutant(
         name="readers do not wait for the switch",
