@@ -1,0 +1,82 @@
+"""Curated bugs in the commands and the verifiers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+TABLES: Final = "tests/integration/projector/test_projector_tables.py"
+
+MUTANTS: Final = (
+    Mutant(
+        name="a right that the sequencer needs is not printed",
+        file="services/ops/rights/kafka.py",
+        good='("Read", "Delete", "DescribeConfigs")',
+        bad='("Read", "DescribeConfigs")',
+        check="tests/acceptance/test_secure_stack.py",
+    ),
+    Mutant(
+        name="the verifier of the log believes every stale",
+        file="services/ops/verify/log/messages.py",
+        good="body.if_revision in (None, last.revision):\n",
+        bad="body.if_revision is None:\n",
+        check="tests/unit/ops/test_log_checks.py",
+    ),
+    Mutant(
+        name="the verifier of the log lets every member edit every message",
+        file="services/ops/verify/log/messages.py",
+        good="    if author not in (None, sender_id):\n",
+        bad="    if author is None:\n",
+        check="tests/unit/ops/test_log_checks.py",
+    ),
+    Mutant(
+        name="log verify lets a member rename a group",
+        file="services/ops/verify/log/chats.py",
+        good="    elif sender.role not in HIGH_ROLES:\n",
+        bad="    elif False:\n",
+        check="tests/unit/ops/test_log_checks.py",
+    ),
+    Mutant(
+        name="a detail that an older release did not store is reported as a difference",
+        file="services/ops/verify/projection/verify.py",
+        good="                fold.leave_out_details(indexes)\n",
+        bad="                assert indexes\n",
+        check="tests/integration/ops/test_verify_projection.py::test_the_detail_is_compared_unless_an_older_release_wrote_the_row",
+    ),
+    Mutant(
+        name="the verifier does not know a column",
+        file="services/ops/verify/projection/tables.py",
+        good='        "edited_at": INSTANT,\n',
+        bad="",
+        check=f"{TABLES}::test_a_column_of_the_tables_is_shown_by_the_views_and_proven_by_the_verifier",
+    ),
+    Mutant(
+        name="what forgets to escape reaches the terminal",
+        file="services/ops/cli/terminal.py",
+        good="yield Segment(visible_lines(segment.text), segment.style)",
+        bad="yield segment",
+        check="tests/unit/ops/test_terminal.py::test_what_forgets_to_escape_is_caught_by_the_net",
+    ),
+    Mutant(
+        name="tables are cut in a pipe",
+        file="services/ops/cli/terminal.py",
+        good="return size if self.is_terminal else ConsoleDimensions(WIDE, size.height)",
+        bad="return size",
+        check="tests/unit/ops/test_terminal.py::test_a_cell_of_any_text_is_shown_as_it_is",
+    ),
+    Mutant(
+        name="the verifier of the log has no reading of an event",
+        file="services/ops/verify/log/messages.py",
+        good="    EventType.MESSAGE_DELETED.value: Judge(deleted, apply_deleted),\n",
+        bad="",
+        check="tests/unit/house/test_types.py::test_every_room_has_an_entry_for_each_type_or_plans_it",
+    ),
+    Mutant(
+        name="the verifier of the log lets every member delete every message",
+        file="services/ops/verify/log/messages.py",
+        good='(case.chat.kind == "direct" or sender.role not in HIGH_ROLES)',
+        bad='case.chat.kind == "direct"',
+        check="tests/unit/ops/test_log_checks.py",
+    ),
+)

@@ -1,0 +1,171 @@
+"""Curated bugs in the projector."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+CUTOVER: Final = "tests/integration/projector/test_rebuild_and_cutover.py"
+TABLES: Final = "tests/integration/projector/test_projector_tables.py"
+
+MUTANTS: Final = (
+    Mutant(
+        name="a batch that could not be written does not count as lag",
+        file="services/projector/following/consumer.py",
+        good="        return (self._unwritten or self._batch).first_ms or None\n",
+        bad="        return self._batch.first_ms or None\n",
+        check="tests/integration/projector/test_projector_worker.py::test_postgres_away_is_waited_for_and_said",
+    ),
+    Mutant(
+        name="the record that stops a partition does not count as lag",
+        file="services/projector/following/consumer.py",
+        good="first_ms=batch.stop_ms, ",
+        bad="",
+        check="tests/integration/projector/test_projector_worker.py"
+        "::test_an_unknown_event_type_stops_the_partition_with_everything_before_it_written",
+    ),
+    Mutant(
+        name="an edit shows what was deleted in the same batch",
+        file="services/projector/writing/sql/apply.sql",
+        good="CASE WHEN NOT m.deleted THEN m.message_text END",
+        bad="m.message_text",
+        check=f"{TABLES}::test_an_edit_rewrites_what_it_names_however_batches_are_cut_and_makes_nothing_unread",
+    ),
+    Mutant(
+        name="a role does not reach the tables",
+        file="services/projector/mapping/members.py",
+        good="            if m.role is not None:\n",
+        bad="            if False:\n",
+        check="tests/unit/projector/test_rows.py::test_a_role_changes_the_role_and_nothing_else_of_a_member",
+    ),
+    Mutant(
+        name="a group that is created and renamed in one batch has its first name",
+        file="services/projector/mapping/chats.py",
+        good="name=chat.name or chat.created.name,",
+        bad="name=chat.created.name,",
+        check="tests/unit/projector/test_rows.py::test_a_new_name_changes_the_name_and_the_position_of_a_chat",
+    ),
+    Mutant(
+        name="tables of a log that was cut and has grown again are gone on with",
+        file="services/projector/following/consumer.py",
+        good="known = self._last_record is None or self._last_record == record_digest(first)",
+        bad="known = True",
+        check="tests/integration/projector/test_projector_worker.py::test_a_position_of_another_log_is_refused[record]",
+    ),
+    Mutant(
+        name="a cutover waits for a version that stands beyond the end of the log",
+        file="services/projector/versions/cutover.py",
+        good="return await positions(connection, self._old.version) | self._unreachable",
+        bad="return await positions(connection, self._old.version)",
+        check=f"{CUTOVER}::test_a_version_that_is_not_of_this_log_is_cut_over_from_at_the_end_of_the_log",
+    ),
+    Mutant(
+        name="a version of another topic is taken for one of this log",
+        file="services/projector/versions/cutover.py",
+        good="return stand.topic_id == topic_id and stand.next_offset <= end_offset",
+        bad="return stand.next_offset <= end_offset",
+        check=f"{CUTOVER}::test_a_version_that_is_not_of_this_log_is_cut_over_from_at_the_end_of_the_log",
+    ),
+    Mutant(
+        name="a version that nobody can feed is cut over to",
+        file="services/projector/versions/cutover.py",
+        good="            await consumer.check_history()\n",
+        bad="",
+        check=f"{CUTOVER}::test_a_version_that_is_not_of_this_log_is_not_cut_over_to",
+    ),
+    Mutant(
+        name="a partition is confirmed only by what is written",
+        file="services/projector/following/worker.py",
+        good="                await self._consumer.ask_end()\n                await self._consumer.confirm()\n",
+        bad="                await self._consumer.ask_end()\n",
+        check="tests/integration/projector/test_projector_worker.py::"
+        "test_a_fed_partition_is_confirmed_though_nothing_is_to_be_written",
+    ),
+    Mutant(
+        name="a row written by an older release looks like one that lost its detail",
+        file="services/projector/versions/sql/projection/0004_detail.sql",
+        good=" DEFAULT ''",
+        bad="",
+        check=f"{TABLES}::test_an_outcome_written_by_a_release_without_details_claims_none",
+    ),
+    Mutant(
+        name="a rejection is projected without its detail",
+        file="services/projector/mapping/rows.py",
+        good="body.reason.value, body.detail\n",
+        bad="body.reason.value, None\n",
+        check=f"{TABLES}::test_a_rejection_is_stored_with_its_detail",
+    ),
+    Mutant(
+        name="a version of another mapping is cut over to",
+        file="services/projector/versions/cutover.py",
+        good="    if new.mapping_version != MAPPING_VERSION:\n",
+        bad="    if not new.mapping_version:\n",
+        check=f"{CUTOVER}::test_a_version_of_another_mapping_is_not_cut_over_to_and_gets_no_row",
+    ),
+    Mutant(
+        name="the digest of a later position is held against an earlier record",
+        file="services/projector/writing/sql/apply.sql",
+        good="WHERE partition = %(partition)s AND next_offset = %(next_offset)s AND last_record_at = next_offset;",
+        bad="WHERE partition = %(partition)s AND %(next_offset)s >= 0 AND last_record_at = next_offset;",
+        check="tests/integration/projector/test_projector_worker.py::"
+        "test_a_projector_that_moves_on_while_another_opens_is_not_taken_for_another_log",
+    ),
+    Mutant(
+        name="no position guard in the projector",
+        file="services/projector/writing/sql/apply.sql",
+        good="WHERE partition = %(partition)s AND next_offset = %(from_offset)s AND topic_id = %(topic_id)s;",
+        bad="WHERE partition = %(partition)s AND %(from_offset)s >= 0 AND topic_id = %(topic_id)s;",
+        check="tests/integration/projector/test_projector_worker.py::test_two_batches_at_the_guard_at_once_let_one_through",
+    ),
+    Mutant(
+        name="a deleted own message counts as deleted and as own",
+        file="services/projector/writing/sql/apply.sql",
+        good="SET own_live_after_read = p.own_live_after_read - own.deleted\n",
+        bad="SET own_live_after_read = p.own_live_after_read - 0 * own.deleted\n",
+        check=f"{TABLES}::test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once",
+    ),
+    Mutant(
+        name="an own message below the cursor is taken from those above when it is deleted",
+        file="services/projector/writing/sql/apply.sql",
+        good="    WHERE d.seq > sender.read_seq\n",
+        bad="",
+        check=f"{TABLES}::test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once",
+    ),
+    Mutant(
+        name="a message that its batch deletes stays among its sender's",
+        file="services/projector/mapping/messages.py",
+        good="[seq for seq in member.own_after_read if (chat_id, seq) not in here]",
+        bad="list(member.own_after_read)",
+        check=f"{TABLES}::test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once",
+    ),
+    Mutant(
+        name="a deletion is counted twice in the blocks that it had a place in",
+        file="services/projector/writing/sql/apply.sql",
+        good="    deleted = b.deleted + excluded.deleted, places = b.places | excluded.places;\n",
+        bad="    deleted = b.deleted + 2 * excluded.deleted, places = b.places | excluded.places;\n",
+        check=f"{TABLES}::test_an_unread_count_leaves_deleted_messages_out_and_counts_an_own_one_once",
+    ),
+    Mutant(
+        name="a block that begins where one of the next span does is left out",
+        file="services/projector/versions/sql/views.sql",
+        good="AND b.block > in_seq / 4096 AND b.block < (in_seq / 65536 + 1) * 16)",
+        bad="AND b.block > in_seq / 4096 AND b.block < in_seq / 65536 * 16 + 15)",
+        check=f"{TABLES}::test_unread_reads_a_handful_of_rows_beside_half_a_million_deleted_messages",
+    ),
+    Mutant(
+        name="two columns of a new message change places",
+        file="services/projector/mapping/tables.py",
+        good="    sent_at: datetime\n    original_sent_at: datetime | None\n    deleted_at: datetime | None\n",
+        bad="    sent_at: datetime\n    deleted_at: datetime | None\n    original_sent_at: datetime | None\n",
+        check=f"{TABLES}::test_the_rows_that_are_added_have_the_columns_and_types_of_their_tables",
+    ),
+    Mutant(
+        name="the tables of a plain message have its seq for its position",
+        file="services/projector/writing/_copy.pyx",
+        good="        _put_integer(to + changed_position, message.position, 8)",
+        bad="        _put_integer(to + changed_position, message.seq, 8)",
+        check="tests/integration/projector/test_projector_batches.py::"
+        "test_any_cutting_of_a_history_into_batches_gives_the_same_tables",
+    ),
+)

@@ -1,0 +1,50 @@
+"""Curated bugs in query."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+MUTANTS: Final = (
+    Mutant(
+        name="cursors are read for those who have left",
+        file="services/query/sql/membership.sql",
+        good="AND o.left_at IS NULL AND me.left_at IS NULL\n     ORDER BY o.read_seq",
+        bad="AND o.left_at IS NULL\n     ORDER BY o.read_seq",
+        check="tests/integration/query/test_query_plans.py"
+        "::test_for_a_stranger_nothing_is_looked_up_but_the_row_that_is_not_there",
+    ),
+    Mutant(
+        name="a member who joined after a message has read it",
+        file="services/query/api/delivery_status.py",
+        good="first_joined is None or first_joined >= seq:",
+        bad="first_joined is None:",
+        check="tests/integration/query/test_query_ticks.py::"
+        "test_every_delivery_status_is_that_of_the_members_who_were_there_before_the_message",
+    ),
+    Mutant(
+        name="of a chat's last message the sender is its own witness",
+        file="services/query/sql/chats.sql",
+        good=" WHERE o.chat_id = f.chat_id AND o.left_at IS NULL AND o.user_id <> m.sender_id\n"
+        " ORDER BY o.joined_seq, o.user_id\n",
+        bad=" WHERE o.chat_id = f.chat_id AND o.left_at IS NULL\n ORDER BY o.joined_seq, o.user_id\n",
+        check="tests/integration/query/test_query_ticks.py::"
+        "test_every_delivery_status_is_that_of_the_members_who_were_there_before_the_message",
+    ),
+    Mutant(
+        name="two columns of a message change places",
+        file="services/query/sql/messages.sql",
+        good="m.position, m.changed_position,",
+        bad="m.changed_position, m.position,",
+        check="tests/integration/query/test_query_history.py"
+        "::test_the_columns_of_the_sql_fragments_are_the_parameters_of_their_serializers_in_order",
+    ),
+    Mutant(
+        name="readers do not wait for the switch",
+        file="services/query/sql/snapshot.sql",
+        good="LOCK TABLE chat.active_projection IN ACCESS SHARE MODE;",
+        bad="SELECT 1;",
+        check="tests/integration/query/test_query_snapshot.py::test_a_reader_does_not_step_back_over_a_switch_of_projections",
+    ),
+)
