@@ -41,6 +41,7 @@ from services.runtime.postgres.refusals import why_unreachable
 from services.runtime.process.backoff import Backoff
 from services.runtime.process.collector import infrequent_gc
 from services.runtime.process.lifecycle import Supervisor
+from services.runtime.process.tasks import end
 from services.runtime.settings import SettingsError
 
 GROUP: str = "gapless-projector"
@@ -181,10 +182,7 @@ class Projector:
 
     async def _end(self, keys: list[Key]) -> None:
         ending = {key: self._workers.pop(key).task for key in keys}
-        for task in ending.values():
-            task.cancel()
-        if ending:
-            await asyncio.wait(ending.values())
+        await end(ending.values())
         for version, partition in ending:
             self._readiness.clear_trouble(f"{schema_name(version)}/{partition}")
             metrics.forget(schema_name(version), partition)

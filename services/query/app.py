@@ -17,6 +17,7 @@ from services.runtime.health.health import Readiness
 from services.runtime.http import build_app
 from services.runtime.postgres.refusals import why_unreachable
 from services.runtime.process.lifecycle import Supervisor
+from services.runtime.process.tasks import end
 from services.runtime.serving.serve import serve
 from services.runtime.serving.server import HttpServer
 
@@ -51,9 +52,7 @@ class QueryService:
 
     async def stop(self) -> None:
         """Close the pool. Running reads get 503."""
-        for task in self._beside:
-            task.cancel()
-        await asyncio.gather(*self._beside, return_exceptions=True)
+        await end(self._beside)
         await self._snapshots.close()
 
     async def _probe(self) -> ProbeResult:

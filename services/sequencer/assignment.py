@@ -16,6 +16,7 @@ from schemas.topics import TopicNames, heartbeats_spec
 from services.runtime.health.health import Readiness, Trouble
 from services.runtime.kafka.group import GroupHint
 from services.runtime.process.lifecycle import Supervisor
+from services.runtime.process.tasks import end
 from services.sequencer import metrics
 from services.sequencer.kafka import KafkaHeartbeatLog, KafkaLogs, KafkaReplyPublisher
 from services.sequencer.partition.hint import OwnershipHint
@@ -120,8 +121,7 @@ class Assignment:
         await hand_over(self.writers, self._detector, self._news)
         await asyncio.wait({self._membership, *self._tasks}, timeout=STOP_S)
         if self._heartbeating is not None:
-            self._heartbeating.cancel()
-            await asyncio.wait({self._heartbeating})
+            await end({self._heartbeating})
             await self._heartbeat_log.stop()
 
     def _on_group_trouble(self, trouble: str | None) -> None:

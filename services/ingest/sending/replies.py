@@ -25,6 +25,7 @@ from services.runtime.kafka.errors import KafkaError, KafkaUnavailable, OffsetMi
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.observe.repeated_lines import warn_throttled
 from services.runtime.process.backoff import Backoff
+from services.runtime.process.tasks import end
 
 LONGEST_PAUSE_S: Final = 5.0
 MAX_RECORDS: Final = 500
@@ -206,8 +207,7 @@ class ReplyListener:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await end({self._task})
             if not self._task.cancelled():
                 self._task.result()  # raises an unexpected error instead of losing it
 

@@ -7,7 +7,6 @@ It only decides when to read again; whether a snapshot contains the token is dec
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Final
 from schemas.ids import parse_token, token
 from services.query.errors import QueryError
 from services.query.problems import invalid_parameter
+from services.runtime.process.tasks import end
 
 HEADER: Final = "Gapless-At-Least"
 SHORTEST_PAUSE_S: Final = 0.004
@@ -80,9 +80,7 @@ class HeadWatch:
     async def stop(self) -> None:
         """End the watch. Remaining waiters run into their deadlines."""
         if self._watching is not None:
-            self._watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
+            await end({self._watching})
 
     async def _watch(self) -> None:
         pause_s = SHORTEST_PAUSE_S

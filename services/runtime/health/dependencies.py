@@ -7,7 +7,6 @@ one does. /readyz and the gauge show the last result, so reading them costs no r
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import structlog
 from services.runtime.health.health import Readiness
 from services.runtime.observe.metrics import DEPENDENCY_REACHABLE
 from services.runtime.observe.repeated_lines import LINES
+from services.runtime.process.tasks import end
 
 PROBE_EVERY_S: Final = 1.0
 PROBE_AGAIN_S: Final = 0.5
@@ -168,10 +168,7 @@ async def probed(*dependencies: Dependency) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
 
 
 def _retrieved(task: asyncio.Task[ProbeResult]) -> None:
