@@ -19,6 +19,7 @@ from schemas.ids import ChatId, UserId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from services.ingest.api.duplicates import duplicate_member
+from services.ingest.api.keys import fresh_key
 from services.ingest.api.unknown import unknown_fields
 from services.runtime.web.problems import Problem
 from services.runtime.web.validation_problems import MAX_ERRORS, unknown_fields_problem, validation_problem
@@ -74,6 +75,16 @@ class Envelope:
     sender: str | None = None
     """The header Gapless-Sender, unchecked."""
     traceparent: str | None = None
+
+
+def build_change(command_type: CommandType, body: Body, chat_id: str, envelope: Envelope) -> Command:
+    """Return a command that is idempotent by its effect: without a key in the headers it gets a fresh one.
+
+    Raises Problem if the body is outside a limit.
+    """
+    check_body(body)
+    key = envelope.key or fresh_key()
+    return build_command(command_type, body, ChatId(chat_id), sender_of(envelope), key, envelope)
 
 
 def build_command(

@@ -99,6 +99,23 @@ def raise_if_rejected(command: Command, reply: Reply) -> None:
     raise Problem("internal", "The servers disagree about the partition of this chat; nothing was accepted.")
 
 
+def changed(
+    model: type[BaseModel], command: Command, reply: Reply, *, status: int = 200, **members: object
+) -> CommandResponse:
+    """Return the response to a command that changes something in a chat, also if it was changed before.
+
+    Raises Problem for a rejection.
+
+    :param members: those that the model has besides chat_id, position, token and duplicate.
+    """
+    raise_if_rejected(command, reply)
+    duplicate = reply.outcome is OutcomeKind.DUPLICATE
+    body = model(
+        chat_id=command.chat_id, position=reply.position, token=token_of(reply), duplicate=duplicate, **members
+    )
+    return CommandResponse(status=status, body=to_json(body))
+
+
 def created_status(reply: Reply) -> int:
     return 201 if reply.outcome is OutcomeKind.ACCEPTED else 200
 

@@ -14,6 +14,7 @@ from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest.api import responses
 from services.ingest.api.paths import chats, members, messages, receipts
+from services.ingest.api.responses import changed
 from services.ingest.sending.pending import Pending
 from services.runtime.web.problems import Problem
 
@@ -81,7 +82,7 @@ def test_an_unchanged_direct_chat_may_have_no_position() -> None:
 
 @pytest.mark.parametrize("outcome", [OutcomeKind.ACCEPTED, OutcomeKind.DUPLICATE, OutcomeKind.UNCHANGED])
 def test_a_changed_member_is_200_whatever_was_before(outcome: OutcomeKind) -> None:
-    answer = members.member_changed(COMMAND, reply(outcome, position=3), user_id=ALICE)
+    answer = changed(members.MemberChanged, COMMAND, reply(outcome, position=3), user_id=ALICE)
     assert answer.status == 200
     assert json.loads(answer.body) == {
         "chat_id": CHAT,

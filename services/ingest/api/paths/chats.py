@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
@@ -9,8 +11,7 @@ from pydantic import BaseModel, Field
 
 from schemas import ids, limits
 from schemas.bodies import ChatCreate, ChatRename
-from schemas.events import OutcomeKind
-from schemas.ids import ChatId, UserId
+from schemas.ids import UserId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
@@ -23,12 +24,13 @@ from services.ingest.api.requests import (
     Key,
     NoFields,
     RequestBody,
+    build_change,
     build_command,
     check_body,
     parse_body,
     sender_of,
 )
-from services.ingest.api.responses import CommandResponse, created_status, raise_if_rejected, to_json, token_of
+from services.ingest.api.responses import CommandResponse, changed, created_status
 from services.ingest.api.route import ChatIdInPath, KeyedRequest, UserIdInPath, described, other_responses
 from services.runtime.web.fast_routes import FastResponse
 from services.runtime.web.openapi import TokenText, UuidText, example
@@ -116,26 +118,13 @@ def build_direct(raw: bytes, user_id: str, envelope: Envelope) -> Command:
 
 
 def build_rename(raw: bytes, chat_id: str, envelope: Envelope) -> Command:
-    body = ChatRename(name=parse_body(RenameChat, raw).name)
-    key = envelope.key or fresh_key()
-    return build_command(CommandType.CHAT_RENAME, body, ChatId(chat_id), sender_of(envelope), key, envelope)
+    return build_change(CommandType.CHAT_RENAME, ChatRename(name=parse_body(RenameChat, raw).name), chat_id, envelope)
 
 
 def chat_opened(command: Command, reply: Reply) -> CommandResponse:
     """Return 201 for a new chat, 200 for a repeat or an existing direct chat."""
-    raise_if_rejected(command, reply)
-    duplicate = reply.outcome is OutcomeKind.DUPLICATE
-    body = ChatOpened(chat_id=command.chat_id, position=reply.position, token=token_of(reply), duplicate=duplicate)
-    return CommandResponse(
-        status=created_status(reply), body=to_json(body), headers={"Location": f"/v1/chats/{command.chat_id}"}
-    )
-
-
-def chat_renamed(command: Command, reply: Reply) -> CommandResponse:
-    raise_if_rejected(command, reply)
-    duplicate = reply.outcome is OutcomeKind.DUPLICATE
-    body = ChatRenamed(chat_id=command.chat_id, position=reply.position, token=token_of(reply), duplicate=duplicate)
-    return CommandResponse(status=200, body=to_json(body))
+    opened = changed(ChatOpened, command, reply, status=created_status(reply))
+    return replace(opened, headers={"Location": f"/v1/chats/{command.chat_id}"})
 
 
 def add_routes(router: APIRouter, handler: CommandHandler) -> None:
@@ -170,4 +159,4 @@ def add_routes(router: APIRouter, handler: CommandHandler) -> None:
     async def rename_chat(chat_id: ChatIdInPath, command_request: KeyedRequest) -> FastResponse:
         handler.admit(command_request)
         command = build_rename(await command_request.request.body(), chat_id, command_request.envelope)
-        return await handler.respond(command_request, command, chat_renamed)
+        return await handler.respond(command_request, command, partial(changed, ChatRenamed))

@@ -11,15 +11,22 @@ from pydantic import BaseModel
 
 from schemas.bodies import MemberAdd, MemberRemove, MemberRole, Role
 from schemas.errors import Reason
-from schemas.events import OutcomeKind
 from schemas.ids import ChatId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest.api.handler import CommandHandler
 from services.ingest.api.keys import fresh_key
-from services.ingest.api.requests import Envelope, NoFields, RequestBody, build_command, parse_body, sender_of
-from services.ingest.api.responses import CommandResponse, raise_if_rejected, to_json, token_of
+from services.ingest.api.requests import (
+    Envelope,
+    NoFields,
+    RequestBody,
+    build_change,
+    build_command,
+    parse_body,
+    sender_of,
+)
+from services.ingest.api.responses import changed
 from services.ingest.api.route import ChatIdInPath, KeyedRequest, UserIdInPath, described, other_responses
 from services.ingest.sending.pending import Pending
 from services.runtime.web.fast_routes import FastResponse
@@ -78,27 +85,12 @@ def build_add(raw: bytes, chat_id: str, user_id: str, envelope: Envelope) -> tup
 
 def build_role_change(raw: bytes, chat_id: str, user_id: str, envelope: Envelope) -> Command:
     body = MemberRole(user_id=user_id, role=parse_body(ChangeRole, raw).role)
-    key = envelope.key or fresh_key()
-    return build_command(CommandType.MEMBER_ROLE, body, ChatId(chat_id), sender_of(envelope), key, envelope)
+    return build_change(CommandType.MEMBER_ROLE, body, chat_id, envelope)
 
 
 def build_remove(raw: bytes, chat_id: str, user_id: str, envelope: Envelope) -> Command:
     parse_body(NoFields, raw or b"{}")
-    body = MemberRemove(user_id=user_id)
-    key = envelope.key or fresh_key()
-    return build_command(CommandType.MEMBER_REMOVE, body, ChatId(chat_id), sender_of(envelope), key, envelope)
-
-
-def member_changed(command: Command, reply: Reply, *, user_id: str) -> CommandResponse:
-    raise_if_rejected(command, reply)
-    body = MemberChanged(
-        chat_id=command.chat_id,
-        user_id=user_id,
-        position=reply.position,
-        token=token_of(reply),
-        duplicate=reply.outcome is OutcomeKind.DUPLICATE,
-    )
-    return CommandResponse(status=200, body=to_json(body))
+    return build_change(CommandType.MEMBER_REMOVE, MemberRemove(user_id=user_id), chat_id, envelope)
 
 
 def add_routes(router: APIRouter, handler: CommandHandler) -> None:
@@ -121,7 +113,7 @@ def add_routes(router: APIRouter, handler: CommandHandler) -> None:
             given = await handler.send(role, max(0.0, deadline_s - time.monotonic()), command_request.request.receive)
             return added if isinstance(given, Reply) and given.reason in _NO_ROLE_TO_CHANGE else given
 
-        return await handler.respond(command_request, add, partial(member_changed, user_id=user_id), send)
+        return await handler.respond(command_request, add, partial(changed, MemberChanged, user_id=user_id), send)
 
     @router.patch(
         "/v1/chats/{chat_id}/members/{user_id}",
@@ -132,7 +124,7 @@ def add_routes(router: APIRouter, handler: CommandHandler) -> None:
     async def change_role(chat_id: ChatIdInPath, user_id: UserIdInPath, command_request: KeyedRequest) -> FastResponse:
         handler.admit(command_request)
         command = build_role_change(await command_request.request.body(), chat_id, user_id, command_request.envelope)
-        return await handler.respond(command_request, command, partial(member_changed, user_id=user_id))
+        return await handler.respond(command_request, command, partial(changed, MemberChanged, user_id=user_id))
 
     @router.delete(
         "/v1/chats/{chat_id}/members/{user_id}",
@@ -145,4 +137,4 @@ def add_routes(router: APIRouter, handler: CommandHandler) -> None:
     ) -> FastResponse:
         handler.admit(command_request)
         command = build_remove(await command_request.request.body(), chat_id, user_id, command_request.envelope)
-        return await handler.respond(command_request, command, partial(member_changed, user_id=user_id))
+        return await handler.respond(command_request, command, partial(changed, MemberChanged, user_id=user_id))

@@ -18,7 +18,7 @@ from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from schemas.wire.replies import Reply
 from services.ingest.api.handler import CommandHandler
-from services.ingest.api.keys import fresh_key, required_key
+from services.ingest.api.keys import required_key
 from services.ingest.api.requests import (
     FIRST_FAULT,
     IMPORT,
@@ -27,6 +27,7 @@ from services.ingest.api.requests import (
     Key,
     NoFields,
     RequestBody,
+    build_change,
     build_command,
     check_body,
     parse_body,
@@ -34,10 +35,10 @@ from services.ingest.api.requests import (
 )
 from services.ingest.api.responses import (
     CommandResponse,
+    changed,
     created_status,
     instant,
     raise_if_rejected,
-    to_json,
     token_of,
 )
 from services.ingest.api.route import (
@@ -198,9 +199,7 @@ def build_edit(raw: bytes, chat_id: str, seq: int, if_match: Sequence[str], enve
         metadata=wanted.metadata,
         if_revision=_revision_of(if_match),
     )
-    check_body(body)
-    key = envelope.key or fresh_key()
-    return build_command(CommandType.MESSAGE_EDIT, body, ChatId(chat_id), sender_of(envelope), key, envelope)
+    return build_change(CommandType.MESSAGE_EDIT, body, chat_id, envelope)
 
 
 def _revision_of(if_match: Sequence[str]) -> int | None:
@@ -218,9 +217,7 @@ def _revision_of(if_match: Sequence[str]) -> int | None:
 def build_delete(raw: bytes, chat_id: str, seq: int, envelope: Envelope) -> Command:
     parse_body(NoFields, raw or b"{}")
     body = MessageDelete(seq=seq)
-    check_body(body)
-    key = envelope.key or fresh_key()
-    return build_command(CommandType.MESSAGE_DELETE, body, ChatId(chat_id), sender_of(envelope), key, envelope)
+    return build_change(CommandType.MESSAGE_DELETE, body, chat_id, envelope)
 
 
 def message_sent(command: Command, reply: Reply) -> CommandResponse:
@@ -241,30 +238,7 @@ def message_sent(command: Command, reply: Reply) -> CommandResponse:
 
 
 def message_edited(command: Command, reply: Reply, *, seq: int) -> CommandResponse:
-    """Return 200, even if the edit changes nothing."""
-    raise_if_rejected(command, reply)
-    body = MessageEdited(
-        chat_id=command.chat_id,
-        seq=seq,
-        revision=reply.revision,
-        position=reply.position,
-        token=token_of(reply),
-        duplicate=reply.outcome is OutcomeKind.DUPLICATE,
-    )
-    return CommandResponse(status=200, body=to_json(body))
-
-
-def message_deleted(command: Command, reply: Reply, *, seq: int) -> CommandResponse:
-    """Return 200, even if the message was deleted before."""
-    raise_if_rejected(command, reply)
-    body = MessageDeleted(
-        chat_id=command.chat_id,
-        seq=seq,
-        position=reply.position,
-        token=token_of(reply),
-        duplicate=reply.outcome is OutcomeKind.DUPLICATE,
-    )
-    return CommandResponse(status=200, body=to_json(body))
+    return changed(MessageEdited, command, reply, seq=seq, revision=reply.revision)
 
 
 async def _described_edit(
@@ -319,4 +293,4 @@ def add_routes(router: APIRouter, handler: CommandHandler) -> None:
     async def delete_message(chat_id: ChatIdInPath, seq: SeqInPath, command_request: KeyedRequest) -> FastResponse:
         handler.admit(command_request)
         command = build_delete(await command_request.request.body(), chat_id, seq, command_request.envelope)
-        return await handler.respond(command_request, command, partial(message_deleted, seq=seq))
+        return await handler.respond(command_request, command, partial(changed, MessageDeleted, seq=seq))
