@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import Final
 
 from schemas import ids
@@ -13,7 +12,7 @@ from schemas.ids import UserId
 from schemas.types import CommandType
 from schemas.wire.encoding import Command
 from schemas.wire.replies import AcceptedFigures
-from services.sequencer.rules.facts import NAME
+from services.sequencer.rules.facts import NAME, part_digest
 from services.sequencer.rules.rule import Rule, Unchanged, as_member, move_head
 from services.sequencer.rules.state import Chat, StateChanges, View, joined
 
@@ -64,7 +63,7 @@ def created(view: View, outcome: AcceptedOutcome, changes: StateChanges) -> None
     for user in others:
         changes.members[outcome.chat_id, user] = joined(role, 0, creator=False)
     if body.name is not None:
-        NAME.record(changes, (outcome.chat_id, 0), _name_digest(body.name))
+        NAME.record(changes, (outcome.chat_id, 0), part_digest(body.name))
 
 
 def rename(view: View, command: Command, body: ChatRename) -> AcceptedFigures:
@@ -73,7 +72,7 @@ def rename(view: View, command: Command, body: ChatRename) -> AcceptedFigures:
         raise Refused(Reason.FORBIDDEN, "a direct chat has no name")
     if sender.role == "member":
         raise Refused(Reason.FORBIDDEN, "owners and admins rename a group")
-    if NAME.of(view, (command.chat_id, 0)) == _name_digest(body.name):
+    if NAME.of(view, (command.chat_id, 0)) == part_digest(body.name):
         raise Unchanged
     return AcceptedFigures(position=chat.last_position + 1)
 
@@ -81,11 +80,7 @@ def rename(view: View, command: Command, body: ChatRename) -> AcceptedFigures:
 def renamed(view: View, outcome: AcceptedOutcome, changes: StateChanges) -> None:
     body = body_of(outcome, ChatRename)
     chat_id, _ = move_head(view, outcome, changes)
-    NAME.record(changes, (chat_id, 0), _name_digest(body.name))
-
-
-def _name_digest(name: str) -> bytes:
-    return blake2b(name.encode(), digest_size=16).digest()
+    NAME.record(changes, (chat_id, 0), part_digest(body.name))
 
 
 RULES: Final = {

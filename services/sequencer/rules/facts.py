@@ -47,7 +47,7 @@ class Fact(Struct, Generic[Value], frozen=True):
 
 
 NEVER_NAMED: Final = bytes(16)
-"""In the place of a digest. What a message said when it was sent is not remembered (decision 38)."""
+"""Stands for the digest of a part that no edit has named: the text as it was sent is not remembered (decision 38)."""
 _POSITION: Final = struct.Struct(">Q")
 
 
@@ -71,9 +71,9 @@ class Edit(Struct, frozen=True, gc=False):
         return Edit(
             self.revision + 1,
             position,
-            _digest(body.text),
-            self.media_urls if body.media_urls is None else _digest(body.media_urls),
-            self.metadata if body.metadata is None else _digest(body.metadata),
+            part_digest(body.text),
+            self.media_urls if body.media_urls is None else part_digest(body.media_urls),
+            self.metadata if body.metadata is None else part_digest(body.metadata),
         )
 
     @property
@@ -81,8 +81,8 @@ class Edit(Struct, frozen=True, gc=False):
         return self.text, self.media_urls, self.metadata
 
 
-def _digest(part: object) -> bytes:
-    """Independent of how a part is spelt: keys of metadata are sorted."""
+def part_digest(part: object) -> bytes:
+    """Return 16 bytes that do not depend on how the part is spelt: keys of metadata are sorted."""
     return blake2b(_SORTED.encode(part), digest_size=len(NEVER_NAMED)).digest()
 
 
