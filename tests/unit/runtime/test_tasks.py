@@ -38,7 +38,8 @@ def test_an_error_of_an_ending_task_is_its_own() -> None:
 
     async def story() -> None:
         done, failing = asyncio.create_task(asyncio.sleep(0)), asyncio.create_task(fails())
-        await asyncio.sleep(0.01)
+        await done
+        await asyncio.sleep(0)
         await end([done, failing])
         with pytest.raises(ValueError, match="while it ended"):
             failing.result()
