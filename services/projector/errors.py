@@ -24,7 +24,7 @@ class PartitionStopped(ProjectorError):
 
 
 class LoadEnded(ProjectorError):
-    """A load process of a rebuild exited by itself: it was killed, or it has a bug. What is loaded stays."""
+    """A load process of a rebuild exited by itself: it was killed, or it has a bug. Loaded rows stay."""
 
 
 class ProjectionMissing(ProjectorError):

@@ -19,7 +19,7 @@ from tests.support.running_stack import RunningStack
 
 ROOT: Final = Path(__file__).parents[2]
 EXAMPLES: Final = 25
-"""Generated requests of each kind for each operation: with all phases some 1,600 requests."""
+"""Generated requests of each kind for each operation: with all phases more than 1,500 requests."""
 
 pytestmark = [pytest.mark.anyio, pytest.mark.proof, pytest.mark.timeout(900)]
 

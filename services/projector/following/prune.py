@@ -26,7 +26,7 @@ Owned = Callable[[], tuple[frozenset[int], frozenset[int]]]
 
 
 async def keep_pruning(pool: PostgresPool, *, interval_s: float, owned: Owned) -> None:
-    """Prune until cancelled. What cannot be deleted now is deleted in the next round: nothing waits for it."""
+    """Prune until cancelled. A row that cannot be deleted now is deleted in the next round: nothing waits."""
     while True:
         await asyncio.sleep(interval_s)
         versions, partitions = owned()

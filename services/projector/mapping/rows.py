@@ -1,8 +1,8 @@
 """Maps a batch of one partition's events to the rows it changes, merged to the batch's end state. Pure.
 
-However a history is cut into batches, the tables come out the same. What a batch cannot know of the rows before it is
-looked up (`lookups_of`, `LookedUp`) or left to the database in relative form: `own_in_batch` is added to what
-sql/apply.sql finds above the new cursor, and None means "unchanged".
+However a history is cut into batches, the tables come out the same. Facts about earlier rows are looked up
+(`lookups_of`, `LookedUp`) or left to the database in relative form: `own_in_batch` is added to what sql/apply.sql finds
+above the new cursor, and None means "unchanged".
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from services.runtime.settings import KafkaSettings
 
 READ_TIMEOUT_S: Final = 2.0
 MAX_FAILURES: Final = 12
-"""Failures of one partition in a row after which a rebuild gives up: about a minute. What is loaded stays."""
+"""Failures of one partition in a row after which a rebuild gives up: about a minute. Loaded rows stay."""
 BACKOFF_MAX_S: Final = 10.0
 
 log = structlog.get_logger(__name__)

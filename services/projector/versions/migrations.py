@@ -1,8 +1,8 @@
 """Brings a database to what this release needs: numbered steps, forward only, each safe to run again.
 
 Three kinds: `control` (schema chat) and, for each projection, `tables` and `indexes`, which are separate so that a
-rebuild loads before it indexes. A step is a file of sql/; its blocks run in order. What ran is in
-chat.schema_migrations.
+rebuild loads before it indexes. A step is a file of sql/; its blocks run in order. The
+table chat.schema_migrations lists the steps that ran.
 """
 
 from __future__ import annotations

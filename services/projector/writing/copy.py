@@ -123,7 +123,7 @@ _JSONB_VERSION: Final = b"\1"
 _length: Final = struct.Struct("!i").pack
 _bigint: Final = struct.Struct("!iq").pack
 
-# Each field follows its length. What is the same in every row is one constant.
+# Each field follows its length. The bytes that all rows share are one constant.
 _message_head: Final = struct.Struct("!6s16s4sq4s16s4s16si").pack
 _MESSAGE_COUNT: Final = struct.pack("!h", len(MessageRow._fields))
 _MESSAGE_FIELDS: Final = _MESSAGE_COUNT + _16
