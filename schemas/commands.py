@@ -23,16 +23,17 @@ _DECODE: Final[dict[str, Callable[[bytes], Body]]] = {name: decoder(model) for n
 def digest(command_type: str, body: bytes) -> bytes:
     """Return the digest that compares payloads under one key: blake2b-128 over type, a zero byte and the body."""
     begun = _BEGUN.get(command_type)
-    hashed = begun.copy() if begun is not None else _begun(command_type)
+    hashed = begun.copy() if begun is not None else digest_begun(command_type)
     hashed.update(body)
     return hashed.digest()
 
 
-def _begun(command_type: str) -> blake2b:
+def digest_begun(command_type: str) -> blake2b:
+    """Return the hash to which only the body is missing."""
     return blake2b(command_type.encode() + b"\0", digest_size=16)
 
 
-_BEGUN: Final = {command_type: _begun(command_type) for command_type in BODY_OF}
+_BEGUN: Final = {command_type: digest_begun(command_type) for command_type in BODY_OF}
 
 
 def parse_body(command_type: str, raw: bytes) -> Body:

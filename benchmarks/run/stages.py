@@ -38,7 +38,8 @@ from schemas.wire.encoding import Record, event_source
 from schemas.wire.records import command_reader
 from services.runtime.kafka.batches import batches_in, new_outcome_batch
 from services.runtime.process.collector import infrequent_gc
-from services.sequencer.partition.batch import DecidedBatch, decide_loaded, keys_of
+from services.sequencer.partition.batch import DecidedBatch, decide_loaded
+from services.sequencer.partition.sends import keys_of
 from services.sequencer.partition.term import COMMANDS_PER_READ
 from services.sequencer.ports import LogPosition
 from services.sequencer.rules.state import Overlay

@@ -1,5 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Fast path for plain sends whose state is already loaded, without the objects of decide.py and evolve.py. Compiled.
+"""Fast path for plain sends whose state is already loaded, without the objects of decide.py and evolve.py; and the keys
+to load. Compiled.
 
 A plain send is a `message.send` of a text and nothing else, under an unused key, by a member of the chat. Nearly every
 command is one. Any other command ends the run, and batch.py decides it on the slow path. Both paths decide a plain send
@@ -15,8 +16,8 @@ from schemas.wire._scan cimport ScannedSend, is_plain
 from services.runtime.kafka._framing cimport OutcomeWriter
 
 from schemas.types import CommandType
-from schemas.commands import digest
-from schemas.wire.encoding import OUTCOME_BYTES
+from schemas.commands import digest_begun
+from schemas.wire.encoding import OUTCOME_BYTES, Unreadable
 from services.sequencer.rules.state import Chat, pack_dedup
 
 cdef object MESSAGE_SEND = CommandType.MESSAGE_SEND.value
@@ -45,6 +46,7 @@ def decide_sends(run, commands, Py_ssize_t most_bytes):
     cdef dict new_chats = changes.chats
     cdef dict new_dedup = changes.dedup
     senders = changes.senders
+    begun = digest_begun(MESSAGE_SEND)
     awaited = []
     for command in commands:
         if type(command) is not ScannedSend:
@@ -73,7 +75,9 @@ def decide_sends(run, commands, Py_ssize_t most_bytes):
             kind=chat.kind, last_seq=seq, last_position=position, members=chat.members, owners=chat.owners
         )
         senders[send.chat_id].append(send.sender_id)
-        new_dedup[send.command_key] = pack_dedup(digest(MESSAGE_SEND, send.record.value), seq, position, at_ms)
+        digest = begun.copy()  # as commands.digest, without a call of Python per send
+        digest.update(send.record.value)
+        new_dedup[send.command_key] = pack_dedup(digest.digest(), seq, position, at_ms)
         writer.add_sent(send, at_ms, position, seq, term, index, source)
         if send.reply_to is not None:
             awaited.append((send, send.reply_to, index, seq, position))
@@ -84,6 +88,33 @@ def decide_sends(run, commands, Py_ssize_t most_bytes):
     run.count, run.last, run.seq, run.position, run.awaited = count, last, seq, position, awaited
 
 
+def keys_of(commands, Py_ssize_t room):
+    """As sends.keys_of."""
+    cdef ScannedSend send
+    cdef list chats = []
+    cdef list members = []
+    cdef list dedup = []
+    for command in commands:
+        if type(command) is ScannedSend:
+            send = <ScannedSend>command
+            room -= PyBytes_GET_SIZE(send.record.value)
+            if room < 0:
+                break
+            chats.append(send.chat_id)
+            members.append((send.chat_id, send.sender_id))
+            dedup.append(send.command_key)
+        elif type(command) is not Unreadable:
+            room -= len(command.body)
+            if room < 0:
+                break
+            chats.append(command.chat_id)
+            members.append((command.chat_id, command.sender_id))
+            key = command.command_key
+            if key is not None:
+                dedup.append(key)
+    return chats, members, dedup
+
+
 cdef object NOT_PREFETCHED = object()
 
 
@@ -92,6 +123,8 @@ cdef inline object _known(tuple layers, object key):
     cdef PyObject* value
     cdef dict layer
     for layer in layers:
+        if not layer:
+            continue  # often there is no change of members: the key need not be hashed
         value = PyDict_GetItemWithError(layer, key)
         if value != NULL:
             return <object>value

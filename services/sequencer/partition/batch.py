@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec.structs import astuple
 
 from schemas.errors import LogCorrupt
 from schemas.events import Outcome, OutcomeKind
-from schemas.ids import ChatId, CommandKey
 from schemas.log import Head, Stamp, advance
 from schemas.types import EventType
-from schemas.wire.encoding import CommandRead, Encoded, ReplyTo, Unreadable, encode_outcome, outcome_size
+from schemas.wire.encoding import CommandRead, Encoded, ReplyTo, SendView, encode_outcome, outcome_size
 from schemas.wire.replies import Reply
-from services.sequencer.partition.sends import AwaitedSend, SendRun, decide_sends
+from services.sequencer.partition.sends import AwaitedSend, SendRun, decide_sends, keys_of
 from services.sequencer.ports import OutcomeBatch, StateStore
 from services.sequencer.rules.decide import Decision, accepted_outcome, decide
 from services.sequencer.rules.evolve import evolve
-from services.sequencer.rules.state import LoadedView, MemberKey, Overlay, StateChanges
+from services.sequencer.rules.state import LoadedView, Overlay, StateChanges
 
 _SENT: Final = EventType.MESSAGE_SENT.value
 APPEND_BYTES: Final = 900_000
@@ -97,6 +96,14 @@ def decide_loaded(
     filler.end()
 
 
+class _LastSend(NamedTuple):
+    """The last send of a run. Its outcome becomes an object only if it is also the last of the append."""
+
+    send: SendView
+    position: int
+    seq: int
+
+
 class _Filler:
     """Adds outcomes to a batch."""
 
@@ -116,7 +123,7 @@ class _Filler:
             command_offset=head.command_offset,
             size=batch.size,
         )
-        self._last: tuple[Outcome, Stamp] | None = None
+        self._last: Outcome | _LastSend | None = None
 
     def add_plain_sends(self, commands: deque[CommandRead]) -> int:
         """Decide plain sends on the fast path, up to the first other command; return how many."""
@@ -125,8 +132,7 @@ class _Filler:
         if run.last is not None:
             for _ in range(count):
                 commands.popleft()
-            outcome = accepted_outcome(run.last.command(), run.at_ms, run.position, run.seq)
-            self._last = outcome, self._stamp()
+            self._last = _LastSend(run.last, run.position, run.seq)
             batch.size = run.size
             batch.outcomes += [_SENT] * count
             batch.replies += [_sent_reply(each, self._partition, run.at_ms) for each in run.awaited]
@@ -156,7 +162,7 @@ class _Filler:
         run.index += 1
         run.command_offset = command.offset
         stamp = self._stamp()
-        self._last = outcome, stamp
+        self._last = outcome
         batch.records.add(outcome, stamp, run.source)
         batch.outcomes.append(outcome.type)
         if command.reply_to is not None:
@@ -167,32 +173,15 @@ class _Filler:
     def end(self) -> None:
         """Set the head and the last record. Without a new outcome both stay as they were."""
         if self._last is not None:
-            outcome, stamp = self._last
-            self._batch.last = encode_outcome(outcome, stamp, self._run.source)
-            self._batch.head = advance(self._batch.head, stamp, self._run.at_ms)
+            last, run, stamp = self._last, self._run, self._stamp()
+            if isinstance(last, _LastSend):
+                last = accepted_outcome(last.send.command(), run.at_ms, last.position, last.seq)
+            self._batch.last = encode_outcome(last, stamp, run.source)
+            self._batch.head = advance(self._batch.head, stamp, run.at_ms)
 
     def _stamp(self) -> Stamp:
         """Return the stamp of the outcome that was added last."""
         return Stamp(self._run.term, self._run.index, self._run.command_offset)
-
-
-def keys_of(commands: deque[CommandRead], room: int) -> tuple[list[ChatId], list[MemberKey], list[CommandKey]]:
-    """Return the keys that deciding will need, as far as headers tell; those in bodies are read when needed."""
-    chats: list[ChatId] = []
-    members: list[MemberKey] = []
-    dedup: list[CommandKey] = []
-    for command in commands:
-        if type(command) is Unreadable:
-            continue  # rejected whatever the state is
-        room -= len(command.body)
-        if room < 0:
-            break  # most likely for a later append; if not, it is read when needed
-        chats.append(command.chat_id)
-        members.append((command.chat_id, command.sender_id))
-        key = command.command_key
-        if key is not None:
-            dedup.append(key)
-    return chats, members, dedup
 
 
 def _reply(reply_to: ReplyTo, decision: Decision, partition: int, stamp: Stamp) -> Reply:

@@ -1,4 +1,4 @@
-"""Plain sends decided on the compiled fast path, run by run: see _sends.pyx."""
+"""The two steps that compiled code speeds up: collecting the keys to load, and deciding plain sends. See _sends.pyx."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
-from schemas.wire.encoding import CommandRead, ReplyTo, SendView
+from schemas.ids import ChatId, CommandKey
+from schemas.wire.encoding import CommandRead, ReplyTo, SendView, Unreadable
 from schemas.wire.extensions import extension
-from services.sequencer.rules.state import Prefetched, StateChanges
+from services.sequencer.rules.state import MemberKey, Prefetched, StateChanges
 
 _sends: Final = extension("services.sequencer.partition._sends")
 
@@ -53,3 +54,29 @@ def decide_sends(run: SendRun, commands: Iterable[CommandRead], most_bytes: int)
     if run.writer is not None:
         _sends.decide_sends(run, commands, most_bytes)
     return run.count
+
+
+def keys_of(commands: Iterable[CommandRead], room: int) -> tuple[list[ChatId], list[MemberKey], list[CommandKey]]:
+    """Return the keys that deciding will need, as far as headers tell; those in bodies are read when needed.
+
+    They are the keys of the first commands, whose bodies have at most `room` bytes: the others most likely wait for a
+    later append. If not, their keys are read when needed.
+    """
+    if _sends is not None:
+        keys: tuple[list[ChatId], list[MemberKey], list[CommandKey]] = _sends.keys_of(commands, room)
+        return keys
+    chats: list[ChatId] = []
+    members: list[MemberKey] = []
+    dedup: list[CommandKey] = []
+    for command in commands:
+        if type(command) is Unreadable:
+            continue  # rejected whatever the state is
+        room -= len(command.body)
+        if room < 0:
+            break
+        chats.append(command.chat_id)
+        members.append((command.chat_id, command.sender_id))
+        key = command.command_key
+        if key is not None:
+            dedup.append(key)
+    return chats, members, dedup

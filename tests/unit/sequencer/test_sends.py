@@ -26,7 +26,9 @@ from schemas.wire.encoding import Command, CommandReader, ReplyTo, encode_comman
 from schemas.wire.records import command_reader
 from services.runtime.kafka.batches import OutcomeBatch, new_outcome_batch
 from services.sequencer.partition import batch as batch_module
+from services.sequencer.partition import sends as sends_module
 from services.sequencer.partition.batch import APPEND_BYTES, DecidedBatch, decide_into, new_batch
+from services.sequencer.partition.sends import keys_of
 from services.sequencer.ports import LogPosition
 from services.sequencer.rules.decide import decide
 from services.sequencer.rules.state import StateChanges
@@ -248,6 +250,19 @@ def test_both_ways_say_the_same(drawn: list[Drawn], cuts: list[int], overlap: bo
     commands = _commands(drawn)
     by_short, by_long = (_run(commands, cuts, short=short, overlap=overlap, room=room) for short in (True, False))
     assert by_short == by_long
+
+
+@examples(200)
+@given(st.lists(st.tuples(actions, senders), max_size=30), st.integers(0, 2_000))
+@example(EACH_REASON_TO_GO_THE_LONG_WAY, APPEND_BYTES)
+def test_both_ways_load_the_same_keys(drawn: list[Drawn], room: int) -> None:
+    records = [encode_command(command, "/test") for command in _commands(drawn)]
+    records[1:1] = [replace(records[0], key=b"no chat"), replace(records[0], value=b"")]
+    commands = command_reader(0, 1)(parsed(batch_of(records)))
+    with mock.patch.object(sends_module, "_sends", None):
+        plain = keys_of(commands, room)
+    assert keys_of(commands, room) == plain
+    assert len(plain[0]) == len(plain[1]) <= len(commands) - 1, "an unreadable command needs nothing"
 
 
 def test_all_but_a_few_sends_go_the_short_way(tmp_path: Path) -> None:
