@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 from math import isfinite
-from typing import Any
+from typing import Any, Final
 
 from msgspec.json import encode
 
@@ -116,3 +116,20 @@ def check_emoji(emoji: str) -> None:
     _storable(emoji, "/emoji")
     if not 1 <= len(emoji.encode()) <= limits.EMOJI_BYTES:
         raise Refused(Reason.INVALID, f"an emoji has 1 to {limits.EMOJI_BYTES} bytes", "/emoji")
+    if VARIATION_SELECTOR in emoji:
+        raise Refused(Reason.INVALID, "an emoji is written without U+FE0F, so that it has one form", "/emoji")
+    if _EMOJI.fullmatch(emoji) is None:
+        raise Refused(Reason.INVALID, "an emoji has no white space and no control characters", "/emoji")
+
+
+VARIATION_SELECTOR: Final = "\ufe0f"
+"""Asks for the coloured form of the character before it; whether a client sends it depends on its keyboard."""
+
+
+def one_form(emoji: str) -> str:
+    """Return the emoji in the form that it has on the wire: ❤ and ❤️ are one."""
+    return emoji.replace(VARIATION_SELECTOR, "")
+
+
+EMOJI_PATTERN: Final = r"[^\s\u0000-\u001f\u007f-\u009f\ufe0f]+"
+_EMOJI: Final = re.compile(EMOJI_PATTERN)

@@ -19,6 +19,12 @@ METADATA_DEPTH = 16
 
 MEMBERS_PER_COMMAND = 1_000
 EMOJI_BYTES = 64
+REACTIONS_OF_A_USER = 20
+"""Maximum reactions of one user to one message."""
+
+REACTION_KINDS = 50
+"""Maximum different reactions to one message."""
+
 CLIENT_GENERATED_ID_CHARACTERS = 128
 SAFE_INTEGER = 2**53 - 1
 """The largest integer that every JSON parser represents exactly."""

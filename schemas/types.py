@@ -101,8 +101,8 @@ class CommandType(StrEnum):
     )
     MESSAGE_EDIT = Declared("message.edit.v1", EventType.MESSAGE_EDITED, MessageEdit, Noun.MESSAGES, "0.1.0")
     MESSAGE_DELETE = Declared("message.delete.v1", EventType.MESSAGE_DELETED, MessageDelete, Noun.MESSAGES, "0.1.0")
-    REACTION_ADD = Declared("reaction.add.v1", EventType.REACTION_ADDED, Reaction, Noun.REACTIONS)
-    REACTION_REMOVE = Declared("reaction.remove.v1", EventType.REACTION_REMOVED, Reaction, Noun.REACTIONS)
+    REACTION_ADD = Declared("reaction.add.v1", EventType.REACTION_ADDED, Reaction, Noun.REACTIONS, "0.1.0")
+    REACTION_REMOVE = Declared("reaction.remove.v1", EventType.REACTION_REMOVED, Reaction, Noun.REACTIONS, "0.1.0")
     READ_MARK = Declared("read.mark.v1", EventType.READ_ADVANCED, Mark, Noun.RECEIPTS, "0.1.0", keyed=False)
     DELIVERED_MARK = Declared(
         "delivered.mark.v1", EventType.DELIVERED_ADVANCED, Mark, Noun.RECEIPTS, "0.1.0", keyed=False

@@ -8,11 +8,18 @@ from msgspec import Meta
 
 from schemas import limits
 from schemas.bodies.body import Body, Seq
-from schemas.checks import check_emoji, check_number
+from schemas.checks import EMOJI_PATTERN, check_emoji, check_number
 
 Emoji = Annotated[
     str,
-    Meta(extra_json_schema={"minLength": 1, "maxLength": limits.EMOJI_BYTES, "x-max-bytes": limits.EMOJI_BYTES}),
+    Meta(
+        extra_json_schema={
+            "minLength": 1,
+            "maxLength": limits.EMOJI_BYTES,
+            "x-max-bytes": limits.EMOJI_BYTES,
+            "pattern": f"^{EMOJI_PATTERN}$",
+        }
+    ),
 ]
 
 

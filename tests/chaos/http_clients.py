@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import UUID, uuid5
 
 import httpx
@@ -148,8 +148,10 @@ class HttpProducer(Http):
             await self.send(old.chat, old.sender, old.key, old.body)
         elif chance < 0.86:
             await self.send(old.chat, old.sender, old.key, {**old.body, "text": "something else"})
+        elif chance < 0.92:
+            await self._mark(chat, sender, "read" if chance < 0.89 else "delivered")
         elif chance < 0.94:
-            await self._mark(chat, sender, "read" if chance < 0.90 else "delivered")
+            await self._react(chat, sender)
         elif chance < 0.96:
             await self._edit(old)
         elif chance < 0.97:
@@ -199,6 +201,17 @@ class HttpProducer(Http):
             body["if_revision"] = rng.randint(0, 2)
             headers["If-Match"] = f'"{body["if_revision"]}"'
         answer = await self.command("message.edit.v1", chat, sent.sender, key, body, "PATCH", path, sends, headers)
+        if answer is not None and answer["http"] in PROMISES:
+            self.stage.told(chat, 0, answer["body"]["token"])
+
+    async def _react(self, chat: str, sender: str) -> None:
+        """Add or remove one of few reactions to one of the latest messages, which others react to as well."""
+        rng, last = self.rng, self.stage.last_seq.get(chat, 0)
+        seq, emoji = max(1, last - rng.randint(0, 3)), rng.choice(("👍", "❤", "+1"))
+        verb, method = rng.choice((("add", "PUT"), ("add", "PUT"), ("remove", "DELETE")))
+        path, key = f"/v1/chats/{chat}/messages/{seq}/reactions/{quote(emoji)}", self.stage.fresh_key(self.client)
+        body = {"seq": seq, "emoji": emoji}
+        answer = await self.command(f"reaction.{verb}.v1", chat, sender, key, body, method, path, None)
         if answer is not None and answer["http"] in PROMISES:
             self.stage.told(chat, 0, answer["body"]["token"])
 

@@ -23,6 +23,21 @@ def rows_of(state: State, logs: dict[int, PartitionLog]) -> dict[str, Rows]:
         ],
         "chat_participants": [_participant(i, c, user) for i, c in state.chats.items() for user in c.members],
         "chat_messages": [_message(chat_id, m) for chat_id, c in state.chats.items() for m in c.messages.values()],
+        "reactions": [
+            {"chat_id": chat_id, "seq": m.seq, "emoji": emoji, "user_id": user, "changed_position": position}
+            for chat_id, c in state.chats.items()
+            for m in c.messages.values()
+            for (user, emoji), position in m.reactions.items()
+        ],
+        "reaction_counts": [
+            {
+                "chat_id": chat_id, "seq": m.seq, "emoji": emoji, "first_position": first_position,
+                "users": sum(other == emoji for _, other in m.reactions),
+            }
+            for chat_id, c in state.chats.items()
+            for m in c.messages.values()
+            for emoji, first_position in m.first_uses.items()
+        ],
         "outcomes": [_outcome(state, o) for log in logs.values() for o in log.outcomes if o.command_id is not None],
         "projection_positions": [
             {
@@ -39,6 +54,8 @@ KEYS = {
     "chats": ("chat_id",),
     "chat_participants": ("chat_id", "user_id"),
     "chat_messages": ("chat_id", "seq"),
+    "reactions": ("chat_id", "seq", "emoji", "user_id"),
+    "reaction_counts": ("chat_id", "seq", "emoji"),
     "outcomes": ("partition", "index"),
     "projection_positions": ("partition",),
 }

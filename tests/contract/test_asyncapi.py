@@ -103,6 +103,8 @@ SAYS: Final[dict[str, list[tuple[str, str]]]] = {
     "METADATA_DEPTH": [("Metadata", "x-max-depth")],
     "MEMBERS_PER_COMMAND": [("ChatCreate/properties/members", "maxItems")],
     "EMOJI_BYTES": [("Reaction/properties/emoji", "x-max-bytes"), ("Reaction/properties/emoji", "maxLength")],
+    "REACTIONS_OF_A_USER": [],
+    "REACTION_KINDS": [],
     "CLIENT_GENERATED_ID_CHARACTERS": [("ClientGeneratedId", "maxLength")],
     "SAFE_INTEGER": [("Seq", "maximum"), ("Mark/properties/up_to_seq", "maximum")],
     "NUMBER_DIGITS": [],

@@ -10,6 +10,13 @@ TABLES: Final = "tests/integration/projector/test_projector_tables.py"
 
 MUTANTS: Final = (
     Mutant(
+        name="log verify takes a reaction that is there already",
+        file="services/ops/verify/log/reactions.py",
+        good="    if reactions.has_reaction(chat_id, body.seq, user_id, body.emoji):\n",
+        bad="    if False:\n",
+        check="tests/unit/ops/test_log_checks.py",
+    ),
+    Mutant(
         name="a right that the sequencer needs is not printed",
         file="services/ops/rights/kafka.py",
         good='("Read", "Delete", "DescribeConfigs")',

@@ -11,6 +11,29 @@ TABLES: Final = "tests/integration/projector/test_projector_tables.py"
 
 MUTANTS: Final = (
     Mutant(
+        name="an emoji that nobody uses any more keeps its first use",
+        file="services/projector/mapping/reactions.py",
+        good="Counted(users - 1, first_position) if users > 1 else None",
+        bad="Counted(users - 1, first_position)",
+        check="tests/unit/projector/test_rows.py::"
+        "test_an_emoji_without_users_has_no_count_and_its_next_use_is_a_first_one",
+    ),
+    Mutant(
+        name="the reactions of a deleted message are still written",
+        file="services/projector/mapping/reactions.py",
+        good="        if (chat_id, seq) in deleted:\n",
+        bad="        if False:\n",
+        check="tests/unit/projector/test_rows.py::test_a_deletion_takes_the_reactions_of_the_batch_with_it",
+    ),
+    Mutant(
+        name="the reactions of a message from before the batch outlive it",
+        file="services/projector/writing/apply.py",
+        good='("own_deleted", "reactions_of_deleted", "counts_of_deleted")',
+        bad='("own_deleted",)',
+        check="tests/integration/projector/test_projector_batches.py"
+        "::test_the_verifiers_own_fold_finds_the_rows_that_the_projector_wrote",
+    ),
+    Mutant(
         name="a batch that could not be written does not count as lag",
         file="services/projector/following/consumer.py",
         good="        return (self._unwritten or self._batch).first_ms or None\n",

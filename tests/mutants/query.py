@@ -8,6 +8,13 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: Final = (
     Mutant(
+        name="a reaction of anybody is the caller's",
+        file="services/query/sql/messages.sql",
+        good=" AND own.user_id = %(caller_id)s",
+        bad="",
+        check="tests/integration/query/test_query_reactions.py",
+    ),
+    Mutant(
         name="cursors are read for those who have left",
         file="services/query/sql/membership.sql",
         good="AND o.left_at IS NULL AND me.left_at IS NULL\n     ORDER BY o.read_seq",

@@ -12,6 +12,29 @@ SNAPSHOTS: Final = "tests/integration/sequencer/test_sequencer_snapshots.py"
 
 MUTANTS: Final = (
     Mutant(
+        name="a user has any number of reactions to a message",
+        file="services/sequencer/rules/reactions.py",
+        good="    if len(own) >= limits.REACTIONS_OF_A_USER:\n",
+        bad="    if False:\n",
+        check="tests/unit/sequencer/test_decide.py::"
+        "test_the_reactions_of_a_user_and_the_kinds_of_a_message_have_limits",
+    ),
+    Mutant(
+        name="a kind of reaction that is removed still counts",
+        file="services/sequencer/rules/reactions.py",
+        good="if count > 0}",
+        bad="}",
+        check="tests/unit/sequencer/test_decide.py::"
+        "test_the_reactions_of_a_user_and_the_kinds_of_a_message_have_limits",
+    ),
+    Mutant(
+        name="a deleted message is reacted to",
+        file="services/sequencer/rules/reactions.py",
+        good="    if DELETED.of(view, message) is not None:\n",
+        bad="    if False:\n",
+        check="tests/unit/sequencer/test_decide.py::test_a_message_that_is_not_there_or_deleted_is_not_reacted_to",
+    ),
+    Mutant(
         name="a partition is nobody's trouble while the group is silent",
         file="services/sequencer/responsibility.py",
         good="            elif view.status is Status.STOPPED or view.assigned:\n",

@@ -96,6 +96,8 @@ def deleted(state: State, outcome: Outcome) -> None:
     if message is not None:
         message.deleted_at, message.deleted_index = outcome.at_ms, outcome.index
         message.deleted_position = message.changed_position = outcome.position or 0
+        message.reactions.clear()
+        message.first_uses.clear()
 
 
 RULES: Final = {
@@ -103,4 +105,4 @@ RULES: Final = {
     "message.edit.v1": Rule(event="message.edited.v1", expect=edit, fold=edited),
     "message.delete.v1": Rule(event="message.deleted.v1", expect=delete, fold=deleted),
 }
-PLANNED: Final = frozenset({"reaction.add.v1", "reaction.remove.v1"})
+PLANNED: Final = frozenset[str]()

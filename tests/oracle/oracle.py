@@ -3,7 +3,8 @@
 It shares nothing with the sequencer, the projector or the shipped verifiers but the ids of the wire contract: a bug
 must not hide on two sides. The simulation and the chaos checker both judge by it, each with evidence of its own.
 
-- `chats`, `members`, `messages`, `receipts`   the rules of one noun: `RULES` by command type, `PLANNED` types
+- `chats`, `members`, `messages`, `reactions`, `receipts`
+               the rules of one noun: `RULES` by command type, `PLANNED` types
 - `rule`       the question, the answer, and the shape of a rule
 - `state`      what is known after a prefix of the log
 - `records`    commands and outcomes, read from their records
@@ -17,14 +18,16 @@ import re
 from typing import Final
 
 from schemas import ids
-from tests.oracle import chats, members, messages, receipts
+from tests.oracle import chats, members, messages, reactions, receipts
 from tests.oracle.records import Headers, Outcome, command_id_of, uuid_or_none
 from tests.oracle.rule import Answer, Ask, Rejected, Rule
 from tests.oracle.state import State
 
-RULES: Final[dict[str, Rule]] = {**chats.RULES, **members.RULES, **messages.RULES, **receipts.RULES}
+RULES: Final[dict[str, Rule]] = {
+    **chats.RULES, **members.RULES, **messages.RULES, **reactions.RULES, **receipts.RULES
+}  # fmt: skip
 """By command type."""
-PLANNED: Final = chats.PLANNED | members.PLANNED | messages.PLANNED | receipts.PLANNED
+PLANNED: Final = chats.PLANNED | members.PLANNED | messages.PLANNED | reactions.PLANNED | receipts.PLANNED
 """Declared command types that are not built yet: rejected as unknown."""
 COMMAND_TYPES: Final = {rule.event: command_type for command_type, rule in RULES.items()}
 """Accepted event → its command type."""

@@ -46,6 +46,10 @@ class Message:
     deleted_position: int | None = None
     deleted_index: int | None = None
     """The index of the outcome that deleted the message."""
+    reactions: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(user, emoji) → the position at which it was added."""
+    first_uses: dict[str, int] = field(default_factory=dict)
+    """emoji → the position since which there has always been a reaction with it."""
 
     def edited(self, name: str) -> Any:
         """Return the text, media_urls or metadata as the last edit that names them left them, or None."""

@@ -30,6 +30,8 @@ _COUNTED: dict[str, str] = {
     CommandType.MESSAGE_EDIT: "edits",
     CommandType.MESSAGE_DELETE: "deletions",
     CommandType.MEMBER_ROLE: "roles",
+    CommandType.REACTION_ADD: "reactions",
+    CommandType.REACTION_REMOVE: "removed reactions",
 }
 
 

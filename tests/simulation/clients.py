@@ -25,6 +25,7 @@ from schemas.bodies import (
     MessageDelete,
     MessageEdit,
     MessageSend,
+    Reaction,
     Role,
     canonical_body,
 )
@@ -53,6 +54,9 @@ _DESERTED: Final = 0.01
 
 _RENAMED: Final = 0.03
 """Chance that a client renames a group before it sends a request."""
+_REACTED: Final = 0.06
+"""Chance that it adds or removes a reaction."""
+_EMOJIS: Final = ("👍", "❤")
 
 _ROLES: Final[tuple[tuple[int, int, Role], ...]] = (
     (1, 1, "owner"),
@@ -123,9 +127,10 @@ class Client:
             if self._seldom.random() < _DESERTED:
                 await self._desert(GROUPS[1])
             if self._seldom.random() < _RENAMED:
-                renaming = self._rename()
-                under_way.append(asyncio.create_task(self._chase(renaming)))
-                await self._ask(renaming)
+                await self._ask_and_chase(self._rename(), under_way)
+            if self._seldom.random() < _REACTED:
+                command = self._react()
+                await self._ask_and_chase(command, under_way, self._same_or_other_emoji(command))
             command = self._something()
             if command.type in _CHASED:
                 under_way.append(asyncio.create_task(self._chase(command)))
@@ -168,6 +173,25 @@ class Client:
         )
         await asyncio.sleep(self._seldom.random() * _IN_FLIGHT_S)
         await self._ask(again)
+
+    async def _ask_and_chase(
+        self, command: Command, under_way: list[asyncio.Task[None]], chaser: Command | None = None
+    ) -> None:
+        under_way.append(asyncio.create_task(self._chase(chaser or command)))
+        await self._ask(command)
+
+    def _react(self) -> Command:
+        """Return a reaction to one of few messages, added or removed, with one of few emojis."""
+        random = self._seldom
+        chat, user = random.choice(GROUPS[:2]), random.choice(USERS)
+        command_type = random.choice(("reaction.add.v1", "reaction.add.v1", "reaction.remove.v1"))
+        body = Reaction(seq=random.randint(1, 3), emoji=random.choice(_EMOJIS))
+        return self._command(command_type, chat, user, body, f"k{self._number}-{len(self._sent)}")
+
+    def _same_or_other_emoji(self, command: Command) -> Command:
+        """Return the reaction, or one with the other emoji: a message takes only one kind here."""
+        used, other = (emoji.encode() for emoji in self._seldom.sample(_EMOJIS, 2))
+        return structs.replace(command, body=command.body.replace(used, other))
 
     def _rename(self) -> Command:
         """Return a new name for a group, sometimes of a member without the right, sometimes the name it has."""

@@ -65,7 +65,7 @@ class Swap:
 Mutation = tuple[Change | Swap, ...]
 
 
-def _not_in_flight(fact: Fact[Any]) -> str:
+def _not_in_flight(fact: Fact[Any, Any]) -> str:
     """Return the line that looks up every fact in the batch in flight but those of one kind."""
     return f"(None if key[0] == {fact.letter!r} else self.in_flight.facts.get(key))"
 

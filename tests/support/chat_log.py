@@ -30,6 +30,7 @@ from schemas.bodies import (
     MessageDelete,
     MessageEdit,
     MessageSend,
+    Reaction,
     Role,
     canonical_body,
 )
@@ -236,6 +237,10 @@ class ChatLog:
     def delete(self, chat: ChatId, by: UserId, seq: int) -> Sent:
         return self.accept(self.command(CommandType.MESSAGE_DELETE, chat, by, MessageDelete(seq=seq)))
 
+    def react(self, chat: ChatId, user: UserId, seq: int, emoji: str, *, remove: bool = False) -> Sent:
+        command_type = CommandType.REACTION_REMOVE if remove else CommandType.REACTION_ADD
+        return self.accept(self.command(command_type, chat, user, Reaction(seq=seq, emoji=emoji)))
+
     def read(self, chat: ChatId, user: UserId, up_to_seq: int) -> Sent:
         return self.accept(self.command(CommandType.READ_MARK, chat, user, Mark(up_to_seq=up_to_seq)))
 
@@ -315,4 +320,11 @@ def conversation(log: ChatLog) -> ChatId:
     log.edit(chat, CARL, 3, "hello everybody", if_revision=0)
     log.delete(chat, ANNA, 3)
     log.unchanged(log.command(CommandType.MESSAGE_DELETE, chat, CARL, MessageDelete(seq=3)))
+    reacted = log.react(chat, BEN, 1, "👍")
+    log.react(chat, CARL, 1, "👍")
+    log.react(chat, CARL, 2, "❤")
+    log.duplicate(reacted)
+    log.unchanged(log.command(CommandType.REACTION_ADD, chat, CARL, Reaction(seq=2, emoji="❤")))
+    log.reject(log.command(CommandType.REACTION_ADD, chat, CARL, Reaction(seq=3, emoji="❤")), Reason.UNKNOWN_MESSAGE)
+    log.react(chat, BEN, 1, "👍", remove=True)
     return chat

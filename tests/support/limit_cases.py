@@ -182,6 +182,13 @@ def _emoji() -> Iterator[Case]:
     yield Case("an emoji of 65 letters", REACT, _raw(seq=1, emoji="x" * 65), INVALID)
     yield Case("an emoji of nothing", REACT, _raw(seq=1, emoji=""), INVALID)
     yield Case("an emoji with U+0000", REACT, _raw(seq=1, emoji="x\0"), INVALID)
+    for name, emoji in (
+        ("a space", "a b"), ("a space without a break", "a\u00a0b"), ("a line end", "a\nb"),
+        ("a control character", "\x85"), ("a variation selector", "❤\ufe0f"),
+    ):  # fmt: skip
+        yield Case(f"an emoji with {name}", REACT, _raw(seq=1, emoji=emoji), INVALID)
+    for emoji in ("❤", "👍🏽", "👩‍👩‍👧", "🇨🇭", "+1", ":shipit:"):
+        yield Case(f"an emoji as {emoji}", REACT, _raw(seq=1, emoji=emoji))
 
 
 def _times() -> Iterator[Case]:

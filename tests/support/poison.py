@@ -64,9 +64,9 @@ REJECTED: dict[str, tuple[Poison, str]] = {
         lambda chat, key: Encoded(chat.chat_id.encode(), TEXT, headers(chat, key, "message.sing.v1")),
         "unknown_type",
     ),
-    "a type that is not built yet": (
+    "a later version of a type": (
         lambda chat, key: Encoded(
-            chat.chat_id.encode(), b'{"seq":1,"emoji":"y"}', headers(chat, key, "reaction.add.v1")
+            chat.chat_id.encode(), b'{"seq":1,"emoji":"y"}', headers(chat, key, "reaction.add.v2")
         ),
         "unknown_type",
     ),

@@ -51,8 +51,8 @@ class Action(NamedTuple):
 
 WHAT: Final = (
     "send", "send", "send", "send", "reply", "reply", "read", "read", "read", "delivered", "leave", "join", "join",
-    "role", "role", "rename", "edit", "edit", "delete", "delete", "delete", "create", "refused", "repeated",
-    "unchanged", "open", "fenced", "copy",
+    "role", "role", "react", "react", "react", "unreact", "unreact", "rename", "edit", "edit", "delete", "delete",
+    "delete", "create", "refused", "repeated", "unchanged", "open", "fenced", "copy",
 )  # fmt: skip
 
 actions: Final = st.lists(
@@ -73,6 +73,8 @@ class _Chat:
     """Whether members cannot join or leave."""
     sent: list[Sent] = field(default_factory=list)
     deleted: set[int] = field(default_factory=set)
+    reactions: list[tuple[UserId, int, str]] = field(default_factory=list)
+    """Those that are there: (user, seq, emoji)."""
 
 
 class History:
@@ -147,6 +149,7 @@ class History:
         if live:
             seq = live[-1 - step.c % len(live)]
             chat.deleted.add(seq)
+            chat.reactions = [each for each in chat.reactions if each[1] != seq]
             self.log.delete(chat.chat_id, self._member(chat, step), seq)
 
     def _edit(self, step: Action) -> None:
@@ -160,6 +163,21 @@ class History:
             media_urls = (None, [], [f"https://example.org/{step.b}"])[step.b % 3]
             metadata = {"e": step.b} if step.b % 2 else None
             self.log.edit(chat.chat_id, author, seq, f"edit {step.b}", media_urls=media_urls, metadata=metadata)
+
+    def _react(self, step: Action) -> None:
+        chat = self._chat(step)
+        live = [seq for seq in range(1, len(chat.sent) + 1) if seq not in chat.deleted]
+        if live:
+            reaction = (self._member(chat, step), live[-1 - step.c % min(3, len(live))], "👍❤é"[step.c % 3])
+            if reaction not in chat.reactions:
+                chat.reactions.append(reaction)
+                self.log.react(chat.chat_id, *reaction)
+
+    def _unreact(self, step: Action) -> None:
+        """Remove any reaction, also of a member who has left: the projector does not check permissions."""
+        chat = self._chat(step)
+        if chat.reactions:
+            self.log.react(chat.chat_id, *chat.reactions.pop(step.c % len(chat.reactions)), remove=True)
 
     def _leave(self, step: Action) -> None:
         chat = self._chat(step)
@@ -262,6 +280,8 @@ TABLES: Final = {
     "chat_participants": "chat_id, user_id",
     "chat_messages": "chat_id, seq",
     "deleted_blocks": "chat_id, span, block",
+    "reactions": "chat_id, seq, emoji, user_id",
+    "reaction_counts": "chat_id, seq, emoji",
     "outcomes": "partition, index",
     "projection_positions": "partition",
 }
@@ -285,7 +305,10 @@ async def dump(connection: Connection, schema: str) -> dict[str, list[dict[str, 
 
 async def empty(connection: Connection, version: int) -> None:
     schema = schema_name(version)
-    for table in ("deleted_blocks", "chat_participants", "chat_messages", "chats", "outcomes", "projection_positions"):
+    for table in (
+        "deleted_blocks", "reactions", "reaction_counts", "chat_participants", "chat_messages", "chats", "outcomes",
+        "projection_positions",
+    ):  # fmt: skip
         await connection.execute(f"DELETE FROM {schema}.{table}".encode())
 
 
@@ -304,8 +327,16 @@ CONTRADICTIONS: Final = """
     WHERE r.root_seq IS DISTINCT FROM coalesce(a.root_seq, a.seq)
     UNION ALL
     SELECT 'changed_position', m.chat_id::text, m.seq::text FROM {s}.chat_messages m
-    WHERE m.deleted_at IS NULL AND m.edited_at IS NULL AND m.changed_position <> greatest(m.position, (
-        SELECT max(r.position) FROM {s}.chat_messages r WHERE r.chat_id = m.chat_id AND r.root_seq = m.seq))
+    WHERE m.deleted_at IS NULL AND m.edited_at IS NULL AND m.changed_position < greatest(m.position, (
+        SELECT max(r.position) FROM {s}.chat_messages r WHERE r.chat_id = m.chat_id AND r.root_seq = m.seq), (
+        SELECT max(r.changed_position) FROM {s}.reactions r WHERE r.chat_id = m.chat_id AND r.seq = m.seq))
+    UNION ALL
+    SELECT 'reaction_counts', coalesce(c.chat_id, r.chat_id)::text, coalesce(c.emoji, r.emoji)
+    FROM {s}.reaction_counts c FULL JOIN (
+        SELECT chat_id, seq, emoji, count(*) AS users, min(changed_position) AS earliest
+        FROM {s}.reactions GROUP BY 1, 2, 3
+    ) r ON r.chat_id = c.chat_id AND r.seq = c.seq AND r.emoji = c.emoji
+    WHERE c.users IS DISTINCT FROM r.users OR c.first_position > r.earliest
     UNION ALL
     SELECT 'revision', m.chat_id::text, m.seq::text FROM {s}.chat_messages m
     WHERE (m.revision = 0) <> (m.edited_at IS NULL)

@@ -160,6 +160,29 @@ class World:
                 chat=chat, seq=seq,
             )  # fmt: skip
 
+    def react(self, chat: ChatId, seq: int, user: UserId, emoji: str) -> None:
+        """Add a reaction, and count it."""
+        (position,) = self.sql(
+            "UPDATE chats SET last_position = last_position + 1 WHERE chat_id = %(chat)s RETURNING last_position",
+            chat=chat,
+        )[0]
+        values = {"chat": chat, "seq": seq, "user": user, "emoji": emoji, "position": position}
+        self.sql(
+            "INSERT INTO reactions (chat_id, seq, emoji, user_id, changed_position)"
+            " VALUES (%(chat)s, %(seq)s, %(emoji)s, %(user)s, %(position)s)",
+            **values,
+        )
+        self.sql(
+            "INSERT INTO reaction_counts (chat_id, seq, emoji, users, first_position)"
+            " VALUES (%(chat)s, %(seq)s, %(emoji)s, 1, %(position)s)"
+            " ON CONFLICT (chat_id, seq, emoji) DO UPDATE SET users = reaction_counts.users + 1",
+            **values,
+        )
+        self.sql(
+            "UPDATE chat_messages SET changed_position = %(position)s WHERE chat_id = %(chat)s AND seq = %(seq)s",
+            chat=chat, seq=seq, position=position,
+        )  # fmt: skip
+
     def mark(self, chat: ChatId, user: UserId, *, read: int | None = None, delivered: int | None = None) -> None:
         self.sql(
             "UPDATE chat_participants p SET read_seq = coalesce(%(read)s, read_seq),"

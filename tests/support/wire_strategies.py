@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -23,6 +24,7 @@ from schemas.bodies import (
     Reaction,
 )
 from schemas.canonical import canonical_json
+from schemas.checks import EMOJI_PATTERN
 from schemas.ids import normalise_creation_name
 from schemas.types import CommandType
 
@@ -60,6 +62,7 @@ def depth_of(value: object) -> int:
     return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0
 
 
+emojis = st.text(storable, min_size=1, max_size=16).filter(lambda text: re.fullmatch(EMOJI_PATTERN, text) is not None)
 BODIES: Final[dict[CommandType, SearchStrategy[Body]]] = {
     CommandType.CHAT_CREATE: st.builds(
         ChatCreate, kind=st.just("group"), name=names, members=st.lists(uuids, unique=True, max_size=5)
@@ -88,8 +91,8 @@ BODIES: Final[dict[CommandType, SearchStrategy[Body]]] = {
     )
     | st.builds(MessageEdit, seq=seqs, text=st.just(""), media_urls=st.lists(urls, min_size=1, max_size=10)),
     CommandType.MESSAGE_DELETE: st.builds(MessageDelete, seq=seqs),
-    CommandType.REACTION_ADD: st.builds(Reaction, seq=seqs, emoji=st.text(storable, min_size=1, max_size=16)),
-    CommandType.REACTION_REMOVE: st.builds(Reaction, seq=seqs, emoji=st.text(storable, min_size=1, max_size=16)),
+    CommandType.REACTION_ADD: st.builds(Reaction, seq=seqs, emoji=emojis),
+    CommandType.REACTION_REMOVE: st.builds(Reaction, seq=seqs, emoji=emojis),
     CommandType.READ_MARK: st.builds(Mark, up_to_seq=st.integers(0, SAFE)),
     CommandType.DELIVERED_MARK: st.builds(Mark, up_to_seq=st.integers(0, SAFE)),
 }

@@ -32,6 +32,7 @@ _NO_SEQ: Final = "Not a seq: a whole number, 1 or higher."
 _UUID_SCHEMA: Final = {"format": "uuid"}
 ChatIdInPath = Annotated[str, Path(alias="chat_id", json_schema_extra=_UUID_SCHEMA)]
 SeqInPath = Annotated[int, Path(alias="seq", ge=1)]
+EmojiInPath = Annotated[str, Path(alias="emoji", min_length=1, examples=["👍"])]
 UserIdInPath = Annotated[str, Path(alias="user_id", json_schema_extra=_UUID_SCHEMA)]
 
 
@@ -104,6 +105,9 @@ def _in_path(path_params: Mapping[str, str]) -> dict[str, str | int]:
     found: dict[str, str | int] = {}
     wrong: list[dict[str, Any]] = []
     for name, text in path_params.items():
+        if name == "emoji":  # as in a command; %2F is not decoded before, because it is no separator here
+            found[name] = text.replace("%2F", "/").replace("%2f", "/")
+            continue
         is_seq = name == "seq"
         value = seq_or_none(text) if is_seq else wire_uuid_or_none(text)
         if value is None:

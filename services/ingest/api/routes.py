@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter
 
 from services.ingest.api.handler import CommandHandler, SendAll
-from services.ingest.api.paths import batch, chats, members, messages
+from services.ingest.api.paths import batch, chats, members, messages, reactions
 from services.ingest.api.paths import receipts as receipt_paths
 from services.ingest.api.rate import RateLimit
 from services.ingest.api.route import BATCH_PATH, CommandRoute
@@ -24,6 +24,6 @@ def ingest_router(
     """Return a router with all paths of ingest. `send` and `send_all` are the Dispatcher's, or a guard around them."""
     router = APIRouter(tags=["commands"], route_class=CommandRoute, generate_unique_id_function=operation_id)
     handler = CommandHandler(send, send_all, receipts, default_wait_s, rate)
-    for paths in (messages, batch, chats, members, receipt_paths):
+    for paths in (messages, batch, reactions, chats, members, receipt_paths):
         paths.add_routes(router, handler)
     return router

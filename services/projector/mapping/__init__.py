@@ -12,6 +12,7 @@ What an outcome changes, by noun: `MAPPED` by event type, and the resulting rows
 - `messages`    sending, replies and deleting
 - `chats`       creating a chat
 - `members`     adding, removing, roles; the rows of participants
+- `reactions`   adding and removing; counts by emoji
 - `receipts`    read and delivered marks
 - `deletions`   how many messages above a seq are deleted, counted by blocks of seqs
 """

@@ -11,7 +11,7 @@ from msgspec import Struct
 from schemas.errors import LogCorrupt
 from schemas.ids import ChatId, MessageId, UserId
 from services.projector.mapping.decode import EPOCH, AcceptedEvent
-from services.projector.mapping.lookups import LookedUp
+from services.projector.mapping.lookups import Counted, LookedUp, ReactionKind
 from services.projector.mapping.tables import AnyMessageRow, ChatCreated
 
 
@@ -72,6 +72,16 @@ class Edits:
     metadata: dict[str, Any] | None = None
 
 
+@dataclass(slots=True, kw_only=True)
+class ReactionState:
+    """A reaction that was added or removed in the batch."""
+
+    was_there: bool
+    """Whether it was there before the batch."""
+    position: int | None = None
+    """The position at which it was added; None if it is not there."""
+
+
 class Deletion(NamedTuple):
     at: datetime
     position: int
@@ -99,6 +109,11 @@ class RowBuilder:
         self.replies: dict[tuple[ChatId, int], Replies] = {}
         self.edits: dict[tuple[ChatId, int], Edits] = {}
         self.deletions: dict[tuple[ChatId, int], Deletion] = {}
+        self.reactions: dict[tuple[ChatId, int, str, UserId], ReactionState] = {}
+        self.reaction_counts: dict[ReactionKind, Counted | None] = {}
+        """The counts that the batch changed; None if no user reacts with the emoji any more."""
+        self.reacted: dict[tuple[ChatId, int], int] = {}
+        """The position of the last change to a message's reactions."""
         self._by_id: dict[str, AnyMessageRow] = {}
         """The first `len(self._by_id)` messages, by id: as many as replies have needed."""
 

@@ -32,12 +32,7 @@ from schemas.log import Stamp
 from schemas.types import BODY_OF, COMMAND_OF, TAKES_SEQ, EventType
 from schemas.wire.records import MessageView
 
-PLANNED: Final = frozenset(
-    {
-        EventType.REACTION_ADDED.value,
-        EventType.REACTION_REMOVED.value,
-    }
-)
+PLANNED: Final[frozenset[str]] = frozenset()
 """Outcomes that the contract declares but that become no rows yet: they stop the partition as `UnknownType`."""
 ACCEPTED: Final = frozenset(COMMAND_OF) - PLANNED
 """The accepted outcomes that rows.py turns into rows."""

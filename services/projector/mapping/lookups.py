@@ -21,6 +21,19 @@ class Lookups:
     """Chats that a member joins before the batch itself determines their last seq."""
     edited: frozenset[tuple[ChatId, int]] = frozenset()
     """Messages that are edited, by chat and seq."""
+    reaction_kinds: frozenset[ReactionKind] = frozenset()
+    """Emojis of messages with which a reaction is added or removed."""
+
+
+class Counted(NamedTuple):
+    """How many users react to a message with an emoji, and the position of the first of these reactions."""
+
+    users: int
+    first_position: int
+
+
+ReactionKind = tuple[ChatId, int, str]
+"""A message's chat and seq, and an emoji."""
 
 
 class Root(NamedTuple):
@@ -38,6 +51,7 @@ class LookedUp:
     last_seqs: Mapping[ChatId, int] = field(default_factory=dict)
     revisions: Mapping[tuple[ChatId, int], int] = field(default_factory=dict)
     """A message that the batch itself sends has none."""
+    reaction_counts: Mapping[ReactionKind, Counted] = field(default_factory=dict)
 
 
 def lookups_of(events: Sequence[AnyEvent]) -> Lookups:
@@ -49,6 +63,7 @@ def lookups_of(events: Sequence[AnyEvent]) -> Lookups:
     sent: set[str] = set()
     replied: set[MessageId] = set()
     joined: set[ChatId] = set()
+    reacted: set[ReactionKind] = set()
     told: set[ChatId] = set()
     edited: set[tuple[ChatId, int]] = set()
     for event in events:
@@ -68,18 +83,28 @@ def lookups_of(events: Sequence[AnyEvent]) -> Lookups:
                 joined.add(event.chat_id)
             elif event.type == _EDITED:
                 edited.add((event.chat_id, event.body.seq))
+            elif event.type in _REACTIONS:
+                reacted.add((event.chat_id, event.body.seq, event.body.emoji))
         if event is last:
             break
-    return Lookups(replied=frozenset(replied), joined=frozenset(joined), edited=frozenset(edited))
+    return Lookups(
+        replied=frozenset(replied),
+        joined=frozenset(joined),
+        edited=frozenset(edited),
+        reaction_kinds=frozenset(reacted),
+    )
 
 
 _CREATED: Final = EventType.CHAT_CREATED.value
 _ADDED: Final = EventType.MEMBER_ADDED.value
 _EDITED: Final = EventType.MESSAGE_EDITED.value
+_REACTIONS: Final = frozenset({EventType.REACTION_ADDED.value, EventType.REACTION_REMOVED.value})
+_ASKING: Final = _REACTIONS | {_ADDED, _EDITED}
+"""The events, besides replies, that need to know something of the tables."""
 _NO_LOOKUPS: Final = Lookups(replied=frozenset(), joined=frozenset())
 
 
 def _may_ask(event: Event) -> bool:
     if type(event) is MessageEvent:
         return event.body.reply_to_message_id is not None
-    return type(event) is ChangeEvent and event.type in (_ADDED, _EDITED)
+    return type(event) is ChangeEvent and event.type in _ASKING

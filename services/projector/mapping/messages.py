@@ -119,8 +119,8 @@ def apply_deletions(builder: RowBuilder, changes: RowChanges) -> None:
 
 def add_rows(builder: RowBuilder, changes: RowChanges) -> None:
     replies_to = builder.replies
-    if replies_to:
-        changes.messages.extend(_with_replies(message, replies_to) for message in builder.messages)
+    if replies_to or builder.reacted:
+        changes.messages.extend(_with_changes(message, builder) for message in builder.messages)
     else:
         changes.messages.extend(builder.messages)
     changes.roots_replied.extend(
@@ -139,14 +139,16 @@ def _json(value: object) -> str | None:
     return None if value is None else canonical_json(value).decode()
 
 
-def _with_replies(message: AnyMessageRow, replies_to: dict[tuple[ChatId, int], Replies]) -> AnyMessageRow:
-    """Return a message with its replies in the batch, which are removed from `replies_to`."""
-    replies = replies_to.pop((message.chat_id, message.seq), None)
-    if replies is None:
+def _with_changes(message: AnyMessageRow, builder: RowBuilder) -> AnyMessageRow:
+    """Return a message of the batch with its replies and the position of its last reaction in the batch, which are
+    taken from the builder: what is left there is of older messages."""
+    key = (message.chat_id, message.seq)
+    replies, reacted_position = builder.replies.pop(key, None), builder.reacted.pop(key, 0)
+    if replies is None and not reacted_position:
         return message
     row = message_row(message)
-    changed_position = max(row.changed_position, replies.position)
-    return row._replace(reply_count=replies.count, changed_position=changed_position)
+    count, position = (replies.count, replies.position) if replies is not None else (row.reply_count, 0)
+    return row._replace(reply_count=count, changed_position=max(row.changed_position, position, reacted_position))
 
 
 def message_row(message: AnyMessageRow) -> MessageRow:

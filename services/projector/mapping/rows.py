@@ -14,7 +14,7 @@ from schemas.events import Duplicate, OutcomeKind, Rejected
 from schemas.ids import CommandId
 from schemas.types import COMMAND_OF, EventType
 from schemas.wire.records import MessageView
-from services.projector.mapping import chats, members, messages, receipts
+from services.projector.mapping import chats, members, messages, reactions, receipts
 from services.projector.mapping.builder import Accepted, RowBuilder
 from services.projector.mapping.decode import AnyEvent, Event, OtherEvent, instant
 from services.projector.mapping.lookups import LookedUp
@@ -28,7 +28,7 @@ only projections of its own mapping version, so that all rows of one schema come
 (docs/decisions/0031-outcome-rows-say-whether-they-hold-the-detail.md)."""
 
 MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted[Any]], None]]] = {
-    **chats.MAPPED, **members.MAPPED, **messages.MAPPED, **receipts.MAPPED
+    **chats.MAPPED, **members.MAPPED, **messages.MAPPED, **reactions.MAPPED, **receipts.MAPPED
 }  # fmt: skip
 """What each accepted outcome changes, by event type."""
 
@@ -56,7 +56,7 @@ def changes_of(
             outcomes.append(_outcome_row(event, event.command_id, partition, _revision(builder, event)))
     changes = RowChanges(outcomes=outcomes)
     messages.apply_deletions(builder, changes)
-    for noun in (chats, members, messages):
+    for noun in (chats, members, messages, reactions):
         noun.add_rows(builder, changes)
     return changes
 

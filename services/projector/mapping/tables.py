@@ -168,6 +168,52 @@ class RootReplied(NamedTuple):
     changed_position: int
 
 
+class ReactionAdded(NamedTuple):
+    """A reaction that is there at the end of the batch and was added, or added again, in it."""
+
+    chat_id: ChatId
+    seq: int
+    emoji: str
+    user_id: UserId
+    changed_position: int
+
+
+class ReactionRemoved(NamedTuple):
+    """A reaction from before the batch that is no longer there at its end."""
+
+    chat_id: ChatId
+    seq: int
+    emoji: str
+    user_id: UserId
+
+
+class ReactionsCounted(NamedTuple):
+    """How many users react to a message with an emoji at the end of a batch in which that changed; at least one."""
+
+    chat_id: ChatId
+    seq: int
+    emoji: str
+    users: int
+    first_position: int
+    """Position of the first of these reactions; later ones do not move it, even if the first is removed."""
+
+
+class ReactionsGone(NamedTuple):
+    """An emoji with which users reacted to a message before the batch and no user does at its end."""
+
+    chat_id: ChatId
+    seq: int
+    emoji: str
+
+
+class MessageReacted(NamedTuple):
+    """A message from before the batch whose reactions changed in it."""
+
+    chat_id: ChatId
+    seq: int
+    changed_position: int
+
+
 class OutcomeRow(NamedTuple):
     partition: Integer
     log_index: int
@@ -211,6 +257,11 @@ class RowChanges:
     chats_moved: list[ChatMoved] = field(default_factory=list)
     chats_renamed: list[ChatRenamed] = field(default_factory=list)
     roots_replied: list[RootReplied] = field(default_factory=list)
+    messages_reacted: list[MessageReacted] = field(default_factory=list)
+    reactions_removed: list[ReactionRemoved] = field(default_factory=list)
+    reactions_added: list[ReactionAdded] = field(default_factory=list)
+    reactions_gone: list[ReactionsGone] = field(default_factory=list)
+    reactions_counted: list[ReactionsCounted] = field(default_factory=list)
     messages_deleted: list[MessageDeleted] = field(default_factory=list)
     chats_deleted: list[ChatDeleted] = field(default_factory=list)
     blocks_deleted: list[BlockDeleted] = field(default_factory=list)
@@ -246,6 +297,11 @@ ROW_TYPES: Final[dict[str, type[NamedTuple]]] = {  # by field of RowChanges
     "chats_moved": ChatMoved,
     "chats_renamed": ChatRenamed,
     "roots_replied": RootReplied,
+    "messages_reacted": MessageReacted,
+    "reactions_removed": ReactionRemoved,
+    "reactions_added": ReactionAdded,
+    "reactions_gone": ReactionsGone,
+    "reactions_counted": ReactionsCounted,
     "messages_deleted": MessageDeleted,
     "chats_deleted": ChatDeleted,
     "blocks_deleted": BlockDeleted,

@@ -20,7 +20,7 @@ from psycopg.rows import TupleRow
 from schemas.ids import ChatId, MessageId
 from schemas.log import Head
 from services.projector.errors import LostRace, PartitionStopped
-from services.projector.mapping.lookups import LookedUp, Lookups, Root
+from services.projector.mapping.lookups import Counted, LookedUp, Lookups, ReactionKind, Root
 from services.projector.mapping.tables import RowChanges
 from services.projector.mapping.validity import ReaderPosition
 from services.projector.writing.columns import fragments
@@ -91,7 +91,13 @@ async def look_up(connection: Connection, sql: BoundSql, lookups: Lookups) -> Lo
         chat_ids, seqs = zip(*lookups.edited, strict=True)
         cursor = await connection.execute(sql["revisions"], {"chat_ids": list(chat_ids), "seqs": list(seqs)})
         revisions = {(ChatId(str(chat_id)), seq): revision for chat_id, seq, revision in await cursor.fetchall()}
-    return LookedUp(roots=roots, last_seqs=last_seqs, revisions=revisions)
+    counts: dict[ReactionKind, Counted] = {}
+    if lookups.reaction_kinds:
+        columns = _columns(("chat_id", "seq", "emoji"), sorted(lookups.reaction_kinds))
+        cursor = await connection.execute(sql["reaction_counts"], columns)
+        for chat_id, seq, emoji, users, first_position in await cursor.fetchall():
+            counts[ChatId(str(chat_id)), seq, emoji] = Counted(users, first_position)
+    return LookedUp(roots=roots, last_seqs=last_seqs, revisions=revisions, reaction_counts=counts)
 
 
 async def write_batch(
@@ -185,8 +191,9 @@ async def _change_rows(
     answers = []
     for block, rows in statements:
         columns = _columns(rows[0]._fields, sorted(rows, key=_in_table))
-        if block == "messages_deleted":  # changes any number of members
-            await connection.execute(sql["own_deleted"], columns)
+        if block == "messages_deleted":  # changes any number of members, and reactions
+            for each in ("own_deleted", "reactions_of_deleted", "counts_of_deleted"):
+                await connection.execute(sql[each], columns)
         answers.append(_StatementResult(block, len(rows), await connection.execute(sql[block], columns)))
     return answers
 

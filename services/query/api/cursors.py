@@ -42,6 +42,19 @@ def decode_members(cursor: str) -> UserId:
     return UserId(_uuid(user_id))
 
 
+def encode_reactions(emoji: str, user_id: str) -> str:
+    return _encode("r", emoji.encode().hex(), user_id)
+
+
+def decode_reactions(cursor: str) -> tuple[str, str]:
+    """Return the emoji and the user_id at which a list of reactions continues. Raises InvalidCursor."""
+    emoji, user_id = _decode("r", cursor, 2)
+    try:
+        return bytes.fromhex(emoji).decode(), _uuid(user_id)
+    except ValueError:
+        raise InvalidCursor from None
+
+
 def encode_chats(last: ChatsCursor) -> str:
     return _encode("c", str((last.active_at - _EPOCH) // _MICROSECOND), last.chat_id)
 

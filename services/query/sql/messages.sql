@@ -5,7 +5,16 @@
 m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id, m.reply_to_message_id::text,
 m.reply_count, m.media_urls, m.metadata::text, (date_part('epoch', m.sent_at) * 1000)::bigint AS sent_at,
 (date_part('epoch', m.edited_at) * 1000)::bigint AS edited_at,
-(date_part('epoch', m.deleted_at) * 1000)::bigint AS deleted_at, m.position, m.changed_position, m.revision
+(date_part('epoch', m.deleted_at) * 1000)::bigint AS deleted_at, m.position, m.changed_position, m.revision,
+-- Most messages never change after they are sent: nothing is looked up for those.
+CASE WHEN m.changed_position > m.position THEN (
+    SELECT string_agg('{"emoji":' || to_json(r.emoji)::text || ',"count":' || r.users || ',"mine":' || EXISTS (
+        SELECT FROM chat.reactions AS own
+        WHERE own.chat_id = r.chat_id AND own.seq = r.seq AND own.emoji = r.emoji AND own.user_id = %(caller_id)s
+    )::text || '}', ',' ORDER BY r.first_position)
+    FROM chat.reaction_counts AS r
+    WHERE r.chat_id = m.chat_id AND r.seq = m.seq
+) END AS reactions
 
 -- name: page
 -- Both sides of a split, each from the primary key outward; see windows.py.

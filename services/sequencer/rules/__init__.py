@@ -14,5 +14,6 @@ One file for each noun, with the rules of its command types: what is decided and
 - `messages`  sending, editing and deleting
 - `members`   adding, removing, roles
 - `chats`     creating
+- `reactions` adding and removing the sender's own
 - `receipts`  read and delivered marks
 """

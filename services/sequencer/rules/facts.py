@@ -11,20 +11,21 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Final, Generic, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, msgpack
 from msgspec.json import Encoder
 from msgspec.structs import astuple
 
 from schemas.bodies import MessageEdit
-from services.sequencer.rules.state import FactKey, MessageKey, StateChanges, View
+from services.sequencer.rules.state import FactKey, MessageKey, ReactorKey, StateChanges, View
 
+Subject = TypeVar("Subject", MessageKey, ReactorKey)
 Value = TypeVar("Value")
 
 
-class Fact(Struct, Generic[Value], frozen=True):
-    """One kind of fact. A message has at most one of each kind, and a new value replaces the old one.
+class Fact(Struct, Generic[Subject, Value], frozen=True):
+    """One kind of fact. Its subject has at most one of each kind, and a new value replaces the old one.
 
-    A fact of a chat itself has seq 0.
+    A subject is a message, (chat, seq); a chat itself, (chat, 0); or a user's part in a message, (chat, seq, user).
     """
 
     name: str
@@ -34,16 +35,15 @@ class Fact(Struct, Generic[Value], frozen=True):
     """Never returns empty bytes."""
     unpack: Callable[[bytes], Value]
 
-    def key(self, message: MessageKey) -> FactKey:
-        chat_id, seq = message
-        return self.letter, chat_id, seq
+    def key(self, subject: Subject) -> FactKey:
+        return (self.letter, *subject)
 
-    def of(self, view: View, message: MessageKey) -> Value | None:
-        raw = view.fact(self.key(message))
+    def of(self, view: View, subject: Subject) -> Value | None:
+        raw = view.fact(self.key(subject))
         return self.unpack(raw) if raw is not None else None
 
-    def record(self, changes: StateChanges, message: MessageKey, value: Value) -> None:
-        changes.facts[self.key(message)] = self.pack(value)
+    def record(self, changes: StateChanges, subject: Subject, value: Value) -> None:
+        changes.facts[self.key(subject)] = self.pack(value)
 
 
 NEVER_NAMED: Final = bytes(16)
@@ -98,10 +98,20 @@ def _unpack_edit(raw: bytes) -> Edit:
     return Edit(*_EDIT.unpack(raw))
 
 
-DELETED: Final = Fact[int]("deleted", b"d", _POSITION.pack, _unpack_position)
+DELETED: Final = Fact[MessageKey, int]("deleted", b"d", _POSITION.pack, _unpack_position)
 """The position at which the message was deleted."""
-NAME: Final = Fact[bytes]("name", b"n", bytes, bytes)
+NAME: Final = Fact[MessageKey, bytes]("name", b"n", bytes, bytes)
 """The digest of a group's name: enough to see that a new name is the present one."""
-EDITED: Final = Fact[Edit]("edited", b"e", _pack_edit, _unpack_edit)
-FACTS: Final[tuple[Fact[Any], ...]] = (DELETED, NAME, EDITED)
+EDITED: Final = Fact[MessageKey, Edit]("edited", b"e", _pack_edit, _unpack_edit)
+"""The last edit of a message."""
+REACTED: Final = Fact[ReactorKey, tuple[str, ...]](
+    "reacted", b"u", msgpack.encode, msgpack.Decoder(tuple[str, ...]).decode
+)
+"""The emojis with which a user reacts to a message, in the order in which they were added."""
+REACTION_COUNTS: Final = Fact[MessageKey, dict[str, int]](
+    "reaction counts", b"k", msgpack.encode, msgpack.Decoder(dict[str, int]).decode
+)
+"""How many users react to a message with each emoji. Without it the limit of different emojis would cost a look at
+every user's reactions."""
+FACTS: Final[tuple[Fact[Any, Any], ...]] = (DELETED, NAME, EDITED, REACTED, REACTION_COUNTS)
 """All kinds."""

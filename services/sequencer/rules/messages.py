@@ -102,5 +102,5 @@ RULES: Final = {
     CommandType.MESSAGE_EDIT: Rule(edit, edited),
     CommandType.MESSAGE_DELETE: Rule(delete, deleted),
 }
-PLANNED: Final = frozenset({CommandType.REACTION_ADD, CommandType.REACTION_REMOVE})
+PLANNED: Final[frozenset[CommandType]] = frozenset()
 """Declared in the contract, without a rule yet."""

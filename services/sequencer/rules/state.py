@@ -84,8 +84,11 @@ def unpack_dedup(raw: DedupBytes) -> DedupEntry:
 MemberKey = tuple[ChatId, UserId]
 MessageKey = tuple[ChatId, int]
 """A chat and a seq."""
-FactKey = tuple[bytes, ChatId, int]
-"""A letter for the kind of fact, a chat and a seq."""
+ReactorKey = tuple[ChatId, int, UserId]
+"""A chat, a seq and a user who reacted to that message."""
+FactKey = tuple[bytes, ChatId, int] | tuple[bytes, ChatId, int, UserId]
+"""A letter for the kind of fact, and what it is a fact of: a message (seq 0: the chat itself), or a user's part in
+it."""
 
 
 @dataclass(slots=True)

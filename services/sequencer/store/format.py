@@ -69,8 +69,8 @@ def authors_key(key: MessageKey) -> bytes:
 
 
 def fact_key(key: FactKey) -> bytes:
-    letter, chat_id, seq = key
-    return letter + uuid_bytes(chat_id) + seq.to_bytes(8, "big")
+    letter, chat_id, seq, *user = key
+    return letter + uuid_bytes(chat_id) + seq.to_bytes(8, "big") + b"".join(map(uuid_bytes, user))
 
 
 def author_in(run_key: bytes, senders: bytes, key: MessageKey) -> UserId | None:

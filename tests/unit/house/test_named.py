@@ -149,9 +149,8 @@ def test_every_path_that_a_page_names_is_served(page: Path) -> None:
 
 
 def test_every_command_type_that_a_sentence_of_ours_names_is_decided() -> None:
-    """The contract has more types; an error that recommended one of those would mislead its reader."""
+    """The contract may have more types; an error that recommended one of those would mislead its reader."""
     undecided = {each.value.removesuffix(".v1") for each in CommandType if each not in RULES}
-    assert "reaction.add" in undecided
     for each in sentences():
         if not each.is_docstring:
             named = {name for name in undecided if re.search(rf"\b{re.escape(name)}\b", each.text)}

@@ -15,7 +15,7 @@ from services.ingest.api import paths
 from services.ops.verify.log import nouns as log_nouns
 from services.ops.verify.projection import nouns as projection_nouns
 from services.projector.mapping import decode, rows
-from services.sequencer.rules import chats, members, messages, nouns, receipts
+from services.sequencer.rules import chats, members, messages, nouns, reactions, receipts
 from tests.oracle import oracle
 from tests.support import wire_strategies
 
@@ -82,7 +82,13 @@ def test_no_type_is_decided_before_its_readers_know_it(room: str) -> None:
 
 @pytest.mark.parametrize(
     ("noun", "file"),
-    [(Noun.CHATS, chats), (Noun.MEMBERS, members), (Noun.MESSAGES, messages), (Noun.RECEIPTS, receipts)],
+    [
+        (Noun.CHATS, chats),
+        (Noun.MEMBERS, members),
+        (Noun.MESSAGES, messages),
+        (Noun.REACTIONS, reactions),
+        (Noun.RECEIPTS, receipts),
+    ],
 )
 def test_the_rules_of_a_noun_stand_in_its_file(noun: Noun, file: object) -> None:
     assert {each for each in nouns.RULES if each.declared.noun is noun} == set(vars(file)["RULES"])

@@ -12,7 +12,17 @@ from schemas.errors import LogCorrupt, Reason, UnknownType
 from schemas.types import CommandType
 from services.ops.verify.projection.fold import LogFold
 from services.ops.verify.projection.statements import ROWS_SCHEMA
-from services.ops.verify.projection.tables import CHATS, DELETED_BLOCKS, MESSAGES, OUTCOMES, PARTICIPANTS, Row, Table
+from services.ops.verify.projection.tables import (
+    CHATS,
+    DELETED_BLOCKS,
+    MESSAGES,
+    OUTCOMES,
+    PARTICIPANTS,
+    REACTION_COUNTS,
+    REACTIONS,
+    Row,
+    Table,
+)
 from services.ops.verify.scratch import open_scratch
 from tests.support.chat_log import ANNA, BEN, CARL, DORA, ChatLog
 
@@ -58,6 +68,23 @@ def test_a_renamed_group_has_its_new_name_and_nothing_else_of_it_changes(log: Ch
     log.rename(chat, ANNA, "newer")
     assert rows(log, CHATS, *CHATS.columns) == [(chat, "group", "newer", ANNA, 1_002_000, 0, 3, None, 0)]
     assert rows(log, PARTICIPANTS, "user_id", "changed_position") == [(ANNA, 1), (BEN, 1)]
+
+
+def test_reactions_are_rows_and_counted_by_emoji_since_its_first_use(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [BEN])  # position 1
+    log.send(chat, ANNA)  # 2
+    log.react(chat, ANNA, 1, "👍")  # 3
+    log.react(chat, BEN, 1, "👍")
+    log.react(chat, BEN, 1, "❤")  # 5
+    log.react(chat, ANNA, 1, "👍", remove=True)
+    assert rows(log, REACTIONS, *REACTIONS.columns) == [(chat, 1, "❤", BEN, 5), (chat, 1, "👍", BEN, 4)]
+    assert rows(log, REACTION_COUNTS, *REACTION_COUNTS.columns) == [(chat, 1, "❤", 1, 5), (chat, 1, "👍", 1, 3)]
+    assert rows(log, MESSAGES, "position", "changed_position") == [(2, 6)]
+    log.react(chat, BEN, 1, "👍", remove=True)
+    log.react(chat, BEN, 1, "👍")  # 8
+    assert rows(log, REACTION_COUNTS, "emoji", "first_position") == [("❤", 5), ("👍", 8)], "a new first use"
+    log.delete(chat, ANNA, 1)
+    assert rows(log, REACTIONS, "emoji") == rows(log, REACTION_COUNTS, "emoji") == []
 
 
 def test_both_sides_of_a_direct_chat_are_owners(log: ChatLog) -> None:

@@ -293,6 +293,40 @@ def role_given_twice(log: ChatLog) -> None:
     log.role(log.create(ANNA, "ops", [BEN]), ANNA, BEN, "member")
 
 
+def reacted(log: ChatLog, *emojis: str) -> ids.ChatId:
+    chat = log.create(ANNA, "ops", [BEN])
+    log.send(chat, ANNA)
+    for emoji in emojis:
+        log.react(chat, ANNA, 1, emoji)
+    return chat
+
+
+def reaction_added_twice(log: ChatLog) -> None:
+    reacted(log, "👍", "👍")
+
+
+def reaction_removed_that_is_anothers(log: ChatLog) -> None:
+    log.react(reacted(log, "👍"), BEN, 1, "👍", remove=True)
+
+
+def reaction_of_a_stranger(log: ChatLog) -> None:
+    log.react(reacted(log), DORA, 1, "👍")
+
+
+def reaction_to_a_deleted_message(log: ChatLog) -> None:
+    chat = reacted(log)
+    log.delete(chat, ANNA, 1)
+    log.react(chat, ANNA, 1, "👍")
+
+
+def reaction_beyond_the_last_message(log: ChatLog) -> None:
+    log.react(reacted(log), ANNA, 2, "👍")
+
+
+def twenty_first_reaction_of_a_user(log: ChatLog) -> None:
+    reacted(log, *map(str, range(21)))
+
+
 def member_renames_a_group(log: ChatLog) -> None:
     log.rename(log.create(ANNA, "ops", [BEN]), BEN, "mine")
 
@@ -626,6 +660,12 @@ VIOLATIONS: list[tuple[Callable[[ChatLog], None], str]] = [
     (last_owner_steps_down, "forbidden"),
     (role_given_twice, "membership"),
     (role_of_a_stranger, "membership"),
+    (reaction_added_twice, "reaction"),
+    (reaction_removed_that_is_anothers, "reaction"),
+    (reaction_of_a_stranger, "not_member"),
+    (reaction_to_a_deleted_message, "unknown_message"),
+    (reaction_beyond_the_last_message, "unknown_message"),
+    (twenty_first_reaction_of_a_user, "limit"),
     (member_renames_a_group, "forbidden"),
     (direct_chat_with_a_name, "forbidden"),
     (name_given_at_creation, "name"),

@@ -10,7 +10,7 @@ import pytest
 from schemas import ids
 from schemas.ids import ChatId, UserId
 from schemas.types import EVENT_OF, CommandType
-from tests.oracle import chats, members, messages, receipts
+from tests.oracle import chats, members, messages, reactions, receipts
 from tests.oracle.oracle import RULES, expected
 from tests.oracle.records import Json, Outcome
 from tests.oracle.state import Chat, Member, Message, State
@@ -115,6 +115,29 @@ def test_a_member_changes_no_role_and_the_last_owner_stays_one() -> None:
     assert told(group(ben=LEFT_AT), "member.role.v1", BY_NAME, ANNA, {"user_id": BEN, "role": "admin"}) == (
         "rejected (invalid)"
     )
+
+
+def test_a_reaction_is_one_of_a_user_to_a_message_that_is_there() -> None:
+    state, body = group(), {"seq": 1, "emoji": "👍"}
+    message = state.chats[BY_NAME].messages[1] = Message(
+        seq=1, position=2, index=2, message_id="m", sender=ANNA, key="k", sent_at=1, body={"text": "a"}, root_seq=None,
+        changed_position=2,
+    )  # fmt: skip
+    assert told(state, "reaction.add.v1", BY_NAME, BEN, body) == "accepted"
+    assert told(state, "reaction.remove.v1", BY_NAME, BEN, body) == "unchanged"
+    message.reactions[BEN, "👍"] = message.first_uses["👍"] = 3
+    assert told(state, "reaction.add.v1", BY_NAME, BEN, body) == "unchanged"
+    assert told(state, "reaction.remove.v1", BY_NAME, BEN, body) == "accepted"
+    assert told(state, "reaction.remove.v1", BY_NAME, ANNA, body) == "unchanged"
+    assert told(state, "reaction.add.v1", BY_NAME, CARL, body) == "rejected (unknown_chat)"
+    assert told(state, "reaction.add.v1", BY_NAME, BEN, {**body, "seq": 2}) == "rejected (unknown_message)"
+    message.reactions.update({(BEN, str(number)): 3 for number in range(19)})
+    assert told(state, "reaction.add.v1", BY_NAME, BEN, {**body, "emoji": "❤"}) == "rejected (invalid)"
+    message.first_uses.update({str(number): 3 for number in range(49)})
+    assert told(state, "reaction.add.v1", BY_NAME, ANNA, {**body, "emoji": "❤"}) == "rejected (invalid)"
+    assert told(state, "reaction.add.v1", BY_NAME, ANNA, body) == "accepted"
+    message.deleted_at = 5
+    assert told(state, "reaction.add.v1", BY_NAME, ANNA, body) == "rejected (unknown_message)"
 
 
 @pytest.mark.parametrize(
@@ -265,7 +288,7 @@ def test_a_body_is_an_object_that_nests_no_deeper_than_a_parser_may_be_given(raw
 
 
 def test_a_type_is_in_one_nouns_rules_or_planned() -> None:
-    nouns = (chats, members, messages, receipts)
+    nouns = (chats, members, messages, reactions, receipts)
     named = [name for noun in nouns for name in (*noun.RULES, *noun.PLANNED)]
     assert sorted(named) == sorted(CommandType), "declared in schemas, and the oracle has no rule for it"
     assert all(RULES[name] is rule for noun in nouns for name, rule in noun.RULES.items())

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from schemas.bodies import Mark, MessageSend, Reaction
+from schemas.bodies import Mark, MessageDelete, MessageSend
 from schemas.errors import LogCorrupt, Reason, UnknownType
 from schemas.ids import ChatId, MessageId, UserId
 from schemas.log import read_stamp
@@ -17,7 +17,7 @@ from schemas.types import CommandType
 from schemas.wire.encoding import read_outcome
 from services.projector.mapping.decode import Event, decode_event, instant
 from services.projector.mapping.deletions import SPANS, blocks_deleted
-from services.projector.mapping.lookups import LookedUp, Lookups, Root, lookups_of
+from services.projector.mapping.lookups import Counted, LookedUp, Lookups, Root, lookups_of
 from services.projector.mapping.messages import message_row
 from services.projector.mapping.rows import changes_of, outcome_row
 from services.projector.mapping.tables import (
@@ -383,6 +383,49 @@ def test_a_role_changes_the_role_and_nothing_else_of_a_member() -> None:
     assert (joined.role, joined.changed_position) == ("admin", 6)
 
 
+def test_reactions_are_merged_to_those_that_are_there_and_counts_go_on_from_before_the_batch() -> None:
+    s = Logged()
+    s.log.send(s.chat, ANNA)
+    s.log.react(s.chat, ANNA, 1, "👍")  # position 3
+    before = len(s.log.events)
+    s.log.react(s.chat, BEN, 1, "👍")  # 4
+    s.log.react(s.chat, ANNA, 1, "👍", remove=True)
+    s.log.react(s.chat, BEN, 1, "❤")
+    s.log.react(s.chat, BEN, 1, "❤", remove=True)  # 7
+    found = rows(s.events(before), LookedUp(reaction_counts={(s.chat, 1, "👍"): Counted(1, 3)}))
+    assert found.reactions_added == [(s.chat, 1, "👍", BEN, 4)]
+    assert found.reactions_removed == [(s.chat, 1, "👍", ANNA)]
+    assert found.reactions_counted == [(s.chat, 1, "👍", 1, 3)]
+    assert found.reactions_gone == [], "added and removed in one batch leaves no trace"
+    assert found.messages_reacted == [(s.chat, 1, 7)]
+    whole = rows(s.events())
+    assert [message.changed_position for message in messages_of(whole)] == [7]
+    assert (whole.messages_reacted, whole.reactions_counted) == ([], [(s.chat, 1, "👍", 1, 3)])
+
+
+def test_an_emoji_without_users_has_no_count_and_its_next_use_is_a_first_one() -> None:
+    s = Logged()
+    s.log.send(s.chat, ANNA)
+    s.log.react(s.chat, ANNA, 1, "👍")  # 3
+    before = len(s.log.events)
+    s.log.react(s.chat, ANNA, 1, "👍", remove=True)
+    gone = LookedUp(reaction_counts={(s.chat, 1, "👍"): Counted(1, 3)})
+    assert rows(s.events(before), gone).reactions_gone == [(s.chat, 1, "👍")]
+    s.log.react(s.chat, BEN, 1, "👍")  # 5
+    again = rows(s.events(before), gone)
+    assert (again.reactions_gone, again.reactions_counted) == ([], [(s.chat, 1, "👍", 1, 5)])
+
+
+def test_a_deletion_takes_the_reactions_of_the_batch_with_it() -> None:
+    s = Logged()
+    s.log.send(s.chat, ANNA)
+    before = len(s.log.events)
+    s.log.react(s.chat, ANNA, 1, "👍")
+    s.log.delete(s.chat, ANNA, 1)
+    for found in (rows(s.events(before)), rows(s.events())):
+        assert (found.reactions_added, found.reactions_counted, found.messages_reacted) == ([], [], [])
+
+
 def test_a_new_name_changes_the_name_and_the_position_of_a_chat() -> None:
     s = Logged()
     created = len(s.log.events)
@@ -396,10 +439,11 @@ def test_a_new_name_changes_the_name_and_the_position_of_a_chat() -> None:
     assert not whole.chats_renamed
 
 
-def test_an_accepted_type_that_this_release_has_no_rows_for_is_unknown() -> None:
+def test_a_type_that_a_newer_release_added_is_unknown() -> None:
     s = Logged()
-    s.log.accept(s.log.command(CommandType.REACTION_ADD, s.chat, ANNA, Reaction(seq=1, emoji="x")))
-    with pytest.raises(UnknownType, match=r"reaction\.added\.v1"):
+    delete = s.log.command(CommandType.MESSAGE_DELETE, s.chat, ANNA, MessageDelete(seq=1))
+    s.log.accept(delete, event_type="message.pinned.v1")
+    with pytest.raises(UnknownType, match=r"message\.pinned\.v1"):
         s.events()
 
 

@@ -148,6 +148,7 @@ def test_the_openapi_document_describes_every_read() -> None:
         "/v1/chats/{chat_id}",
         "/v1/chats/{chat_id}/messages",
         "/v1/chats/{chat_id}/messages/{seq}",
+        "/v1/chats/{chat_id}/messages/{seq}/reactions",
         "/v1/chats/{chat_id}/latest-seq",
         "/v1/chats/{chat_id}/unread",
         "/v1/chats/{chat_id}/read-state",

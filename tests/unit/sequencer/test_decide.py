@@ -20,6 +20,7 @@ from schemas.bodies import (
     MessageDelete,
     MessageEdit,
     MessageSend,
+    Reaction,
     canonical_body,
 )
 from schemas.errors import LogCorrupt, Reason, UnknownType
@@ -96,6 +97,12 @@ class Room:
         body = MessageEdit(seq=seq, text=text, **more)
         return self("message.edit.v1", body, by=by, key=key)
 
+    def react(
+        self, emoji: str, *, seq: int = 1, remove: bool = False, by: UserId = ANNA, key: str | None = None
+    ) -> Decision:
+        command_type = "reaction.remove.v1" if remove else "reaction.add.v1"
+        return self(command_type, Reaction(seq=seq, emoji=emoji), by=by, key=key)
+
     def delete(self, seq: int, *, by: UserId = ANNA, key: str | None = None) -> Decision:
         return self("message.delete.v1", MessageDelete(seq=seq), by=by, key=key)
 
@@ -165,7 +172,7 @@ def test_an_unreadable_command_is_rejected_before_its_repeat_is_looked_for_and_k
     assert outcome.command_id is None
 
 
-@pytest.mark.parametrize("command_type", ["reaction.add.v1", "no.such.v9"])
+@pytest.mark.parametrize("command_type", ["no.such.v9"])
 def test_a_type_that_is_not_decided_is_unknown_whatever_its_body(command_type: str) -> None:
     assert Room()(command_type, b"{broken").reason is Reason.UNKNOWN_TYPE
 
@@ -290,6 +297,67 @@ def test_nobody_but_an_owner_removes_an_owner_or_admin_and_members_remove_nobody
     assert room("member.remove.v1", MemberRemove(user_id=BEN), by=CARL).reason is None
     gone_already = room("member.remove.v1", MemberRemove(user_id=BEN), by=CARL)
     assert gone_already.outcome.kind is OutcomeKind.UNCHANGED
+
+
+def test_a_reaction_is_added_once_and_removed_by_its_user() -> None:
+    room = Room()
+    room.send()
+    added = room.react("👍")
+    assert (added.outcome.type, added.outcome.seq) == ("reaction.added.v1", None)
+    assert room.react("👍").outcome.kind is OutcomeKind.UNCHANGED
+    assert room.react("👍", remove=True, by=BEN).outcome.kind is OutcomeKind.UNCHANGED, "it is not Ben's"
+    assert room.react("👍", by=BEN).reason is None
+    assert room.react("👍", by=DORA).reason is Reason.UNKNOWN_CHAT
+    assert room.react("👍", remove=True).outcome.type == "reaction.removed.v1"
+    assert room.react("👍", remove=True).outcome.kind is OutcomeKind.UNCHANGED
+    assert room.react("👍", remove=True, by=BEN).reason is None
+
+
+def test_a_retried_reaction_does_not_return_after_it_was_removed() -> None:
+    room = Room()
+    room.send()
+    first = room.react("👍", key="k")
+    room.react("👍", remove=True)
+    again = room.react("👍", key="k")
+    assert (again.outcome.kind, again.figures) == (OutcomeKind.DUPLICATE, first.figures)
+    assert room.react("👍", remove=True).outcome.kind is OutcomeKind.UNCHANGED
+
+
+def test_a_message_that_is_not_there_or_deleted_is_not_reacted_to() -> None:
+    room = Room()
+    room.send()
+    room.react("👍")
+    assert room.react("👍", seq=2).reason is Reason.UNKNOWN_MESSAGE
+    room.delete(1)
+    for remove in (False, True):
+        assert room.react("👍", remove=remove).reason is Reason.UNKNOWN_MESSAGE
+
+
+def test_who_has_left_keeps_the_reactions_and_cannot_change_them() -> None:
+    room = Room()
+    room.send()
+    room.react("👍", by=BEN)
+    room("member.remove.v1", MemberRemove(user_id=BEN), by=BEN)
+    assert room.react("👍", remove=True, by=BEN).reason is Reason.NOT_MEMBER
+    room("member.add.v1", MemberAdd(user_id=BEN, role="member"))
+    assert room.react("👍", remove=True, by=BEN).reason is None, "it was still there"
+
+
+def test_the_reactions_of_a_user_and_the_kinds_of_a_message_have_limits() -> None:
+    room = Room(members=(BEN, CARL))
+    room.send()
+    for number in range(20):
+        assert room.react(f"a{number}").reason is None
+    assert room.react("one more").reason is Reason.INVALID
+    assert room.react("onemore").reason is Reason.INVALID
+    for number in range(20):
+        assert room.react(f"b{number}", by=BEN).reason is None
+    for number in range(10):
+        assert room.react(f"c{number}", by=CARL).reason is None
+    assert room.react("d", by=CARL).reason is Reason.INVALID, "the fifty-first kind"
+    assert room.react("a0", by=CARL).reason is None, "a kind that is there"
+    assert room.react("c9", remove=True, by=CARL).reason is None
+    assert room.react("d", by=CARL).reason is None
 
 
 def test_owners_and_admins_rename_a_group_and_nobody_a_direct_chat() -> None:

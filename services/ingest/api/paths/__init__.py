@@ -4,6 +4,7 @@
 - `batch`     many messages in one request
 - `chats`     creating and renaming a group, opening a direct chat
 - `members`   adding, removing, roles
+- `reactions` adding and removing the caller's own
 - `receipts`  read and delivered receipts
 """
 
@@ -11,5 +12,5 @@ from typing import Final
 
 from schemas.types import CommandType
 
-PLANNED: Final = frozenset({CommandType.REACTION_ADD, CommandType.REACTION_REMOVE})
+PLANNED: Final[frozenset[CommandType]] = frozenset()
 """Command types that no path sends yet."""

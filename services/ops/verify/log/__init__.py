@@ -10,5 +10,5 @@
 
 One file for each noun: the checks of an event, and how it changes the chat.
 
-- `chats`, `members`, `messages`, `receipts`
+- `chats`, `members`, `messages`, `reactions`, `receipts`
 """

@@ -39,6 +39,22 @@ class Messages(Protocol):
     def deleted(self, chat_id: str, seq: int) -> None: ...
 
 
+class Reactions(Protocol):
+    """The reactions of all chats of the partition."""
+
+    def reactions_of(self, chat_id: str, seq: int, user_id: str) -> int:
+        """Return how many reactions a user has to a message."""
+        ...
+
+    def reaction_kinds(self, chat_id: str, seq: int) -> set[str]:
+        """Return the emojis with which users react to a message."""
+        ...
+
+    def has_reaction(self, chat_id: str, seq: int, user_id: str, emoji: str) -> bool: ...
+    def reaction_added(self, chat_id: str, seq: int, user_id: str, emoji: str) -> None: ...
+    def reaction_removed(self, chat_id: str, seq: int, user_id: str, emoji: str) -> None: ...
+
+
 class Case(Struct, frozen=True, gc=False):
     """An accepted event before it is applied."""
 
@@ -49,6 +65,7 @@ class Case(Struct, frozen=True, gc=False):
     known: bool
     """Whether the log created the chat."""
     messages: Messages
+    reactions: Reactions
 
 
 def no_objection(_outcome: OtherOutcome, _body: Any, _messages: Messages) -> Found:
@@ -85,10 +102,6 @@ def by_member(check: OfMember) -> Callable[[Case], Found]:
         yield from check(case, sender)
 
     return checked
-
-
-def nothing(_: Case) -> None:
-    """Leave the chat as it is."""
 
 
 HIGH_ROLES: Final = ("owner", "admin")

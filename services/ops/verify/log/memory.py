@@ -29,7 +29,8 @@ class AcceptedCommand(NamedTuple):
 
 
 class Memory:
-    """Reads and writes a scratch database with ACCEPTED_SCHEMA, empty at first. Implements the judges' `Messages`."""
+    """Reads and writes a scratch database with ACCEPTED_SCHEMA, empty at first. Implements the judges'
+    `Messages` and `Reactions`."""
 
     def __init__(self, scratch: sqlite3.Connection) -> None:
         self._scratch = scratch
@@ -80,6 +81,26 @@ class Memory:
 
     def deleted(self, chat_id: str, seq: int) -> None:
         self._scratch.execute(_SQL["remember_deleted"], {"chat": chat_id, "seq": seq})
+
+    def reactions_of(self, chat_id: str, seq: int, user_id: str) -> int:
+        values = {"chat": chat_id, "seq": seq, "user": user_id}
+        count: int = self._scratch.execute(_SQL["count_reactions"], values).fetchone()[0]
+        return count
+
+    def reaction_kinds(self, chat_id: str, seq: int) -> set[str]:
+        return {emoji for (emoji,) in self._scratch.execute(_SQL["recall_kinds"], {"chat": chat_id, "seq": seq})}
+
+    def has_reaction(self, chat_id: str, seq: int, user_id: str, emoji: str) -> bool:
+        return self._reaction("recall_reaction", chat_id, seq, user_id, emoji).fetchone() is not None
+
+    def reaction_added(self, chat_id: str, seq: int, user_id: str, emoji: str) -> None:
+        self._reaction("remember_reaction", chat_id, seq, user_id, emoji)
+
+    def reaction_removed(self, chat_id: str, seq: int, user_id: str, emoji: str) -> None:
+        self._reaction("forget_reaction", chat_id, seq, user_id, emoji)
+
+    def _reaction(self, block: str, chat_id: str, seq: int, user_id: str, emoji: str) -> sqlite3.Cursor:
+        return self._scratch.execute(_SQL[block], {"chat": chat_id, "seq": seq, "user": user_id, "emoji": emoji})
 
     def _message(self, chat_id: str, seq: int) -> tuple[str | None, int, bytes | None] | None:
         found: tuple[str | None, int, bytes | None] | None = self._scratch.execute(

@@ -10,7 +10,7 @@ from schemas.bodies import MessageDelete, MessageEdit, MessageSend
 from schemas.errors import Reason
 from schemas.events import OtherOutcome, OutcomeKind, decode_rejected, decode_unchanged
 from schemas.types import EventType
-from services.ops.verify.log.case import HIGH_ROLES, Case, Found, Judge, LastEdit, Messages, by_member, nothing
+from services.ops.verify.log.case import HIGH_ROLES, Case, Found, Judge, LastEdit, Messages, by_member
 from services.ops.verify.log.chat import Member
 
 
@@ -75,12 +75,6 @@ def deleted(case: Case, sender: Member) -> Found:
         yield "forbidden", f"message {body.seq} of chat {chat_id} is {author}'s, not {sender_id}'s to delete"
 
 
-@by_member
-def of_message(case: Case, _: Member) -> Found:
-    """Check only that an event's message exists."""
-    yield from _known(case)
-
-
 def _known(case: Case) -> Found:
     seq, chat = case.body.seq, case.chat
     if seq > chat.last_seq:
@@ -107,8 +101,4 @@ JUDGES: Final = {
     EventType.MESSAGE_SENT.value: Judge(sent, apply_sent),
     EventType.MESSAGE_EDITED.value: Judge(edited, apply_edited, not_edited),
     EventType.MESSAGE_DELETED.value: Judge(deleted, apply_deleted),
-}
-PLANNED: Final = {
-    EventType.REACTION_ADDED.value: Judge(of_message, nothing),
-    EventType.REACTION_REMOVED.value: Judge(of_message, nothing),
 }

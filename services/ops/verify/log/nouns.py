@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.ops.verify.log import chats, members, messages, receipts
+from services.ops.verify.log import chats, members, messages, reactions, receipts
 from services.ops.verify.log.case import Judge
 
-JUDGES: Final[dict[str, Judge]] = {**chats.JUDGES, **members.JUDGES, **messages.JUDGES, **receipts.JUDGES}
+JUDGES: Final[dict[str, Judge]] = {
+    **chats.JUDGES, **members.JUDGES, **messages.JUDGES, **reactions.JUDGES, **receipts.JUDGES
+}  # fmt: skip
 """Judges by event type."""
-PLANNED: Final[dict[str, Judge]] = messages.PLANNED
+PLANNED: Final[dict[str, Judge]] = {}
 """Declared event types that no release writes yet: only what holds for any event in a chat is checked."""
 
 

@@ -175,7 +175,7 @@ class PartitionChecks:
         known = chat is not None
         if chat is None:
             chat = Chat(kind="group")
-        case = Case(outcome, decode_accepted(outcome), chat, known, self._memory)
+        case = Case(outcome, decode_accepted(outcome), chat, known, self._memory, self._memory)
         judge = judge_of(outcome.type)
         for rule, detail in judge.check(case):
             self.violation(rule, detail)

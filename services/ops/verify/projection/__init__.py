@@ -9,5 +9,6 @@
 - `digest`     per chat: counts, bounds, and a digest that does not depend on the order
 - `diff`       what differs, by name
 
-One file for each noun, with the folds of its events: `chats`, `members`, `messages`, `receipts`
+One file for each noun, with the folds of its events: `chats`, `members`, `messages`, `reactions`,
+`receipts`
 """

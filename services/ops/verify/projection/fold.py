@@ -58,6 +58,7 @@ class LogFold:
     def finish(self) -> None:
         """Count what is defined by counting. Call once, after the last outcome."""
         self._scratch.execute(SQL["count_own_live"])
+        self._scratch.execute(SQL["drop_empty_counts"])
         self._scratch.execute(SQL["count_deleted_places"])
         for span in LONGER_SPANS:
             self._scratch.execute(SQL["count_deleted_blocks"], {"span": span})

@@ -63,6 +63,7 @@ def deleted(rows: Statements, outcome: AcceptedOutcome) -> None:
         chat=outcome.chat_id, seq=body_of(outcome, MessageDelete).seq, at=outcome.at_ms * 1000,
         position=outcome.position,
     )  # fmt: skip
+    rows.drop_reactions(outcome.chat_id, body_of(outcome, MessageDelete).seq)
 
 
 def _instant(text: str | None) -> int | None:
@@ -75,4 +76,4 @@ FOLDS: Final[dict[str, Fold]] = {
     EventType.MESSAGE_EDITED.value: edited,
     EventType.MESSAGE_DELETED.value: deleted,
 }
-PLANNED: Final = frozenset({EventType.REACTION_ADDED.value, EventType.REACTION_REMOVED.value})
+PLANNED: Final[frozenset[str]] = frozenset()

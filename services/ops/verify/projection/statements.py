@@ -32,6 +32,10 @@ class Statements:
     def chat_moved(self, outcome: AcceptedOutcome) -> None:
         self.must("chat_moved", outcome, "there is no such chat", chat=outcome.chat_id, position=outcome.position)
 
+    def drop_reactions(self, chat_id: str, seq: int) -> None:
+        for block in ("drop_reactions", "drop_reaction_counts"):
+            self._scratch.execute(SQL[block], {"chat": chat_id, "seq": seq})
+
     def join(self, outcome: AcceptedOutcome, user_id: str, role: str) -> None:
         self.must(
             "join", outcome, "there is no such chat",

@@ -168,6 +168,20 @@ DELETED_BLOCKS: Final = Table(
 )
 """Where a chat's deleted messages are: how many in each block of `span` seqs and, for the shortest span, which."""
 
+REACTIONS: Final = Table(
+    name="reactions",
+    forms={"chat_id": AS_TEXT, "seq": NUMBER, "emoji": TEXT, "user_id": AS_TEXT, "changed_position": NUMBER},
+    key_columns=4,
+    position="changed_position",
+)
+
+REACTION_COUNTS: Final = Table(
+    name="reaction_counts",
+    forms={"chat_id": AS_TEXT, "seq": NUMBER, "emoji": TEXT, "users": NUMBER, "first_position": NUMBER},
+    key_columns=3,
+)
+"""For each emoji of a message, how many users react with it, and the position of the first of these reactions."""
+
 OUTCOMES: Final = Table(
     name="outcomes",
     forms={
@@ -188,8 +202,8 @@ OUTCOMES: Final = Table(
     seq="index",
 )
 
-TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, DELETED_BLOCKS, OUTCOMES)
-CHAT_TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, DELETED_BLOCKS)
+CHAT_TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, DELETED_BLOCKS, REACTIONS, REACTION_COUNTS)
+TABLES: Final = (*CHAT_TABLES, OUTCOMES)
 
 
 def columns_in_postgres() -> dict[str, str]:

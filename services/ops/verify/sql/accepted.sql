@@ -10,6 +10,26 @@ CREATE TABLE accepted (
 CREATE TABLE messages (
     chat_id TEXT, seq INTEGER, sender_id TEXT, deleted INTEGER, edit BLOB, PRIMARY KEY (chat_id, seq)
 ) WITHOUT ROWID;
+-- And of every reaction: who may add another one depends on those that are there.
+CREATE TABLE reactions (
+    chat_id TEXT, seq INTEGER, emoji TEXT, user_id TEXT, PRIMARY KEY (chat_id, seq, emoji, user_id)
+) WITHOUT ROWID;
+CREATE INDEX by_user ON reactions (chat_id, seq, user_id);
+
+-- name: remember_reaction
+INSERT OR IGNORE INTO reactions VALUES (:chat, :seq, :emoji, :user);
+
+-- name: forget_reaction
+DELETE FROM reactions WHERE chat_id = :chat AND seq = :seq AND emoji = :emoji AND user_id = :user;
+
+-- name: recall_reaction
+SELECT 1 FROM reactions WHERE chat_id = :chat AND seq = :seq AND emoji = :emoji AND user_id = :user;
+
+-- name: count_reactions
+SELECT count(*) FROM reactions WHERE chat_id = :chat AND seq = :seq AND user_id = :user;
+
+-- name: recall_kinds
+SELECT DISTINCT emoji FROM reactions WHERE chat_id = :chat AND seq = :seq;
 
 -- name: remember_accepted
 INSERT INTO accepted VALUES (:command_id, :digest, :chat, :seq, :position, :at_ms, :revision) ON CONFLICT DO NOTHING;

@@ -9,6 +9,8 @@ CREATE UNIQUE INDEX by_place ON chat_messages (chat_id, seq);
 CREATE UNIQUE INDEX by_id ON chat_messages (message_id);
 CREATE INDEX by_sender ON chat_messages (chat_id, sender_id, seq);
 CREATE TABLE deleted_blocks ({fragment:deleted_blocks_columns}, PRIMARY KEY (chat_id, span, block)) WITHOUT ROWID;
+CREATE TABLE reactions ({fragment:reactions_columns}, PRIMARY KEY (chat_id, seq, emoji, user_id)) WITHOUT ROWID;
+CREATE TABLE reaction_counts ({fragment:reaction_counts_columns}, PRIMARY KEY (chat_id, seq, emoji)) WITHOUT ROWID;
 CREATE TABLE outcomes ({fragment:outcomes_columns}, PRIMARY KEY ("index"));
 
 -- name: add_chat
@@ -83,6 +85,35 @@ UPDATE chat_messages SET message_text = NULL, media_urls = '[]', metadata = NULL
     changed_position = :position
 WHERE chat_id = :chat AND seq = :seq AND deleted_at IS NULL;
 
+-- name: message_changed
+UPDATE chat_messages SET changed_position = :position WHERE chat_id = :chat AND seq = :seq AND deleted_at IS NULL;
+
+-- name: add_reaction
+INSERT INTO reactions (chat_id, seq, emoji, user_id, changed_position)
+VALUES (:chat, :seq, :emoji, :user, :position) ON CONFLICT DO NOTHING;
+
+-- name: remove_reaction
+DELETE FROM reactions WHERE chat_id = :chat AND seq = :seq AND emoji = :emoji AND user_id = :user;
+
+-- name: count_one_more
+INSERT INTO reaction_counts (chat_id, seq, emoji, users, first_position)
+SELECT :chat, :seq, :emoji, 1, :position WHERE true
+ON CONFLICT (chat_id, seq, emoji) DO UPDATE SET
+    first_position = CASE users WHEN 0 THEN excluded.first_position ELSE first_position END, users = users + 1;
+
+-- name: count_one_less
+-- An emoji that no user reacts with any more keeps its row until the end (drop_empty_counts).
+UPDATE reaction_counts SET users = users - 1 WHERE chat_id = :chat AND seq = :seq AND emoji = :emoji;
+
+-- name: drop_empty_counts
+DELETE FROM reaction_counts WHERE users = 0;
+
+-- name: drop_reactions
+DELETE FROM reactions WHERE chat_id = :chat AND seq = :seq;
+
+-- name: drop_reaction_counts
+DELETE FROM reaction_counts WHERE chat_id = :chat AND seq = :seq;
+
 -- name: add_outcome
 INSERT INTO outcomes
     (partition, "index", command_id, sender_id, type, outcome, reason, seq, position, at, detail, revision)
@@ -129,6 +160,12 @@ SELECT * FROM chat_messages;
 -- name: all_deleted_blocks
 SELECT * FROM deleted_blocks;
 
+-- name: all_reactions
+SELECT * FROM reactions;
+
+-- name: all_reaction_counts
+SELECT * FROM reaction_counts;
+
 -- name: all_outcomes
 SELECT * FROM outcomes WHERE at >= :since;
 
@@ -143,6 +180,12 @@ SELECT * FROM chat_messages WHERE chat_id = :group ORDER BY seq;
 
 -- name: group_deleted_blocks
 SELECT * FROM deleted_blocks WHERE chat_id = :group ORDER BY span, block;
+
+-- name: group_reactions
+SELECT * FROM reactions WHERE chat_id = :group ORDER BY seq, emoji, user_id;
+
+-- name: group_reaction_counts
+SELECT * FROM reaction_counts WHERE chat_id = :group ORDER BY seq, emoji;
 
 -- name: group_outcomes
 SELECT * FROM outcomes WHERE partition = :group AND at >= :since ORDER BY "index";

@@ -65,6 +65,22 @@ FROM {schema}.deleted_blocks AS b;
 SELECT {fragment:deleted_blocks_columns}
 FROM {schema}.deleted_blocks AS b WHERE b.chat_id = %(group)s ORDER BY b.span, b.block;
 
+-- name: all_reactions
+SELECT {fragment:reactions_columns}
+FROM {schema}.reactions AS r;
+
+-- name: group_reactions
+SELECT {fragment:reactions_columns}
+FROM {schema}.reactions AS r WHERE r.chat_id = %(group)s ORDER BY r.seq, r.emoji COLLATE "C", r.user_id;
+
+-- name: all_reaction_counts
+SELECT {fragment:reaction_counts_columns}
+FROM {schema}.reaction_counts AS r;
+
+-- name: group_reaction_counts
+SELECT {fragment:reaction_counts_columns}
+FROM {schema}.reaction_counts AS r WHERE r.chat_id = %(group)s ORDER BY r.seq, r.emoji COLLATE "C";
+
 -- name: all_outcomes
 SELECT {fragment:outcomes_columns}
 FROM {schema}.outcomes AS o WHERE o.at >= %(since)s;

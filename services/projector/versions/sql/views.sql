@@ -31,6 +31,14 @@ CREATE OR REPLACE VIEW chat.deleted_blocks AS
 SELECT chat_id, span, block, deleted, places
 FROM {schema}.deleted_blocks;
 
+CREATE OR REPLACE VIEW chat.reactions AS
+SELECT chat_id, seq, emoji, user_id, changed_position
+FROM {schema}.reactions;
+
+CREATE OR REPLACE VIEW chat.reaction_counts AS
+SELECT chat_id, seq, emoji, users, first_position
+FROM {schema}.reaction_counts;
+
 -- name: functions
 -- For people who query the database directly. They use only the views, so that a switch need not touch them.
 

@@ -54,6 +54,11 @@ FROM unnest(%(chat_ids)s::uuid[], %(seqs)s::bigint[]) AS edited (chat_id, seq)
         WHERE chat_id = edited.chat_id AND seq = edited.seq OFFSET 0
     ) AS m;
 
+-- name: reaction_counts
+SELECT c.chat_id, c.seq, c.emoji, c.users, c.first_position
+FROM unnest(%(chat_id)s::uuid[], %(seq)s::bigint[], %(emoji)s::text[]) AS m (chat_id, seq, emoji)
+    JOIN {schema}.reaction_counts c ON c.chat_id = m.chat_id AND c.seq = m.seq AND c.emoji = m.emoji;
+
 -- name: chats_created
 INSERT INTO {schema}.chats ({fragment:chats_created_columns})
 SELECT * FROM {fragment:chats_created_rows};
@@ -135,7 +140,51 @@ FROM {fragment:roots_replied_rows}
     ) AS found
 WHERE c.ctid = found.ctid;
 
--- The next four run only if a batch deletes messages, after everything above.
+-- The next five run only if reactions are added or removed. They are separate rows, so that a message with a thousand
+-- reactions costs no more to react to than one with none.
+
+-- name: messages_reacted
+UPDATE {schema}.chat_messages c
+SET changed_position = greatest(c.changed_position, m.changed_position)
+FROM {fragment:messages_reacted_rows}
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM {schema}.chat_messages WHERE chat_id = m.chat_id AND seq = m.seq OFFSET 0
+    ) AS found
+WHERE c.ctid = found.ctid;
+
+-- name: reactions_removed
+DELETE FROM {schema}.reactions r
+USING {fragment:reactions_removed_rows}
+WHERE r.chat_id = m.chat_id AND r.seq = m.seq AND r.emoji = m.emoji AND r.user_id = m.user_id;
+
+-- name: reactions_added
+INSERT INTO {schema}.reactions ({fragment:reactions_added_columns})
+SELECT * FROM {fragment:reactions_added_rows}
+ON CONFLICT (chat_id, seq, emoji, user_id) DO UPDATE SET changed_position = excluded.changed_position;
+
+-- name: reactions_gone
+DELETE FROM {schema}.reaction_counts r
+USING {fragment:reactions_gone_rows}
+WHERE r.chat_id = m.chat_id AND r.seq = m.seq AND r.emoji = m.emoji;
+
+-- name: reactions_counted
+INSERT INTO {schema}.reaction_counts ({fragment:reactions_counted_columns})
+SELECT * FROM {fragment:reactions_counted_rows}
+ON CONFLICT (chat_id, seq, emoji) DO UPDATE
+SET users = excluded.users, first_position = excluded.first_position;
+
+-- The next six run only if a batch deletes messages, after everything above.
+
+-- name: reactions_of_deleted
+-- However many a message has.
+DELETE FROM {schema}.reactions r
+USING unnest(%(chat_id)s::uuid[], %(seq)s::bigint[]) AS d (chat_id, seq)
+WHERE r.chat_id = d.chat_id AND r.seq = d.seq;
+
+-- name: counts_of_deleted
+DELETE FROM {schema}.reaction_counts r
+USING unnest(%(chat_id)s::uuid[], %(seq)s::bigint[]) AS d (chat_id, seq)
+WHERE r.chat_id = d.chat_id AND r.seq = d.seq;
 
 -- name: own_deleted
 -- Messages from before the batch that it deletes, and that are above their sender's cursor as the batch leaves it, no

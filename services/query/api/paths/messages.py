@@ -89,7 +89,7 @@ class Message(BaseModel):
         description="`read` or `delivered` if every other present member who joined before the message has read or"
         " received it, else `sent`; `sent` also if there is no such member."
     )
-    reactions: list[ReactionCount]
+    reactions: list[ReactionCount] = Field(description="In the order in which each emoji was first used.")
     reply_count: int
 
 
@@ -155,11 +155,11 @@ def message_writer(chat_id: str, status_of: Callable[[UserId, int], str]) -> Cal
         seq: int, message_id: str, sender_id: UserId, message_text: str | None, client_generated_id: str,
         reply_to_message_id: str | None, reply_count: int, media_urls: Sequence[str], metadata: str | None,
         sent_at: int, edited_at: int | None, deleted_at: int | None, position: int, changed_position: int,
-        revision: int,
+        revision: int, reactions: str | None,
     ) -> str:  # fmt: skip
         """Return a message. A deleted one has only ids, figures and times, whatever the row still contains.
 
-        `metadata` is JSON text; times are in ms since 1970.
+        `metadata` and the items of `reactions` are JSON text; times are in ms since 1970.
         """
         if deleted_at is not None:
             message_text, media_urls, metadata = None, (), None
@@ -172,7 +172,7 @@ def message_writer(chat_id: str, status_of: Callable[[UserId, int], str]) -> Cal
             f'"media_urls":{strings(media_urls)},"metadata":{"null" if metadata is None else metadata},'
             f'"sent_at":"{instant_of(sent_at)}","revision":{revision},"edited_at":{instant_or_null(edited_at)},'
             f'"deleted_at":{instant_or_null(deleted_at)},"status":"{status_of(sender_id, seq)}",'
-            f'"reactions":[],"reply_count":{reply_count}}}'
+            f'"reactions":[{reactions or ""}],"reply_count":{reply_count}}}'
         )
 
     return message
