@@ -18,11 +18,19 @@ def rows_of(state: State, logs: dict[int, PartitionLog]) -> dict[str, Rows]:
                 "created_at": c.created_at, "last_seq": c.last_seq, "last_position": c.last_position,
                 "last_message_at": c.last_message_at,
                 "deleted_total": len([m for m in c.messages.values() if m.deleted_at is not None]),
+                "changed_index": c.changed_index,
             }
             for chat_id, c in state.chats.items()
         ],
         "chat_participants": [_participant(i, c, user) for i, c in state.chats.items() for user in c.members],
-        "chat_messages": [_message(chat_id, m) for chat_id, c in state.chats.items() for m in c.messages.values()],
+        "chat_messages": [_message(chat_id, c, m) for chat_id, c in state.chats.items() for m in c.messages.values()],
+        "earlier_texts": [
+            text
+            for chat_id, c in state.chats.items()
+            for m in c.messages.values()
+            if m.deleted_at is None
+            for text in _earlier_texts(chat_id, m)
+        ],
         "reactions": [
             {"chat_id": chat_id, "seq": m.seq, "emoji": emoji, "user_id": user, "changed_position": position}
             for chat_id, c in state.chats.items()
@@ -54,6 +62,7 @@ KEYS = {
     "chats": ("chat_id",),
     "chat_participants": ("chat_id", "user_id"),
     "chat_messages": ("chat_id", "seq"),
+    "earlier_texts": ("chat_id", "seq", "revision"),
     "reactions": ("chat_id", "seq", "emoji", "user_id"),
     "reaction_counts": ("chat_id", "seq", "emoji"),
     "outcomes": ("partition", "index"),
@@ -77,18 +86,28 @@ def _participant(chat_id: str, chat: Chat, user: str) -> Json:
     return {
         "chat_id": chat_id, "user_id": user, "role": m.role, "joined_at": m.joined_at, "joined_seq": m.joined_seq,
         "left_at": m.left_at, "read_seq": m.read_seq, "last_read_at": m.last_read_at,
-        "delivered_seq": m.delivered_seq, "changed_position": m.changed_position,
+        "delivered_seq": m.delivered_seq, "changed_position": m.changed_position, "changed_index": m.changed_index,
         "own_live_after_read": len(own),
     }  # fmt: skip
 
 
-def _message(chat_id: str, m: Message) -> Json:
+def _earlier_texts(chat_id: str, m: Message) -> Rows:
+    written = [(m.body["text"], m.sent_at), *((edit.body["text"], edit.at_ms) for edit in m.edits)]
+    return [
+        {"chat_id": chat_id, "seq": m.seq, "revision": revision, "message_text": text, "written_at": at}
+        for revision, (text, at) in enumerate(written[:-1])
+    ]
+
+
+def _message(chat_id: str, chat: Chat, m: Message) -> Json:
     kept = m.deleted_at is None
+    replies = chat.live_replies(m.seq)
     return {
         "chat_id": chat_id, "seq": m.seq, "message_id": m.message_id, "sender_id": m.sender,
         "message_text": m.said("text") if kept else None, "client_generated_id": m.key,
         "reply_to_message_id": m.body.get("reply_to_message_id"), "root_seq": m.root_seq,
-        "reply_count": m.reply_count, "media_urls": (kept and m.said("media_urls")) or [],
+        "reply_count": len(replies), "last_reply_seq": max(replies, default=None),
+        "media_urls": (kept and m.said("media_urls")) or [],
         "metadata": m.said("metadata") if kept else None,
         "sent_at": m.sent_at, "edited_at": m.edits[-1].at_ms if m.edits else None, "deleted_at": m.deleted_at,
         "position": m.position, "revision": len(m.edits), "changed_position": m.changed_position,

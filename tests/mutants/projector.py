@@ -28,10 +28,33 @@ MUTANTS: Final = (
     Mutant(
         name="the reactions of a message from before the batch outlive it",
         file="services/projector/writing/apply.py",
-        good='("own_deleted", "reactions_of_deleted", "counts_of_deleted")',
-        bad='("own_deleted",)',
+        good='("own_deleted", "reactions_of_deleted", "counts_of_deleted", "texts_of_deleted")',
+        bad='("own_deleted", "texts_of_deleted")',
         check="tests/integration/projector/test_projector_batches.py"
         "::test_the_verifiers_own_fold_finds_the_rows_that_the_projector_wrote",
+    ),
+    Mutant(
+        name="the earlier texts of a message outlive it",
+        file="services/projector/writing/apply.py",
+        good='("own_deleted", "reactions_of_deleted", "counts_of_deleted", "texts_of_deleted")',
+        bad='("own_deleted", "reactions_of_deleted", "counts_of_deleted")',
+        check="tests/integration/projector/test_projector_batches.py"
+        "::test_the_verifiers_own_fold_finds_the_rows_that_the_projector_wrote",
+    ),
+    Mutant(
+        name="a deleted reply from before the batch still counts in its thread",
+        file="services/projector/writing/apply.py",
+        good='        ("threads_of_deleted",),\n',
+        bad="        (),\n",
+        check="tests/integration/projector/test_projector_batches.py"
+        "::test_the_verifiers_own_fold_finds_the_rows_that_the_projector_wrote",
+    ),
+    Mutant(
+        name="a deleted reply of the batch still counts in its thread",
+        file="services/projector/mapping/messages.py",
+        good="            _leave_thread(builder, message, deletion)\n",
+        bad="",
+        check="tests/unit/projector/test_rows.py::test_a_deleted_reply_no_longer_counts_in_its_thread",
     ),
     Mutant(
         name="a batch that could not be written does not count as lag",

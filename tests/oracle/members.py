@@ -68,13 +68,15 @@ def added(state: State, outcome: Outcome) -> None:
 def removed(state: State, outcome: Outcome) -> None:
     member = state.chats[outcome.chat or ""].members.get(outcome.body["user_id"])
     if member is not None:
-        member.left_at, member.changed_position = outcome.at_ms, outcome.position or 0
+        member.left_at = outcome.at_ms
+        member.changed_by(outcome)
 
 
 def role_changed(state: State, outcome: Outcome) -> None:
     member = state.chats[outcome.chat or ""].members.get(outcome.body["user_id"])
     if member is not None:
-        member.role, member.changed_position = outcome.body["role"], outcome.position or 0
+        member.role = outcome.body["role"]
+        member.changed_by(outcome)
 
 
 RULES: Final = {

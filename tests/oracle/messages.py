@@ -72,7 +72,6 @@ def sent(state: State, outcome: Outcome) -> None:
     if replied is not None:
         parent = chat.messages[replied]
         root = parent if parent.root_seq is None else chat.messages[parent.root_seq]
-        root.reply_count += 1
         root.changed_position = position
     chat.messages[seq] = Message(
         seq=seq, position=position, index=outcome.index, message_id=message_id, sender=outcome.sender or "",
@@ -96,6 +95,9 @@ def deleted(state: State, outcome: Outcome) -> None:
     if message is not None:
         message.deleted_at, message.deleted_index = outcome.at_ms, outcome.index
         message.deleted_position = message.changed_position = outcome.position or 0
+        if message.root_seq is not None:
+            root = state.chats[outcome.chat or ""].messages[message.root_seq]
+            root.changed_position = outcome.position or 0
         message.reactions.clear()
         message.first_uses.clear()
 

@@ -146,4 +146,6 @@ def apply(state: State, outcome: Outcome) -> list[tuple[str, str]]:
         rule.fold(state, outcome)
     if chat is not None:
         chat.last_position = outcome.position or 0
+    if (chat := state.chats.get(outcome.chat or "")) is not None:
+        chat.changed_index = outcome.index
     return found

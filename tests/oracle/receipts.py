@@ -33,13 +33,14 @@ def read_advanced(state: State, outcome: Outcome) -> None:
     member = state.chats[outcome.chat or ""].members.get(outcome.sender or "")
     if member is not None:
         member.read_seq, member.last_read_at = outcome.body["up_to_seq"], outcome.at_ms
-        member.changed_position = outcome.position or 0
+        member.changed_by(outcome)
 
 
 def delivered_advanced(state: State, outcome: Outcome) -> None:
     member = state.chats[outcome.chat or ""].members.get(outcome.sender or "")
     if member is not None:
-        member.delivered_seq, member.changed_position = outcome.body["up_to_seq"], outcome.position or 0
+        member.delivered_seq = outcome.body["up_to_seq"]
+        member.changed_by(outcome)
 
 
 RULES: Final = {

@@ -19,12 +19,16 @@ class Member:
     read_seq: int
     delivered_seq: int
     changed_position: int
+    changed_index: int
     left_at: int | None = None
     last_read_at: int | None = None
 
     @property
     def present(self) -> bool:
         return self.left_at is None
+
+    def changed_by(self, outcome: Outcome) -> None:
+        self.changed_position, self.changed_index = outcome.position or 0, outcome.index
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,7 +45,6 @@ class Message:
     root_seq: int | None
     changed_position: int
     edits: list[Outcome] = field(default_factory=list)
-    reply_count: int = 0
     deleted_at: int | None = None
     deleted_position: int | None = None
     deleted_index: int | None = None
@@ -71,12 +74,17 @@ class Chat:
     partition: int
     last_seq: int = 0
     last_position: int = 1
+    changed_index: int = 0
     last_message_at: int | None = None
     members: dict[str, Member] = field(default_factory=dict)
     messages: dict[int, Message] = field(default_factory=dict)
     """By seq."""
     seq_of: dict[str, int] = field(default_factory=dict)
     """message_id → seq."""
+
+    def live_replies(self, root_seq: int) -> list[int]:
+        """Return the seqs of the replies in a thread that are not deleted."""
+        return [m.seq for m in self.messages.values() if m.root_seq == root_seq and m.deleted_at is None]
 
     def present(self) -> dict[str, Member]:
         return {user: member for user, member in self.members.items() if member.present}
@@ -90,7 +98,7 @@ class Chat:
         self.members[user] = Member(
             role=role, joined_at=outcome.at_ms, joined_seq=self.last_seq, read_seq=self.last_seq,
             delivered_seq=self.last_seq, changed_position=outcome.position or 0,
-            last_read_at=before.last_read_at if before is not None else None,
+            changed_index=outcome.index, last_read_at=before.last_read_at if before is not None else None,
         )  # fmt: skip
 
 

@@ -279,6 +279,7 @@ TABLES: Final = {
     "chats": "chat_id",
     "chat_participants": "chat_id, user_id",
     "chat_messages": "chat_id, seq",
+    "earlier_texts": "chat_id, seq, revision",
     "deleted_blocks": "chat_id, span, block",
     "reactions": "chat_id, seq, emoji, user_id",
     "reaction_counts": "chat_id, seq, emoji",
@@ -306,8 +307,8 @@ async def dump(connection: Connection, schema: str) -> dict[str, list[dict[str, 
 async def empty(connection: Connection, version: int) -> None:
     schema = schema_name(version)
     for table in (
-        "deleted_blocks", "reactions", "reaction_counts", "chat_participants", "chat_messages", "chats", "outcomes",
-        "projection_positions",
+        "deleted_blocks", "earlier_texts", "reactions", "reaction_counts", "chat_participants", "chat_messages",
+        "chats", "outcomes", "projection_positions",
     ):  # fmt: skip
         await connection.execute(f"DELETE FROM {schema}.{table}".encode())
 
@@ -319,8 +320,9 @@ CONTRADICTIONS: Final = """
         WHERE m.chat_id = p.chat_id AND m.sender_id = p.user_id AND m.seq > p.read_seq AND m.deleted_at IS NULL)
     UNION ALL
     SELECT 'reply_count', m.chat_id::text, m.seq::text FROM {s}.chat_messages m
-    WHERE m.reply_count <> (
-        SELECT count(*) FROM {s}.chat_messages r WHERE r.chat_id = m.chat_id AND r.root_seq = m.seq)
+    WHERE (m.reply_count, coalesce(m.last_reply_seq, 0)) <> (
+        SELECT count(*), coalesce(max(r.seq), 0) FROM {s}.chat_messages r
+        WHERE r.chat_id = m.chat_id AND r.root_seq = m.seq AND r.deleted_at IS NULL)
     UNION ALL
     SELECT 'root_seq', r.chat_id::text, r.seq::text
     FROM {s}.chat_messages r JOIN {s}.chat_messages a ON a.message_id = r.reply_to_message_id
@@ -329,6 +331,8 @@ CONTRADICTIONS: Final = """
     SELECT 'changed_position', m.chat_id::text, m.seq::text FROM {s}.chat_messages m
     WHERE m.deleted_at IS NULL AND m.edited_at IS NULL AND m.changed_position < greatest(m.position, (
         SELECT max(r.position) FROM {s}.chat_messages r WHERE r.chat_id = m.chat_id AND r.root_seq = m.seq), (
+        SELECT max(r.changed_position) FROM {s}.chat_messages r
+        WHERE r.chat_id = m.chat_id AND r.root_seq = m.seq AND r.deleted_at IS NOT NULL AND r.reply_count = 0), (
         SELECT max(r.changed_position) FROM {s}.reactions r WHERE r.chat_id = m.chat_id AND r.seq = m.seq))
     UNION ALL
     SELECT 'reaction_counts', coalesce(c.chat_id, r.chat_id)::text, coalesce(c.emoji, r.emoji)
@@ -340,6 +344,14 @@ CONTRADICTIONS: Final = """
     UNION ALL
     SELECT 'revision', m.chat_id::text, m.seq::text FROM {s}.chat_messages m
     WHERE (m.revision = 0) <> (m.edited_at IS NULL)
+    UNION ALL
+    SELECT 'earlier_texts', m.chat_id::text, m.seq::text FROM {s}.chat_messages m
+    WHERE (SELECT count(*) FROM {s}.earlier_texts t WHERE t.chat_id = m.chat_id AND t.seq = m.seq)
+        <> CASE WHEN m.deleted_at IS NULL THEN m.revision ELSE 0 END
+    UNION ALL
+    SELECT 'changed_index', c.chat_id::text, c.changed_index::text FROM {s}.chats c
+    WHERE c.changed_index IS NULL OR c.changed_index < coalesce((
+        SELECT max(p.changed_index) FROM {s}.chat_participants p WHERE p.chat_id = c.chat_id), 0)
     UNION ALL
     SELECT 'deleted', m.chat_id::text, m.seq::text FROM {s}.chat_messages m
     WHERE (m.deleted_at IS NULL) <> (m.message_text IS NOT NULL)

@@ -12,7 +12,7 @@ from schemas.errors import LogCorrupt
 from schemas.ids import ChatId, MessageId, UserId
 from services.projector.mapping.decode import EPOCH, AcceptedEvent
 from services.projector.mapping.lookups import Counted, LookedUp, ReactionKind
-from services.projector.mapping.tables import AnyMessageRow, ChatCreated
+from services.projector.mapping.tables import AnyMessageRow, ChatCreated, TextReplaced
 
 
 @dataclass(slots=True)
@@ -20,6 +20,8 @@ class ChatState:
     """A chat as far as the batch knows it."""
 
     position: int
+    index: int
+    """The index of the event at that position."""
     last_seq: int | None = None
     last_message_at: datetime | None = None
     created: ChatCreated | None = None
@@ -39,6 +41,10 @@ class MemberState:
     own_after_read: list[int] = field(default_factory=list)
     """Seqs of the batch's own messages above the cursor, ascending."""
     changed_position: int | None = None
+    changed_index: int | None = None
+
+    def changed_by(self, event: AcceptedEvent) -> None:
+        self.changed_position, self.changed_index = event.position, event.index
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,21 +57,29 @@ class JoinedMember(MemberState):
     read_seq: int
     delivered_seq: int
     changed_position: int
+    changed_index: int
 
 
 @dataclass(slots=True)
 class Replies:
-    count: int = 0
+    """The replies of the batch in one thread."""
+
+    live: list[int] = field(default_factory=list)
+    """Seqs of those that are not deleted, ascending."""
     position: int = 0
+    """Position of the last event that added or deleted one."""
 
 
 @dataclass(slots=True)
 class Edits:
     """The edits of a message in the batch."""
 
-    revision: int
-    text: str = ""
+    revision: int = 0
+    text: str | None = None
+    """None if the message is not in the tables: then there is nothing to edit, and the batch is refused."""
     at: datetime = EPOCH
+    """When the text was written."""
+    replaced: list[TextReplaced] = field(default_factory=list)
     position: int = 0
     media_urls: list[str] | None = None
     """None: no edit of the batch names them; so is the metadata."""
@@ -116,13 +130,15 @@ class RowBuilder:
         """The position of the last change to a message's reactions."""
         self._by_id: dict[str, AnyMessageRow] = {}
         """The first `len(self._by_id)` messages, by id: as many as replies have needed."""
+        self._by_place: dict[tuple[ChatId, int], AnyMessageRow] = {}
+        """The same by chat and seq, as edits have needed them."""
 
-    def moved(self, chat_id: ChatId, position: int) -> ChatState:
-        """Move a chat to the position of an event and return its state."""
+    def moved(self, chat_id: ChatId, position: int, index: int) -> ChatState:
+        """Move a chat to the position and the index of an event and return its state."""
         chat = self.chats.get(chat_id)
         if chat is None:
-            chat = self.chats[chat_id] = ChatState(position)
-        chat.position = position
+            chat = self.chats[chat_id] = ChatState(position, index)
+        chat.position, chat.index = position, index
         return chat
 
     def member(self, chat_id: ChatId, user_id: UserId) -> MemberState:
@@ -143,6 +159,7 @@ class RowBuilder:
             delivered_seq=last_seq,
             last_read_at=before.last_read_at if before else None,
             changed_position=accepted.event.position,
+            changed_index=accepted.event.index,
         )
 
     def append(self, message: AnyMessageRow, chat: ChatState, at: datetime) -> None:
@@ -156,6 +173,12 @@ class RowBuilder:
         for message in self.messages[len(self._by_id) :]:
             self._by_id[message.message_id] = message
         return self._by_id.get(message_id)
+
+    def message_at(self, chat_id: ChatId, seq: int) -> AnyMessageRow | None:
+        """Return a message of the batch, or None if the batch has no such message."""
+        for message in self.messages[len(self._by_place) :]:
+            self._by_place[message.chat_id, message.seq] = message
+        return self._by_place.get((chat_id, seq))
 
     def last_seq_of(self, chat_id: ChatId, chat: ChatState) -> int:
         """Return the last seq of a chat before the event. Raises LogCorrupt if the chat was never created."""

@@ -17,7 +17,9 @@ def created(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> None:
     event, chat = accepted.event, accepted.chat
     body: ChatCreate = event.body
     chat_id, creator = event.chat_id, event.sender_id
-    chat.created = ChatCreated(chat_id, body.kind, body.name, creator, accepted.at, 0, event.position, None)
+    chat.created = ChatCreated(
+        chat_id, body.kind, body.name, creator, accepted.at, 0, event.position, None, event.index
+    )
     chat.last_seq = 0
     others = "owner" if body.kind == "direct" else "member"
     for user_id, role in {**dict.fromkeys(body.members, others), creator: "owner"}.items():
@@ -44,9 +46,12 @@ def add_rows(builder: RowBuilder, changes: RowChanges) -> None:
                     last_seq=chat.last_seq or 0,
                     last_position=chat.position,
                     last_message_at=chat.last_message_at,
+                    changed_index=chat.index,
                 )
             )
         else:
-            changes.chats_moved.append(ChatMoved(chat_id, chat.last_seq, chat.position, chat.last_message_at))
+            changes.chats_moved.append(
+                ChatMoved(chat_id, chat.last_seq, chat.position, chat.last_message_at, chat.index)
+            )
             if chat.name is not None:
                 changes.chats_renamed.append(ChatRenamed(chat_id, chat.name))

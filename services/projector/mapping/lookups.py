@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from schemas.ids import ChatId, MessageId
@@ -36,6 +37,14 @@ ReactionKind = tuple[ChatId, int, str]
 """A message's chat and seq, and an emoji."""
 
 
+class Written(NamedTuple):
+    """The text of a message, with its revision and the time of the send or edit that wrote it."""
+
+    revision: int
+    text: str
+    at: datetime
+
+
 class Root(NamedTuple):
     """The first message of the thread to which a replied-to message belongs."""
 
@@ -49,8 +58,8 @@ class LookedUp:
 
     roots: Mapping[MessageId, Root] = field(default_factory=dict)
     last_seqs: Mapping[ChatId, int] = field(default_factory=dict)
-    revisions: Mapping[tuple[ChatId, int], int] = field(default_factory=dict)
-    """A message that the batch itself sends has none."""
+    written: Mapping[tuple[ChatId, int], Written] = field(default_factory=dict)
+    """The text of each edited message that the batch does not send itself."""
     reaction_counts: Mapping[ReactionKind, Counted] = field(default_factory=dict)
 
 

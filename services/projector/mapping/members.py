@@ -22,13 +22,15 @@ def added(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> None:
 def removed(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> None:
     body: MemberRemove = accepted.event.body
     member = builder.member(accepted.event.chat_id, UserId(body.user_id))
-    member.left_at, member.changed_position = accepted.at, accepted.event.position
+    member.left_at = accepted.at
+    member.changed_by(accepted.event)
 
 
 def role_changed(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> None:
     body: MemberRole = accepted.event.body
     member = builder.member(accepted.event.chat_id, UserId(body.user_id))
-    member.role, member.changed_position = body.role, accepted.event.position
+    member.role = body.role
+    member.changed_by(accepted.event)
 
 
 MAPPED: Final[dict[str, Callable[[RowBuilder, Accepted[ChangeEvent]], None]]] = {
@@ -44,14 +46,14 @@ def add_rows(builder: RowBuilder, changes: RowChanges) -> None:
             changes.participants_joined.append(
                 ParticipantJoined(
                     chat_id, user_id, m.role, m.joined_at, m.joined_seq, m.left_at, m.read_seq, m.last_read_at,
-                    m.delivered_seq, len(m.own_after_read), m.changed_position,
+                    m.delivered_seq, len(m.own_after_read), m.changed_position, m.changed_index,
                 )
             )  # fmt: skip
         else:
             changes.participants_moved.append(
                 ParticipantMoved(
                     chat_id, user_id, m.read_seq, m.last_read_at, m.delivered_seq, m.left_at,
-                    len(m.own_after_read), m.changed_position,
+                    len(m.own_after_read), m.changed_position, m.changed_index,
                 )
             )  # fmt: skip
             if m.role is not None:

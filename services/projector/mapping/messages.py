@@ -20,6 +20,7 @@ from services.projector.mapping.tables import (
     MessageRow,
     RootReplied,
     RowChanges,
+    TextReplaced,
 )
 
 
@@ -33,12 +34,12 @@ def sent(builder: RowBuilder, accepted: Accepted[MessageEvent]) -> None:
         reply_to = MessageId(body.reply_to_message_id)
         root_seq = _root_seq_of(builder, reply_to, chat_id)
         replies = builder.replies.setdefault((chat_id, root_seq), Replies())
-        replies.count += 1
+        replies.live.append(event.seq)
         replies.position = position
     row = MessageRow(
         chat_id, event.seq, event.command_id, event.sender_id, body.text, event.client_generated_id, reply_to,
         root_seq, 0, body.media_urls or [], body.metadata, accepted.at,
-        original_instant(body.original_sent_at) if body.original_sent_at else None, None, position, position,
+        original_instant(body.original_sent_at) if body.original_sent_at else None, None, position, position, None,
     )  # fmt: skip
     builder.append(row, accepted.chat, accepted.at)
 
@@ -65,13 +66,25 @@ def edited(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> None:
         raise LogCorrupt(f"message {body.seq} of chat {event.chat_id} is edited after it was deleted")
     edits = builder.edits.get(key)
     if edits is None:
-        edits = builder.edits[key] = Edits(builder.looked_up.revisions.get(key, 0))
+        edits = builder.edits[key] = _edits_of(builder, *key)
+    if edits.text is not None:
+        edits.replaced.append(TextReplaced(*key, edits.revision, edits.text, edits.at))
     edits.revision += 1
     edits.text, edits.at, edits.position = body.text, accepted.at, event.position
     if body.media_urls is not None:
         edits.media_urls = body.media_urls
     if body.metadata is not None:
         edits.metadata = body.metadata
+
+
+def _edits_of(builder: RowBuilder, chat_id: ChatId, seq: int) -> Edits:
+    """Return a message before its first edit of the batch."""
+    here = builder.message_at(chat_id, seq)
+    if here is not None:
+        row = message_row(here)
+        return Edits(text=row.message_text, at=row.sent_at)
+    written = builder.looked_up.written.get((chat_id, seq))
+    return Edits() if written is None else Edits(*written)
 
 
 def deleted(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> None:
@@ -102,6 +115,7 @@ def apply_deletions(builder: RowBuilder, changes: RowChanges) -> None:
         deletion = builder.deletions.get((message.chat_id, message.seq))
         if deletion is not None:
             here.add((message.chat_id, message.seq))
+            _leave_thread(builder, message, deletion)
             builder.messages[at] = message_row(message)._replace(
                 message_text=None, media_urls=[], metadata=None, deleted_at=deletion.at,
                 changed_position=deletion.position,
@@ -117,6 +131,15 @@ def apply_deletions(builder: RowBuilder, changes: RowChanges) -> None:
     changes.blocks_deleted.extend(blocks_deleted(builder.deletions))
 
 
+def _leave_thread(builder: RowBuilder, message: AnyMessageRow, deletion: Deletion) -> None:
+    """Remove a message of the batch from the replies of its thread, if it is a reply."""
+    if message.is_view or message.root_seq is None:
+        return
+    replies = builder.replies[message.chat_id, message.root_seq]
+    replies.live.remove(message.seq)
+    replies.position = max(replies.position, deletion.position)
+
+
 def add_rows(builder: RowBuilder, changes: RowChanges) -> None:
     replies_to = builder.replies
     if replies_to or builder.reacted:
@@ -124,15 +147,19 @@ def add_rows(builder: RowBuilder, changes: RowChanges) -> None:
     else:
         changes.messages.extend(builder.messages)
     changes.roots_replied.extend(
-        RootReplied(chat_id, seq, replies.count, replies.position) for (chat_id, seq), replies in replies_to.items()
+        RootReplied(chat_id, seq, len(replies.live), _last(replies), replies.position)
+        for (chat_id, seq), replies in replies_to.items()
     )
     changes.messages_edited.extend(
         MessageEdited(
-            *key, edits.text, _json(edits.media_urls), _json(edits.metadata), edits.at, edits.revision,
+            *key, edits.text or "", _json(edits.media_urls), _json(edits.metadata), edits.at, edits.revision,
             key in builder.deletions, edits.position,
         )
         for key, edits in builder.edits.items()
     )  # fmt: skip
+    for key, edits in builder.edits.items():
+        if key not in builder.deletions:
+            changes.texts_replaced.extend(edits.replaced)
 
 
 def _json(value: object) -> str | None:
@@ -147,8 +174,16 @@ def _with_changes(message: AnyMessageRow, builder: RowBuilder) -> AnyMessageRow:
     if replies is None and not reacted_position:
         return message
     row = message_row(message)
-    count, position = (replies.count, replies.position) if replies is not None else (row.reply_count, 0)
-    return row._replace(reply_count=count, changed_position=max(row.changed_position, position, reacted_position))
+    if replies is not None:
+        row = row._replace(
+            reply_count=len(replies.live), last_reply_seq=_last(replies),
+            changed_position=max(row.changed_position, replies.position),
+        )  # fmt: skip
+    return row._replace(changed_position=max(row.changed_position, reacted_position))
+
+
+def _last(replies: Replies) -> int | None:
+    return replies.live[-1] if replies.live else None
 
 
 def message_row(message: AnyMessageRow) -> MessageRow:
@@ -158,5 +193,5 @@ def message_row(message: AnyMessageRow) -> MessageRow:
     return MessageRow(
         message.chat_id, message.seq, message.message_id, message.sender_id, message.text,
         message.client_generated_id, None, None, 0, [], None, instant(message.at_ms), None, None, message.position,
-        message.position,
+        message.position, None,
     )  # fmt: skip

@@ -27,7 +27,7 @@ def _moved(builder: RowBuilder, accepted: Accepted[ChangeEvent]) -> tuple[Member
     event = accepted.event
     body: Mark = event.body
     member = builder.member(event.chat_id, event.sender_id)
-    member.changed_position = event.position
+    member.changed_by(event)
     return member, body.up_to_seq
 
 

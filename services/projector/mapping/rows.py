@@ -20,7 +20,7 @@ from services.projector.mapping.decode import AnyEvent, Event, OtherEvent, insta
 from services.projector.mapping.lookups import LookedUp
 from services.projector.mapping.tables import AnyOutcomeRow, OutcomeRow, RowChanges
 
-MAPPING_VERSION: Final = 1
+MAPPING_VERSION: Final = 2
 """Raise it with any change that maps a log, which older releases could already fold, to other rows. A projector feeds
 only projections of its own mapping version, so that all rows of one schema come from one mapping.
 
@@ -50,7 +50,7 @@ def changes_of(
                 outcomes.append(event)
             continue
         if type(event) is not OtherEvent:
-            chat = builder.moved(event.chat_id, event.position)
+            chat = builder.moved(event.chat_id, event.position, event.index)
             MAPPED[event.type](builder, Accepted(event, instant(event.at_ms), chat))
         if event.command_id is not None and event.at_ms >= outcomes_since_ms:
             outcomes.append(_outcome_row(event, event.command_id, partition, _revision(builder, event)))
@@ -63,7 +63,7 @@ def changes_of(
 
 def _add_message(builder: RowBuilder, message: MessageView) -> None:
     """Add a plain message."""
-    builder.append(message, builder.moved(message.chat_id, message.position), instant(message.at_ms))
+    builder.append(message, builder.moved(message.chat_id, message.position, message.index), instant(message.at_ms))
 
 
 def _revision(builder: RowBuilder, event: Event) -> int | None:

@@ -31,6 +31,7 @@ class ChatCreated(NamedTuple):
     last_seq: int
     last_position: int
     last_message_at: datetime | None
+    changed_index: int
 
 
 class ChatMoved(NamedTuple):
@@ -40,6 +41,7 @@ class ChatMoved(NamedTuple):
     last_seq: int | None
     last_position: int
     last_message_at: datetime | None
+    changed_index: int
 
 
 class ChatRenamed(NamedTuple):
@@ -64,6 +66,7 @@ class ParticipantJoined(NamedTuple):
     delivered_seq: int
     own_live_after_read: int
     changed_position: int
+    changed_index: int
 
 
 class ParticipantMoved(NamedTuple):
@@ -78,6 +81,7 @@ class ParticipantMoved(NamedTuple):
     own_in_batch: int
     """Number of own messages of the batch above the cursor at its end."""
     changed_position: int | None
+    changed_index: int | None
 
 
 class RoleChanged(NamedTuple):
@@ -107,6 +111,7 @@ class MessageRow(NamedTuple):
     deleted_at: datetime | None
     position: int
     changed_position: int
+    last_reply_seq: int | None
 
     @property
     def is_view(self) -> Literal[False]:
@@ -127,6 +132,17 @@ class MessageEdited(NamedTuple):
     deleted: Annotated[bool, "boolean"]
     """Whether the batch deletes it after its edits: then its content stays empty."""
     changed_position: int
+
+
+class TextReplaced(NamedTuple):
+    """A text that an edit of the batch replaced, of a message that the batch does not delete."""
+
+    chat_id: ChatId
+    seq: int
+    revision: int
+    """The revision that had the text."""
+    message_text: str
+    written_at: datetime
 
 
 class MessageDeleted(NamedTuple):
@@ -160,11 +176,14 @@ class BlockDeleted(NamedTuple):
 
 
 class RootReplied(NamedTuple):
-    """A message from before the batch that got replies in it."""
+    """A message from before the batch that got replies in it, of which all or some may be deleted at its end."""
 
     chat_id: ChatId
     seq: int
     replies: int
+    """Number of live ones."""
+    last_reply_seq: int | None
+    """Seq of the last of them, or None."""
     changed_position: int
 
 
@@ -262,6 +281,7 @@ class RowChanges:
     reactions_added: list[ReactionAdded] = field(default_factory=list)
     reactions_gone: list[ReactionsGone] = field(default_factory=list)
     reactions_counted: list[ReactionsCounted] = field(default_factory=list)
+    texts_replaced: list[TextReplaced] = field(default_factory=list)
     messages_deleted: list[MessageDeleted] = field(default_factory=list)
     chats_deleted: list[ChatDeleted] = field(default_factory=list)
     blocks_deleted: list[BlockDeleted] = field(default_factory=list)
@@ -302,6 +322,7 @@ ROW_TYPES: Final[dict[str, type[NamedTuple]]] = {  # by field of RowChanges
     "reactions_added": ReactionAdded,
     "reactions_gone": ReactionsGone,
     "reactions_counted": ReactionsCounted,
+    "texts_replaced": TextReplaced,
     "messages_deleted": MessageDeleted,
     "chats_deleted": ChatDeleted,
     "blocks_deleted": BlockDeleted,

@@ -20,7 +20,7 @@ from psycopg.rows import TupleRow
 from schemas.ids import ChatId, MessageId
 from schemas.log import Head
 from services.projector.errors import LostRace, PartitionStopped
-from services.projector.mapping.lookups import Counted, LookedUp, Lookups, ReactionKind, Root
+from services.projector.mapping.lookups import Counted, LookedUp, Lookups, ReactionKind, Root, Written
 from services.projector.mapping.tables import RowChanges
 from services.projector.mapping.validity import ReaderPosition
 from services.projector.writing.columns import fragments
@@ -79,7 +79,7 @@ async def look_up(connection: Connection, sql: BoundSql, lookups: Lookups) -> Lo
     """Read what `lookups` asks for, in one round trip for each kind that is asked for."""
     roots: dict[MessageId, Root] = {}
     last_seqs: dict[ChatId, int] = {}
-    revisions: dict[tuple[ChatId, int], int] = {}
+    written: dict[tuple[ChatId, int], Written] = {}
     if lookups.replied:
         cursor = await connection.execute(sql["roots"], {"message_ids": list(lookups.replied)})
         for message_id, chat_id, seq, root_seq in await cursor.fetchall():
@@ -89,15 +89,15 @@ async def look_up(connection: Connection, sql: BoundSql, lookups: Lookups) -> Lo
         last_seqs = {ChatId(str(chat_id)): last_seq for chat_id, last_seq in await cursor.fetchall()}
     if lookups.edited:
         chat_ids, seqs = zip(*lookups.edited, strict=True)
-        cursor = await connection.execute(sql["revisions"], {"chat_ids": list(chat_ids), "seqs": list(seqs)})
-        revisions = {(ChatId(str(chat_id)), seq): revision for chat_id, seq, revision in await cursor.fetchall()}
+        cursor = await connection.execute(sql["written"], {"chat_ids": list(chat_ids), "seqs": list(seqs)})
+        written = {(ChatId(str(chat_id)), seq): Written(*rest) for chat_id, seq, *rest in await cursor.fetchall()}
     counts: dict[ReactionKind, Counted] = {}
     if lookups.reaction_kinds:
         columns = _columns(("chat_id", "seq", "emoji"), sorted(lookups.reaction_kinds))
         cursor = await connection.execute(sql["reaction_counts"], columns)
         for chat_id, seq, emoji, users, first_position in await cursor.fetchall():
             counts[ChatId(str(chat_id)), seq, emoji] = Counted(users, first_position)
-    return LookedUp(roots=roots, last_seqs=last_seqs, revisions=revisions, reaction_counts=counts)
+    return LookedUp(roots=roots, last_seqs=last_seqs, written=written, reaction_counts=counts)
 
 
 async def write_batch(
@@ -191,13 +191,22 @@ async def _change_rows(
     answers = []
     for block, rows in statements:
         columns = _columns(rows[0]._fields, sorted(rows, key=_in_table))
-        if block == "messages_deleted":  # changes any number of members, and reactions
-            for each in ("own_deleted", "reactions_of_deleted", "counts_of_deleted"):
-                await connection.execute(sql[each], columns)
+        before, after = _COMPANIONS.get(block, ((), ()))
+        for each in before:
+            await connection.execute(sql[each], columns)
         answers.append(_StatementResult(block, len(rows), await connection.execute(sql[block], columns)))
+        for each in after:
+            await connection.execute(sql[each], columns)
     return answers
 
 
+_COMPANIONS: Final = {
+    "messages_deleted": (
+        ("own_deleted", "reactions_of_deleted", "counts_of_deleted", "texts_of_deleted"),
+        ("threads_of_deleted",),
+    ),
+}
+"""Statements that run before and after one on the same rows, and change any number of others."""
 _PLAIN_TEXT: Final = frozenset({"chat_id", "user_id", "created_by", "role", "kind", "places"})
 """Columns whose values need no quotes in an array."""
 

@@ -127,14 +127,14 @@ _bigint: Final = struct.Struct("!iq").pack
 _message_head: Final = struct.Struct("!6s16s4sq4s16s4s16si").pack
 _MESSAGE_COUNT: Final = struct.pack("!h", len(MessageRow._fields))
 _MESSAGE_FIELDS: Final = _MESSAGE_COUNT + _16
-_message_tail: Final = struct.Struct("!12sq24sq12sq4sq").pack
+_message_tail: Final = struct.Struct("!12sq24sq12sq4sq4s").pack
 _NO_REPLY: Final = _NULL + _NULL + _8
 _NO_MEDIA_NO_METADATA: Final = _NO_TEXTS + _NULL + _8
 _NO_ORIGINAL_NOT_DELETED: Final = _NULL + _NULL + _8
 assert (len(_NO_REPLY), len(_NO_MEDIA_NO_METADATA), len(_NO_ORIGINAL_NOT_DELETED)) == (12, 24, 12)
 _MARKS: Final = (0x5E47_A750_5E47_A751, 0x5E47_A750_5E47_A752, 0x5E47_A750_5E47_A753)
 _PLAIN_TAIL: Final = _message_tail(
-    _NO_REPLY, 0, _NO_MEDIA_NO_METADATA, _MARKS[0], _NO_ORIGINAL_NOT_DELETED, _MARKS[1], _8, _MARKS[2]
+    _NO_REPLY, 0, _NO_MEDIA_NO_METADATA, _MARKS[0], _NO_ORIGINAL_NOT_DELETED, _MARKS[1], _8, _MARKS[2], _NULL
 )
 _PLAIN_NUMBERS: Final = tuple(_PLAIN_TAIL.index(struct.pack("!q", mark)) for mark in _MARKS)
 """The row of a plain message after its key, and the places in it of sent_at, position and changed_position."""
@@ -144,7 +144,7 @@ def message_bytes(row: MessageRow) -> bytes:
     """Return one row of `copy_messages`. Raises LogCorrupt if an id is no UUID; struct.error, UnicodeEncodeError."""
     (
         chat_id, seq, message_id, sender_id, message_text, client_generated_id, reply_to, root_seq, reply_count,
-        media_urls, metadata, sent_at, original_sent_at, deleted_at, position, changed_position,
+        media_urls, metadata, sent_at, original_sent_at, deleted_at, position, changed_position, last_reply_seq,
     ) = row  # fmt: skip
     text = message_text.encode() if message_text is not None else b""
     text_length = len(text) if message_text is not None else -1  # NULL
@@ -153,10 +153,10 @@ def message_bytes(row: MessageRow) -> bytes:
         _MESSAGE_FIELDS, _uuid(chat_id), _8, seq, _16, _fresh_uuid(message_id), _16, _uuid(sender_id), text_length
     )
     nothing_more = reply_to is None and metadata is None and original_sent_at is None and deleted_at is None
-    if nothing_more and root_seq is None and not media_urls:
+    if nothing_more and root_seq is None and last_reply_seq is None and not media_urls:
         tail = _message_tail(
-            _NO_REPLY, reply_count, _NO_MEDIA_NO_METADATA, _micros(sent_at), _NO_ORIGINAL_NOT_DELETED, position, _8,
-            changed_position,
+            _NO_REPLY, reply_count, _NO_MEDIA_NO_METADATA, _micros(sent_at), _NO_ORIGINAL_NOT_DELETED,
+            position, _8, changed_position, _NULL,
         )  # fmt: skip
     else:
         tail = b"".join(
@@ -171,6 +171,7 @@ def message_bytes(row: MessageRow) -> bytes:
                 _bigint(8, _micros(deleted_at)) if deleted_at is not None else _NULL,
                 _bigint(8, position),
                 _bigint(8, changed_position),
+                _bigint(8, last_reply_seq) if last_reply_seq is not None else _NULL,
             )
         )
     return b"".join((head, text, _length(len(key)), key, tail))
@@ -257,7 +258,7 @@ def _message_values(row: MessageRow) -> Sequence[Any]:
         _uuid_of(row.chat_id), row.seq, _uuid_of(row.message_id), _uuid_of(row.sender_id), row.message_text,
         row.client_generated_id, _uuid_of(reply_to) if reply_to else None, row.root_seq, row.reply_count,
         row.media_urls, Jsonb(metadata, canonical_json) if metadata is not None else None, row.sent_at,
-        row.original_sent_at, row.deleted_at, row.position, row.changed_position,
+        row.original_sent_at, row.deleted_at, row.position, row.changed_position, row.last_reply_seq,
     )  # fmt: skip
 
 

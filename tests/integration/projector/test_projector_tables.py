@@ -224,6 +224,8 @@ async def test_a_projection_has_the_indexes_of_the_read_model_and_no_others(data
             "(chat_id)",
             "(chat_id, span, block)",
             "(chat_id, seq, emoji)",
+            "(chat_id, seq, revision)",
+            "(chat_id, last_reply_seq) WHERE (last_reply_seq IS NOT NULL)",
             "(chat_id, seq, emoji, user_id)",
             "(chat_id, user_id)",
             "(user_id, chat_id) WHERE (left_at IS NULL)",
@@ -432,7 +434,7 @@ async def test_a_batch_sends_the_statements_that_it_needs_and_no_others(database
         log.delete(chat, ANNA, 1)
         assert await _sent(connection, log, 1) == {
             "by_key", "advance", "chats_moved", "own_deleted", "reactions_of_deleted", "counts_of_deleted",
-            "messages_deleted", "chats_deleted", "blocks_deleted", "insert_outcome",
+            "texts_of_deleted", "messages_deleted", "threads_of_deleted", "chats_deleted", "blocks_deleted", "insert_outcome",
         }  # fmt: skip
 
 

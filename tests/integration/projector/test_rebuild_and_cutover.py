@@ -742,5 +742,5 @@ async def test_migrations_run_by_two_processes_at_once_and_again_change_nothing(
     connection = await connect(postgres, application_name="test", autocommit=True)
     rows = await (await connection.execute("SELECT scope, number FROM chat.schema_migrations ORDER BY 1, 2")).fetchall()
     await connection.close()
-    expected = [("indexes", 1), ("indexes", 3), *(("tables", number) for number in range(1, 7))]
+    expected = [("indexes", 1), ("indexes", 3), ("indexes", 7), *(("tables", number) for number in range(1, 8))]
     assert rows == [*((f"chat_v1/{kind}", number) for kind, number in expected), ("control", 1), ("control", 2)]

@@ -338,6 +338,7 @@ def tables() -> dict[str, Rows]:
             "reply_to_message_id": None,
             "root_seq": None,
             "reply_count": 0,
+            "last_reply_seq": None,
             "revision": 0,
             "media_urls": [],
             "metadata": None,
@@ -361,6 +362,7 @@ def tables() -> dict[str, Rows]:
             "last_read_at": None,
             "delivered_seq": 0,
             "changed_position": 1,
+            "changed_index": 1,
             "own_live_after_read": 1,
         }
         return row | others
@@ -371,15 +373,17 @@ def tables() -> dict[str, Rows]:
         "chats": [
             {
                 "chat_id": CHAT, "kind": "group", "name": "Ops", "created_by": ANNA, "created_at": at(1), "last_seq": 2,
-                "last_position": 5, "last_message_at": at(8), "deleted_total": 0,
+                "last_position": 5, "last_message_at": at(8), "deleted_total": 0, "changed_index": 7,
             }
         ],
         "chat_participants": [
             participant(ANNA, "owner"),
-            participant(BEN, "member", left_at=at(9), read_seq=1, last_read_at=at(5), changed_position=5),
+            participant(
+                BEN, "member", left_at=at(9), read_seq=1, last_read_at=at(5), changed_position=5, changed_index=7
+            ),
         ],
         "chat_messages": [
-            message(1, ANNA, "k1", "hello", 2, 2, reply_count=1, changed_position=4),
+            message(1, ANNA, "k1", "hello", 2, 2, reply_count=1, last_reply_seq=2, changed_position=4),
             message(2, BEN, "k2", "hi", 4, 8, reply_to_message_id=k1, root_seq=1),
         ],
         "outcomes": [
@@ -816,8 +820,9 @@ def _with_a_deletion() -> World:
     w.op("page", page, {**shown, "messages": [[2, REPLY]]}, client="r")  # 20: not yet
     w.op("page", {**page, "token": f"{P}:10"}, shown, client="r")  # 21
     w.op("page", page, shown, client="r")  # 22
-    w.row("chats").update(last_position=6, deleted_total=1)
+    w.row("chats").update(last_position=6, deleted_total=1, changed_index=10)
     w.row("chat_participants", 1).update(own_live_after_read=0)
+    w.row("chat_messages", 0).update(reply_count=0, last_reply_seq=None, changed_position=6)
     w.row("chat_messages", 1).update(message_text=None, deleted_at=T0 + 12_000, changed_position=6)
     for index, (key, kind) in enumerate((("d", "accepted"), ("d2", "unchanged"), ("d3", "rejected")), 10):
         w.tables["outcomes"].append(

@@ -15,6 +15,7 @@ from services.ops.verify.projection.statements import ROWS_SCHEMA
 from services.ops.verify.projection.tables import (
     CHATS,
     DELETED_BLOCKS,
+    EARLIER_TEXTS,
     MESSAGES,
     OUTCOMES,
     PARTICIPANTS,
@@ -55,10 +56,10 @@ def log() -> ChatLog:
 
 def test_a_new_group_has_its_creator_as_owner_and_the_others_as_members(log: ChatLog) -> None:
     chat = log.create(ANNA, "ops", [BEN, ANNA])  # 1002 ms
-    assert rows(log, CHATS, *CHATS.columns) == [(chat, "group", "ops", ANNA, 1_002_000, 0, 1, None, 0)]
+    assert rows(log, CHATS, *CHATS.columns) == [(chat, "group", "ops", ANNA, 1_002_000, 0, 1, None, 0, 1)]
     assert rows(log, PARTICIPANTS, *PARTICIPANTS.columns) == [
-        (chat, ANNA, "owner", 1_002_000, 0, None, 0, None, 0, 0, 1),
-        (chat, BEN, "member", 1_002_000, 0, None, 0, None, 0, 0, 1),
+        (chat, ANNA, "owner", 1_002_000, 0, None, 0, None, 0, 0, 1, 1),
+        (chat, BEN, "member", 1_002_000, 0, None, 0, None, 0, 0, 1, 1),
     ]
 
 
@@ -66,7 +67,7 @@ def test_a_renamed_group_has_its_new_name_and_nothing_else_of_it_changes(log: Ch
     chat = log.create(ANNA, "ops", [BEN])  # 1002 ms
     log.rename(chat, ANNA, "new")
     log.rename(chat, ANNA, "newer")
-    assert rows(log, CHATS, *CHATS.columns) == [(chat, "group", "newer", ANNA, 1_002_000, 0, 3, None, 0)]
+    assert rows(log, CHATS, *CHATS.columns) == [(chat, "group", "newer", ANNA, 1_002_000, 0, 3, None, 0, 3)]
     assert rows(log, PARTICIPANTS, "user_id", "changed_position") == [(ANNA, 1), (BEN, 1)]
 
 
@@ -107,7 +108,7 @@ def test_a_message_holds_its_body_its_place_and_the_time_of_its_record(log: Chat
     assert rows(log, MESSAGES, *MESSAGES.columns) == [
         (
             chat, 1, sent.id, ANNA, "héllo", "key-1", None, None, 0, '["https://example.org/ä"]',
-            '{"n":0.0,"z":{"a":true,"b":1.0}}', sent.at_ms * 1000, 1, None, None, 2, 2, 0,
+            '{"n":0.0,"z":{"a":true,"b":1.0}}', sent.at_ms * 1000, 1, None, None, 2, 2, 0, None,
         )
     ]  # fmt: skip
     assert rows(log, CHATS, "last_seq", "last_position", "last_message_at") == [(1, 2, sent.at_ms * 1000)]
@@ -116,6 +117,32 @@ def test_a_message_holds_its_body_its_place_and_the_time_of_its_record(log: Chat
 def test_a_message_without_extras_has_an_empty_array_and_no_metadata(log: ChatLog) -> None:
     log.send(log.create(ANNA, "ops"), ANNA)
     assert rows(log, MESSAGES, "media_urls", "metadata", "original_sent_at") == [("[]", None, None)]
+
+
+def test_a_thread_counts_its_live_replies_and_knows_the_last(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops", [BEN])
+    first = log.send(chat, ANNA)
+    for _ in range(3):
+        log.send(chat, BEN, reply_to_message_id=first.id)
+    log.delete(chat, BEN, 4)
+    gone = log.delete(chat, BEN, 3)
+    columns = ("seq", "reply_count", "last_reply_seq", "changed_position")
+    assert rows(log, MESSAGES, *columns)[0] == (1, 1, 2, gone.position)
+    gone = log.delete(chat, BEN, 2)
+    assert rows(log, MESSAGES, *columns)[0] == (1, 0, None, gone.position)
+
+
+def test_an_edit_keeps_the_text_before_it_until_the_message_is_deleted(log: ChatLog) -> None:
+    chat = log.create(ANNA, "ops")
+    sent = log.send(chat, ANNA, "one")
+    edit = log.edit(chat, ANNA, 1, "two")
+    log.edit(chat, ANNA, 1, "three")
+    assert rows(log, EARLIER_TEXTS, *EARLIER_TEXTS.columns) == [
+        (chat, 1, 0, "one", sent.at_ms * 1000),
+        (chat, 1, 1, "two", edit.at_ms * 1000),
+    ]
+    log.delete(chat, ANNA, 1)
+    assert rows(log, EARLIER_TEXTS, *EARLIER_TEXTS.columns) == []
 
 
 def test_replies_belong_to_the_first_message_of_their_thread(log: ChatLog) -> None:

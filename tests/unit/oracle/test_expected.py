@@ -18,7 +18,9 @@ from tests.oracle.state import Chat, Member, Message, State
 ANNA, BEN, CARL, DORA, EVE = (f"{n}1111111-1111-4111-8111-111111111111" for n in "abcde")
 BY_NAME = str(ids.group_chat_id(UserId(ANNA), "Ops"))
 BY_KEY = str(uuid5(UUID(ANNA), "key/k-1"))
-JOINED: Json = {"joined_at": 1, "joined_seq": 0, "read_seq": 0, "delivered_seq": 0, "changed_position": 1}
+JOINED: Json = {
+    "joined_at": 1, "joined_seq": 0, "read_seq": 0, "delivered_seq": 0, "changed_position": 1, "changed_index": 1
+}  # fmt: skip
 LEFT_AT = 9
 AT_MS = 1_700_000_000_000
 

@@ -17,7 +17,7 @@ from schemas.types import CommandType
 from schemas.wire.encoding import read_outcome
 from services.projector.mapping.decode import Event, decode_event, instant
 from services.projector.mapping.deletions import SPANS, blocks_deleted
-from services.projector.mapping.lookups import Counted, LookedUp, Lookups, Root, lookups_of
+from services.projector.mapping.lookups import Counted, LookedUp, Lookups, Root, Written, lookups_of
 from services.projector.mapping.messages import message_row
 from services.projector.mapping.rows import changes_of, outcome_row
 from services.projector.mapping.tables import (
@@ -171,7 +171,7 @@ def test_replies_to_an_older_message_are_added_to_its_root() -> None:
     assert asked.replied == {MessageId(first.id), MessageId(reply.id)}
     root = Root(s.chat, 1)
     changes = rows(events, LookedUp(roots={MessageId(first.id): root, MessageId(reply.id): root}))
-    assert [tuple(r) for r in changes.roots_replied] == [(s.chat, 1, 2, last.position)]
+    assert [tuple(r) for r in changes.roots_replied] == [(s.chat, 1, 2, 4, last.position)]
     assert [m.root_seq for m in messages_of(changes)] == [1, 1]
 
 
@@ -238,6 +238,36 @@ def test_a_deleted_root_keeps_its_replies_and_has_changed_at_the_later_of_both()
     assert [(m.reply_count, m.changed_position) for m in messages[:2]] == [(1, reply.position), (1, gone.position)]
 
 
+def test_a_deleted_reply_no_longer_counts_in_its_thread() -> None:
+    s = Logged()
+    root = s.log.send(s.chat, ANNA)
+    start = len(s.log.events)
+    for _ in range(3):
+        s.log.send(s.chat, BEN, reply_to_message_id=root.id)
+    s.log.delete(s.chat, BEN, 3)
+    gone = s.log.delete(s.chat, BEN, 4)
+    (first, *_) = messages_of(rows(s.events()))
+    assert (first.reply_count, first.last_reply_seq, first.changed_position) == (1, 2, gone.position)
+    looked_up = LookedUp(roots={MessageId(root.id): Root(s.chat, 1)})
+    assert rows(s.events(start), looked_up).roots_replied == [(s.chat, 1, 1, 2, gone.position)]
+    last = s.log.delete(s.chat, BEN, 2)
+    assert rows(s.events(start), looked_up).roots_replied == [(s.chat, 1, 0, None, last.position)]
+
+
+def test_each_edit_keeps_the_text_that_it_replaces() -> None:
+    s = Logged()
+    sent = s.log.send(s.chat, BEN, "one", metadata={})
+    plain = s.log.send(s.chat, BEN, "plain")
+    first = s.log.edit(s.chat, BEN, 1, "two")
+    s.log.edit(s.chat, BEN, 1, "three")
+    s.log.edit(s.chat, BEN, 2, "no longer plain")
+    assert rows(s.events()).texts_replaced == [
+        (s.chat, 1, 0, "one", instant(sent.at_ms)),
+        (s.chat, 1, 1, "two", instant(first.at_ms)),
+        (s.chat, 2, 0, "plain", instant(plain.at_ms)),
+    ]
+
+
 def test_the_edits_of_a_batch_are_one_row_whether_the_message_is_of_the_batch_or_not() -> None:
     s = Logged()
     s.log.send(s.chat, BEN, "old")
@@ -270,8 +300,10 @@ def test_the_first_edit_of_a_batch_follows_the_revision_in_the_tables() -> None:
     s.log.duplicate(edit, revision=2)
     events = s.events(start)
     assert lookups_of(events).edited == {(s.chat, 1)}
-    changes = rows(events, LookedUp(revisions={(s.chat, 1): 1}))
+    written = instant(1_700_000_000_000)
+    changes = rows(events, LookedUp(written={(s.chat, 1): Written(1, "one", written)}))
     assert [row.revision for row in changes.messages_edited] == [2]
+    assert changes.texts_replaced == [(s.chat, 1, 1, "one", written)]
     assert [outcome_row(row, 3).revision for row in changes.outcomes] == [2, 2]
 
 
@@ -284,6 +316,7 @@ def test_a_message_that_is_edited_and_deleted_in_a_batch_stays_deleted() -> None
     changes = rows(s.events(start))
     assert [row.deleted for row in changes.messages_edited] == [True]
     assert [m.message_text for m in messages_of(changes)] == [None]
+    assert not changes.texts_replaced, "no earlier text of a deleted message is kept"
     s.log.edit(s.chat, BEN, 1, "back again")
     with pytest.raises(LogCorrupt, match="edited after it was deleted"):
         rows(s.events(start))
@@ -375,7 +408,9 @@ def test_a_role_changes_the_role_and_nothing_else_of_a_member() -> None:
     s.log.role(s.chat, ANNA, BEN, "owner")
     changes = rows(s.events(created))
     assert changes.roles_changed == [(s.chat, BEN, "owner")]
-    assert changes.participants_moved == [ParticipantMoved(s.chat, BEN, None, None, None, None, 0, 3)]
+    assert changes.participants_moved == [
+        ParticipantMoved(s.chat, BEN, None, None, None, None, 0, 3, s.events()[-1].index)
+    ]
     s.log.remove(s.chat, ANNA, BEN)
     s.log.add(s.chat, ANNA, BEN)
     s.log.role(s.chat, ANNA, BEN, "admin")
@@ -433,7 +468,7 @@ def test_a_new_name_changes_the_name_and_the_position_of_a_chat() -> None:
     s.log.rename(s.chat, ANNA, "second")
     changes = rows(s.events(created))
     assert changes.chats_renamed == [(s.chat, "second")]
-    assert changes.chats_moved == [(s.chat, None, 3, None)]
+    assert changes.chats_moved == [(s.chat, None, 3, None, s.events()[-1].index)]
     whole = rows(s.events())
     assert [(chat.name, chat.last_position) for chat in whole.chats_created] == [("second", 3)]
     assert not whole.chats_renamed

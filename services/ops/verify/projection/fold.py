@@ -52,12 +52,14 @@ class LogFold:
             fold = FOLDS.get(outcome.type)
             if fold is None or not isinstance(outcome, AcceptedOutcome):
                 raise UnknownType(f"the verifier does not know {outcome.type}; use the version of the writer")
+            self._rows.index = stamp.index
             fold(self._rows, outcome)
         self._remember(stamp, outcome, kind)
 
     def finish(self) -> None:
         """Count what is defined by counting. Call once, after the last outcome."""
         self._scratch.execute(SQL["count_own_live"])
+        self._scratch.execute(SQL["count_replies"])
         self._scratch.execute(SQL["drop_empty_counts"])
         self._scratch.execute(SQL["count_deleted_places"])
         for span in LONGER_SPANS:

@@ -1,4 +1,4 @@
-"""Messages: a row for each, rewritten by edits, emptied by a deletion; a reply counts for the root of its thread."""
+"""Messages: a row for each, rewritten by edits, emptied by a deletion; a reply changes the root of its thread."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ def sent(rows: Statements, outcome: AcceptedOutcome) -> None:
 def edited(rows: Statements, outcome: AcceptedOutcome) -> None:
     body = body_of(outcome, MessageEdit)
     rows.chat_moved(outcome)
+    rows.run("keep_text", chat=outcome.chat_id, seq=body.seq)
     rows.must(
         "edit_message", outcome, "it edits a message that is not there, or is deleted",
         chat=outcome.chat_id,
@@ -57,13 +58,14 @@ def edited(rows: Statements, outcome: AcceptedOutcome) -> None:
 
 
 def deleted(rows: Statements, outcome: AcceptedOutcome) -> None:
+    chat, seq = outcome.chat_id, body_of(outcome, MessageDelete).seq
     rows.chat_moved(outcome)
     rows.must(
         "delete_message", outcome, "it deletes a message that is not there, or is deleted already",
-        chat=outcome.chat_id, seq=body_of(outcome, MessageDelete).seq, at=outcome.at_ms * 1000,
-        position=outcome.position,
+        chat=chat, seq=seq, at=outcome.at_ms * 1000, position=outcome.position,
     )  # fmt: skip
-    rows.drop_reactions(outcome.chat_id, body_of(outcome, MessageDelete).seq)
+    rows.run("root_lost_reply", chat=chat, seq=seq, position=outcome.position)
+    rows.run("drop_reactions", "drop_reaction_counts", "drop_texts", chat=chat, seq=seq)
 
 
 def _instant(text: str | None) -> int | None:

@@ -20,21 +20,24 @@ class Statements:
 
     def __init__(self, scratch: sqlite3.Connection) -> None:
         self._scratch = scratch
+        self.index = 0
+        """Index of the outcome that is folded: `:index` of every statement."""
 
     def select(self, block: str, **values: Value) -> Iterator[Row]:
         return self._scratch.execute(SQL[block], values)
 
     def must(self, block: str, outcome: AcceptedOutcome, what: str, **values: Value) -> None:
         """Run a statement that must change a row. Raises LogCorrupt if it does not: the log contradicts itself."""
-        if self._scratch.execute(SQL[block], values).rowcount < 1:
+        if self._scratch.execute(SQL[block], {"index": self.index, **values}).rowcount < 1:
             raise LogCorrupt(f"{outcome.type} at position {outcome.position} of chat {outcome.chat_id}: {what}")
 
     def chat_moved(self, outcome: AcceptedOutcome) -> None:
         self.must("chat_moved", outcome, "there is no such chat", chat=outcome.chat_id, position=outcome.position)
 
-    def drop_reactions(self, chat_id: str, seq: int) -> None:
-        for block in ("drop_reactions", "drop_reaction_counts"):
-            self._scratch.execute(SQL[block], {"chat": chat_id, "seq": seq})
+    def run(self, *blocks: str, **values: Value) -> None:
+        """Run statements that may change any number of rows."""
+        for block in blocks:
+            self._scratch.execute(SQL[block], values)
 
     def join(self, outcome: AcceptedOutcome, user_id: str, role: str) -> None:
         self.must(

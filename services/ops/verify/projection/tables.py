@@ -109,6 +109,7 @@ CHATS: Final = Table(
         "last_position": NUMBER,
         "last_message_at": INSTANT,
         "deleted_total": NUMBER,
+        "changed_index": NUMBER,
     },
     key_columns=1,
     seq="last_seq",
@@ -129,6 +130,7 @@ PARTICIPANTS: Final = Table(
         "delivered_seq": NUMBER,
         "own_live_after_read": NUMBER,
         "changed_position": NUMBER,
+        "changed_index": NUMBER,
     },
     key_columns=2,
     position="changed_position",
@@ -155,11 +157,19 @@ MESSAGES: Final = Table(
         "position": NUMBER,
         "changed_position": NUMBER,
         "revision": NUMBER,
+        "last_reply_seq": NUMBER,
     },
     key_columns=2,
     seq="seq",
     position="position",
 )
+
+EARLIER_TEXTS: Final = Table(
+    name="earlier_texts",
+    forms={"chat_id": AS_TEXT, "seq": NUMBER, "revision": NUMBER, "message_text": TEXT, "written_at": INSTANT},
+    key_columns=3,
+)
+"""The texts of edited messages that an edit replaced, by the revision that had them."""
 
 DELETED_BLOCKS: Final = Table(
     name="deleted_blocks",
@@ -202,7 +212,7 @@ OUTCOMES: Final = Table(
     seq="index",
 )
 
-CHAT_TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, DELETED_BLOCKS, REACTIONS, REACTION_COUNTS)
+CHAT_TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, EARLIER_TEXTS, DELETED_BLOCKS, REACTIONS, REACTION_COUNTS)
 TABLES: Final = (*CHAT_TABLES, OUTCOMES)
 
 

@@ -8,50 +8,55 @@ CREATE TABLE chat_messages ({fragment:chat_messages_columns});
 CREATE UNIQUE INDEX by_place ON chat_messages (chat_id, seq);
 CREATE UNIQUE INDEX by_id ON chat_messages (message_id);
 CREATE INDEX by_sender ON chat_messages (chat_id, sender_id, seq);
+CREATE INDEX by_thread ON chat_messages (chat_id, root_seq, seq) WHERE root_seq IS NOT NULL;
+CREATE TABLE earlier_texts ({fragment:earlier_texts_columns}, PRIMARY KEY (chat_id, seq, revision)) WITHOUT ROWID;
 CREATE TABLE deleted_blocks ({fragment:deleted_blocks_columns}, PRIMARY KEY (chat_id, span, block)) WITHOUT ROWID;
 CREATE TABLE reactions ({fragment:reactions_columns}, PRIMARY KEY (chat_id, seq, emoji, user_id)) WITHOUT ROWID;
 CREATE TABLE reaction_counts ({fragment:reaction_counts_columns}, PRIMARY KEY (chat_id, seq, emoji)) WITHOUT ROWID;
 CREATE TABLE outcomes ({fragment:outcomes_columns}, PRIMARY KEY ("index"));
 
 -- name: add_chat
-INSERT INTO chats (chat_id, kind, name, created_by, created_at, last_seq, last_position, deleted_total)
-VALUES (:chat, :kind, :name, :sender, :at, 0, :position, 0)
+INSERT INTO chats (chat_id, kind, name, created_by, created_at, last_seq, last_position, deleted_total, changed_index)
+VALUES (:chat, :kind, :name, :sender, :at, 0, :position, 0, :index)
 ON CONFLICT DO NOTHING;
 
 -- name: chat_moved
-UPDATE chats SET last_position = :position WHERE chat_id = :chat;
+UPDATE chats SET last_position = :position, changed_index = :index WHERE chat_id = :chat;
 
 -- name: chat_got_message
-UPDATE chats SET last_position = :position, last_seq = :seq, last_message_at = :at WHERE chat_id = :chat;
+UPDATE chats SET last_position = :position, changed_index = :index, last_seq = :seq, last_message_at = :at
+WHERE chat_id = :chat;
 
 -- name: join
 -- A member who joins again starts afresh; only last_read_at is kept.
 INSERT INTO chat_participants
-    (chat_id, user_id, role, joined_at, joined_seq, read_seq, delivered_seq, own_live_after_read, changed_position)
-SELECT chat_id, :user, :role, :at, last_seq, last_seq, last_seq, 0, :position
+    (chat_id, user_id, role, joined_at, joined_seq, read_seq, delivered_seq, own_live_after_read, changed_position,
+     changed_index)
+SELECT chat_id, :user, :role, :at, last_seq, last_seq, last_seq, 0, :position, :index
 FROM chats WHERE chat_id = :chat
 ON CONFLICT (chat_id, user_id) DO UPDATE SET
     role = excluded.role, joined_at = excluded.joined_at, joined_seq = excluded.joined_seq, left_at = NULL,
     read_seq = excluded.read_seq, delivered_seq = excluded.delivered_seq,
-    changed_position = excluded.changed_position;
+    changed_position = excluded.changed_position, changed_index = excluded.changed_index;
 
 -- name: leave
-UPDATE chat_participants SET left_at = :at, changed_position = :position
+UPDATE chat_participants SET left_at = :at, changed_position = :position, changed_index = :index
 WHERE chat_id = :chat AND user_id = :user AND left_at IS NULL;
 
 -- name: rename
 UPDATE chats SET name = :name WHERE chat_id = :chat;
 
 -- name: give_role
-UPDATE chat_participants SET role = :role, changed_position = :position
+UPDATE chat_participants SET role = :role, changed_position = :position, changed_index = :index
 WHERE chat_id = :chat AND user_id = :user AND left_at IS NULL;
 
 -- name: read_up_to
-UPDATE chat_participants SET read_seq = :seq, last_read_at = :at, changed_position = :position
+UPDATE chat_participants
+SET read_seq = :seq, last_read_at = :at, changed_position = :position, changed_index = :index
 WHERE chat_id = :chat AND user_id = :sender AND left_at IS NULL;
 
 -- name: delivered_up_to
-UPDATE chat_participants SET delivered_seq = :seq, changed_position = :position
+UPDATE chat_participants SET delivered_seq = :seq, changed_position = :position, changed_index = :index
 WHERE chat_id = :chat AND user_id = :sender AND left_at IS NULL;
 
 -- name: add_message
@@ -68,8 +73,21 @@ VALUES (
 SELECT coalesce(root_seq, seq) FROM chat_messages WHERE message_id = :reply_to AND chat_id = :chat;
 
 -- name: root_got_reply
-UPDATE chat_messages SET reply_count = reply_count + 1, changed_position = :position
-WHERE chat_id = :chat AND seq = :root_seq;
+UPDATE chat_messages SET changed_position = :position WHERE chat_id = :chat AND seq = :root_seq;
+
+-- name: root_lost_reply
+-- If the deleted message is a reply.
+UPDATE chat_messages SET changed_position = :position
+WHERE chat_id = :chat AND seq = (SELECT root_seq FROM chat_messages WHERE chat_id = :chat AND seq = :seq);
+
+-- name: keep_text
+-- Before the edit that replaces it.
+INSERT INTO earlier_texts (chat_id, seq, revision, message_text, written_at)
+SELECT chat_id, seq, revision, message_text, coalesce(edited_at, sent_at) FROM chat_messages
+WHERE chat_id = :chat AND seq = :seq AND deleted_at IS NULL;
+
+-- name: drop_texts
+DELETE FROM earlier_texts WHERE chat_id = :chat AND seq = :seq;
 
 -- name: edit_message
 -- NULL leaves what is there.
@@ -132,6 +150,13 @@ UPDATE chat_participants SET own_live_after_read = (
         AND m.seq > chat_participants.read_seq AND m.deleted_at IS NULL
 );
 
+-- name: count_replies
+-- By definition too: the replies that are not deleted, and the last of them.
+UPDATE chat_messages AS root SET (reply_count, last_reply_seq) = (
+    SELECT count(*), max(r.seq) FROM chat_messages AS r
+    WHERE r.chat_id = root.chat_id AND r.root_seq = root.seq AND r.deleted_at IS NULL
+) WHERE (chat_id, seq) IN (SELECT chat_id, root_seq FROM chat_messages WHERE root_seq IS NOT NULL);
+
 -- name: count_deleted_places
 -- Every deleted message at its place in its block of 256 seqs; `bits` builds the text (scratch.py).
 INSERT INTO deleted_blocks (chat_id, span, block, deleted, places)
@@ -157,6 +182,9 @@ SELECT * FROM chat_participants;
 -- name: all_chat_messages
 SELECT * FROM chat_messages;
 
+-- name: all_earlier_texts
+SELECT * FROM earlier_texts;
+
 -- name: all_deleted_blocks
 SELECT * FROM deleted_blocks;
 
@@ -177,6 +205,9 @@ SELECT * FROM chat_participants WHERE chat_id = :group ORDER BY user_id;
 
 -- name: group_chat_messages
 SELECT * FROM chat_messages WHERE chat_id = :group ORDER BY seq;
+
+-- name: group_earlier_texts
+SELECT * FROM earlier_texts WHERE chat_id = :group ORDER BY seq, revision;
 
 -- name: group_deleted_blocks
 SELECT * FROM deleted_blocks WHERE chat_id = :group ORDER BY span, block;

@@ -57,6 +57,14 @@ FROM {schema}.chat_messages AS m;
 SELECT {fragment:chat_messages_columns}
 FROM {schema}.chat_messages AS m WHERE m.chat_id = %(group)s ORDER BY m.seq;
 
+-- name: all_earlier_texts
+SELECT {fragment:earlier_texts_columns}
+FROM {schema}.earlier_texts AS t;
+
+-- name: group_earlier_texts
+SELECT {fragment:earlier_texts_columns}
+FROM {schema}.earlier_texts AS t WHERE t.chat_id = %(group)s ORDER BY t.seq, t.revision;
+
 -- name: all_deleted_blocks
 SELECT {fragment:deleted_blocks_columns}
 FROM {schema}.deleted_blocks AS b;

@@ -3,18 +3,19 @@
 -- another schema; CREATE OR REPLACE keeps every view's identity, so that no reader's prepared statement breaks.
 -- A new column is added at the end of a list, after it was added to every version's tables.
 CREATE OR REPLACE VIEW chat.chats AS
-SELECT chat_id, kind, name, created_by, created_at, last_seq, last_position, last_message_at, deleted_total
+SELECT chat_id, kind, name, created_by, created_at, last_seq, last_position, last_message_at, deleted_total,
+       changed_index
 FROM {schema}.chats;
 
 CREATE OR REPLACE VIEW chat.chat_participants AS
 SELECT chat_id, user_id, role, joined_at, joined_seq, left_at, read_seq, last_read_at, delivered_seq,
-       own_live_after_read, changed_position
+       own_live_after_read, changed_position, changed_index
 FROM {schema}.chat_participants;
 
 CREATE OR REPLACE VIEW chat.chat_messages AS
 SELECT chat_id, seq, message_id, sender_id, message_text, client_generated_id, reply_to_message_id, root_seq,
        reply_count, media_urls, metadata, sent_at, original_sent_at, edited_at, deleted_at, position,
-       changed_position, revision
+       changed_position, revision, last_reply_seq
 FROM {schema}.chat_messages;
 
 CREATE OR REPLACE VIEW chat.outcomes AS
@@ -30,6 +31,10 @@ FROM {schema}.projection_positions;
 CREATE OR REPLACE VIEW chat.deleted_blocks AS
 SELECT chat_id, span, block, deleted, places
 FROM {schema}.deleted_blocks;
+
+CREATE OR REPLACE VIEW chat.earlier_texts AS
+SELECT chat_id, seq, revision, message_text, written_at
+FROM {schema}.earlier_texts;
 
 CREATE OR REPLACE VIEW chat.reactions AS
 SELECT chat_id, seq, emoji, user_id, changed_position

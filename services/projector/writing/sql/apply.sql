@@ -46,12 +46,13 @@ SELECT message_id, chat_id, seq, root_seq FROM {schema}.chat_messages WHERE mess
 -- name: last_seqs
 SELECT chat_id, last_seq FROM {schema}.chats WHERE chat_id = ANY(%(chat_ids)s::uuid[]);
 
--- name: revisions
-SELECT m.chat_id, m.seq, m.revision
+-- name: written
+SELECT m.chat_id, m.seq, m.revision, m.message_text, m.written_at
 FROM unnest(%(chat_ids)s::uuid[], %(seqs)s::bigint[]) AS edited (chat_id, seq)
     CROSS JOIN LATERAL (
-        SELECT chat_id, seq, revision FROM {schema}.chat_messages
-        WHERE chat_id = edited.chat_id AND seq = edited.seq OFFSET 0
+        SELECT chat_id, seq, revision, message_text, coalesce(edited_at, sent_at) AS written_at
+        FROM {schema}.chat_messages
+        WHERE chat_id = edited.chat_id AND seq = edited.seq AND deleted_at IS NULL OFFSET 0
     ) AS m;
 
 -- name: reaction_counts
@@ -72,7 +73,7 @@ ON CONFLICT (chat_id, user_id) DO UPDATE SET
     left_at = excluded.left_at, read_seq = excluded.read_seq,
     last_read_at = coalesce(excluded.last_read_at, p.last_read_at),
     delivered_seq = excluded.delivered_seq, own_live_after_read = excluded.own_live_after_read,
-    changed_position = excluded.changed_position;
+    changed_position = excluded.changed_position, changed_index = excluded.changed_index;
 
 -- name: participants_moved
 -- Runs before the batch's messages and before chats_moved, so that what it counts, and c.last_seq, is the state
@@ -86,6 +87,7 @@ SET read_seq = coalesce(m.read_seq, p.read_seq),
     delivered_seq = coalesce(m.delivered_seq, p.delivered_seq),
     left_at = coalesce(m.left_at, p.left_at),
     changed_position = coalesce(m.changed_position, p.changed_position),
+    changed_index = coalesce(m.changed_index, p.changed_index),
     own_live_after_read = m.own_in_batch + CASE
         WHEN m.read_seq IS NULL THEN p.own_live_after_read
         WHEN p.own_live_after_read = 0 OR m.read_seq >= c.last_seq THEN 0
@@ -116,7 +118,7 @@ WHERE p.ctid = found.ctid;
 
 -- name: chats_moved
 UPDATE {schema}.chats c
-SET last_position = m.last_position,
+SET last_position = m.last_position, changed_index = m.changed_index,
     last_seq = coalesce(m.last_seq, c.last_seq),
     last_message_at = coalesce(m.last_message_at, c.last_message_at)
 FROM {fragment:chats_moved_rows}
@@ -133,7 +135,8 @@ WHERE c.ctid = found.ctid;
 
 -- name: roots_replied
 UPDATE {schema}.chat_messages c
-SET reply_count = c.reply_count + m.replies, changed_position = m.changed_position
+SET reply_count = c.reply_count + m.replies, last_reply_seq = coalesce(m.last_reply_seq, c.last_reply_seq),
+    changed_position = m.changed_position
 FROM {fragment:roots_replied_rows}
     CROSS JOIN LATERAL (
         SELECT ctid FROM {schema}.chat_messages WHERE chat_id = m.chat_id AND seq = m.seq OFFSET 0
@@ -173,7 +176,11 @@ SELECT * FROM {fragment:reactions_counted_rows}
 ON CONFLICT (chat_id, seq, emoji) DO UPDATE
 SET users = excluded.users, first_position = excluded.first_position;
 
--- The next six run only if a batch deletes messages, after everything above.
+-- name: texts_replaced
+INSERT INTO {schema}.earlier_texts ({fragment:texts_replaced_columns})
+SELECT * FROM {fragment:texts_replaced_rows};
+
+-- The next eight run only if a batch deletes messages, after everything above.
 
 -- name: reactions_of_deleted
 -- However many a message has.
@@ -185,6 +192,11 @@ WHERE r.chat_id = d.chat_id AND r.seq = d.seq;
 DELETE FROM {schema}.reaction_counts r
 USING unnest(%(chat_id)s::uuid[], %(seq)s::bigint[]) AS d (chat_id, seq)
 WHERE r.chat_id = d.chat_id AND r.seq = d.seq;
+
+-- name: texts_of_deleted
+DELETE FROM {schema}.earlier_texts t
+USING unnest(%(chat_id)s::uuid[], %(seq)s::bigint[]) AS d (chat_id, seq)
+WHERE t.chat_id = d.chat_id AND t.seq = d.seq;
 
 -- name: own_deleted
 -- Messages from before the batch that it deletes, and that are above their sender's cursor as the batch leaves it, no
@@ -218,6 +230,30 @@ FROM {fragment:messages_deleted_rows}
         WHERE chat_id = m.chat_id AND seq = m.seq AND deleted_at IS NULL OFFSET 0
     ) AS found
 WHERE c.ctid = found.ctid;
+
+-- name: threads_of_deleted
+-- A thread counts its live replies. The replies of the batch are counted already (roots_replied): if one of them is live,
+-- it is the last one. Otherwise the reply before the deleted ones is, found backward from there.
+UPDATE {schema}.chat_messages c
+SET reply_count = c.reply_count - gone.replies,
+    last_reply_seq = CASE WHEN c.last_reply_seq <> ALL (gone.seqs) THEN c.last_reply_seq ELSE (
+        SELECT r.seq FROM {schema}.chat_messages r
+        WHERE r.chat_id = c.chat_id AND r.root_seq = c.seq AND r.deleted_at IS NULL
+          AND r.seq > c.seq AND r.seq < c.last_reply_seq
+        ORDER BY r.seq DESC LIMIT 1) END,
+    changed_position = greatest(c.changed_position, gone.changed_position)
+FROM (
+    SELECT root.ctid, count(*) AS replies, array_agg(m.seq) AS seqs, max(m.changed_position) AS changed_position
+    FROM {fragment:messages_deleted_rows}
+        CROSS JOIN LATERAL (
+            SELECT root_seq FROM {schema}.chat_messages WHERE chat_id = m.chat_id AND seq = m.seq OFFSET 0
+        ) AS reply
+        CROSS JOIN LATERAL (
+            SELECT ctid FROM {schema}.chat_messages WHERE chat_id = m.chat_id AND seq = reply.root_seq OFFSET 0
+        ) AS root
+    GROUP BY root.ctid
+) AS gone
+WHERE c.ctid = gone.ctid;
 
 -- name: chats_deleted
 UPDATE {schema}.chats c
