@@ -8,6 +8,22 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: Final = (
     Mutant(
+        name="a member who joined after a message has received it",
+        file="services/query/sql/receipts.sql",
+        good=" AND p.joined_seq < m.seq AND p.user_id <> m.sender_id\n",
+        bad=" AND p.user_id <> m.sender_id\n",
+        check="tests/integration/query/test_query_threads.py"
+        "::test_the_receipts_of_a_message_are_of_those_who_were_there_when_it_was_sent",
+    ),
+    Mutant(
+        name="the threads of a page begin with the oldest",
+        file="services/query/sql/threads.sql",
+        good="    ORDER BY m.last_reply_seq DESC\n",
+        bad="    ORDER BY m.last_reply_seq\n",
+        check="tests/integration/query/test_query_threads.py"
+        "::test_a_thread_has_all_its_replies_in_chat_order_and_the_threads_follow_their_last_one",
+    ),
+    Mutant(
         name="a reaction of anybody is the caller's",
         file="services/query/sql/messages.sql",
         good=" AND own.user_id = %(caller_id)s",

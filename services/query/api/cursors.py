@@ -20,6 +20,7 @@ LOWEST_UUID: Final = "00000000-0000-0000-0000-000000000000"
 """The start of a list by user_id."""
 HIGHEST_UUID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
+MAX_BIGINT: Final = 2**63 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -53,6 +54,19 @@ def decode_reactions(cursor: str) -> tuple[str, str]:
         return bytes.fromhex(emoji).decode(), _uuid(user_id)
     except ValueError:
         raise InvalidCursor from None
+
+
+def encode_number(kind: str, number: int) -> str:
+    """Return the cursor of a list in the order of one number. `kind` names the list: one letter."""
+    return _encode(kind, str(number))
+
+
+def decode_number(kind: str, cursor: str) -> int:
+    """Return the number at which the list continues (or the next existing one). Raises InvalidCursor."""
+    (number,) = _decode(kind, cursor, 1)
+    if not number.isdecimal() or int(number) > MAX_BIGINT:
+        raise InvalidCursor
+    return int(number)
 
 
 def encode_chats(last: ChatsCursor) -> str:

@@ -45,6 +45,15 @@ class DeliveryCursors:
         return delivery_status(*lowest, seq)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatStanding:
+    """How far a chat is in the snapshot of a read, and the cursors of its members."""
+
+    position: int
+    last_seq: int
+    cursors: DeliveryCursors
+
+
 def delivery_status(read_by_all: int | None, delivered_to_all: int | None, first_joined: int | None, seq: int) -> str:
     """Return a message's delivery status from the other members' lowest values, which are None if there are none."""
     if read_by_all is None or delivered_to_all is None or first_joined is None or first_joined >= seq:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas.ids import UserId
-from services.query.api.delivery_status import DeliveryCursors
+from services.query.api.delivery_status import ChatStanding, DeliveryCursors
 from services.query.snapshot.at_least import Token, read_token
 from services.query.snapshot.reader import Row, SnapshotReader, Statement
 from services.runtime.access.auth import Caller
@@ -40,26 +40,34 @@ class Reads:
         self, block: str, caller: Caller, chat_id: str, at_least: Token | None, **parameters: object
     ) -> list[Row]:
         """Return the rows of a statement about a chat of which the caller is a present member."""
+        (rows,) = await self.read_all_as_member((block,), caller, chat_id, at_least, **parameters)
+        return rows
+
+    async def read_all_as_member(
+        self, blocks: Sequence[str], caller: Caller, chat_id: str, at_least: Token | None, **parameters: object
+    ) -> list[list[Row]]:
+        """Return the rows of several such statements, which share their parameters."""
         of_the_caller = {"chat_id": chat_id, "caller_id": caller.user_id}
-        membership, rows = await self._snapshots.read(
+        membership, *found = await self._snapshots.read(
             Statement("membership", of_the_caller),
-            Statement(block, of_the_caller | parameters),
+            *(Statement(block, of_the_caller | parameters) for block in blocks),
             at_least=at_least,
         )
         _require_member(membership)
-        return rows
+        return found
 
-    async def read_with_cursors(
+    async def read_with_standing(
         self, block: str, caller: Caller, chat_id: str, at_least: Token | None, **parameters: object
-    ) -> tuple[DeliveryCursors, list[Row]]:
-        """Return the same, with the cursors of the chat that the delivery statuses of its messages depend on."""
+    ) -> tuple[ChatStanding, list[Row]]:
+        """Return the same, with what every page of messages says of its chat, and what their delivery statuses depend
+        on."""
         of_the_caller = {"chat_id": chat_id, "caller_id": caller.user_id}
         standing, rows = await self._snapshots.read(
-            Statement("membership_and_cursors", of_the_caller),
+            Statement("standing", of_the_caller),
             Statement(block, of_the_caller | parameters),
             at_least=at_least,
         )
-        return _cursors_for_member(standing), rows
+        return _standing_for_member(standing), rows
 
 
 def _require_member(membership: Sequence[Row]) -> None:
@@ -70,11 +78,18 @@ def _require_member(membership: Sequence[Row]) -> None:
         raise Problem("not_member", "You are no longer a member of this chat.")
 
 
-def _cursors_for_member(rows: Sequence[Row]) -> DeliveryCursors:
-    """Return the cursors in rows of membership_and_cursors. Raises Problem if the caller is not a present member."""
-    _require_member([(present == 1,) for kind, _, present in rows if kind == "caller"])
-    return DeliveryCursors(
-        read=[(UserId(user_id), seq) for kind, user_id, seq in rows if kind == "read"],
-        delivered=[(UserId(user_id), seq) for kind, user_id, seq in rows if kind == "delivered"],
-        joined=[(UserId(user_id), seq) for kind, user_id, seq in rows if kind == "joined"],
+def _standing_for_member(rows: Sequence[Row]) -> ChatStanding:
+    """Return what rows of the statement `standing` hold. Raises Problem if the caller is not a present member."""
+    of_kind: dict[str, list[tuple[UserId, int]]] = {"caller": [], "read": [], "delivered": [], "joined": []}
+    of_chat: dict[str, int] = {}
+    for kind, user_id, number in rows:
+        if user_id is None:
+            of_chat[kind] = number
+        else:
+            of_kind[kind].append((user_id, number))
+    _require_member([(present == 1,) for _, present in of_kind["caller"]])
+    return ChatStanding(
+        position=of_chat["position"],
+        last_seq=of_chat["last_seq"],
+        cursors=DeliveryCursors(read=of_kind["read"], delivered=of_kind["delivered"], joined=of_kind["joined"]),
     )

@@ -8,10 +8,10 @@ SELECT p.left_at IS NULL
 FROM chat.chat_participants AS p
 WHERE p.chat_id = %(chat_id)s AND p.user_id = %(caller_id)s;
 
--- name: membership_and_cursors
+-- name: standing
 -- The same as a row of kind `caller` with 1 or 0, and for a present member the two lowest values of each cursor among
--- the present members, and the two who joined first, each from the front of its index. One statement, because the
--- overhead of each exceeds its work.
+-- the present members, and the two who joined first, each from the front of its index; then the chat's position and its
+-- last seq. One statement, because the overhead of each exceeds its work.
 SELECT found.kind, found.user_id::text, found.seq
 FROM chat.chat_participants AS me
 CROSS JOIN LATERAL (
@@ -34,5 +34,10 @@ CROSS JOIN LATERAL (
      WHERE o.chat_id = me.chat_id AND o.left_at IS NULL AND me.left_at IS NULL
      ORDER BY o.joined_seq, o.user_id
      LIMIT 2)
+    UNION ALL
+    (SELECT head.kind, NULL, head.number
+     FROM chat.chats AS c
+     CROSS JOIN LATERAL (VALUES ('position', c.last_position), ('last_seq', c.last_seq)) AS head (kind, number)
+     WHERE c.chat_id = me.chat_id AND me.left_at IS NULL)
 ) AS found
 WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s;

@@ -14,7 +14,8 @@ CASE WHEN m.changed_position > m.position THEN (
     )::text || '}', ',' ORDER BY r.first_position)
     FROM chat.reaction_counts AS r
     WHERE r.chat_id = m.chat_id AND r.seq = m.seq
-) END AS reactions
+) END AS reactions,
+m.last_reply_seq
 
 -- name: page
 -- Both sides of a split, each from the primary key outward; see windows.py.

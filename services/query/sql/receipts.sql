@@ -40,3 +40,44 @@ CROSS JOIN LATERAL (
     LIMIT %(fetch)s
 ) AS p
 WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS NULL;
+
+-- name: receipt_counts
+-- How many present members the message was for (those who joined before it, without its sender), and how many of them
+-- have received and read it. No row if there is no such message. It reads each member once, from one index.
+SELECT o.recipients, o.delivered, o.has_read
+FROM chat.chat_participants AS me
+CROSS JOIN LATERAL (
+    SELECT f.chat_id, f.seq, f.sender_id
+    FROM chat.chat_messages AS f
+    WHERE f.chat_id = me.chat_id AND f.seq = %(seq)s
+    LIMIT 1
+) AS m
+CROSS JOIN LATERAL (
+    SELECT count(*) AS recipients, count(*) FILTER (WHERE GREATEST(p.read_seq, p.delivered_seq) >= m.seq) AS delivered,
+           count(*) FILTER (WHERE p.read_seq >= m.seq) AS has_read
+    FROM chat.chat_participants AS p
+    WHERE p.chat_id = m.chat_id AND p.left_at IS NULL AND p.joined_seq < m.seq AND p.user_id <> m.sender_id
+) AS o
+WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS NULL;
+
+-- name: receipts_of_message
+-- A page of those who have received it, by user_id. The two differences keep the planner on the index of the key, which has
+-- that order: it would compare the columns themselves by an index on one of them, and sort all members for each page.
+SELECT p.user_id::text, p.has_read
+FROM chat.chat_participants AS me
+CROSS JOIN LATERAL (
+    SELECT f.chat_id, f.seq, f.sender_id
+    FROM chat.chat_messages AS f
+    WHERE f.chat_id = me.chat_id AND f.seq = %(seq)s
+    LIMIT 1
+) AS m
+CROSS JOIN LATERAL (
+    SELECT o.user_id, o.read_seq >= m.seq AS has_read
+    FROM chat.chat_participants AS o
+    WHERE o.chat_id = m.chat_id AND o.user_id >= %(from_user_id)s AND o.left_at IS NULL
+      AND o.user_id <> m.sender_id AND m.seq - o.joined_seq > 0
+      AND GREATEST(o.read_seq, o.delivered_seq) - m.seq >= 0
+    ORDER BY o.user_id
+    LIMIT %(fetch)s
+) AS p
+WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS NULL;

@@ -434,7 +434,8 @@ async def test_a_batch_sends_the_statements_that_it_needs_and_no_others(database
         log.delete(chat, ANNA, 1)
         assert await _sent(connection, log, 1) == {
             "by_key", "advance", "chats_moved", "own_deleted", "reactions_of_deleted", "counts_of_deleted",
-            "texts_of_deleted", "messages_deleted", "threads_of_deleted", "chats_deleted", "blocks_deleted", "insert_outcome",
+            "texts_of_deleted", "messages_deleted", "threads_of_deleted", "chats_deleted", "blocks_deleted",
+            "insert_outcome",
         }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ ONE_ROW = {"chat_participants_pkey", "chat_participants_user"}
 """Either has the caller's row in a chat."""
 OF_A_MESSAGE = {"reactions_pkey", "reaction_counts_pkey"}
 """Looked up for each message that has changed since it was sent."""
-LARGE = ("chat_messages", "chat_participants", "outcomes", "reactions", "reaction_counts")
+LARGE = ("chat_messages", "chat_participants", "outcomes", "reactions", "reaction_counts", "earlier_texts")
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,7 @@ def world(postgres: str) -> Iterator[World]:
             " FROM sizes, generate_series(1, messages) seq JOIN users ON u = 1 + seq % 2000;"
             "INSERT INTO reactions SELECT chat_id, seq, '👍', sender_id, seq FROM chat_messages;"
             "INSERT INTO reaction_counts SELECT chat_id, seq, '👍', 1, seq FROM chat_messages;"
+            "INSERT INTO earlier_texts SELECT chat_id, seq, 0, 'helo', sent_at FROM chat_messages;"
             "INSERT INTO outcomes"
             " SELECT i % 8, i, gen_random_uuid(), user_id, 't', 'rejected', 'forbidden', NULL, NULL, now()"
             " FROM generate_series(1, 20000) i JOIN users ON u = 1 + i % 2000;"
@@ -87,10 +88,14 @@ def plan_of(world: World, statement: str) -> Plan:
     ("statement", "indexes"),
     [
         ("membership", {"chat_participants_pkey"}),
-        ("membership_and_cursors", TICKS),
+        ("standing", TICKS),
         ("page", {"chat_messages_pkey"}),
         ("page_of_sender", {"chat_messages_sender"}),
         ("message", {"chat_messages_pkey"}),
+        ("replies", {"chat_messages_thread"}),
+        ("threads", {"chat_messages_threads"}),
+        ("edits", {"earlier_texts_pkey"}),
+        ("receipts_of_message", {"chat_messages_pkey", "chat_participants_pkey"}),
         ("members", {"chat_participants_pkey"}),
         ("read_state", {"chat_participants_pkey"}),
         ("accepted_message", {"chat_messages_message_id_key"}),
@@ -109,6 +114,7 @@ def test_a_read_walks_its_index_in_order_and_sorts_nothing(world: World, stateme
     ("statement", "indexes"),
     [
         ("unread_of_chat", set()),
+        ("receipt_counts", {"chat_messages_pkey"}),
         ("unread_of_all", {"chat_participants_user"}),
         ("chats_of_caller", {"chat_participants_user", *TICKS}),
         ("chat_of_caller", TICKS),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.ids import UserId
 from services.query.api import json_text
-from services.query.api.delivery_status import DeliveryCursors
+from services.query.api.delivery_status import ChatStanding, DeliveryCursors
 from services.query.api.paths import chats, commands, messages
 from services.query.api.windows import Page
 from services.query.snapshot.reader import Row
@@ -48,7 +48,7 @@ def test_a_message_has_every_field_of_the_contract_in_its_order() -> None:
         "message_id": MESSAGE, "chat_id": CHAT, "seq": 7, "position": 9, "changed_position": 11, "sender_id": ANNA,
         "client_generated_id": "k-1", "text": "hello", "reply_to_message_id": None, "media_urls": [],
         "metadata": None, "sent_at": "2026-03-04T05:06:07.089Z", "revision": 2, "edited_at": None, "deleted_at": None,
-        "status": "sent", "reactions": [], "reply_count": 0,
+        "status": "sent", "reactions": [], "reply_count": 0, "last_reply_seq": None,
     }  # fmt: skip
 
 
@@ -103,6 +103,10 @@ def test_times_are_utc_with_milliseconds_wherever_the_server_lives() -> None:
     assert json_text.instant(AT.replace(microsecond=0)) == "2026-03-04T05:06:07.000Z"
 
 
+def standing(**cursors: list[tuple[UserId, int]]) -> ChatStanding:
+    return ChatStanding(position=9, last_seq=4, cursors=DeliveryCursors(**cursors))
+
+
 def test_each_message_of_a_page_has_the_delivery_status_of_its_own_sender() -> None:
     page = Page(
         rows=[row(seq=1, sender_id=ANNA), row(seq=2, sender_id=BEN)], has_more_before=True, has_more_after=False
@@ -110,7 +114,7 @@ def test_each_message_of_a_page_has_the_delivery_status_of_its_own_sender() -> N
     lowest = [(UserId(ANNA), 0), (UserId(BEN), 1)]
     history = json.loads(
         messages.history_json(
-            CHAT, page, DeliveryCursors(read=lowest, delivered=lowest, joined=[(UserId(ANNA), 0), (UserId(BEN), 0)])
+            CHAT, page, standing(read=lowest, delivered=lowest, joined=[(UserId(ANNA), 0), (UserId(BEN), 0)])
         )
     )
     assert [m["status"] for m in history["messages"]] == ["read", "sent"]
@@ -120,8 +124,10 @@ def test_each_message_of_a_page_has_the_delivery_status_of_its_own_sender() -> N
 
 def test_an_empty_page_is_valid_json() -> None:
     page: Page[Row] = Page(rows=[], has_more_before=False, has_more_after=True)
-    history = json.loads(messages.history_json(CHAT, page, DeliveryCursors(read=[], delivered=[], joined=[])))
-    assert history == {"messages": [], "has_more_before": False, "has_more_after": True}
+    history = json.loads(messages.history_json(CHAT, page, standing(read=[], delivered=[], joined=[])))
+    assert history == {
+        "messages": [], "has_more_before": False, "has_more_after": True, "position": 9, "last_seq": 4
+    }  # fmt: skip
 
 
 def chat_row(last: Row) -> Row:

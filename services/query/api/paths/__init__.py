@@ -3,8 +3,10 @@
 - `messages`  a page of history, one message, the newest seq
 - `chats`     the caller's chats
 - `members`   the present members of a chat
+- `threads`   the replies of a thread, the threads of a chat
+- `edits`     the earlier texts of a message
 - `reactions` who reacts to a message
-- `receipts`  unread counts, and how far each member has read and received
+- `receipts`  unread counts, how far each member has read and received, who has received a message
 - `commands`  the status of a command
 - `me`        the caller
 """

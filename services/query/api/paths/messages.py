@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from inspect import signature
 from itertools import starmap
@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from schemas.ids import UserId
 from services.query.api import windows
-from services.query.api.delivery_status import DeliveryCursors
+from services.query.api.delivery_status import ChatStanding
 from services.query.api.examples import ANNA, CHAT
 from services.query.api.json_text import boolean, dumps, instant_of, instant_or_null, quoted, strings, uuid_or_null
 from services.query.api.parameters import (
@@ -56,6 +56,7 @@ MESSAGE_EXAMPLE: Final[dict[str, Any]] = {
     "status": "sent",
     "reactions": [],
     "reply_count": 0,
+    "last_reply_seq": None,
 }
 
 
@@ -90,7 +91,8 @@ class Message(BaseModel):
         " received it, else `sent`; `sent` also if there is no such member."
     )
     reactions: list[ReactionCount] = Field(description="In the order in which each emoji was first used.")
-    reply_count: int
+    reply_count: int = Field(description="For the first message of a thread, the number of its live replies.")
+    last_reply_seq: int | None = Field(description="Seq of the last of them.")
 
 
 class History(BaseModel):
@@ -101,12 +103,16 @@ class History(BaseModel):
             "messages": [MESSAGE_EXAMPLE],
             "has_more_before": False,
             "has_more_after": False,
+            "position": 2,
+            "last_seq": 1,
         }
     )
 
     messages: list[Message]
     has_more_before: bool
     has_more_after: bool
+    position: int = Field(description="Position of the chat in the snapshot that the page is of.")
+    last_seq: int = Field(description="Seq of its newest message then.")
 
 
 class LatestSeq(BaseModel):
@@ -155,7 +161,7 @@ def message_writer(chat_id: str, status_of: Callable[[UserId, int], str]) -> Cal
         seq: int, message_id: str, sender_id: UserId, message_text: str | None, client_generated_id: str,
         reply_to_message_id: str | None, reply_count: int, media_urls: Sequence[str], metadata: str | None,
         sent_at: int, edited_at: int | None, deleted_at: int | None, position: int, changed_position: int,
-        revision: int, reactions: str | None,
+        revision: int, reactions: str | None, last_reply_seq: int | None,
     ) -> str:  # fmt: skip
         """Return a message. A deleted one has only ids, figures and times, whatever the row still contains.
 
@@ -172,7 +178,8 @@ def message_writer(chat_id: str, status_of: Callable[[UserId, int], str]) -> Cal
             f'"media_urls":{strings(media_urls)},"metadata":{"null" if metadata is None else metadata},'
             f'"sent_at":"{instant_of(sent_at)}","revision":{revision},"edited_at":{instant_or_null(edited_at)},'
             f'"deleted_at":{instant_or_null(deleted_at)},"status":"{status_of(sender_id, seq)}",'
-            f'"reactions":[{reactions or ""}],"reply_count":{reply_count}}}'
+            f'"reactions":[{reactions or ""}],"reply_count":{reply_count},'
+            f'"last_reply_seq":{"null" if last_reply_seq is None else last_reply_seq}}}'
         )
 
     return message
@@ -183,10 +190,17 @@ MESSAGE_COLUMNS: Final = tuple(signature(message_writer("", lambda _sender_id, _
 SEQ: Final = MESSAGE_COLUMNS.index("seq")
 
 
-def history_json(chat_id: str, page: Page[Row], cursors: DeliveryCursors) -> bytes:
-    messages = ",".join(starmap(message_writer(chat_id, cursors.status), page.rows))
+def messages_json(chat_id: str, rows: Iterable[Row], standing: ChatStanding) -> str:
+    """Return the messages of rows with MESSAGE_COLUMNS, separated by commas."""
+    return ",".join(starmap(message_writer(chat_id, standing.cursors.status), rows))
+
+
+def history_json(chat_id: str, page: Page[Row], standing: ChatStanding) -> bytes:
     before, after = boolean(page.has_more_before), boolean(page.has_more_after)
-    return f'{{"messages":[{messages}],"has_more_before":{before},"has_more_after":{after}}}'.encode()
+    return (
+        f'{{"messages":[{messages_json(chat_id, page.rows, standing)}],"has_more_before":{before},'
+        f'"has_more_after":{after},"position":{standing.position},"last_seq":{standing.last_seq}}}'
+    ).encode()
 
 
 async def read_history(
@@ -195,7 +209,7 @@ async def read_history(
     """Return a page of messages, ascending by seq; only those of one sender if the bounds name it."""
     window = bounds.window
     block, sender = ("page", {}) if bounds.sender_id is None else ("page_of_sender", {"sender_id": bounds.sender_id})
-    cursors, rows = await reads.read_with_cursors(
+    standing, rows = await reads.read_with_standing(
         block,
         caller,
         chat_id,
@@ -207,7 +221,7 @@ async def read_history(
     )
     below = [row for row in rows if row[SEQ] < window.split]
     above = [row for row in rows if row[SEQ] >= window.split]
-    return history_json(chat_id, cut(window, below, above), cursors)
+    return history_json(chat_id, cut(window, below, above), standing)
 
 
 def add_routes(router: APIRouter, reads: Reads) -> None:
@@ -224,10 +238,10 @@ def add_routes(router: APIRouter, reads: Reads) -> None:
     ) -> Response:
         """One message."""
         token = reads.token_of(at_least)
-        cursors, rows = await reads.read_with_cursors("message", caller, chat_id, token, seq=Int8(seq))
+        standing, rows = await reads.read_with_standing("message", caller, chat_id, token, seq=Int8(seq))
         if not rows:
             raise Problem("unknown_message", "The chat has no message with this seq.")
-        return json_response(message_writer(chat_id, cursors.status)(*rows[0]).encode())
+        return json_response(messages_json(chat_id, rows, standing).encode())
 
     @router.get("/chats/{chat_id}/latest-seq", response_model=LatestSeq, responses=OF_A_CHAT)
     async def get_latest_seq(

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Response
+from psycopg.types.numeric import Int8
 from pydantic import BaseModel, Field
 
+from schemas.ids import UserId
+from services.query.api.cursors import LOWEST_UUID, decode_members, encode_members
 from services.query.api.examples import BEN, CHAT
 from services.query.api.json_text import dumps, instant
-from services.query.api.parameters import AtLeastHeader, ChatIdInPath, ListQuery
+from services.query.api.parameters import AtLeastHeader, ChatIdInPath, ListQuery, SeqInPath
 from services.query.api.paths.members import page_of_members
 from services.query.api.reads import Reads
-from services.query.api.route import OF_A_CHAT, OF_ANY, CallerOfRequest, json_response
+from services.query.api.route import OF_A_CHAT, OF_A_MESSAGE, OF_ANY, CallerOfRequest, json_response
 from services.query.snapshot.reader import Row, Statement
 from services.runtime.web.openapi import example
+from services.runtime.web.problems import Problem
 
 _EXAMPLE: Final[dict[str, Any]] = {"user_id": BEN, "read_seq": 0, "delivered_seq": 1, "last_read_at": None}
 
@@ -59,6 +63,31 @@ class ReadState(BaseModel):
     next: str | None
 
 
+class Receipt(BaseModel):
+    user_id: UUID
+    status: Literal["delivered", "read"]
+
+
+class MessageReceipts(BaseModel):
+    """The members who have received a message. Its sender and members who joined after it do not count."""
+
+    model_config = example(
+        {
+            "recipient_count": 1,
+            "delivered_count": 1,
+            "read_count": 0,
+            "items": [{"user_id": BEN, "status": "delivered"}],
+            "next": None,
+        }
+    )
+
+    recipient_count: int = Field(description="The present members that the message was for.")
+    delivered_count: int = Field(description="Those who have received it, or read it.")
+    read_count: int
+    items: list[Receipt]
+    next: str | None
+
+
 def read_state_fields(row: Row) -> dict[str, object]:
     user_id, read_seq, delivered_seq, last_read_at = row
     return {
@@ -67,6 +96,20 @@ def read_state_fields(row: Row) -> dict[str, object]:
         "delivered_seq": delivered_seq,
         "last_read_at": None if last_read_at is None else instant(last_read_at),
     }
+
+
+def message_receipts_json(counts: Row, rows: Sequence[Row], next_cursor: str | None) -> bytes:
+    recipients, delivered, read = counts
+    items = [{"user_id": user_id, "status": "read" if has_read else "delivered"} for user_id, has_read in rows]
+    return dumps(
+        {
+            "recipient_count": recipients,
+            "delivered_count": delivered,
+            "read_count": read,
+            "items": items,
+            "next": next_cursor,
+        }
+    )
 
 
 def unread_of_all_json(rows: Sequence[Row]) -> bytes:
@@ -95,3 +138,26 @@ def add_routes(router: APIRouter, reads: Reads) -> None:
         """The read and delivered cursors of each present member, by user_id."""
         rows, next_cursor = await page_of_members("read_state", reads, caller, chat_id, page, at_least)
         return json_response(dumps({"items": [read_state_fields(row) for row in rows], "next": next_cursor}))
+
+    @router.get("/chats/{chat_id}/messages/{seq}/receipts", response_model=MessageReceipts, responses=OF_A_MESSAGE)
+    async def list_receipts(
+        caller: CallerOfRequest,
+        chat_id: ChatIdInPath,
+        seq: SeqInPath,
+        page: ListQuery,
+        at_least: AtLeastHeader = None,
+    ) -> Response:
+        """The members who have received or read a message, by user_id, with counts over all pages."""
+        counts, rows = await reads.read_all_as_member(
+            ("receipt_counts", "receipts_of_message"),
+            caller,
+            chat_id,
+            reads.token_of(at_least),
+            seq=Int8(seq),
+            from_user_id=LOWEST_UUID if page.cursor is None else decode_members(page.cursor),
+            fetch=Int8(page.limit + 1),
+        )
+        if not counts:
+            raise Problem("unknown_message", "The chat has no message with this seq.")
+        next_cursor = encode_members(UserId(rows[page.limit][0])) if len(rows) > page.limit else None
+        return json_response(message_receipts_json(counts[0], rows[: page.limit], next_cursor))
