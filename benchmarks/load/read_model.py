@@ -35,3 +35,12 @@ async def filled(log: Log, *, chats: int, messages: int) -> None:
             await connection.execute(blocks[name], values)
         await connection.execute("VACUUM ANALYZE")
         await connection.execute("CHECKPOINT")
+
+
+async def with_reactions(log: Log, *, chat: int, emojis: int, users: int) -> None:
+    """Add, to each message of a chat, `emojis` different emojis of `users` users each."""
+    blocks = load_sql("benchmarks.load", "read_model.sql").bind()
+    async with await session(log.dsn) as connection:
+        for name in ("reactions", "reaction_counts", "messages_reacted"):
+            await connection.execute(blocks[name], {"chat": chat, "emojis": emojis, "users": users})
+        await connection.execute("VACUUM ANALYZE")

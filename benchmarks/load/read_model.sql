@@ -21,3 +21,19 @@ INSERT INTO chat_v1.chat_messages
 SELECT md5('chat ' || c)::uuid, s, md5(c || ' ' || s)::uuid, md5('user ' || mod(s, 5))::uuid,
        rpad('message ' || s || ' ', 239, 'x'), 'send-' || s, 0, '{}', now(), s + 1, s + 1
 FROM generate_series(%(from)s::integer, %(to)s::integer) AS c, generate_series(1, %(messages)s) AS s;
+
+-- name: reactions
+INSERT INTO chat_v1.reactions (chat_id, seq, emoji, user_id, changed_position)
+SELECT m.chat_id, m.seq, chr(128512 + e), md5('user ' || u)::uuid, m.position + e
+FROM chat_v1.chat_messages AS m, generate_series(1, %(emojis)s::integer) AS e, generate_series(1, %(users)s::integer) AS u
+WHERE m.chat_id = md5('chat ' || %(chat)s::text)::uuid;
+
+-- name: reaction_counts
+INSERT INTO chat_v1.reaction_counts (chat_id, seq, emoji, users, first_position)
+SELECT chat_id, seq, emoji, count(*), min(changed_position) FROM chat_v1.reactions
+WHERE chat_id = md5('chat ' || %(chat)s::text)::uuid
+GROUP BY 1, 2, 3;
+
+-- name: messages_reacted
+UPDATE chat_v1.chat_messages SET changed_position = position + %(emojis)s
+WHERE chat_id = md5('chat ' || %(chat)s::text)::uuid AND %(users)s > 0;

@@ -18,6 +18,7 @@ NAMES: Final = (
     "live",
     "history",
     "unread",
+    "reactions",
     "recovery",
     "snapshot",
     "verify",
@@ -202,6 +203,18 @@ def _unread(found: Document) -> str:
     )
 
 
+def _reactions(found: Document) -> str:
+    rows = [
+        [_n(p["reactions"]), f"{p['p50_ms']:.2f} ms", f"{p['cpu_us']:,.0f} µs", f"{p['counted_p50_ms']:.2f} ms"]
+        for p in found["pages"]
+    ]
+    return (
+        "### Reactions\n\n"
+        + _table(["reactions to each of 50 messages", "page, p50", "CPU of query each", "counted, p50"], rows)
+        + f"\nOne client, over HTTP. Baseline: {found['baseline']}.\n"
+    )
+
+
 def _recovery(found: Document) -> str:
     rows = [
         ["on an empty log", f"{found['empty_s']:.1f} s"],
@@ -298,6 +311,7 @@ _SECTIONS: Final = {
     "live": _live,
     "history": _history,
     "unread": _unread,
+    "reactions": _reactions,
     "recovery": _recovery,
     "snapshot": _snapshot,
     "verify": _verify,

@@ -4,6 +4,7 @@
 - `ingest`                  sends over HTTP
 - `projector`               live and rebuild
 - `history`, `unread`       reads over HTTP
+- `reactions`               pages of messages with many reactions
 - `receipts`                one chat of ten thousand members
 - `live`                    end to end on an idle system
 - `recovery`, `snapshot`    a sequencer that starts on a long log

@@ -38,16 +38,16 @@ MUTANTS: Final = (
         file="services/projector/writing/apply.py",
         good='("own_deleted", "reactions_of_deleted", "counts_of_deleted", "texts_of_deleted")',
         bad='("own_deleted", "reactions_of_deleted", "counts_of_deleted")',
-        check="tests/integration/projector/test_projector_batches.py"
-        "::test_the_verifiers_own_fold_finds_the_rows_that_the_projector_wrote",
+        check="tests/integration/query/test_query_threads.py"
+        "::test_the_earlier_texts_of_a_message_are_listed_newest_first_until_it_is_deleted",
     ),
     Mutant(
         name="a deleted reply from before the batch still counts in its thread",
         file="services/projector/writing/apply.py",
         good='        ("threads_of_deleted",),\n',
         bad="        (),\n",
-        check="tests/integration/projector/test_projector_batches.py"
-        "::test_the_verifiers_own_fold_finds_the_rows_that_the_projector_wrote",
+        check="tests/integration/query/test_query_threads.py"
+        "::test_a_deleted_reply_no_longer_counts_and_moves_its_thread_back",
     ),
     Mutant(
         name="a deleted reply of the batch still counts in its thread",

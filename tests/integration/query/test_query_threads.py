@@ -45,6 +45,7 @@ async def pages(api: Api, path: str, *, limit: int) -> list[dict[str, Any]]:
         page = await api.json(path, BEN, limit=limit, cursor=cursor)
         assert len(page["items"]) <= limit
         found += page["items"]
+        assert len(found) < 100, "pages go round in circles"
         cursor = page["next"]
         if cursor is None:
             return found
