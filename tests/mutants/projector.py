@@ -9,7 +9,90 @@ from tests.mutants.mutant import Mutant
 CUTOVER: Final = "tests/integration/projector/test_rebuild_and_cutover.py"
 TABLES: Final = "tests/integration/projector/test_projector_tables.py"
 
+PEOPLE: Final = "tests/integration/projector/test_sql_for_people.py"
+ROW_SECURITY: Final = "services/projector/versions/sql/projection/0009_row_security.sql"
+VIEWS: Final = "services/projector/versions/sql/views.sql"
+
 MUTANTS: Final = (
+    Mutant(
+        name="people see the chats that they have left",
+        file="services/projector/versions/sql/control/0003_readers.sql",
+        good=" AND p.left_at IS NULL);",
+        bad=");",
+        check=f"{PEOPLE}::test_a_former_member_sees_nothing_and_one_who_joined_again_sees_all",
+    ),
+    Mutant(
+        name="a malformed user id is an error",
+        file="services/projector/versions/sql/control/0003_readers.sql",
+        good="RETURN CASE WHEN pg_input_is_valid(current_setting('app.user_id', true), 'uuid')\n"
+        "            THEN current_setting('app.user_id', true)::uuid END;",
+        bad="RETURN NULLIF(current_setting('app.user_id', true), '')::uuid;",
+        check=f"{PEOPLE}::test_a_session_that_names_no_user_sees_nothing_and_gets_no_error",
+    ),
+    Mutant(
+        name="a view reads with the rights of its owner",
+        file=VIEWS,
+        good="CREATE OR REPLACE VIEW chat.chat_messages WITH (security_invoker = true) AS",
+        bad="CREATE OR REPLACE VIEW chat.chat_messages AS",
+        check=f"{PEOPLE}::test_a_present_member_sees_each_of_their_chats_and_no_other",
+    ),
+    Mutant(
+        name="a policy looks each row's chat up",
+        file=ROW_SECURITY,
+        good="USING (chat_id = ANY ((SELECT chat.my_chat_ids())::uuid[]))",
+        bad="USING (EXISTS (SELECT FROM unnest(chat.my_chat_ids()) AS mine WHERE mine = chat_id))",
+        check=f"{PEOPLE}::test_a_statement_asks_for_the_chats_once_and_uses_the_index_on_them",
+    ),
+    Mutant(
+        name="a person learns how much another member has not read",
+        file=VIEWS,
+        good="          AND in_user_id = coalesce(chat.my_user_id(), in_user_id));",
+        bad="        );",
+        check=f"{PEOPLE}::test_a_person_learns_the_unread_count_of_no_other_member",
+    ),
+    Mutant(
+        name="a person with a grant on the views is taken for a service",
+        file=VIEWS,
+        good="                    AND (people IS NULL OR NOT pg_has_role(a.grantee, people, 'MEMBER'))\n",
+        bad="",
+        check=f"{PEOPLE}::test_a_grant_on_the_views_does_not_free_a_person_from_the_policies",
+    ),
+    Mutant(
+        name="a cutover brings no rights along",
+        file="services/projector/versions/migrations.py",
+        good="        await grant_rights(connection, version)\n",
+        bad="",
+        check=f"{PEOPLE}::test_a_version_that_is_built_has_its_rights_before_the_cutover",
+    ),
+    Mutant(
+        name="roles that are created later get no rights",
+        file="services/projector/versions/migrations.py",
+        good="            await grant_rights(connection, projection.version)  # a role may",
+        bad="            pass  # a role may",
+        check=f"{PEOPLE}::test_without_the_role_a_projector_starts_and_one_that_starts_later_grants_its_rights",
+    ),
+    Mutant(
+        name="query's role is under the policies for people only",
+        file=VIEWS,
+        good="FOR SELECT TO %s USING (true)'",
+        bad="FOR SELECT TO %s USING (false)'",
+        check="tests/integration/query/test_query_plans.py::test_row_level_security_changes_no_plan_of_querys_role",
+    ),
+    Mutant(
+        name="a step locks the tables in another order than readers",
+        file=ROW_SECURITY,
+        good="        LOCK TABLE chat.active_projection IN ACCESS EXCLUSIVE MODE;\n",
+        bad="        NULL;\n",
+        check=f"{PEOPLE}::test_an_upgrade_deadlocks_with_no_reader",
+    ),
+    Mutant(
+        name="the owner is under the policies too",
+        file=ROW_SECURITY,
+        good="        EXECUTE format('ALTER TABLE {schema}.%I ENABLE ROW LEVEL SECURITY', name);\n",
+        bad="        EXECUTE format('ALTER TABLE {schema}.%I ENABLE ROW LEVEL SECURITY,"
+        " FORCE ROW LEVEL SECURITY', name);\n",
+        check=f"{PEOPLE}::test_the_owner_feeds_and_verifies_every_row_whatever_app_user_id_says",
+    ),
     Mutant(
         name="an emoji that nobody uses any more keeps its first use",
         file="services/projector/mapping/reactions.py",

@@ -31,6 +31,18 @@ MUTANTS: Final = (
         check="tests/integration/query/test_query_reactions.py",
     ),
     Mutant(
+        name="a stranger's question looks the chat up",
+        file="services/query/sql/messages.sql",
+        good="FROM chat.chat_participants AS me\nCROSS JOIN LATERAL (\n    SELECT a.last_seq\n"
+        "    FROM chat.chats AS a\n    WHERE a.chat_id = me.chat_id\n    LIMIT 1\n) AS c\n"
+        "WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS NULL;",
+        bad="FROM chat.chats AS c WHERE c.chat_id = %(chat_id)s AND EXISTS (\n"
+        "    SELECT FROM chat.chat_participants AS me"
+        " WHERE me.chat_id = c.chat_id AND me.user_id = %(caller_id)s AND me.left_at IS NULL);",
+        check="tests/integration/query/test_query_plans.py"
+        "::test_a_strangers_question_over_http_does_not_run_the_members_statements",
+    ),
+    Mutant(
         name="cursors are read for those who have left",
         file="services/query/sql/membership.sql",
         good="AND o.left_at IS NULL AND me.left_at IS NULL\n     ORDER BY o.read_seq",

@@ -24,6 +24,7 @@ DEFAULTS: Final = {
     "lock_timeout": "1ms",
     "plan_cache_mode": "force_custom_plan",
     "quote_all_identifiers": "on",
+    "row_security": "off",
     "search_path": "nowhere",
     "standard_conforming_strings": "off",
     "statement_timeout": "50ms",

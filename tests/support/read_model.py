@@ -57,14 +57,15 @@ def read_model_database(postgres: str) -> Iterator[str]:
 @contextmanager
 def world_of(dsn: str, schema: str = "chat_v1") -> Iterator[World]:
     with psycopg.connect(dsn, autocommit=True, options=f"-c search_path={schema}") as connection:
-        yield World(connection)
+        yield World(connection, dsn)
 
 
 class World:
     """Writes into the tables of one projection; every method commits."""
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, connection: psycopg.Connection, dsn: str) -> None:
         self._connection = connection
+        self.dsn = dsn
 
     def sql(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
         """Run any statement, with table names without a schema."""

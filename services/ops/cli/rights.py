@@ -73,7 +73,8 @@ def roles(
     """Print SQL that creates least-privilege roles for the read model, without contacting a database.
 
     Run it in the database as a superuser, for example with `gapless projection roles | psql -d gapless`, and set a
-    password for both roles. It may be run again.
+    password for both roles. The third role, gapless_reader, is for people and their tools, and cannot log in itself.
+    The script may be run again; then restart a projector, which grants new roles what they lack.
 
     Exit code: 0, 2 wrong usage.
     """

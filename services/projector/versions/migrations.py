@@ -18,6 +18,7 @@ from services.projector.versions.registry import (
     State,
     create_functions,
     get_projection,
+    grant_rights,
     list_projections,
     point_views,
 )
@@ -59,6 +60,8 @@ async def migrate(connection: Connection) -> None:
             (serving,) = [p for p in await list_projections(connection) if p.state is State.SERVING]
             await point_views(connection, serving.version)
             await create_functions(connection)
+        for projection in await list_projections(connection):
+            await grant_rights(connection, projection.version)  # a role may have been created since the last start
 
 
 async def create_projection(connection: Connection, version: int) -> None:
@@ -75,6 +78,7 @@ async def create_projection(connection: Connection, version: int) -> None:
                 f"{there.schema} was begun by row mapping {there.mapping_version}, and this release has"
                 f" {MAPPING_VERSION}: drop it with `gapless projection drop v{version}`, or choose another version"
             )
+        await grant_rights(connection, version)
 
 
 async def index_projection(connection: Connection, version: int, on_index: Callable[[str], None]) -> None:

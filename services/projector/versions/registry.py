@@ -102,6 +102,12 @@ def version_sql(version: int) -> BoundSql:
 async def point_views(connection: Connection, version: int) -> None:
     """Make the views of schema chat show this version. Takes ACCESS EXCLUSIVE on each until the transaction ends."""
     await connection.execute(_VIEWS.compose("views", schema=schema_name(version)))
+    await grant_rights(connection, version)  # views that were created just now have their default privileges
+
+
+async def grant_rights(connection: Connection, version: int) -> None:
+    """Grant the readers of the views what they lack on this version's tables; usually nothing."""
+    await connection.execute(_VIEWS.compose("grants", schema=schema_name(version)))
 
 
 async def create_functions(connection: Connection) -> None:

@@ -3,9 +3,8 @@
 -- member's row, `m` the chat's last message.
 f.chat_id::text, f.kind, f.name, f.created_by::text, f.created_at, f.last_seq, f.last_position, f.active_at,
 f.role, f.joined_at, f.joined_seq, f.read_seq, f.delivered_seq,
-CASE WHEN f.deleted_total = 0
-     THEN f.last_seq - f.read_seq - f.own_live_after_read
-     ELSE chat.get_unread_count(f.chat_id, f.user_id) END AS unread,
+f.last_seq - f.read_seq - f.own_live_after_read
+- CASE WHEN f.deleted_total = 0 THEN 0 ELSE chat.deleted_after(f.chat_id, f.read_seq) END AS unread,
 CASE WHEN f.kind = 'direct'
      THEN COALESCE((SELECT o.user_id
                     FROM chat.chat_participants AS o

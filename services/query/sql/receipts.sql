@@ -2,9 +2,8 @@
 -- up only if the chat has any.
 
 -- name: unread_of_chat
-SELECT CASE WHEN c.deleted_total = 0
-            THEN c.last_seq - me.read_seq - me.own_live_after_read
-            ELSE chat.get_unread_count(me.chat_id, me.user_id) END
+SELECT c.last_seq - me.read_seq - me.own_live_after_read
+    - CASE WHEN c.deleted_total = 0 THEN 0 ELSE chat.deleted_after(me.chat_id, me.read_seq) END
 FROM chat.chat_participants AS me
 CROSS JOIN LATERAL (
     SELECT a.last_seq, a.deleted_total
@@ -18,9 +17,8 @@ WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS 
 SELECT u.chat_id::text, u.unread
 FROM (
     SELECT p.chat_id,
-           CASE WHEN c.deleted_total = 0
-                THEN c.last_seq - p.read_seq - p.own_live_after_read
-                ELSE chat.get_unread_count(p.chat_id, p.user_id) END AS unread
+           c.last_seq - p.read_seq - p.own_live_after_read
+               - CASE WHEN c.deleted_total = 0 THEN 0 ELSE chat.deleted_after(p.chat_id, p.read_seq) END AS unread
     FROM chat.chat_participants AS p
     JOIN chat.chats AS c ON c.chat_id = p.chat_id
     WHERE p.user_id = %(caller_id)s AND p.left_at IS NULL

@@ -53,6 +53,7 @@ _PINS: Final = {
     "lock_timeout": "0",
     "plan_cache_mode": "auto",
     "quote_all_identifiers": "off",
+    "row_security": "on",
     "search_path": "pg_catalog, pg_temp",
     "transform_null_equals": "off",
 }

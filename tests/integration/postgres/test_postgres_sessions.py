@@ -72,6 +72,7 @@ async def test_no_default_of_database_role_or_shell_reaches_a_session(hostile: s
         "lock_timeout": "0",
         "plan_cache_mode": "auto",
         "quote_all_identifiers": "off",
+        "row_security": "on",
         "search_path": "pg_catalog, pg_temp",
         "standard_conforming_strings": "on",
         "statement_timeout": "30s",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import psycopg
 import pytest
@@ -31,6 +33,7 @@ from services.projector.versions.registry import State, positions
 from services.projector.versions.retirement import drop, stop_feeding
 from services.runtime.health.health import Readiness
 from services.runtime.postgres.pool import Connection, PostgresPool, connect, open_pool
+from services.runtime.postgres.sql import load_sql
 from services.runtime.settings import KafkaSettings, PostgresSettings
 from tests.support.chat_log import ANNA, BEN, ChatLog, conversation
 from tests.support.projection import (
@@ -44,6 +47,7 @@ from tests.support.projection import (
 )
 
 PARTITIONS = 2
+STRANGER = "99999999-0000-4000-8000-000000000000"
 pytestmark = pytest.mark.anyio
 
 
@@ -201,6 +205,7 @@ REBUILD_IN_A_PROCESS = """
 import asyncio, sys
 from pydantic import SecretStr
 from services.projector.versions.rebuild import rebuild
+from services.runtime.postgres.sql import load_sql
 from services.runtime.settings import KafkaSettings, PostgresSettings
 kafka = KafkaSettings.model_validate_json(sys.argv[1])
 asyncio.run(rebuild(2, kafka=kafka, postgres=PostgresSettings(dsn=SecretStr(sys.argv[2])), max_batch_records=20,
@@ -311,6 +316,7 @@ import asyncio, sys
 from collections import deque
 from pydantic import SecretStr
 from services.projector.versions.load_processes import load_in_processes
+from services.runtime.postgres.sql import load_sql
 from services.runtime.settings import KafkaSettings, PostgresSettings
 kafka = KafkaSettings.model_validate_json(sys.argv[1])
 asyncio.run(load_in_processes(deque([0, 1]), processes=2, at_once=1, version=2, kafka=kafka,
@@ -544,6 +550,55 @@ async def test_a_snapshot_from_before_the_switch_without_the_lock_would_read_the
         assert (before, after, now) == ((10,), (5,), (10,))
 
 
+async def test_a_persons_prepared_statements_see_their_chats_before_and_after_a_cutover(
+    kafka: str, database: str
+) -> None:
+    """The rights of gapless_reader come with each version, and its statements outlive the switch and the old tables."""
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("CREATE ROLE gapless_reader")
+    try:
+        async with world(kafka, database) as w:
+            await w.talk(5)
+            async with w.projector():
+                await w.at_end("chat_v1")
+                async with await psycopg.AsyncConnection.connect(database, autocommit=True) as person:
+                    person.prepare_threshold = 0
+                    await person.execute("SET ROLE gapless_reader")
+
+                    async def seen(user: str) -> tuple[object, ...]:
+                        await person.execute("SELECT set_config('app.user_id', %s, false)", [user])
+                        found = await person.execute(
+                            "SELECT (SELECT count(*) FROM chat.chat_messages WHERE chat_id = %(c)s),"
+                            " chat.get_latest_seq(%(c)s), (SELECT count(*) FROM chat.get_messages(%(c)s)),"
+                            " chat.get_unread_count(%(c)s, %(u)s) IS NOT NULL",
+                            {"c": w.chats[0], "u": user or BEN},
+                        )
+                        return await found.fetchone() or ()
+
+                    async def all_is_seen(messages: int) -> None:
+                        assert await seen(BEN) == (messages, messages, messages, True)
+                        assert await seen(STRANGER) == (0, None, 0, False)
+                        assert await seen("") == (0, None, 0, False)
+
+                    await all_is_seen(5)
+                    await w.rebuild()
+                    await w.cutover(2)
+                    await w.talk(1)
+                    await w.at_end("chat_v2")
+                    await all_is_seen(6)
+                    await w.cutover(1)
+                    await w.at_end("chat_v1")
+                    await all_is_seen(6)
+                    await w.cutover(2)
+                    await drop(1, postgres=w.postgres)
+                    await all_is_seen(6)
+                    kept = "SELECT count(*) FROM pg_prepared_statements WHERE statement ~ ('get_' || 'unread')"
+                    assert await (await person.execute(kept)).fetchone() == (1,)
+    finally:
+        with psycopg.connect(database, autocommit=True) as admin:
+            admin.execute("DROP OWNED BY gapless_reader; DROP ROLE gapless_reader")
+
+
 async def test_what_serves_is_neither_dropped_nor_rebuilt_and_what_is_dropped_can_be_built_again(
     kafka: str, database: str
 ) -> None:
@@ -727,6 +782,17 @@ async def test_tables_of_another_mapping_are_neither_fed_nor_gone_on_with(kafka:
             assert projector.versions == {1}
 
 
+STEPS: Final = {
+    folder: {
+        (kind, int(number))
+        for name in load_sql(f"services.projector.versions.sql.{folder}").names
+        for kind, number in re.findall(r"^(control|tables|indexes)_(\d{4})", name)
+    }
+    for folder in ("control", "projection")
+}
+"""Kind and number of each step of a migration, by folder."""
+
+
 async def test_migrations_run_by_two_processes_at_once_and_again_change_nothing(database: str) -> None:
     postgres = postgres_of(database)
 
@@ -742,5 +808,5 @@ async def test_migrations_run_by_two_processes_at_once_and_again_change_nothing(
     connection = await connect(postgres, application_name="test", autocommit=True)
     rows = await (await connection.execute("SELECT scope, number FROM chat.schema_migrations ORDER BY 1, 2")).fetchall()
     await connection.close()
-    expected = [("indexes", 1), ("indexes", 3), ("indexes", 7), *(("tables", number) for number in range(1, 8))]
-    assert rows == [*((f"chat_v1/{kind}", number) for kind, number in expected), ("control", 1), ("control", 2)]
+    projection, control = STEPS["projection"], STEPS["control"]
+    assert rows == sorted({(f"chat_v1/{kind}", number) for kind, number in projection} | control)

@@ -5,15 +5,22 @@ The tests check generic plans, which know no values: those that a connection use
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
+import psycopg
 import pytest
 
+from schemas.ids import UserId
+from services.projector.versions.migrations import migrate
+from services.query.snapshot.pipeline import Pipelines
 from services.runtime.postgres.sql import load_sql
-from tests.support.read_model import World, read_model_database, world_of
+from tests.support.read_model import Api, World, read_model_database, run, world_of
 
 STATEMENTS = load_sql("services.query.sql")
 TICKS = {"chat_participants_read", "chat_participants_delivered", "chat_participants_joined"}
@@ -71,7 +78,7 @@ class Plan:
             self.add(child, of_a_message=of_a_message)
 
 
-def plan_of(world: World, statement: str) -> Plan:
+def generic_plan(world: World, statement: str) -> dict[str, Any]:
     numbers: dict[str, int] = {}
 
     def numbered(match: re.Match[str]) -> str:
@@ -79,8 +86,13 @@ def plan_of(world: World, statement: str) -> Plan:
 
     text = re.sub(r"%\((\w+)\)s", numbered, STATEMENTS.text(statement))
     ((explained,),) = world.sql(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {text}")
+    root: dict[str, Any] = explained[0]["Plan"]
+    return root
+
+
+def plan_of(world: World, statement: str) -> Plan:
     plan = Plan()
-    plan.add(explained[0]["Plan"])
+    plan.add(generic_plan(world, statement))
     return plan
 
 
@@ -127,6 +139,35 @@ def test_no_read_scans_a_large_table(world: World, statement: str, indexes: set[
     assert indexes <= plan.indexes
 
 
+@pytest.fixture(scope="module")
+def role_of_query(world: World) -> Iterator[str]:
+    """A role that may read the views and owns nothing, as `gapless projection roles` makes for query."""
+    role = f"query_{uuid4().hex[:8]}"
+    world.sql(
+        f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA chat TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA chat TO {role}"
+    )
+    try:
+        asyncio.run(_start_a_projector(world.dsn))
+        yield role
+    finally:
+        world.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def _start_a_projector(dsn: str) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await migrate(connection)
+
+
+@pytest.mark.parametrize("statement", [name for name in STATEMENTS.names if "SELECT" in STATEMENTS.text(name)])
+def test_row_level_security_changes_no_plan_of_querys_role(world: World, role_of_query: str, statement: str) -> None:
+    of_the_owner = generic_plan(world, statement)
+    world.sql(f"SET ROLE {role_of_query}")
+    try:
+        assert generic_plan(world, statement) == of_the_owner
+    finally:
+        world.sql("RESET ROLE")
+
+
 ABOUT_A_CHAT = [name for name in STATEMENTS.names if "%(chat_id)s" in STATEMENTS.text(name)]
 OF_ITS_SENDER = {"accepted_message"}
 """Only its sender may ask for a command's status, and need not be a member."""
@@ -136,8 +177,6 @@ OF_ALL_CHATS = {"chats_of_caller"}
 
 def executed(world: World, statement: str, chat_id: object, caller_id: object, *, plan: str) -> tuple[list[str], int]:
     """Return the tables that were read, each as often as the plan names it, and the number of pages."""
-    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", STATEMENTS.text(statement))))
-    text = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", STATEMENTS.text(statement))
     values = {
         "chat_id": chat_id,
         "caller_id": caller_id,
@@ -146,7 +185,16 @@ def executed(world: World, statement: str, chat_id: object, caller_id: object, *
         "seq": 40,
         "from_user_id": "00000000-0000-0000-0000-000000000000",
     }
-    given = ", ".join(f"'{values.get(name, 50)}'" for name in names)
+    return executed_with(world, statement, defaultdict(lambda: 50, values), plan=plan)
+
+
+def executed_with(
+    world: World, statement: str, values: Mapping[str, object], *, plan: str = "auto"
+) -> tuple[list[str], int]:
+    """The same with these parameters."""
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", STATEMENTS.text(statement))))
+    text = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", STATEMENTS.text(statement))
+    given = ", ".join(f"'{values[name]}'" for name in names)
     world.sql(f"SET plan_cache_mode = {plan}")
     world.sql(f"PREPARE asked AS {text}")
     try:
@@ -188,6 +236,51 @@ def test_for_a_stranger_nothing_is_looked_up_but_the_row_that_is_not_there(
     assert executed(world, statement, chat_id, former, plan=plan)[0] == own_row
     assert executed(world, statement, nowhere, stranger, plan=plan) == (own_row, pages), "a chat that does not exist"
     assert statement == "membership" or len(executed(world, statement, chat_id, member, plan=plan)[0]) > 1
+
+
+def test_a_strangers_question_over_http_does_not_run_the_members_statements(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time would tell what exists. Every path about a chat, with exactly the statements that it sends."""
+    asked: list[tuple[str, Mapping[str, object]]] = []
+    run_together = Pipelines.run
+
+    async def noted(self: Pipelines, connection: Any, statements: Any, **how: Any) -> Any:
+        asked.extend((name, values) for name, values in statements if values)  # what frames a read has no parameter
+        return await run_together(self, connection, statements, **how)
+
+    monkeypatch.setattr(Pipelines, "run", noted)
+    ((chat_id, member, stranger, nowhere, command_id),) = world.sql(
+        "SELECT chat_id::text, user_id::text, gen_random_uuid()::text, gen_random_uuid()::text, gen_random_uuid()::text"
+        " FROM chat_participants"
+        " WHERE left_at IS NULL ORDER BY md5(chat_id::text) LIMIT 1"
+    )
+
+    async def story(api: Api) -> None:
+        document = await api.json("/openapi.json", stranger)
+        paths = [path for path, methods in document["paths"].items() if "{chat_id}" in path and "get" in methods]
+        assert len(paths) >= 8
+        for path in paths:
+
+            async def ask(chat: object, user: object, path: str = path) -> tuple[int, list[tuple[str, list[str], int]]]:
+                asked.clear()
+                of_path = {"chat_id": chat, "seq": 40, "command_id": command_id, "emoji": "👍"}
+                answer = await api.get(path.format(**of_path), UserId(str(user)))
+                return answer.status_code, [(name, *executed_with(world, name, values)) for name, values in asked]
+
+            of_the_chat, of_nothing = await ask(chat_id, stranger), await ask(nowhere, stranger)
+            of_a_member = await ask(chat_id, member)
+            assert of_the_chat == of_nothing, path
+            status, statements = of_the_chat
+            assert status == 404, path
+            assert statements, path
+            names = {name for name, _, _ in statements}
+            if not names & OF_ITS_SENDER:
+                assert of_a_member[0] == 200, path
+                assert all(tables == ["chat_participants"] for _, tables, _ in statements), path
+                assert sum(len(tables) for _, tables, _ in of_a_member[1]) > len(statements), path
+
+    run(world.dsn, story)
 
 
 def test_every_statement_reads_through_the_views_and_names_its_columns() -> None:

@@ -1,0 +1,45 @@
+-- name: tables_0009
+-- Which rows a role sees that may read the tables and does not own them: those of the chats in which the user of
+-- app.user_id is a present member. A policy without a role applies to every role, so it needs none to exist. The block
+-- `grants` of views.sql applies which roles may read at all, and which see every row.
+--
+-- The owner is under no policy (no FORCE): the projector feeds and verifies every row, and Postgres refuses COPY FROM
+-- into a table whose policies apply. A new table needs a line here or in its own step; without a policy no row is seen.
+
+-- Readers lock chat.active_projection first, and feeders their position, so neither can deadlock with this transaction
+-- over the other tables. A version that does not serve has no readers, and a rebuild should not wait for any.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM chat.active_projection
+               WHERE to_regnamespace('chat_v' || version) = '{schema}'::regnamespace) THEN
+        LOCK TABLE chat.active_projection IN ACCESS EXCLUSIVE MODE;
+    END IF;
+END
+$$;
+LOCK TABLE {schema}.projection_positions IN ACCESS EXCLUSIVE MODE;
+
+DO $$
+DECLARE
+    of_a_chat constant text[] :=
+        ARRAY['chats', 'chat_participants', 'chat_messages', 'earlier_texts', 'deleted_blocks', 'reactions',
+              'reaction_counts'];
+    name text;
+BEGIN
+    FOREACH name IN ARRAY of_a_chat || ARRAY['outcomes', 'projection_positions'] LOOP
+        EXECUTE format('ALTER TABLE {schema}.%I ENABLE ROW LEVEL SECURITY', name);
+    END LOOP;
+
+    -- The subquery makes it an InitPlan: one call for a statement, and an array that the index on chat_id can search.
+    FOREACH name IN ARRAY of_a_chat LOOP
+        EXECUTE format('DROP POLICY IF EXISTS of_my_chats ON {schema}.%I', name);
+        EXECUTE format('CREATE POLICY of_my_chats ON {schema}.%I FOR SELECT'
+                       ' USING (chat_id = ANY ((SELECT chat.my_chat_ids())::uuid[]))', name);
+    END LOOP;
+
+    -- An outcome belongs to its sender, as over HTTP, who need not be a member.
+    DROP POLICY IF EXISTS of_my_commands ON {schema}.outcomes;
+    CREATE POLICY of_my_commands ON {schema}.outcomes FOR SELECT USING (sender_id = (SELECT chat.my_user_id()));
+
+    -- projection_positions has no policy: it is about the service, and how it moves tells how busy the others are.
+END
+$$;
