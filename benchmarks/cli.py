@@ -117,7 +117,7 @@ def history(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
 
 @app.command()
 def unread(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
-    """Measure unread over HTTP at ten, a million, and with half a million deleted, next to counting them."""
+    """Measure unread over HTTP at ten and a million, of two and 10,000 members, with half deleted; and by counting."""
     from benchmarks.run import unread as benchmark
 
     options = benchmark.Options(rounds=rounds)
@@ -235,7 +235,7 @@ def all_of_them(
     documents: dict[str, Any] = {}
     for name in names:
         _step(f"--- {name}")
-        documents[name] = _measured(partial(_with_defaults, import_module(f"benchmarks.{name}"), rounds))
+        documents[name] = _measured(partial(_with_defaults, _benchmark(name), rounds))
         report.write(out, {name: documents[name]})
     if out.resolve() == report.RESULTS.resolve():
         page = report.PAGE.read_text(encoding="utf-8")
@@ -264,6 +264,10 @@ def standby(as_json: JsonOption = False, commands: CommandsOption = 200_000, rou
 
     options = benchmark.Options(commands=commands, rounds=rounds)
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
+def _benchmark(name: str) -> Any:
+    return import_module(f"benchmarks.run.{name}")
 
 
 async def _with_defaults(benchmark: Any, rounds: int | None, ground: Ground) -> DataclassInstance:

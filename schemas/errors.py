@@ -14,8 +14,8 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Why a command was rejected: the closed list of the wire contract."""
 
-    # To add one: a member here, its explanation in services/runtime/web/problems.py, its name in docs/asyncapi.yaml, a
-    # row in docs/api.md. Tests name what is missing. (The docstring above is also in the OpenAPI document.)
+    # To add one: a member here, its entry in services/runtime/web/problem_types.py, its name in docs/asyncapi.yaml, its
+    # section in docs/errors.md. Tests name what is missing. (The docstring above is also in the OpenAPI document.)
     _value_: str
     status: int
     """HTTP status of the response; 0 for a reason that no request over HTTP can get."""

@@ -1,4 +1,5 @@
-"""A filled read model, created without a log: chats of seven members, five of whom wrote in turn."""
+"""A filled read model, created without a log: chats of seven members, five of whom wrote in turn; on request of two and
+of many members."""
 
 from __future__ import annotations
 
@@ -25,14 +26,22 @@ def user_id(number: int) -> UserId:
     return UserId(str(UUID(bytes=md5(f"user {number}".encode(), usedforsecurity=False).digest())))
 
 
-async def filled(log: Log, *, chats: int, messages: int) -> None:
-    """Create the tables, and chats 1 to `chats` with `messages` messages each."""
+async def filled(log: Log, *, chats: int, messages: int, of_two: int = 0, of_many: int = 0, many: int = 0) -> None:
+    """Create the tables, and chats 1 to `chats` with `messages` messages each.
+
+    :param of_two: the chat in which only the two readers are still present.
+    :param of_many: the chat that has `many` members.
+    """
     blocks = load_sql("benchmarks.load", "read_model.sql").bind()
     async with await session(log.dsn) as connection:
         await migrate(connection)
         values = {"from": 1, "to": chats, "messages": messages}
         for name in ("chats", "participants", "messages"):
             await connection.execute(blocks[name], values)
+        if of_two:
+            await connection.execute(blocks["all_but_two_left"], {"chat": of_two})
+        if of_many:
+            await connection.execute(blocks["many_joined"], {"chat": of_many, "members": many})
         await connection.execute("VACUUM ANALYZE")
         await connection.execute("CHECKPOINT")
 

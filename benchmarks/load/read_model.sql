@@ -14,6 +14,17 @@ SELECT md5('chat ' || c)::uuid, md5('user ' || u)::uuid, CASE WHEN u = 0 THEN 'o
        CASE WHEN u < 5 THEN div(%(messages)s, 5) ELSE 0 END, 1
 FROM generate_series(%(from)s::integer, %(to)s::integer) AS c, generate_series(0, 6) AS u;
 
+-- name: all_but_two_left
+UPDATE chat_v1.chat_participants SET left_at = now()
+WHERE chat_id = md5('chat ' || %(chat)s::text)::uuid
+  AND user_id NOT IN (md5('user 5')::uuid, md5('user 6')::uuid);
+
+-- name: many_joined
+INSERT INTO chat_v1.chat_participants
+    (chat_id, user_id, role, joined_at, joined_seq, read_seq, delivered_seq, own_live_after_read, changed_position)
+SELECT md5('chat ' || %(chat)s::text)::uuid, md5('user ' || u)::uuid, 'member', now(), 0, 0, 0, 0, 1
+FROM generate_series(7, %(members)s - 1) AS u;
+
 -- name: messages
 INSERT INTO chat_v1.chat_messages
     (chat_id, seq, message_id, sender_id, message_text, client_generated_id, reply_count, media_urls, sent_at,

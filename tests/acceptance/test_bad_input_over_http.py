@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from services.runtime.access.auth import mint_token
 from services.runtime.web.cors import EXPOSED_HEADERS
-from services.runtime.web.problems import PROBLEM_TYPES
+from services.runtime.web.problem_types import PROBLEM_TYPES
 from tests.support.chat_log import ANNA, BEN, CARL, DORA
 from tests.support.pausing import family, paused
 from tests.support.refusals import REFUSALS, SECRET, Bad, in_chunks

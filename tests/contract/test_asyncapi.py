@@ -21,7 +21,7 @@ from schemas.log import Stamp
 from schemas.types import BODY_OF, COMMAND_OF, EVENT_OF, MARKS, CommandType, EventType
 from schemas.wire.encoding import Command, ReplyTo, encode_command, encode_outcome, event_source
 from schemas.wire.replies import Reply
-from tests.contract import asyncapi_bodies
+from tests.contract import asyncapi_bodies, asyncapi_examples
 from tests.contract.example_records import CREATOR, GROUP, TRACEPARENT
 from tests.contract.golden_files import GOLDEN, load
 from tests.support import asyncapi
@@ -79,6 +79,24 @@ def test_an_accepted_outcome_has_the_body_of_its_command(command_type: str) -> N
 @pytest.mark.parametrize("record_type", [*COMMANDS, *EVENTS])
 def test_the_headers_of_a_message_name_its_own_type(record_type: str) -> None:
     assert asyncapi.message(record_type)["headers"]["allOf"][1] == {"properties": {"ce_type": {"const": record_type}}}
+
+
+@pytest.mark.parametrize("record_type", [*COMMANDS, *EVENTS, "replies"])
+def test_every_message_has_an_example_that_its_schemas_take(record_type: str) -> None:
+    found = asyncapi.message(record_type)["examples"]
+    assert found
+    for example in found:
+        assert asyncapi.fits(record_type, "payload", example["payload"])
+        assert ("headers" in example) == ("headers" in asyncapi.message(record_type))
+        assert "headers" not in example or asyncapi.fits(record_type, "headers", example["headers"])
+
+
+def test_the_examples_are_the_golden_records() -> None:
+    document = asyncapi_examples.written()
+    assert document == asyncapi_examples.generated(document), "python -m tests.contract.asyncapi_examples --write"
+    without = asyncapi_examples.SHOWN.sub("", document)
+    assert asyncapi_examples.generated(without) == document
+    assert set(asyncapi_examples.types()) == {*COMMANDS, *EVENTS, "replies"}
 
 
 # --- words ------------------------------------------------------------------------------------------------------

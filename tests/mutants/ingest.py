@@ -10,6 +10,13 @@ GUARD: Final = "tests/unit/schemas/test_guard.py"
 
 MUTANTS: Final = (
     Mutant(
+        name="an edit with an ETag is of any revision",
+        file="services/ingest/api/paths/messages.py",
+        good="    return int(match[1])\n",
+        bad="    return int(match[1]) if '.' not in value else None\n",
+        check="tests/unit/query/test_entity_tags.py",
+    ),
+    Mutant(
         name="unknown fields are collected before they are cut",
         file="services/ingest/api/unknown.py",
         good="    if colons <= most + len(known):\n",

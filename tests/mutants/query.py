@@ -24,6 +24,13 @@ MUTANTS: Final = (
         "::test_a_thread_has_all_its_replies_in_chat_order_and_the_threads_follow_their_last_one",
     ),
     Mutant(
+        name="a message's ETag is of its revision alone",
+        file="services/query/api/entity_tags.py",
+        good="blake2b(body, digest_size=DIGEST_BYTES)",
+        bad="blake2b(b'', digest_size=DIGEST_BYTES)",
+        check="tests/integration/query/test_query_entity_tags.py",
+    ),
+    Mutant(
         name="a reaction of anybody is the caller's",
         file="services/query/sql/messages.sql",
         good=" AND own.user_id = %(caller_id)s",

@@ -14,6 +14,13 @@ KAFKA_SECURITY: Final = "tests/integration/kafka/test_kafka_security.py"
 
 MUTANTS: Final = (
     Mutant(
+        name="only answers that succeed are private",
+        file="services/runtime/web/middleware.py",
+        good="                    headers.append(PRIVATE)\n",
+        bad="                    headers += [PRIVATE] if status < 400 else []\n",
+        check="tests/unit/runtime/test_openapi.py",
+    ),
+    Mutant(
         name="one client of Kafka is opened without its security",
         file="services/runtime/kafka/reader.py",
         good="            **self._kafka.client_options(),\n",

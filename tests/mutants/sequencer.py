@@ -12,6 +12,30 @@ SNAPSHOTS: Final = "tests/integration/sequencer/test_sequencer_snapshots.py"
 
 MUTANTS: Final = (
     Mutant(
+        name="a retried edit is decided anew",
+        file="services/sequencer/rules/evolve.py",
+        good="if outcome.client_generated_id is not None and keyed:",
+        bad="if outcome.client_generated_id is not None and keyed and revision is None:",
+        check="tests/unit/sequencer/test_two_devices.py",
+    ),
+    Mutant(
+        name="a repeat is told of the chat as it is now",
+        file="services/sequencer/rules/decide.py",
+        good="figures=AcceptedFigures(seq=original.seq, position=original.position, revision=original.revision),",
+        bad="figures=AcceptedFigures(seq=original.seq, position=view.chat(command.chat_id).last_position"
+        ", revision=original.revision),",
+        check="tests/unit/sequencer/test_two_devices.py",
+    ),
+    Mutant(
+        name="a removed member's retry is refused",
+        file="services/sequencer/rules/decide.py",
+        good="    original = view.dedup(command_key(command.chat_id, command.command_id))\n    if original is None:\n",
+        bad="    original = view.dedup(command_key(command.chat_id, command.command_id))\n"
+        "    me = view.member((command.chat_id, command.sender_id))\n"
+        "    if original is None or (me is not None and not me.present):\n",
+        check="tests/unit/sequencer/test_two_devices.py",
+    ),
+    Mutant(
         name="a user has any number of reactions to a message",
         file="services/sequencer/rules/reactions.py",
         good="    if len(own) >= limits.REACTIONS_OF_A_USER:\n",

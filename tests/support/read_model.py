@@ -240,11 +240,20 @@ class Api:
         await self.service.stop()
 
     async def get(
-        self, path: str, user: UserId, *, at_least: str | None = None, scopes: Iterable[str] = (), **query: object
+        self,
+        path: str,
+        user: UserId,
+        *,
+        at_least: str | None = None,
+        if_none_match: str | None = None,
+        scopes: Iterable[str] = (),
+        **query: object,
     ) -> httpx.Response:
         headers = {"Authorization": f"Bearer {mint_token(SECRET, user, scopes=scopes)}"}
         if at_least is not None:
             headers["Gapless-At-Least"] = at_least
+        if if_none_match is not None:
+            headers["If-None-Match"] = if_none_match
         given = {name: str(value) for name, value in query.items() if value is not None}
         return await self._client.get(path, headers=headers, params=given)
 

@@ -1,4 +1,4 @@
-"""Bad requests, each with the refusal that docs/api.md promises for it."""
+"""Bad requests, each with the refusal that docs/errors.md promises for it."""
 
 from __future__ import annotations
 

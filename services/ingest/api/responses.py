@@ -18,7 +18,8 @@ from schemas.wire.replies import Reply
 from services.ingest.problems import RETRY_AFTER_S
 from services.ingest.sending.pending import Pending
 from services.runtime.web.openapi import TokenText, UuidText, example
-from services.runtime.web.problems import PROBLEM_TYPES, Problem, sentence
+from services.runtime.web.problem_types import PROBLEM_TYPES
+from services.runtime.web.problems import Problem, sentence
 
 TOKEN_HEADER: Final = "Gapless-Token"  # noqa: S105  (a read-your-writes token, not a secret)
 """Header of the response to a receipt, whose body has no token."""

@@ -10,6 +10,7 @@ parts:
 - `windows`           selects the rows of a page. Pure
 - `cursors`           opaque keyset cursors. Pure
 - `delivery_status`   the delivery status of each message of a page. Pure
+- `entity_tags`       `ETag` and `If-None-Match` of a message. Pure
 - `json_text`         JSON text, written directly. Pure
 - `examples`          ids in the examples of the OpenAPI document
 - `paths`             the paths, by noun

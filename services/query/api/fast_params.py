@@ -51,6 +51,11 @@ def _at_least(request: FastRequest) -> str | None:
     return lines[0]
 
 
+def _if_none_match(request: FastRequest) -> str | None:
+    lines = request.header_lines(b"if-none-match")
+    return ",".join(lines) if lines else None
+
+
 def _query_string(model: type[ParametersT]) -> Callable[[FastRequest], ParametersT]:
     nothing_said = model()
 
@@ -84,6 +89,7 @@ READERS: Final[Mapping[str, Callable[[FastRequest], Any]]] = {
     "command_id": _uuid("command_id"),
     "seq": _seq,
     "at_least": _at_least,
+    "if_none_match": _if_none_match,
 }
 """Endpoint parameter → its reader."""
 

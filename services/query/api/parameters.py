@@ -49,6 +49,14 @@ AtLeastHeader = Annotated[
     ),
 ]
 
+IfNoneMatchHeader = Annotated[
+    str | None,
+    Header(
+        alias="If-None-Match",
+        description="The `ETag` that you have: `304` without a body if the message is still shown like that.",
+    ),
+]
+
 # The bounds precede the validator: bounds after it are checked too, but missing in the JSON Schema.
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Maximum page size."), BeforeValidator(_digits)]
 Seq = Annotated[int, Field(ge=0, le=MAX_SEQ), BeforeValidator(_digits)]

@@ -13,7 +13,8 @@ From the outside in:
 - `headers`            the headers of a request by name
 - `plain_routes`       routes that do not need FastAPI
 - `allowed_methods`    the methods of a path
-- `problems`           problem documents (RFC 9457), each declared once
+- `problem_types`      every kind of refusal, declared once
+- `problems`           problem documents (RFC 9457)
 - `problem_handlers`   turns exceptions into problem documents
 - `validation_problems` turns what FastAPI and pydantic find invalid into one
 - `openapi`            completes the OpenAPI document

@@ -8,19 +8,21 @@ bodies. Routes declare the problems they raise: `@router.get(..., responses=prob
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import ConfigDict, WithJsonSchema
 
-from services.runtime.web.problems import PROBLEM_MEDIA_TYPE, PROBLEM_TYPES
+from services.runtime.web.problem_types import PROBLEM_TYPES
+from services.runtime.web.problems import PROBLEM_MEDIA_TYPE, example_document
 
 _REF: Final = {"$ref": "#/components/schemas/Problem"}
-_CONTENT: Final = {PROBLEM_MEDIA_TYPE: {"schema": _REF}}
 _UNUSED_SCHEMAS: Final = ("HTTPValidationError", "ValidationError")
 _EXAMPLE: Final = "x-example"
+_OF_ANY_PATH: Final = ("request_timeout", "uri_too_long", "headers_too_large", "internal")
+"""Problems that any request may get, shown for all statuses that a path does not describe."""
 
 UUID: Final = {
     "type": "string",
@@ -82,6 +84,8 @@ _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "Idempotency-Key": {"type": "string", "examples": ['"hello-1"']},
     "Gapless-Sender": UUID,
     "Gapless-At-Least": {"type": "string", "pattern": TOKEN_PATTERN, "maxLength": 64, "examples": ["5:1042"]},
+    "If-Match": {"type": "string", "examples": ['"0"', '"0.Zk3vG2yqf0xJd1Rw"']},
+    "If-None-Match": {"type": "string", "examples": ['"0.Zk3vG2yqf0xJd1Rw"']},
     "Prefer": {"type": "string", "examples": ["wait=10", "respond-async"]},
     "at": {"type": "string", "pattern": TOKEN_PATTERN, "maxLength": 64, "examples": ["5:99"]},
 }
@@ -94,6 +98,10 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
     "Retry-After": {"description": "Seconds to wait before a retry.", "schema": {"type": "integer", "minimum": 1}},
     "Preference-Applied": {"description": "The part of `Prefer` that was applied.", "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}},
+    "ETag": {
+        "description": "The revision of the message and a digest of this answer.",
+        "schema": {"type": "string", "examples": ['"0.Zk3vG2yqf0xJd1Rw"']},
+    },
     "RateLimit": {
         "description": "If the request was counted: how many requests are left (`r`), and after how many"
         " seconds the whole burst is available again (`t`).",
@@ -111,13 +119,12 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def example(fields: dict[str, Any]) -> ConfigDict:
-    """Return the `model_config` of a model whose schema shows one example.
+def example(*shown: dict[str, Any]) -> ConfigDict:
+    """Return the `model_config` of a model whose schema shows these examples, the usual one first.
 
-    The example is stored as text until `_describe`, because FastAPI drops every null from its document, even in
-    examples.
+    They are stored as text until `_describe`, because FastAPI drops every null from its document, even in examples.
     """
-    return ConfigDict(json_schema_extra={_EXAMPLE: json.dumps(fields)})
+    return ConfigDict(json_schema_extra={_EXAMPLE: json.dumps(shown)})
 
 
 def operation_id(route: APIRoute) -> str:
@@ -130,13 +137,24 @@ def headers(*names: str) -> dict[str, Any]:
     return {"headers": {name: _HEADERS[name] for name in names}}
 
 
+def _problem_content(reasons: Sequence[str]) -> dict[str, Any]:
+    """Return the content of a response with an example of each problem."""
+    shown = {reason: {"summary": PROBLEM_TYPES[reason].title, "value": example_document(reason)} for reason in reasons}
+    return {PROBLEM_MEDIA_TYPE: {"schema": _REF, "examples": shown}}
+
+
 def problem_responses(*reasons: str) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a route that raises these problems, by status."""
-    titles: dict[int, list[str]] = {}
+    by_status: dict[int, list[str]] = {}
     for reason in reasons:
-        kind = PROBLEM_TYPES[reason]
-        titles.setdefault(kind.status, []).append(f"`{reason}`: {kind.title}")
-    return {status: {"description": "; ".join(found), "content": _CONTENT} for status, found in sorted(titles.items())}
+        by_status.setdefault(PROBLEM_TYPES[reason].status, []).append(reason)
+    return {
+        status: {
+            "description": "; ".join(f"`{reason}`: {PROBLEM_TYPES[reason].title}" for reason in found),
+            "content": _problem_content(found),
+        }
+        for status, found in sorted(by_status.items())
+    }
 
 
 def use_problem_schema(app: FastAPI) -> None:
@@ -164,7 +182,7 @@ def _describe(document: dict[str, Any]) -> None:
             _name_bodies(operation, schemas)
     for schema in schemas.values():
         if _EXAMPLE in schema:
-            schema["examples"] = [json.loads(schema.pop(_EXAMPLE))]
+            schema["examples"] = json.loads(schema.pop(_EXAMPLE))
     for item in document.get("paths", {}).values():
         for operation in item.values():
             for parameter in operation.get("parameters", ()):
@@ -198,7 +216,7 @@ def _describe_responses(operation: dict[str, Any]) -> None:
     responses: dict[str, Any] = operation.setdefault("responses", {})
     if "HTTPValidationError" in str(responses.get("422", {})):
         del responses["422"]
-    responses.setdefault("default", {"description": "A problem document.", "content": _CONTENT})
+    responses.setdefault("default", {"description": "A problem document.", "content": _problem_content(_OF_ANY_PATH)})
     for status, response in responses.items():
         if response["description"] == "Successful Response":
             response["description"] = "Created." if status == "201" else "Done."

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import html
+import json
 from http import HTTPStatus
 from typing import Any
 
@@ -18,12 +19,8 @@ from starlette.responses import HTMLResponse, Response
 
 from services.runtime.web.allowed_methods import METHODS, methods_at
 from services.runtime.web.plain_routes import PlainRoute
-from services.runtime.web.problems import (
-    PROBLEM_MEDIA_TYPE,
-    PROBLEM_TYPES,
-    Problem,
-    encode_document,
-)
+from services.runtime.web.problem_types import PROBLEM_TYPES
+from services.runtime.web.problems import PROBLEM_MEDIA_TYPE, Problem, encode_document, example_document
 
 
 def install_problems(app: Starlette) -> None:
@@ -93,7 +90,10 @@ async def _show_problem(request: Request) -> HTMLResponse:
     if kind is None:
         raise Problem("not_found", "There is no problem type of this name; /problems lists them.")
     status = f"<p>Status <code>{kind.status} {HTTPStatus(kind.status).phrase}</code></p>"
-    body = f"{status}<p>{_code_spans(kind.explanation)}</p><p><a href='/problems'>All problems</a></p>"
+    parts = {"When": kind.when, "What to do": kind.action, "Sending it again": kind.retry}
+    texts = "".join(f"<h2>{heading}</h2><p>{_code_spans(text)}</p>" for heading, text in parts.items())
+    example = html.escape(json.dumps(example_document(reason), indent=2, ensure_ascii=False))
+    body = f"{status}{texts}<h2>Example</h2><pre>{example}</pre><p><a href='/problems'>All problems</a></p>"
     return HTMLResponse(page(kind.title, body, reason))
 
 
@@ -111,6 +111,7 @@ def page(title: str, body: str, reason: str | None = None) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title if title == 'Gapless' else f'{title} · Gapless')}</title>"
         "<style>body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem}"
-        "code{background:#8882;padding:.1em .3em;border-radius:3px}:root{color-scheme:light dark}</style>"
+        "code{background:#8882;padding:.1em .3em;border-radius:3px}h2{font-size:1rem;margin-bottom:0}p{margin-top:.3em}"
+        "pre{background:#8882;padding:.5em;overflow:auto}:root{color-scheme:light dark}</style>"
         f"<h1>{html.escape(title)}</h1>{name}{body}</html>"
     )

@@ -56,7 +56,9 @@ RUNS: Mapping[str, Callable[[Ground], Awaitable[Any]]] = {
     "history": lambda ground: history.run(
         history.Options(requests=40, alone=10, chats=3, messages=60, rounds=1, baseline_s=1), ground
     ),
-    "unread": lambda ground: unread.run(unread.Options(unread=100, requests=20, rounds=1, baseline_s=1), ground),
+    "unread": lambda ground: unread.run(
+        unread.Options(unread=100, members=20, requests=20, rounds=1, baseline_s=1), ground
+    ),
     "recovery": lambda ground: recovery.run(recovery.Options(commands=400, chats=8, rounds=1), ground),
     "snapshot": lambda ground: snapshot.run(
         snapshot.Options(commands=400, tail=40, chats=8, rounds=1, state=2_000), ground

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import html
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 import typer
 from prometheus_client import Counter, Gauge, Histogram
@@ -29,7 +32,8 @@ from services.runtime.settings import (
     Settings,
     variable_name,
 )
-from services.runtime.web.problems import PROBLEM_TYPES
+from services.runtime.web.problem_types import PROBLEM_TYPES
+from tests.contract import errors_page
 
 ROOT: Final = Path(__file__).parents[3]
 PAGES: Final = [
@@ -194,14 +198,44 @@ def test_the_paths_of_the_api_page_are_all_there_are() -> None:
     assert {CODE.findall(row[0])[0] for row in table("docs/api.md", "## Paths")} == served
 
 
-def test_the_problems_of_the_api_page_are_all_there_are() -> None:
-    written = {row[0].strip("`"): int(row[1]) for row in table("docs/api.md", "## Problems")}
-    assert written == {reason: kind.status for reason, kind in PROBLEM_TYPES.items()}
+def test_the_page_of_errors_is_as_the_problem_types_are_declared() -> None:
+    assert errors_page.written() == errors_page.generated(), "python -m tests.contract.errors_page --write"
+    sections = re.findall(r"^## `(\w+)`$", errors_page.written(), re.MULTILINE)
+    assert sections == list(PROBLEM_TYPES)
+
+
+def shown_text(page: str) -> str:
+    """Return what a page says, without its markup, whether it is HTML or Markdown."""
+    body = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    words = html.unescape(re.sub(r"</?[a-z0-9]+[^<>]*>", " ", body)) if body.startswith("<!doctype") else body
+    return " ".join(re.sub(r"[`*]|```json", " ", words).split())
+
+
+@pytest.mark.parametrize("reason", PROBLEM_TYPES)
+def test_the_page_that_a_problems_type_leads_to_says_what_the_page_of_errors_says(reason: str) -> None:
+    app, *_ = create_app(ApiSettings(auth=AuthSettings.model_validate({"secret": "x" * 32})))
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
+            return await client.get(f"/problems/{reason}")
+
+    served = shown_text(asyncio.run(ask()).text)
+    section = errors_page.written().partition(f"\n## `{reason}`\n")[2].partition("\n## ")[0]
+    assert section
+    for heading in ("When", "What to do", "Sending it again"):
+        text = re.search(rf"^\*\*{heading}\.\*\* (.*?)\n\n", section, re.MULTILINE | re.DOTALL)
+        assert text is not None, heading
+        assert f"{heading} {shown_text(text[1])}" in served
+    assert shown_text(section.partition("```json\n")[2].partition("```")[0]) in served
+    assert f"{PROBLEM_TYPES[reason].status} " in served
 
 
 def test_a_reason_that_a_request_can_get_has_a_problem_with_an_explanation() -> None:
     missing = {reason.value for reason in Reason if reason.status and reason.value not in PROBLEM_TYPES}
-    assert not missing, "explain them in services/runtime/web/problems.py"
+    assert not missing, "explain them in services/runtime/web/problem_types.py"
+    for reason, kind in PROBLEM_TYPES.items():
+        assert kind.when.endswith("."), reason
+        assert kind.action.endswith("."), reason
     assert all(re.fullmatch(r"\d+\.\d+\.\d+", reason.since) for reason in Reason)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from services.ops.processes.api import ApiSettings, create_app
 from services.runtime.settings import AuthSettings
-from services.runtime.web.cors import EXPOSED_HEADERS
+from services.runtime.web.cors import ALLOWED_HEADERS, EXPOSED_HEADERS
 
 ROOT: Final = Path(__file__).parents[3]
 ANSWERING: Final = ("services/ingest", "services/query", "services/runtime", "services/ops/processes/api.py")
@@ -86,3 +86,16 @@ def test_every_header_that_openapi_speaks_of_is_exposed_to_browsers() -> None:
         for name in response.get("headers", {})
     }
     assert not told - {name.lower() for name in EXPOSED_HEADERS} - READABLE_ANYWAY - FOR_THE_BROWSER_ITSELF
+
+
+def test_every_header_that_openapi_takes_may_be_sent_by_browsers() -> None:
+    app, *_ = create_app(ApiSettings(auth=AuthSettings(secret="x" * 32)))
+    taken = {
+        parameter["name"].lower()
+        for item in app.openapi()["paths"].values()
+        for operation in item.values()
+        for parameter in operation.get("parameters", [])
+        if parameter["in"] == "header"
+    }
+    assert {"if-match", "if-none-match"} <= taken
+    assert taken <= {name.lower() for name in ALLOWED_HEADERS}

@@ -17,6 +17,7 @@ import pytest
 from schemas.types import CommandType
 from services.ops.processes.api import ApiSettings, create_app
 from services.runtime.settings import AuthSettings
+from services.runtime.web.problem_types import PROBLEM_TYPES
 from services.sequencer.rules.nouns import RULES
 from tests.unit.house.test_docs import PAGES, ROOT, benchmarks, commands, name_of, spans
 
@@ -179,7 +180,7 @@ def fields() -> set[str]:
 def test_every_field_and_header_that_a_problem_names_is_there() -> None:
     there, named = fields(), 0
     for each in sentences():
-        if not each.place.startswith(("services/ingest", "services/query", "services/runtime/problem")):
+        if not each.place.startswith(("services/ingest", "services/query", "services/runtime/web/problem")):
             continue
         for field in re.findall(r"\bfield `?([a-z_]{3,})\b`?", each.text) if not each.is_docstring else ():
             assert field in there, f"{each.place}: there is no field {field}"
@@ -188,6 +189,21 @@ def test_every_field_and_header_that_a_problem_names_is_there() -> None:
             assert header.lower() in literals(), f"{each.place}: nobody reads or sets the header {header}"
             named += 1
     assert named > 10
+
+
+def test_every_example_of_a_problem_says_what_the_code_says() -> None:
+    written = [
+        re.compile(re.escape(each.text.rstrip(".")).replace("X", ".+"), re.IGNORECASE)
+        for each in sentences()
+        if not each.is_docstring and "problem_types" not in each.place and len(each.text.replace("X", "").split()) > 2
+    ]
+    for reason, kind in PROBLEM_TYPES.items():
+        details = [kind.example["detail"], *(error["detail"] for error in kind.example.get("errors", ()))]
+        for detail in details:
+            text = detail.rstrip(".")
+            # The last is pydantic's own; of two sentences of validation_problem, the second begins after the colon.
+            known = any(pattern.fullmatch(text) for pattern in written) or text.endswith(": see errors")
+            assert known or text == "Field required", f"{reason}: no code says {detail!r}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

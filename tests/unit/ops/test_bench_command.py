@@ -7,6 +7,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import cli
+from benchmarks.report import report
 from services.ops.cli.main import app
 
 
@@ -22,6 +24,13 @@ def test_its_words_are_handed_over_as_they_stand() -> None:
     found = CliRunner().invoke(app, ["bench", "sequencer", "--help"])
     assert found.exit_code == 0
     assert "--no-baseline" in found.stdout
+
+
+def test_bench_all_finds_every_benchmark_of_the_page() -> None:
+    for name in report.NAMES:
+        benchmark = cli._benchmark(name)
+        assert callable(benchmark.run)
+        benchmark.Options()
 
 
 def test_an_unknown_benchmark_is_wrong_usage() -> None:

@@ -21,7 +21,8 @@ from services.runtime.serving.server import HttpServer
 from services.runtime.settings import AuthSettings, HttpSettings
 from services.runtime.web.cors import EXPOSED_HEADERS
 from services.runtime.web.openapi import problem_responses
-from services.runtime.web.problems import PROBLEM_TYPES, Problem
+from services.runtime.web.problem_types import PROBLEM_TYPES
+from services.runtime.web.problems import Problem
 from services.runtime.web.request_bodies import DRAIN_LIMIT_BYTES
 
 SECRET = "a development secret of 32 bytes!"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -16,17 +18,22 @@ from services.ingest.api.paths import batch
 from services.ingest.api.preferences import LONGEST_WAIT_S
 from services.ingest.api.rate import RateLimit
 from services.ingest.api.requests import Envelope
+from services.ingest.api.route import BATCH_PATH
+from services.ops.processes.api import ApiSettings, create_app
 from services.query.api.cursors import MAX_CURSOR_CHARACTERS
 from services.query.api.parameters import AT_LEAST_CHARACTERS, MAX_LIMIT
-from services.runtime.access.auth import MAX_TOKEN_CHARS
-from services.runtime.web.problems import Problem
+from services.runtime.access.auth import MAX_TOKEN_CHARS, mint_token
+from services.runtime.settings import AuthSettings
+from services.runtime.web.problems import PROBLEM_MEDIA_TYPE, Problem, example_document
 from services.runtime.web.query_strings import MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
 from services.runtime.web.validation_problems import MAX_ERRORS
 from tests.contract import api_examples
 from tests.contract.api_examples import OPENAPI as DOCUMENT
 from tests.contract.api_examples import OPERATIONS, answers, bodies, examples, shown
-from tests.unit.ingest.test_routes import ALICE, BOB, CHAT, Api
+from tests.unit.ingest.test_routes import ALICE, BOB, CHAT, SECRET, Api
 
+APP: Final = create_app(ApiSettings(auth=AuthSettings.model_validate({"secret": SECRET})))[0]
+"""The application of both services; neither Kafka nor Postgres is there."""
 COMMANDS: Final = {name for name, operation in OPERATIONS.items() if operation["tags"] == ["commands"]}
 NOT_DESCRIBED: Final = {
     "content-type",
@@ -59,11 +66,35 @@ def test_every_body_and_every_answer_shows_an_example_that_fits(name: str) -> No
         assert examples(schema)
         for each in examples(schema):
             assert not faults(schema, each)
-    shown = [status for status, schema in answers(operation) if examples(schema)]
-    assert set(shown) == set(operation["responses"])
     for _, schema in answers(operation):
+        assert examples(schema)
         for each in examples(schema):
             assert not faults(schema, each)
+
+
+def contents(operation: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for status, response in operation["responses"].items():
+        for media_type, media in response.get("content", {}).items():
+            yield status, media_type, media
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_status_that_has_a_body_shows_examples_of_that_status(name: str) -> None:
+    """A problem's are the documents of all its reasons, as docs/errors.md has them."""
+    without_body = {status for status, each in OPERATIONS[name]["responses"].items() if not each.get("content")}
+    assert without_body <= {"304"}
+    for status, media_type, media in contents(OPERATIONS[name]):
+        if status.startswith("2"):
+            assert (media_type, bool(examples(media["schema"]))) == ("application/json", True), status
+            continue
+        assert media_type == PROBLEM_MEDIA_TYPE
+        assert media["examples"], status
+        for reason, given in media["examples"].items():
+            assert given["value"] == example_document(reason)
+            assert status in (str(given["value"]["status"]), "default")
+            assert not faults(media["schema"], given["value"])
+        described = OPERATIONS[name]["responses"][status]["description"]
+        assert status == "default" or set(re.findall(r"`(\w+)`:", described)) == media["examples"].keys()
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -95,7 +126,7 @@ def test_a_header_is_described_where_it_is_taken_and_nowhere_else() -> None:
         batch.batch_items(b"[]", Envelope(caller_id=ALICE, scopes=frozenset(), key="k"))
 
 
-PLACES: Final = {"chat_id": CHAT, "user_id": BOB, "seq": "7", "emoji": "👍"}
+PLACES: Final = {"chat_id": CHAT, "user_id": BOB, "seq": "7", "emoji": "👍", "command_id": CHAT}
 """Values of the parameters in paths."""
 
 
@@ -126,6 +157,7 @@ def test_an_answer_has_the_status_the_body_and_the_headers_that_are_described(
     limited = Api(rate=RateLimit(rate_per_s=1_000, burst=1_000))
     response = limited.call(name.split()[0], path, headers=headers, **sent)
     assert bad or response.is_success, response.text
+    assert response.headers["cache-control"] == "private, no-store"
     described = OPERATIONS[name]["responses"][str(response.status_code)]
     assert response.headers.keys() - described["headers"].keys() - NOT_DESCRIBED <= {
         header.lower() for header in described["headers"]
@@ -135,6 +167,33 @@ def test_an_answer_has_the_status_the_body_and_the_headers_that_are_described(
     assert always <= response.headers.keys()
     media = described["content"][response.headers["content-type"]]
     assert not faults(media["schema"], response.json())
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_no_answer_of_any_path_may_be_stored(name: str) -> None:
+    """Errors here; what succeeds, in the test above and in test_every_read_of_the_document_is_private."""
+    method, template = name.split()
+    path, wrong = template.format(**PLACES), template.format(**dict.fromkeys(PLACES, "x"))
+    body = next(iter(examples(schema) for schema in bodies(OPERATIONS[name])), [None])[0]
+    token = {"Authorization": f"Bearer {mint_token(SECRET, ALICE)}"}
+
+    async def ask(method: str, path: str, headers: dict[str, str]) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(APP), base_url="http://api") as client:
+            return await client.request(method, path, headers=headers, json=body)
+
+    calls = [
+        (method, path, {}),
+        (method, path, token if template == BATCH_PATH else token | {"Idempotency-Key": "k-1"}),
+        (method, wrong, token | {"Content-Encoding": "br"}),
+        ("OPTIONS", path, {}),
+        ("TRACE", path, {}),
+    ] + ([("HEAD", path, token)] if method == "GET" else [])
+    answers = [asyncio.run(ask(*call)) for call in calls]
+    assert answers[0].status_code == 401
+    expected = 200 if template == "/v1/me" else 503
+    assert answers[1].status_code == expected, answers[1].text
+    for answer in answers:
+        assert answer.headers["cache-control"] == "private, no-store", answer.request
 
 
 # --- docs/api.md ------------------------------------------------------------------------------------------------

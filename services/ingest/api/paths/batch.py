@@ -76,7 +76,8 @@ class BatchAnswer(BaseModel):
                 "token": "5:1042",
                 "duplicate": False,
             },
-        }
+        },
+        {"index": 1, "status": 404, "problem": Problem("unknown_chat", "No such chat, or none of yours.").document()},
     )
 
     index: int

@@ -182,8 +182,8 @@ def build_parsed_send(wanted: SendMessage, chat_id: str, envelope: Envelope) -> 
     return build_command(CommandType.MESSAGE_SEND, body, ChatId(chat_id), sender_id, key, envelope)
 
 
-_REVISION: Final = re.compile(r'"(0|[1-9][0-9]{0,14})"', re.ASCII)
-"""A revision as If-Match names it."""
+_REVISION: Final = re.compile(r'"(0|[1-9][0-9]{0,14})(?:\.[A-Za-z0-9_-]{1,64})?"', re.ASCII)
+"""A revision as If-Match names it: alone, or in the ETag of the message, whose digest is not compared."""
 
 
 def build_edit(raw: bytes, chat_id: str, seq: int, if_match: Sequence[str], envelope: Envelope) -> Command:
@@ -209,7 +209,7 @@ def _revision_of(if_match: Sequence[str]) -> int | None:
         return None
     match = _REVISION.fullmatch(value)
     if match is None:
-        detail = 'If-Match is the revision of the message in quotes, as "0", or *.'
+        detail = 'If-Match is the ETag of the message, or its revision in quotes, as "0", or *.'
         raise Problem("malformed", detail, errors=[{"in": "header", "pointer": "/if-match", "detail": detail}])
     return int(match[1])
 
@@ -245,7 +245,9 @@ async def _described_edit(
     command_request: KeyedRequest,
     if_match: Annotated[
         str | None,
-        Header(description='The revision that the message must have, in quotes, as `"0"`; otherwise `412`.'),
+        Header(
+            description='The `ETag` of the message, or its revision in quotes, as `"0"`: with another revision, `412`.'
+        ),
     ] = None,
 ) -> CommandRequest:
     """Describe for OpenAPI the header that an edit takes in addition to the others. Never called."""

@@ -23,7 +23,8 @@ from services.query.problems import RETRY_AFTER_S, invalid_parameter
 from services.query.snapshot.reader import Row, Statement
 from services.runtime.access.auth import Caller
 from services.runtime.web.openapi import TokenText, example, headers, problem_responses
-from services.runtime.web.problems import PROBLEM_TYPES, Problem, sentence
+from services.runtime.web.problem_types import PROBLEM_TYPES
+from services.runtime.web.problems import Problem, sentence
 
 PRODUCER_SCOPE: Final = "producer"
 _OF_A_COMMAND: Final = problem_responses("unauthorized", "malformed", "unknown_command", "unavailable")
@@ -42,7 +43,16 @@ class CommandStatus(BaseModel):
             "position": 2,
             "sent_at": MESSAGE_EXAMPLE["sent_at"],
             "token": "5:1042",
-        }
+        },
+        {
+            "outcome": "rejected",
+            "chat_id": CHAT,
+            "command_id": MESSAGE_EXAMPLE["message_id"],
+            "reason": "not_member",
+            "detail": "You are no longer a member of this chat.",
+            "token": "5:1042",
+        },
+        {"outcome": "pending", "chat_id": CHAT, "command_id": MESSAGE_EXAMPLE["message_id"]},
     )
 
     outcome: Literal["pending", "accepted", "unchanged", "rejected"]

@@ -16,12 +16,14 @@ from pydantic import BaseModel, Field, model_validator
 from schemas.ids import UserId
 from services.query.api import windows
 from services.query.api.delivery_status import ChatStanding
+from services.query.api.entity_tags import entity_tag, none_match_fails
 from services.query.api.examples import ANNA, CHAT
 from services.query.api.json_text import boolean, dumps, instant_of, instant_or_null, quoted, strings, uuid_or_null
 from services.query.api.parameters import (
     DEFAULT_LIMIT,
     AtLeastHeader,
     ChatIdInPath,
+    IfNoneMatchHeader,
     Limit,
     QueryParameters,
     Seq,
@@ -34,7 +36,7 @@ from services.query.api.windows import Page, Window, cut
 from services.query.snapshot.at_least import Token
 from services.query.snapshot.reader import Row
 from services.runtime.access.auth import Caller
-from services.runtime.web.openapi import example
+from services.runtime.web.openapi import example, headers
 from services.runtime.web.problems import Problem
 
 MESSAGE_EXAMPLE: Final[dict[str, Any]] = {
@@ -188,6 +190,11 @@ def message_writer(chat_id: str, status_of: Callable[[UserId, int], str]) -> Cal
 MESSAGE_COLUMNS: Final = tuple(signature(message_writer("", lambda _sender_id, _seq: "")).parameters)
 """Columns of the SQL fragment `message_columns`, in order."""
 SEQ: Final = MESSAGE_COLUMNS.index("seq")
+_REVISION: Final = MESSAGE_COLUMNS.index("revision")
+_MESSAGE_RESPONSES: Final = OF_A_MESSAGE | {
+    200: headers("ETag"),
+    304: {"description": "It is shown as `If-None-Match` says."} | headers("ETag"),
+}
 
 
 def messages_json(chat_id: str, rows: Iterable[Row], standing: ChatStanding) -> str:
@@ -232,16 +239,24 @@ def add_routes(router: APIRouter, reads: Reads) -> None:
         """A page of messages, ascending by seq. Bounds are exclusive, except that around_seq is in its page."""
         return json_response(await read_history(reads, caller, chat_id, bounds, reads.token_of(at_least)))
 
-    @router.get("/chats/{chat_id}/messages/{seq}", response_model=Message, responses=OF_A_MESSAGE)
+    @router.get("/chats/{chat_id}/messages/{seq}", response_model=Message, responses=_MESSAGE_RESPONSES)
     async def get_message(
-        caller: CallerOfRequest, chat_id: ChatIdInPath, seq: SeqInPath, at_least: AtLeastHeader = None
+        caller: CallerOfRequest,
+        chat_id: ChatIdInPath,
+        seq: SeqInPath,
+        at_least: AtLeastHeader = None,
+        if_none_match: IfNoneMatchHeader = None,
     ) -> Response:
-        """One message."""
+        """One message. Its `ETag` is also an `If-Match` of an edit."""
         token = reads.token_of(at_least)
         standing, rows = await reads.read_with_standing("message", caller, chat_id, token, seq=Int8(seq))
         if not rows:
             raise Problem("unknown_message", "The chat has no message with this seq.")
-        return json_response(messages_json(chat_id, rows, standing).encode())
+        body = messages_json(chat_id, rows, standing).encode()
+        tag = entity_tag(rows[0][_REVISION], body)
+        if none_match_fails(if_none_match, tag):
+            return Response(status_code=304, headers={"ETag": tag})
+        return json_response(body, {"ETag": tag})
 
     @router.get("/chats/{chat_id}/latest-seq", response_model=LatestSeq, responses=OF_A_CHAT)
     async def get_latest_seq(
