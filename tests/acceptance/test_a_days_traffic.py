@@ -192,7 +192,8 @@ def compare(message: dict[str, Any], post: Post, shown: Shown, answer: dict[str,
     assert {name: message[name] for name in ("message_id", "seq", "position", "sent_at")} == {
         name: answer[name] for name in ("message_id", "seq", "position", "sent_at")
     }
-    assert (message["revision"], message["reply_count"]) == (shown.revision, shown.reply_count), post.number
+    assert (message["revision"], message["reply_count"]) == (shown.revision, len(shown.live_replies)), post.number
+    assert (message["last_reply_seq"] is None) == (not shown.live_replies), post.number
     assert (message["edited_at"] is not None, message["deleted_at"] is not None) == (shown.revision > 0, shown.deleted)
     assert {each["emoji"]: (each["count"], each["mine"]) for each in message["reactions"]} == {
         emoji: (len(users), reader in users) for emoji, users in shown.reactions.items()

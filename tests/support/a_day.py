@@ -90,7 +90,8 @@ class Shown:
     metadata: dict[str, Any] | None
     revision: int = 0
     deleted: bool = False
-    reply_count: int = 0
+    live_replies: list[int] = field(default_factory=list)
+    """Numbers of the messages in its thread that are not deleted."""
     reactions: dict[str, set[str]] = field(default_factory=dict)
     """emoji → users"""
 
@@ -136,12 +137,12 @@ class Day:
             post.number: Shown(text=post.text, media_urls=post.media_urls, metadata=post.metadata)
             for post in self.posts
         }
-        for post in self.posts:
-            if post.reply_to is not None:
-                found[_root(post).number].reply_count += 1
         for hour in self.hours:
             for change in (each for of_message in hour.changes for each in of_message):
                 _apply(found[change.post.number], change)
+        for post in self.posts:
+            if post.reply_to is not None and not found[post.number].deleted:
+                found[_root(post).number].live_replies.append(post.number)
         return found
 
 

@@ -32,6 +32,7 @@ from benchmarks.run import (
     ingest,
     live,
     projector,
+    reactions,
     receipts,
     recovery,
     sequencer,
@@ -59,6 +60,9 @@ RUNS: Mapping[str, Callable[[Ground], Awaitable[Any]]] = {
     "unread": lambda ground: unread.run(
         unread.Options(unread=100, members=20, requests=20, rounds=1, baseline_s=1), ground
     ),
+    "reactions": lambda ground: reactions.run(
+        reactions.Options(reactions=(0, 5, 10), messages=60, requests=20, rounds=1, baseline_s=1), ground
+    ),
     "recovery": lambda ground: recovery.run(recovery.Options(commands=400, chats=8, rounds=1), ground),
     "snapshot": lambda ground: snapshot.run(
         snapshot.Options(commands=400, tail=40, chats=8, rounds=1, state=2_000), ground
@@ -76,6 +80,7 @@ PARTS: Mapping[str, set[str]] = {
     "live": {"p50_ms", "p99_ms"},
     "history": {"requests_per_s", "cpu_us_per_request", "p50_ms", "p99_ms"},
     "unread": {"requests_per_s", "cpu_us_per_request", "p50_ms", "p99_ms"},
+    "reactions": {"pages", "flatness"},
     "recovery": {"events_per_s", "cpu_us_per_event"},
     "verify": {"events_per_s", "cpu_us_per_event"},
     "snapshot": {"from_start_s", "from_word_s", "installed_s", "snapshot_mb", "pauses"},
