@@ -1,4 +1,4 @@
-"""The projector process: one worker for each assigned partition of each projection that is fed.
+"""The projector process: for each assigned partition of each projection that is fed, a worker and one of its search.
 
 The consumer group only hints at the partitions. Which projections are fed is stored in chat.projections, to which a
 rebuild adds. A stopped partition stays assigned to this process, so that its trouble does not move through the fleet,
@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import psycopg
 import structlog
@@ -20,13 +21,14 @@ import structlog
 from schemas.topics import topic_specs
 from services.projector import metrics
 from services.projector.following.consumer import YOUNG_OBJECTS, PartitionConsumer, TopicId
+from services.projector.following.feeds import FEEDS, HISTORY, Feed
+from services.projector.following.precedence import Precedence
 from services.projector.following.prune import keep_pruning
 from services.projector.following.worker import Ended, PartitionWorker
 from services.projector.mapping.rows import MAPPING_VERSION
 from services.projector.settings import ProjectorSettings, topic_names
 from services.projector.versions.migrations import migrate
 from services.projector.versions.registry import Projection, State, list_projections
-from services.projector.writing.apply import schema_name
 from services.runtime.health.dependencies import Dependency, ProbeResult, probed
 from services.runtime.health.health import OpsServer, Readiness
 from services.runtime.kafka.errors import KafkaError, TopicsWrong
@@ -45,11 +47,13 @@ from services.runtime.process.tasks import end
 from services.runtime.settings import SettingsError
 
 GROUP: str = "gapless-projector"
+SEARCHES_AT_ONCE: Final = 2
+"""Number of partitions whose search is written at the same time: the other connections are for history."""
 
 log = structlog.get_logger(__name__)
 
-Key = tuple[int, int]
-"""(version, partition)."""
+Key = tuple[int, int, Feed]
+"""(version, partition, what of it is filled)."""
 
 
 @dataclass(slots=True)
@@ -62,13 +66,15 @@ class _Running:
 
 
 class Projector:
-    """Keeps one worker running for each assigned partition of each projection that is fed."""
+    """Keeps the workers running for each assigned partition of each projection that is fed."""
 
     def __init__(self, settings: ProjectorSettings, pool: PostgresPool, readiness: Readiness) -> None:
         self._settings = settings
         self._pool = pool
         self._readiness = readiness
         self._topic = TopicId(settings.kafka)
+        self._precedence = Precedence()
+        self._search_turns = asyncio.Semaphore(SEARCHES_AT_ONCE)
         self._partitions: frozenset[int] = frozenset()
         self._versions: frozenset[int] = frozenset()
         self._fed_since: dict[int, datetime | None] = {}
@@ -99,7 +105,7 @@ class Projector:
 
     def saw_ends(self, ends: Mapping[int, int]) -> None:
         """Record where the log of each partition ended a moment ago: stopped and waiting workers do not ask Kafka."""
-        for (_, partition), running in self._workers.items():
+        for (_, partition, _), running in self._workers.items():
             if partition in ends:
                 running.worker.lag.saw_end(ends[partition])
 
@@ -145,10 +151,15 @@ class Projector:
             )
 
     async def _reconcile(self) -> None:
-        wanted = {(version, partition) for version in self._versions for partition in self._partitions}
+        wanted = [
+            (version, partition, feed)
+            for version in sorted(self._versions)
+            for partition in sorted(self._partitions)
+            for feed in FEEDS
+        ]
         await self._end([key for key in self._workers if key not in wanted])
         now_s = time.monotonic()
-        for key in sorted(wanted):
+        for key in wanted:
             running = self._workers.get(key)
             if running is None or self._may_start_again(running, now_s):
                 self._start(key)
@@ -166,15 +177,23 @@ class Projector:
         return now_s >= running.idle_until_s
 
     def _start(self, key: Key) -> None:
-        version, partition = key
+        version, partition, feed = key
         consumer = PartitionConsumer(
-            version=version, partition=partition, pool=self._pool, kafka=self._settings.kafka, topic=self._topic
+            version=version,
+            partition=partition,
+            pool=self._pool,
+            kafka=self._settings.kafka,
+            topic=self._topic,
+            feed=feed,
+            turns=None if feed is HISTORY else self._search_turns,
         )
         worker = PartitionWorker(
             consumer,
             readiness=self._readiness,
             max_batch_records=self._settings.max_batch_records,
             backoff_max_s=self._settings.backoff_max_s,
+            precedence=self._precedence,
+            gives_way=feed is not HISTORY,
         )
         if key not in self._workers:
             self._readiness.report_trouble(consumer.name, f"{consumer.name} is being opened.")
@@ -183,9 +202,9 @@ class Projector:
     async def _end(self, keys: list[Key]) -> None:
         ending = {key: self._workers.pop(key).task for key in keys}
         await end(ending.values())
-        for version, partition in ending:
-            self._readiness.clear_trouble(f"{schema_name(version)}/{partition}")
-            metrics.forget(schema_name(version), partition)
+        for version, partition, feed in ending:
+            self._readiness.clear_trouble(f"{feed.name(version)}/{partition}")
+            metrics.forget(feed.name(version), partition)
 
 
 def is_fed(projection: Projection) -> bool:

@@ -9,6 +9,7 @@ snapshot itself contains the requested outcome. A crash at any line loses nothin
 Rooms:
 
 - `api`        turns requests into reads, and rows into JSON
+- `search`     what a user searches for, and where it is in a text. Pure
 - `snapshot`   one consistent snapshot of the read model, in one or two round trips
 - `sql/`       the statements
 

@@ -94,6 +94,51 @@ MUTANTS: Final = (
         check=f"{PEOPLE}::test_the_owner_feeds_and_verifies_every_row_whatever_app_user_id_says",
     ),
     Mutant(
+        name="the last character of a run begins no token",
+        file="schemas/search.py",
+        good="                found[piece.text[-1]] = None\n",
+        bad="",
+        check="tests/unit/schemas/test_search.py::test_every_word_inside_a_run_is_in_its_tokens",
+    ),
+    Mutant(
+        name="voiced marks of Kana are dropped like accents",
+        file="schemas/search.py",
+        good="    (0xFE20, 0xFE2F),\n)",
+        bad="    (0xFE20, 0xFE2F),\n    (0x3099, 0x309A),\n)",
+        check="tests/unit/schemas/test_search.py::test_a_text_has_these_tokens",
+    ),
+    Mutant(
+        name="an edit leaves the old words in search",
+        file="services/projector/mapping/search.py",
+        good="            edited[key] = body.text\n",
+        bad="            pass\n",
+        check="tests/unit/projector/test_search_rows.py::test_an_edit_of_an_older_message_replaces_its_tokens",
+    ),
+    Mutant(
+        name="a cutover does not wait for search",
+        file="services/projector/versions/sql/registry_of_version.sql",
+        good="SELECT false AS of_search, partition, next_offset FROM {schema}.projection_positions\n"
+        "UNION ALL SELECT true, partition, next_offset FROM {schema}.search_positions;",
+        bad="SELECT false AS of_search, partition, next_offset FROM {schema}.projection_positions;",
+        check=f"{CUTOVER}::test_a_cutover_waits_for_search_too",
+    ),
+    Mutant(
+        name="search does not wait for history",
+        file="services/projector/following/worker.py",
+        good="                await self._precedence.wait()\n",
+        bad="                pass\n",
+        check="tests/integration/projector/test_projector_search.py"
+        "::test_search_waits_while_history_has_whole_batches_to_write",
+    ),
+    Mutant(
+        name="search is written whatever position it starts from",
+        file="services/projector/writing/search.py",
+        good="        if guard.rowcount != 1:\n",
+        bad="        if False:\n",
+        check="tests/integration/projector/test_projector_search.py"
+        "::test_search_is_written_with_its_position_or_not_at_all",
+    ),
+    Mutant(
         name="an emoji that nobody uses any more keeps its first use",
         file="services/projector/mapping/reactions.py",
         good="Counted(users - 1, first_position) if users > 1 else None",
@@ -234,7 +279,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="the digest of a later position is held against an earlier record",
-        file="services/projector/writing/sql/apply.sql",
+        file="services/projector/writing/sql/positions.sql",
         good="WHERE partition = %(partition)s AND next_offset = %(next_offset)s AND last_record_at = next_offset;",
         bad="WHERE partition = %(partition)s AND %(next_offset)s >= 0 AND last_record_at = next_offset;",
         check="tests/integration/projector/test_projector_worker.py::"
@@ -242,7 +287,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="no position guard in the projector",
-        file="services/projector/writing/sql/apply.sql",
+        file="services/projector/writing/sql/positions.sql",
         good="WHERE partition = %(partition)s AND next_offset = %(from_offset)s AND topic_id = %(topic_id)s;",
         bad="WHERE partition = %(partition)s AND %(from_offset)s >= 0 AND topic_id = %(topic_id)s;",
         check="tests/integration/projector/test_projector_worker.py::test_two_batches_at_the_guard_at_once_let_one_through",

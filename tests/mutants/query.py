@@ -31,6 +31,35 @@ MUTANTS: Final = (
         check="tests/integration/query/test_query_entity_tags.py",
     ),
     Mutant(
+        name="a search finds messages of chats that the caller has left",
+        file="services/query/sql/search.sql",
+        good="    WHERE me.user_id = %(caller_id)s AND me.left_at IS NULL\n      AND (%(in_chat)s",
+        bad="    WHERE me.user_id = %(caller_id)s\n      AND (%(in_chat)s",
+        check="tests/integration/query/test_query_search.py::test_only_present_members_find_a_message",
+    ),
+    Mutant(
+        name="a search leaves out the days between two windows",
+        file="services/query/sql/search.sql",
+        good="(a.hour / 32 - 1) * 32, a.hours_from - 1)",
+        bad="(a.hour / 32 - 1) * 32 + 1, a.hours_from - 1)",
+        check="tests/integration/query/test_query_search.py::test_no_message_is_left_out_or_repeated_however_old_it_is",
+    ),
+    Mutant(
+        name="a page of a search ends at the last item, not at the last message compared",
+        file="services/query/api/paths/search.py",
+        good="    more = compared < len(rows)\n",
+        bad="    more = len(items) == limit\n",
+        check="tests/integration/query/test_query_search.py"
+        "::test_a_page_goes_on_after_candidates_whose_texts_do_not_match",
+    ),
+    Mutant(
+        name="a token of a search waits for history alone",
+        file="services/query/snapshot/reader.py",
+        good='Statement("search_head" if of_search else "head",',
+        bad='Statement("head",',
+        check="tests/integration/query/test_query_search.py::test_a_token_waits_for_the_tables_and_for_search",
+    ),
+    Mutant(
         name="a reaction of anybody is the caller's",
         file="services/query/sql/messages.sql",
         good=" AND own.user_id = %(caller_id)s",

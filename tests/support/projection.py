@@ -26,10 +26,12 @@ from schemas.types import CommandType, EventType
 from schemas.wire.encoding import Record, encode_outcome, event_source
 from services.projector.mapping.lookups import lookups_of
 from services.projector.mapping.rows import changes_of
+from services.projector.mapping.search import SearchChanges, search_changes_of
 from services.projector.mapping.tables import RowChanges
 from services.projector.mapping.validity import ReaderPosition, classify_records
 from services.projector.settings import topic_names
 from services.projector.writing.apply import COPY_FROM_ROWS, apply_sql, load_position, look_up, schema_name, write_batch
+from services.projector.writing.search import search_sql, write_search
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topics import create_topics
 from services.runtime.postgres.pool import Connection
@@ -267,6 +269,27 @@ async def write_records(
     return Written(classified.end, changes, classified.voids)
 
 
+async def write_search_records(
+    connection: Connection,
+    version: int,
+    records: Sequence[Record],
+    *,
+    partition: int = 0,
+    copy_from: int = COPY_FROM_ROWS,
+) -> SearchChanges:
+    """Write one batch to a projection's search with the projector's own functions; `connection` is in autocommit."""
+    sql = search_sql(version)
+    _, start = await load_position(connection, sql, partition=partition, topic_id=TOPIC_ID)
+    classified = classify_records(start, records, read_up_to=records[-1].offset + 1)
+    assert classified.stop is None, classified.stop
+    changes = search_changes_of(classified.events)
+    await write_search(
+        connection, sql, partition=partition, topic_id=TOPIC_ID, start=start, end=classified.end, changes=changes,
+        copy_from=copy_from,
+    )  # fmt: skip
+    return changes
+
+
 async def write_changes(connection: Connection, version: int, changes: RowChanges) -> None:
     """Write any changes as the next batch of partition 0, whatever log they come from."""
     sql = apply_sql(version)
@@ -285,6 +308,8 @@ TABLES: Final = {
     "reaction_counts": "chat_id, seq, emoji",
     "outcomes": "partition, index",
     "projection_positions": "partition",
+    "message_search": "chat_id, seq",
+    "search_positions": "partition",
 }
 
 
@@ -308,7 +333,7 @@ async def empty(connection: Connection, version: int) -> None:
     schema = schema_name(version)
     for table in (
         "deleted_blocks", "earlier_texts", "reactions", "reaction_counts", "chat_participants", "chat_messages",
-        "chats", "outcomes", "projection_positions",
+        "chats", "outcomes", "projection_positions", "message_search", "search_positions",
     ):  # fmt: skip
         await connection.execute(f"DELETE FROM {schema}.{table}".encode())
 

@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from schemas.topics import TopicNames, topic_specs
 from services.projector.following.consumer import PartitionConsumer, TopicId
+from services.projector.following.feeds import FEEDS, Feed
 from services.projector.versions.migrations import migrate
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topics import create_topics
@@ -79,16 +80,26 @@ async def project(kafka: KafkaSettings, postgres: PostgresSettings, *, max_recor
 
 
 async def feed_to_end(
-    kafka: KafkaSettings, pool: PostgresPool, partition: int, *, version: int = 1, max_records: int = 7
+    kafka: KafkaSettings,
+    pool: PostgresPool,
+    partition: int,
+    *,
+    version: int = 1,
+    max_records: int = 7,
+    feeds: Sequence[Feed] = FEEDS,
 ) -> None:
-    consumer = PartitionConsumer(version=version, partition=partition, pool=pool, kafka=kafka, topic=TopicId(kafka))
-    try:
-        position = await consumer.open()
-        while position.next_offset < consumer.end_offset:
-            await consumer.step(max_records=max_records, timeout_s=2.0)
-            position = consumer.position
-    finally:
-        await consumer.close()
+    """Write a partition's tables, and then its search."""
+    for feed in feeds:
+        consumer = PartitionConsumer(
+            version=version, partition=partition, pool=pool, kafka=kafka, topic=TopicId(kafka), feed=feed
+        )
+        try:
+            position = await consumer.open()
+            while position.next_offset < consumer.end_offset:
+                await consumer.step(max_records=max_records, timeout_s=2.0)
+                position = consumer.position
+        finally:
+            await consumer.close()
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from psycopg.types.json import Jsonb
 
 from schemas import ids
 from schemas.ids import ChatId, UserId
+from schemas.search import lexemes
 from services.projector.versions.migrations import migrate
 from services.query.app import QueryService, create_app
 from services.query.settings import QueryProcessSettings, QuerySettings
@@ -137,7 +138,24 @@ class World:
                 " WHERE chat_id = %(chat)s AND user_id = %(sender)s",
                 chat=chat, sender=sender,
             )  # fmt: skip
+            self.index(chat, seq)
         return int(seq)
+
+    def index(self, chat: ChatId, seq: int) -> None:
+        """Make the row of search what the message's row says. Only `send` does so by itself."""
+        self.sql("DELETE FROM message_search WHERE chat_id = %(chat)s AND seq = %(seq)s", chat=chat, seq=seq)
+        ((text, sent_ms),) = self.sql(
+            "SELECT message_text, (extract(epoch FROM sent_at) * 1000)::bigint FROM chat_messages"
+            " WHERE chat_id = %(chat)s AND seq = %(seq)s",
+            chat=chat, seq=seq,
+        )  # fmt: skip
+        if text is not None:
+            self.sql(
+                "INSERT INTO message_search (chat_id, seq, sender_id, sent_at, tokens) SELECT chat_id, seq, sender_id,"
+                " sent_at, array_to_tsvector(%(lexemes)s::text[]) FROM chat_messages"
+                " WHERE chat_id = %(chat)s AND seq = %(seq)s",
+                chat=chat, seq=seq, lexemes=lexemes(chat, sent_ms, text),
+            )  # fmt: skip
 
     def delete(self, chat: ChatId, seq: int) -> None:
         with self._connection.transaction():
@@ -194,10 +212,10 @@ class World:
             chat=chat, user=user, read=read, delivered=delivered,
         )  # fmt: skip
 
-    def head(self, partition: int, *, index: int, command_offset: int = 0) -> None:
-        """Set how far the projection of a partition has come."""
+    def head(self, partition: int, *, index: int, command_offset: int = 0, table: str = "projection_positions") -> None:
+        """Set how far the projection of a partition, or its search, has come."""
         self.sql(
-            "INSERT INTO projection_positions (partition, topic_id, next_offset, term, index, command_offset,"
+            f"INSERT INTO {table} (partition, topic_id, next_offset, term, index, command_offset,"
             " last_timestamp_ms, updated_at) VALUES (%(partition)s, 't', %(index)s, 1, %(index)s, %(offset)s, 0, now())"
             " ON CONFLICT (partition) DO UPDATE SET index = excluded.index, command_offset = excluded.command_offset",
             partition=partition, index=index, offset=command_offset,

@@ -41,7 +41,7 @@ class PartitionBacklog:
     undecided: Backlog
     """Commands without an outcome."""
     unprojected: Mapping[str, Backlog]
-    """Projection ("v1") → events that it has not applied."""
+    """Projection ("v1"), or its search ("v1 search") → events that it has not applied."""
 
 
 async def measure_lag(kafka: KafkaSettings, postgres: PostgresSettings) -> list[PartitionBacklog]:
@@ -52,14 +52,15 @@ async def measure_lag(kafka: KafkaSettings, postgres: PostgresSettings) -> list[
 
 
 async def projection_offsets(postgres: PostgresSettings) -> dict[str, dict[int, int]]:
-    """Return version ("v1") → partition → the next offset to apply."""
+    """Return version ("v1"), or its search ("v1 search") → partition → the next offset to apply."""
     connection = await connect(postgres, application_name="gapless-lag", autocommit=True, read_only=True)
     try:
         async with connection.work():
             found: dict[str, dict[int, int]] = {}
             for version in await projections(connection):
-                cursor = await connection.execute(_SQL.compose("positions", schema=f"chat_{version}"))
-                found[version] = dict(await cursor.fetchall())
+                for name, block in ((version, "positions"), (f"{version} search", "search_positions")):
+                    cursor = await connection.execute(_SQL.compose(block, schema=f"chat_{version}"))
+                    found[name] = dict(await cursor.fetchall())
             return found
     finally:
         await connection.close()

@@ -1,4 +1,4 @@
-"""Folds one partition of the log into one projection, step by step. Used by worker, rebuild and cutover.
+"""Folds one partition of the log into one projection, or its search, step by step. Used by worker, rebuild, cutover.
 
 While a batch is being written, the next one is read, classified and decoded: it is what arrived meanwhile. So an idle
 partition shows a message at once, and a loaded one writes big batches, which cost Postgres less: a chat or a member
@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Final
 
 import psycopg
@@ -23,26 +23,17 @@ from schemas.wire.encoding import Record
 from schemas.wire.records import record_digest
 from services.projector import metrics
 from services.projector.errors import LostRace, PartitionStopped
+from services.projector.following.feeds import HISTORY, Batch, Feed
 from services.projector.mapping.decode import AnyEvent
-from services.projector.mapping.lookups import lookups_of
-from services.projector.mapping.rows import changes_of
 from services.projector.mapping.validity import ReaderPosition, belongs_before, classify_records
 from services.projector.settings import topic_names
-from services.projector.writing.apply import (
-    apply_sql,
-    load_last_record,
-    load_position,
-    look_up,
-    schema_name,
-    write_batch,
-)
+from services.projector.writing.apply import load_last_record, load_position
 from services.runtime.kafka.errors import OffsetMissing
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import topic_id
 from services.runtime.postgres.pool import PostgresPool
 from services.runtime.settings import KafkaSettings
 
-OUTCOMES_KEPT: Final = timedelta(days=7)
 BATCH_BYTES: Final = 8 * 1024 * 1024
 """Total size of record values, in bytes, at which a batch is closed whatever its count. It is held in memory, and so is
 the batch before it."""
@@ -59,11 +50,6 @@ WAY_OUT: Final = (
 
 YOUNG_OBJECTS: Final = 500_000
 """Threshold of services.runtime.process.collector. A batch has about 20 objects a record until decoded, then two."""
-
-
-def outcomes_since_ms() -> int:
-    """Return the time before which outcomes are no longer kept, in ms since 1970 UTC."""
-    return int((time.time() - OUTCOMES_KEPT.total_seconds()) * 1000)
 
 
 class TopicId:
@@ -129,15 +115,24 @@ class PartitionConsumer:
         kafka: KafkaSettings,
         topic: TopicId,
         durable: bool = True,
+        feed: Feed = HISTORY,
+        turns: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
-        """The connections of `pool` are in autocommit mode. For `durable`, see `apply.write_batch`."""
+        """The connections of `pool` are in autocommit mode. For `durable`, see `apply.write_batch`.
+
+        `turns`, a semaphore, is held while a batch is written: so that consumers leave connections to others.
+        """
         self.version = version
+        self.projection = feed.name(version)
+        """What is filled, as logs and metrics name it."""
         self.partition = partition
         self._pool = pool
         self._kafka = kafka
         self._topic = topic
         self._durable = durable
-        self._sql = apply_sql(version)
+        self._feed = feed
+        self._turns = turns if turns is not None else nullcontext()
+        self._sql = feed.sql(version)
         self._reader: PartitionReader | None = None
         self._topic_id = ""
         self._unchecked = False
@@ -158,7 +153,7 @@ class PartitionConsumer:
 
     @property
     def name(self) -> str:
-        return f"{schema_name(self.version)}/{self.partition}"
+        return f"{self.projection}/{self.partition}"
 
     @property
     def read_to(self) -> int:
@@ -346,34 +341,32 @@ class PartitionConsumer:
 
     async def _write(self, batch: _ReadBatch) -> Step:
         try:
-            async with self._pool.connection() as connection:
-                looked_up = await look_up(connection, self._sql, lookups_of(batch.events))
-                changes = changes_of(
-                    batch.events, looked_up, partition=self.partition, outcomes_since_ms=outcomes_since_ms()
-                )
-                await write_batch(
+            async with self._turns, self._pool.connection() as connection:
+                rows = await self._feed.write(
                     connection,
                     self._sql,
-                    partition=self.partition,
-                    topic_id=self._topic_id,
-                    start=self.position,
-                    end=batch.end,
-                    changes=changes,
-                    last_record=_digest_before(batch.end.next_offset, batch.last_read),
-                    durable=self._durable,
+                    Batch(
+                        partition=self.partition,
+                        topic_id=self._topic_id,
+                        start=self.position,
+                        end=batch.end,
+                        events=batch.events,
+                        last_record=_digest_before(batch.end.next_offset, batch.last_read),
+                        durable=self._durable,
+                    ),
                 )
         except (LogCorrupt, psycopg.DataError, psycopg.IntegrityError) as error:
             raise self._stopped(self.position.next_offset, error) from error
         self.position, self._unwritten = batch.end, None
-        labels = (schema_name(self.version), str(self.partition))
+        labels = (self.projection, str(self.partition))
         metrics.EVENTS_APPLIED.labels(*labels).inc(len(batch.events))
         metrics.VOID_RECORDS.labels(*labels).inc(batch.voids)
-        metrics.ROWS_WRITTEN.labels(labels[0]).inc(changes.rows)
+        metrics.ROWS_WRITTEN.labels(labels[0]).inc(rows)
         return Step(
             records=batch.records,
             events=len(batch.events),
             voids=batch.voids,
-            rows=changes.rows,
+            rows=rows,
             seconds=time.monotonic() - batch.began_s,
         )
 

@@ -11,7 +11,7 @@ import psycopg
 import structlog
 
 from services.projector import metrics
-from services.projector.following.consumer import OUTCOMES_KEPT, outcomes_since_ms
+from services.projector.following.feeds import OUTCOMES_KEPT, outcomes_since_ms
 from services.projector.mapping.decode import instant
 from services.projector.writing.apply import apply_sql, schema_name
 from services.runtime.postgres.pool import Connection, PostgresPool

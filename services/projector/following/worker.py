@@ -17,7 +17,7 @@ from services.projector import metrics
 from services.projector.errors import LostRace, PartitionStopped
 from services.projector.following.consumer import PartitionConsumer, Step
 from services.projector.following.lag import PartitionLag
-from services.projector.writing.apply import schema_name
+from services.projector.following.precedence import Precedence
 from services.runtime.health.health import Readiness
 from services.runtime.kafka.errors import KafkaError
 from services.runtime.observe.repeated_lines import warn_throttled
@@ -42,17 +42,29 @@ class PartitionWorker:
     """Runs a consumer until cancelled, or until the partition is lost or stopped."""
 
     def __init__(
-        self, consumer: PartitionConsumer, *, readiness: Readiness, max_batch_records: int, backoff_max_s: float
+        self,
+        consumer: PartitionConsumer,
+        *,
+        readiness: Readiness,
+        max_batch_records: int,
+        backoff_max_s: float,
+        precedence: Precedence | None = None,
+        gives_way: bool = False,
     ) -> None:
+        """A worker that `gives_way` waits for those of the same `precedence` that do not."""
         self._consumer = consumer
+        self._precedence = precedence or Precedence()
+        self._gives_way = gives_way
         self._readiness = readiness
         self._max_batch_records = max_batch_records
         self._backoff = Backoff(backoff_max_s)
         self.lag = PartitionLag(consumer)
-        self._labels = (schema_name(consumer.version), str(consumer.partition))
+        self._labels = (consumer.projection, str(consumer.partition))
         self._log = log.bind(projection=self._labels[0], partition=consumer.partition)
         self._end_asked_s = 0.0
         metrics.begin(*self._labels)
+        if not gives_way:
+            self._precedence.is_behind(consumer.name)  # until it has seen the end of its log
 
     async def run(self) -> Ended:
         """Run until this process must no longer feed the partition, and return why. Cancel it to end it earlier."""
@@ -77,6 +89,7 @@ class PartitionWorker:
             self._log.error("partition_stopped", offset=self._consumer.position.next_offset, reason=str(stopped))
             return Ended.STOPPED
         finally:
+            self._precedence.is_near(self._consumer.name)
             await self._consumer.close()
 
     async def _follow(self) -> None:
@@ -87,6 +100,8 @@ class PartitionWorker:
         metrics.show_lag(*self._labels, self.lag.events, self.lag.seconds)
         self._is_well()
         while True:
+            if self._gives_way:
+                await self._precedence.wait()
             step = await self._consumer.step(max_records=self._max_batch_records, timeout_s=IDLE_TIMEOUT_S)
             if step is not None:
                 self._wrote(step)
@@ -98,9 +113,19 @@ class PartitionWorker:
     def _saw_end(self) -> None:
         self._end_asked_s = time.monotonic()
         self.lag.saw_end(self._consumer.end_offset)
+        self._says_how_far()
+
+    def _says_how_far(self) -> None:
+        if self._gives_way:
+            return
+        if self.lag.events() > self._max_batch_records:
+            self._precedence.is_behind(self._consumer.name)
+        else:
+            self._precedence.is_near(self._consumer.name)
 
     def _wrote(self, step: Step) -> None:
         self._is_well()
+        self._says_how_far()
         metrics.BATCH_SECONDS.labels(self._labels[0]).observe(step.seconds)
         metrics.BATCH_EVENTS.labels(self._labels[0]).observe(step.events)
         if step.voids:
@@ -116,6 +141,7 @@ class PartitionWorker:
         who = (
             "Kafka" if isinstance(error, KafkaError) else "Postgres" if isinstance(error, psycopg.Error) else "A server"
         )
+        self._precedence.is_near(self._consumer.name)
         metrics.RETRIES.labels(*self._labels).inc()
         metrics.PARTITION_WAITING.labels(*self._labels).set(1)
         trouble = f"{who} does not serve {self._consumer.name} ({type(error).__name__}): trying again."

@@ -3,6 +3,7 @@
 - `validity`    which records of a batch count
 - `decode`      from a valid outcome to an event of a known type
 - `lookups`     what a batch needs to know of the tables as they were before it
+- `search`      from a batch of events to the rows of search, which has a position of its own
 - `rows`        from a batch of events to the rows it changes, merged to the state at its end
 - `builder`     that state while the events are folded one by one
 - `tables`      the rows, in the column order of writing/sql/apply.sql

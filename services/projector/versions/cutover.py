@@ -19,10 +19,12 @@ import structlog
 
 from services.projector.errors import LostRace, PartitionStopped, ProjectionMissing, SwitchFailed
 from services.projector.following.consumer import PartitionConsumer, TopicId
+from services.projector.following.feeds import HISTORY, SEARCH
 from services.projector.mapping.rows import MAPPING_VERSION
 from services.projector.versions.registry import (
     LOCK_FEEDERS_S,
     REGISTRY,
+    Place,
     Projection,
     State,
     StoredPosition,
@@ -120,8 +122,8 @@ class _Cutover:
         self._pool = pool
         self._kafka = kafka
         self._topic = TopicId(kafka)
-        self._unreachable: dict[int, int] = {}
-        """Partitions in which the old version is not of this log → the end offset of the log."""
+        self._unreachable: dict[Place, int] = {}
+        """Places in which the old version is not of this log → the end offset of the log."""
 
     async def run(self, deadline_s: float, timeout_s: float) -> CutoverResult:
         self._unreachable = await self._survey()
@@ -145,7 +147,7 @@ class _Cutover:
                     to_version=self._new.version,
                     attempts=attempts,
                     held_s=held_s,
-                    not_of_this_log=tuple(sorted(self._unreachable)),
+                    not_of_this_log=tuple(sorted({place.partition for place in self._unreachable})),
                 )
                 log.info("cut_over", from_=self._old.schema, to=self._new.schema, attempts=attempts, held_s=held_s)
                 return result
@@ -155,9 +157,9 @@ class _Cutover:
             f"the views still show {self._old.schema}: within {timeout_s:g} s {reason}; nothing was changed, try again"
         )
 
-    async def _survey(self) -> dict[int, int]:
-        """Compare both versions with the log as it is now. Returns the partitions in which the old one is not of this
-        log, each with the log's end offset.
+    async def _survey(self) -> dict[Place, int]:
+        """Compare both versions with the log as it is now. Returns the places in which the old one is not of this log,
+        each with the log's end offset.
 
         Raises ProjectionMissing if the new one is not of this log either: no process could feed it.
         """
@@ -165,16 +167,17 @@ class _Cutover:
             old = await stored_positions(connection, self._old.version)
             new = await stored_positions(connection, self._new.version)
         topic_id = await self._topic.get()
-        partitions = sorted(old.keys() | new.keys())
-        ends = dict(zip(partitions, await asyncio.gather(*(self._checked(p) for p in partitions)), strict=True))
-        unreachable = {p: ends[p] for p, stand in old.items() if not _is_in(stand, topic_id, ends[p])}
+        places = sorted(old.keys() | new.keys())
+        ends = dict(zip(places, await asyncio.gather(*(self._checked(place) for place in places)), strict=True))
+        unreachable = {place: ends[place] for place, stand in old.items() if not _is_in(stand, topic_id, ends[place])}
         if unreachable:
-            log.info("cutover_to_the_end_of_the_log", from_=self._old.schema, ends=unreachable)
+            named = {str(place): end for place, end in unreachable.items()}
+            log.info("cutover_to_the_end_of_the_log", from_=self._old.schema, ends=named)
         return unreachable
 
-    async def _checked(self, partition: int) -> int:
+    async def _checked(self, place: Place) -> int:
         """Return the end offset of the log. Raises ProjectionMissing if the new version cannot be fed from it."""
-        consumer = self._consumer_of(partition)
+        consumer = self._consumer_of(place)
         try:
             await consumer.open()
             await consumer.check_history()
@@ -184,13 +187,18 @@ class _Cutover:
             await consumer.close()
         return consumer.end_offset
 
-    async def _targets(self, connection: Connection) -> dict[int, int]:
-        """Return the offset that the new version has to reach, by partition."""
+    async def _targets(self, connection: Connection) -> dict[Place, int]:
+        """Return the offset that the new version has to reach, by place."""
         return await positions(connection, self._old.version) | self._unreachable
 
-    def _consumer_of(self, partition: int) -> PartitionConsumer:
+    def _consumer_of(self, place: Place) -> PartitionConsumer:
         return PartitionConsumer(
-            version=self._new.version, partition=partition, pool=self._pool, kafka=self._kafka, topic=self._topic
+            version=self._new.version,
+            partition=place.partition,
+            pool=self._pool,
+            kafka=self._kafka,
+            topic=self._topic,
+            feed=SEARCH if place.of_search else HISTORY,
         )
 
     async def _attempt(self, deadline_s: float) -> float:
@@ -223,14 +231,15 @@ class _Cutover:
         await connection.execute(REGISTRY["lock_projection_row"], {"version": self._new.version})
         _refuse_unfed(await get_projection(connection, self._new.version))
 
-    async def _reach(self, targets: dict[int, int], deadline_s: float) -> None:
+    async def _reach(self, targets: dict[Place, int], deadline_s: float) -> None:
         """Wait until the new version is at or past `targets`; feed it if no other process does. Raises _NotYet."""
         behind = await self._behind(targets)
         last, moved_s = behind, time.monotonic()
         while behind:
             now_s = time.monotonic()
             if now_s >= deadline_s:
-                raise _NotYet(f"{self._new.schema} did not reach {self._old.schema} in partitions {sorted(behind)}")
+                named = ", ".join(map(str, sorted(behind)))
+                raise _NotYet(f"{self._new.schema} did not reach {self._old.schema} in partitions {named}")
             if behind != last:
                 last, moved_s = behind, now_s
             elif now_s - moved_s >= STALL_S:
@@ -239,18 +248,18 @@ class _Cutover:
             await asyncio.sleep(POLL_S)
             behind = await self._behind(targets)
 
-    async def _behind(self, targets: dict[int, int]) -> dict[int, int]:
-        """Return partition → next offset of the new version, for the partitions that are below their target."""
+    async def _behind(self, targets: dict[Place, int]) -> dict[Place, int]:
+        """Return place → next offset of the new version, for the places that are below their target."""
         async with self._pool.connection() as connection:
             there = await positions(connection, self._new.version)
         return {p: there.get(p, 0) for p, target in targets.items() if there.get(p, 0) < target}
 
-    async def _feed(self, targets: dict[int, int], behind: dict[int, int], deadline_s: float) -> None:
-        for partition in behind:
-            consumer = self._consumer_of(partition)
+    async def _feed(self, targets: dict[Place, int], behind: dict[Place, int], deadline_s: float) -> None:
+        for place in behind:
+            consumer = self._consumer_of(place)
             try:
                 await consumer.open()
-                while consumer.position.next_offset < targets[partition] and time.monotonic() < deadline_s:
+                while consumer.position.next_offset < targets[place] and time.monotonic() < deadline_s:
                     await consumer.step(max_records=1_000, timeout_s=POLL_S)
             except LostRace:
                 continue  # another process feeds it after all

@@ -6,13 +6,14 @@ Runs in the process of a rebuild, or in one that it starts (load_processes.py).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
 from services.projector.errors import LostRace
 from services.projector.following.consumer import PartitionConsumer, TopicId
+from services.projector.following.feeds import FEEDS, HISTORY, Feed
 from services.runtime.kafka.errors import KafkaError
 from services.runtime.observe.repeated_lines import warn_throttled
 from services.runtime.postgres.pool import POSTGRES_UNAVAILABLE, PostgresPool
@@ -36,6 +37,8 @@ class Loaded:
     """The offset at which this attempt began."""
     end_offset: int
     """The offset at which it ends."""
+    of_search: bool = False
+    """Whether it is of the partition's search, which reads the same records again."""
     records: int = 0
     rows: int = 0
 
@@ -56,7 +59,15 @@ class Loader:
     on_loaded: OnLoaded
 
     async def load(self, partition: int) -> None:
-        """Load a partition up to where the log ended at the beginning.
+        """Load a partition up to where the log ended at the beginning: first its tables, then its search.
+
+        Raises what `_load` raises.
+        """
+        for feed in FEEDS:
+            await self._load(partition, feed)
+
+    async def _load(self, partition: int, feed: Feed) -> None:
+        """Load what one feed fills.
 
         Raises PartitionStopped; KafkaError, psycopg.Error, OSError, TimeoutError if a server stayed unavailable.
         """
@@ -69,12 +80,13 @@ class Loader:
             kafka=self.kafka,
             topic=self.topic,
             durable=False,
+            feed=feed,
         )
         try:
             while True:
                 before = consumer.position
                 try:
-                    await self._load_to_end(consumer)
+                    await self._load_to_end(consumer, of_search=feed is not HISTORY)
                 except (LostRace, KafkaError, *POSTGRES_UNAVAILABLE, OSError, TimeoutError) as error:
                     if isinstance(error, LostRace) and not self.building:
                         return  # a projector feeds the partition already: the version was handed over
@@ -95,21 +107,14 @@ class Loader:
         finally:
             await consumer.close()
 
-    async def _load_to_end(self, consumer: PartitionConsumer) -> None:
+    async def _load_to_end(self, consumer: PartitionConsumer, *, of_search: bool) -> None:
         first = (await consumer.open()).next_offset
         end = consumer.end_offset
-        self.on_loaded(Loaded(partition=consumer.partition, first_offset=first, end_offset=end))
+        at = Loaded(partition=consumer.partition, first_offset=first, end_offset=end, of_search=of_search)
+        self.on_loaded(at)
         while consumer.position.next_offset < end:
             step = await consumer.step(max_records=self.max_batch_records, timeout_s=READ_TIMEOUT_S)
             if step is None:
                 await consumer.ask_end()  # nothing arrived before the end: raises if Kafka is unavailable
                 continue
-            self.on_loaded(
-                Loaded(
-                    partition=consumer.partition,
-                    first_offset=first,
-                    end_offset=end,
-                    records=step.records,
-                    rows=step.rows,
-                )
-            )
+            self.on_loaded(replace(at, records=step.records, rows=step.rows))

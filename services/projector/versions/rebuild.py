@@ -26,7 +26,7 @@ from services.projector.settings import topic_names
 from services.projector.versions.load import Loaded, Loader
 from services.projector.versions.load_processes import APPLICATION, load_in_processes
 from services.projector.versions.migrations import create_projection, index_projection, migrate
-from services.projector.versions.registry import REGISTRY, State, get_projection, positions, version_sql
+from services.projector.versions.registry import REGISTRY, Place, State, get_projection, positions, version_sql
 from services.projector.writing.apply import schema_name
 from services.runtime.kafka.errors import TopicsWrong
 from services.runtime.kafka.reader import PartitionReader
@@ -58,7 +58,7 @@ class RebuildProgress:
 
     stage: Stage
     records_done: int
-    """Number of records that this run has folded."""
+    """Number of records that this run has folded into the tables; search follows for each partition."""
     records_total: int
     """Number of records that this run has to fold, as far as known; it grows with the log."""
     rows: int
@@ -150,7 +150,7 @@ class _Rebuild:
         self._topic = TopicId(kafka)
         self._stage = Stage.LOAD
         self._began_s = time.monotonic()
-        self._done = self._rows = 0
+        self._done = self._searched = self._rows = 0
         self._ends: dict[int, int] = {}
         self._firsts: dict[int, int] = {}
 
@@ -186,8 +186,9 @@ class _Rebuild:
                 await connection.execute(version_sql(self._version)["let_autovacuum_in"])
 
     async def _load_all(self, *, first: bool = False, building: bool = True) -> int:
-        """Load every partition up to where its log ended when its turn came. Returns the number of records."""
-        done_before = self._done
+        """Load every partition up to where its log ended when its turn came. Returns the number of records: those of
+        the tables or those of search, whichever are more."""
+        done_before, searched_before = self._done, self._searched
         left = deque(range(self._kafka.partitions))
         processes = await self._useful_processes() if first else 1
         at_once = max(1, min(self._at_once, self._kafka.partitions) // processes)
@@ -199,7 +200,7 @@ class _Rebuild:
                     tasks.create_task(self._load_beside(left, processes - 1, at_once))
         except BaseExceptionGroup as failed:
             raise _first_of(failed) from None  # it has ended the others
-        return self._done - done_before
+        return max(self._done - done_before, self._searched - searched_before)
 
     async def _useful_processes(self) -> int:
         if self._processes is not None:
@@ -208,7 +209,7 @@ class _Rebuild:
             there = await positions(connection, self._version)
         left = 0
         for partition in range(self._kafka.partitions):
-            left += max(0, await self._end_of(partition) - there.get(partition, 0))
+            left += max(0, await self._end_of(partition) - there.get(Place(False, partition), 0))
         return max(1, min(os.cpu_count() or 1, self._kafka.partitions, MAX_PROCESSES, left // WORTH_A_PROCESS_RECORDS))
 
     async def _end_of(self, partition: int) -> int:
@@ -251,10 +252,13 @@ class _Rebuild:
         )
 
     def _loaded(self, loaded: Loaded) -> None:
-        self._ends[loaded.partition] = loaded.end_offset
-        self._firsts.setdefault(loaded.partition, loaded.first_offset)
-        self._done += loaded.records
         self._rows += loaded.rows
+        if loaded.of_search:
+            self._searched += loaded.records
+        else:
+            self._ends[loaded.partition] = loaded.end_offset
+            self._firsts.setdefault(loaded.partition, loaded.first_offset)
+            self._done += loaded.records
         if loaded.records:
             self._tell()
 

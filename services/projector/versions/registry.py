@@ -115,23 +115,36 @@ async def create_functions(connection: Connection) -> None:
     await connection.execute(_VIEWS.compose("functions"))
 
 
-async def positions(connection: Connection, version: int) -> dict[int, int]:
-    """Return partition → next offset, of the partitions that were ever begun."""
+class Place(NamedTuple):
+    """What has a position: the tables of a partition, or its search."""
+
+    of_search: bool
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.partition} (search)" if self.of_search else str(self.partition)
+
+
+async def positions(connection: Connection, version: int) -> dict[Place, int]:
+    """Return the next offset of each place that was ever begun."""
     rows = await (await connection.execute(version_sql(version)["positions"])).fetchall()
-    return dict(rows)
+    return {Place(of_search, partition): next_offset for of_search, partition, next_offset in rows}
 
 
 class StoredPosition(NamedTuple):
-    """The position of one partition of a projection, and the log that it belongs to."""
+    """The position of a place in a projection, and the log that it belongs to."""
 
     topic_id: str
     next_offset: int
 
 
-async def stored_positions(connection: Connection, version: int) -> dict[int, StoredPosition]:
-    """Return partition → stored position, of the partitions that were ever begun."""
+async def stored_positions(connection: Connection, version: int) -> dict[Place, StoredPosition]:
+    """Return the stored position of each place that was ever begun."""
     rows = await (await connection.execute(version_sql(version)["stands"])).fetchall()
-    return {partition: StoredPosition(topic_id, next_offset) for partition, topic_id, next_offset in rows}
+    return {
+        Place(of_search, partition): StoredPosition(topic_id, next_offset)
+        for of_search, partition, topic_id, next_offset in rows
+    }
 
 
 async def set_lock_timeout(connection: Connection, timeout_s: float) -> None:

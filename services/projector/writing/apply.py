@@ -40,7 +40,7 @@ COPY_FROM_ROWS: Final = 10
 """Number of new rows from which they are written by COPY. A COPY costs two round trips for each table and little for
 each row; an INSERT is the opposite. Measured: one message 3.9 ms by INSERT and 6.1 ms by COPY, twenty 8.5 and 6.9."""
 
-_APPLY: Final = load_sql("services.projector.writing.sql", "apply.sql", fragments=fragments())
+_APPLY: Final = load_sql("services.projector.writing.sql", "positions.sql", "apply.sql", fragments=fragments())
 
 
 def schema_name(version: int) -> str:
@@ -51,8 +51,8 @@ def schema_name(version: int) -> str:
 
 @lru_cache(maxsize=16)
 def apply_sql(version: int) -> BoundSql:
-    """Return the statements of sql/apply.sql on the tables of one version."""
-    return _APPLY.bind(schema=schema_name(version))
+    """Return the statements of sql/apply.sql and sql/positions.sql on the tables of one version."""
+    return _APPLY.bind(schema=schema_name(version), positions="projection_positions")
 
 
 async def load_position(
@@ -129,34 +129,36 @@ async def write_batch(
                 if not durable:
                     await connection.execute(sql["commit_without_waiting"])
                 await connection.execute(sql["by_key"])
-                await guard.execute(sql["advance"], _position_values(partition, topic_id, start, end, last_record))
-                answers = await _change_rows(connection, sql, changes.statements())
+                await guard.execute(sql["advance"], position_values(partition, topic_id, start, end, last_record))
+                answers = await change_rows(connection, sql, changes.statements())
                 if not by_copy:
                     await insert_rows(connection, sql, changes, partition=partition)
-                    answers += await _change_rows(connection, sql, changes.statements_after())
+                    answers += await change_rows(connection, sql, changes.statements_after())
         except psycopg.IntegrityError as error:
             if guard.rowcount == 0:  # the rows of this batch exist already: another projector wrote them
-                raise _lost(partition, start) from error
+                raise lost_race(partition, start) from error
             raise
         if guard.rowcount != 1:
-            raise _lost(partition, start)
+            raise lost_race(partition, start)
         for answer in answers:
             answer.check()
         if by_copy:
             await copy_rows(connection, sql, changes, partition=partition)
-            for answer in await _change_rows(connection, sql, changes.statements_after()):
+            for answer in await change_rows(connection, sql, changes.statements_after()):
                 answer.check()
         crash_point(BEFORE_COMMIT)
     crash_point(AFTER_COMMIT)
 
 
-def _lost(partition: int, start: ReaderPosition) -> LostRace:
+def lost_race(partition: int, start: ReaderPosition) -> LostRace:
+    """Return the error for a guard that found another position."""
     return LostRace(f"partition {partition} is no longer at offset {start.next_offset}: another projector has it")
 
 
-def _position_values(
+def position_values(
     partition: int, topic_id: str, start: ReaderPosition, end: ReaderPosition, last_record: bytes | None
 ) -> dict[str, Any]:
+    """Return the parameters of the guard, `advance` in sql/positions.sql."""
     return {
         "partition": partition,
         "topic_id": topic_id,
@@ -170,7 +172,7 @@ def _position_values(
     }
 
 
-class _StatementResult(NamedTuple):
+class StatementResult(NamedTuple):
     """The result of a statement that must change as many rows as it was given."""
 
     block: str
@@ -178,6 +180,7 @@ class _StatementResult(NamedTuple):
     cursor: AsyncCursor[TupleRow]
 
     def check(self) -> None:
+        """Raise PartitionStopped if it changed another number of rows."""
         if self.cursor.rowcount != self.rows:
             raise PartitionStopped(
                 f"{self.block} found {self.cursor.rowcount} of {self.rows} rows: the tables are not what the log says;"
@@ -185,16 +188,17 @@ class _StatementResult(NamedTuple):
             )
 
 
-async def _change_rows(
+async def change_rows(
     connection: Connection, sql: BoundSql, statements: Iterable[tuple[str, Sequence[NamedTuple]]]
-) -> list[_StatementResult]:
+) -> list[StatementResult]:
+    """Send the statements with their rows. In a pipeline, the results are there at its end."""
     answers = []
     for block, rows in statements:
         columns = _columns(rows[0]._fields, sorted(rows, key=_in_table))
         before, after = _COMPANIONS.get(block, ((), ()))
         for each in before:
             await connection.execute(sql[each], columns)
-        answers.append(_StatementResult(block, len(rows), await connection.execute(sql[block], columns)))
+        answers.append(StatementResult(block, len(rows), await connection.execute(sql[block], columns)))
         for each in after:
             await connection.execute(sql[each], columns)
     return answers
@@ -233,7 +237,14 @@ def _array(name: str, column: Sequence[Any]) -> str | list[Any]:
         if None in column:
             column = ["NULL" if value is None else value for value in column]
         return "{" + ",".join(column) + "}"
+    if name == "lexemes":
+        return [_array_text(value) for value in column]
     return list(column)
+
+
+def _array_text(lexemes: Sequence[str]) -> str:
+    """Return lexemes as the text of an array. None holds a quote or a backslash: they are letters, marks, numbers."""
+    return '{"' + '","'.join(lexemes) + '"}' if lexemes else "{}"
 
 
 @lru_cache(maxsize=4_096)

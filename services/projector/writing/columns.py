@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from types import NoneType
 from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
@@ -22,15 +23,15 @@ _SQL_TYPES: Final[dict[Any, str]] = {
 }
 
 
-def fragments() -> dict[str, str]:
-    """Return the SQL fragments of each list of rows in RowChanges, by its name:
+def fragments(row_types: Mapping[str, type[NamedTuple]] = ROW_TYPES) -> dict[str, str]:
+    """Return the SQL fragments of each list of rows in RowChanges (or SearchChanges), by its name:
 
     - `<name>_columns`: the columns of a row
     - `<name>_values`: a placeholder for each of them
     - `<name>_rows`: the rows as a relation `m`, from one array for each column
     """
     found: dict[str, str] = {}
-    for name, row_type in ROW_TYPES.items():
+    for name, row_type in row_types.items():
         types = column_types(row_type)
         columns = ", ".join(f'"{column}"' for column in types)
         arrays = ", ".join(f"%({column})s::{sql_type}[]" for column, sql_type in types.items())

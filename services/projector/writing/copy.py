@@ -1,4 +1,4 @@
-"""Writes messages and outcomes into their tables: many by binary COPY, few by INSERT.
+"""Writes messages, outcomes and rows of search into their tables: many by binary COPY, few by INSERT.
 
 The bytes of a COPY are built here, a common row in two calls of `struct`: psycopg's own dumpers take three times as
 long. Layout: the table "Binary Format" of PostgreSQL's page on COPY, and for each type what its `*_recv` reads.
@@ -6,6 +6,7 @@ long. Layout: the table "Binary Format" of PostgreSQL's page on COPY, and for ea
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from binascii import unhexlify
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from schemas.errors import LogCorrupt
 from schemas.wire.extensions import extension
 from services.projector.mapping.messages import message_row
 from services.projector.mapping.rows import SENT, outcome_row
+from services.projector.mapping.search import MessageFound, SearchAdded, search_row
 from services.projector.mapping.tables import AnyMessageRow, AnyOutcomeRow, MessageRow, OutcomeRow, RowChanges
 from services.runtime.postgres.pool import Connection
 from services.runtime.postgres.sql import BoundSql
@@ -29,7 +31,7 @@ from services.runtime.postgres.sql import BoundSql
 PIECE_ROWS: Final = 250
 """Rows in one write to a COPY: Postgres reads them while the next ones are built."""
 
-_Row = TypeVar("_Row", AnyMessageRow, AnyOutcomeRow)
+_Row = TypeVar("_Row", AnyMessageRow, AnyOutcomeRow, MessageFound)
 
 
 async def insert_rows(connection: Connection, sql: BoundSql, changes: RowChanges, *, partition: int) -> None:
@@ -56,12 +58,21 @@ async def copy_rows(connection: Connection, sql: BoundSql, changes: RowChanges, 
         await _copy(connection, sql, "copy_outcomes", changes.outcomes, partial(outcomes_bytes, partition=partition))
 
 
+async def copy_search(connection: Connection, sql: BoundSql, messages: list[MessageFound]) -> None:
+    """Write rows of message_search by COPY, outside a pipeline. Raises LogCorrupt, psycopg.Error.
+
+    In the order of the log: a search reads the newest messages, which are then in few pages.
+    """
+    await _copy(connection, sql, "copy_search", messages, search_bytes)
+
+
 async def _copy(
     connection: Connection, sql: BoundSql, block: str, rows: list[_Row], to_bytes: Callable[[list[_Row]], bytes]
 ) -> None:
     async with connection.cursor() as cursor, cursor.copy(sql[block]) as copy:
         for piece in _pieces(rows, to_bytes):
             await copy.write(piece)
+            await asyncio.sleep(0)  # other partitions and searches share this thread
 
 
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -210,6 +221,22 @@ def outcome_bytes(row: OutcomeRow) -> bytes:
             _bigint(8, revision) if revision is not None else _NULL,
         )
     )
+
+
+_search_head: Final = struct.Struct("!6s16s4sq4s16s4sq").pack
+_SEARCH_FIELDS: Final = struct.pack("!h", len(SearchAdded._fields)) + _16
+_NO_POSITIONS: Final = b"\0\0\0"
+"""After a lexeme: the end of its text, and the number of its positions."""
+
+
+def search_bytes(messages: Sequence[MessageFound]) -> bytes:
+    """Return rows of `copy_search`; a tsvector is the one that array_to_tsvector makes. Raises as `message_bytes`."""
+    found: list[bytes] = []
+    for chat_id, seq, sender_id, sent_at, lexemes in map(search_row, messages):
+        vector = _length(len(lexemes)) + b"".join([lexeme.encode() + _NO_POSITIONS for lexeme in lexemes])
+        head = _search_head(_SEARCH_FIELDS, _uuid(chat_id), _8, seq, _16, _uuid(sender_id), _8, _micros(sent_at))
+        found += (head, _length(len(vector)), vector)
+    return b"".join(found)
 
 
 @lru_cache(maxsize=1_024)

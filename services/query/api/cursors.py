@@ -7,6 +7,7 @@ earlier items come and go. It contains the kind of its list: one list's cursor i
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,9 @@ LOWEST_UUID: Final = "00000000-0000-0000-0000-000000000000"
 HIGHEST_UUID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 MAX_BIGINT: Final = 2**63 - 1
+_NUMBER: Final = re.compile("0|[1-9][0-9]{0,17}", re.ASCII)
+_LAST_US: Final = 253_402_300_799_999_999
+"""The end of the year 9999, in microseconds since 1970."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -31,6 +35,27 @@ class ChatsCursor:
 
     active_at: datetime
     chat_id: ChatId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchCursor:
+    """The last message that a search has considered, newest first."""
+
+    sent_us: int
+    chat_id: str
+    seq: int
+
+
+def encode_search(last: SearchCursor) -> str:
+    return _encode("s", str(last.sent_us), last.chat_id, str(last.seq))
+
+
+def decode_search(cursor: str) -> SearchCursor:
+    """Return the last message that the previous page has considered. Raises InvalidCursor."""
+    sent_us, chat_id, seq = _decode("s", cursor, 3)
+    if not (_NUMBER.fullmatch(sent_us) and _NUMBER.fullmatch(seq) and int(sent_us) <= _LAST_US):
+        raise InvalidCursor
+    return SearchCursor(sent_us=int(sent_us), chat_id=_uuid(chat_id), seq=int(seq))
 
 
 def encode_members(first_of_next: UserId) -> str:

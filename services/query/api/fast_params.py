@@ -57,11 +57,12 @@ def _if_none_match(request: FastRequest) -> str | None:
 
 
 def _query_string(model: type[ParametersT]) -> Callable[[FastRequest], ParametersT]:
-    nothing_said = model()
+    needs_some = any(field.is_required() for field in model.model_fields.values())
+    nothing_said = None if needs_some else model()
 
     def read(request: FastRequest) -> ParametersT:
         raw: bytes = request.scope["query_string"]
-        if not raw:
+        if not raw and nothing_said is not None:
             return nothing_said
         pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True)
         values = dict(pairs)

@@ -7,7 +7,7 @@ non-member's cost the same as for a chat that does not exist.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from schemas.ids import UserId
 from services.query.api.delivery_status import ChatStanding, DeliveryCursors
@@ -35,6 +35,13 @@ class Reads:
     async def read(self, *statements: Statement, at_least: Token | None) -> list[list[Row]]:
         """Return the rows of each statement."""
         return await self._snapshots.read(*statements, at_least=at_least)
+
+    async def search(self, parameters: Mapping[str, object], *, at_least: Token | None) -> list[Row]:
+        """Return the rows of the statement `search`."""
+        _, rows = await self._snapshots.read(
+            Statement("search_settings", {}), Statement("search", parameters), at_least=at_least, of_search=True
+        )
+        return rows
 
     async def read_as_member(
         self, block: str, caller: Caller, chat_id: str, at_least: Token | None, **parameters: object

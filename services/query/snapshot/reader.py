@@ -70,6 +70,7 @@ class SnapshotReader:
     def __init__(self, settings: QuerySettings) -> None:
         self._settings = settings
         self._watch = HeadWatch(self._heads)
+        self._search_watch = HeadWatch(self._search_heads)
         self._opened = AsyncExitStack()
         self._pool: PostgresPool | None = None
         self._is_unavailable = False
@@ -89,6 +90,7 @@ class SnapshotReader:
         """Close the pool. Later reads raise ReadModelUnavailable."""
         self._pool = None
         await self._watch.stop()
+        await self._search_watch.stop()
         for reading in list(self._ending):
             reading.cancel()  # the second cancellation: now it closes its connection at once
         await self._opened.aclose()
@@ -107,15 +109,20 @@ class SnapshotReader:
     def _refusal(self) -> str | None:
         return None if self._pool is None else self._pool.refusal
 
-    async def read(self, *statements: Statement, at_least: Token | None = None) -> list[list[Row]]:
+    async def read(
+        self, *statements: Statement, at_least: Token | None = None, of_search: bool = False
+    ) -> list[list[Row]]:
         """Return the rows of each statement, all from one snapshot that contains `at_least`.
+
+        For a read `of_search`, its table must contain it too.
 
         :raises ReadModelUnavailable: Postgres cannot be read now.
         :raises NotCaughtUp: no snapshot contained the token in time.
         """
         if at_least is None:
             return await self._repeated(statements)
-        head = Statement("head", {"partition": at_least.partition})
+        head = Statement("search_head" if of_search else "head", {"partition": at_least.partition})
+        watch = self._search_watch if of_search else self._watch
         started_at_s = time.monotonic()
         deadline_s = started_at_s + self._settings.at_least_timeout_s
         result = "held"
@@ -129,7 +136,7 @@ class SnapshotReader:
                 return rows[1:]
             result = "waited"
             with AT_LEAST_WAITING.track_inprogress():
-                reached = await self._watch.wait_for(at_least, deadline_s)
+                reached = await watch.wait_for(at_least, deadline_s)
             if not reached:
                 AT_LEAST_WAITS.labels(result="behind").inc()
                 raise NotCaughtUp(
@@ -140,6 +147,11 @@ class SnapshotReader:
     async def _heads(self) -> dict[int, int]:
         """Return partition → committed index of the projection."""
         (rows,) = await self._repeated([Statement("heads", {})])
+        return dict(rows)
+
+    async def _search_heads(self) -> dict[int, int]:
+        """Return partition → committed index of the projection and its search, whichever is less."""
+        (rows,) = await self._repeated([Statement("search_heads", {})])
         return dict(rows)
 
     async def _repeated(self, statements: Sequence[Statement]) -> list[list[Row]]:

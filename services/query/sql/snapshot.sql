@@ -19,6 +19,18 @@ WHERE p."partition" = %(partition)s;
 SELECT p."partition", p."index"
 FROM chat.projection_positions AS p;
 
+-- name: search_head
+-- How far the partition's search has come, and its tables: a search needs both.
+SELECT least(p."index", s."index"), s.command_offset
+FROM chat.projection_positions AS p
+JOIN chat.search_positions AS s ON s."partition" = p."partition"
+WHERE p."partition" = %(partition)s;
+
+-- name: search_heads
+SELECT p."partition", least(p."index", s."index")
+FROM chat.projection_positions AS p
+JOIN chat.search_positions AS s ON s."partition" = p."partition";
+
 -- name: confirmed
 -- Time since a projector wrote to each partition, or found nothing to write.
 SELECT p."partition", extract(epoch FROM clock_timestamp() - p.updated_at)

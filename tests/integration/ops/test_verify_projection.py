@@ -17,6 +17,8 @@ from services.ops.verify.projection.diff import Difference, Kind
 from services.ops.verify.projection.snapshot import KEEP_OUTCOMES_S
 from services.ops.verify.projection.tables import CHATS, MESSAGES, PARTICIPANTS, TABLES, Table
 from services.ops.verify.projection.verify import ProjectionReport, verify_projection
+from services.projector.following.consumer import PartitionConsumer, TopicId
+from services.projector.following.feeds import HISTORY, SEARCH, Feed
 from services.projector.mapping import receipts
 from services.projector.mapping.builder import Accepted, MemberState, RowBuilder
 from services.projector.mapping.decode import ChangeEvent
@@ -110,6 +112,7 @@ WRONG = {
     "text[]": "ARRAY['other']",
     "jsonb": "'{\"other\": 1}'",
     "bit": "repeat('1', 256)::bit(256)",
+    "tsvector": "array_to_tsvector(ARRAY['other'])",
 }
 """Type → a value that no row of the log has."""
 COLUMNS = [(table, column) for table in TABLES for column in table.columns[table.key_columns :]]
@@ -231,10 +234,39 @@ def test_a_position_beyond_the_end_of_the_log_is_named(settings: KafkaSettings, 
 
 
 def test_rows_without_any_position_are_extra(settings: KafkaSettings, projected: str) -> None:
-    execute(projected, "DELETE FROM chat_v1.projection_positions")
+    for table in ("projection_positions", "search_positions"):
+        execute(projected, f"DELETE FROM chat_v1.{table}")
     report = verify(settings, projected)
     assert {difference.kind for difference in report.differences} == {Kind.EXTRA}
     assert report.difference_count == sum(digest.rows for digest in report.held.values())
+
+
+@pytest.mark.parametrize("feeds", [(HISTORY,), (SEARCH,), (SEARCH, HISTORY)])
+def test_tables_and_search_are_each_verified_up_to_their_own_position(
+    settings: KafkaSettings, database: str, log: ChatLog, feeds: tuple[Feed, ...]
+) -> None:
+    async def feed() -> None:
+        async with open_pool(postgres_settings(database), application_name="test", autocommit=True) as pool:
+            async with pool.connection() as connection:
+                await migrate(connection)
+            await feed_to_end(settings, pool, 0, feeds=feeds[:1])
+            for each in feeds[1:]:
+                consumer = PartitionConsumer(
+                    version=1, partition=0, pool=pool, kafka=settings, topic=TopicId(settings), feed=each
+                )
+                await consumer.open()
+                await consumer.step(max_records=9, timeout_s=10.0)
+                await consumer.close()
+
+    asyncio.run(feed())
+    report = verify(settings, database)
+    assert (report.differences, report.faults) == ([], [])
+    assert (report.held["message_search"].rows > 0) == (SEARCH in feeds)
+    assert (report.held["chat_messages"].rows > 0) == (HISTORY in feeds)
+    if SEARCH in feeds:
+        execute(database, "UPDATE chat_v1.search_positions SET index = index + 1")
+        found = only(verify(settings, database))
+        assert (found.table, found.column) == ("search_positions", "index")
 
 
 def test_all_differences_are_counted_though_only_some_are_named(settings: KafkaSettings, projected: str) -> None:

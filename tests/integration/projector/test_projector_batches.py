@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.cursor import Decided, LogCursor
+from schemas.search import lexemes
 from services.ops.verify.projection.fold import LogFold
+from services.ops.verify.projection.search import SearchFold
 from services.ops.verify.projection.snapshot import open_snapshot
 from services.ops.verify.projection.statements import ROWS_SCHEMA
 from services.ops.verify.projection.tables import TABLES, Row, Table
@@ -19,7 +21,17 @@ from services.projector.versions.migrations import create_projection, migrate
 from services.runtime.postgres.pool import Connection, connect
 from services.runtime.settings import PostgresSettings
 from tests.support.chat_log import ChatLog, conversation
-from tests.support.projection import Action, History, actions, contradictions, dump, empty, postgres_of, write_records
+from tests.support.projection import (
+    Action,
+    History,
+    actions,
+    contradictions,
+    dump,
+    empty,
+    postgres_of,
+    write_records,
+    write_search_records,
+)
 from tests.support.record_batches import as_read
 
 
@@ -56,15 +68,33 @@ async def _compare(connection: Connection, log: ChatLog, cuts: set[int], copy_fr
         await empty(connection, version)
     for record in records:
         await write_records(connection, 1, [record])
+        await write_search_records(connection, 1, [record])
     starts = sorted({0, *(cut % len(records) for cut in cuts)})
     for start, end in zip(starts, [*starts[1:], len(records)], strict=True):
         await write_records(connection, 2, as_read(records[start:end]), copy_from=copy_from)
+        await write_search_records(connection, 2, as_read(records[start:end]), copy_from=copy_from)
     one_by_one = await dump(connection, "chat_v1")
     in_batches = await dump(connection, "chat_v2")
     for table, rows in one_by_one.items():
         assert in_batches[table] == rows, table
     assert await contradictions(connection, "chat_v1") == []
     assert await _wrong_unread(connection) == []
+    assert await _wrong_search(connection) == []
+
+
+async def _wrong_search(connection: Connection) -> list[object]:
+    """Return the messages whose row in search is not that of their present text, or that should have none."""
+    cursor = await connection.execute(
+        "SELECT m.chat_id::text, m.seq, m.message_text, (extract(epoch FROM m.sent_at) * 1000)::bigint,"
+        " tsvector_to_array(s.tokens), s.sender_id = m.sender_id AND s.sent_at = m.sent_at FROM chat.chat_messages m"
+        " FULL JOIN chat.message_search s ON s.chat_id = m.chat_id AND s.seq = m.seq"
+    )
+    return [
+        (chat_id, seq, text, found)
+        for chat_id, seq, text, sent_ms, found, same in await cursor.fetchall()
+        if (found is None) != (text is None)
+        or (found is not None and not (same and sorted(found) == sorted(lexemes(chat_id, sent_ms, text))))
+    ]
 
 
 async def _wrong_unread(connection: Connection) -> list[object]:
@@ -98,10 +128,11 @@ def test_a_conversation_in_one_batch_is_the_conversation_one_by_one(tables: Tabl
 def _folded_apart(log: ChatLog, table: Table) -> list[Row]:
     """Return the rows of the verifier's fold of a log, which is independent of the projector."""
     with open_scratch(ROWS_SCHEMA) as scratch:
-        fold = LogFold(scratch, log.partition)
+        fold, search = LogFold(scratch, log.partition), SearchFold(scratch)
         for event in LogCursor(compiled=False).read(log.events):
             if isinstance(event, Decided):
                 fold.apply(event.stamp, event.outcome)
+                search.apply(event.outcome)
         fold.finish()
         return sorted(fold.rows(table, 0), key=repr)
 
@@ -125,6 +156,7 @@ def test_the_verifiers_own_fold_finds_the_rows_that_the_projector_wrote(
         for batch in (log.events[:at], log.events[at:]):
             if batch:
                 await write_records(tables.connection, 1, batch)
+                await write_search_records(tables.connection, 1, batch)
 
     tables.runner.run(write())
     for table in TABLES:

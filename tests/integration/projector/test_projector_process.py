@@ -32,6 +32,7 @@ from tests.support.projection import (
     postgres_of,
     until,
     write_records,
+    write_search_records,
 )
 
 assert _declares_the_seams
@@ -111,7 +112,10 @@ class Scene:
         try:
             async with await psycopg.AsyncConnection.connect(self.dsn) as connection:
                 rows = await (
-                    await connection.execute("SELECT partition, next_offset FROM chat.projection_positions")
+                    await connection.execute(
+                        "SELECT partition, least(p.next_offset, s.next_offset)"
+                        " FROM chat.projection_positions p JOIN chat.search_positions s USING (partition)"
+                    )
                 ).fetchall()
         except psycopg.errors.UndefinedTable:  # the projector has not migrated yet
             return {}
@@ -129,10 +133,11 @@ class Scene:
             await empty(connection, 1)
             for log in self.logs:
                 await write_records(connection, 1, log.events, partition=log.partition)
+                await write_search_records(connection, 1, log.events, partition=log.partition)
             expected = await dump(connection, "chat_v1")
         finally:
             await connection.close()
-        for table in ("chats", "chat_participants", "chat_messages", "outcomes"):
+        for table in ("chats", "chat_participants", "chat_messages", "outcomes", "message_search"):
             assert found[table] == expected[table], table
 
 
@@ -209,7 +214,9 @@ async def test_a_projector_says_what_keeps_it_from_its_work_and_that_it_is_well_
             return (await projector.get("/readyz")).status_code == 503
 
         await until(said, "readyz telling of the stopped partition")
-        (reason,) = (await projector.get("/readyz")).json()["reasons"]
-        assert reason.startswith("chat_v1/0 stopped at offset")
-        assert await projector.metric("gapless_projector_partition_stopped") == 1
+        reasons = (await projector.get("/readyz")).json()["reasons"]
+        assert [reason.split(" at offset")[0] for reason in sorted(reasons)] == [
+            "chat_v1.search/0 stopped", "chat_v1/0 stopped"
+        ]  # fmt: skip
+        assert await projector.metric("gapless_projector_partition_stopped") == 2, "the tables and their search"
         assert (await projector.get("/healthz")).status_code == 200

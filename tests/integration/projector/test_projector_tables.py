@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -218,7 +219,7 @@ async def test_a_projection_has_the_indexes_of_the_read_model_and_no_others(data
         rows = await (
             await connection.execute("SELECT indexdef FROM pg_indexes WHERE schemaname = 'chat_v1'")
         ).fetchall()
-    found = sorted(text.split(" USING btree ")[1].replace('"', "") for (text,) in rows)
+    found = sorted(re.split(" USING (?:btree |(?=gin))", text)[1].replace('"', "") for (text,) in rows)
     assert found == sorted(
         [
             "(chat_id)",
@@ -240,6 +241,9 @@ async def test_a_projection_has_the_indexes_of_the_read_model_and_no_others(data
             "(partition, index)",
             "(command_id)",
             "(partition)",
+            "(chat_id, seq)",
+            "(partition)",
+            "gin (tokens) WITH (fastupdate='on', gin_pending_list_limit='4096')",
         ]
     )
 
@@ -269,7 +273,7 @@ async def test_a_column_of_the_tables_is_shown_by_the_views_and_proven_by_the_ve
             assert shown[table] == [name for name in names if name not in HIDDEN], table
         for proven in TABLES:
             assert list(proven.columns) == held[proven.name], proven.name
-        assert held.keys() - {proven.name for proven in TABLES} == {"projection_positions"}
+        assert held.keys() - {proven.name for proven in TABLES} == {"projection_positions", "search_positions"}
 
 
 WRITTEN = {

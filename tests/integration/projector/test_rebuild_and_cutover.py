@@ -22,6 +22,7 @@ from schemas.ids import ChatId
 from services.projector.app import Projector
 from services.projector.errors import LoadEnded, PartitionStopped, ProjectionMissing, SwitchFailed
 from services.projector.following.consumer import PartitionConsumer, TopicId
+from services.projector.following.feeds import HISTORY
 from services.projector.mapping.rows import MAPPING_VERSION
 from services.projector.settings import ProjectorSettings
 from services.projector.versions.cutover import cutover, projections
@@ -29,7 +30,7 @@ from services.projector.versions.load import Loaded
 from services.projector.versions.load_processes import APPLICATION, load_in_processes
 from services.projector.versions.migrations import create_projection, migrate
 from services.projector.versions.rebuild import RebuildProgress, Stage, only_one, rebuild
-from services.projector.versions.registry import State, positions
+from services.projector.versions.registry import Place, State, positions
 from services.projector.versions.retirement import drop, stop_feeding
 from services.runtime.health.health import Readiness
 from services.runtime.postgres.pool import Connection, PostgresPool, connect, open_pool
@@ -45,6 +46,7 @@ from tests.support.projection import (
     postgres_of,
     until,
 )
+from tests.support.proving import feed_to_end
 
 PARTITIONS = 2
 STRANGER = "99999999-0000-4000-8000-000000000000"
@@ -126,10 +128,11 @@ class World:
                 for schema in schemas:
                     rows = await (
                         await connection.execute(
-                            f"SELECT partition, next_offset FROM {schema}.projection_positions".encode()
+                            f"SELECT 'tables', partition, next_offset FROM {schema}.projection_positions UNION ALL"
+                            f" SELECT 'search', partition, next_offset FROM {schema}.search_positions".encode()
                         )
                     ).fetchall()
-                    if dict(rows) != ends:
+                    if sorted(rows) != sorted((of, p, end) for of in ("search", "tables") for p, end in ends.items()):
                         return False
             return True
 
@@ -245,7 +248,7 @@ async def test_autovacuum_stays_away_from_a_load_and_comes_back_when_it_is_index
             found = connection.execute(
                 "SELECT relname FROM pg_class WHERE 'autovacuum_enabled=off' = ANY(reloptions) ORDER BY 1"
             ).fetchall()
-        assert [name for (name,) in found] in ([], ["chat_messages", "outcomes"])
+        assert [name for (name,) in found] in ([], ["chat_messages", "message_search", "outcomes"])
         return bool(found)
 
     seen: dict[Stage, set[bool]] = {stage: set() for stage in Stage}
@@ -284,7 +287,9 @@ async def test_what_other_processes_load_is_what_one_loads(kafka: str, database:
         seen: list[Loaded] = []
         await _load_in_processes(w, seen.append)
         assert {loaded.partition for loaded in seen} == set(range(PARTITIONS))
-        assert sum(loaded.records for loaded in seen) == sum(len(log.events) for log in w.logs)
+        for of_search in (False, True):
+            records = [loaded.records for loaded in seen if loaded.of_search is of_search]
+            assert sum(records) == sum(len(log.events) for log in w.logs)
         assert (await w.rebuild()).records_done == 0
         await w.rebuild(3)
         await w.equal("chat_v2", "chat_v3")
@@ -491,13 +496,7 @@ async def test_a_new_version_that_lags_behind_is_waited_for_at_the_switch(kafka:
 async def _feed_only_v1(w: World) -> None:
     """Feed v1 like a projector that died before it fed the other version."""
     for log in w.logs:
-        consumer = PartitionConsumer(
-            version=1, partition=log.partition, pool=w.pool, kafka=w.kafka, topic=TopicId(w.kafka)
-        )
-        await consumer.open()
-        while consumer.position.next_offset < len(log.events):
-            await consumer.step(max_records=1_000, timeout_s=60.0)
-        await consumer.close()
+        await feed_to_end(w.kafka, w.pool, log.partition, max_records=1_000)
 
 
 async def test_a_cutover_without_any_projector_brings_the_new_version_up_by_itself(kafka: str, database: str) -> None:
@@ -626,25 +625,44 @@ async def test_what_serves_is_neither_dropped_nor_rebuilt_and_what_is_dropped_ca
         await w.equal("chat_v1", "chat_v2")
 
 
+async def test_a_cutover_waits_for_search_too(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(5)
+        await w.rebuild()
+        await w.talk(50)
+        await _feed_only_v1(w)
+        for log in w.logs:
+            await feed_to_end(w.kafka, w.pool, log.partition, version=2, max_records=1_000, feeds=(HISTORY,))
+        await w.cutover(2)  # no projector runs: it feeds what is behind by itself
+        async with w.pool.connection() as connection:
+            rows = await (
+                await connection.execute("SELECT partition, next_offset FROM chat.search_positions ORDER BY 1")
+            ).fetchall()
+        assert rows == [(log.partition, len(log.events)) for log in w.logs]
+        await w.equal("chat_v1", "chat_v2")
+
+
 BEYOND = "next_offset = next_offset + 1000"
 ANOTHER_TOPIC = "topic_id = 'of yesterday', next_offset = next_offset + 1000"
 
 
+@pytest.mark.parametrize("table", ["projection_positions", "search_positions"])
 @pytest.mark.parametrize("how", [BEYOND, ANOTHER_TOPIC, "topic_id = 'of yesterday'"])
 async def test_a_version_that_is_not_of_this_log_is_cut_over_from_at_the_end_of_the_log(
-    kafka: str, database: str, how: str
+    kafka: str, database: str, how: str, table: str
 ) -> None:
     async with world(kafka, database) as w:
         await w.talk(50)
         await _feed_only_v1(w)
         async with w.pool.connection() as connection:
-            await connection.execute(f"UPDATE chat_v1.projection_positions SET {how} WHERE partition = 1".encode())
+            await connection.execute(f"UPDATE chat_v1.{table} SET {how} WHERE partition = 1".encode())
         await w.rebuild()
         await w.talk(50)  # only the cutover feeds it
         await w.cutover(2)
         assert await w.state(2) is State.SERVING
         async with w.pool.connection() as connection:
-            assert (await positions(connection, 2))[1] == len(w.logs[1].events)
+            there = await positions(connection, 2)
+            assert there[Place(table == "search_positions", 1)] == len(w.logs[1].events)
         async with w.projector():
             await w.at_end("chat_v2")
         await w.rebuild(3)

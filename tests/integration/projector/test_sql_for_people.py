@@ -37,6 +37,8 @@ TABLES: Final = {
     **{table: {"of_my_chats"} for table in OF_A_CHAT},
     "outcomes": {"of_my_commands"},
     "projection_positions": set(),
+    "message_search": set(),
+    "search_positions": set(),
 }
 """Table of a projection → the policies for people. This is the decision about each table: a new one needs an entry."""
 SHOWN: Final = {*OF_A_CHAT, "outcomes"}

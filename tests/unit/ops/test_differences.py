@@ -160,11 +160,11 @@ def test_keys_name_rows() -> None:
 def test_a_position_is_held_against_the_folded_head() -> None:
     head = Head(3, 10, 20, 1_000)
     position = ProjectionPosition(partition=4, topic_id="t", next_offset=12, head=head)
-    assert list(compare_position(position, head, "t", 12)) == []
+    assert list(compare_position("search_positions", position, head, "t", 12)) == []
     wrong = ProjectionPosition(partition=4, topic_id="other", next_offset=13, head=Head(2, 9, 19, 999))
-    found = list(compare_position(wrong, head, "t", 12))
+    found = list(compare_position("search_positions", wrong, head, "t", 12))
     assert {(d.column, d.log, d.held) for d in found} == {
         ("topic_id", "t", "other"), ("term", 3, 2), ("index", 10, 9), ("command_offset", 20, 19),
         ("last_timestamp_ms", 1_000, 999), ("next_offset", 12, 13),
     }  # fmt: skip
-    assert {d.key for d in found} == {(("partition", 4),)}
+    assert {(d.table, d.key) for d in found} == {("search_positions", (("partition", 4),))}

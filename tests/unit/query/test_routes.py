@@ -50,6 +50,7 @@ READS = [
     f"/v1/chats/{CHAT}",
     "/v1/chats",
     "/v1/unread",
+    f"/v1/search?q=hello&chat_id={CHAT}&sender_id={ANNA}&before=2026-01-31T12:00:00Z&after=2026-01-01T12:00:00Z",
     f"/v1/chats/{CHAT}/commands/{COMMAND}",
     f"/v1/chats/{CHAT}/commands/{COMMAND}?at={partition_of(CHAT, PARTITIONS)}:12",
 ]
@@ -158,6 +159,7 @@ def test_the_openapi_document_describes_every_read() -> None:
         "/v1/chats/{chat_id}/read-state",
         "/v1/chats/{chat_id}/members",
         "/v1/chats/{chat_id}/commands/{command_id}",
+        "/v1/search",
     }
     history = document["paths"]["/v1/chats/{chat_id}/messages"]["get"]
     names = {parameter["name"] for parameter in history["parameters"]}

@@ -4,6 +4,8 @@
 - `snapshot`   the tables at one moment, and their positions in the log
 - `fold`       the rows that the log implies, folded independently
 - `nouns`      the table of the folds, by event type, and the types that are planned
+- `search`     the fold of search, which has a position of its own
+- `words`      the lexemes of a message
 - `statements` the named statements on the scratch file
 - `tables`     which columns are compared, and the one form of a value
 - `digest`     per chat: counts, bounds, and a digest that does not depend on the order

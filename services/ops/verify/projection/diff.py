@@ -57,8 +57,10 @@ async def compare_rows(table: Table, log: Iterator[Row], held: AsyncIterator[lis
         mine = next(log, None)
 
 
-def compare_position(position: ProjectionPosition, head: Head, topic_id: str, log_end: int) -> Iterator[Difference]:
-    """Compare a row of projection_positions with the head that the fold up to its offset has reached."""
+def compare_position(
+    table: str, position: ProjectionPosition, head: Head, topic_id: str, log_end: int
+) -> Iterator[Difference]:
+    """Compare a row of a table of positions with the head that the fold up to its offset has reached."""
     held: dict[str, tuple[Value, Value]] = {
         "topic_id": (topic_id, position.topic_id),
         "term": (head.term, position.head.term),
@@ -68,15 +70,15 @@ def compare_position(position: ProjectionPosition, head: Head, topic_id: str, lo
     }
     if position.next_offset > log_end:
         held["next_offset"] = (log_end, position.next_offset)
-    for column, (log, table) in held.items():
-        if log != table:
+    for column, (log, found) in held.items():
+        if log != found:
             yield Difference(
-                table="projection_positions",
+                table=table,
                 kind=Kind.CHANGED,
                 key=(("partition", position.partition),),
                 column=column,
                 log=log,
-                held=table,
+                held=found,
             )
 
 

@@ -49,11 +49,13 @@ class TableSnapshot:
         statements: Mapping[str, SQL],
         version: str,
         positions: Mapping[int, ProjectionPosition],
+        search_positions: Mapping[int, ProjectionPosition],
         now_us: int,
     ) -> None:
         self.version = version
         """`v1`, `v2`, …"""
         self.positions = positions
+        self.search_positions = search_positions
         self.since_us = now_us - (KEEP_OUTCOMES_S - CLOCKS_DIFFER_S) * 1_000_000
         """Time from which on outcomes must exist, in microseconds since 1970 UTC."""
         self._connection = connection
@@ -103,7 +105,12 @@ async def open_snapshot(settings: PostgresSettings, version: str | None) -> Asyn
             now_us = await _one(connection, "now_us")
             assert isinstance(now_us, int)
             yield TableSnapshot(
-                connection, statements, schema.removeprefix("chat_"), await _positions(connection, statements), now_us
+                connection,
+                statements,
+                schema.removeprefix("chat_"),
+                await _positions(connection, statements, "positions"),
+                await _positions(connection, statements, "search_positions"),
+                now_us,
             )
     finally:
         await connection.close()
@@ -127,8 +134,10 @@ async def _schema(connection: Connection, version: str | None) -> str:
     return f"chat_{version}"
 
 
-async def _positions(connection: Connection, statements: Mapping[str, SQL]) -> dict[int, ProjectionPosition]:
-    found = await (await connection.execute(statements["positions"])).fetchall()
+async def _positions(
+    connection: Connection, statements: Mapping[str, SQL], block: str
+) -> dict[int, ProjectionPosition]:
+    found = await (await connection.execute(statements[block])).fetchall()
     return {
         partition: ProjectionPosition(
             partition=partition,

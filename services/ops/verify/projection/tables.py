@@ -61,6 +61,7 @@ AS_TEXT: Final = Form("TEXT", "{0}::text")
 INSTANT: Final = Form("INTEGER", "(extract(epoch FROM {0}) * 1000000)::bigint")
 JSON: Final = Form("TEXT", "{0}::text", lambda text: metadata_text(json.loads(text)))
 TEXTS: Final = Form("TEXT", "{0}", array_text)
+LEXEMES: Final = Form("TEXT", "tsvector_to_array({0})", lambda lexemes: array_text(sorted(lexemes)))
 DETAIL: Final = Form("TEXT", "CASE WHEN outcome = 'rejected' THEN {0} ELSE nullif({0}, '') END")
 """The sentence of a rejection. A release that stored none left the column's default, the empty text."""
 
@@ -192,6 +193,14 @@ REACTION_COUNTS: Final = Table(
 )
 """For each emoji of a message, how many users react with it, and the position of the first of these reactions."""
 
+SEARCH: Final = Table(
+    name="message_search",
+    forms={"chat_id": AS_TEXT, "seq": NUMBER, "sender_id": AS_TEXT, "sent_at": INSTANT, "tokens": LEXEMES},
+    key_columns=2,
+    seq="seq",
+)
+"""As of the position of search, not that of the other tables."""
+
 OUTCOMES: Final = Table(
     name="outcomes",
     forms={
@@ -212,7 +221,7 @@ OUTCOMES: Final = Table(
     seq="index",
 )
 
-CHAT_TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, EARLIER_TEXTS, DELETED_BLOCKS, REACTIONS, REACTION_COUNTS)
+CHAT_TABLES: Final = (CHATS, PARTICIPANTS, MESSAGES, EARLIER_TEXTS, DELETED_BLOCKS, REACTIONS, REACTION_COUNTS, SEARCH)
 TABLES: Final = (*CHAT_TABLES, OUTCOMES)
 
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from schemas import ids
 from schemas.cursor import Decided, LogCursor, Stop
 from schemas.errors import LogCorrupt, UnknownType
+from schemas.log import EMPTY, Head
 from services.ops.errors import FaultFound
 from services.ops.verify.projection.diff import Difference, compare_position, compare_rows
 from services.ops.verify.projection.digest import Summaries, TableDigest
 from services.ops.verify.projection.fold import LogFold
+from services.ops.verify.projection.search import SearchFold
 from services.ops.verify.projection.snapshot import ProjectionPosition, TableSnapshot, open_snapshot
 from services.ops.verify.projection.statements import ROWS_SCHEMA
 from services.ops.verify.projection.tables import CHAT_TABLES, OUTCOMES, TABLES, Table, Value
@@ -73,14 +75,22 @@ async def verify_projection(
     true_topic_id = await topic_id(kafka.connection, names.events)
     async with open_snapshot(postgres, version) as tables:
         report = ProjectionReport(version=tables.version, limit=limit, positions=dict(tables.positions))
-        on_progress = on_plan(sum(p.next_offset for p in tables.positions.values())) if on_plan is not None else None
+        on_progress = on_plan(_offsets_to_fold(tables)) if on_plan is not None else None
         held = {table.name: await _sum_up(tables, table) for table in TABLES}
         report.held = {name: summaries.total() for name, summaries in held.items()}
         check = _Check(kafka, names.events, true_topic_id, tables, held, report, on_progress)
-        for partition in sorted({*range(kafka.partitions), *tables.positions}):
+        for partition in sorted({*range(kafka.partitions), *tables.positions, *tables.search_positions}):
             await check.partition(partition)
         await check.unknown_to_the_log()
     return report
+
+
+def _offsets_to_fold(tables: TableSnapshot) -> int:
+    places = (tables.positions, tables.search_positions)
+    return sum(
+        max(place[partition].next_offset for place in places if partition in place)
+        for partition in tables.positions.keys() | tables.search_positions.keys()
+    )
 
 
 async def _sum_up(tables: TableSnapshot, table: Table) -> Summaries:
@@ -116,7 +126,7 @@ class _Check:
         with open_scratch(ROWS_SCHEMA) as scratch:
             fold = LogFold(scratch, partition)
             try:
-                await self._fold(fold, partition)
+                await self._fold(fold, SearchFold(scratch), partition)
             except FaultFound as fault:
                 self._report.faults.append(str(fault))
                 self._leave_out(partition)
@@ -133,10 +143,15 @@ class _Check:
             for group in sorted(self._held[table.name].by_group, key=str):
                 await self._take(compare_rows(table, iter(()), self._tables.group(table, group)))
 
-    async def _fold(self, fold: LogFold, partition: int) -> None:
-        position = self._tables.positions.get(partition)
-        if position is None:
-            return  # nothing is projected: any row is extra
+    async def _fold(self, fold: LogFold, search: SearchFold, partition: int) -> None:
+        """Fold the tables and search, each up to exactly its own position, in one pass through the log."""
+        position, of_search = self._tables.positions.get(partition), self._tables.search_positions.get(partition)
+        # Without a position nothing is projected, and any row is extra.
+        until = position.next_offset if position is not None else 0
+        search_until = of_search.next_offset if of_search is not None else 0
+        head = search_head = EMPTY
+        if position is None and of_search is None:
+            return
         async with partition_reader(self._kafka, self._topic, partition) as reader:
             start, end = await reader.bounds()
             if start > 0:
@@ -145,19 +160,31 @@ class _Check:
                     " restore the topic from a backup."
                 )
             cursor = LogCursor(compiled=False)
-            async for record in records_until(reader, min(position.next_offset, end), self._on_progress):
+            async for record in records_until(reader, min(max(until, search_until), end), self._on_progress):
                 event = cursor.read_one(record)
                 try:
                     if isinstance(event, Stop):
                         raise event.error
-                    if isinstance(event, Decided):
+                    if isinstance(event, Decided) and record.offset < until:
                         fold.apply(event.stamp, event.outcome)
+                    if isinstance(event, Decided) and record.offset < search_until:
+                        search.apply(event.outcome)
                 except (LogCorrupt, UnknownType) as error:
                     raise FaultFound(
                         f"{self._topic}-{partition} cannot be folded past offset {record.offset}: {error}."
                         " `gapless log verify` says more."
                     ) from None
-        for difference in compare_position(position, cursor.head, self._topic_id, end):
+                if record.offset < until:
+                    head = cursor.head
+                if record.offset < search_until:
+                    search_head = cursor.head
+        if position is not None:
+            self._positions_differ("projection_positions", position, head, end)
+        if of_search is not None:
+            self._positions_differ("search_positions", of_search, search_head, end)
+
+    def _positions_differ(self, table: str, position: ProjectionPosition, head: Head, end: int) -> None:
+        for difference in compare_position(table, position, head, self._topic_id, end):
             self._report.differs(difference)
 
     async def _compare(self, fold: LogFold, table: Table) -> None:

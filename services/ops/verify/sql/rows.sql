@@ -13,6 +13,7 @@ CREATE TABLE earlier_texts ({fragment:earlier_texts_columns}, PRIMARY KEY (chat_
 CREATE TABLE deleted_blocks ({fragment:deleted_blocks_columns}, PRIMARY KEY (chat_id, span, block)) WITHOUT ROWID;
 CREATE TABLE reactions ({fragment:reactions_columns}, PRIMARY KEY (chat_id, seq, emoji, user_id)) WITHOUT ROWID;
 CREATE TABLE reaction_counts ({fragment:reaction_counts_columns}, PRIMARY KEY (chat_id, seq, emoji)) WITHOUT ROWID;
+CREATE TABLE message_search ({fragment:message_search_columns}, PRIMARY KEY (chat_id, seq)) WITHOUT ROWID;
 CREATE TABLE outcomes ({fragment:outcomes_columns}, PRIMARY KEY ("index"));
 
 -- name: add_chat
@@ -132,6 +133,19 @@ DELETE FROM reactions WHERE chat_id = :chat AND seq = :seq;
 -- name: drop_reaction_counts
 DELETE FROM reaction_counts WHERE chat_id = :chat AND seq = :seq;
 
+-- name: add_search
+INSERT INTO message_search (chat_id, seq, sender_id, sent_at, tokens)
+VALUES (:chat, :seq, :sender, :at, :tokens) ON CONFLICT DO NOTHING;
+
+-- name: search_sent_at
+SELECT sent_at FROM message_search WHERE chat_id = :chat AND seq = :seq;
+
+-- name: reword_search
+UPDATE message_search SET tokens = :tokens WHERE chat_id = :chat AND seq = :seq;
+
+-- name: forget_search
+DELETE FROM message_search WHERE chat_id = :chat AND seq = :seq;
+
 -- name: add_outcome
 INSERT INTO outcomes
     (partition, "index", command_id, sender_id, type, outcome, reason, seq, position, at, detail, revision)
@@ -194,6 +208,9 @@ SELECT * FROM reactions;
 -- name: all_reaction_counts
 SELECT * FROM reaction_counts;
 
+-- name: all_message_search
+SELECT * FROM message_search;
+
 -- name: all_outcomes
 SELECT * FROM outcomes WHERE at >= :since;
 
@@ -217,6 +234,9 @@ SELECT * FROM reactions WHERE chat_id = :group ORDER BY seq, emoji, user_id;
 
 -- name: group_reaction_counts
 SELECT * FROM reaction_counts WHERE chat_id = :group ORDER BY seq, emoji;
+
+-- name: group_message_search
+SELECT * FROM message_search WHERE chat_id = :group ORDER BY seq;
 
 -- name: group_outcomes
 SELECT * FROM outcomes WHERE partition = :group AND at >= :since ORDER BY "index";

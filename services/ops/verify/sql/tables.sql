@@ -33,6 +33,10 @@ ORDER BY 1;
 SELECT p.partition, p.topic_id, p.next_offset, p.term, p.index, p.command_offset, p.last_timestamp_ms
 FROM {schema}.projection_positions AS p ORDER BY p.partition;
 
+-- name: search_positions
+SELECT p.partition, p.topic_id, p.next_offset, p.term, p.index, p.command_offset, p.last_timestamp_ms
+FROM {schema}.search_positions AS p ORDER BY p.partition;
+
 -- name: all_chats
 SELECT {fragment:chats_columns}
 FROM {schema}.chats AS c;
@@ -88,6 +92,14 @@ FROM {schema}.reaction_counts AS r;
 -- name: group_reaction_counts
 SELECT {fragment:reaction_counts_columns}
 FROM {schema}.reaction_counts AS r WHERE r.chat_id = %(group)s ORDER BY r.seq, r.emoji COLLATE "C";
+
+-- name: all_message_search
+SELECT {fragment:message_search_columns}
+FROM {schema}.message_search AS s;
+
+-- name: group_message_search
+SELECT {fragment:message_search_columns}
+FROM {schema}.message_search AS s WHERE s.chat_id = %(group)s ORDER BY s.seq;
 
 -- name: all_outcomes
 SELECT {fragment:outcomes_columns}

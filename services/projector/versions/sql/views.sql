@@ -47,6 +47,14 @@ CREATE OR REPLACE VIEW chat.reaction_counts WITH (security_invoker = true) AS
 SELECT chat_id, seq, emoji, users, first_position
 FROM {schema}.reaction_counts;
 
+CREATE OR REPLACE VIEW chat.message_search WITH (security_invoker = true) AS
+SELECT chat_id, seq, sender_id, sent_at, tokens
+FROM {schema}.message_search;
+
+CREATE OR REPLACE VIEW chat.search_positions WITH (security_invoker = true) AS
+SELECT partition, topic_id, next_offset, term, index, command_offset, last_timestamp_ms, updated_at
+FROM {schema}.search_positions;
+
 -- name: grants
 -- The rights to read one version, at each start of a projector, at the creation of the version and at a cutover to it.
 -- It changes nothing if nothing is missing: a policy needs a lock for which every reader and feeder waits.

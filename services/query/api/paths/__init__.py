@@ -7,6 +7,7 @@
 - `edits`     the earlier texts of a message
 - `reactions` who reacts to a message
 - `receipts`  unread counts, how far each member has read and received, who has received a message
+- `search`    messages by their words
 - `commands`  the status of a command
 - `me`        the caller
 """

@@ -25,7 +25,7 @@ DECLARE
               'reaction_counts'];
     name text;
 BEGIN
-    FOREACH name IN ARRAY of_a_chat || ARRAY['outcomes', 'projection_positions'] LOOP
+    FOREACH name IN ARRAY of_a_chat || ARRAY['outcomes', 'projection_positions', 'message_search', 'search_positions'] LOOP
         EXECUTE format('ALTER TABLE {schema}.%I ENABLE ROW LEVEL SECURITY', name);
     END LOOP;
 
@@ -40,6 +40,7 @@ BEGIN
     DROP POLICY IF EXISTS of_my_commands ON {schema}.outcomes;
     CREATE POLICY of_my_commands ON {schema}.outcomes FOR SELECT USING (sender_id = (SELECT chat.my_user_id()));
 
-    -- projection_positions has no policy: it is about the service, and how it moves tells how busy the others are.
+    -- The positions have no policy: they are about the service, and how they move tells how busy the others are. Nor has
+    -- message_search, which is query's.
 END
 $$;
