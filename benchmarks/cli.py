@@ -134,6 +134,19 @@ def reactions(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
 
 
 @app.command()
+def search(
+    as_json: JsonOption = False,
+    messages: Annotated[int, typer.Option(min=1_000, help="Number of messages to search.")] = 1_000_000,
+    requests: Annotated[int, typer.Option(min=10, help="Queries of each kind.")] = 200,
+) -> None:
+    """Measure search over HTTP, and indexing, next to Postgres' own words with GIN and to ILIKE."""
+    from benchmarks.run import search as benchmark
+
+    options = benchmark.Options(messages=messages, requests=requests)
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
+@app.command()
 def projector(
     as_json: JsonOption = False,
     commands: CommandsOption = 1_600_000,

@@ -19,6 +19,7 @@ NAMES: Final = (
     "history",
     "unread",
     "reactions",
+    "search",
     "recovery",
     "snapshot",
     "verify",
@@ -217,6 +218,25 @@ def _reactions(found: Document) -> str:
     )
 
 
+def _search(found: Document) -> str:
+    def ms(value: float | None) -> str:
+        return "" if value is None else f"{value:.1f} ms"
+
+    rows = [
+        [k["name"], *map(ms, (k["p50_ms"], k["p95_ms"], k["simple_p50_ms"], k["simple_p95_ms"], k["ilike_p50_ms"]))]
+        for k in found["kinds"]
+    ]
+    return (
+        "### Search\n\n"
+        + _table(["", "p50", "p95", "simple, p50", "simple, p95", "ILIKE, p50"], rows)
+        + f"\n{_n(found['messages'])} messages of ten words; the caller is in {found['mine']} of a thousand chats. One"
+        f" client, over HTTP: p50 {found['p50_ms']:.1f} ms and p95 {found['p95_ms']:.1f} ms over all of these."
+        f" Baseline: {found['baseline']}; ILIKE without an index. Indexing: {_n(found['indexed_per_s'])} messages/s"
+        f" into the full table. The index has {_n(found['index_mb'])} MB and its table {_n(found['table_mb'])} MB, the"
+        f" baseline's index {_n(found['simple_index_mb'])} MB, the messages {_n(found['messages_mb'])} MB.\n"
+    )
+
+
 def _recovery(found: Document) -> str:
     rows = [
         ["on an empty log", f"{found['empty_s']:.1f} s"],
@@ -314,6 +334,7 @@ _SECTIONS: Final = {
     "history": _history,
     "unread": _unread,
     "reactions": _reactions,
+    "search": _search,
     "recovery": _recovery,
     "snapshot": _snapshot,
     "verify": _verify,

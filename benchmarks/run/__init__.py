@@ -5,6 +5,7 @@
 - `projector`               live and rebuild
 - `history`, `unread`       reads over HTTP
 - `reactions`               pages of messages with many reactions
+- `search`                  words of messages over HTTP
 - `receipts`                one chat of ten thousand members
 - `live`                    end to end on an idle system
 - `recovery`, `snapshot`    a sequencer that starts on a long log

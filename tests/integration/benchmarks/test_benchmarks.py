@@ -35,6 +35,7 @@ from benchmarks.run import (
     reactions,
     receipts,
     recovery,
+    search,
     sequencer,
     snapshot,
     stages,
@@ -63,6 +64,19 @@ RUNS: Mapping[str, Callable[[Ground], Awaitable[Any]]] = {
     "reactions": lambda ground: reactions.run(
         reactions.Options(reactions=(0, 5, 10), messages=60, requests=20, rounds=1, baseline_s=1), ground
     ),
+    "search": lambda ground: search.run(
+        search.Options(
+            messages=2_000,
+            chats=20,
+            mine=4,
+            words=50_000,
+            requests=10,
+            asked_of_baseline=2,
+            asked_by_ilike=1,
+            indexed=100,
+        ),
+        ground,
+    ),
     "recovery": lambda ground: recovery.run(recovery.Options(commands=400, chats=8, rounds=1), ground),
     "snapshot": lambda ground: snapshot.run(
         snapshot.Options(commands=400, tail=40, chats=8, rounds=1, state=2_000), ground
@@ -81,6 +95,7 @@ PARTS: Mapping[str, set[str]] = {
     "history": {"requests_per_s", "cpu_us_per_request", "p50_ms", "p99_ms"},
     "unread": {"requests_per_s", "cpu_us_per_request", "p50_ms", "p99_ms"},
     "reactions": {"pages", "flatness"},
+    "search": {"p50_ms", "p95_ms", "indexed_per_s", "index_mb"},
     "recovery": {"events_per_s", "cpu_us_per_event"},
     "verify": {"events_per_s", "cpu_us_per_event"},
     "snapshot": {"from_start_s", "from_word_s", "installed_s", "snapshot_mb", "pauses"},
