@@ -354,7 +354,7 @@ async def test_a_changed_text_a_missing_row_an_extra_row_and_a_wrong_cursor_are_
 BROKEN_MAPPING = """
 import sys
 from services.ops.cli.main import main
-from services.projector.following import consumer
+from services.projector.following import feeds
 from services.projector.versions import rebuild
 from services.projector.mapping import rows
 
@@ -376,7 +376,7 @@ def broken(*given, **named):
     ]
     return changes
 
-rows.changes_of = consumer.changes_of = broken
+rows.changes_of = feeds.changes_of = broken
 sys.argv[1:] = ["projection", "rebuild", "--to", "v3", "--json"]
 main()
 """
