@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -81,3 +83,27 @@ def test_ports_are_kept_where_free_and_exchanged_where_taken() -> None:
 
 def test_ports_are_outside_the_range_of_outgoing_connections() -> None:
     assert all(LOWEST_PORT <= port < EPHEMERAL_START for port in choose_ports(20))
+
+
+CHOOSES_AND_WAITS = """
+import sys
+ports.random.randrange = lambda *_: int(sys.argv[1])
+print(ports.choose_ports(1), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_processes_that_start_servers_at_once_choose_different_ports() -> None:
+    """Nothing listens on a port yet when the second process looks whether it is free."""
+    [chosen] = choose_ports(1)
+    first, second, *_ = (port for port in range(chosen + 1, chosen + 500) if is_free(port))
+    with subprocess.Popen(
+        [sys.executable, "-c", CHOOSES_AND_WAITS, str(first)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert json.loads(other.stdout.readline()) == [first]
+        with mock.patch("devstack.ports.random.randrange", side_effect=[first, second]):
+            assert choose_ports(1) == [second]
+        other.communicate(b"")
+    with mock.patch("devstack.ports.random.randrange", side_effect=[first]):
+        assert choose_ports(1) == [first], "the lock ended with the process"
