@@ -87,6 +87,7 @@ def test_ports_are_outside_the_range_of_outgoing_connections() -> None:
 
 CHOOSES_AND_WAITS = """
 import sys
+from devstack import ports
 ports.random.randrange = lambda *_: int(sys.argv[1])
 print(ports.choose_ports(1), flush=True)
 sys.stdin.read()
@@ -98,8 +99,9 @@ def test_processes_that_start_servers_at_once_choose_different_ports() -> None:
     [chosen] = choose_ports(1)
     first, second, *_ = (port for port in range(chosen + 1, chosen + 500) if is_free(port))
     with subprocess.Popen(
-        [sys.executable, "-c", CHOOSES_AND_WAITS, str(first)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
+        [sys.executable, "-c", CHOOSES_AND_WAITS, str(first)],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as other:  # fmt: skip
         assert other.stdout is not None
         assert json.loads(other.stdout.readline()) == [first]
         with mock.patch("devstack.ports.random.randrange", side_effect=[first, second]):
