@@ -63,12 +63,12 @@ class PartitionWorker:
         self._log = log.bind(projection=self._labels[0], partition=consumer.partition)
         self._end_asked_s = 0.0
         metrics.begin(*self._labels)
-        if not gives_way:
-            self._precedence.is_behind(consumer.name)  # until it has seen the end of its log
 
     async def run(self) -> Ended:
         """Run until this process must no longer feed the partition, and return why. Cancel it to end it earlier."""
         try:
+            if not self._gives_way:
+                self._precedence.is_behind(self._consumer.name)  # until it has seen the end of its log
             while True:
                 try:
                     await self._follow()

@@ -176,6 +176,14 @@ async def test_search_waits_while_history_has_whole_batches_to_write(kafka: str,
             await s.reaches("search_positions", end)
 
 
+async def test_search_does_not_wait_for_history_that_was_ended_before_it_ran(kafka: str, database: str) -> None:
+    """A task that is cancelled at once runs nothing, not even its `finally`."""
+    async with scene(kafka, database) as s:
+        async with s.worker(HISTORY):
+            pass
+        await asyncio.wait_for(s.precedence.wait(), 60)
+
+
 async def test_history_that_stops_does_not_hold_search_back_nor_search_history(kafka: str, database: str) -> None:
     async with scene(kafka, database) as s:
         chat = s.log.create(ANNA, "ops", [])
