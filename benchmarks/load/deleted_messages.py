@@ -22,6 +22,7 @@ from services.projector.mapping.rows import changes_of
 from services.projector.mapping.validity import ReaderPosition
 from services.projector.versions.migrations import migrate
 from services.projector.writing.apply import apply_sql, load_position, look_up, write_batch
+from services.projector.writing.guard import Move
 
 WRITER: Final = 0
 """The user who has read nothing and wrote a tenth of the messages, none of which is deleted; of those of
@@ -44,9 +45,8 @@ async def filled_and_half_deleted(log: Log, *, messages: int) -> None:
             looked_up = await look_up(connection, sql, lookups_of(events))
             changes = changes_of(events, looked_up, partition=0, outcomes_since_ms=_AT_MS + 1)
             end = ReaderPosition(next_offset=start.next_offset + len(events), head=start.head)
-            await write_batch(
-                connection, sql, partition=0, topic_id="benchmark", start=start, end=end, changes=changes, durable=False
-            )
+            move = Move(partition=0, topic_id="benchmark", start=start, end=end, durable=False)
+            await write_batch(connection, sql, move, changes)
             start = end
         await connection.execute("VACUUM ANALYZE")
         await connection.execute("CHECKPOINT")

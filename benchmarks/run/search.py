@@ -27,6 +27,7 @@ from benchmarks.servers.ground import SECRET, Ground, Log
 from services.projector.mapping.search import MessageFound, SearchChanges
 from services.projector.mapping.validity import ReaderPosition
 from services.projector.writing.apply import load_position
+from services.projector.writing.guard import Move
 from services.projector.writing.search import search_sql, write_search
 from services.runtime.access.auth import mint_token
 from services.runtime.postgres.sql import load_sql
@@ -201,10 +202,8 @@ async def _index(log: Log, options: Options) -> float:
                 for n in range(first, min(first + BATCH, options.indexed))
             ]
             end = ReaderPosition(next_offset=position.next_offset + len(found), head=position.head)
-            await write_search(
-                connection, sql, partition=0, topic_id="benchmark", start=position, end=end,
-                changes=SearchChanges(search_added=found),
-            )  # fmt: skip
+            move = Move(partition=0, topic_id="benchmark", start=position, end=end)
+            await write_search(connection, sql, move, SearchChanges(search_added=found))
             position = end
         return options.indexed / (time.perf_counter() - began_s)
 

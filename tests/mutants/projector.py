@@ -131,10 +131,10 @@ MUTANTS: Final = (
         "::test_search_waits_while_history_has_whole_batches_to_write",
     ),
     Mutant(
-        name="search is written whatever position it starts from",
-        file="services/projector/writing/search.py",
-        good="        if guard.rowcount != 1:\n",
-        bad="        if False:\n",
+        name="a batch is written whatever position it starts from",
+        file="services/projector/writing/guard.py",
+        good="    if guard.rowcount != 1:\n",
+        bad="    if False:\n",
         check="tests/integration/projector/test_projector_search.py"
         "::test_search_is_written_with_its_position_or_not_at_all",
     ),

@@ -31,6 +31,7 @@ from services.projector.mapping.tables import RowChanges
 from services.projector.mapping.validity import ReaderPosition, classify_records
 from services.projector.settings import topic_names
 from services.projector.writing.apply import COPY_FROM_ROWS, apply_sql, load_position, look_up, schema_name, write_batch
+from services.projector.writing.guard import Move
 from services.projector.writing.search import search_sql, write_search
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.topics import create_topics
@@ -262,10 +263,8 @@ async def write_records(
     assert classified.stop is None, classified.stop
     looked_up = await look_up(connection, sql, lookups_of(classified.events))
     changes = changes_of(classified.events, looked_up, partition=partition, outcomes_since_ms=0)
-    await write_batch(
-        connection, sql, partition=partition, topic_id=TOPIC_ID, start=start, end=classified.end, changes=changes,
-        copy_from=copy_from,
-    )  # fmt: skip
+    move = Move(partition=partition, topic_id=TOPIC_ID, start=start, end=classified.end)
+    await write_batch(connection, sql, move, changes, copy_from=copy_from)
     return Written(classified.end, changes, classified.voids)
 
 
@@ -283,10 +282,8 @@ async def write_search_records(
     classified = classify_records(start, records, read_up_to=records[-1].offset + 1)
     assert classified.stop is None, classified.stop
     changes = search_changes_of(classified.events)
-    await write_search(
-        connection, sql, partition=partition, topic_id=TOPIC_ID, start=start, end=classified.end, changes=changes,
-        copy_from=copy_from,
-    )  # fmt: skip
+    move = Move(partition=partition, topic_id=TOPIC_ID, start=start, end=classified.end)
+    await write_search(connection, sql, move, changes, copy_from=copy_from)
     return changes
 
 
@@ -295,7 +292,7 @@ async def write_changes(connection: Connection, version: int, changes: RowChange
     sql = apply_sql(version)
     _, start = await load_position(connection, sql, partition=0, topic_id=TOPIC_ID)
     end = replace(start, next_offset=start.next_offset + 1)
-    await write_batch(connection, sql, partition=0, topic_id=TOPIC_ID, start=start, end=end, changes=changes)
+    await write_batch(connection, sql, Move(partition=0, topic_id=TOPIC_ID, start=start, end=end), changes)
 
 
 TABLES: Final = {

@@ -23,11 +23,12 @@ from schemas.wire.encoding import Record
 from schemas.wire.records import record_digest
 from services.projector import metrics
 from services.projector.errors import LostRace, PartitionStopped
-from services.projector.following.feeds import HISTORY, Batch, Feed
+from services.projector.following.feeds import HISTORY, Feed
 from services.projector.mapping.decode import AnyEvent
 from services.projector.mapping.validity import ReaderPosition, belongs_before, classify_records
 from services.projector.settings import topic_names
 from services.projector.writing.apply import load_last_record, load_position
+from services.projector.writing.guard import Move
 from services.runtime.kafka.errors import OffsetMissing
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import topic_id
@@ -118,7 +119,7 @@ class PartitionConsumer:
         feed: Feed = HISTORY,
         turns: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
-        """The connections of `pool` are in autocommit mode. For `durable`, see `apply.write_batch`.
+        """The connections of `pool` are in autocommit mode. For `durable`, see `Move`.
 
         `turns`, a semaphore, is held while a batch is written: so that consumers leave connections to others.
         """
@@ -345,15 +346,15 @@ class PartitionConsumer:
                 rows = await self._feed.write(
                     connection,
                     self._sql,
-                    Batch(
+                    Move(
                         partition=self.partition,
                         topic_id=self._topic_id,
                         start=self.position,
                         end=batch.end,
-                        events=batch.events,
                         last_record=_digest_before(batch.end.next_offset, batch.last_read),
                         durable=self._durable,
                     ),
+                    batch.events,
                 )
         except (LogCorrupt, psycopg.DataError, psycopg.IntegrityError) as error:
             raise self._stopped(self.position.next_offset, error) from error

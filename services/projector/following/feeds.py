@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -12,8 +11,8 @@ from services.projector.mapping.decode import AnyEvent
 from services.projector.mapping.lookups import lookups_of
 from services.projector.mapping.rows import changes_of
 from services.projector.mapping.search import search_changes_of
-from services.projector.mapping.validity import ReaderPosition
 from services.projector.writing.apply import apply_sql, look_up, schema_name, write_batch
+from services.projector.writing.guard import Move
 from services.projector.writing.search import search_sql, write_search
 from services.runtime.postgres.pool import Connection
 from services.runtime.postgres.sql import BoundSql
@@ -24,21 +23,6 @@ OUTCOMES_KEPT: Final = timedelta(days=7)
 def outcomes_since_ms() -> int:
     """Return the time before which outcomes are no longer kept, in ms since 1970 UTC."""
     return int((time.time() - OUTCOMES_KEPT.total_seconds()) * 1000)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """The events between two positions of a partition."""
-
-    partition: int
-    topic_id: str
-    start: ReaderPosition
-    end: ReaderPosition
-    events: Sequence[AnyEvent]
-    last_record: bytes | None
-    """The digest of the record before `end`, or None if it is not known."""
-    durable: bool
-    """For this and for what `write` raises, see `apply.write_batch`."""
 
 
 class Feed(Protocol):
@@ -52,8 +36,8 @@ class Feed(Protocol):
         """Return its statements, among them those of writing/sql/positions.sql."""
         ...
 
-    async def write(self, connection: Connection, sql: BoundSql, batch: Batch) -> int:
-        """Write a batch in one transaction, guarded by its start. Returns the number of rows.
+    async def write(self, connection: Connection, sql: BoundSql, move: Move, events: Sequence[AnyEvent]) -> int:
+        """Make a move with its events, in one transaction. Returns the number of rows written.
 
         Raises LogCorrupt, LostRace, PartitionStopped, psycopg.Error.
         """
@@ -69,20 +53,10 @@ class History:
     def sql(self, version: int) -> BoundSql:
         return apply_sql(version)
 
-    async def write(self, connection: Connection, sql: BoundSql, batch: Batch) -> int:
-        looked_up = await look_up(connection, sql, lookups_of(batch.events))
-        changes = changes_of(batch.events, looked_up, partition=batch.partition, outcomes_since_ms=outcomes_since_ms())
-        await write_batch(
-            connection,
-            sql,
-            partition=batch.partition,
-            topic_id=batch.topic_id,
-            start=batch.start,
-            end=batch.end,
-            changes=changes,
-            last_record=batch.last_record,
-            durable=batch.durable,
-        )
+    async def write(self, connection: Connection, sql: BoundSql, move: Move, events: Sequence[AnyEvent]) -> int:
+        looked_up = await look_up(connection, sql, lookups_of(events))
+        changes = changes_of(events, looked_up, partition=move.partition, outcomes_since_ms=outcomes_since_ms())
+        await write_batch(connection, sql, move, changes)
         return changes.rows
 
 
@@ -95,19 +69,9 @@ class Search:
     def sql(self, version: int) -> BoundSql:
         return search_sql(version)
 
-    async def write(self, connection: Connection, sql: BoundSql, batch: Batch) -> int:
-        changes = search_changes_of(batch.events)
-        await write_search(
-            connection,
-            sql,
-            partition=batch.partition,
-            topic_id=batch.topic_id,
-            start=batch.start,
-            end=batch.end,
-            changes=changes,
-            last_record=batch.last_record,
-            durable=batch.durable,
-        )
+    async def write(self, connection: Connection, sql: BoundSql, move: Move, events: Sequence[AnyEvent]) -> int:
+        changes = search_changes_of(events)
+        await write_search(connection, sql, move, changes)
         return changes.rows
 
 

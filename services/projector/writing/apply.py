@@ -13,18 +13,14 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-import psycopg
-from psycopg import AsyncCursor
-from psycopg.rows import TupleRow
-
 from schemas.ids import ChatId, MessageId
 from schemas.log import Head
-from services.projector.errors import LostRace, PartitionStopped
 from services.projector.mapping.lookups import Counted, LookedUp, Lookups, ReactionKind, Root, Written
 from services.projector.mapping.tables import RowChanges
 from services.projector.mapping.validity import ReaderPosition
 from services.projector.writing.columns import fragments
 from services.projector.writing.copy import copy_rows, insert_rows
+from services.projector.writing.guard import Move, StatementResult, move_position
 from services.runtime.postgres.pool import Connection
 from services.runtime.postgres.sql import BoundSql, load_sql
 from services.runtime.process.crashpoints import crash_point, declare_crash_point
@@ -101,107 +97,46 @@ async def look_up(connection: Connection, sql: BoundSql, lookups: Lookups) -> Lo
 
 
 async def write_batch(
-    connection: Connection,
-    sql: BoundSql,
-    *,
-    partition: int,
-    topic_id: str,
-    start: ReaderPosition,
-    end: ReaderPosition,
-    changes: RowChanges,
-    last_record: bytes | None = None,
-    durable: bool = True,
-    copy_from: int = COPY_FROM_ROWS,
+    connection: Connection, sql: BoundSql, move: Move, changes: RowChanges, *, copy_from: int = COPY_FROM_ROWS
 ) -> None:
-    """Move the partition from `start` to `end` together with all changes between them, or do nothing.
+    """Make a move together with all changes on its way, or do nothing.
 
-    `last_record` is the digest of the record before `end`, or None if it is not known.
-    Without `durable`, a crash of the server may lose the last commits (whole ones, never a part). If there are
-    `copy_from` or more new rows, they are written by COPY, otherwise in the round trip of the other statements.
-    Raises LostRace if the position is not `start`, PartitionStopped if the tables lack a row that the log changes,
-    psycopg.Error.
+    If there are `copy_from` or more new rows, they are written by COPY, otherwise in the round trip of the other
+    statements. Raises as `move_position` does.
     """
     by_copy = len(changes.messages) + len(changes.outcomes) >= copy_from
-    guard = connection.cursor()
+
+    async def send() -> Sequence[StatementResult]:
+        results = await change_rows(connection, sql, changes.statements())
+        if not by_copy:
+            await insert_rows(connection, sql, changes, partition=move.partition)
+            results += await change_rows(connection, sql, changes.statements_after())
+        return results
+
     async with connection.transaction():
-        try:
-            async with connection.pipeline():
-                if not durable:
-                    await connection.execute(sql["commit_without_waiting"])
-                await connection.execute(sql["by_key"])
-                await guard.execute(sql["advance"], position_values(partition, topic_id, start, end, last_record))
-                answers = await change_rows(connection, sql, changes.statements())
-                if not by_copy:
-                    await insert_rows(connection, sql, changes, partition=partition)
-                    answers += await change_rows(connection, sql, changes.statements_after())
-        except psycopg.IntegrityError as error:
-            if guard.rowcount == 0:  # the rows of this batch exist already: another projector wrote them
-                raise lost_race(partition, start) from error
-            raise
-        if guard.rowcount != 1:
-            raise lost_race(partition, start)
-        for answer in answers:
-            answer.check()
+        await move_position(connection, sql, move, send)
         if by_copy:
-            await copy_rows(connection, sql, changes, partition=partition)
-            for answer in await change_rows(connection, sql, changes.statements_after()):
-                answer.check()
+            await copy_rows(connection, sql, changes, partition=move.partition)
+            for result in await change_rows(connection, sql, changes.statements_after()):
+                result.check()
         crash_point(BEFORE_COMMIT)
     crash_point(AFTER_COMMIT)
-
-
-def lost_race(partition: int, start: ReaderPosition) -> LostRace:
-    """Return the error for a guard that found another position."""
-    return LostRace(f"partition {partition} is no longer at offset {start.next_offset}: another projector has it")
-
-
-def position_values(
-    partition: int, topic_id: str, start: ReaderPosition, end: ReaderPosition, last_record: bytes | None
-) -> dict[str, Any]:
-    """Return the parameters of the guard, `advance` in sql/positions.sql."""
-    return {
-        "partition": partition,
-        "topic_id": topic_id,
-        "from_offset": start.next_offset,
-        "next_offset": end.next_offset,
-        "term": end.head.term,
-        "index": end.head.index,
-        "command_offset": end.head.command_offset,
-        "last_timestamp_ms": end.head.last_timestamp_ms,
-        "last_record": last_record,
-    }
-
-
-class StatementResult(NamedTuple):
-    """The result of a statement that must change as many rows as it was given."""
-
-    block: str
-    rows: int
-    cursor: AsyncCursor[TupleRow]
-
-    def check(self) -> None:
-        """Raise PartitionStopped if it changed another number of rows."""
-        if self.cursor.rowcount != self.rows:
-            raise PartitionStopped(
-                f"{self.block} found {self.cursor.rowcount} of {self.rows} rows: the tables are not what the log says;"
-                " prove it with `gapless projection verify` and build a new version with `gapless projection rebuild`"
-            )
 
 
 async def change_rows(
     connection: Connection, sql: BoundSql, statements: Iterable[tuple[str, Sequence[NamedTuple]]]
 ) -> list[StatementResult]:
     """Send the statements with their rows. In a pipeline, the results are there at its end."""
-    answers = []
+    results = []
     for block, rows in statements:
         columns = _columns(rows[0]._fields, sorted(rows, key=_in_table))
         before, after = _COMPANIONS.get(block, ((), ()))
         for each in before:
             await connection.execute(sql[each], columns)
-        answers.append(StatementResult(block, len(rows), await connection.execute(sql[block], columns)))
+        results.append(StatementResult(block, len(rows), await connection.execute(sql[block], columns)))
         for each in after:
             await connection.execute(sql[each], columns)
-    return answers
+    return results
 
 
 _COMPANIONS: Final = {

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-import psycopg
-
 from services.projector.mapping.search import SEARCH_ROW_TYPES, SearchChanges, search_row
-from services.projector.mapping.validity import ReaderPosition
-from services.projector.writing.apply import COPY_FROM_ROWS, change_rows, lost_race, position_values, schema_name
+from services.projector.writing.apply import COPY_FROM_ROWS, change_rows, schema_name
 from services.projector.writing.columns import fragments
 from services.projector.writing.copy import copy_search
+from services.projector.writing.guard import Move, StatementResult, move_position
 from services.runtime.postgres.pool import Connection
 from services.runtime.postgres.sql import BoundSql, load_sql
 from services.runtime.process.crashpoints import crash_point, declare_crash_point
@@ -33,22 +31,9 @@ def search_sql(version: int) -> BoundSql:
 
 
 async def write_search(
-    connection: Connection,
-    sql: BoundSql,
-    *,
-    partition: int,
-    topic_id: str,
-    start: ReaderPosition,
-    end: ReaderPosition,
-    changes: SearchChanges,
-    last_record: bytes | None = None,
-    durable: bool = True,
-    copy_from: int = COPY_FROM_ROWS,
+    connection: Connection, sql: BoundSql, move: Move, changes: SearchChanges, *, copy_from: int = COPY_FROM_ROWS
 ) -> None:
-    """Move the partition's search from `start` to `end` together with all changes between them, or do nothing.
-
-    The parameters and what is raised are those of `apply.write_batch`.
-    """
+    """As `apply.write_batch`, for search."""
     added = changes.search_added
     by_copy = len(added) >= copy_from
     statements: list[tuple[str, Sequence[NamedTuple]]] = [
@@ -56,23 +41,12 @@ async def write_search(
         ("search_reworded", changes.search_reworded),
         ("insert_search", [] if by_copy else [search_row(message) for message in added]),
     ]
-    guard = connection.cursor()
+
+    async def send() -> Sequence[StatementResult]:
+        return await change_rows(connection, sql, [(name, rows) for name, rows in statements if rows])
+
     async with connection.transaction():
-        try:
-            async with connection.pipeline():
-                if not durable:
-                    await connection.execute(sql["commit_without_waiting"])
-                await connection.execute(sql["by_key"])
-                await guard.execute(sql["advance"], position_values(partition, topic_id, start, end, last_record))
-                answers = await change_rows(connection, sql, [(name, rows) for name, rows in statements if rows])
-        except psycopg.IntegrityError as error:
-            if guard.rowcount == 0:  # the rows of this batch exist already: another projector wrote them
-                raise lost_race(partition, start) from error
-            raise
-        if guard.rowcount != 1:
-            raise lost_race(partition, start)
-        for answer in answers:
-            answer.check()
+        await move_position(connection, sql, move, send)
         if by_copy:
             await copy_search(connection, sql, added)
         if changes.rows:

@@ -19,6 +19,7 @@ from services.projector.mapping.search import search_changes_of
 from services.projector.mapping.validity import classify_records
 from services.projector.versions.migrations import migrate
 from services.projector.writing.apply import load_position
+from services.projector.writing.guard import Move
 from services.projector.writing.search import search_sql, write_search
 from services.runtime.health.health import Readiness
 from services.runtime.postgres.pool import Connection, PostgresPool, connect, open_pool
@@ -99,11 +100,9 @@ async def test_search_is_written_with_its_position_or_not_at_all(database: str, 
         _, start = await load_position(connection, sql, partition=0, topic_id=TOPIC_ID)
         elsewhere = replace(start, next_offset=1)
         classified = classify_records(start, log.events, read_up_to=len(log.events))
+        move = Move(partition=0, topic_id=TOPIC_ID, start=elsewhere, end=classified.end)
         with pytest.raises(LostRace):
-            await write_search(
-                connection, sql, partition=0, topic_id=TOPIC_ID, start=elsewhere, end=classified.end,
-                changes=search_changes_of(classified.events), copy_from=copy_from,
-            )  # fmt: skip
+            await write_search(connection, sql, move, search_changes_of(classified.events), copy_from=copy_from)
         assert await found(connection, "'wombat'") == []
         assert (await load_position(connection, sql, partition=0, topic_id=TOPIC_ID))[1] == start
 

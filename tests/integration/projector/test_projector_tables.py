@@ -28,6 +28,7 @@ from services.projector.mapping.validity import classify_records
 from services.projector.versions.migrations import migrate
 from services.projector.writing.apply import apply_sql, load_position, write_batch
 from services.projector.writing.columns import column_types
+from services.projector.writing.guard import Move
 from services.runtime.postgres.pool import Connection, connect
 from tests.support.chat_log import ANNA, BEN, CARL, ChatLog
 from tests.support.projection import TOPIC_ID, postgres_of, write_changes, write_records
@@ -449,9 +450,8 @@ async def _sent(connection: Connection, log: ChatLog, last: int) -> set[str]:
     _, start = await load_position(connection, apply_sql(1), partition=0, topic_id=TOPIC_ID)
     classified = classify_records(start, log.events[-last:], read_up_to=len(log.events))
     changes = changes_of(classified.events, LookedUp(), partition=0, outcomes_since_ms=0)
-    await write_batch(
-        connection, watched, partition=0, topic_id=TOPIC_ID, start=start, end=classified.end, changes=changes  # type: ignore[arg-type]
-    )  # fmt: skip
+    move = Move(partition=0, topic_id=TOPIC_ID, start=start, end=classified.end)
+    await write_batch(connection, watched, move, changes)  # type: ignore[arg-type]
     return watched.sent
 
 
