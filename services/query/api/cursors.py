@@ -9,24 +9,34 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from schemas.ids import ChatId, UserId, is_uuid
 from services.query.errors import InvalidCursor
+
+RowT = TypeVar("RowT")
 
 MAX_CURSOR_CHARACTERS: Final = 200
 LOWEST_UUID: Final = "00000000-0000-0000-0000-000000000000"
 """The start of a list by user_id."""
 HIGHEST_UUID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
-MAX_BIGINT: Final = 2**63 - 1
 _NUMBER: Final = re.compile("0|[1-9][0-9]{0,17}", re.ASCII)
 _LAST_US: Final = 253_402_300_799_999_999
 """The end of the year 9999, in microseconds since 1970."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def cut_at(limit: int, rows: Sequence[RowT], cursor_of: Callable[[RowT], str]) -> tuple[Sequence[RowT], str | None]:
+    """Return the first `limit` rows, and the cursor that names the next one, or None if it was the last page.
+
+    Fetch one row more than `limit`: it is not shown.
+    """
+    return rows[:limit], cursor_of(rows[limit]) if len(rows) > limit else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +63,9 @@ def encode_search(last: SearchCursor) -> str:
 def decode_search(cursor: str) -> SearchCursor:
     """Return the last message that the previous page has considered. Raises InvalidCursor."""
     sent_us, chat_id, seq = _decode("s", cursor, 3)
-    if not (_NUMBER.fullmatch(sent_us) and _NUMBER.fullmatch(seq) and int(sent_us) <= _LAST_US):
+    if _number(sent_us) > _LAST_US:
         raise InvalidCursor
-    return SearchCursor(sent_us=int(sent_us), chat_id=_uuid(chat_id), seq=int(seq))
+    return SearchCursor(sent_us=int(sent_us), chat_id=_uuid(chat_id), seq=_number(seq))
 
 
 def encode_members(first_of_next: UserId) -> str:
@@ -89,9 +99,7 @@ def encode_number(kind: str, number: int) -> str:
 def decode_number(kind: str, cursor: str) -> int:
     """Return the number at which the list continues (or the next existing one). Raises InvalidCursor."""
     (number,) = _decode(kind, cursor, 1)
-    if not number.isdecimal() or int(number) > MAX_BIGINT:
-        raise InvalidCursor
-    return int(number)
+    return _number(number)
 
 
 def encode_chats(last: ChatsCursor) -> str:
@@ -123,6 +131,12 @@ def _decode(kind: str, cursor: str, parts: int) -> list[str]:
     if found != kind or len(rest) != parts or _encode(kind, *rest) != cursor:
         raise InvalidCursor
     return rest
+
+
+def _number(text: str) -> int:
+    if _NUMBER.fullmatch(text) is None:
+        raise InvalidCursor
+    return int(text)
 
 
 def _uuid(text: str) -> str:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from psycopg.types.numeric import Int8
 from pydantic import BaseModel, Field
 
-from services.query.api.cursors import decode_number, encode_number
+from services.query.api.cursors import cut_at, decode_number, encode_number
 from services.query.api.json_text import dumps, instant
 from services.query.api.parameters import AtLeastHeader, ChatIdInPath, ListQuery, SeqInPath
 from services.query.api.reads import Reads
@@ -60,9 +60,9 @@ def add_routes(router: APIRouter, reads: Reads) -> None:
             from_revision=Int8(MAX_SEQ if page.cursor is None else decode_number(_EDITS, page.cursor)),
             fetch=Int8(page.limit + 1),
         )
-        next_cursor = encode_number(_EDITS, rows[page.limit][0]) if len(rows) > page.limit else None
+        shown, next_cursor = cut_at(page.limit, rows, lambda row: encode_number(_EDITS, row[0]))
         items = [
             {"revision": revision, "text": text, "written_at": instant(written_at)}
-            for revision, text, written_at in rows[: page.limit]
+            for revision, text, written_at in shown
         ]
         return json_response(dumps({"items": items, "next": next_cursor}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -11,8 +12,7 @@ from psycopg.types.numeric import Int8
 from pydantic import BaseModel
 
 from schemas.bodies import Role
-from schemas.ids import UserId
-from services.query.api.cursors import LOWEST_UUID, decode_members, encode_members
+from services.query.api.cursors import LOWEST_UUID, cut_at, decode_members, encode_members
 from services.query.api.examples import BEN
 from services.query.api.json_text import dumps, instant
 from services.query.api.parameters import AtLeastHeader, ChatIdInPath, ListParameters, ListQuery
@@ -51,7 +51,7 @@ def member_fields(row: Row) -> dict[str, object]:
 
 async def page_of_members(
     block: str, reads: Reads, caller: Caller, chat_id: str, page: ListParameters, at_least: str | None
-) -> tuple[list[Row], str | None]:
+) -> tuple[Sequence[Row], str | None]:
     """Return a page of the present members by user_id, as a statement selects them, and the cursor of the next one."""
     token = reads.token_of(at_least)
     rows = await reads.read_as_member(
@@ -62,8 +62,7 @@ async def page_of_members(
         from_user_id=LOWEST_UUID if page.cursor is None else decode_members(page.cursor),
         fetch=Int8(page.limit + 1),
     )
-    next_cursor = encode_members(UserId(rows[page.limit][0])) if len(rows) > page.limit else None
-    return rows[: page.limit], next_cursor
+    return cut_at(page.limit, rows, lambda row: encode_members(row[0]))
 
 
 def add_routes(router: APIRouter, reads: Reads) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from schemas import limits
 from schemas.checks import one_form
-from services.query.api.cursors import LOWEST_UUID, decode_reactions, encode_reactions
+from services.query.api.cursors import LOWEST_UUID, cut_at, decode_reactions, encode_reactions
 from services.query.api.examples import BEN
 from services.query.api.json_text import dumps
 from services.query.api.parameters import AtLeastHeader, ChatIdInPath, ListParameters, SeqInPath
@@ -66,6 +66,6 @@ def add_routes(router: APIRouter, reads: Reads) -> None:
             from_user_id=from_user_id,
             fetch=Int8(page.limit + 1),
         )
-        next_cursor = encode_reactions(*rows[page.limit]) if len(rows) > page.limit else None
-        items = [{"emoji": emoji, "user_id": user_id} for emoji, user_id in rows[: page.limit]]
+        shown, next_cursor = cut_at(page.limit, rows, lambda row: encode_reactions(*row))
+        items = [{"emoji": emoji, "user_id": user_id} for emoji, user_id in shown]
         return json_response(dumps({"items": items, "next": next_cursor}))

@@ -11,8 +11,7 @@ from fastapi import APIRouter, Response
 from psycopg.types.numeric import Int8
 from pydantic import BaseModel, Field
 
-from schemas.ids import UserId
-from services.query.api.cursors import LOWEST_UUID, decode_members, encode_members
+from services.query.api.cursors import LOWEST_UUID, cut_at, decode_members, encode_members
 from services.query.api.examples import BEN, CHAT
 from services.query.api.json_text import dumps, instant
 from services.query.api.parameters import AtLeastHeader, ChatIdInPath, ListQuery, SeqInPath
@@ -159,5 +158,5 @@ def add_routes(router: APIRouter, reads: Reads) -> None:
         )
         if not counts:
             raise Problem("unknown_message", "The chat has no message with this seq.")
-        next_cursor = encode_members(UserId(rows[page.limit][0])) if len(rows) > page.limit else None
-        return json_response(message_receipts_json(counts[0], rows[: page.limit], next_cursor))
+        shown, next_cursor = cut_at(page.limit, rows, lambda row: encode_members(row[0]))
+        return json_response(message_receipts_json(counts[0], shown, next_cursor))

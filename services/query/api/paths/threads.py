@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Response
 from psycopg.types.numeric import Int8
 from pydantic import BaseModel
 
-from services.query.api.cursors import decode_number, encode_number
+from services.query.api.cursors import cut_at, decode_number, encode_number
 from services.query.api.delivery_status import ChatStanding
 from services.query.api.json_text import quoted
 from services.query.api.parameters import AtLeastHeader, ChatIdInPath, ListQuery, SeqInPath
@@ -58,7 +59,7 @@ class Threads(BaseModel):
     last_seq: int
 
 
-def page_json(chat_id: str, rows: list[Row], next_cursor: str | None, standing: ChatStanding) -> bytes:
+def page_json(chat_id: str, rows: Sequence[Row], next_cursor: str | None, standing: ChatStanding) -> bytes:
     following = "null" if next_cursor is None else quoted(next_cursor)
     return (
         f'{{"items":[{messages_json(chat_id, rows, standing)}],"next":{following},'
@@ -88,8 +89,8 @@ def add_routes(router: APIRouter, reads: Reads) -> None:
             from_seq=Int8(0 if page.cursor is None else decode_number(_REPLIES, page.cursor)),
             fetch=Int8(page.limit + 1),
         )
-        next_cursor = encode_number(_REPLIES, rows[page.limit][SEQ]) if len(rows) > page.limit else None
-        return json_response(page_json(chat_id, rows[: page.limit], next_cursor, standing))
+        shown, next_cursor = cut_at(page.limit, rows, lambda row: encode_number(_REPLIES, row[SEQ]))
+        return json_response(page_json(chat_id, shown, next_cursor, standing))
 
     @router.get("/chats/{chat_id}/threads", response_model=Threads, responses=OF_A_CHAT)
     async def list_threads(
@@ -107,5 +108,5 @@ def add_routes(router: APIRouter, reads: Reads) -> None:
             from_last_reply_seq=Int8(MAX_SEQ if page.cursor is None else decode_number(_THREADS, page.cursor)),
             fetch=Int8(page.limit + 1),
         )
-        next_cursor = encode_number(_THREADS, rows[page.limit][_LAST_REPLY_SEQ]) if len(rows) > page.limit else None
-        return json_response(page_json(chat_id, rows[: page.limit], next_cursor, standing))
+        shown, next_cursor = cut_at(page.limit, rows, lambda row: encode_number(_THREADS, row[_LAST_REPLY_SEQ]))
+        return json_response(page_json(chat_id, shown, next_cursor, standing))
