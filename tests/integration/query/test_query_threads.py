@@ -12,10 +12,10 @@ import pytest
 from schemas.ids import ChatId
 from tests.support.chat_log import ANNA, BEN, CARL, DORA, ChatLog
 from tests.support.projection import write_records
-from tests.support.read_model import Api, read_model_database, run
+from tests.support.read_model import PARTITIONS, Api, read_model_database, run
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def dsn(postgres: str) -> Iterator[str]:
     with read_model_database(postgres) as dsn:
         yield dsn
@@ -26,13 +26,17 @@ def project(dsn: str, log: ChatLog, *, since: int = 0) -> None:
 
     async def write() -> None:
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-            await write_records(connection, 1, log.events[since:])
+            await write_records(connection, 1, log.events[since:], partition=log.partition)
 
     asyncio.run(write())
 
 
+_partitions = iter(range(PARTITIONS))
+
+
 def new_log() -> ChatLog:
-    log = ChatLog()
+    """Return the log of a partition that no other test uses: they share the database."""
+    log = ChatLog(partition=next(_partitions), partitions=PARTITIONS)
     log.open()
     return log
 
@@ -53,7 +57,7 @@ async def pages(api: Api, path: str, *, limit: int) -> list[dict[str, Any]]:
 
 def with_two_threads(log: ChatLog) -> ChatId:
     """Seqs 1 and 2 begin threads; 3, 5 and 6 answer the first, 4 and 7 the second."""
-    chat = log.create(ANNA, "ops", [BEN])
+    chat = log.create(ANNA, log.name_here(ANNA, "ops"), [BEN])
     first, second = log.send(chat, ANNA, "one"), log.send(chat, BEN, "two")
     reply = log.send(chat, BEN, "one, first", reply_to_message_id=first.id)
     log.send(chat, ANNA, "two, first", reply_to_message_id=second.id)
@@ -107,7 +111,7 @@ def test_a_deleted_reply_no_longer_counts_and_moves_its_thread_back(dsn: str) ->
 
 def test_the_earlier_texts_of_a_message_are_listed_newest_first_until_it_is_deleted(dsn: str) -> None:
     log = new_log()
-    chat = log.create(ANNA, "ops", [BEN])
+    chat = log.create(ANNA, log.name_here(ANNA, "ops"), [BEN])
     log.send(chat, ANNA, "zero")
     project(dsn, log)
     before = len(log.events)
@@ -137,7 +141,7 @@ def test_the_earlier_texts_of_a_message_are_listed_newest_first_until_it_is_dele
 
 def test_the_receipts_of_a_message_are_of_those_who_were_there_when_it_was_sent(dsn: str) -> None:
     log = new_log()
-    chat = log.create(ANNA, "ops", [BEN, CARL])
+    chat = log.create(ANNA, log.name_here(ANNA, "ops"), [BEN, CARL])
     log.send(chat, ANNA)
     log.send(chat, ANNA)
     log.add(chat, ANNA, DORA)
@@ -162,7 +166,7 @@ def test_the_receipts_of_a_message_are_of_those_who_were_there_when_it_was_sent(
 def test_receipts_are_paged_by_user(dsn: str) -> None:
     log = new_log()
     readers = [BEN, CARL, DORA]
-    chat = log.create(ANNA, "ops", readers)
+    chat = log.create(ANNA, log.name_here(ANNA, "ops"), readers)
     log.send(chat, ANNA)
     for reader in readers:
         log.read(chat, reader, 1)
