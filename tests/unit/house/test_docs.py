@@ -19,6 +19,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from benchmarks.cli import app as bench
+from benchmarks.report import report
 from schemas.errors import Reason
 from services.ops.cli.main import app as gapless
 from services.ops.processes.api import ApiSettings, create_app
@@ -340,3 +341,8 @@ def test_every_variable_that_is_named_anywhere_is_on_the_settings_page() -> None
     for path in places:
         named = set(re.findall(r"\bGAPLESS(?:_[A-Z0-9]+)+\b(?!_)", path.read_text(encoding="utf-8"))) - EXAMPLES
         assert named <= known, f"{name_of(path)} names {sorted(named - known)}"
+
+
+def test_the_page_of_figures_has_what_the_results_say() -> None:
+    page = report.PAGE.read_text(encoding="utf-8")
+    assert report.update(page, report.read(report.RESULTS)) == page, "made by `gapless bench all`, not by hand"
