@@ -24,14 +24,28 @@ class Transactions:
 async def pgbench(
     dsn: str, script: Path, *, clients: int, seconds: int, variables: Mapping[str, str] | None = None
 ) -> Transactions:
-    """Run the script repeatedly. Raises RuntimeError if pgbench fails."""
+    """Run the script repeatedly, and for longer if no transaction ended in that time. Raises RuntimeError if pgbench
+    fails."""
+    waits, output = await _run(dsn, script, clients=clients, seconds=seconds, variables=variables or {})
+    while not waits:  # pgbench states no rate then
+        seconds *= 2
+        waits, output = await _run(dsn, script, clients=clients, seconds=seconds, variables=variables or {})
+    tps = next(line for line in output.splitlines() if line.startswith("tps = "))
+    rate = float(tps.split()[2])
+    return Transactions(per_s=round(rate, 1), latencies=Latencies.of(waits, round(rate)))
+
+
+async def _run(
+    dsn: str, script: Path, *, clients: int, seconds: int, variables: Mapping[str, str]
+) -> tuple[list[float], str]:
+    """Return the times of the transactions, in seconds, and what pgbench printed."""
     address = urlsplit(dsn)
     with tempfile.TemporaryDirectory(prefix="pgbench-") as folder:
         process = await asyncio.create_subprocess_exec(
             str(postgres_programs() / "pgbench"),
             *("-h", str(address.hostname), "-p", str(address.port), "-U", str(address.username)),
             *("-n", "-M", "prepared", "-c", str(clients), "-j", "1", "-T", str(seconds), "-f", str(script)),
-            *(part for name, value in (variables or {}).items() for part in ("-D", f"{name}={value}")),
+            *(part for name, value in variables.items() for part in ("-D", f"{name}={value}")),
             *("-l", f"--log-prefix={folder}/tx", address.path[1:]),
             env={"PGPASSWORD": str(address.password), "PATH": "/usr/bin:/bin"},
             stdout=asyncio.subprocess.PIPE,
@@ -46,6 +60,4 @@ async def pgbench(
             for path in Path(folder).glob("tx.*")
             for line in path.read_text().splitlines()
         ]
-    tps = next(line for line in output.decode().splitlines() if line.startswith("tps = "))
-    rate = float(tps.split()[2])
-    return Transactions(per_s=round(rate, 1), latencies=Latencies.of(waits, round(rate)))
+    return waits, output.decode()

@@ -22,6 +22,7 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
+from benchmarks.load import pgbench
 from benchmarks.load.conversations import chats_of, is_repeat, message_body, repeats_among, sends
 from benchmarks.load.http_load import Generator, get, host_of
 from benchmarks.load.open_loop import Latencies
@@ -155,6 +156,18 @@ def test_a_body_has_the_length_that_is_named() -> None:
     for number in (0, 7, 1_000_000):
         assert len(message_body(number)) == 250
         parse_body("message.send.v1", message_body(number))
+
+
+async def test_pgbench_runs_for_longer_if_no_transaction_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+
+    async def run(_dsn: str, _script: Path, *, seconds: int, **_others: object) -> tuple[list[float], str]:
+        asked.append(seconds)
+        return ([], "no rate") if len(asked) < 3 else ([0.1], "tps = 10.0 (without initial connection time)")
+
+    monkeypatch.setattr(pgbench, "_run", run)
+    found = await pgbench.pgbench("postgresql://", tmp_path / "script", clients=1, seconds=1)
+    assert (asked, found.per_s) == ([1, 2, 4], 10.0)
 
 
 def test_percentiles_are_those_of_the_waits() -> None:
