@@ -3,5 +3,6 @@
 - `serve`               starts and stops a server with the services that its application needs
 - `server`              serves an ASGI application inside a running event loop
 - `connection`          one connection: its heads, bodies, deadlines and refusals
+- `takeover`            hands a connection from HTTP to a stream's own protocol
 - `connection_limits`   the limits, and the order in which waiting connections are closed. Pure
 """

@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import weakref
 from typing import Any, Final
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from services.runtime.observe.metrics import HTTP_REFUSED
 from services.runtime.serving.connection_limits import (
@@ -26,6 +27,7 @@ from services.runtime.serving.connection_limits import (
     ServerConnections,
     framing_is_excessive,
 )
+from services.runtime.serving.takeover import EXTENSION, Releasable, Released, Takeover
 from services.runtime.web.headers import once_each
 from services.runtime.web.middleware import NO_SNIFFING, PRIVATE
 from services.runtime.web.problems import Problem
@@ -70,6 +72,9 @@ class Connection(HttpToolsProtocol):
         self._refusal: Problem | None = None
         self._refused = False
         """Whether the client has been refused; further input is discarded."""
+        self._sent_more = False
+        """Whether the client has sent something that can be neither a request nor part of one."""
+        self._weak: weakref.ref[Releasable] = weakref.ref(self)
         self._linger_until_s: float | None = None
         self._discarded_bytes = 0
         self._unread_since_s: float | None = None
@@ -94,6 +99,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
+            self._sent_more = True
             self._discarded_bytes += len(data)
             if self._discarded_bytes > LINGER_BYTES:
                 self.transport.abort()
@@ -105,14 +111,17 @@ class Connection(HttpToolsProtocol):
         while rest and not self._refused:
             self._parse(rest[:PIECE_BYTES])
             rest = rest[PIECE_BYTES:]
+        self._sent_more = self._sent_more or len(rest) > 0
 
     def _parse(self, data: bytes | memoryview) -> None:
         phase = self._phase
         self._piece_bytes = len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refused = True  # no other protocol is supported: the request is answered, what follows is not read
+        except httptools.HttpParserUpgrade as upgrade:
+            # The request is answered, perhaps by taking the connection over (`takeover`). What follows is not read.
+            self._refused = True
+            self._sent_more = upgrade.args[0] < len(data)
         except httptools.HttpParserError as error:
             self._refuse(self._refusal or _problem_of(error, bytes(data) if phase == _IDLE else b""))
         else:
@@ -149,6 +158,8 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if upgrade:
             self.cycle.keep_alive = False
+        extensions: dict[str, Any] = {EXTENSION: Takeover(self._weak, self.cycle)}
+        self.cycle.scope["extensions"] = extensions
         self.headers = []  # for trailers, which are never merged into the headers of the request
 
     def on_body(self, body: bytes) -> None:
@@ -174,6 +185,26 @@ class Connection(HttpToolsProtocol):
             self._since_s = self.loop.time()
         if self.cycle.response_complete:
             self._shared.waiting[self] = None
+
+    # What a takeover calls
+
+    def release(self, cycle: RequestResponseCycle) -> Released | None:
+        transport = self.transport
+        # Either way uvicorn must take the response for finished: it sends nothing more, and misses nothing.
+        cycle.disconnected = True
+        pipelined = self.cycle is not cycle or self._phase != _IDLE
+        if transport.is_closing() or pipelined or self._sent_more:
+            transport.close()
+            return None
+        cycle.response_complete = True
+        cycle.message_event.set()  # for a middleware that waits for the client to disconnect
+        self._shared.connections.discard(self)
+        self._shared.waiting.pop(self, None)
+        self.flow.resume_reading()
+        self.parser = None  # type: ignore[assignment]  # breaks the reference cycle, as connection_lost does
+        return Released(transport, self._shared, self.flow.write_paused)
+
+    # What the server calls
 
     def evict(self) -> None:
         """Close at once to make room: this client has kept us waiting longest."""

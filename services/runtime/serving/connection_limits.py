@@ -81,14 +81,17 @@ class ServerConnections(ServerState):
         super().__init__()
         self.limits = limits
         self.waiting: dict[Any, None] = {}
+        self.taken = 0
+        """Number of open connections that a response has taken over (`takeover`). They are in no other collection."""
 
     def has_room(self) -> bool:
         """Make room for the connection that was just added, if necessary by closing the one that has waited longest.
 
         A connection waits for its client between two requests and while a request is incomplete; one whose request
-        is being answered is never closed. So a client that opens many connections cannot keep others out.
+        is being answered or was taken over is never closed. So a client that opens many connections cannot keep others
+        out.
         """
-        if len(self.connections) <= self.limits.connections:
+        if len(self.connections) + self.taken <= self.limits.connections:
             return True
         longest: Limited | None = next(iter(self.waiting), None)
         if longest is None:
