@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class RawHttp:
 
     async def send(self, data: bytes) -> None:
         """Send the bytes; returns early if the server has closed."""
+        if self.writer.is_closing():
+            return
         self.writer.write(data)
         try:
             await self.writer.drain()
@@ -60,6 +63,11 @@ class RawHttp:
             length = 0 if head_only else int(headers.get("content-length", "0"))
             return RawAnswer(int(status_line.split(" ")[1]), headers, await self.reader.readexactly(length))
 
+    async def bytes(self, size: int) -> bytes:
+        """Return the next bytes, which must arrive within PATIENCE_S."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.reader.readexactly(size)
+
     async def ask(self, data: bytes) -> RawAnswer:
         await self.send(data)
         return await self.answer()
@@ -77,8 +85,8 @@ class RawHttp:
 
 
 @asynccontextmanager
-async def raw_http(port: int) -> AsyncIterator[RawHttp]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def raw_http(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawHttp]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
     try:
         yield RawHttp(reader, writer)
     finally:

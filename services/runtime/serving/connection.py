@@ -27,6 +27,7 @@ from services.runtime.serving.connection_limits import (
     ServerConnections,
     framing_is_excessive,
 )
+from services.runtime.serving.http_1_0 import Http10Cycle
 from services.runtime.serving.takeover import EXTENSION, Releasable, Released, Takeover
 from services.runtime.web.headers import once_each
 from services.runtime.web.middleware import NO_SNIFFING, PRIVATE
@@ -158,6 +159,8 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if upgrade:
             self.cycle.keep_alive = False
+        if self.scope["http_version"] == "1.0":
+            self.cycle.__class__ = Http10Cycle
         extensions: dict[str, Any] = {EXTENSION: Takeover(self._weak, self.cycle)}
         self.cycle.scope["extensions"] = extensions
         self.headers = []  # for trailers, which are never merged into the headers of the request

@@ -63,6 +63,11 @@ class Takeover:
         """
         return bool(self._current().chunked_encoding)
 
+    @property
+    def head_only(self) -> bool:
+        """Whether the request is HEAD, whose response has no body; `take` is not for it. A route sees GET."""
+        return self._current().scope["method"] == "HEAD"
+
     def switch_protocols(self) -> None:
         """Prepare the response for status 101: it has no body, and the connection stays open."""
         cycle = self._current()
@@ -78,14 +83,14 @@ class Takeover:
         longer: the protocol's owner has its own. The connection still counts against the server's limit.
 
         Returns None, and closes, if the client has gone, or has sent something behind its request: a client of a stream
-        has to wait for its response. The application then just returns. Raises RuntimeError if no response has been
-        begun, or if it is complete.
+        has to wait for its response. The application then just returns. Raises RuntimeError if the
+        response has not been begun, is complete, or is to HEAD.
         """
         cycle, connection = self._current(), self._connection()
         if cycle.disconnected:
             return None
-        if not cycle.response_started or cycle.response_complete:
-            raise RuntimeError("a connection can be taken over while its response is under way")
+        if not cycle.response_started or cycle.response_complete or self.head_only:
+            raise RuntimeError("a connection is taken over while the body of its response is under way")
         released = None if connection is None else connection.release(cycle)
         if released is None:
             return None
