@@ -83,6 +83,7 @@ _LIBRARY_LEVELS: Final[Mapping[str, int]] = {
     "uvicorn": logging.WARNING,
     "uvicorn.access": logging.CRITICAL,  # logs query strings, which contain tickets
     "uvicorn.error": logging.WARNING,
+    "websockets": logging.WARNING,
 }
 
 
