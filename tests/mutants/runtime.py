@@ -9,6 +9,8 @@ from tests.mutants.mutant import Mutant
 SESSIONS: Final = "tests/integration/postgres/test_postgres_sessions.py"
 MANNERS: Final = "tests/unit/runtime/test_http_manners.py"
 CONNECTION: Final = "tests/unit/runtime/test_connection.py"
+TAKEOVER: Final = "tests/unit/runtime/test_takeover.py"
+WEBSOCKET: Final = "tests/unit/runtime/test_websocket.py"
 KAFKA_CLIENTS: Final = "tests/integration/kafka/test_kafka_clients.py"
 KAFKA_SECURITY: Final = "tests/integration/kafka/test_kafka_security.py"
 
@@ -168,6 +170,90 @@ MUTANTS: Final = (
         good="        self._phase = _IDLE\n        self._shared.waiting.pop(self, None)\n",
         bad="        self._phase = _IDLE\n",
         check=f"{CONNECTION}::test_one_connection_too_many_costs_the_one_that_has_waited_longest_for_its_client",
+    ),
+    Mutant(
+        name="a connection that was taken over is not counted",
+        file="services/runtime/serving/takeover.py",
+        good="        connections.taken += 1\n",
+        bad="",
+        check=f"{TAKEOVER}::test_taken_connections_count_against_the_servers_limit",
+    ),
+    Mutant(
+        name="the server keeps a connection that was taken over",
+        file="services/runtime/serving/connection.py",
+        good="        self._shared.connections.discard(self)\n",
+        bad="",
+        check=f"{TAKEOVER}::test_a_stop_of_the_server_neither_waits_for_taken_connections_nor_closes_them",
+    ),
+    Mutant(
+        name="the parser of a connection that was taken over waits for the garbage collector",
+        file="services/runtime/serving/connection.py",
+        good="        self.parser = None  # type: ignore[assignment]  # breaks the reference cycle",
+        bad="        #",
+        check=f"{TAKEOVER}::test_the_server_forgets_a_connection_that_was_taken_over_and_still_counts_it",
+    ),
+    Mutant(
+        name="a stream begins although its client has sent more",
+        file="services/runtime/serving/connection.py",
+        good="        if transport.is_closing() or pipelined or self._sent_more:\n",
+        bad="        if transport.is_closing():\n",
+        check=f"{TAKEOVER}::test_a_client_that_sends_more_than_its_request_is_closed_instead",
+    ),
+    Mutant(
+        name="frames from before the handshake are lost",
+        file="services/runtime/serving/connection.py",
+        good="            self._sent_more = upgrade.args[0] < len(data)\n",
+        bad="",
+        check=f"{WEBSOCKET}::test_a_client_that_sends_frames_before_it_was_accepted_is_closed",
+    ),
+    Mutant(
+        name="a taker does not hear that its client had stopped reading before",
+        file="services/runtime/serving/takeover.py",
+        good="            protocol.pause_writing()\n",
+        bad="            pass\n",
+        check=f"{TAKEOVER}::test_the_taker_hears_that_its_client_does_not_read_even_if_it_was_so_before",
+    ),
+    Mutant(
+        name="HTTP/1.0 gets chunks",
+        file="services/runtime/serving/connection.py",
+        good="            self.cycle.__class__ = Http10Cycle\n",
+        bad="            pass\n",
+        check=f"{TAKEOVER}::test_no_response_over_http_1_0_is_chunked",
+    ),
+    Mutant(
+        name="a WebSocket client that does not read is read on",
+        file="services/runtime/serving/websocket.py",
+        good="            self._transport.pause_reading()  # each ping read would be a pong to write\n",
+        bad="            pass\n",
+        check=f"{WEBSOCKET}::test_pings_of_a_client_that_does_not_read_fill_no_memory",
+    ),
+    Mutant(
+        name="a message behind a bad one is read",
+        file="services/runtime/serving/websocket.py",
+        good="            if self.closing:\n                break\n",
+        bad="",
+        check=f"{WEBSOCKET}::test_what_is_not_allowed_closes_with_a_code",
+    ),
+    Mutant(
+        name="a WebSocket that was refused for its input is reset",
+        file="services/runtime/serving/websocket.py",
+        good="                transport.write_eof()\n",
+        bad="                transport.close()\n",
+        check=f"{WEBSOCKET}::test_what_is_not_allowed_closes_with_a_code",
+    ),
+    Mutant(
+        name="a closing WebSocket waits for its client for ever",
+        file="services/runtime/serving/websocket.py",
+        good="            self._deadline = asyncio.get_running_loop().call_later(LINGER_S, transport.abort)\n",
+        bad="            self._deadline = asyncio.get_running_loop().call_later(3600, transport.abort)\n",
+        check=f"{WEBSOCKET}::test_a_client_that_does_not_answer_the_closing_handshake_is_aborted",
+    ),
+    Mutant(
+        name="a lost WebSocket waits for the garbage collector",
+        file="services/runtime/serving/websocket.py",
+        good="        self._frames.parser.close()\n",
+        bad="",
+        check=f"{WEBSOCKET}::test_a_lost_connection_is_freed_without_a_search_for_cycles",
     ),
     Mutant(
         name="one token takes all the places",

@@ -63,7 +63,7 @@ class RawHttp:
             length = 0 if head_only else int(headers.get("content-length", "0"))
             return RawAnswer(int(status_line.split(" ")[1]), headers, await self.reader.readexactly(length))
 
-    async def bytes(self, size: int) -> bytes:
+    async def exactly(self, size: int) -> bytes:
         """Return the next bytes, which must arrive within PATIENCE_S."""
         async with asyncio.timeout(PATIENCE_S):
             return await self.reader.readexactly(size)

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
@@ -41,6 +41,9 @@ class Taker(asyncio.Protocol):
         self.received = b""
         self.paused: list[bool] = []
         self.lost = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self.received += data
@@ -106,7 +109,7 @@ class Served:
         if transport is None:
             self.refused += 1
             return
-        taker.transport = transport
+        assert transport is taker.transport
         self.takers.append(taker)
         if scope["path"] == "/fails":
             raise RuntimeError("after the takeover")

@@ -154,7 +154,7 @@ class Connection(HttpToolsProtocol):
             raise self._stop(Problem("malformed", "Wait for answers before you send more requests."))
         upgrade = self.parser.should_upgrade()
         if upgrade and self._announces_a_body():
-            detail = "Nothing but HTTP/1.1 is spoken here: send the request without the header Upgrade."
+            detail = "A request with a body upgrades nothing: send it without the header Upgrade."
             raise self._stop(Problem("malformed", detail))
         super().on_headers_complete()
         if upgrade:

@@ -73,6 +73,11 @@ class _Server(uvicorn.Server):
     def _connection(self) -> Connection:
         return Connection(self.config, self.connections, self.lifespan.state, asyncio.get_running_loop())
 
+    async def _wait_tasks_to_complete(self) -> None:
+        # The listening sockets are closed. From Python 3.12 on, asyncio's would also wait for connections taken over.
+        self.servers = []
+        await super()._wait_tasks_to_complete()
+
     async def on_tick(self, counter: int) -> bool:
         if counter % TICKS_PER_CHECK == 0:
             self.connections.check(asyncio.get_running_loop().time())
@@ -101,7 +106,7 @@ class HttpServer:
         """Prepare the server. Raises BadTlsFile.
 
         :param tls: the certificate to present; plain HTTP if None.
-        :param graceful_stop_s: how long running requests (and live streams) may continue after stop().
+        :param graceful_stop_s: how long running requests may continue after stop().
         :param limits: the limits of connections; the defaults if None.
         """
         limits = limits or ConnectionLimits()
@@ -117,7 +122,7 @@ class HttpServer:
             uvicorn.Config(
                 app,
                 http=Connection,
-                ws="none",  # no route uses WebSocket: an upgrade request is answered like any other
+                ws="none",  # an upgrade request reaches the application like any other (`websocket`)
                 ssl_context_factory=self._ssl_context if tls is not None else None,
                 log_config=None,
                 access_log=False,
@@ -197,7 +202,10 @@ class HttpServer:
         await asyncio.shield(self._serving)
 
     async def stop(self, *, timeout_s: float = 10.0) -> None:
-        """Accept no more connections, let running requests finish, then close; takes at most timeout_s."""
+        """Accept no more connections, let running requests finish, then close; takes at most timeout_s.
+
+        Connections that were taken over stay open: their owner closes them.
+        """
         self._server.should_exit = True
         if self._serving is not None:
             await asyncio.wait({self._serving}, timeout=timeout_s)

@@ -77,14 +77,13 @@ class Takeover:
     def take(self, protocol: asyncio.Protocol) -> asyncio.Transport | None:
         """Hand the connection to `protocol` after the response was begun, and return its transport.
 
-        From now on data_received, eof_received, pause_writing, resume_writing and connection_lost are called on it;
-        connection_made is not. If the head has not been sent yet because the client does not read, pause_writing is
-        called before this returns. The server's deadlines, limits of unread bytes and graceful stop do not apply any
-        longer: the protocol's owner has its own. The connection still counts against the server's limit.
+        connection_made is called first, as on a new connection, and pause_writing next if the client has not read all
+        that was written before. The server's deadlines, limit of unread bytes and graceful stop no longer apply: the
+        protocol's owner has its own. The connection still counts against the server's limit.
 
         Returns None, and closes, if the client has gone, or has sent something behind its request: a client of a stream
-        has to wait for its response. The application then just returns. Raises RuntimeError if the
-        response has not been begun, is complete, or is to HEAD.
+        has to wait for its response. The application then just returns. Raises RuntimeError if the response has not
+        been begun, is complete, or is to HEAD.
         """
         cycle, connection = self._current(), self._connection()
         if cycle.disconnected:
@@ -95,6 +94,7 @@ class Takeover:
         if released is None:
             return None
         released.transport.set_protocol(_Counted(protocol, released.connections))
+        protocol.connection_made(released.transport)
         if released.write_paused:
             protocol.pause_writing()
         return released.transport

@@ -1,8 +1,8 @@
 """A WebSocket on a connection that was taken over: handshake, frames, pings and the closing handshake (RFC 6455).
 
 The protocol is that of the library `websockets`, without its I/O: a connection needs no task and, unless it is closing,
-no timer. Whoever owns a connection writes frames to its transport by himself, so that one frame, made once, is written
-to many. There is no compression: a small message could otherwise become a large one, and each connection would hold a
+no timer. The owner of a connection writes frames to its transport directly, so that one frame, made once, is written to
+many. There is no compression: a small message could otherwise become a large one, and each connection would hold a
 window of its own.
 
     connection = WebSocketConnection(on_text=..., on_lost=..., on_unwritable=..., on_writable=...)
@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import http
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, cast
 
 from starlette.types import Scope, Send
 from websockets.datastructures import Headers
@@ -60,10 +60,7 @@ async def accept(
     headers = _handshake(scope, subprotocols, "HEAD" if takeover.head_only else scope["method"])
     takeover.switch_protocols()
     await send({"type": "http.response.start", "status": int(http.HTTPStatus.SWITCHING_PROTOCOLS), "headers": headers})
-    transport = takeover.take(connection)
-    if transport is not None:
-        connection.opened(transport)
-    return transport
+    return takeover.take(connection)
 
 
 def _handshake(scope: Scope, subprotocols: Sequence[str], method: str) -> list[tuple[bytes, bytes]]:
@@ -89,9 +86,9 @@ def _ignore(_text: str) -> None: ...
 
 
 class WebSocketConnection(asyncio.Protocol):
-    """One open WebSocket. Its owner is told what happens by functions, and writes to the transport.
+    """One open WebSocket. It calls its owner's functions; the owner writes to the transport.
 
-    Bytes of `text_frame` may be written until `close` was called or on_lost is; later ones must not be.
+    A `text_frame` may be written to the transport as long as the connection is not `closing`.
 
     :param on_text: called with each message of the client.
     :param on_lost: called once, when the connection has ended for whatever reason.
@@ -130,16 +127,13 @@ class WebSocketConnection(asyncio.Protocol):
         """When the connection is aborted; None unless it is closing."""
         self._discarded_bytes = 0
 
-    def opened(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-
     @property
     def closing(self) -> bool:
         """Whether no more messages are read or may be written."""
         return self._deadline is not None or self._transport.is_closing()
 
     def close(self, code: int, reason: str = "") -> None:
-        """Begin the closing handshake, behind everything that was written; LINGER_S later the connection is aborted.
+        """Begin the closing handshake, behind everything that was written. The connection ends within LINGER_S.
 
         :param reason: at most 123 bytes in UTF-8.
         """
@@ -148,6 +142,9 @@ class WebSocketConnection(asyncio.Protocol):
             self._send()
 
     # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         frames = self._frames

@@ -16,7 +16,13 @@ ROOT: Final = Path(__file__).parents[3]
 ANSWERING: Final = ("services/ingest", "services/query", "services/runtime", "services/ops/processes/api.py")
 READABLE_ANYWAY: Final = {"cache-control", "content-language", "content-length", "content-type", "expires", "pragma"}
 """https://fetch.spec.whatwg.org/#cors-safelisted-response-header-name"""
-FOR_THE_BROWSER_ITSELF: Final = {"connection", "content-security-policy", "vary", "x-content-type-options"}
+FOR_THE_BROWSER_ITSELF: Final = {
+    "connection",
+    "content-security-policy",
+    "sec-websocket-version",
+    "vary",
+    "x-content-type-options",
+}
 REQUESTED: Final = {"services/runtime/access/signing_keys.py"}
 """Files whose headers belong to requests that we send."""
 

@@ -64,7 +64,7 @@ async def begun(client: RawHttp, served: Served, path: str = "/stream") -> None:
     assert (answer.status, answer.headers["transfer-encoding"]) == (200, "chunked")
     assert answer.headers["x-request-id"]
     assert answer.headers["cache-control"] == "private, no-store"
-    assert await client.bytes(len(chunk(served.first))) == chunk(served.first)
+    assert await client.exactly(len(chunk(served.first))) == chunk(served.first)
     await eventually(lambda: len(served.takers) > number)
 
 
@@ -77,7 +77,7 @@ async def test_a_response_begins_over_http_and_goes_on_in_the_hands_of_its_taker
             taker.transport.write(chunk(b"data: %d\n\n" % number))
         taker.transport.write(LAST_CHUNK)
         expected = b"".join(chunk(b"data: %d\n\n" % number) for number in range(3)) + LAST_CHUNK
-        assert await client.bytes(len(expected)) == expected
+        assert await client.exactly(len(expected)) == expected
         await client.send(b"whatever")
         await eventually(lambda: taker.received == b"whatever")
         assert taker.lost == 0
@@ -130,7 +130,7 @@ async def test_a_stream_over_http_1_0_is_not_chunked_and_ends_with_its_connectio
         answer = await client.ask(get("/stream", version="1.0"))
         assert "transfer-encoding" not in answer.headers
         assert answer.headers["connection"] == "close"
-        assert await client.bytes(len(plain.first)) == plain.first
+        assert await client.exactly(len(plain.first)) == plain.first
         await eventually(lambda: plain.takers)
         plain.takers[0].transport.write(EVENT)
         plain.takers[0].transport.close()
@@ -168,7 +168,7 @@ async def test_a_client_that_sends_more_than_its_request_is_closed_instead(serve
         await client.send(get("/held") + more)
         assert (await client.answer()).status == 200
         await served.held.wait()
-        await client.bytes(len(chunk(served.first)))
+        await client.exactly(len(chunk(served.first)))
         served.leave.set()
         assert await client.closed() == b""
     await eventually(lambda: not served.shared.connections)
@@ -195,7 +195,7 @@ async def test_a_stop_of_the_server_neither_waits_for_taken_connections_nor_clos
             async with served.client():
                 pass
         served.takers[0].transport.write(EVENT)
-        assert await client.bytes(len(EVENT)) == EVENT
+        assert await client.exactly(len(EVENT)) == EVENT
         served.takers[0].transport.close()
         assert await client.closed() == b""
 
@@ -205,7 +205,7 @@ async def test_the_servers_deadlines_do_not_apply_to_a_taken_connection(served: 
         await begun(client, served)
         served.shared.check(asyncio.get_running_loop().time() + 1e6)
         served.takers[0].transport.write(EVENT)
-        assert await client.bytes(len(EVENT)) == EVENT
+        assert await client.exactly(len(EVENT)) == EVENT
 
 
 async def test_taken_connections_count_against_the_servers_limit(tls: Authority | None) -> None:
@@ -238,7 +238,7 @@ async def test_the_taker_hears_that_its_client_does_not_read_even_if_it_was_so_b
         await eventually(lambda: served.takers and served.takers[0].paused == [True])
         assert (await client.answer()).status == 200
         expected = b"".join(chunk(body) for body in (served.first, served.second) if body)
-        assert await client.bytes(len(expected)) == expected
+        assert await client.exactly(len(expected)) == expected
         await eventually(lambda: served.takers[0].paused == [True, False])
 
 

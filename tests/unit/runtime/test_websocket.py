@@ -140,9 +140,9 @@ async def opened(client: RawHttp, sockets: Sockets) -> Owner:
 
 async def closed_with(client: RawHttp, code: int) -> None:
     """Check that the next thing that the server sends is a close frame of this code."""
-    head = await client.bytes(2)
+    head = await client.exactly(2)
     assert head[0] == 0x80 | Opcode.CLOSE
-    assert Close.parse(await client.bytes(head[1])).code == code
+    assert Close.parse(await client.exactly(head[1])).code == code
 
 
 @pytest.mark.usefixtures("nothing_is_logged")
@@ -247,6 +247,18 @@ async def test_frames_cut_anywhere_are_the_messages_that_were_sent(sockets: Sock
         (frame(Opcode.CONT, b"of nothing"), CloseCode.PROTOCOL_ERROR),
         (b"\x83\x80abcd", CloseCode.PROTOCOL_ERROR),
     ],
+    ids=[
+        "too large",
+        "too large in two frames",
+        "far too large",
+        "binary",
+        "not UTF-8",
+        "half a character",
+        "unmasked",
+        "a reserved bit",
+        "a continuation of nothing",
+        "an unknown opcode",
+    ],
 )
 async def test_what_is_not_allowed_closes_with_a_code(sockets: Sockets, sent: bytes, code: int) -> None:
     async with sockets.client() as client:
@@ -276,6 +288,16 @@ async def test_the_largest_message_is_read(sockets: Sockets) -> None:
         (get("/ws", *UPGRADE, VERSION, KEY, b"Sec-WebSocket-Protocol: other"), "expected one of gapless.v1"),
         (get("/ws", UPGRADE[1], VERSION, KEY, PROTOCOL), "Connection"),
         (get("/ws", *UPGRADE, VERSION, KEY, PROTOCOL, version="1.0"), "HTTP/1.0"),
+    ],
+    ids=[
+        "another version",
+        "no version",
+        "no key",
+        "a bad key",
+        "no subprotocol",
+        "another subprotocol",
+        "not in Connection",
+        "HTTP/1.0",
     ],
 )
 async def test_a_bad_handshake_is_refused_with_a_problem(sockets: Sockets, request_bytes: bytes, words: str) -> None:
