@@ -14,6 +14,7 @@ Another program that writes commands or reads events needs what is here and noth
 - `wire`       the bytes of records: commands, outcomes and replies
 - `log`        the validity rule: which records of `chat.events` count
 - `cursor`     LogCursor: reads the records of a partition by that rule
+- `sync_cursor` how far a reader has seen the whole log
 - `search`     the lexemes of a message and the words of a query, by the same rules
 - `topics`     the topics, their settings, and what is wrong with existing ones
 - `errors`     one root for everything that is raised here
