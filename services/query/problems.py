@@ -19,5 +19,5 @@ def problem_of(error: QueryError) -> Problem:
 
 
 def invalid_parameter(place: str, name: str, detail: str) -> Problem:
-    """Return a `malformed` problem for one parameter. `place` is `query`, `path` or `header`."""
+    """Return a `malformed` problem for one parameter. `place` is `query`, `path`, `header` or `body`."""
     return Problem("malformed", detail, errors=[{"in": place, "pointer": f"/{name}", "detail": detail}])

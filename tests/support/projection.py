@@ -39,7 +39,7 @@ from services.runtime.postgres.pool import Connection
 from services.runtime.settings import KafkaSettings, PostgresSettings
 from tests.support.chat_log import ChatLog, LogRecord, Sent
 
-TOPIC_ID: Final = "a-topic"
+TOPIC_ID: Final = "6f6c1f0e-8a4b-4d3c-9b1a-0a1b2c3d4e5f"
 USERS: Final = tuple(UserId(f"{n:08d}-0000-4000-8000-000000000000") for n in range(1, 6))
 
 

@@ -275,6 +275,12 @@ class Api:
         given = {name: str(value) for name, value in query.items() if value is not None}
         return await self._client.get(path, headers=headers, params=given)
 
+    async def post(self, path: str, user: UserId, body: object, *, at_least: str | None = None) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {mint_token(SECRET, user)}"}
+        if at_least is not None:
+            headers["Gapless-At-Least"] = at_least
+        return await self._client.post(path, headers=headers, json=body)
+
     async def json(self, path: str, user: UserId, **more: Any) -> Any:
         """Return the body of an answer that must be 200."""
         answer = await self.get(path, user, **more)

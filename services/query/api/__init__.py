@@ -8,6 +8,8 @@ parts:
 - `fast_params`       reads the same values without FastAPI, if all are valid
 - `reads`             runs the statements of a read and checks membership
 - `windows`           selects the rows of a page. Pure
+- `change_pages`      which changes of a chat fit an answer. Pure
+- `sync_pages`        which chats a sync shows, and the cursors between its pages. Pure
 - `cursors`           opaque keyset cursors. Pure
 - `delivery_status`   the delivery status of each message of a page. Pure
 - `entity_tags`       `ETag` and `If-None-Match` of a message. Pure

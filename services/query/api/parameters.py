@@ -30,7 +30,7 @@ WireUuid = Annotated[str, AfterValidator(_wire_uuid), WithJsonSchema({"type": "s
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
-def _digits(value: object) -> object:
+def whole_number(value: object) -> object:
     """Refuse `+5`, ` 5 `, `5.0` and `1_000`, which pydantic accepts as numbers."""
     if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value) is None:
         raise ValueError("a whole number, written in digits alone")
@@ -39,7 +39,7 @@ def _digits(value: object) -> object:
 
 ChatIdInPath = Annotated[WireUuid, Path(alias="chat_id")]
 CommandIdInPath = Annotated[WireUuid, Path(alias="command_id")]
-SeqInPath = Annotated[int, Field(ge=1, le=MAX_SEQ), BeforeValidator(_digits), Path()]
+SeqInPath = Annotated[int, Field(ge=1, le=MAX_SEQ), BeforeValidator(whole_number), Path()]
 AtLeastHeader = Annotated[
     str | None,
     Header(
@@ -58,8 +58,8 @@ IfNoneMatchHeader = Annotated[
 ]
 
 # The bounds precede the validator: bounds after it are checked too, but missing in the JSON Schema.
-Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Maximum page size."), BeforeValidator(_digits)]
-Seq = Annotated[int, Field(ge=0, le=MAX_SEQ), BeforeValidator(_digits)]
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Maximum page size."), BeforeValidator(whole_number)]
+Seq = Annotated[int, Field(ge=0, le=MAX_SEQ), BeforeValidator(whole_number)]
 
 
 class QueryParameters(BaseModel):

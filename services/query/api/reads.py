@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from schemas.ids import UserId
 from services.query.api.delivery_status import ChatStanding, DeliveryCursors
 from services.query.snapshot.at_least import Token, read_token
-from services.query.snapshot.reader import Row, SnapshotReader, Statement
+from services.query.snapshot.reader import Following, Row, SnapshotReader, Statement
 from services.runtime.access.auth import Caller
 from services.runtime.web.problems import Problem
 
@@ -35,6 +35,12 @@ class Reads:
     async def read(self, *statements: Statement, at_least: Token | None) -> list[list[Row]]:
         """Return the rows of each statement."""
         return await self._snapshots.read(*statements, at_least=at_least)
+
+    async def read_in_two(
+        self, *statements: Statement, following: Following, at_least: Token | None
+    ) -> list[list[Row]]:
+        """Return their rows, then those of the statements that `following` makes of them, all of one snapshot."""
+        return await self._snapshots.read(*statements, following=following, at_least=at_least)
 
     async def search(self, parameters: Mapping[str, object], *, at_least: Token | None) -> list[Row]:
         """Return the rows of the statement `search`."""
@@ -68,13 +74,20 @@ class Reads:
     ) -> tuple[ChatStanding, list[Row]]:
         """Return the same, with what every page of messages says of its chat, and what their delivery statuses depend
         on."""
+        standing, (rows,) = await self.read_all_with_standing((block,), caller, chat_id, at_least, **parameters)
+        return standing, rows
+
+    async def read_all_with_standing(
+        self, blocks: Sequence[str], caller: Caller, chat_id: str, at_least: Token | None, **parameters: object
+    ) -> tuple[ChatStanding, list[list[Row]]]:
+        """Return the same of several statements, which share their parameters."""
         of_the_caller = {"chat_id": chat_id, "caller_id": caller.user_id}
-        standing, rows = await self._snapshots.read(
+        standing, *found = await self._snapshots.read(
             Statement("standing", of_the_caller),
-            Statement(block, of_the_caller | parameters),
+            *(Statement(block, of_the_caller | parameters) for block in blocks),
             at_least=at_least,
         )
-        return _standing_for_member(standing), rows
+        return standing_for_member(standing), found
 
 
 def _require_member(membership: Sequence[Row]) -> None:
@@ -85,7 +98,7 @@ def _require_member(membership: Sequence[Row]) -> None:
         raise Problem("not_member", "You are no longer a member of this chat.")
 
 
-def _standing_for_member(rows: Sequence[Row]) -> ChatStanding:
+def standing_for_member(rows: Sequence[Row]) -> ChatStanding:
     """Return what rows of the statement `standing` hold. Raises Problem if the caller is not a present member."""
     of_kind: dict[str, list[tuple[UserId, int]]] = {"caller": [], "read": [], "delivered": [], "joined": []}
     of_chat: dict[str, int] = {}

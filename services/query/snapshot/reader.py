@@ -6,16 +6,17 @@ A read is a list of statements. They are sent together, as a pipeline:
 
 LOCK takes no snapshot, the first SELECT does: so the lock is held before the snapshot exists, and a projection switch,
 which takes ACCESS EXCLUSIVE on that table, comes either entirely before it (the snapshot sees its rows and its views)
-or entirely after. If a connection broke, the read is repeated once on a new one: a read changes nothing.
+or entirely after. A read whose later statements depend on the rows of the first ones sends two pipelines in one
+transaction. If a connection broke, the read is repeated once on a new one: a read changes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import psycopg
 import structlog
@@ -38,6 +39,8 @@ from services.runtime.postgres.pool import PostgresPool, is_spent, open_pool, se
 from services.runtime.postgres.sql import load_sql
 
 Row = tuple[Any, ...]
+Following: TypeAlias = "Callable[[Sequence[list[Row]]], Sequence[Statement]]"
+"""From the rows of a read's statements to those that it continues with, in the same snapshot."""
 
 APPLICATION_NAME: Final = "gapless-query"
 CHECK_TIMEOUT_S: Final = 1.5
@@ -110,26 +113,32 @@ class SnapshotReader:
         return None if self._pool is None else self._pool.refusal
 
     async def read(
-        self, *statements: Statement, at_least: Token | None = None, of_search: bool = False
+        self,
+        *statements: Statement,
+        following: Following | None = None,
+        at_least: Token | None = None,
+        of_search: bool = False,
     ) -> list[list[Row]]:
         """Return the rows of each statement, all from one snapshot that contains `at_least`.
 
-        For a read `of_search`, its table must contain it too.
+        The rows of the statements that `following` returns come after them; what it raises ends the read. For a read
+        `of_search`, its table must contain the token too.
 
         :raises ReadModelUnavailable: Postgres cannot be read now.
         :raises NotCaughtUp: no snapshot contained the token in time.
         """
         if at_least is None:
-            return await self._repeated(statements)
+            return await self._repeated(statements, following)
         head = Statement("search_head" if of_search else "head", {"partition": at_least.partition})
         watch = self._search_watch if of_search else self._watch
         started_at_s = time.monotonic()
         deadline_s = started_at_s + self._settings.at_least_timeout_s
         result = "held"
+        of_held = None if following is None else _if_held(at_least, following)
         while True:
-            rows = await self._repeated((head, *statements))
+            rows = await self._repeated((head, *statements), of_held)
             # The snapshot itself decides; the watch only says when to read again.
-            if rows[0] and rows[0][0][0] >= at_least.index:
+            if _is_held(at_least, rows[0]):
                 AT_LEAST_WAITS.labels(result=result).inc()
                 if result == "waited":
                     AT_LEAST_WAIT_SECONDS.observe(time.monotonic() - started_at_s)
@@ -154,10 +163,10 @@ class SnapshotReader:
         (rows,) = await self._repeated([Statement("search_heads", {})])
         return dict(rows)
 
-    async def _repeated(self, statements: Sequence[Statement]) -> list[list[Row]]:
+    async def _repeated(self, statements: Sequence[Statement], following: Following | None = None) -> list[list[Row]]:
         for attempts_left in reversed(range(ATTEMPTS)):
             try:
-                answers = await self._in_time(statements)
+                answers = await self._in_time(statements, following)
             except _NO_PROJECTION as error:
                 raise self._unavailable(error, "The read model has no projection yet; ask again.") from error
             except psycopg.errors.UndefinedColumn as error:
@@ -188,13 +197,13 @@ class SnapshotReader:
             self._is_unavailable = False
             _log.info("read_model_back")
 
-    async def _in_time(self, statements: Sequence[Statement]) -> list[list[Row]]:
+    async def _in_time(self, statements: Sequence[Statement], following: Following | None) -> list[list[Row]]:
         """Run the statements. Raises TimeoutError at the deadline, even if it takes longer to close the connection.
 
         Cancelling a read on a server that hangs takes psycopg ten seconds, in which it asks the server to cancel it
         too; that continues in the background, and ends by closing the connection.
         """
-        reading = asyncio.create_task(self._once(statements))
+        reading = asyncio.create_task(self._once(statements, following))
         try:
             await asyncio.wait({reading}, timeout=self._settings.read_timeout_s)
             if not reading.done():
@@ -211,7 +220,7 @@ class SnapshotReader:
         if not reading.cancelled():
             reading.exception()  # was answered with 503 long ago
 
-    async def _once(self, statements: Sequence[Statement]) -> list[list[Row]]:
+    async def _once(self, statements: Sequence[Statement], following: Following | None) -> list[list[Row]]:
         if self._pool is None:
             raise ReadModelUnavailable("The read model is not connected; ask again.")
         wanted_at_s = time.perf_counter()
@@ -220,11 +229,27 @@ class SnapshotReader:
             SNAPSHOT_WAIT_SECONDS.observe(began_at_s - wanted_at_s)
             # The lock precedes the first statement that takes a snapshot, as the one that pins many settings does.
             first = (_BEGIN, _DEADLINE, _LOCK, _PINS) if connection.pooled else (_BEGIN, _LOCK)
-            found = await self._pipelines.run(
-                connection, (*first, *statements, _COMMIT), prepared=not connection.pooled
-            )
-            answers = found[len(first) : -1]
+            prepared = not connection.pooled
+            if following is None:
+                found = await self._pipelines.run(connection, (*first, *statements, _COMMIT), prepared=prepared)
+                answers = found[len(first) : -1]
+            else:
+                found = await self._pipelines.run(connection, (*first, *statements), prepared=prepared)
+                answers = found[len(first) :]
+                statements = (*statements, *following(answers))
+                rest = (*statements[len(answers) :], _COMMIT)
+                answers += (await self._pipelines.run(connection, rest, prepared=prepared))[:-1]
             SNAPSHOT_SECONDS.observe(time.perf_counter() - began_at_s)
         for statement, rows in zip(statements, answers, strict=True):
             self._rows_returned[statement.name].inc(len(rows))
         return answers
+
+
+def _is_held(at_least: Token, head: Sequence[Row]) -> bool:
+    """Return whether the snapshot in which this is the partition's head contains the token."""
+    return bool(head) and head[0][0] >= at_least.index
+
+
+def _if_held(at_least: Token, following: Following) -> Following:
+    """Return `following` for a read that begins with the head: a snapshot without the token is read no further."""
+    return lambda rows: following(rows[1:]) if _is_held(at_least, rows[0]) else ()

@@ -26,6 +26,15 @@ CASE WHEN f.kind = 'direct'
  ORDER BY o.joined_seq, o.user_id
  LIMIT 1) AS first_joined
 
+-- fragment: chat_of_me
+-- The chat of a member's row `me`, with what `chat_columns` needs of that row.
+SELECT c.chat_id, c.kind, c.name, c.created_by, c.created_at, c.last_seq, c.last_position, c.deleted_total,
+       COALESCE(c.last_message_at, c.created_at) AS active_at,
+       me.user_id, me.role, me.joined_at, me.joined_seq, me.read_seq, me.delivered_seq, me.own_live_after_read
+FROM chat.chats AS c
+WHERE c.chat_id = me.chat_id
+LIMIT 1
+
 -- name: chats_of_caller
 -- A page of the caller's chats, newest activity first, keyset (activity, chat_id). The page is selected first; only for
 -- its chats are the last message, its delivery status and the unread count looked up.
@@ -49,12 +58,7 @@ ORDER BY f.active_at DESC, f.chat_id DESC;
 SELECT {fragment:chat_columns}, {fragment:message_columns}
 FROM chat.chat_participants AS me
 CROSS JOIN LATERAL (
-    SELECT c.chat_id, c.kind, c.name, c.created_by, c.created_at, c.last_seq, c.last_position, c.deleted_total,
-           COALESCE(c.last_message_at, c.created_at) AS active_at,
-           me.user_id, me.role, me.joined_at, me.joined_seq, me.read_seq, me.delivered_seq, me.own_live_after_read
-    FROM chat.chats AS c
-    WHERE c.chat_id = me.chat_id
-    LIMIT 1
+    {fragment:chat_of_me}
 ) AS f
 LEFT JOIN chat.chat_messages AS m ON m.chat_id = f.chat_id AND m.seq = f.last_seq
 WHERE me.chat_id = %(chat_id)s AND me.user_id = %(caller_id)s AND me.left_at IS NULL;

@@ -126,6 +126,15 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         retry=Retry.SAFE,
         example={"detail": "No outcome of a command with this id is known to you."},
     ),
+    "cursor_of_another_log": ProblemType(
+        status=409,
+        title="A cursor of another log",
+        when="`since` is a place in another log than this server's: it is of another system, or all data was put back "
+        "to an empty log.",
+        action="Delete what you have of the chats, and sync without `since`.",
+        retry=Retry.SAME_ANSWER,
+        example={"detail": "The cursor is of another log: sync without one."},
+    ),
     "not_found": ProblemType(
         status=404,
         title="No such path",

@@ -8,6 +8,8 @@
 - `reactions` who reacts to a message
 - `receipts`  unread counts, how far each member has read and received, who has received a message
 - `search`    messages by their words
+- `changes`   what changed in a chat since a position
+- `sync`      what changed in all chats of the caller since a cursor
 - `commands`  the status of a command
 - `me`        the caller
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from inspect import signature
 from typing import Any, Final
@@ -88,10 +89,7 @@ def chat_json(
     The parameters are the columns of a row, in their order; `last` are those of the message: None in a chat
     without messages.
     """
-    last_message = "null"
-    if last[SEQ] is not None:
-        status = delivery_status(read_by_all, delivered_to_all, first_joined, last[SEQ])
-        last_message = message_writer(chat_id, lambda _sender_id, _seq: status)(*last)
+    last_message = _last_message(chat_id, read_by_all, delivered_to_all, first_joined, last)
     head = dumps(
         {
             "chat_id": chat_id,
@@ -112,6 +110,35 @@ def chat_json(
         }
     ).decode()
     return f'{head[:-1]},"last_message":{last_message}}}'
+
+
+def chat_head_json(*row: Any) -> bytes:
+    """Return of the same columns what sync shows."""
+    of_chat, last = dict(zip(CHAT_COLUMNS, row, strict=False)), row[len(CHAT_COLUMNS) :]
+    lowest = (of_chat["read_by_all"], of_chat["delivered_to_all"], of_chat["first_joined"])
+    head = dumps(
+        {
+            "chat_id": of_chat["chat_id"],
+            "kind": of_chat["kind"],
+            "name": of_chat["name"],
+            "peer_id": of_chat["peer_id"],
+            "position": of_chat["last_position"],
+            "last_seq": of_chat["last_seq"],
+            "read_seq": of_chat["read_seq"],
+            "unread": of_chat["unread"],
+            "my_role": of_chat["role"],
+        }
+    )
+    return b'%b,"last_message":%b}' % (head[:-1], _last_message(of_chat["chat_id"], *lowest, last).encode())
+
+
+def _last_message(
+    chat_id: str, read_by_all: int | None, delivered_to_all: int | None, first_joined: int | None, last: Sequence[Any]
+) -> str:
+    if last[SEQ] is None:
+        return "null"
+    status = delivery_status(read_by_all, delivered_to_all, first_joined, last[SEQ])
+    return message_writer(chat_id, lambda _sender_id, _seq: status)(*last)
 
 
 CHAT_COLUMNS: Final = tuple(signature(chat_json).parameters)[:-1]

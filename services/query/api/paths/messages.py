@@ -190,6 +190,7 @@ def message_writer(chat_id: str, status_of: Callable[[UserId, int], str]) -> Cal
 MESSAGE_COLUMNS: Final = tuple(signature(message_writer("", lambda _sender_id, _seq: "")).parameters)
 """Columns of the SQL fragment `message_columns`, in order."""
 SEQ: Final = MESSAGE_COLUMNS.index("seq")
+CHANGED_POSITION: Final = MESSAGE_COLUMNS.index("changed_position")
 _REVISION: Final = MESSAGE_COLUMNS.index("revision")
 _MESSAGE_RESPONSES: Final = OF_A_MESSAGE | {
     200: headers("ETag"),
