@@ -48,14 +48,14 @@ def cut_oldest(position: int, lists: Sequence[tuple[Sequence[Changed], bool]], *
     :param limit: maximum length of each list. This and the budget are exceeded only by what one event changed.
     :param budget: maximum size of all of them together.
     """
-    upto = min((_last_within(limit, changes, all_of_them) for changes, all_of_them in lists), default=position)
+    upto = min(_last_within(limit, changes, all_of_them) for changes, all_of_them in lists)
     fitting, size = 0, 0
     for changed_position, group_size in _sizes(chain.from_iterable(changes for changes, _ in lists)):
         size += group_size
         if changed_position > upto or (fitting and size > budget):
             return Cut(fitting, has_more=True)
         fitting = changed_position
-    return Cut(position, has_more=False)
+    return Cut(min(upto, position), has_more=upto < position)
 
 
 def newest_that_fit(changes: Sequence[Changed], budget: int) -> list[Changed]:

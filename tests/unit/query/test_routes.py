@@ -49,6 +49,8 @@ READS = [
     f"/v1/chats/{CHAT}/members?limit=200",
     f"/v1/chats/{CHAT}",
     "/v1/chats",
+    f"/v1/chats/{CHAT}/changes?after_position=9223372036854775807&limit=500",
+    "/v1/sync?limit=200",
     "/v1/unread",
     f"/v1/search?q=hello&chat_id={CHAT}&sender_id={ANNA}&before=2026-01-31T12:00:00Z&after=2026-01-01T12:00:00Z",
     f"/v1/chats/{CHAT}/commands/{COMMAND}",
@@ -100,6 +102,10 @@ def test_without_a_token_nothing_is_read(path: str) -> None:
         (f"/v1/chats/{CHAT}/members?cursor={'a' * 201}", "query", "/cursor"),
         (f"/v1/chats/{CHAT}/members?limit=ten", "query", "/limit"),
         ("/v1/chats?cursor=", "query", "/cursor"),
+        (f"/v1/chats/{CHAT}/changes?limit=501", "query", "/limit"),
+        (f"/v1/chats/{CHAT}/changes?after_position=-1", "query", "/after_position"),
+        ("/v1/sync?since=5:1042", "query", "/since"),
+        ("/v1/sync?limit=201", "query", "/limit"),
         (f"/v1/chats/{CHAT}/commands/mine", "path", "/command_id"),
         (f"/v1/chats/{CHAT}/commands/{COMMAND}?at=5", "query", "/at"),
         (f"/v1/chats/{CHAT}/commands/{COMMAND}?at=99:1", "query", "/at"),
@@ -160,6 +166,8 @@ def test_the_openapi_document_describes_every_read() -> None:
         "/v1/chats/{chat_id}/members",
         "/v1/chats/{chat_id}/commands/{command_id}",
         "/v1/search",
+        "/v1/chats/{chat_id}/changes",
+        "/v1/sync",
     }
     history = document["paths"]["/v1/chats/{chat_id}/messages"]["get"]
     names = {parameter["name"] for parameter in history["parameters"]}
