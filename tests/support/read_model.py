@@ -12,6 +12,7 @@ Each test makes its own chats and users, so the tests of a module share a databa
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
@@ -276,10 +277,15 @@ class Api:
         return await self._client.get(path, headers=headers, params=given)
 
     async def post(self, path: str, user: UserId, body: object, *, at_least: str | None = None) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {mint_token(SECRET, user)}"}
+        return await self.post_raw(path, user, json.dumps(body).encode(), "application/json", at_least=at_least)
+
+    async def post_raw(
+        self, path: str, user: UserId, body: bytes, content_type: str, *, at_least: str | None = None
+    ) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {mint_token(SECRET, user)}", "Content-Type": content_type}
         if at_least is not None:
             headers["Gapless-At-Least"] = at_least
-        return await self._client.post(path, headers=headers, json=body)
+        return await self._client.post(path, headers=headers, content=body)
 
     async def json(self, path: str, user: UserId, **more: Any) -> Any:
         """Return the body of an answer that must be 200."""

@@ -5,7 +5,6 @@ A request is size-checked before it is parsed, parsed once, checked by the contr
 
 The request body, command, response and route of each path are in one file for its noun, in `paths`. Shared parts:
 
-- `content`      checks the media type; everything unsupported is 415
 - `keys`         the client's key of a command: from `Idempotency-Key`, the body, or generated
 - `preferences`  how long the client wants to wait: `Prefer: wait=…`
 - `duplicates`   finds a member that a JSON object has twice. Pure

@@ -14,12 +14,12 @@ from fastapi import Depends, Header, Path
 from pydantic import BaseModel
 
 from schemas.wire.encoding import is_traceparent
-from services.ingest.api.content import check_content
 from services.ingest.api.keys import key_in_header
 from services.ingest.api.requests import Envelope, RequestBody, seq_or_none, wire_uuid_or_none
 from services.ingest.api.responses import OutcomePending
 from services.runtime.access.auth import Caller, authenticated, current_caller
 from services.runtime.web.fast_routes import FastRequest, FastResponse, FastRoute
+from services.runtime.web.media_types import check_content
 from services.runtime.web.openapi import problem_responses
 from services.runtime.web.validation_problems import validation_problem
 

@@ -6,6 +6,7 @@ parts:
 - `route`             how a request becomes a call of an endpoint
 - `parameters`        the parameters that several paths have
 - `fast_params`       reads the same values without FastAPI, if all are valid
+- `request_body`      reads the body of a request. Pure
 - `reads`             runs the statements of a read and checks membership
 - `windows`           selects the rows of a page. Pure
 - `change_pages`      which changes of a chat fit an answer. Pure

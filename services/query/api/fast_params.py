@@ -12,7 +12,6 @@ from inspect import Parameter
 from typing import Any, Final, TypeVar, get_args
 from urllib.parse import parse_qsl
 
-from fastapi import params
 from pydantic import BaseModel, ValidationError
 
 from schemas.ids import is_uuid
@@ -96,16 +95,9 @@ READERS: Final[Mapping[str, Callable[[FastRequest], Any]]] = {
 """Endpoint parameter → its reader."""
 
 
-def _left_to_fastapi(_request: FastRequest) -> Any:
-    raise NotFastPath
-
-
 def reader_of(parameter: Parameter) -> Callable[[FastRequest], Any]:
-    """Return the reader of an endpoint's parameter: by its name, or, for the query string, by its model.
-
-    Bodies have no fast path: what reads them is seldom called, and its statements cost more.
-    """
+    """Return the reader of an endpoint's parameter: by its name, or, for the query string, by its model."""
     if parameter.name in READERS:
         return READERS[parameter.name]
-    model, place = get_args(parameter.annotation)
-    return _left_to_fastapi if isinstance(place, params.Body) else _query_string(model)
+    model, *_ = get_args(parameter.annotation)
+    return _query_string(model)

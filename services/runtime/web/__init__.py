@@ -7,6 +7,7 @@ From the outside in:
 - `request_ids`        request id and traceparent of a request
 - `cors`               cross-origin requests of browsers
 - `request_bodies`     reads whole bodies, within limits, before a request takes a slot
+- `media_types`        checks the media type of a body; everything unsupported is 415
 - `concurrency`        limits concurrent requests
 - `query_strings`      the limit on query strings
 - `fast_routes`        routes that FastAPI documents and we dispatch ourselves

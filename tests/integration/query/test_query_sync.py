@@ -453,6 +453,33 @@ def test_bad_input_in_a_body_is_named_where_it_stands(dsn: str, body: object, po
     run(dsn, story)
 
 
+@pytest.mark.parametrize("at_least", [None, "0:0"])
+@pytest.mark.parametrize(
+    ("raw", "content_type", "status"),
+    [
+        (b'{"limit": 5, "limit": 5}', "application/json", 400),
+        (b'{"limit": NaN}', "application/json", 400),
+        (b"[" * 100_000, "application/json", 400),
+        (b'{"limit": ' + b"9" * 5_000 + b"}", "application/json", 400),
+        (b'{"since": "\\ud800"}', "application/json", 400),
+        ('{"limit": 5}'.encode("utf-16"), "application/json", 400),
+        (b"", "application/json", 400),
+        (b"{}", "text/plain", 415),
+        (b"{}", "application/x-www-form-urlencoded", 200),
+        (b"{}", "application/json; charset=utf-8", 200),
+    ],
+)
+def test_a_body_is_read_as_the_bodies_of_commands_are(
+    dsn: str, logs: Logs, raw: bytes, content_type: str, status: int, at_least: str | None
+) -> None:
+    async def story(api: Api) -> None:
+        await logs.project()
+        answer = await api.post_raw("/v1/sync", ANNA, raw, content_type, at_least=at_least)
+        assert answer.status_code == status, answer.text
+
+    run(dsn, story)
+
+
 def test_a_token_is_waited_for_as_in_every_read(dsn: str, logs: Logs) -> None:
     chat = logs.group(3, ANNA)
     log = logs[3]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Query, Response
 from psycopg.types.numeric import Int8
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -363,13 +363,11 @@ def add_routes(router: APIRouter, reads: Reads) -> None:
         return json_response(await read_sync(reads, caller, since, reads.token_of(at_least), limit=asked.limit))
 
     @router.post("/sync", response_model=SyncWithChanges, responses=_RESPONSES)
-    async def sync_with_changes(
-        caller: CallerOfRequest, asked: Annotated[SyncRequest, Body()], at_least: AtLeastHeader = None
-    ) -> Response:
+    async def sync_with_changes(caller: CallerOfRequest, body: SyncRequest, at_least: AtLeastHeader = None) -> Response:
         """The same, and what changed in each of the chats that you name. It changes nothing, and needs no key.
 
         The whole answer is of one moment, and has at most 1 MiB.
         """
-        since = _since("body", asked.since, reads.partitions)
+        since = _since("body", body.since, reads.partitions)
         token = reads.token_of(at_least)
-        return json_response(await read_sync(reads, caller, since, token, limit=asked.limit, chats=asked.chats))
+        return json_response(await read_sync(reads, caller, since, token, limit=body.limit, chats=body.chats))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.ingest.api.content import check_content
+from services.runtime.web.media_types import check_content
 from services.runtime.web.fast_routes import FastRequest
 from services.runtime.web.problems import Problem
 
