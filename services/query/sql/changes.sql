@@ -76,7 +76,8 @@ LEFT JOIN LATERAL (
     FROM chat.chat_messages AS m
     WHERE m.chat_id = k.chat_id AND m.seq = k.seq AND k.bytes_so_far <= %(max_bytes)s
     LIMIT 1
-) AS page ON true;
+) AS page
+ON true;
 
 -- name: some_changed_members
 -- Of several chats: all members that changed, or `fetch` of them.

@@ -153,6 +153,14 @@ def test_a_read_walks_its_index_in_order_and_sorts_nothing(world: World, stateme
         ("chats_of_caller", {"chat_participants_user", *TICKS}),
         ("chat_of_caller", TICKS),
         ("outcome_of_command", {"outcomes_command"}),
+        ("places_of_caller", {"chat_participants_user", "chat_participants_left"}),
+        ("named_chats", {"chat_participants_pkey"}),
+        ("heads_of_chats", TICKS),
+        ("standings", TICKS),
+        ("changed_messages", {"chat_messages_changed", "chat_messages_pkey"}),
+        ("newest_changed_messages", {"chat_messages_changed", "chat_messages_pkey"}),
+        ("changed_members", set()),
+        ("some_changed_members", set()),
     ],
 )
 def test_no_read_scans_a_large_table(world: World, statement: str, indexes: set[str]) -> None:

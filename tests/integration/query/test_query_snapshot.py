@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psycopg
 import pytest
 from prometheus_client import REGISTRY
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import SecretStr
 
 from schemas.ids import ChatId, UserId
 from services.projector.versions.migrations import create_projection, index_projection
 from services.projector.versions.registry import point_views
+from services.query.settings import QuerySettings
 from services.query.snapshot import feeding
+from services.query.snapshot.reader import Row, SnapshotReader, Statement
+from services.runtime.settings import PostgresSettings
+from services.runtime.web.problems import Problem
 from tests.support.cuttable import CuttableProxy
 from tests.support.read_model import Api, World, read_model_database, run, somebody, world_of
 
@@ -135,6 +140,43 @@ def test_all_statements_of_a_page_see_one_moment(read_model: str, world: World) 
         assert pages > 10
 
     run(read_model, story)
+
+
+def test_statements_that_follow_from_the_first_rows_see_the_same_moment(read_model: str, world: World) -> None:
+    anna = somebody()
+    chat = world.chat(anna)
+    world.send(chat, anna)
+    latest_seq = Statement("latest_seq", {"chat_id": chat, "caller_id": anna})
+
+    async def story() -> None:
+        reader = SnapshotReader(QuerySettings(postgres=PostgresSettings(dsn=SecretStr(read_model))))
+        await reader.open()
+        try:
+
+            def following(rows: Sequence[list[Row]]) -> list[Statement]:
+                assert rows == [[(1,)]]
+                world.send(chat, anna)
+                return [latest_seq, latest_seq]
+
+            assert await reader.read(latest_seq, following=following) == [[(1,)]] * 3
+            assert await reader.read(latest_seq) == [[(2,)]], "it was committed meanwhile"
+
+            def refusing(_: Sequence[list[Row]]) -> list[Statement]:
+                raise Problem("malformed")
+
+            for _ in range(20):  # more than the pool has connections: none is left in its transaction
+                with pytest.raises(Problem):
+                    await reader.read(latest_seq, following=refusing)
+            assert await reader.read(latest_seq) == [[(2,)]]
+            ((in_transaction,),) = world.sql(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name = 'gapless-query' AND state LIKE 'idle in transaction%%'", x=1
+            )  # fmt: skip
+            assert in_transaction == 0
+        finally:
+            await reader.close()
+
+    asyncio.run(story())
 
 
 def test_a_reader_does_not_step_back_over_a_switch_of_projections(postgres: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.runtime.web.media_types import check_content
 from services.runtime.web.fast_routes import FastRequest
+from services.runtime.web.media_types import check_content
 from services.runtime.web.problems import Problem
 
 
