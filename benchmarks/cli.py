@@ -125,6 +125,15 @@ def unread(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
 
 
 @app.command()
+def sync(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
+    """Measure a sync of which three chats changed, of a hundred and of a thousand; and listing all of them."""
+    from benchmarks.run import sync as benchmark
+
+    options = benchmark.Options(rounds=rounds)
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
+@app.command()
 def reactions(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
     """Measure pages of messages without reactions, with ten and with a thousand each, next to counting them."""
     from benchmarks.run import reactions as benchmark

@@ -3,6 +3,7 @@ of many members."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import md5
 from uuid import UUID
 
@@ -52,4 +53,19 @@ async def with_reactions(log: Log, *, chat: int, emojis: int, users: int) -> Non
     async with await session(log.dsn) as connection:
         for name in ("reactions", "reaction_counts", "messages_reacted"):
             await connection.execute(blocks[name], {"chat": chat, "emojis": emojis, "users": users})
+        await connection.execute("VACUUM ANALYZE")
+
+
+async def changed_since(
+    log: Log, log_id: str, seen_index: int, *, partitions: int, readers: Mapping[int, int], changed: int
+) -> None:
+    """Add readers who have read everything, each to that many of the first chats, and let the last message of the first
+    `changed` chats be after index `seen_index` of their partitions. All others have that index, or less."""
+    blocks = load_sql("benchmarks.load", "read_model.sql").bind()
+    async with await session(log.dsn) as connection:
+        for reader, chats in readers.items():
+            await connection.execute(blocks["reader_of_all"], {"user": reader, "to": chats})
+        await connection.execute(blocks["changed_chats"], {"index": seen_index, "changed": changed})
+        positions = {"partitions": partitions, "topic_id": log_id, "index": seen_index + 1}
+        await connection.execute(blocks["positions"], positions)
         await connection.execute("VACUUM ANALYZE")

@@ -48,3 +48,23 @@ GROUP BY 1, 2, 3;
 -- name: messages_reacted
 UPDATE chat_v1.chat_messages SET changed_position = position + %(emojis)s
 WHERE chat_id = md5('chat ' || %(chat)s::text)::uuid AND %(users)s > 0;
+
+-- name: reader_of_all
+INSERT INTO chat_v1.chat_participants
+    (chat_id, user_id, role, joined_at, joined_seq, read_seq, delivered_seq, own_live_after_read, changed_position,
+     changed_index)
+SELECT c.chat_id, md5('user ' || %(user)s::text)::uuid, 'member', now(), 0, c.last_seq, c.last_seq, 0, 1, 1
+FROM generate_series(1, %(to)s::integer) AS n
+JOIN chat_v1.chats AS c ON c.chat_id = md5('chat ' || n)::uuid;
+
+-- name: changed_chats
+UPDATE chat_v1.chats AS c
+SET changed_index = CASE WHEN n <= %(changed)s THEN %(index)s::bigint + 1 ELSE %(index)s::bigint END
+FROM generate_series(1, (SELECT count(*)::integer FROM chat_v1.chats)) AS n
+WHERE c.chat_id = md5('chat ' || n)::uuid;
+
+-- name: positions
+INSERT INTO chat_v1.projection_positions
+    (partition, topic_id, next_offset, term, index, command_offset, last_timestamp_ms, updated_at)
+SELECT p, %(topic_id)s, %(index)s, 1, %(index)s, %(index)s, 0, now()
+FROM generate_series(0, %(partitions)s::integer - 1) AS p;

@@ -18,6 +18,7 @@ NAMES: Final = (
     "live",
     "history",
     "unread",
+    "sync",
     "reactions",
     "search",
     "recovery",
@@ -208,6 +209,26 @@ def _unread(found: Document) -> str:
     )
 
 
+def _sync(found: Document) -> str:
+    rows = [
+        [
+            _n(r["chats"]),
+            _n(r["changed"]),
+            *(f"{r[what]:.2f} ms" for what in ("p50_ms", "p99_ms", "with_changes_p50_ms", "listed_p50_ms")),
+            f"{r['cpu_us']:,.0f} µs",
+        ]
+        for r in found["readers"]
+    ]
+    return (
+        "### Sync\n\n"
+        + _table(
+            ["chats", "changed", "p50", "p99", "with their changes, p50", "listed, p50", "CPU of query each"], rows
+        )
+        + f"\nOne client, over HTTP. In most chats the median is {found['flatness']} × that in fewest. Baseline:"
+        f" {found['baseline']}.\n"
+    )
+
+
 def _reactions(found: Document) -> str:
     rows = [
         [_n(p["reactions"]), f"{p['p50_ms']:.2f} ms", f"{p['cpu_us']:,.0f} µs", f"{p['counted_p50_ms']:.2f} ms"]
@@ -335,6 +356,7 @@ _SECTIONS: Final = {
     "live": _live,
     "history": _history,
     "unread": _unread,
+    "sync": _sync,
     "reactions": _reactions,
     "search": _search,
     "recovery": _recovery,

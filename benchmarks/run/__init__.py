@@ -4,6 +4,7 @@
 - `ingest`                  sends over HTTP
 - `projector`               live and rebuild
 - `history`, `unread`       reads over HTTP
+- `sync`                    what changed in a user's chats, over HTTP
 - `reactions`               pages of messages with many reactions
 - `search`                  words of messages over HTTP
 - `receipts`                one chat of ten thousand members

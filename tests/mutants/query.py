@@ -8,6 +8,35 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: Final = (
     Mutant(
+        name="each page of a sync pins how far it saw the log itself",
+        file="services/query/api/sync_pages.py",
+        good="    if asked.pinned is not None:\n        return asked.pinned\n",
+        bad="    if asked.pinned is not None and asked.pinned.log_id != log_id:\n        return asked.pinned\n",
+        check="tests/unit/query/test_sync_pages.py::test_the_pages_have_every_chat_that_changed_once_newest_first",
+    ),
+    Mutant(
+        name="a page of changes ends between a reply and the message that it counts in",
+        file="services/query/api/change_pages.py",
+        good="if each.changed_position < last] or changes",
+        bad="if each.changed_position <= last] or changes",
+        check="tests/unit/query/test_change_pages.py::test_the_pages_together_have_every_change_once_in_their_order",
+    ),
+    Mutant(
+        name="what happens in a chat after a user has left changes it for them",
+        file="services/query/sql/sync.sql",
+        good="SELECT p.chat_id::text, false, COALESCE(p.changed_index, 9223372036854775807),",
+        bad="SELECT p.chat_id::text, false, (SELECT a.changed_index FROM chat.chats AS a WHERE a.chat_id = p.chat_id),",
+        check="tests/integration/query/test_query_sync.py::test_leaving_joining_and_joining_again_are_changes",
+    ),
+    Mutant(
+        name="the statements that follow are of a moment of their own",
+        file="services/query/sql/snapshot.sql",
+        good="BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY;",
+        bad="BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY;",
+        check="tests/integration/query/test_query_snapshot.py"
+        "::test_statements_that_follow_from_the_first_rows_see_the_same_moment",
+    ),
+    Mutant(
         name="a member who joined after a message has received it",
         file="services/query/sql/receipts.sql",
         good=" AND p.joined_seq < m.seq AND p.user_id <> m.sender_id\n",

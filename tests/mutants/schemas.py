@@ -10,6 +10,13 @@ CURSOR: Final = "tests/unit/schemas/test_cursor.py"
 
 MUTANTS: Final = (
     Mutant(
+        name="a sync cursor has several spellings",
+        file="schemas/sync_cursor.py",
+        good="    if encode_sync_cursor(cursor) != text:\n",
+        bad="    if len(encode_sync_cursor(cursor)) > len(text):\n",
+        check="tests/unit/schemas/test_sync_cursor.py::test_what_encode_does_not_return_is_refused",
+    ),
+    Mutant(
         name="however many values a body has, they are parsed",
         file="schemas/guard.py",
         good='and (len(raw) <= limits.BODY_PARTS or raw.count(b",") <= limits.BODY_PARTS)',

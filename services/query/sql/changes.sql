@@ -83,11 +83,11 @@ ON true;
 -- Of several chats: all members that changed, or `fetch` of them.
 SELECT me.chat_id::text, p.*
 FROM unnest(%(chat_ids)s::uuid[], %(after_positions)s::bigint[]) AS asked (chat_id, after_position)
-JOIN chat.chat_participants AS me
-  ON me.chat_id = asked.chat_id AND me.user_id = %(caller_id)s AND me.left_at IS NULL
+JOIN chat.chat_participants AS me ON me.chat_id = asked.chat_id
 CROSS JOIN LATERAL (
     SELECT {fragment:member_columns}
     FROM chat.chat_participants AS o
     WHERE o.chat_id = me.chat_id AND o.changed_position > asked.after_position
     LIMIT %(fetch_members)s
-) AS p;
+) AS p
+WHERE me.user_id = %(caller_id)s AND me.left_at IS NULL;

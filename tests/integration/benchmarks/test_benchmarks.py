@@ -40,6 +40,7 @@ from benchmarks.run import (
     sequencer,
     snapshot,
     stages,
+    sync,
     unread,
     verify,
 )
@@ -61,6 +62,9 @@ RUNS: Mapping[str, Callable[[Ground], Awaitable[Any]]] = {
     ),
     "unread": lambda ground: unread.run(
         unread.Options(unread=100, members=20, requests=20, rounds=1, baseline_s=1), ground
+    ),
+    "sync": lambda ground: sync.run(
+        sync.Options(chats=(5, 20), messages=60, requests=20, rounds=1, baseline_s=1), ground
     ),
     "reactions": lambda ground: reactions.run(
         reactions.Options(reactions=(0, 5, 10), messages=60, requests=20, rounds=1, baseline_s=1), ground
@@ -95,6 +99,7 @@ PARTS: Mapping[str, set[str]] = {
     "live": {"p50_ms", "p99_ms"},
     "history": {"requests_per_s", "cpu_us_per_request", "p50_ms", "p99_ms"},
     "unread": {"requests_per_s", "cpu_us_per_request", "p50_ms", "p99_ms"},
+    "sync": {"p50_ms", "p99_ms", "readers", "flatness"},
     "reactions": {"pages", "flatness"},
     "search": {"p50_ms", "p95_ms", "indexed_per_s", "index_mb"},
     "recovery": {"events_per_s", "cpu_us_per_event"},

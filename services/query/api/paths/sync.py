@@ -159,6 +159,7 @@ class _SyncRead:
     def statements(self) -> list[Statement]:
         above = Int8(self._asked.above(self._partitions))
         which = [
+            Statement("sync_settings", {}),
             Statement("vector", {}),
             Statement("places_of_caller", {"caller_id": self._caller_id, "above": above}),
         ]
@@ -169,7 +170,8 @@ class _SyncRead:
 
         Raises ReadModelUnavailable if no projector has begun, and Problem if the cursor is of another log.
         """
-        found = self._found = self._found_in(*rows)
+        _settings, *which = rows
+        found = self._found = self._found_in(*which)
         changed = {chat.chat_id: self._after[chat.chat_id] for chat in found.named if self._is_changed(chat)}
         shown = [row.chat_id for row in found.rows[: self._limit] if row.present]
         statements = [self._of_chats("heads_of_chats", dict.fromkeys((*shown, *changed)))]
