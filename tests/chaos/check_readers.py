@@ -1,4 +1,6 @@
-"""What readers saw: no gap, no step back behind what any reader was shown before, and only what is in the log."""
+"""What readers of history saw, by seq: no gap, no step back behind what any reader was shown before, and only what is
+in the log. `check_snapshots` judges the same pages, and all other reads, by the position that they show.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,7 @@ def _read(op: Op, answer: Json, answered_s: float) -> Read:
     if answer["http"] == 200 and op.kind == "latest":
         shown = shows = answer["seq"]
     elif answer["http"] == 200:
-        after, seqs = op.asked["after_seq"], [seq for seq, _ in answer["messages"]]
+        after, seqs = op.asked["after_seq"], [seq for seq, *_ in answer["messages"]]
         shown = seqs[-1] if seqs else 0
         shows = shown or after or 0
         if after is not None and answer["more"]:
@@ -93,7 +95,7 @@ def _content(read: Read, chat: Chat | None, violations: list[Violation]) -> None
             violations.append(Violation(Kind.READ_DIFFERS, op.place, what))
         return
     _page(read, violations)
-    for seq, digest in answer["messages"]:
+    for seq, digest, *_ in answer["messages"]:
         message = chat.messages.get(seq) if chat is not None else None
         if message is None or digest not in (*_live(message), _deleted(message)):
             what = f"message {seq} of chat {op.asked['chat']} is not what the log has there"
@@ -110,13 +112,13 @@ def _stays_deleted(reads: Sequence[Read], chat: Chat, violations: list[Violation
     """Seq → when a reader was first shown that it is deleted."""
     pages = [read for read in reads if read.op.kind == "page" and read.answer["http"] == 200]
     for read in pages:
-        for seq, digest in read.answer["messages"]:
+        for seq, digest, *_ in read.answer["messages"]:
             message = chat.messages.get(seq)
             if message is not None and digest == _deleted(message):
                 gone_s[seq] = min(gone_s.get(seq, read.answered_s), read.answered_s)
     for read in pages:
         partition, index = (int(part) for part in read.op.asked.get("token", "-1:0").split(":"))
-        for seq, digest in read.answer["messages"]:
+        for seq, digest, *_ in read.answer["messages"]:
             message = chat.messages.get(seq)
             if message is None or message.deleted_index is None or digest not in _live(message):
                 continue
@@ -130,7 +132,7 @@ def _stays_deleted(reads: Sequence[Read], chat: Chat, violations: list[Violation
 def _page(read: Read, violations: list[Violation]) -> None:
     """Check that seqs are consecutive from the bound on, and that only the last page is not full."""
     after, limit = read.op.asked["after_seq"], read.op.asked["limit"]
-    seqs = [seq for seq, _ in read.answer["messages"]]
+    seqs = [seq for seq, *_ in read.answer["messages"]]
     first = after + 1 if after is not None else max(1, (seqs[-1] if seqs else 0) - limit + 1)
     if seqs != list(range(first, first + len(seqs))):
         violations.append(Violation(Kind.READ_GAP, read.op.place, f"after {after} came {seqs}"[:600]))

@@ -14,6 +14,7 @@ from tests.chaos.check_answers import check_answers
 from tests.chaos.check_log import check_log, check_tails
 from tests.chaos.check_order import check_order
 from tests.chaos.check_readers import check_readers
+from tests.chaos.check_snapshots import check_snapshots
 from tests.chaos.check_tables import check_tables
 from tests.chaos.evidence import Evidence
 from tests.chaos.rows import rows_of
@@ -35,6 +36,9 @@ class Report:
     ordered: int
     """Commands checked against real time."""
     reads: int
+    """Reads of history, checked by seq."""
+    snapshots: dict[str, int]
+    """Reads checked against the one state of the log that they show, by kind."""
     tailed: int
     rows: int
 
@@ -46,6 +50,7 @@ def check(evidence: Evidence) -> Report:
     answers = check_answers(evidence.ops, folded, violations)
     ordered = check_order(evidence.ops, folded, violations)
     reads = check_readers(evidence.ops, folded, violations)
+    snapshots = check_snapshots(evidence.ops, folded, violations)
     tailed = check_tails(evidence.ops, evidence.events, violations)
     rows = check_tables(evidence.tables, rows_of(folded.state, folded.logs), violations)
     logs = folded.logs.values()
@@ -59,6 +64,7 @@ def check(evidence: Evidence) -> Report:
         answers=answers,
         ordered=ordered,
         reads=reads,
+        snapshots=snapshots,
         tailed=tailed,
         rows=rows,
     )

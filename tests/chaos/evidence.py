@@ -52,12 +52,19 @@ class Op:
     `asked` by `kind`:
         command   {via: http|kafka, type, chat, sender, key?, body}   body as the command's JSON object
         status    {chat, command_id, at: "P:offset"}
-        page      {chat, after_seq: int|null, limit, token?}          null: the newest page
-        latest    {chat, token?}
+        page      {chat, after_seq: int|null, limit}                  null: the newest page
+        latest    {chat}
+        threads   {chat, limit}
+        replies   {chat, seq, after_seq, limit}                       after_seq: the last reply of the page before
+        edits, receipts  {chat, seq, limit}
+        reactions {chat, seq, emoji: text|null, limit}
+        search    {q, chat: id|null, after: [sent_ms, chat, seq]|null, limit}
         tail      {partition}                                         a reader of chat.events itself
 
-    `answer`: of HTTP {http: status, body, token?}; of Kafka the reply, or {index, …} as read from the log; of a tail
-    {records: [[offset, digest]]}. None: no answer came.
+    What a reader asks also has `caller`, and `token` if it sent one.
+
+    `answer`: of HTTP {http: status, body, token?}; of Kafka the reply, or {index, …} as read from the log; of a reader
+    {http: status, problem?, …} (http_readers.py); of a tail {records: [[offset, digest]]}. None: no answer came.
     """
 
     op: int

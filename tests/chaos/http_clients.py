@@ -1,4 +1,4 @@
-"""HTTP clients: producers that retry with the same key, a user who joins and leaves, readers that page."""
+"""HTTP clients that send: producers that retry with the same key, a user who joins and leaves, a founder of groups."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from uuid import UUID, uuid5
 
 import httpx
 
-from tests.chaos.acknowledged import REJECTIONS, milliseconds
-from tests.chaos.evidence import Json, message_digest
+from tests.chaos.acknowledged import REJECTIONS
+from tests.chaos.evidence import Json
+from tests.chaos.shown import EMOJIS
 from tests.chaos.stage import SEND, Sent, Stage
 from tests.oracle.records import command_id_of
 
@@ -72,7 +73,7 @@ class Http:
     ) -> Json | None:
         recorder = self.stage.recorder
         op = recorder.ask(self.client, "command", **{k: v for k, v in asked.items() if v is not None})
-        response = await self._request(method, path, headers, json=sends)
+        response = await self.request(method, path, headers, json=sends)
         if response is None:
             return None
         answer: Json = {"http": response.status_code, "body": _json(response)}
@@ -90,39 +91,11 @@ class Http:
         parts = urlsplit(location)
         command_id, at = parts.path.rsplit("/", 1)[-1], parts.query.removeprefix("at=")
         op = self.stage.recorder.ask(self.client, "status", chat=chat, command_id=command_id, at=at)
-        response = await self._request("GET", location, {})
+        response = await self.request("GET", location, {})
         if response is not None:
             self.stage.recorder.answer(op, {"http": response.status_code, "body": _json(response)})
 
-    async def page(self, chat: str, after_seq: int | None, limit: int, token: str | None) -> Json | None:
-        """Return a page of history in the checker's form, or None if there was no answer."""
-        asked: Json = {"chat": chat, "after_seq": after_seq, "limit": limit, **({"token": token} if token else {})}
-        op = self.stage.recorder.ask(self.client, "page", **asked)
-        query: dict[str, Any] = {"limit": limit, **({"after_seq": after_seq} if after_seq is not None else {})}
-        headers = {"Gapless-At-Least": token} if token else {}
-        response = await self._request("GET", f"/v1/chats/{chat}/messages", headers, params=query)
-        if response is None:
-            return None
-        answer: Json = {"http": response.status_code}
-        if response.status_code == 200:
-            body = response.json()
-            answer |= {"messages": [_shown(m) for m in body["messages"]], "more": body["has_more_after"]}
-        self.stage.recorder.answer(op, answer)
-        return answer
-
-    async def latest(self, chat: str, token: str | None) -> Json | None:
-        op = self.stage.recorder.ask(self.client, "latest", chat=chat, **({"token": token} if token else {}))
-        headers = {"Gapless-At-Least": token} if token else {}
-        response = await self._request("GET", f"/v1/chats/{chat}/latest-seq", headers)
-        if response is None:
-            return None
-        answer: Json = {"http": response.status_code}
-        if response.status_code == 200:
-            answer["seq"] = response.json()["seq"]
-        self.stage.recorder.answer(op, answer)
-        return answer
-
-    async def _request(self, method: str, path: str, headers: dict[str, str], **others: Any) -> httpx.Response | None:
+    async def request(self, method: str, path: str, headers: dict[str, str], **others: Any) -> httpx.Response | None:
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 return await self._http.request(method, path, headers=self._authorization | headers, **others)
@@ -166,8 +139,9 @@ class HttpProducer(Http):
         key = self.stage.fresh_key(self.client)
         body = self._body(chat, key)
         answers = await asyncio.gather(*(self.send(chat, sender, key, body) for _ in range(copies)))
-        if any(answer is not None and answer["http"] in PROMISES for answer in answers):
-            self.stage.sent.append(Sent(chat=chat, sender=sender, key=key, body=body))
+        told = [answer["body"]["seq"] for answer in answers if answer is not None and answer["http"] in PROMISES]
+        if told:
+            self.stage.sent.append(Sent(chat=chat, sender=sender, key=key, body=body, seq=told[0]))
 
     def _body(self, chat: str, key: str) -> Json:
         """Return a body with its keys in canonical order, as ingest writes it."""
@@ -175,7 +149,10 @@ class HttpProducer(Http):
         if self.rng.random() < 0.15:
             earlier = [s for s in self.stage.sent[-50:] if s.chat == chat]
             if earlier:
-                body["reply_to_message_id"] = self._message_id(self.rng.choice(earlier))
+                parent = self.rng.choice(earlier)
+                body["reply_to_message_id"] = self._message_id(parent)
+                if parent.seq is not None:
+                    self.stage.changed["replies"].append((chat, parent.seq))
         if self.rng.random() < 0.1:
             body["media_urls"] = ["https://example.org/a.png"]
             body["metadata"] = {"a": [1, 2.5, None], "b": {"c": "ü"}}
@@ -189,9 +166,9 @@ class HttpProducer(Http):
         return found
 
     async def _edit(self, sent: Sent) -> None:
-        """A message that is likely the sender's, perhaps only at a revision that it may have."""
+        """Edit a message of the sender's, or any, perhaps only at a revision that it may have."""
         rng, chat = self.rng, sent.chat
-        seq = rng.randint(1, self.stage.last_seq.get(chat, 0) + 1)
+        seq = sent.seq if sent.seq is not None and rng.random() < 0.8 else self._any_seq(chat)
         key, path = self.stage.fresh_key(self.client), f"/v1/chats/{chat}/messages/{seq}"
         sends: Json = {"text": f"edited {rng.randint(0, 3)}"}
         if rng.random() < 0.3:
@@ -201,32 +178,43 @@ class HttpProducer(Http):
             body["if_revision"] = rng.randint(0, 2)
             headers["If-Match"] = f'"{body["if_revision"]}"'
         answer = await self.command("message.edit.v1", chat, sent.sender, key, body, "PATCH", path, sends, headers)
-        if answer is not None and answer["http"] in PROMISES:
-            self.stage.told(chat, 0, answer["body"]["token"])
+        self._changed("edits", chat, seq, answer)
 
     async def _react(self, chat: str, sender: str) -> None:
         """Add or remove one of few reactions to one of the latest messages, which others react to as well."""
         rng, last = self.rng, self.stage.last_seq.get(chat, 0)
-        seq, emoji = max(1, last - rng.randint(0, 3)), rng.choice(("👍", "❤", "+1"))
+        seq, emoji = max(1, last - rng.randint(0, 3)), rng.choice(EMOJIS)
         verb, method = rng.choice((("add", "PUT"), ("add", "PUT"), ("remove", "DELETE")))
         path, key = f"/v1/chats/{chat}/messages/{seq}/reactions/{quote(emoji)}", self.stage.fresh_key(self.client)
         body = {"seq": seq, "emoji": emoji}
         answer = await self.command(f"reaction.{verb}.v1", chat, sender, key, body, method, path, None)
-        if answer is not None and answer["http"] in PROMISES:
-            self.stage.told(chat, 0, answer["body"]["token"])
+        self._changed("reactions", chat, seq, answer)
 
     async def _delete(self, chat: str, sender: str) -> None:
-        """Delete any message, its own or not, perhaps one that does not exist yet."""
-        seq = self.rng.randint(1, self.stage.last_seq.get(chat, 0) + 1)
+        """Delete any message, its own or not, perhaps an edited one, or one that does not exist yet."""
+        seq = self._any_seq(chat)
+        if self.stage.changed["edits"] and self.rng.random() < 0.3:
+            chat, seq = self.rng.choice(self.stage.changed["edits"])
         key, path = self.stage.fresh_key(self.client), f"/v1/chats/{chat}/messages/{seq}"
         answer = await self.command("message.delete.v1", chat, sender, key, {"seq": seq}, "DELETE", path, None)
         if answer is not None and answer["http"] in PROMISES:
             self.stage.told(chat, 0, answer["body"]["token"])
 
+    def _any_seq(self, chat: str) -> int:
+        return self.rng.randint(1, self.stage.last_seq.get(chat, 0) + 1)
+
+    def _changed(self, what: str, chat: str, seq: int, answer: Json | None) -> None:
+        if answer is not None and answer["http"] in PROMISES:
+            self.stage.told(chat, 0, answer["body"]["token"])
+            self.stage.changed[what].append((chat, seq))
+
     async def _mark(self, chat: str, sender: str, which: str) -> None:
         body = {"up_to_seq": self.rng.randint(0, self.stage.last_seq.get(chat, 0))}
         path = f"/v1/chats/{chat}/{which}"
-        await self.command(f"{which}.mark.v1", chat, sender, None, body, "POST", path, body)
+        answer = await self.command(f"{which}.mark.v1", chat, sender, None, body, "POST", path, body)
+        if answer is not None and answer["http"] in PROMISES and body["up_to_seq"] > 0:
+            self.stage.told(chat, 0, answer["token"])
+            self.stage.changed["receipts"].append((chat, body["up_to_seq"]))
 
 
 class ComerAndGoer(Http):
@@ -309,39 +297,6 @@ class Founder(Http):
 
     async def _say(self, chat: str, sender: str) -> None:
         await self.send(chat, sender, self.stage.fresh_key(self.client), {"text": "still here"})
-
-
-class HttpReader(Http):
-    """Follows every chat page by page, reads older pages, and reads with the token of the latest answer."""
-
-    LIMITS: Final = (1, 5, 20, 50)
-
-    async def run(self) -> None:
-        cursors = dict.fromkeys(self.stage.chats, 0)
-        while not self.stage.closing.is_set():
-            chat, chance = self.rng.choice(self.stage.chats), self.rng.random()
-            token = self.stage.tokens.get(chat) if self.rng.random() < 0.3 else None
-            limit = self.rng.choice(self.LIMITS)
-            if chance < 0.3:
-                await self.latest(chat, token)
-            elif chance < 0.4:
-                await self.page(chat, None, limit, token)
-            elif chance < 0.5:
-                await self.page(chat, self.rng.randint(0, cursors[chat]), limit, token)
-            else:
-                answer = await self.page(chat, cursors[chat], limit, token)
-                if answer is not None and answer.get("messages"):
-                    cursors[chat] = answer["messages"][-1][0]
-            await asyncio.sleep(self.rng.uniform(0.0, 0.2))
-
-
-def _shown(message: Json) -> list[Any]:
-    digest = message_digest(
-        message_id=message["message_id"], sender=message["sender_id"], key=message["client_generated_id"],
-        text=message["text"], sent_at_ms=milliseconds(message["sent_at"]),
-        reply_to=message["reply_to_message_id"], position=message["position"],
-    )  # fmt: skip
-    return [message["seq"], digest]
 
 
 def _json(response: httpx.Response) -> Any:

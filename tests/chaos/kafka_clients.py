@@ -205,7 +205,7 @@ class KafkaProducer:
             body: Json = {"text": f"{key} over Kafka"}
             answer = await self.send(chat, sender, key, body)
             if answer is not None and answer["outcome"] in ("accepted", "duplicate"):
-                stage.sent.append(Sent(chat=chat, sender=sender, key=key, body=body))
+                stage.sent.append(Sent(chat=chat, sender=sender, key=key, body=body, seq=answer.get("seq")))
             return
         old = self._rng.choice(stage.sent)
         body = old.body if chance < 0.93 else {**old.body, "text": "something else"}

@@ -30,7 +30,8 @@ from tests.chaos.checker import Report, check
 from tests.chaos.collect import end_offsets, read_tables, read_topic, until_quiet
 from tests.chaos.evidence import Recorder, read_evidence, write_records
 from tests.chaos.hostile import HostileProducer
-from tests.chaos.http_clients import ComerAndGoer, Founder, Http, HttpProducer, HttpReader
+from tests.chaos.http_clients import PROMISES, ComerAndGoer, Founder, Http, HttpProducer
+from tests.chaos.http_readers import HttpReader
 from tests.chaos.kafka_clients import KafkaProducer, LogFollower, ReplyListener
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.raw_log import read_raw
@@ -86,6 +87,7 @@ class Result:
             f"commands {r.commands}: {', '.join(f'{kind} {count}' for kind, count in sorted(r.outcomes.items()))}",
             f"checked: answers {r.answers}, in real time {r.ordered}, reads {r.reads}, log records read along"
             f" {r.tailed}, rows {r.rows}",
+            f"as of one snapshot: {', '.join(f'{kind} {count}' for kind, count in sorted(r.snapshots.items()))}",
             *(f"gapless {command}: {'sound' if good else 'NOT SOUND'}" for command, good in self.verified.items()),
             *(f"UNANSWERED {what}" for what in self.unanswered[:20]),
             *(f"ALARM {what}" for what in self.alarms[:20]),
@@ -185,7 +187,8 @@ async def _create_chats(creator: Http) -> None:
         answer = await creator.command(
             "chat.create.v1", chat, stage.creator, f"create-{n}", wanted, "POST", "/v1/chats", wanted
         )
-        assert answer is not None and answer["http"] == 201, answer  # noqa: PT018
+        # A machine under load may answer the first attempt too late; then the repeat is a duplicate.
+        assert answer is not None and answer["http"] in PROMISES, answer  # noqa: PT018
 
 
 async def _repeat_all(stage: Stage, client: Http) -> None:

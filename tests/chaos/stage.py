@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import defaultdict
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -22,6 +23,8 @@ class Sent:
     sender: str
     key: str
     body: Json
+    seq: int | None
+    """None if its answer did not say it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +47,8 @@ class Stage:
     last_seq: dict[str, int] = field(default_factory=dict)
     """Chat → the highest seq that any client got."""
     sent: list[Sent] = field(default_factory=list)
+    changed: defaultdict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
+    """replies, edits, reactions or receipts → (chat, seq) of messages that likely have some."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when no client may begin anything new."""
     unanswered: list[str] = field(default_factory=list)

@@ -32,3 +32,5 @@ def test_nothing_is_lost_doubled_or_out_of_order_whatever_is_killed_stalled_or_d
     assert report.answers > 200
     assert report.reads > 100
     assert report.tailed > 100
+    for kind in ("threads", "replies", "edits", "reactions", "receipts", "search"):
+        assert report.snapshots[kind] > 10, kind
