@@ -80,10 +80,24 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="a step locks the tables in another order than readers",
-        file=ROW_SECURITY,
-        good="        LOCK TABLE chat.active_projection IN ACCESS EXCLUSIVE MODE;\n",
-        bad="        NULL;\n",
-        check=f"{PEOPLE}::test_an_upgrade_deadlocks_with_no_reader",
+        file="services/projector/versions/migrations.py",
+        good='    if altered:\n        await connection.execute(REGISTRY["lock_readers_out"])\n',
+        bad="",
+        check=f"{TABLES}::test_a_migration_waits_for_a_reader_that_goes_on_to_another_table",
+    ),
+    Mutant(
+        name="a migration locks the views in another order than readers",
+        file="services/projector/versions/migrations.py",
+        good='            await connection.execute(REGISTRY["lock_readers_out"])\n',
+        bad="",
+        check=f"{TABLES}::test_a_migration_waits_for_a_reader_that_goes_on_to_another_table",
+    ),
+    Mutant(
+        name="a step locks the tables in another order than feeders",
+        file="services/projector/versions/migrations.py",
+        good='        await connection.execute(version_sql(version)["lock_all_feeders_out"])\n',
+        bad="        pass\n",
+        check=f"{TABLES}::test_a_migration_waits_for_a_feeder_that_goes_on_to_another_table",
     ),
     Mutant(
         name="the owner is under the policies too",

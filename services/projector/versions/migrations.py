@@ -21,6 +21,7 @@ from services.projector.versions.registry import (
     grant_rights,
     list_projections,
     point_views,
+    version_sql,
 )
 from services.projector.writing.apply import schema_name
 from services.runtime.postgres.pool import Connection
@@ -42,7 +43,8 @@ async def migrate(connection: Connection) -> None:
     """Run all missing steps in one transaction; two processes that start at once take turns.
 
     `connection` is in autocommit mode. In an empty database this creates chat_v1, which serves at once, because nothing
-    older can. Raises psycopg.Error.
+    older can. Before the first step that alters a table, readers and feeders are locked out until the transaction ends.
+    Raises psycopg.Error.
     """
     async with connection.transaction():
         await connection.execute(REGISTRY["lock_migrations"])
@@ -52,12 +54,14 @@ async def migrate(connection: Connection) -> None:
             await _create(connection, FIRST_VERSION, fed=True)
             await connection.execute(REGISTRY["first_active"], {"version": FIRST_VERSION})
             changed = True
+        await _lock_out(connection)
         for projection in await list_projections(connection):
             changed |= await _run_for(connection, projection.version, "tables")
             if projection.state is not State.BUILDING:
                 changed |= await _run_for(connection, projection.version, "indexes")
         if changed:
             (serving,) = [p for p in await list_projections(connection) if p.state is State.SERVING]
+            await connection.execute(REGISTRY["lock_readers_out"])
             await point_views(connection, serving.version)
             await create_functions(connection)
         for projection in await list_projections(connection):
@@ -97,6 +101,24 @@ async def index_projection(connection: Connection, version: int, on_index: Calla
         await _run_for(connection, version, "indexes")  # all exist by now: this records them
 
 
+async def _lock_out(connection: Connection) -> None:
+    """Lock readers and feeders out, if a step is missing that may alter tables.
+
+    A step locks tables in its own order, and readers and feeders lock them in another. A reader locks
+    chat.active_projection first, and a feeder its position. This transaction does the same, so it waits for each of
+    them while it holds no table that one may still ask for. Control steps lock no table of a projection.
+    """
+    altered = [
+        projection.version
+        for projection in await list_projections(connection)
+        if await _missing(connection, _PROJECTION, kind="tables", scope=f"{projection.schema}/tables")
+    ]
+    if altered:
+        await connection.execute(REGISTRY["lock_readers_out"])
+    for version in altered:
+        await connection.execute(version_sql(version)["lock_all_feeders_out"])
+
+
 async def _create(connection: Connection, version: int, *, fed: bool) -> None:
     await _run_for(connection, version, "tables")
     values = {"version": version, "mapping_version": MAPPING_VERSION, "fed": fed}
@@ -110,13 +132,17 @@ async def _run_for(connection: Connection, version: int, kind: str) -> bool:
 
 async def _run(connection: Connection, blocks: SqlBlocks, *, kind: str, scope: str, schema: str) -> bool:
     """Run the missing steps of a kind. Returns whether there were any."""
-    done = await _applied(connection, scope)
-    lacking = [step for step in _steps(blocks, kind) if step.number not in done]
-    for step in lacking:
+    missing = await _missing(connection, blocks, kind=kind, scope=scope)
+    for step in missing:
         await connection.execute(blocks.compose(step.block, schema=schema))
-    for number in sorted({step.number for step in lacking}):
+    for number in sorted({step.number for step in missing}):
         await connection.execute(REGISTRY["record_applied"], {"scope": scope, "number": number})
-    return bool(lacking)
+    return bool(missing)
+
+
+async def _missing(connection: Connection, blocks: SqlBlocks, *, kind: str, scope: str) -> list[_Step]:
+    done = await _applied(connection, scope)
+    return [step for step in _steps(blocks, kind) if step.number not in done]
 
 
 async def _applied(connection: Connection, scope: str) -> set[int]:

@@ -184,6 +184,59 @@ async def test_an_outcome_written_by_a_release_without_details_claims_none(datab
         assert await _details(connection, "chat.outcomes") == [None, None, None, None, None, "too new"]
 
 
+@pytest.mark.parametrize(
+    ("scope", "number", "first", "then"),
+    [
+        ("tables", 7, "chat_participants", "chat_messages"),
+        ("tables", 9, "chat_messages", "chats"),
+        ("indexes", 8, "outcomes", "chats"),  # alters no table, but then all views
+    ],
+)
+async def test_a_migration_waits_for_a_reader_that_goes_on_to_another_table(
+    database: str, scope: str, number: int, first: str, then: str
+) -> None:
+    async with tables(database) as connection, tables(database) as reader:
+        await _forget(connection, scope, number)
+        async with reader.transaction():
+            await reader.execute("LOCK TABLE chat.active_projection IN ACCESS SHARE MODE")
+            await reader.execute(f"SELECT count(*) FROM chat.{first}".encode())
+            migrating = asyncio.create_task(migrate(connection))
+            await _until_waiting(connection, reader)
+            await reader.execute(f"SELECT count(*) FROM chat.{then}".encode())
+        await migrating
+
+
+@pytest.mark.parametrize(
+    ("number", "position", "then"),
+    [(7, "projection_positions", "chat_messages"), (9, "search_positions", "message_search")],
+)
+async def test_a_migration_waits_for_a_feeder_that_goes_on_to_another_table(
+    database: str, number: int, position: str, then: str
+) -> None:
+    async with tables(database) as connection, tables(database) as feeder:
+        await _forget(connection, "tables", number)
+        async with feeder.transaction():
+            await feeder.execute(f"SELECT FROM chat_v1.{position} FOR UPDATE".encode())
+            migrating = asyncio.create_task(migrate(connection))
+            await _until_waiting(connection, feeder)
+            await feeder.execute(f"DELETE FROM chat_v1.{then}".encode())
+        await migrating
+
+
+async def _forget(connection: Connection, scope: str, number: int) -> None:
+    """Let the next migration run a step again."""
+    step = [f"chat_v1/{scope}", number]
+    await connection.execute("DELETE FROM chat.schema_migrations WHERE scope = %s AND number = %s", step)
+
+
+async def _until_waiting(waiting: Connection, other: Connection) -> None:
+    """Return when one connection waits for a lock of the other, whose transaction asks."""
+    pids = [waiting.info.backend_pid, other.info.backend_pid]
+    async with asyncio.timeout(30):
+        while await (await other.execute("SELECT 1 WHERE %s <> ALL (pg_blocking_pids(%s))", pids[::-1])).fetchall():
+            await asyncio.sleep(0.02)
+
+
 async def test_pruning_deletes_what_is_older_and_nothing_else_in_pieces(database: str) -> None:
     async with tables(database) as connection:
         await connection.execute(

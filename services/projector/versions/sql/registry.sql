@@ -67,5 +67,5 @@ SET LOCAL maintenance_work_mem = '256MB';
 
 -- name: lock_readers_out
 -- Waits for every reader that has begun (it holds ACCESS SHARE), and makes new readers wait for us: hence the short
--- lock_timeout around it. The comment at chat.active_projection says why it is needed.
+-- lock_timeout around it in a cutover. The comment at chat.active_projection says why it is needed.
 LOCK TABLE chat.active_projection IN ACCESS EXCLUSIVE MODE;

@@ -1,6 +1,14 @@
 -- name: lock_all_feeders_out
--- A feeder locks its position's row first, so the holder of this lock cannot deadlock with it over the other tables.
-LOCK TABLE {schema}.projection_positions, {schema}.search_positions IN ACCESS EXCLUSIVE MODE;
+-- A feeder locks its position's row first, so the holder of this lock cannot deadlock with it over the other tables. A
+-- version that is older than search has no positions of search.
+DO $$
+BEGIN
+    LOCK TABLE {schema}.projection_positions IN ACCESS EXCLUSIVE MODE;
+    IF to_regclass('{schema}.search_positions') IS NOT NULL THEN
+        LOCK TABLE {schema}.search_positions IN ACCESS EXCLUSIVE MODE;
+    END IF;
+END
+$$;
 
 -- name: drop_schema
 DROP SCHEMA IF EXISTS {schema} CASCADE;

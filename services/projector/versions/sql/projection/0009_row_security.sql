@@ -6,18 +6,6 @@
 -- The owner is under no policy (no FORCE): the projector feeds and verifies every row, and Postgres refuses COPY FROM
 -- into a table whose policies apply. A new table needs a line here or in its own step; without a policy no row is seen.
 
--- Readers lock chat.active_projection first, and feeders their position, so neither can deadlock with this transaction
--- over the other tables. A version that does not serve has no readers, and a rebuild should not wait for any.
-DO $$
-BEGIN
-    IF EXISTS (SELECT FROM chat.active_projection
-               WHERE to_regnamespace('chat_v' || version) = '{schema}'::regnamespace) THEN
-        LOCK TABLE chat.active_projection IN ACCESS EXCLUSIVE MODE;
-    END IF;
-END
-$$;
-LOCK TABLE {schema}.projection_positions IN ACCESS EXCLUSIVE MODE;
-
 DO $$
 DECLARE
     of_a_chat constant text[] :=
