@@ -77,6 +77,8 @@ async def test_an_edit_is_read_and_its_retry_undoes_nothing(call: Client) -> Non
     assert retry[1] | {"token": ""} == original[1] | {"token": "", "duplicate": True}
     status, stale = await call(ANNA, "PATCH", first, {"text": "D"}, If_Match='"1"')
     assert (status, stale["type"], stale["revision"]) == (412, "/problems/stale", 2)
+    status, present = await call(ANNA, "GET", stale["message_url"], Gapless_At_Least=stale["token"])
+    assert (status, present["revision"]) == (200, 2), "the read model may be behind, but not for this read"
     assert (await call(BEN, "PATCH", first, {"text": "D"}))[0] == 403
     await call(ANNA, "PATCH", second, {"text": "secret"})
     _, gone = await call(ANNA, "DELETE", second)

@@ -92,8 +92,6 @@ def raise_if_rejected(command: Command, reply: Reply) -> None:
             ' name, or send "unique_name": false.'
         )
         raise Problem(reason, detail, chat_id=command.chat_id)
-    if reply.reason is Reason.STALE:
-        raise Problem(reason, sentence(reply.detail), revision=reply.revision)
     if reason in PROBLEM_TYPES:
         raise Problem(reason, sentence(reply.detail))
     # wrong_partition: not the client's fault. Start-up checks the number of partitions, so this is a misconfiguration.

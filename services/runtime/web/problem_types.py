@@ -177,8 +177,14 @@ PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {
         Reason.STALE,
         when="The message does not have the revision that `If-Match` names: it was edited since you read it. "
         "`revision` is the one it has.",
-        action="Read the message again, and edit what it says now under a fresh key.",
-        example={"detail": "The message has revision 2.", "revision": 2},
+        action="Read the message at `message_url`, with `Gapless-At-Least: <token>` to see at least that revision, and "
+        "edit what it says now under a fresh key.",
+        example={
+            "detail": "The message has revision 2.",
+            "revision": 2,
+            "message_url": f"/v1/chats/{_CHAT}/messages/1",
+            "token": "5:1044",
+        },
     ),
     **_rejection(
         Reason.TOO_LARGE,

@@ -191,6 +191,7 @@ def test_an_edit_is_200_at_the_revision_that_if_match_names_and_else_412(kafka: 
         assert (again.json()["revision"], again.json()["position"], again.json()["duplicate"]) == (2, 4, False)
         stale = await edit("D", if_match='"1"')
         assert (problem(stale), stale.json()["revision"]) == ((412, "stale"), 2)
+        assert stale.json()["message_url"] == message
         assert problem(await edit("D", if_match="2")) == (400, "malformed")
         assert problem(await edit("D", user=ANNA)) == (403, "forbidden")
         assert (await api.call("DELETE", message, user=BEN, prefer="wait=20")).status_code == 200

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from schemas import limits
 from schemas.bodies import MessageDelete, MessageEdit, MessageSend
+from schemas.errors import Reason
 from schemas.events import OutcomeKind
 from schemas.ids import ChatId
 from schemas.types import CommandType
@@ -51,7 +52,7 @@ from services.ingest.api.route import (
 )
 from services.runtime.web.fast_routes import FastResponse
 from services.runtime.web.openapi import InstantText, TokenText, UuidText, example
-from services.runtime.web.problems import Problem
+from services.runtime.web.problems import Problem, sentence
 
 MediaUrl = Annotated[
     str, Field(json_schema_extra={"maxLength": limits.MEDIA_URL_CHARACTERS, "pattern": "^https?://", "format": "uri"})
@@ -238,6 +239,11 @@ def message_sent(command: Command, reply: Reply) -> CommandResponse:
 
 
 def message_edited(command: Command, reply: Reply, *, seq: int) -> CommandResponse:
+    if reply.reason is Reason.STALE:
+        # The message itself is not known here (decision 38). A read with the token shows at least this revision.
+        url = f"/v1/chats/{command.chat_id}/messages/{seq}"
+        detail = sentence(reply.detail)
+        raise Problem("stale", detail, revision=reply.revision, message_url=url, token=token_of(reply))
     return changed(MessageEdited, command, reply, seq=seq, revision=reply.revision)
 
 
