@@ -237,9 +237,9 @@ MUTANTS: Final = (
     Mutant(
         name="a WebSocket that was refused for its input is reset",
         file="services/runtime/serving/websocket.py",
-        good="                transport.write_eof()\n",
-        bad="                transport.close()\n",
-        check=f"{WEBSOCKET}::test_what_is_not_allowed_closes_with_a_code",
+        good="            self._transport.write_eof()\n",
+        bad="            self._transport.close()\n",
+        check=f"{WEBSOCKET}::test_a_client_that_is_still_sending_sees_why_it_was_closed",
     ),
     Mutant(
         name="a closing WebSocket waits for its client for ever",

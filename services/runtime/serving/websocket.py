@@ -209,13 +209,17 @@ class WebSocketConnection(asyncio.Protocol):
     def _send(self) -> None:
         """Write what the protocol has to say, and close when it has said everything."""
         frames, transport = self._frames, self._transport
-        for data in frames.data_to_send():
-            if data:
-                transport.write(data)
-            elif frames.close_rcvd is not None and frames.parser_exc is None:
-                transport.close()
-            elif transport.can_write_eof():
-                # The client may still be sending, and would not see our close frame if the connection were reset.
-                transport.write_eof()
+        data = frames.data_to_send()
+        if data and not transport.is_closing():
+            transport.write(b"".join(data))
+            if frames.eof_sent:
+                self._end()
         if self._deadline is None and frames.close_expected():
             self._deadline = asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
+
+    def _end(self) -> None:
+        if self._frames.close_rcvd is not None and self._frames.parser_exc is None:
+            self._transport.close()
+        elif self._transport.can_write_eof():
+            # The client may still be sending, and would not see our close frame if the connection were reset.
+            self._transport.write_eof()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from devstack.certificates import Authority
-from services.runtime.serving.connection_limits import LINGER_S
+from services.runtime.serving.connection_limits import LINGER_BYTES, LINGER_S
 from services.runtime.serving.websocket import (
     MESSAGE_BYTES,
     WebSocketConnection,
@@ -123,7 +123,8 @@ async def sockets(tls: Authority | None) -> AsyncIterator[Sockets]:
 @pytest.fixture
 def nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
-    assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+    logged = [*caplog.get_records("call"), *caplog.get_records("teardown")]
+    assert [record.getMessage() for record in logged if record.levelname in ("WARNING", "ERROR")] == []
 
 
 def frame(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
@@ -269,6 +270,15 @@ async def test_what_is_not_allowed_closes_with_a_code(sockets: Sockets, sent: by
     assert owner.texts == []
 
 
+@pytest.mark.parametrize("tls", ["http"], indirect=True)
+async def test_a_client_that_is_still_sending_sees_why_it_was_closed(sockets: Sockets) -> None:
+    async with sockets.client() as client:
+        await opened(client, sockets)
+        await client.send(frame(Opcode.TEXT, b"x" * LINGER_BYTES))
+        await closed_with(client, CloseCode.MESSAGE_TOO_BIG)
+        assert await client.reader.read() == b"", "the connection is not reset"
+
+
 async def test_the_largest_message_is_read(sockets: Sockets) -> None:
     async with sockets.client() as client:
         owner = await opened(client, sockets)
@@ -360,8 +370,9 @@ async def test_a_lost_connection_is_freed_without_a_search_for_cycles(sockets: S
             await client.send(frame(Opcode.TEXT, b"1"))
             await eventually(lambda: owner.texts)
         await eventually(lambda: owner.lost)
-        lost = weakref.ref(sockets.owners.pop())
+        lost: list[Callable[[], object]] = [weakref.ref(owner), weakref.ref(owner.connection._frames)]
+        sockets.owners.clear()
         owner = Owner()
-        await eventually(lambda: lost() is None)
+        await eventually(lambda: [each() for each in lost] == [None, None])
     finally:
         gc.enable()
