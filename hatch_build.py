@@ -16,6 +16,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 MODULES: Final = (
     "schemas.wire._scan",
+    "schemas._tokens",
     "services.runtime.kafka._framing",
     "services.sequencer.partition._sends",
     "services.projector.writing._copy",

@@ -19,6 +19,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from schemas.ids import ChatId
+from schemas.wire.extensions import extension
 
 MAX_TOKENS: Final = 256
 """Maximum distinct tokens of a message: the first ones. The rest of a longer text is not found."""
@@ -168,6 +169,18 @@ def tokens(text: str) -> list[str]:
     The last character of a run is a token too: with it, each character of the run begins a token, so that a query of
     one character finds it as a prefix.
     """
+    if _compiled is not None:
+        found: list[str] | None = _compiled.ascii_tokens(text, MAX_TOKENS, MAX_TOKEN_CHARACTERS)
+        if found is not None:
+            return found
+    return plain_tokens(text)
+
+
+_compiled: Final = extension("schemas._tokens")
+
+
+def plain_tokens(text: str) -> list[str]:
+    """As `tokens`, without compiled code."""
     plain = masked(normalized(text))
     found: dict[str, None] = {}
     if plain.isascii():
@@ -185,9 +198,13 @@ def tokens(text: str) -> list[str]:
     return list(found)[:MAX_TOKENS]
 
 
+CHAT_MARK: Final = "c:"
+"""What the lexeme of a chat begins with. No token holds a colon."""
+
+
 def chat_lexeme(chat_id: ChatId) -> str:
-    """Return the lexeme of a message's chat. No token holds a colon."""
-    return f"c:{chat_id}"
+    """Return the lexeme of a message's chat."""
+    return f"{CHAT_MARK}{chat_id}"
 
 
 def time_lexemes(sent_ms: int) -> tuple[str, str, str]:

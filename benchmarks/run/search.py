@@ -24,7 +24,7 @@ from benchmarks.load.search_rows import NEWEST, READER, SearchRows, filled, quer
 from benchmarks.report.machine import Machine, MachineWatch
 from benchmarks.servers.database import session
 from benchmarks.servers.ground import SECRET, Ground, Log
-from services.projector.mapping.search import MessageFound, SearchChanges
+from services.projector.mapping.search import AnyFound, MessageFound, SearchChanges
 from services.projector.mapping.validity import ReaderPosition
 from services.projector.writing.apply import load_position
 from services.projector.writing.guard import Move
@@ -197,7 +197,7 @@ async def _index(log: Log, options: Options) -> float:
         began_s = time.perf_counter()
         at_ms = int(NEWEST.timestamp() * 1000)
         for first in range(0, options.indexed, BATCH):
-            found = [
+            found: list[AnyFound] = [
                 MessageFound(chat_id(n % options.chats), 10**9 + n, user_id(0), at_ms + n, texts[n % len(texts)])
                 for n in range(first, min(first + BATCH, options.indexed))
             ]

@@ -170,4 +170,18 @@ MUTANTS: Final = (
         bad="if its_index != index + 1",
         check="tests/unit/projector/test_messages.py::test_the_run_ends_before_a_record_that_is_not_the_next",
     ),
+    Mutant(
+        name="a token counts as often as it is in a text",
+        file="schemas/_tokens.pyx",
+        good="        if not _is_among(found, count, &token):",
+        bad="        if True:",
+        check="tests/unit/schemas/test_search.py::test_the_compiled_tokens_are_the_plain_ones",
+    ),
+    Mutant(
+        name="compiled code takes the words of a URL's scheme for those of a text",
+        file="schemas/_tokens.pyx",
+        good="    if all_bits > 0x7F or _has_url(text, size):",
+        bad="    if all_bits > 0x7F:",
+        check="tests/unit/schemas/test_search.py::test_compiled_code_makes_the_tokens_of_ascii_without_urls",
+    ),
 )

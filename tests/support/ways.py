@@ -18,6 +18,7 @@ from services.runtime.kafka.plain_records import plain_records
 
 SCAN: Final = extension("schemas.wire._scan")
 FRAMING: Final = extension("services.runtime.kafka._framing")
+TOKENS: Final = extension("schemas._tokens")
 COPY: Final = extension("services.projector.writing._copy")
 
 WAYS: Final = ["plain"] if SCAN is None else ["plain", "compiled"]

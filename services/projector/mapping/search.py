@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Annotated, Any, Final, NamedTuple, TypeAlias
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 from schemas.bodies import MessageDelete, MessageEdit
 from schemas.errors import LogCorrupt
@@ -23,13 +23,17 @@ Lexemes: TypeAlias = Annotated[list[str], "text"]
 
 
 class MessageFound(NamedTuple):
-    """A message that was sent in the batch and is there at its end. `search_row` returns its row."""
+    """A message that was sent in the batch and is there at its end."""
 
     chat_id: ChatId
     seq: int
     sender_id: UserId
     at_ms: int
     text: str
+
+
+AnyFound: TypeAlias = MessageFound | MessageView
+"""Most messages are plain and stay as they are in their records. `search_row` returns the row of either."""
 
 
 class SearchAdded(NamedTuple):
@@ -65,7 +69,7 @@ class SearchChanges:
 
     search_forgotten: list[SearchForgotten] = field(default_factory=list)
     search_reworded: list[SearchReworded] = field(default_factory=list)
-    search_added: list[MessageFound] = field(default_factory=list)
+    search_added: list[AnyFound] = field(default_factory=list)
     """Without their lexemes: to make those of a large batch takes longer than other work of the process may wait."""
 
     @property
@@ -80,8 +84,7 @@ SEARCH_ROW_TYPES: Final[dict[str, type[NamedTuple]]] = {  # by field of SearchCh
     "search_added": SearchAdded,
 }
 
-_EDITED: Final = EventType.MESSAGE_EDITED.value
-_DELETED: Final = EventType.MESSAGE_DELETED.value
+_CHANGES: Final = frozenset({EventType.MESSAGE_EDITED.value, EventType.MESSAGE_DELETED.value})
 _Key: TypeAlias = tuple[ChatId, int]
 
 
@@ -90,15 +93,15 @@ def search_changes_of(events: Sequence[AnyEvent]) -> SearchChanges:
 
     The events are in log order. Raises LogCorrupt for a message that is edited or deleted after it was deleted.
     """
-    sent: dict[_Key, MessageFound] = {}
+    if not any(type(event) is ChangeEvent and event.type in _CHANGES for event in events):
+        return SearchChanges(search_added=[_found(event) for event in events if _is_message(event)])
+    sent: dict[_Key, AnyFound] = {}
     edited: dict[_Key, str] = {}
     deleted: dict[_Key, bool] = {}
     for event in events:
-        if event.is_view:
-            sent[event.chat_id, event.seq] = _found(event, event.text)
-        elif type(event) is MessageEvent:
-            sent[event.chat_id, event.seq] = _found(event, event.body.text)
-        elif type(event) is ChangeEvent and event.type in (_EDITED, _DELETED):
+        if _is_message(event):
+            sent[event.chat_id, event.seq] = _found(event)
+        elif type(event) is ChangeEvent and event.type in _CHANGES:
             _change(event, event.body, sent, edited, deleted)
     return SearchChanges(
         search_forgotten=[SearchForgotten(*key) for key, is_old in deleted.items() if is_old],
@@ -107,18 +110,24 @@ def search_changes_of(events: Sequence[AnyEvent]) -> SearchChanges:
     )
 
 
-def _found(event: MessageView | MessageEvent, text: str) -> MessageFound:
-    return MessageFound(event.chat_id, event.seq, event.sender_id, event.at_ms, text)
+def _is_message(event: AnyEvent) -> TypeGuard[MessageView | MessageEvent]:
+    return event.is_view or type(event) is MessageEvent
 
 
-def search_row(message: MessageFound) -> SearchAdded:
+def _found(event: MessageView | MessageEvent) -> AnyFound:
+    if event.is_view:
+        return event
+    return MessageFound(event.chat_id, event.seq, event.sender_id, event.at_ms, event.body.text)
+
+
+def search_row(message: AnyFound) -> SearchAdded:
     """Return the row. Raises LogCorrupt for an invalid timestamp."""
-    chat_id, seq, sender_id, at_ms, text = message
-    return SearchAdded(chat_id, seq, sender_id, instant(at_ms), lexemes(chat_id, at_ms, text))
+    chat_id, at_ms = message.chat_id, message.at_ms
+    return SearchAdded(chat_id, message.seq, message.sender_id, instant(at_ms), lexemes(chat_id, at_ms, message.text))
 
 
 def _change(
-    event: ChangeEvent, body: Any, sent: dict[_Key, MessageFound], edited: dict[_Key, str], deleted: dict[_Key, bool]
+    event: ChangeEvent, body: Any, sent: dict[_Key, AnyFound], edited: dict[_Key, str], deleted: dict[_Key, bool]
 ) -> None:
     key = (event.chat_id, body.seq)
     if key in deleted:
@@ -132,4 +141,4 @@ def _change(
         if here is None:
             edited[key] = body.text
         else:
-            sent[key] = here._replace(text=body.text)
+            sent[key] = MessageFound(here.chat_id, here.seq, here.sender_id, here.at_ms, body.text)

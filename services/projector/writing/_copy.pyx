@@ -5,13 +5,15 @@ Everything that is the same in all rows comes from copy.py, so a new column chan
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
+from schemas._tokens cimport MOST, Token, find_tokens
 from schemas.wire._scan cimport ScannedMessage, Span, put_text, put_uuid, utf8
 
 cdef enum:
     FIXED_BYTES = 256  # more than a row has in addition to its text, its key and the constant bytes
+    SCRATCH_BYTES = 16 * 1024
 
 
 def message_rows(list rows, otherwise, bytes head, bytes tail, Py_ssize_t sent_at, Py_ssize_t position,
@@ -75,6 +77,69 @@ def outcome_rows(list rows, otherwise, bytes head, bytes told, bytes tail):
         to = _put_bigint(to, message.position)
         to = _put_bigint(to, _micros(message.record.timestamp))
         to = _put(to, tail)
+        piece.end(to)
+    return piece.whole()
+
+
+def search_rows(list rows, otherwise, bytes head, bytes chat_mark, bytes no_positions, int32_t before_tokens,
+                time_lexemes, int64_t hour_ms, Py_ssize_t most, Py_ssize_t characters):
+    """Return the rows of `copy_search`; rows that are no plain messages of ASCII without a URL are built by `otherwise`.
+
+    `head`: the bytes before the chat; `no_positions`: those after a lexeme; `time_lexemes`: returns the lexemes of the
+    hour of a time, with the bytes after each; `before_tokens`: the number of these and of the chat's;
+    `most`, `characters`: the limits of the tokens.
+    """
+    cdef ScannedMessage message
+    cdef Token[MOST] found
+    cdef Piece piece = Piece()
+    cdef bytearray scratch = bytearray(SCRATCH_BYTES)
+    cdef bytes times = None
+    cdef int64_t hour
+    cdef int64_t hour_of_times = 0
+    cdef uint8_t* to
+    cdef uint8_t* vector
+    cdef Span chat_id
+    cdef Py_ssize_t count
+    cdef Py_ssize_t size
+    cdef Py_ssize_t after = PyBytes_GET_SIZE(no_positions)
+    if not 0 < most <= MOST:
+        raise ValueError("more tokens than there is room for")
+    for row in rows:
+        if type(row) is not ScannedMessage:
+            piece.add(otherwise(row))
+            continue
+        message = <ScannedMessage>row
+        size = PyBytes_GET_SIZE(message.record.value)
+        if size > len(scratch):
+            scratch.extend(bytes(size))
+        size = put_text(<uint8_t*><char*>scratch, message.record.value)
+        count = find_tokens(<uint8_t*><char*>scratch, size, found, most, characters)
+        if count < 0:
+            piece.add(otherwise(row))
+            continue
+        hour = message.record.timestamp // hour_ms
+        if times is None or hour != hour_of_times:
+            times, hour_of_times = time_lexemes(message.record.timestamp), hour
+        chat_id = utf8(message.chat_id)
+        to = piece.room(
+            FIXED_BYTES + PyBytes_GET_SIZE(head) + PyBytes_GET_SIZE(chat_mark) + PyBytes_GET_SIZE(times) + size
+            + (count + 1) * after
+        )
+        to = _put(to, head)
+        to = _put_uuid(to, chat_id)
+        to = _put_bigint(to, message.seq)
+        to = _put_uuid(to, utf8(message.sender_id))
+        to = _put_bigint(to, _micros(message.record.timestamp))
+        vector = to + 4
+        to = _put_integer(vector, before_tokens + count, 4)
+        to = _put(to, chat_mark)
+        memcpy(to, chat_id.at, chat_id.size)
+        to = _put(to + chat_id.size, no_positions)
+        to = _put(to, times)
+        for i in range(count):
+            memcpy(to, found[i].at, found[i].size)
+            to = _put(to + found[i].size, no_positions)
+        _put_length(vector - 4, to - vector)
         piece.end(to)
     return piece.whole()
 

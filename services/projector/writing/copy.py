@@ -20,10 +20,12 @@ from psycopg.types.json import Jsonb
 
 from schemas.canonical import canonical_json
 from schemas.errors import LogCorrupt
+from schemas.search import CHAT_MARK, HOUR_MS, MAX_TOKEN_CHARACTERS, MAX_TOKENS, time_lexemes
 from schemas.wire.extensions import extension
+from services.projector.mapping.decode import instant
 from services.projector.mapping.messages import message_row
 from services.projector.mapping.rows import SENT, outcome_row
-from services.projector.mapping.search import MessageFound, SearchAdded, search_row
+from services.projector.mapping.search import AnyFound, SearchAdded, search_row
 from services.projector.mapping.tables import AnyMessageRow, AnyOutcomeRow, MessageRow, OutcomeRow, RowChanges
 from services.runtime.postgres.pool import Connection
 from services.runtime.postgres.sql import BoundSql
@@ -31,7 +33,7 @@ from services.runtime.postgres.sql import BoundSql
 PIECE_ROWS: Final = 250
 """Rows in one write to a COPY: Postgres reads them while the next ones are built."""
 
-_Row = TypeVar("_Row", AnyMessageRow, AnyOutcomeRow, MessageFound)
+_Row = TypeVar("_Row", AnyMessageRow, AnyOutcomeRow, AnyFound)
 
 
 async def insert_rows(connection: Connection, sql: BoundSql, changes: RowChanges, *, partition: int) -> None:
@@ -58,12 +60,12 @@ async def copy_rows(connection: Connection, sql: BoundSql, changes: RowChanges, 
         await _copy(connection, sql, "copy_outcomes", changes.outcomes, partial(outcomes_bytes, partition=partition))
 
 
-async def copy_search(connection: Connection, sql: BoundSql, messages: list[MessageFound]) -> None:
+async def copy_search(connection: Connection, sql: BoundSql, messages: list[AnyFound]) -> None:
     """Write rows of message_search by COPY, outside a pipeline. Raises LogCorrupt, psycopg.Error.
 
     In the order of the log: a search reads the newest messages, which are then in few pages.
     """
-    await _copy(connection, sql, "copy_search", messages, search_bytes)
+    await _copy(connection, sql, "copy_search", messages, searches_bytes)
 
 
 async def _copy(
@@ -100,6 +102,10 @@ class PlainEncoder:
         """Return the rows of `copy_outcomes`. Raises as `message_bytes` does."""
         return b"".join([outcome_bytes(outcome_row(row, partition)) for row in rows])
 
+    def search(self, rows: list[AnyFound]) -> bytes:
+        """Return the rows of `copy_search`. Raises as `message_bytes` does."""
+        return b"".join([_found_bytes(row) for row in rows])
+
 
 class CompiledEncoder:
     """Builds the rows of plain messages straight from their records, and all others in Python."""
@@ -117,11 +123,19 @@ class CompiledEncoder:
         made: bytes = self._compiled.outcome_rows(rows, outcome_bytes, head, _outcome_texts(*SENT), _text(None) + _NULL)
         return made
 
+    def search(self, rows: list[AnyFound]) -> bytes:
+        made: bytes = self._compiled.search_rows(
+            rows, _found_bytes, _SEARCH_COUNT, CHAT_MARK.encode(), _NO_POSITIONS, _LEXEMES_BEFORE_TOKENS,
+            _time_lexemes, HOUR_MS, MAX_TOKENS, MAX_TOKEN_CHARACTERS,
+        )  # fmt: skip
+        return made
+
 
 _compiled: Final = extension("services.projector.writing._copy")
 _in_use: Final = CompiledEncoder(_compiled) if _compiled is not None else PlainEncoder()
 messages_bytes: Final = _in_use.messages
 outcomes_bytes: Final = _in_use.outcomes
+searches_bytes: Final = _in_use.search
 
 
 _NULL: Final = b"\xff\xff\xff\xff"
@@ -224,19 +238,36 @@ def outcome_bytes(row: OutcomeRow) -> bytes:
 
 
 _search_head: Final = struct.Struct("!6s16s4sq4s16s4sq").pack
-_SEARCH_FIELDS: Final = struct.pack("!h", len(SearchAdded._fields)) + _16
+_SEARCH_COUNT: Final = struct.pack("!h", len(SearchAdded._fields))
+_SEARCH_FIELDS: Final = _SEARCH_COUNT + _16
 _NO_POSITIONS: Final = b"\0\0\0"
 """After a lexeme: the end of its text, and the number of its positions."""
 
 
-def search_bytes(messages: Sequence[MessageFound]) -> bytes:
-    """Return rows of `copy_search`; a tsvector is the one that array_to_tsvector makes. Raises as `message_bytes`."""
-    found: list[bytes] = []
-    for chat_id, seq, sender_id, sent_at, lexemes in map(search_row, messages):
-        vector = _length(len(lexemes)) + b"".join([lexeme.encode() + _NO_POSITIONS for lexeme in lexemes])
-        head = _search_head(_SEARCH_FIELDS, _uuid(chat_id), _8, seq, _16, _uuid(sender_id), _8, _micros(sent_at))
-        found += (head, _length(len(vector)), vector)
-    return b"".join(found)
+def search_bytes(row: SearchAdded) -> bytes:
+    """Return one row of `copy_search`; its tsvector is the one that array_to_tsvector makes. Raises as
+    `message_bytes`."""
+    chat_id, seq, sender_id, sent_at, lexemes = row
+    vector = _length(len(lexemes)) + _lexemes(lexemes)
+    head = _search_head(_SEARCH_FIELDS, _uuid(chat_id), _8, seq, _16, _uuid(sender_id), _8, _micros(sent_at))
+    return b"".join((head, _length(len(vector)), vector))
+
+
+def _found_bytes(message: AnyFound) -> bytes:
+    return search_bytes(search_row(message))
+
+
+_LEXEMES_BEFORE_TOKENS: Final = 1 + len(time_lexemes(0))
+
+
+def _time_lexemes(at_ms: int) -> bytes:
+    """Return the lexemes of a time, which are those of its hour. Raises LogCorrupt if it is no valid time."""
+    instant(at_ms)
+    return _lexemes(time_lexemes(at_ms))
+
+
+def _lexemes(lexemes: Sequence[str]) -> bytes:
+    return b"".join([lexeme.encode() + _NO_POSITIONS for lexeme in lexemes])
 
 
 @lru_cache(maxsize=1_024)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from unittest import mock
 
 import pytest
@@ -24,6 +24,7 @@ from services.projector.mapping.decode import Event
 from services.projector.mapping.lookups import LookedUp, lookups_of
 from services.projector.mapping.messages import message_row
 from services.projector.mapping.rows import changes_of, outcome_row
+from services.projector.mapping.search import search_changes_of
 from services.projector.mapping.tables import RowChanges
 from services.projector.mapping.validity import Classified, ReaderPosition, classify_records
 from services.projector.writing.copy import CompiledEncoder, PlainEncoder
@@ -35,6 +36,8 @@ from tests.support.record_batches import as_read, batch_of, parsed
 from tests.support.ways import COPY, compares
 
 pytestmark = compares
+
+_Read = TypeVar("_Read", RowChanges, Classified)
 
 START: Final = ReaderPosition()
 PARTITION: Final = 3
@@ -79,6 +82,16 @@ def copied(changes: RowChanges, *, plain: bool = False) -> tuple[bytes, bytes]:
     return encoder.messages(changes.messages), encoder.outcomes(changes.outcomes, partition=PARTITION)
 
 
+def searched(classified: Classified, *, plain: bool = False) -> bytes:
+    """Return the bytes for the COPY of search. Raises LogCorrupt."""
+    encoder = PlainEncoder() if plain else CompiledEncoder(COPY)
+    return encoder.search(search_changes_of(classified.events).search_added)
+
+
+def searched_in_full(classified: Classified) -> bytes:
+    return searched(classified, plain=True)
+
+
 def different(short: RowChanges, long: RowChanges) -> list[str]:
     """Return the tables whose rows differ, or "bytes". Names only: describing the difference takes longer than finding
     it.
@@ -109,6 +122,10 @@ def test_any_history_becomes_the_same_rows_by_either_way(steps: list[Action], cu
     for outcomes_since_ms in (0, since_ms):
         rows = [rows_of(each, outcomes_since_ms=outcomes_since_ms) for each in (short, long)]
         assert different(*rows) == []
+    found = [search_changes_of(each.events) for each in (short, long)]
+    assert found[0].search_forgotten == found[1].search_forgotten
+    assert found[0].search_reworded == found[1].search_reworded
+    assert len({to_bytes(each) for each in (short, long) for to_bytes in (searched, searched_in_full)}) == 1
 
 
 def test_a_usual_message_takes_the_fast_path() -> None:
@@ -148,6 +165,9 @@ TEXTS: Final = (
 @example([b'{"text":"\\u0000"}'])
 @example([b'{"text":"\\ud800"}'])
 @example([b'{"text":"' + b"x" * 20_000 + b'"}'] * 40)
+@example([b'{"text":"See HTTPS://Example.org:80/a?b and a:/ b:// c"}', b'{"text":"::/ :// "}', b'{"text":"a:/b ://"}'])
+@example([b'{"text":"' + b" ".join(b"W%d" % (n % 400) for n in range(1_000)) + b'"}', b'{"text":"@AZ[`az{/09:"}'])
+@example([b'{"text":"' + (b"y" * 64 + b" ") * 2 + b"y" * 65 + b" " + b"y" * 63 + b'"}'] * 2)
 def test_any_text_is_the_same_in_either_row(bodies: list[bytes]) -> None:
     records = [_written(index, body=body) for index, body in enumerate(bodies, 1)]
     _told_alike(records)
@@ -158,25 +178,27 @@ def _written(index: int, **changed: Any) -> Encoded:
 
 
 def _told_alike(written: list[Encoded]) -> None:
-    """Check that both paths, after the head of term 1, find the same records, and the same rows or the same error."""
+    """Check that both paths, after the head of term 1, find the same records, and the same rows or the same error, in
+    the tables and in search."""
     records = parsed(batch_of(written))
     told: list[object] = []
     rows: list[RowChanges] = []
     for short in (True, False):
         found = classified(ReaderPosition(head=Head(1, 0, -1, 0)), records, short=short)
         told.append((found.end, found.voids, repr(found.stop)))
+        told.append([_bytes_or_error(to_bytes, found) for to_bytes in (searched, searched_in_full)])
         try:
             rows.append(rows_of(found))
             told.append([_bytes_or_error(to_bytes, rows[-1]) for to_bytes in (copied, copied_in_full)])
         except LogCorrupt as error:
             told.append(str(error))
-    assert told[:2] == told[2:]
+    assert told[:3] == told[3:]
     assert len(rows) in (0, 2)
     if rows:
         assert _other_tables(*rows) == []
 
 
-def _bytes_or_error(to_bytes: Callable[[RowChanges], tuple[bytes, bytes]], changes: RowChanges) -> int | str:
+def _bytes_or_error(to_bytes: Callable[[_Read], object], changes: _Read) -> int | str:
     """Return the hash of the bytes, which is quickly compared, or the error."""
     try:
         return hash(to_bytes(changes))
@@ -193,7 +215,7 @@ wrong_headers = st.lists(
 @given(
     wrong_headers,
     st.sampled_from([MESSAGE.key, None, b"", b"f89e858f", b"F" * 36]),
-    st.sampled_from([MESSAGE.at_ms, 0, 253_402_300_799_999, 253_402_300_800_000]),
+    st.sampled_from([MESSAGE.at_ms, 0, -1, 253_402_300_799_999, 253_402_300_800_000]),
     st.integers(0, 2),
 )  # fmt: skip
 def test_a_record_that_is_nearly_as_a_writer_appends_it_counts_alike(
@@ -236,6 +258,17 @@ def test_the_run_begins_where_it_is_told_to() -> None:
     assert (str(last.message_id), last.client_generated_id, last.at_ms) == (MESSAGE.command_id, "k-1", MESSAGE.at_ms)
     assert messages_from(tuple(records), 3, Head(1, 3, 30, 0)) == []
     assert messages_from(records, 0, EMPTY) == []
+
+
+def test_the_lexemes_of_time_are_those_of_each_messages_own_hour() -> None:
+    hour_ms = 3_600_000
+    first = MESSAGE.at_ms // hour_ms * hour_ms
+    times = [first, first + hour_ms - 1, first + hour_ms, first - 1, first]
+    records = parsed(batch_of([_written(index, at_ms=at_ms) for index, at_ms in enumerate(times, 1)]))
+    found = classified(ReaderPosition(head=Head(1, 0, -1, 0)), records, short=True)
+    assert [message.at_ms for message in found.events] == times
+    assert not any(isinstance(message, Event) for message in found.events)
+    assert searched(found) == searched_in_full(found)
 
 
 def test_others_among_the_rows_are_written_in_their_places() -> None:

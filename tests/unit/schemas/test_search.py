@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.ids import ChatId
@@ -18,10 +18,12 @@ from schemas.search import (
     masked,
     normalized,
     pieces,
+    plain_tokens,
     time_lexemes,
     tokens,
 )
 from services.ops.verify.projection.words import all_lexemes, tokens_of
+from tests.support.ways import TOKENS, compares
 
 CHAT = ChatId("11111111-1111-4111-8111-111111111111")
 
@@ -134,6 +136,31 @@ def test_the_fast_way_for_ascii_is_the_same(text: str) -> None:
     ascii_text = text.encode("ascii", "ignore").decode()
     plain = masked(normalized(ascii_text))
     assert tokens(ascii_text) == list(dict.fromkeys(piece.text for piece in pieces(plain)))[:MAX_TOKENS]
+
+
+@compares
+@given(texts | st.text(st.characters(max_codepoint=0x7F)))
+@example(" ".join(f"w{n % 400}" for n in range(1_000)))
+@example("y" * 64 + " " + "y" * 65 + " " + "y" * 63)
+@example("@AZ[`az{/09: \0 \x7f")
+def test_the_compiled_tokens_are_the_plain_ones(text: str) -> None:
+    assert tokens(text) == plain_tokens(text)
+
+
+@compares
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("", []), ("A:// b", None), ("a:/ / b", ["a", "b"]), ("é", None), ("a:", ["a"]), ("A:/", ["a"]), ("://", None)],
+)
+def test_compiled_code_makes_the_tokens_of_ascii_without_urls(text: str, found: list[str] | None) -> None:
+    assert TOKENS.ascii_tokens(text, MAX_TOKENS, MAX_TOKEN_CHARACTERS) == found
+
+
+@compares
+def test_compiled_code_refuses_more_tokens_than_it_has_room_for() -> None:
+    for most in (0, MAX_TOKENS + 1):
+        with pytest.raises(ValueError, match="room"):
+            TOKENS.ascii_tokens("a", most, MAX_TOKEN_CHARACTERS)
 
 
 @given(texts)
