@@ -356,4 +356,26 @@ MUTANTS: Final = (
         check="tests/integration/projector/test_projector_batches.py::"
         "test_any_cutting_of_a_history_into_batches_gives_the_same_tables",
     ),
+    Mutant(
+        name="search has the lexemes of the first message's hour for all of them",
+        file="services/projector/writing/_copy.pyx",
+        good="        if times is None or hour != hour_of_times:",
+        bad="        if times is None:",
+        check="tests/unit/projector/test_messages.py::test_the_lexemes_of_time_are_those_of_each_messages_own_hour",
+    ),
+    Mutant(
+        name="a load reads the log again for search",
+        file="services/projector/versions/load.py",
+        good="        if self.building:\n            await self._load_both(partition)\n",
+        bad="",
+        check="tests/integration/projector/test_rebuild_and_cutover.py::test_what_other_processes_load_is_what_one_loads",
+    ),
+    Mutant(
+        name="a load does not go on with search that fell behind its tables",
+        file="services/projector/versions/load.py",
+        good="        for feed in FEEDS:\n            await self._load(partition, feed)\n",
+        bad="        await self._load(partition, HISTORY)\n",
+        check="tests/integration/projector/test_rebuild_and_cutover.py::"
+        "test_search_that_fails_behind_its_tables_is_loaded_by_itself",
+    ),
 )

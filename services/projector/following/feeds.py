@@ -75,6 +75,27 @@ class Search:
         return changes.rows
 
 
+class Both:
+    """All tables, for a load by one process alone: history and search are at one position, and a batch moves both.
+
+    Each moves in a transaction of its own, with its own guard. If the second one fails, search is a batch behind, and
+    both must go on as feeds of their own.
+    """
+
+    def __init__(self, version: int) -> None:
+        self._search_sql = SEARCH.sql(version)
+
+    def name(self, version: int) -> str:
+        return HISTORY.name(version)
+
+    def sql(self, version: int) -> BoundSql:
+        return HISTORY.sql(version)
+
+    async def write(self, connection: Connection, sql: BoundSql, move: Move, events: Sequence[AnyEvent]) -> int:
+        rows = await HISTORY.write(connection, sql, move, events)
+        return rows + await SEARCH.write(connection, self._search_sql, move, events)
+
+
 HISTORY: Final = History()
 SEARCH: Final = Search()
 FEEDS: Final[tuple[Feed, ...]] = (HISTORY, SEARCH)

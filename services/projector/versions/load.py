@@ -11,9 +11,10 @@ from typing import Final
 
 import structlog
 
-from services.projector.errors import LostRace
+from services.projector.errors import LostRace, PartitionStopped
 from services.projector.following.consumer import PartitionConsumer, TopicId
-from services.projector.following.feeds import FEEDS, HISTORY, Feed
+from services.projector.following.feeds import FEEDS, HISTORY, Both, Feed
+from services.projector.writing.apply import load_position
 from services.runtime.kafka.errors import KafkaError
 from services.runtime.observe.repeated_lines import warn_throttled
 from services.runtime.postgres.pool import POSTGRES_UNAVAILABLE, PostgresPool
@@ -24,6 +25,8 @@ READ_TIMEOUT_S: Final = 2.0
 MAX_FAILURES: Final = 12
 """Failures of one partition in a row after which a rebuild gives up: about a minute. Loaded rows stay."""
 BACKOFF_MAX_S: Final = 10.0
+
+_RETRIED: Final = (LostRace, KafkaError, *POSTGRES_UNAVAILABLE, OSError, TimeoutError)
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +41,7 @@ class Loaded:
     end_offset: int
     """The offset at which it ends."""
     of_search: bool = False
-    """Whether it is of the partition's search, which reads the same records again."""
+    """Whether it is of the partition's search alone, which reads the same records again."""
     records: int = 0
     rows: int = 0
 
@@ -59,21 +62,41 @@ class Loader:
     on_loaded: OnLoaded
 
     async def load(self, partition: int) -> None:
-        """Load a partition up to where the log ended at the beginning: first its tables, then its search.
+        """Load a partition up to where the log ended at the beginning: its tables and its search.
 
-        Raises what `_load` raises.
+        While no projector feeds the version, both are loaded from one reading of the log. Raises what `_load` raises.
         """
+        if self.building:
+            await self._load_both(partition)
         for feed in FEEDS:
             await self._load(partition, feed)
 
-    async def _load(self, partition: int, feed: Feed) -> None:
-        """Load what one feed fills.
+    async def _load_both(self, partition: int) -> None:
+        """Load tables and search together, if they are at one position.
 
-        Raises PartitionStopped; KafkaError, psycopg.Error, OSError, TimeoutError if a server stayed unavailable.
+        Whatever fails ends it, possibly with search a batch behind: `_load` goes on with each of them, and retries or
+        says what has stopped it.
         """
-        backoff = Backoff(BACKOFF_MAX_S)
-        failures = 0
-        consumer = PartitionConsumer(
+        consumer = self._consumer(partition, Both(self.version))
+        try:
+            if await self._is_at_one_position(partition):
+                await self._load_to_end(consumer, of_search=False)
+        except (PartitionStopped, *_RETRIED) as error:
+            _warn_waiting(partition, error)
+        finally:
+            await consumer.close()
+
+    async def _is_at_one_position(self, partition: int) -> bool:
+        topic_id = await self.topic.get()
+        async with self.pool.connection() as connection:
+            history, search = [
+                await load_position(connection, feed.sql(self.version), partition=partition, topic_id=topic_id)
+                for feed in FEEDS
+            ]
+        return history == search
+
+    def _consumer(self, partition: int, feed: Feed) -> PartitionConsumer:
+        return PartitionConsumer(
             version=self.version,
             partition=partition,
             pool=self.pool,
@@ -82,25 +105,28 @@ class Loader:
             durable=False,
             feed=feed,
         )
+
+    async def _load(self, partition: int, feed: Feed) -> None:
+        """Load what one feed fills.
+
+        Raises PartitionStopped; KafkaError, psycopg.Error, OSError, TimeoutError if a server stayed unavailable.
+        """
+        backoff = Backoff(BACKOFF_MAX_S)
+        failures = 0
+        consumer = self._consumer(partition, feed)
         try:
             while True:
                 before = consumer.position
                 try:
                     await self._load_to_end(consumer, of_search=feed is not HISTORY)
-                except (LostRace, KafkaError, *POSTGRES_UNAVAILABLE, OSError, TimeoutError) as error:
+                except _RETRIED as error:
                     if isinstance(error, LostRace) and not self.building:
                         return  # a projector feeds the partition already: the version was handed over
                     # A lost race while building is the last batch of a rebuild that was killed a moment ago.
                     failures = failures + 1 if consumer.position == before else 0
                     if failures >= MAX_FAILURES:
                         raise
-                    warn_throttled(
-                        log,
-                        "waiting",
-                        kind=type(error).__name__,
-                        partition=partition,
-                        error=f"{type(error).__name__}: {error}"[:300],
-                    )
+                    _warn_waiting(partition, error)
                     await backoff.pause()
                 else:
                     return
@@ -118,3 +144,13 @@ class Loader:
                 await consumer.ask_end()  # nothing arrived before the end: raises if Kafka is unavailable
                 continue
             self.on_loaded(replace(at, records=step.records, rows=step.rows))
+
+
+def _warn_waiting(partition: int, error: Exception) -> None:
+    warn_throttled(
+        log,
+        "waiting",
+        kind=type(error).__name__,
+        partition=partition,
+        error=f"{type(error).__name__}: {error}"[:300],
+    )

@@ -58,14 +58,14 @@ class RebuildProgress:
 
     stage: Stage
     records_done: int
-    """Number of records that this run has folded into the tables; search follows for each partition."""
+    """Number of records that this run has folded into the tables."""
     records_total: int
     """Number of records that this run has to fold, as far as known; it grows with the log."""
     rows: int
     seconds: float
     """Time since this run began."""
     index: str | None = None
-    """The index that is being created."""
+    """The index whose creation began last."""
 
     @property
     def records_per_s(self) -> float:
