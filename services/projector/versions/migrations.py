@@ -7,8 +7,9 @@ table chat.schema_migrations lists the steps that ran.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from services.projector.errors import ProjectionMissing
@@ -85,20 +86,33 @@ async def create_projection(connection: Connection, version: int) -> None:
         await grant_rights(connection, version)
 
 
-async def index_projection(connection: Connection, version: int, on_index: Callable[[str], None]) -> None:
+async def index_projection(
+    connection: Connection, version: int, on_index: Callable[[str], None], *, more: Sequence[Connection] = ()
+) -> None:
     """Create the missing secondary indexes; `on_index` is called with the name of each one before.
 
-    Each is created in a transaction of its own, so that a rebuild that is killed here keeps the finished ones.
+    Each connection creates one after the other, each in a transaction of its own, so that a rebuild that is killed here
+    keeps the finished ones. Raises a group of what it raises with one connection: psycopg.Error.
     """
     done = await _applied(connection, f"{schema_name(version)}/indexes")
-    for step in _steps(_PROJECTION, "indexes"):
-        if step.number not in done:
-            on_index(step.what)
-            async with connection.transaction():
-                await connection.execute(REGISTRY["take_your_time"])
-                await connection.execute(_PROJECTION.compose(step.block, schema=schema_name(version)))
+    # From the end: the index of search takes longest, and the others are created meanwhile.
+    lacking = [step for step in _steps(_PROJECTION, "indexes") if step.number not in done]
+    async with asyncio.TaskGroup() as tasks:
+        for each in (connection, *more):
+            tasks.create_task(_create_indexes(each, version, lacking, on_index))
     async with connection.transaction():
         await _run_for(connection, version, "indexes")  # all exist by now: this records them
+
+
+async def _create_indexes(
+    connection: Connection, version: int, lacking: list[_Step], on_index: Callable[[str], None]
+) -> None:
+    while lacking:
+        step = lacking.pop()
+        on_index(step.what)
+        async with connection.transaction():
+            await connection.execute(REGISTRY["take_your_time"])
+            await connection.execute(_PROJECTION.compose(step.block, schema=schema_name(version)))
 
 
 async def _lock_out(connection: Connection) -> None:

@@ -12,7 +12,7 @@ import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -41,6 +41,9 @@ MAX_PROCESSES: Final = 4
 NEAR_RECORDS: Final = 1_000
 """Records loaded in a catch-up round at or below which the rest is left to the projectors."""
 MAX_ROUNDS: Final = 20
+INDEXES_AT_ONCE: Final = 2
+"""A single index does not keep Postgres busy: its parallel workers sort, but one process writes it. Each may take the
+memory that registry.sql sets in `take_your_time`."""
 
 log = structlog.get_logger(__name__)
 
@@ -177,13 +180,20 @@ class _Rebuild:
         return progress
 
     async def _index(self) -> None:
-        async with self._pool.connection() as connection:
-            await index_projection(connection, self._version, self._tell_index)
-            async with connection.transaction():
-                await connection.execute(REGISTRY["take_your_time"])
-                # Without it the planner has no statistics of the tables until autovacuum runs.
-                await connection.execute(version_sql(self._version)["analyze"])
-                await connection.execute(version_sql(self._version)["let_autovacuum_in"])
+        async with AsyncExitStack() as stack:
+            connections = [
+                await stack.enter_async_context(self._pool.connection())
+                for _ in range(min(INDEXES_AT_ONCE, self._postgres.pool_max_size))
+            ]
+            try:
+                await index_projection(connections[0], self._version, self._tell_index, more=connections[1:])
+            except BaseExceptionGroup as failed:
+                raise _first_of(failed) from None
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(REGISTRY["take_your_time"])
+            # Without it the planner has no statistics of the tables until autovacuum runs.
+            await connection.execute(version_sql(self._version)["analyze"])
+            await connection.execute(version_sql(self._version)["let_autovacuum_in"])
 
     async def _load_all(self, *, first: bool = False, building: bool = True) -> int:
         """Load every partition up to where its log ended when its turn came. Returns the number of records: those of
