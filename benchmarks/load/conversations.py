@@ -36,15 +36,16 @@ class Chat:
     members: Sequence[UserId]
     creation: Encoded
 
-    def send(self, number: int) -> Encoded:
-        """Return the chat's message of that number. The same number returns the same command, which is a repeat."""
+    def send(self, number: int, text: str | None = None) -> Encoded:
+        """Return the chat's message of that number, with any text. The same number returns the same command, which is a
+        repeat."""
         sender = self.members[number % MEMBERS]
         key = f"send-{number}"
         return encode_command(
             Command(
                 offset=-1,
                 type=CommandType.MESSAGE_SEND.value,
-                body=message_body(number),
+                body=message_body(number) if text is None else canonical_body(MessageSend(text=text)),
                 chat_id=self.chat_id,
                 sender_id=sender,
                 client_generated_id=key,

@@ -86,10 +86,31 @@ async def outcome_latencies(
     return Latencies.of(waits, per_s)
 
 
+async def arrive(kafka: KafkaConnection, topic: str, records: Sequence[Sequence[Encoded]], *, per_s: int) -> None:
+    """Send the records of each partition when they are due, `per_s` of all partitions together."""
+    total = sum(map(len, records))
+    producer = AIOKafkaProducer(**kafka.client_options(), acks="all", max_batch_size=262_144)
+    await producer.start()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for partition, of_partition in enumerate(records):
+                share = per_s * len(of_partition) / total
+                tasks.create_task(_send(producer, topic, of_partition, share, partition=partition))
+    finally:
+        await producer.stop()
+
+
 async def _send(
-    producer: AIOKafkaProducer, topic: str, records: Sequence[Encoded], per_s: int, *, expected_offset: int
+    producer: AIOKafkaProducer,
+    topic: str,
+    records: Sequence[Encoded],
+    per_s: float,
+    *,
+    partition: int = 0,
+    expected_offset: int | None = None,
 ) -> list[float]:
-    """Send each record when it is due and return the due times. Checks that offsets are consecutive as expected."""
+    """Send each record when it is due and return the due times. Checks that offsets are consecutive, if any is
+    expected."""
     begin = time.monotonic() + 0.1
     due_at = [begin + n / per_s for n in range(len(records))]
     sent = 0
@@ -105,8 +126,8 @@ async def _send(
             if batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers) is None:
                 break
             count += 1
-        metadata = await (await producer.send_batch(batch, topic, partition=0))
-        if metadata.offset != expected_offset + sent:
+        metadata = await (await producer.send_batch(batch, topic, partition=partition))
+        if expected_offset is not None and metadata.offset != expected_offset + sent:
             raise RuntimeError(f"a command landed at {metadata.offset}, not at {expected_offset + sent}")
         sent += count
     return due_at

@@ -255,8 +255,20 @@ def _search(found: Document) -> str:
         + f"\n{_n(found['messages'])} messages of ten words; the caller is in {found['mine']} of a thousand chats. One"
         f" client, over HTTP: p50 {found['p50_ms']:.1f} ms and p95 {found['p95_ms']:.1f} ms over all of these."
         f" Baseline: {found['baseline']}; ILIKE without an index. Indexing: {_n(found['indexed_per_s'])} messages/s"
-        f" into the full table. The index has {_n(found['index_mb'])} MB and its table {_n(found['table_mb'])} MB, the"
-        f" baseline's index {_n(found['simple_index_mb'])} MB, the messages {_n(found['messages_mb'])} MB.\n"
+        f" into the full table.{_lags(found)} The index has {_n(found['index_mb'])} MB and its table"
+        f" {_n(found['table_mb'])} MB, the baseline's index {_n(found['simple_index_mb'])} MB, the messages"
+        f" {_n(found['messages_mb'])} MB.\n"
+    )
+
+
+def _lags(found: Document) -> str:
+    if "lags" not in found:  # the results of an older release
+        return ""
+    lags, of_search, of_history = found["lags"], found["lags"]["search"], found["lags"]["history"]
+    return (
+        f" While {_n(lags['per_s'])} commands arrived each second for {lags['seconds']:.0f} s, search was"
+        f" {of_search['p50_s']:.2f} s behind the end of the log at the median and {of_search['max_s']:.2f} s at most,"
+        f" history {of_history['p50_s']:.2f} s and {of_history['max_s']:.2f} s."
     )
 
 

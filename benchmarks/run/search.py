@@ -5,12 +5,14 @@
 Messages of ten words, as frequent as in a natural language, in a thousand chats; the reader is in a hundred of them.
 One client asks one query after the other. The baselines are the bare statements: `to_tsvector('simple')` with a GIN
 index and a filter on the caller's chats, and ILIKE. Indexing is what the projector does with a batch in hand: tokens,
-COPY and the index of a table that is full, one transaction for each 10,000 messages.
+COPY and the index of a table that is full, one transaction for each 10,000 messages. The lag is that of a real
+projector on the same tables, while commands with such texts arrive at a steady rate at a real sequencer.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +20,10 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
+from benchmarks.load.conversations import chats_in, chats_of
+from benchmarks.load.filling import built, fill
 from benchmarks.load.http_load import Generator, get, host_of
+from benchmarks.load.lag import Lags, lags
 from benchmarks.load.read_model import chat_id, user_id
 from benchmarks.load.search_rows import NEWEST, READER, SearchRows, filled, queries
 from benchmarks.report.machine import Machine, MachineWatch
@@ -34,6 +39,7 @@ from services.runtime.postgres.sql import load_sql
 
 BASELINE: Final = "to_tsvector('simple') with GIN and a filter on the caller's chats, bare SQL"
 BATCH: Final = 10_000
+PARTITIONS: Final = 8
 _SQL: Final = load_sql("benchmarks.load", "search_rows.sql").bind()
 
 
@@ -49,6 +55,9 @@ class Options:
     asked_of_baseline: int = 40
     asked_by_ilike: int = 3
     indexed: int = 200_000
+    arrivals_per_s: int = 2_000
+    arrivals_s: int = 30
+    """Duration of the measurement of the lag, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +89,8 @@ class Figures:
     """The baseline's median, over the kinds that it answers, divided by ours."""
     cpu_us_per_request: float
     indexed_per_s: float
+    lags: Lags
+    """How far tables and search were behind the log while commands arrived."""
     index_built_s: float
     index_mb: float
     table_mb: float
@@ -95,7 +106,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
     Raises RuntimeError if a query fails, or finds nothing of a message that is there.
     """
     watched = MachineWatch()
-    log = await ground.log(partitions=8)
+    log = await ground.log(partitions=PARTITIONS)
     rows = SearchRows(
         messages=options.messages, chats=options.chats, mine=options.mine, words=options.words, days=options.days
     )
@@ -137,6 +148,10 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
             )
             last = kinds[-1]
             on_step(f"{name}: p50 {last.p50_ms} ms, p95 {last.p95_ms} ms; simple {last.simple_p50_ms} ms")
+    lagged = await _lag(ground, log, options)
+    on_step(
+        f"{lagged.per_s:,.0f} commands/s: search is at most {lagged.search.max_s} s behind, p50 {lagged.search.p50_s} s"
+    )
     indexed_per_s = await _index(log, options)
     compared = [kind for kind in kinds if kind.simple_p50_ms is not None]
     baseline_p50_ms = statistics.median(kind.simple_p50_ms or 0.0 for kind in compared)
@@ -150,6 +165,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         ratio=round(baseline_p50_ms / statistics.median(kind.p50_ms for kind in compared), 2),
         cpu_us_per_request=round(1e6 * cpu_s / max(1, len(waits_s)), 1),
         indexed_per_s=round(indexed_per_s, 1),
+        lags=lagged,
         index_built_s=round(built_s, 1),
         index_mb=sizes[0],
         table_mb=sizes[1],
@@ -188,12 +204,31 @@ async def _ask_baselines(
     return waits["ask_simple"], waits["ask_ilike"]
 
 
+async def _lag(ground: Ground, log: Log, options: Options) -> Lags:
+    """Let a sequencer and a projector run on the full tables, and more messages arrive, in other chats."""
+    chats = [chats_of(p, PARTITIONS, chats_in(PARTITIONS, options.chats, p)) for p in range(PARTITIONS)]
+    await fill(ground.connection, log.names.commands, [built(chat.creation for chat in here) for here in chats])
+    texts = await _texts(log)
+    chance = random.Random(6)
+    count = options.arrivals_per_s * options.arrivals_s // PARTITIONS
+    arriving = [[chance.choice(here).send(n, chance.choice(texts)) for n in range(count)] for here in chats]
+    async with ground.service("sequencer", log) as sequencer, ground.service("projector", log) as projector:
+        for service in (sequencer, projector):
+            await service.until_ready()
+        return await lags(ground, log, arriving, per_s=options.arrivals_per_s)
+
+
+async def _texts(log: Log) -> list[str]:
+    async with await session(log.dsn) as connection:
+        return [text for (text,) in await (await connection.execute(_SQL["texts"], {"count": BATCH})).fetchall()]
+
+
 async def _index(log: Log, options: Options) -> float:
     """Index more messages, as the projector does. Returns how many a second."""
     sql = search_sql(1)
+    texts = await _texts(log)
     async with await session(log.dsn) as connection:
-        texts = [text for (text,) in await (await connection.execute(_SQL["texts"], {"count": BATCH})).fetchall()]
-        _, position = await load_position(connection, sql, partition=0, topic_id="benchmark")
+        _, position = await load_position(connection, sql, partition=PARTITIONS, topic_id="benchmark")
         began_s = time.perf_counter()
         at_ms = int(NEWEST.timestamp() * 1000)
         for first in range(0, options.indexed, BATCH):
@@ -202,7 +237,7 @@ async def _index(log: Log, options: Options) -> float:
                 for n in range(first, min(first + BATCH, options.indexed))
             ]
             end = ReaderPosition(next_offset=position.next_offset + len(found), head=position.head)
-            move = Move(partition=0, topic_id="benchmark", start=position, end=end)
+            move = Move(partition=PARTITIONS, topic_id="benchmark", start=position, end=end)
             await write_search(connection, sql, move, SearchChanges(search_added=found))
             position = end
         return options.indexed / (time.perf_counter() - began_s)

@@ -192,7 +192,12 @@ class Ends:
 
     async def total(self) -> int:
         """Return the number of records in all partitions of a topic that was never trimmed."""
-        return int(sum((await self._consumer.end_offsets(self._partitions)).values()))
+        return sum((await self.each()).values())
+
+    async def each(self) -> dict[int, int]:
+        """Return the end of each partition."""
+        found = await self._consumer.end_offsets(self._partitions)
+        return {partition.partition: int(end) for partition, end in found.items()}
 
 
 class Positions:

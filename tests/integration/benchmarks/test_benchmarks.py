@@ -25,6 +25,7 @@ import pytest
 from benchmarks.load import pgbench
 from benchmarks.load.conversations import chats_of, is_repeat, message_body, repeats_among, sends
 from benchmarks.load.http_load import Generator, get, host_of
+from benchmarks.load.lag import Ages
 from benchmarks.load.open_loop import Latencies
 from benchmarks.report import report, svg
 from benchmarks.run import (
@@ -79,6 +80,8 @@ RUNS: Mapping[str, Callable[[Ground], Awaitable[Any]]] = {
             asked_of_baseline=2,
             asked_by_ilike=1,
             indexed=100,
+            arrivals_per_s=80,
+            arrivals_s=2,
         ),
         ground,
     ),
@@ -101,7 +104,7 @@ PARTS: Mapping[str, set[str]] = {
     "unread": {"requests_per_s", "cpu_us_per_request", "p50_ms", "p99_ms"},
     "sync": {"p50_ms", "p99_ms", "readers", "flatness"},
     "reactions": {"pages", "flatness"},
-    "search": {"p50_ms", "p95_ms", "indexed_per_s", "index_mb"},
+    "search": {"p50_ms", "p95_ms", "indexed_per_s", "index_mb", "lags"},
     "recovery": {"events_per_s", "cpu_us_per_event"},
     "verify": {"events_per_s", "cpu_us_per_event"},
     "snapshot": {"from_start_s", "from_word_s", "installed_s", "snapshot_mb", "pauses"},
@@ -178,6 +181,15 @@ async def test_pgbench_runs_for_longer_if_no_transaction_ended(monkeypatch: pyte
 def test_percentiles_are_those_of_the_waits() -> None:
     found = Latencies.of([n / 1_000 for n in range(1_000, 0, -1)], 10)
     assert (found.p50_ms, found.p99_ms, found.p999_ms, found.max_ms) == (501.0, 991.0, 1000.0, 1000.0)
+
+
+def test_the_lag_is_the_age_of_the_oldest_record_that_is_not_in() -> None:
+    ages = Ages()
+    for at_s, end in ((1.0, 10), (2.0, 10), (3.0, 15), (4.0, 20)):
+        ages.saw_end(at_s, end)
+    assert [ages.age_s(5.0, position) for position in (0, 9, 10, 14, 15, 19, 20)] == [4.0, 4.0, 2.0, 2.0, 1.0, 1.0, 0.0]
+    ages.forget_before(15)
+    assert [ages.age_s(6.0, position) for position in (15, 20)] == [2.0, 0.0]
 
 
 @asynccontextmanager
