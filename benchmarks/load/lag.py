@@ -58,7 +58,7 @@ class Lags:
 
 
 class Ages:
-    """Of one partition, how old the oldest record is that a position is before. Pure."""
+    """The age of the oldest record at or after a position, for one partition. Pure."""
 
     def __init__(self) -> None:
         self._ends: deque[tuple[float, int]] = deque()
@@ -69,7 +69,7 @@ class Ages:
             self._ends.append((at_s, end))
 
     def age_s(self, now_s: float, position: int) -> float:
-        """Return the time since the record at `position` was first seen in the log; 0 if there is none yet."""
+        """Return the time since the record at `position` was first seen in the log; 0 at its end."""
         return next((now_s - at_s for at_s, end in self._ends if end > position), 0.0)
 
     def forget_before(self, position: int) -> None:
