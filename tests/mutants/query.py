@@ -110,8 +110,8 @@ MUTANTS: Final = (
     Mutant(
         name="cursors are read for those who have left",
         file="services/query/sql/membership.sql",
-        good="AND o.left_at IS NULL AND me.left_at IS NULL\n     ORDER BY o.read_seq",
-        bad="AND o.left_at IS NULL\n     ORDER BY o.read_seq",
+        good="AND o.left_at IS NULL AND me.left_at IS NULL\n ORDER BY o.read_seq",
+        bad="AND o.left_at IS NULL\n ORDER BY o.read_seq",
         check="tests/integration/query/test_query_plans.py"
         "::test_for_a_stranger_nothing_is_looked_up_but_the_row_that_is_not_there",
     ),

@@ -97,7 +97,7 @@ def _behind(pinned: SyncCursor, since: SyncCursor) -> SyncCursor:
 
 
 def _before(pinned: SyncCursor, behind: SyncCursor) -> SyncCursor:
-    """Return the cursor that is so far behind. Raises ValueError if there is none."""
+    """Return the cursor that is so far behind. Raises ValueError if that is before the log."""
     if behind.log_id != pinned.log_id or behind.indexes.keys() != pinned.indexes.keys():
         raise ValueError("the two are of one log and name the same partitions")
     since = {p: index - behind.indexes[p] for p, index in pinned.indexes.items()}

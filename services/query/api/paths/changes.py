@@ -109,7 +109,7 @@ class ChangesOfChat(BaseModel):
     members: list[ChangedMember] = Field(
         description="Those of whom anything changed, their cursors too; former ones too."
     )
-    cursors: list[MemberCursor] = Field(description="Of the present ones among them.")
+    cursors: list[MemberCursor] = Field(description="The cursors of the present ones among them.")
     next_position: int = Field(description="`after_position` of the next page, or of the next time.")
     position: int = Field(description="Position of the chat in the snapshot that the answer is of.")
     last_seq: int = Field(description="Seq of its newest message then.")

@@ -82,7 +82,7 @@ class SyncWithChanges(Sync):
     model_config = example(_SYNC_EXAMPLE | {"changes": {CHAT: _CHANGES_EXAMPLE}})
 
     changes: dict[UUID, LimitedChanges] = Field(
-        description="Of the chats that you named and are a member of. Those that you have left are in `removed`."
+        description="Changes of the chats that you named and are a member of; those that you left are in `removed`."
     )
 
 
