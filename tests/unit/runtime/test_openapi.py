@@ -22,6 +22,8 @@ from services.ingest.api.route import BATCH_PATH
 from services.ops.processes.api import ApiSettings, create_app
 from services.query.api.cursors import MAX_CURSOR_CHARACTERS
 from services.query.api.parameters import AT_LEAST_CHARACTERS, MAX_LIMIT
+from services.query.api.paths.changes import MAX_CHANGES
+from services.query.api.paths.sync import MAX_NAMED_CHATS, MAX_SINCE_CHARACTERS
 from services.query.search.terms import MAX_QUERY_CHARACTERS
 from services.runtime.access.auth import MAX_TOKEN_CHARS, mint_token
 from services.runtime.settings import AuthSettings
@@ -236,6 +238,9 @@ LIMITS: Final = {
     "query string": MAX_QUERY_BYTES,
     "parameters of a query string": MAX_QUERY_PARAMETERS,
     "`limit` of a page": MAX_LIMIT,
+    "`limit` of `changes`, of a sync": MAX_CHANGES,
+    "chats that a sync names": MAX_NAMED_CHATS,
+    "`since` in a body": MAX_SINCE_CHARACTERS,
     "`cursor`": MAX_CURSOR_CHARACTERS,
     "`q` of a search": MAX_QUERY_CHARACTERS,
     "`Gapless-At-Least`, `at`": AT_LEAST_CHARACTERS,

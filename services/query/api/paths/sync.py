@@ -44,6 +44,8 @@ MESSAGES_OF_A_CHAT: Final = 50
 """Maximum messages of each named chat."""
 MEMBERS_OF_A_CHAT: Final = 200
 """Maximum members of each named chat: all that changed, or none."""
+MAX_SINCE_CHARACTERS: Final = 2 * MAX_CHARACTERS + 1_024
+"""A cursor between two pages has two others in it."""
 HEADS_BYTES: Final = MAX_ANSWER_BYTES // 2
 """Maximum size of the heads in an answer that has changes too."""
 BYTES_OF_AN_ENTRY: Final = 256
@@ -106,9 +108,7 @@ class SyncRequest(BaseModel):
         json_schema_extra={"examples": [{"since": _SINCE, "chats": {CHAT: 1}, "limit": MAX_LIMIT}]},
     )
 
-    since: str | None = Field(
-        default=None, strict=True, max_length=2 * MAX_CHARACTERS + RESERVED_BYTES, description=_SINCE_TEXT
-    )
+    since: str | None = Field(default=None, strict=True, max_length=MAX_SINCE_CHARACTERS, description=_SINCE_TEXT)
     chats: dict[WireUuid, Annotated[int, Field(strict=True, ge=0, le=MAX_SEQ)]] = Field(
         default_factory=dict,
         max_length=MAX_NAMED_CHATS,
@@ -356,7 +356,7 @@ def _since(place: str, text: str | None, partitions: int) -> SyncFrom:
 
 def add_routes(router: APIRouter, reads: Reads) -> None:
     @router.get("/sync", response_model=Sync, responses=_RESPONSES)
-    async def sync(caller: CallerOfRequest, asked: SyncQuery, at_least: AtLeastHeader = None) -> Response:
+    async def sync_chats(caller: CallerOfRequest, asked: SyncQuery, at_least: AtLeastHeader = None) -> Response:
         """The chats that changed since a cursor, newest activity first, and those that you have left since.
 
         Request the next page while `has_more`. What changes while you page is shown by the next sync.
@@ -365,7 +365,9 @@ def add_routes(router: APIRouter, reads: Reads) -> None:
         return json_response(await read_sync(reads, caller, since, reads.token_of(at_least), limit=asked.limit))
 
     @router.post("/sync", response_model=SyncWithChanges, responses=_RESPONSES)
-    async def sync_with_changes(caller: CallerOfRequest, body: SyncRequest, at_least: AtLeastHeader = None) -> Response:
+    async def sync_chats_and_changes(
+        caller: CallerOfRequest, body: SyncRequest, at_least: AtLeastHeader = None
+    ) -> Response:
         """The same, and what changed in each of the chats that you name. It changes nothing, and needs no key.
 
         The whole answer is of one moment, and has at most 1 MiB.
