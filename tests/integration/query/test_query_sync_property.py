@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any, Final, cast
+from unittest import mock
 
 import psycopg
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.ids import UserId, direct_chat_id, partition_of
+from services.query.api.paths import sync
 from tests.support.chat_log import ChatLog
 from tests.support.examples import examples
 from tests.support.projection import USERS, Action, History, actions, empty, write_records
@@ -46,7 +48,9 @@ class _Writer:
     def __init__(self, dsn: str, steps: Sequence[Action]) -> None:
         self._dsn = dsn
         self._histories = [_History(ChatLog(partition=n, partitions=PARTITIONS)) for n in IN_USE]
-        self._steps = list(steps)
+        # Several chats of everybody from the start, so that a sync has pages.
+        creations = [Action("create", 1, n, 31) for n in range(3 * len(IN_USE))]
+        self._steps = [*creations, *steps]
         self._written = [0] * len(IN_USE)
 
     async def write(self, count: int) -> None:
@@ -189,6 +193,8 @@ def _apart(row: Json, name: str) -> Json:
     return {key: value for key, value in row.items() if key != name}
 
 
+@mock.patch.object(sync, "MESSAGES_OF_A_CHAT", 2)
+@mock.patch.object(sync, "MEMBERS_OF_A_CHAT", 2)
 @settings(examples(200), suppress_health_check=[HealthCheck.too_slow])
 @given(actions, st.sampled_from(USERS), st.lists(st.integers(0, 11), min_size=5, max_size=30))
 def test_a_client_that_syncs_from_any_cursor_at_any_moment_has_what_the_read_model_has(
@@ -198,7 +204,7 @@ def test_a_client_that_syncs_from_any_cursor_at_any_moment_has_what_the_read_mod
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             await empty(connection, 1)
         writer = _Writer(dsn, steps)
-        await writer.write(4)
+        await writer.write(10)
         running = _Run(api, writer, user, numbers)
         kept = [_Client()]
         for _ in range(3):
