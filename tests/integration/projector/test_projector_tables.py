@@ -284,6 +284,7 @@ async def test_a_projection_has_the_indexes_of_the_read_model_and_no_others(data
             "(chat_id, seq, emoji, user_id)",
             "(chat_id, user_id)",
             "(user_id, chat_id) WHERE (left_at IS NULL)",
+            "(user_id, chat_id) WHERE (left_at IS NOT NULL)",
             "(chat_id, read_seq, user_id) WHERE (left_at IS NULL)",
             "(chat_id, GREATEST(read_seq, delivered_seq), user_id) WHERE (left_at IS NULL)",
             "(chat_id, joined_seq, user_id) WHERE (left_at IS NULL)",
