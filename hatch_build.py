@@ -20,6 +20,7 @@ MODULES: Final = (
     "services.runtime.kafka._framing",
     "services.sequencer.partition._sends",
     "services.projector.writing._copy",
+    "services.query.api._message_json",
 )
 
 

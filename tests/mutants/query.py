@@ -118,8 +118,8 @@ MUTANTS: Final = (
     Mutant(
         name="a member who joined after a message has read it",
         file="services/query/api/delivery_status.py",
-        good="first_joined is None or first_joined >= seq:",
-        bad="first_joined is None:",
+        good='return (first_joined, "sent"), (read_by_all',
+        bad="return (read_by_all",
         check="tests/integration/query/test_query_ticks.py::"
         "test_every_delivery_status_is_that_of_the_members_who_were_there_before_the_message",
     ),
@@ -139,6 +139,20 @@ MUTANTS: Final = (
         bad="m.changed_position, m.position,",
         check="tests/integration/query/test_query_history.py"
         "::test_the_columns_of_the_sql_fragments_are_the_parameters_of_their_serializers_in_order",
+    ),
+    Mutant(
+        name="compiled code shows the text of a deleted message",
+        file="services/query/api/_message_json.pyx",
+        good="None if is_deleted and place.is_content else row[place.column]",
+        bad="row[place.column]",
+        check="tests/unit/query/test_serializers.py",
+    ),
+    Mutant(
+        name="a deleted message shows its text",
+        file="services/query/api/message_json.py",
+        good="row if row[_DELETED_AT] is None else _without_content(row)",
+        bad="row",
+        check="tests/unit/query/test_serializers.py",
     ),
     Mutant(
         name="readers do not wait for the switch",

@@ -15,6 +15,8 @@ parts:
 - `delivery_status`   the delivery status of each message of a page. Pure
 - `entity_tags`       `ETag` and `If-None-Match` of a message. Pure
 - `json_text`         JSON text, written directly. Pure
+- `message_json`      messages as JSON, from their rows. Pure
+- `_message_json`     the same, compiled
 - `examples`          ids in the examples of the OpenAPI document
 - `paths`             the paths, by noun
 - `routes`            all of them in one router

@@ -14,9 +14,13 @@ index, are enough for a whole page, whatever the number of members.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from schemas.ids import UserId
+
+Steps = tuple[tuple[int, str], ...]
+"""The delivery status of one sender's messages as (last seq, status): the first step that reaches a seq holds, and
+beyond all of them it is `sent`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,21 +32,13 @@ class DeliveryCursors:
     """The lowest values of GREATEST(read_seq, delivered_seq)."""
     joined: Sequence[tuple[UserId, int]]
 
-    _of_sender: dict[UserId, tuple[int | None, int | None, int | None]] = field(
-        default_factory=dict, init=False, compare=False
-    )
-
-    def status(self, sender_id: UserId, seq: int) -> str:
-        """Return `read`, `delivered` or `sent`."""
-        lowest = self._of_sender.get(sender_id)
-        if lowest is None:  # once per sender of a page
-            lowest = (
-                _lowest_of_others(self.read, sender_id),
-                _lowest_of_others(self.delivered, sender_id),
-                _lowest_of_others(self.joined, sender_id),
-            )
-            self._of_sender[sender_id] = lowest
-        return delivery_status(*lowest, seq)
+    def steps_of(self, sender_id: UserId) -> Steps:
+        """Return the delivery status of the messages of one sender."""
+        return steps(
+            _lowest_of_others(self.read, sender_id),
+            _lowest_of_others(self.delivered, sender_id),
+            _lowest_of_others(self.joined, sender_id),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +50,18 @@ class ChatStanding:
     cursors: DeliveryCursors
 
 
-def delivery_status(read_by_all: int | None, delivered_to_all: int | None, first_joined: int | None, seq: int) -> str:
-    """Return a message's delivery status from the other members' lowest values, which are None if there are none."""
-    if read_by_all is None or delivered_to_all is None or first_joined is None or first_joined >= seq:
-        return "sent"
-    if read_by_all >= seq:
-        return "read"
-    if delivered_to_all >= seq:
-        return "delivered"
+def steps(read_by_all: int | None, delivered_to_all: int | None, first_joined: int | None) -> Steps:
+    """Return the steps from the other members' lowest values, which are None if there are none."""
+    if read_by_all is None or delivered_to_all is None or first_joined is None:
+        return ()
+    return (first_joined, "sent"), (read_by_all, "read"), (delivered_to_all, "delivered")
+
+
+def status_at(of_sender: Steps, seq: int) -> str:
+    """Return the delivery status of a message."""
+    for last_seq, status in of_sender:
+        if seq <= last_seq:
+            return status
     return "sent"
 
 

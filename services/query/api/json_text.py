@@ -1,7 +1,7 @@
 """JSON text, written directly: instants, strings, lists. Pure.
 
-A page of history is the most frequent response, and building 200 dicts only to traverse them again costs more than the
-SQL. Everything small uses `json.dumps`.
+Building dicts of 200 messages only to traverse them again costs more than the SQL; `message_json` does without.
+Everything small uses `json.dumps`.
 """
 
 from __future__ import annotations
@@ -61,10 +61,6 @@ def items(texts: Sequence[str], next_cursor: str | None) -> bytes:
 
 def strings(values: Sequence[str]) -> str:
     return f"[{','.join(map(quoted, values))}]" if values else "[]"
-
-
-def uuid_or_null(value: str | None) -> str:
-    return "null" if value is None else f'"{value}"'
 
 
 def instant_or_null(at_ms: int | None) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg import AsyncConnection, abc, errors, pq
+from psycopg import AsyncConnection, errors, pq
 from psycopg.adapt import Transformer
 from psycopg.types.numeric import Int8
 from psycopg.waiting import Ready, Wait
@@ -53,6 +53,8 @@ class Pipelines:
         self._statements = {name: prepared_statement(text) for name, text in statements.items()}
         self._prepared: WeakKeyDictionary[AsyncConnection[Row], dict[str, bytes]] = WeakKeyDictionary()
         self._names = 0
+        self._transformer = Transformer()
+        """Knows the loaders of all types that it has met. Of no connection: sessions pin UTF-8 and UTC."""
 
     async def run(
         self,
@@ -68,8 +70,7 @@ class Pipelines:
         """
         async with connection.lock:
             results = await connection.wait(self._communicate(connection, statements, prepared=prepared))
-        transformer = Transformer(connection)
-        return [_rows(transformer, result) for result in results]
+        return [self._rows(result) for result in results]
 
     def _communicate(
         self,
@@ -124,6 +125,13 @@ class Pipelines:
             raise errors.error_from_result(failed, encoding="utf-8")
         return results
 
+    def _rows(self, result: pq.abc.PGresult) -> list[Row]:
+        if not result.nfields:
+            return []
+        self._transformer.set_pgresult(result)
+        rows: list[Row] = self._transformer.load_rows(0, result.ntuples, tuple)
+        return rows
+
 
 def _types(statement: PreparedStatement, values: Mapping[str, object]) -> list[int]:
     return [INT8_OID if isinstance(values[key], Int8) else FROM_CONTEXT for key in statement.parameters]
@@ -139,17 +147,11 @@ def _next_result(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready | int, pq.abc.P
         while pgconn.is_busy():
             yield Wait.R
             pgconn.consume_input()
+            if pgconn.is_busy():  # most often the rest is there already, and a wait costs ten times this
+                pgconn.consume_input()
         result = pgconn.get_result()
         if result is not None:
             return result
         # None separates the results of two commands; a broken connection returns None indefinitely.
         if pgconn.status == pq.ConnStatus.BAD:
             raise psycopg.OperationalError("the connection broke")
-
-
-def _rows(transformer: abc.Transformer, result: pq.abc.PGresult) -> list[Row]:
-    if not result.nfields:
-        return []
-    transformer.set_pgresult(result)
-    rows: list[Row] = transformer.load_rows(0, result.ntuples, tuple)
-    return rows

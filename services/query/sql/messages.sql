@@ -1,11 +1,12 @@
 -- Every statement reaches messages through the caller's own row of chat_participants; see membership.sql.
 
 -- fragment: message_columns
--- What every answer shows of a message, in the order of the parameters of api/paths/messages.py:message_writer.
-m.seq, m.message_id::text, m.sender_id::text, m.message_text, m.client_generated_id, m.reply_to_message_id::text,
-m.reply_count, m.media_urls, m.metadata::text, (date_part('epoch', m.sent_at) * 1000)::bigint AS sent_at,
+-- What every answer shows of a message, in the order of api/message_json.py:MEMBERS.
+m.message_id::text, m.seq, m.position, m.changed_position, m.sender_id::text, m.client_generated_id,
+m.message_text AS text, m.reply_to_message_id::text, m.media_urls, m.metadata::text,
+(date_part('epoch', m.sent_at) * 1000)::bigint AS sent_at, m.revision,
 (date_part('epoch', m.edited_at) * 1000)::bigint AS edited_at,
-(date_part('epoch', m.deleted_at) * 1000)::bigint AS deleted_at, m.position, m.changed_position, m.revision,
+(date_part('epoch', m.deleted_at) * 1000)::bigint AS deleted_at,
 -- Most messages never change after they are sent: nothing is looked up for those.
 CASE WHEN m.changed_position > m.position THEN (
     SELECT string_agg('{"emoji":' || to_json(r.emoji)::text || ',"count":' || r.users || ',"mine":' || EXISTS (
@@ -15,7 +16,7 @@ CASE WHEN m.changed_position > m.position THEN (
     FROM chat.reaction_counts AS r
     WHERE r.chat_id = m.chat_id AND r.seq = m.seq
 ) END AS reactions,
-m.last_reply_seq
+m.reply_count, m.last_reply_seq
 
 -- name: page
 -- Both sides of a split, each from the primary key outward; see windows.py.

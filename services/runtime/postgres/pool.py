@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -110,20 +110,28 @@ class PostgresPool(AsyncConnectionPool[Session]):
         async with self.bare_connection(timeout) as session, session.work():
             yield session
 
-    @asynccontextmanager
-    async def bare_connection(self, timeout: float | None = None) -> AsyncIterator[Session]:
+    def bare_connection(self, timeout: float | None = None) -> _Borrowed:
         """Yield a session for work that begins its transactions itself and, behind a pooler, pins settings in them."""
-        session = await self.getconn(timeout)
+        return _Borrowed(self, timeout)
+
+    async def take_back(self, session: Session, error: BaseException | None) -> None:
+        """Take a session back after its unit of work, which raised `error` if any: ends an open transaction, and closes
+        the session if it is spent."""
         try:
-            async with session:  # ends an open transaction
-                yield session
-        except psycopg.Error as error:
-            if is_spent(error):
-                await session.close()
-                self._outdated |= is_read_only(error)
+            if error is not None or session.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+                await session.__aexit__(None if error is None else type(error), error, None)
+            if error is not None:
+                await self._close_if_spent(session, error)
+        except psycopg.Error as failed:
+            await self._close_if_spent(session, failed)
             raise
         finally:
             await self.putconn(session)
+
+    async def _close_if_spent(self, session: Session, error: BaseException) -> None:
+        if is_spent(error):
+            await session.close()
+            self._outdated |= is_read_only(error)
 
     async def getconn(self, timeout: float | None = None) -> Session:
         """Return a session, as the base class does, but never an outdated one. A session keeps the defaults from when
@@ -158,6 +166,21 @@ class PostgresPool(AsyncConnectionPool[Session]):
             if self._renewal is None or self._renewal.done():
                 self._renewal = asyncio.create_task(self.check(), name="renew the connections of the pool")
             raise
+
+
+class _Borrowed:
+    """A session of a pool, during a block. A class, because it takes a fifth of the time of a generator."""
+
+    def __init__(self, pool: PostgresPool, timeout: float | None) -> None:
+        self._pool = pool
+        self._timeout = timeout
+
+    async def __aenter__(self) -> Session:
+        self._session = await self._pool.getconn(self._timeout)
+        return self._session
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        await self._pool.take_back(self._session, error)
 
 
 @asynccontextmanager

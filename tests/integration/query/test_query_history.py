@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from schemas.ids import ChatId, UserId
+from services.query.api.message_json import MESSAGE_COLUMNS
 from services.query.api.paths.chats import CHAT_COLUMNS
-from services.query.api.paths.messages import MESSAGE_COLUMNS, History, Message
+from services.query.api.paths.messages import History, Message
 from services.query.snapshot.pipeline import Pipelines, Row
 from services.runtime.postgres.sql import load_sql
 from tests.support.read_model import Api, World, read_model_database, run, somebody, world_of

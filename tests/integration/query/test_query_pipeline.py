@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 import psycopg
 import pytest
+import uvloop
 from psycopg import AsyncConnection
 from psycopg.types.numeric import Int8
 
 from services.query.snapshot.pipeline import Pipelines, Row, prepared_statement
+from services.runtime.postgres.pool import connect
+from tests.support.projection import postgres_of
 
 STATEMENTS = {
     "begin": "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
@@ -29,14 +33,17 @@ VALUES: tuple[str, Mapping[str, object]] = ("values", {"n": Int8(7), "text": 'it
 
 
 def run(postgres: str, test: Callable[[AsyncConnection[Row], Pipelines], Awaitable[None]]) -> None:
+    """Run a test on a session of ours, on either event loop."""
+
     async def main() -> None:
         async with (
-            asyncio.timeout(30),
-            await AsyncConnection.connect(postgres, autocommit=True) as connection,
+            asyncio.timeout(60),
+            await connect(postgres_of(postgres), application_name="pipelines", autocommit=True) as session,
         ):
-            await test(connection, Pipelines(STATEMENTS))
+            await test(session, Pipelines(STATEMENTS))
 
     asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_a_name_that_comes_twice_is_one_parameter() -> None:
@@ -53,8 +60,10 @@ def test_rows_are_those_of_a_cursor_each_time(postgres: str) -> None:
             assert await pipelines.run(connection, statements) == [[], [expected], [(1,), (2,), (3,)], [], []]
         large = await pipelines.run(connection, [("series", {"n": Int8(100_000)})])
         assert len(large[0]) == 100_000
-        cursor = await connection.execute("SELECT 1")
-        assert await cursor.fetchall() == [(1,)], "psycopg's own way is open as before"
+        for _ in range(2):  # each takes the socket over from the other
+            cursor = await connection.execute("SELECT 1 FROM pg_sleep(0.01)")
+            assert await cursor.fetchall() == [(1,)], "psycopg's own way is open as before"
+            assert await pipelines.run(connection, [("series", {"n": Int8(2)})]) == [[(1,), (2,)]]
 
     run(postgres, test)
 
@@ -96,5 +105,41 @@ def test_a_connection_that_broke_is_an_operational_error(postgres: str) -> None:
             await reading
         with pytest.raises(psycopg.OperationalError):
             await pipelines.run(connection, [("pid", {})])
+
+    run(postgres, test)
+
+
+def test_the_number_of_a_socket_that_libpq_closed_is_free_for_another(postgres: str) -> None:
+    async def test(connection: AsyncConnection[Row], pipelines: Pipelines) -> None:
+        await pipelines.run(connection, [("series", {"n": Int8(100_000)})])
+        number = connection.pgconn.socket
+        connection.pgconn.finish()
+        here, there = socket.socketpair()
+        with here, there:
+            assert number in (here.fileno(), there.fileno())
+            for end, other in ((here, there), (there, here)):
+                other.send(b"x")
+                woken = asyncio.Event()
+                asyncio.get_running_loop().add_reader(end.fileno(), woken.set)
+                await woken.wait()
+                asyncio.get_running_loop().remove_reader(end.fileno())
+
+    run(postgres, test)
+
+
+def test_a_read_that_is_cancelled_ends_its_statement_and_the_connection_goes_on(postgres: str) -> None:
+    async def test(connection: AsyncConnection[Row], pipelines: Pipelines) -> None:
+        [[(pid,)]] = await pipelines.run(connection, [("pid", {})])
+        reading = asyncio.create_task(pipelines.run(connection, [("begin", {}), ("slow", {}), ("commit", {})]))
+        async with await AsyncConnection.connect(postgres, autocommit=True) as other:
+            running = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active' AND query LIKE '%%pg_sleep%%'"
+            while not await (await other.execute(running, (pid,))).fetchall():
+                await asyncio.sleep(0.01)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            assert not await (await other.execute(running, (pid,))).fetchall()
+        await connection.rollback()
+        assert await pipelines.run(connection, [("pid", {})]) == [[(pid,)]]
 
     run(postgres, test)

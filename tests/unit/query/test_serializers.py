@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from schemas.ids import UserId
 from services.query.api import json_text
-from services.query.api.delivery_status import ChatStanding, DeliveryCursors
+from services.query.api.delivery_status import ChatStanding, DeliveryCursors, Steps
+from services.query.api.message_json import MESSAGE_COLUMNS, MessagesJson, messages_json, plain_messages
 from services.query.api.paths import chats, commands, messages
 from services.query.api.windows import Page
 from services.query.snapshot.reader import Row
+from tests.support.ways import MESSAGE_WRITERS, WAYS, compares
 
 CHAT = "f89e858f-5f2e-5152-b188-6a52cbec990b"
 ANNA = "11111111-1111-4111-8111-111111111111"
@@ -28,8 +30,8 @@ AT_MS = 1_772_600_767_089
 
 def row(**changes: Any) -> Row:
     """Return a row of chat_messages in the order of its columns."""
-    values: dict[str, Any] = dict.fromkeys(messages.MESSAGE_COLUMNS) | {
-        "seq": 7, "message_id": MESSAGE, "sender_id": ANNA, "message_text": "hello", "client_generated_id": "k-1",
+    values: dict[str, Any] = dict.fromkeys(MESSAGE_COLUMNS) | {
+        "seq": 7, "message_id": MESSAGE, "sender_id": ANNA, "text": "hello", "client_generated_id": "k-1",
         "reply_count": 0, "media_urls": [], "sent_at": AT_MS, "position": 9, "changed_position": 11,
         "revision": 2,
     }  # fmt: skip
@@ -37,12 +39,16 @@ def row(**changes: Any) -> Row:
     return tuple((values | changes).values())
 
 
-def message(status: str, columns: Row) -> str:
-    return messages.message_writer(CHAT, lambda _sender_id, _seq: status)(*columns)
+def message(status: str, columns: Row, write: MessagesJson = messages_json) -> bytes:
+    return write(CHAT, [columns], lambda _sender_id: ((columns[MESSAGE_COLUMNS.index("seq")], status),))
 
 
-def test_a_message_has_every_field_of_the_contract_in_its_order() -> None:
-    shown = json.loads(message("sent", row()))
+each_way = pytest.mark.parametrize("write", MESSAGE_WRITERS, ids=WAYS)
+
+
+@each_way
+def test_a_message_has_every_field_of_the_contract_in_its_order(write: MessagesJson) -> None:
+    shown = json.loads(message("sent", row(), write))
     assert list(shown) == list(messages.Message.model_fields)
     assert shown == {
         "message_id": MESSAGE, "chat_id": CHAT, "seq": 7, "position": 9, "changed_position": 11, "sender_id": ANNA,
@@ -60,6 +66,7 @@ json_values = st.recursive(
 )
 
 
+@each_way
 @given(
     text=texts,
     key=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=20),
@@ -68,19 +75,20 @@ json_values = st.recursive(
     reply=st.none() | st.uuids().map(str),
 )
 def test_whatever_a_message_holds_its_json_gives_it_back(
-    text: str, key: str, urls: list[str], metadata: dict[str, Any], reply: str | None
+    write: MessagesJson, text: str, key: str, urls: list[str], metadata: dict[str, Any], reply: str | None
 ) -> None:
     written = message(
         "read",
         row(
-            message_text=text,
+            text=text,
             client_generated_id=key,
             media_urls=urls,
             metadata=json.dumps(metadata, ensure_ascii=False),
             reply_to_message_id=reply,
         ),
+        write,
     )
-    shown = json.loads(written.encode())
+    shown = json.loads(written)
     assert shown["text"] == text
     assert shown["client_generated_id"] == key
     assert shown["media_urls"] == urls
@@ -89,12 +97,62 @@ def test_whatever_a_message_holds_its_json_gives_it_back(
     messages.Message.model_validate(shown)
 
 
-def test_of_a_deleted_message_only_ids_and_figures_are_left() -> None:
+@each_way
+def test_of_a_deleted_message_only_ids_and_figures_are_left(write: MessagesJson) -> None:
     gone = row(media_urls=["https://a.example/1"], metadata='{"a":1}', deleted_at=AT_MS, edited_at=AT_MS, reply_count=3)
-    shown = json.loads(message("delivered", gone))
+    shown = json.loads(message("delivered", gone, write))
     assert (shown["text"], shown["media_urls"], shown["metadata"]) == (None, [], None)
     assert (shown["seq"], shown["message_id"], shown["reply_count"]) == (7, MESSAGE, 3)
     assert shown["deleted_at"] == shown["edited_at"] == "2026-03-04T05:06:07.089Z"
+
+
+bigints = st.integers(-(2**63), 2**63 - 1)
+milliseconds = st.integers(-62_135_596_800_000, 253_402_300_799_999)
+"""From the year 1 to the year 9999."""
+any_rows = st.builds(
+    row,
+    sender_id=st.sampled_from([ANNA, BEN]),
+    seq=st.integers(1, 9),
+    text=st.none() | texts,
+    client_generated_id=texts,
+    reply_to_message_id=st.none() | st.just(MESSAGE),
+    media_urls=st.lists(texts, max_size=3),
+    metadata=st.none() | st.just('{"a":[1,"é"]}'),
+    reply_count=bigints,
+    position=bigints,
+    sent_at=milliseconds,
+    edited_at=st.none() | milliseconds,
+    deleted_at=st.none() | milliseconds,
+    reactions=st.none() | st.just('{"emoji":"👍","count":1,"mine":true}'),
+    last_reply_seq=st.none() | bigints,
+)
+
+
+@compares
+@given(st.lists(any_rows, max_size=5), st.lists(st.integers(0, 10), min_size=3, max_size=3))
+def test_compiled_code_writes_the_same_messages(rows: list[Row], lasts: list[int]) -> None:
+    def steps_of(sender_id: UserId) -> Steps:
+        return () if sender_id == BEN else tuple(zip(lasts, ("sent", "read", "delivered"), strict=True))
+
+    assert MESSAGE_WRITERS[-1](CHAT, rows, steps_of) == plain_messages(CHAT, rows, steps_of)
+
+
+@each_way
+def test_every_character_of_a_text_is_quoted_as_json_does(write: MessagesJson) -> None:
+    for text in ["".join(map(chr, range(1, 0x180))), *(f"1234567{chr(code)}123" for code in range(1, 0x80))]:
+        assert f'"text":{json.dumps(text, ensure_ascii=False)},'.encode() in message("sent", row(text=text), write)
+
+
+@each_way
+def test_a_row_with_other_columns_is_refused(write: MessagesJson) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        message("sent", row()[:-1], write)
+
+
+@each_way
+def test_a_time_beyond_the_years_that_can_be_written_is_refused(write: MessagesJson) -> None:
+    with pytest.raises(OverflowError):
+        message("sent", row(sent_at=253_402_300_800_000), write)
 
 
 def test_times_are_utc_with_milliseconds_wherever_the_server_lives() -> None:
@@ -142,7 +200,7 @@ def test_a_chat_shows_its_last_message_with_its_tick() -> None:
 
 
 def test_a_chat_without_messages_has_no_last_message() -> None:
-    chat = json.loads(chats.chat_json(*chat_row((None,) * len(messages.MESSAGE_COLUMNS))))
+    chat = json.loads(chats.chat_json(*chat_row((None,) * len(MESSAGE_COLUMNS))))
     assert chat["last_message"] is None
     chats.Chat.model_validate(chat)
 

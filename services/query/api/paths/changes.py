@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import starmap
+from operator import itemgetter
 from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 
@@ -18,9 +19,10 @@ from services.query.api.change_pages import MAX_ANSWER_BYTES, Changed, cut_oldes
 from services.query.api.delivery_status import ChatStanding
 from services.query.api.examples import ANNA, CHAT
 from services.query.api.json_text import boolean, instant_of, instant_or_null
+from services.query.api.message_json import CHANGED_POSITION, SEQ, each_message_json
 from services.query.api.parameters import AtLeastHeader, ChatIdInPath, QueryParameters, Seq, whole_number
 from services.query.api.paths.chats import chat_head_json
-from services.query.api.paths.messages import CHANGED_POSITION, MESSAGE_EXAMPLE, Message, message_writer
+from services.query.api.paths.messages import MESSAGE_EXAMPLE, Message
 from services.query.api.reads import Reads
 from services.query.api.route import OF_A_CHAT, CallerOfRequest, json_response
 from services.query.problems import invalid_parameter
@@ -172,9 +174,9 @@ def changed_members(rows: Iterable[Row]) -> list[Changed]:
 
 def changed_messages(chat_id: str, rows: Iterable[Row], standing: ChatStanding) -> list[Changed]:
     """Return the messages of rows with MESSAGE_COLUMNS, in the order of their changes."""
-    write = message_writer(chat_id, standing.cursors.status)
-    changed = [(row[CHANGED_POSITION], row[0], write(*row).encode()) for row in rows]
-    return [Changed(position, (text,)) for position, _seq, text in sorted(changed)]
+    in_order = sorted(rows, key=itemgetter(CHANGED_POSITION, SEQ))
+    texts = each_message_json(chat_id, in_order, standing.cursors.steps_of)
+    return [Changed(row[CHANGED_POSITION], (text,)) for row, text in zip(in_order, texts, strict=True)]
 
 
 def lists_json(messages: Sequence[Changed], members: Sequence[Changed]) -> bytes:

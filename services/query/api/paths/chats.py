@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from inspect import signature
 from typing import Any, Final
@@ -14,15 +13,16 @@ from pydantic import BaseModel, Field
 
 from schemas.bodies import ChatKind, Role
 from services.query.api.cursors import HIGHEST_UUID, ChatsCursor, decode_chats, encode_chats
-from services.query.api.delivery_status import delivery_status
+from services.query.api.delivery_status import steps
 from services.query.api.examples import ANNA, CHAT
 from services.query.api.json_text import dumps, instant, items
+from services.query.api.message_json import SEQ, messages_json
 from services.query.api.parameters import AtLeastHeader, ChatIdInPath, ListParameters, ListQuery
-from services.query.api.paths.messages import MESSAGE_EXAMPLE, SEQ, Message, message_writer
+from services.query.api.paths.messages import MESSAGE_EXAMPLE, Message
 from services.query.api.reads import Reads
 from services.query.api.route import OF_A_CHAT, OF_ANY, CallerOfRequest, json_response
 from services.query.snapshot.at_least import Token
-from services.query.snapshot.reader import Statement
+from services.query.snapshot.reader import Row, Statement
 from services.runtime.access.auth import Caller
 from services.runtime.web.openapi import example
 
@@ -133,12 +133,12 @@ def chat_head_json(*row: Any) -> bytes:
 
 
 def _last_message(
-    chat_id: str, read_by_all: int | None, delivered_to_all: int | None, first_joined: int | None, last: Sequence[Any]
+    chat_id: str, read_by_all: int | None, delivered_to_all: int | None, first_joined: int | None, last: Row
 ) -> str:
     if last[SEQ] is None:
         return "null"
-    status = delivery_status(read_by_all, delivered_to_all, first_joined, last[SEQ])
-    return message_writer(chat_id, lambda _sender_id, _seq: status)(*last)
+    of_sender = steps(read_by_all, delivered_to_all, first_joined)
+    return messages_json(chat_id, [last], lambda _sender_id: of_sender).decode()
 
 
 CHAT_COLUMNS: Final = tuple(signature(chat_json).parameters)[:-1]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from inspect import signature
-from itertools import starmap
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -13,12 +10,12 @@ from fastapi import APIRouter, Query, Response
 from psycopg.types.numeric import Int8
 from pydantic import BaseModel, Field, model_validator
 
-from schemas.ids import UserId
 from services.query.api import windows
 from services.query.api.delivery_status import ChatStanding
 from services.query.api.entity_tags import entity_tag, none_match_fails
 from services.query.api.examples import ANNA, CHAT
-from services.query.api.json_text import boolean, dumps, instant_of, instant_or_null, quoted, strings, uuid_or_null
+from services.query.api.json_text import boolean, dumps
+from services.query.api.message_json import MESSAGE_COLUMNS, SEQ, messages_json
 from services.query.api.parameters import (
     DEFAULT_LIMIT,
     AtLeastHeader,
@@ -152,45 +149,6 @@ class HistoryParameters(QueryParameters):
 HistoryQuery = Annotated[HistoryParameters, Query()]
 
 
-def message_writer(chat_id: str, status_of: Callable[[UserId, int], str]) -> Callable[..., str]:
-    """Return the serializer of a chat's messages: called with the columns of a row, it returns the message.
-
-    `status_of` maps a sender and a seq to the delivery status. Its parameters are the one declaration of the columns
-    and their order; a function of one row is a tenth slower.
-    """
-
-    def message(
-        seq: int, message_id: str, sender_id: UserId, message_text: str | None, client_generated_id: str,
-        reply_to_message_id: str | None, reply_count: int, media_urls: Sequence[str], metadata: str | None,
-        sent_at: int, edited_at: int | None, deleted_at: int | None, position: int, changed_position: int,
-        revision: int, reactions: str | None, last_reply_seq: int | None,
-    ) -> str:  # fmt: skip
-        """Return a message. A deleted one has only ids, figures and times, whatever the row still contains.
-
-        `metadata` and the items of `reactions` are JSON text; times are in ms since 1970.
-        """
-        if deleted_at is not None:
-            message_text, media_urls, metadata = None, (), None
-        return (
-            f'{{"message_id":"{message_id}","chat_id":"{chat_id}","seq":{seq},"position":{position},'
-            f'"changed_position":{changed_position},"sender_id":"{sender_id}",'
-            f'"client_generated_id":{quoted(client_generated_id)},'
-            f'"text":{"null" if message_text is None else quoted(message_text)},'
-            f'"reply_to_message_id":{uuid_or_null(reply_to_message_id)},'
-            f'"media_urls":{strings(media_urls)},"metadata":{"null" if metadata is None else metadata},'
-            f'"sent_at":"{instant_of(sent_at)}","revision":{revision},"edited_at":{instant_or_null(edited_at)},'
-            f'"deleted_at":{instant_or_null(deleted_at)},"status":"{status_of(sender_id, seq)}",'
-            f'"reactions":[{reactions or ""}],"reply_count":{reply_count},'
-            f'"last_reply_seq":{"null" if last_reply_seq is None else last_reply_seq}}}'
-        )
-
-    return message
-
-
-MESSAGE_COLUMNS: Final = tuple(signature(message_writer("", lambda _sender_id, _seq: "")).parameters)
-"""Columns of the SQL fragment `message_columns`, in order."""
-SEQ: Final = MESSAGE_COLUMNS.index("seq")
-CHANGED_POSITION: Final = MESSAGE_COLUMNS.index("changed_position")
 _REVISION: Final = MESSAGE_COLUMNS.index("revision")
 _MESSAGE_RESPONSES: Final = OF_A_MESSAGE | {
     200: headers("ETag"),
@@ -198,17 +156,14 @@ _MESSAGE_RESPONSES: Final = OF_A_MESSAGE | {
 }
 
 
-def messages_json(chat_id: str, rows: Iterable[Row], standing: ChatStanding) -> str:
-    """Return the messages of rows with MESSAGE_COLUMNS, separated by commas."""
-    return ",".join(starmap(message_writer(chat_id, standing.cursors.status), rows))
-
-
 def history_json(chat_id: str, page: Page[Row], standing: ChatStanding) -> bytes:
     before, after = boolean(page.has_more_before), boolean(page.has_more_after)
-    return (
-        f'{{"messages":[{messages_json(chat_id, page.rows, standing)}],"has_more_before":{before},'
-        f'"has_more_after":{after},"position":{standing.position},"last_seq":{standing.last_seq}}}'
-    ).encode()
+    end = (
+        f'],"has_more_before":{before},"has_more_after":{after},'
+        f'"position":{standing.position},"last_seq":{standing.last_seq}}}'
+    )
+    messages = messages_json(chat_id, page.rows, standing.cursors.steps_of)
+    return b"".join((b'{"messages":[', messages, end.encode()))
 
 
 async def read_history(
@@ -253,7 +208,7 @@ def add_routes(router: APIRouter, reads: Reads) -> None:
         standing, rows = await reads.read_with_standing("message", caller, chat_id, token, seq=Int8(seq))
         if not rows:
             raise Problem("unknown_message", "The chat has no message with this seq.")
-        body = messages_json(chat_id, rows, standing).encode()
+        body = messages_json(chat_id, rows, standing.cursors.steps_of)
         tag = entity_tag(rows[0][_REVISION], body)
         if none_match_fails(if_none_match, tag):
             return Response(status_code=304, headers={"ETag": tag})

@@ -14,6 +14,7 @@ from schemas.sync_cursor import MAX_CHARACTERS, SyncCursor
 from services.query.api.change_pages import COMMA, MAX_ANSWER_BYTES, Changed, newest_that_fit, shares
 from services.query.api.examples import CHAT
 from services.query.api.json_text import boolean, dumps
+from services.query.api.message_json import SEQ
 from services.query.api.parameters import MAX_LIMIT, AtLeastHeader, Limit, QueryParameters, WireUuid
 from services.query.api.paths.changes import (
     CHANGES_EXAMPLE,
@@ -26,7 +27,6 @@ from services.query.api.paths.changes import (
     lists_json,
 )
 from services.query.api.paths.chats import chat_head_json
-from services.query.api.paths.messages import SEQ
 from services.query.api.reads import Reads, standing_for_member
 from services.query.api.route import OF_ANY, CallerOfRequest, json_response
 from services.query.api.sync_pages import SyncFrom, SyncRow, changed_rows, decode_since, next_of, pinned_by

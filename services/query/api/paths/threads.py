@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from services.query.api.cursors import cut_at, decode_number, encode_number
 from services.query.api.delivery_status import ChatStanding
 from services.query.api.json_text import quoted
+from services.query.api.message_json import MESSAGE_COLUMNS, SEQ, messages_json
 from services.query.api.parameters import AtLeastHeader, ChatIdInPath, ListQuery, SeqInPath
-from services.query.api.paths.messages import MESSAGE_COLUMNS, MESSAGE_EXAMPLE, SEQ, Message, messages_json
+from services.query.api.paths.messages import MESSAGE_EXAMPLE, Message
 from services.query.api.reads import Reads
 from services.query.api.route import OF_A_CHAT, CallerOfRequest, json_response
 from services.query.api.windows import MAX_SEQ
@@ -61,10 +62,9 @@ class Threads(BaseModel):
 
 def page_json(chat_id: str, rows: Sequence[Row], next_cursor: str | None, standing: ChatStanding) -> bytes:
     following = "null" if next_cursor is None else quoted(next_cursor)
-    return (
-        f'{{"items":[{messages_json(chat_id, rows, standing)}],"next":{following},'
-        f'"position":{standing.position},"last_seq":{standing.last_seq}}}'
-    ).encode()
+    end = f'],"next":{following},"position":{standing.position},"last_seq":{standing.last_seq}}}'
+    messages = messages_json(chat_id, rows, standing.cursors.steps_of)
+    return b"".join((b'{"items":[', messages, end.encode()))
 
 
 def add_routes(router: APIRouter, reads: Reads) -> None:
