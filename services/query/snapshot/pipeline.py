@@ -147,7 +147,7 @@ def _next_result(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready | int, pq.abc.P
         while pgconn.is_busy():
             yield Wait.R
             pgconn.consume_input()
-            if pgconn.is_busy():  # most often the rest is there already, and a wait costs ten times this
+            if pgconn.is_busy():  # most often the rest is there already, and a wait is a turn of the loop
                 pgconn.consume_input()
         result = pgconn.get_result()
         if result is not None:

@@ -211,7 +211,7 @@ class SnapshotReader:
             if not waiting.done():
                 waiting.set_result(None)
 
-        # What asyncio.wait does for one task, at a third of its cost.
+        # What asyncio.wait does, for one task and without its sets.
         reading.add_done_callback(wake)
         timer = loop.call_later(self._settings.read_timeout_s, wake)
         try:
