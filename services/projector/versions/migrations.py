@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple
 
 from services.projector.errors import ProjectionMissing
@@ -28,6 +29,7 @@ from services.projector.writing.apply import schema_name
 from services.runtime.postgres.pool import Connection
 from services.runtime.postgres.sql import SqlBlocks, load_sql
 
+Connect = Callable[[], AbstractAsyncContextManager[Connection]]
 FIRST_VERSION: Final = 1
 _CONTROL: Final = load_sql("services.projector.versions.sql.control")
 _PROJECTION: Final = load_sql("services.projector.versions.sql.projection")
@@ -87,30 +89,35 @@ async def create_projection(connection: Connection, version: int) -> None:
 
 
 async def index_projection(
-    connection: Connection, version: int, on_index: Callable[[str], None], *, more: Sequence[Connection] = ()
+    connect: Connect, version: int, on_index: Callable[[str], None], *, at_once: int = 1
 ) -> None:
     """Create the missing secondary indexes; `on_index` is called with the name of each one before.
 
-    Each connection creates one after the other, each in a transaction of its own, so that a rebuild that is killed here
-    keeps the finished ones. Raises a group of what it raises with one connection: psycopg.Error.
+    Each of `at_once` connections creates one after the other, each in a transaction of its own, so that a rebuild that
+    is killed here keeps the finished ones. All are given back before the indexes are recorded: behind a pooler a
+    connection is one transaction, and what it created can be seen only when that has ended.
+    Raises a group of what it raises with one connection: psycopg.Error.
+
+    :param connect: lends a connection.
     """
-    done = await _applied(connection, f"{schema_name(version)}/indexes")
+    async with connect() as connection:
+        done = await _applied(connection, f"{schema_name(version)}/indexes")
     # From the end: the index of search takes longest, and the others are created meanwhile.
     lacking = [step for step in _steps(_PROJECTION, "indexes") if step.number not in done]
     async with asyncio.TaskGroup() as tasks:
-        for each in (connection, *more):
-            tasks.create_task(_create_indexes(each, version, lacking, on_index))
-    async with connection.transaction():
+        for _ in range(at_once):
+            tasks.create_task(_create_indexes(connect, version, lacking, on_index))
+    async with connect() as connection, connection.transaction():
         await _run_for(connection, version, "indexes")  # all exist by now: this records them
 
 
 async def _create_indexes(
-    connection: Connection, version: int, lacking: list[_Step], on_index: Callable[[str], None]
+    connect: Connect, version: int, lacking: list[_Step], on_index: Callable[[str], None]
 ) -> None:
     while lacking:
         step = lacking.pop()
         on_index(step.what)
-        async with connection.transaction():
+        async with connect() as connection, connection.transaction():
             await connection.execute(REGISTRY["take_your_time"])
             await connection.execute(_PROJECTION.compose(step.block, schema=schema_name(version)))
 

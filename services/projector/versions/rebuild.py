@@ -12,7 +12,7 @@ import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -180,15 +180,11 @@ class _Rebuild:
         return progress
 
     async def _index(self) -> None:
-        async with AsyncExitStack() as stack:
-            connections = [
-                await stack.enter_async_context(self._pool.connection())
-                for _ in range(min(INDEXES_AT_ONCE, self._postgres.pool_max_size))
-            ]
-            try:
-                await index_projection(connections[0], self._version, self._tell_index, more=connections[1:])
-            except BaseExceptionGroup as failed:
-                raise _first_of(failed) from None
+        at_once = min(INDEXES_AT_ONCE, self._postgres.pool_max_size)
+        try:
+            await index_projection(self._pool.connection, self._version, self._tell_index, at_once=at_once)
+        except BaseExceptionGroup as failed:
+            raise _first_of(failed) from None
         async with self._pool.connection() as connection, connection.transaction():
             await connection.execute(REGISTRY["take_your_time"])
             # Without it the planner has no statistics of the tables until autovacuum runs.

@@ -9,7 +9,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -529,7 +529,7 @@ def test_the_owner_feeds_and_verifies_every_row_whatever_app_user_id_says(databa
         log.open()
         conversation(log)
         await write_records(connection, 7, log.events, copy_from=1)
-        await index_projection(connection, 7, lambda _name: None)
+        await index_projection(lambda: nullcontext(connection), 7, lambda _name: None)
         row = await (await connection.execute("SELECT count(*) FROM chat_v7.chat_messages")).fetchone()
         assert row is not None
         assert row[0] > 0

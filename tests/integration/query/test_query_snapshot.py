@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import psycopg
@@ -211,7 +212,7 @@ def test_a_reader_does_not_step_back_over_a_switch_of_projections(postgres: str)
     async def second_version(dsn: str) -> None:
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             await create_projection(connection, 2)
-            await index_projection(connection, 2, lambda _: None)
+            await index_projection(lambda: nullcontext(connection), 2, lambda _: None)
 
     with read_model_database(postgres) as dsn:
         asyncio.run(second_version(dsn))
