@@ -1,4 +1,4 @@
-"""`gapless api`: ingest and query on one port in one process.
+"""`gapless api`: ingest, query and live on one port in one process.
 
 Several such processes share the port through SO_REUSEPORT: the kernel distributes new connections among them. Each
 serves its own health and metrics on its GAPLESS_OPS_PORT.
@@ -12,6 +12,8 @@ from pydantic import Field
 from services.ingest.api.routes import BODY_LIMIT_BYTES_BY_PATH
 from services.ingest.app import IngestService
 from services.ingest.settings import IngestSettings
+from services.live.app import LiveService
+from services.live.settings import LiveSettings
 from services.query.app import QueryService
 from services.query.settings import QuerySettings
 from services.runtime.access.auth import Authenticator
@@ -28,17 +30,19 @@ class ApiSettings(Settings):
 
     ingest: IngestSettings = Field(default_factory=IngestSettings)
     query: QuerySettings = Field(default_factory=QuerySettings)
+    live: LiveSettings = Field(default_factory=LiveSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     logs: LogSettings = Field(default_factory=LogSettings)
     process: ProcessSettings = Field(default_factory=ProcessSettings)
 
 
-def create_app(settings: ApiSettings) -> tuple[FastAPI, IngestService, QueryService, Readiness]:
+def create_app(settings: ApiSettings) -> tuple[FastAPI, IngestService, QueryService, LiveService, Readiness]:
     """Return the application, its services, to start before and stop after it, and its readiness."""
     readiness = Readiness()
     ingest = IngestService(settings.ingest, readiness)
     query = QueryService(settings.query, readiness)
+    live = LiveService(settings.live, readiness)
     app = build_app(
         title="Gapless",
         service="api",
@@ -49,19 +53,20 @@ def create_app(settings: ApiSettings) -> tuple[FastAPI, IngestService, QueryServ
     )
     app.include_router(ingest.router)
     app.include_router(query.router)
-    return app, ingest, query, readiness
+    app.include_router(live.router)
+    return app, ingest, query, live, readiness
 
 
 async def run(settings: ApiSettings, supervisor: Supervisor) -> None:
     """Serve until the supervisor requests a stop. Raises SettingsError if the topics do not match the settings."""
-    app, ingest, query, readiness = create_app(settings)
+    app, ingest, query, live, readiness = create_app(settings)
     http = settings.http
     server = HttpServer.of(app, http)
     async with OpsServer(http, readiness, service="api"):
         await serve(
             server,
-            [query, ingest],
+            [query, live, ingest],
             supervisor,
             shutdown_timeout_s=settings.process.shutdown_timeout_s,
-            supervised={"ingest": ingest.ended},
+            supervised={"ingest": ingest.ended, "live": live.ended},
         )

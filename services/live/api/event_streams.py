@@ -1,0 +1,132 @@
+"""`GET /v1/live` and `GET /v1/chats/{chat_id}/live`: server-sent events."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from starlette.types import Receive, Scope, Send
+
+from schemas.ids import ChatId, UserId
+from services.live.api.opening import CHATS, Opener, Opening, problem_of
+from services.live.connections.event_stream import EventStream
+from services.live.connections.streams import Streams
+from services.live.errors import LiveError
+from services.live.frames.frame import Form, event_block
+from services.runtime.access.auth import Caller, current_caller
+from services.runtime.serving.takeover import takeover_of
+from services.runtime.web.openapi import problem_responses
+from services.runtime.web.problems import Problem
+
+_MEDIA_TYPE: Final = "text/event-stream"
+_HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+_RETRY_MS: Final = 1_000
+_OF_STREAM: Final[dict[str, Any]] = {
+    "description": "A stream of frames: docs/live.md.",
+    "content": {_MEDIA_TYPE: {"schema": {"type": "string"}}},
+}
+_OF_ALL: Final = problem_responses(
+    "unauthorized", "malformed", "cursor_of_another_log", "rate_limited", "unavailable"
+) | {200: _OF_STREAM}
+_OF_A_CHAT: Final = problem_responses(
+    "unauthorized", "malformed", "not_member", "unknown_chat", "rate_limited", "unavailable"
+) | {200: _OF_STREAM}
+
+CallerOfStream = Annotated[Caller, Depends(current_caller)]
+SinceQuery = Annotated[str | None, Query(max_length=16_384, description="A cursor: of a stream, or `next` of a sync.")]
+LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="The same; `since` has precedence.")]
+ChatsQuery = Annotated[
+    list[UUID] | None, Query(max_length=CHATS, description="Follow only these chats; repeat it for each.")
+]
+ReceiptsQuery = Annotated[
+    Literal["all", "some"],
+    Query(description="`some`: of large chats only your own receipts."),
+]
+PositionQuery = Annotated[
+    int | None, Query(ge=0, le=2**53 - 1, description="The `position` of the page, or the id of the last event.")
+]
+
+
+class StreamResponse(Response):
+    """Begins an event stream, and takes its connection over."""
+
+    def __init__(self, opening: Opening, connection: EventStream, streams: Streams) -> None:
+        super().__init__(None, 200)
+        self._opening = opening
+        self._connection = connection
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+        first = b"".join(event_block(frame.kind, frame.json()) for frame in self._opening.first)
+        await send({"type": "http.response.body", "body": b"retry: %d\n%b" % (_RETRY_MS, first), "more_body": True})
+        takeover = takeover_of(scope)
+        chunked = takeover.chunked
+        transport = takeover.take(self._connection)
+        if transport is not None:
+            self._connection.attach(transport, chunked=chunked)
+            self._streams.add(self._connection, self._opening.stream, self._opening.standing)
+
+
+def add_routes(router: APIRouter, opener: Opener, streams: Streams) -> None:
+    @router.get("/live", responses=_OF_ALL, response_class=Response)
+    async def follow_all(
+        caller: CallerOfStream,
+        since: SinceQuery = None,
+        chats: ChatsQuery = None,
+        receipts: ReceiptsQuery = "some",
+        last_event_id: LastEventId = None,
+    ) -> Response:
+        """Follow all of your chats, also those that you join, as server-sent events."""
+        user_id = UserId(caller.user_id)
+        opener.refuse_if_full(user_id)
+        connection = EventStream(streams, Form.SSE, expires_at_s=caller.expires_at_s)
+        try:
+            opening = await opener.of_all(
+                user_id,
+                connection,
+                Form.SSE,
+                since=since or last_event_id or None,
+                only=None if chats is None else frozenset(ChatId(str(chat_id)) for chat_id in chats),
+                all_receipts=receipts == "all",
+            )
+        except LiveError as error:
+            raise problem_of(error) from error
+        return StreamResponse(opening, connection, streams)
+
+    @router.get("/chats/{chat_id}/live", responses=_OF_A_CHAT, response_class=Response)
+    async def follow_one(
+        caller: CallerOfStream,
+        chat_id: Annotated[UUID, Path()],
+        after_position: PositionQuery = None,
+        receipts: ReceiptsQuery = "some",
+        last_event_id: LastEventId = None,
+    ) -> Response:
+        """Follow one chat, as server-sent events whose ids are positions. It ends with your membership."""
+        user_id = UserId(caller.user_id)
+        opener.refuse_if_full(user_id)
+        connection = EventStream(streams, Form.SSE_OF_A_CHAT, expires_at_s=caller.expires_at_s)
+        try:
+            opening = await opener.of_one(
+                user_id,
+                connection,
+                Form.SSE_OF_A_CHAT,
+                ChatId(str(chat_id)),
+                after_position=after_position if last_event_id is None else _position_of(last_event_id, after_position),
+                all_receipts=receipts == "all",
+            )
+        except LiveError as error:
+            raise problem_of(error) from error
+        return StreamResponse(opening, connection, streams)
+
+
+def _position_of(last_event_id: str, after_position: int | None) -> int | None:
+    """Return the later of both: a native EventSource sends its last id, and the URL that it began with."""
+    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= 16):
+        raise Problem("malformed", "`Last-Event-ID` of a chat's stream is a position.")
+    return max(int(last_event_id), after_position or 0)

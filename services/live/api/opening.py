@@ -1,0 +1,144 @@
+"""What happens before the first frame of a stream: limits, the caller's memberships, the cursor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.ids import ChatId, UserId, partition_of, token
+from schemas.sync_cursor import SyncCursor, decode_sync_cursor
+from services.live import metrics
+from services.live.connections.connection import Connection
+from services.live.connections.streams import Streams
+from services.live.errors import LiveError
+from services.live.frames import control
+from services.live.frames.frame import Form, Frame
+from services.live.hub.hub import AnotherLog, Hub, UserStanding
+from services.live.hub.stream import Stream
+from services.runtime.web.problems import Problem
+
+CHATS: Final = 200
+"""Maximum chats that a stream of some chats names."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Opening:
+    """A stream that can be opened. Nothing was written to its connection."""
+
+    stream: Stream
+    first: list[Frame]
+    standing: UserStanding | None
+    """The user's chats in the read model, if events that the stream has not got are no longer in the ring."""
+
+
+class Opener:
+    """Opens streams."""
+
+    def __init__(self, hub: Hub, streams: Streams, *, heartbeat_s: float) -> None:
+        self._hub = hub
+        self._streams = streams
+        self._heartbeat_s = heartbeat_s
+
+    def refuse_if_full(self, user_id: UserId) -> None:
+        """Raises Problem."""
+        reason = self._streams.refusal(user_id)
+        if reason is None:
+            return
+        metrics.REFUSED.labels(reason=reason).inc()
+        if reason == "full_for_user":
+            raise Problem("rate_limited", "You have as many streams open as one user may have.", retry_after_s=5)
+        detail = "is stopping" if reason == "draining" else "has as many streams as it takes"
+        raise Problem("unavailable", f"This process {detail}: ask again, another may have room.", retry_after_s=1)
+
+    async def of_all(
+        self,
+        user_id: UserId,
+        connection: Connection,
+        form: Form,
+        *,
+        since: str | None,
+        only: frozenset[ChatId] | None,
+        all_receipts: bool,
+    ) -> Opening:
+        """Return a stream of all of the user's chats, or of some. Raises Problem, LiveError."""
+        cursor = None if since is None else _cursor_of(since)
+        if cursor is not None:
+            if cursor.log_id != self._hub.log_id:
+                raise _another_log()
+            await self._streams.reach(dict(cursor.indexes))
+        user = await self._streams.user(user_id)
+        stream = Stream(user, connection, form, only=only, all_receipts=all_receipts)
+        try:
+            joined = self._hub.start_at(cursor, stream)
+        except AnotherLog:
+            raise _another_log() from None
+        first = [control.ready(self._hub.cursor_of(stream), self._heartbeat_s)]
+        first += [control.gap(chat_id, self._token(chat_id)) for chat_id in joined]
+        standing = await self._streams.standing(user_id) if self._hub.missed_partitions(stream) else None
+        return Opening(stream=stream, first=first, standing=standing)
+
+    async def of_one(
+        self,
+        user_id: UserId,
+        connection: Connection,
+        form: Form,
+        chat_id: ChatId,
+        *,
+        after_position: int | None,
+        all_receipts: bool,
+    ) -> Opening:
+        """Return a stream of one chat. Raises Problem if the user is not a member, LiveError."""
+        user = await self._streams.user(user_id)
+        if chat_id not in user.chats:
+            raise await self._no_member(user_id, chat_id)
+        stream = Stream(
+            user, connection, form, only=frozenset((chat_id,)), all_receipts=all_receipts, ends_with_chat=True
+        )
+        first = [control.ready(None, self._heartbeat_s)]
+        partition = partition_of(chat_id, self._hub.partitions)
+        head = self._hub.heads[partition]
+        if after_position is None:
+            stream.at = {partition: head}
+            return Opening(stream=stream, first=first, standing=None)
+        index = self._hub.ring.index_at(chat_id, after_position)
+        if index is None:
+            # Whether anything was missed is known to the read model alone: it compares by index, and 0 is before all.
+            standing = await self._streams.standing(user_id)
+            first += self._gap_before(chat_id, partition, after_position, standing)
+            head = standing.heads.get(partition, 0)
+            stream.at = {partition: head}
+            return Opening(stream=stream, first=first, standing=standing)
+        stream.at = {partition: index}
+        return Opening(stream=stream, first=first, standing=None)
+
+    def _gap_before(self, chat_id: ChatId, partition: int, after_position: int, standing: UserStanding) -> list[Frame]:
+        last = next((chat.last_position for chat in standing.chats if chat.chat_id == chat_id), 0)
+        if last <= after_position:
+            return []
+        return [control.gap(chat_id, token(partition, standing.heads.get(partition, 0)))]
+
+    async def _no_member(self, user_id: UserId, chat_id: ChatId) -> Problem:
+        standing = await self._streams.standing(user_id)
+        if any(chat.chat_id == chat_id for chat in standing.chats):
+            return Problem("not_member", "You are no longer a member of this chat.")
+        return Problem("unknown_chat", "There is no chat with this id, or you never were a member of it.")
+
+    def _token(self, chat_id: ChatId) -> str:
+        partition = partition_of(chat_id, self._hub.partitions)
+        return token(partition, self._hub.heads[partition])
+
+
+def _cursor_of(text: str) -> SyncCursor:
+    try:
+        return decode_sync_cursor(text)
+    except ValueError:
+        raise Problem("malformed", "`since` is not a cursor: send one as you got it.") from None
+
+
+def _another_log() -> Problem:
+    return Problem("cursor_of_another_log", "The cursor is of another log: begin anew, with `GET /v1/sync`.")
+
+
+def problem_of(error: LiveError) -> Problem:
+    """Return the problem of an error."""
+    return Problem("unavailable", str(error), retry_after_s=1)

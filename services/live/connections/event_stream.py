@@ -1,0 +1,98 @@
+"""An event stream: the connection of one stream of server-sent events, after it was taken over from HTTP.
+
+It has no task and no timer: the hub writes to it, and `Streams` checks on all connections together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, final
+
+from services.live.connections.connection import Owner
+from services.live.frames import control
+from services.live.frames.frame import Form, cursor_block, http_chunk
+from services.live.hub.stream import Stream
+
+HEARTBEAT: Final = http_chunk(b":\n\n")
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+@final
+class EventStream(asyncio.Protocol):
+    """A Sink. All that is written to it is one chunk each."""
+
+    __slots__ = ("_chunked", "_owner", "_transport", "expires_at_s", "is_paused", "kind", "paused_since_s", "stream")
+
+    def __init__(self, owner: Owner, form: Form, *, expires_at_s: float) -> None:
+        """:param expires_at_s: of time.time(); the end of the caller's token."""
+        self.kind = form.name.lower()
+        self._owner = owner
+        self._transport: asyncio.Transport | None = None
+        self._chunked = True
+        self.expires_at_s = expires_at_s
+        self.is_paused = False
+        self.paused_since_s = 0.0
+        self.stream: Stream | None = None
+
+    def attach(self, transport: asyncio.Transport, *, chunked: bool) -> None:
+        self._transport, self._chunked = transport, chunked
+
+    # Sink
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data if self._chunked else _unchunked(data))
+
+    def close(self, reason: str) -> None:
+        self.bye(reason, 0)
+
+    # What `Streams` calls
+
+    def heartbeat(self) -> None:
+        self.write(HEARTBEAT)
+
+    def takes_more(self) -> bool:
+        return not self.is_paused
+
+    def say_cursor(self, cursor: str) -> None:
+        self.write(http_chunk(cursor_block(cursor)))
+
+    def bye(self, reason: str, after_ms: int) -> None:
+        """Say why the stream ends and when to come back, and close."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        self.write(http_chunk(b"retry: %d\n" % max(after_ms, 1)))
+        self.write(control.bye(reason, after_ms).in_form(Form.SSE))
+        if self._chunked:
+            transport.write(_LAST_CHUNK)
+        transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What asyncio calls
+
+    def data_received(self, data: bytes) -> None:
+        """Ignored: the request is over, and a stream has no end after which another could be answered."""
+
+    def eof_received(self) -> bool:
+        return True  # a client may close its side and still read
+
+    def pause_writing(self) -> None:
+        self.is_paused = True
+        self.paused_since_s = asyncio.get_running_loop().time()
+        self._owner.paused(self)
+
+    def resume_writing(self) -> None:
+        self.is_paused = False
+        self._owner.resumed(self)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._transport = None
+        self._owner.lost(self)
+
+
+def _unchunked(chunk: bytes) -> bytes:
+    return chunk[chunk.index(b"\r\n") + 2 : -2]

@@ -1,0 +1,137 @@
+"""The tail: reads every partition of `chat.events` from where the read model stands, into the hub.
+
+It begins at the positions of the serving projection, which hold whole heads, so that the validity rule applies from the
+first record on. Everything before is in the read model, everything after in the ring. After an outage of Kafka each
+partition goes on where it was. A record that no reader can pass stops its partition, and the process is not ready: its
+streams would be incomplete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import structlog
+from msgspec import Struct
+
+from schemas.cursor import Decided, LogCursor, LogEvent, Stop
+from schemas.errors import LogCorrupt, UnknownType
+from schemas.events import AcceptedOutcome, OutcomeKind
+from schemas.log import Head
+from schemas.topics import TopicNames
+from services.live import metrics
+from services.live.hub.entry import Entry
+from services.live.hub.hub import Hub
+from services.runtime.health.health import Readiness
+from services.runtime.kafka.errors import KafkaError, OffsetMissing
+from services.runtime.kafka.reader import PartitionReader
+from services.runtime.observe.repeated_lines import warn_throttled
+from services.runtime.process.backoff import Backoff
+from services.runtime.settings import KafkaSettings
+
+PIECE_RECORDS: Final = 500
+READ_TIMEOUT_S: Final = 1.0
+BACKOFF_MAX_S: Final = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+class TailPosition(Struct, frozen=True):
+    """Where the read model stands in one partition."""
+
+    next_offset: int = 0
+    head: Head = Head()
+
+
+class LogTail:
+    """Follows all partitions."""
+
+    def __init__(
+        self, kafka: KafkaSettings, hub: Hub, readiness: Readiness, *, after_piece: Callable[[], None] = lambda: None
+    ) -> None:
+        """:param after_piece: called after each piece of records that held events."""
+        self._kafka = kafka
+        self._topic = TopicNames.prefixed(kafka.topic_prefix).events
+        self._hub = hub
+        self._readiness = readiness
+        self._after_piece = after_piece
+        self._stopped: set[int] = set()
+        self._moved: set[asyncio.Future[None]] = set()
+
+    @property
+    def stopped(self) -> frozenset[int]:
+        """Partitions at a record that cannot be passed."""
+        return frozenset(self._stopped)
+
+    async def run(self, positions: Mapping[int, TailPosition]) -> None:
+        """Follow until cancelled."""
+        for partition in range(self._kafka.partitions):
+            self._hub.begin(partition, positions.get(partition, TailPosition()).head.index)
+        async with asyncio.TaskGroup() as group:
+            for partition in range(self._kafka.partitions):
+                group.create_task(self._follow(partition, positions.get(partition, TailPosition())))
+
+    async def _follow(self, partition: int, position: TailPosition) -> None:
+        cursor = LogCursor(position.head, next_offset=position.next_offset)
+        backoff = Backoff(BACKOFF_MAX_S)
+        while True:
+            reader = PartitionReader(
+                kafka=self._kafka.connection,
+                topic=self._topic,
+                partition=partition,
+                client_id=f"{self._kafka.client_id}-live",
+            )
+            try:
+                await reader.start(cursor.next_offset)
+                while True:
+                    records = await reader.read(max_records=PIECE_RECORDS, timeout_s=READ_TIMEOUT_S)
+                    backoff.reset()
+                    self._readiness.clear_trouble(f"live partition {partition}")
+                    if records:
+                        self._take(partition, cursor.read(records))
+            except OffsetMissing as error:
+                self._stop(partition, f"{error}: its history was deleted, or this is another log")
+                return
+            except (LogCorrupt, UnknownType) as error:
+                self._stop(partition, str(error))
+                return
+            except KafkaError as error:
+                sentence = f"Partition {partition} of the log cannot be read: {error}."
+                self._readiness.report_trouble(f"live partition {partition}", sentence)
+                warn_throttled(_log, "live.waiting", kind=type(error).__name__, partition=partition, error=str(error))
+                await backoff.pause()
+            finally:
+                await reader.close()
+
+    def _take(self, partition: int, events: Sequence[LogEvent]) -> None:
+        """Pass the events of a piece on. Raises LogCorrupt, UnknownType; the events before are passed on."""
+        now_s = time.monotonic()
+        last_ms = taken = 0
+        try:
+            for event in events:
+                if type(event) is Decided:
+                    outcome = event.outcome
+                    if type(outcome) is AcceptedOutcome:
+                        self._hub.take(Entry(partition, event.stamp.index, outcome), now_s)
+                        last_ms = outcome.at_ms
+                        taken += 1
+                    elif outcome.kind is OutcomeKind.ACCEPTED:
+                        raise UnknownType(f"an outcome of type {outcome.type!r:.100}: deploy a newer release")
+                    else:
+                        self._hub.pass_over(partition, event.stamp.index)
+                elif type(event) is Stop:
+                    raise event.error
+        finally:
+            if taken:
+                metrics.EVENTS.inc(taken)
+                metrics.DELAY_SECONDS.observe(max(0.0, time.time() - last_ms / 1000))
+            self._after_piece()
+
+    def _stop(self, partition: int, reason: str) -> None:
+        self._stopped.add(partition)
+        metrics.PARTITIONS_STOPPED.set(len(self._stopped))
+        sentence = f"Partition {partition} of the log cannot be followed: {reason}; prove it with `gapless log verify`."
+        self._readiness.report_trouble(f"live partition {partition}", sentence, needs_operator=True)
+        _log.error("live.partition_stopped", partition=partition, reason=reason)
