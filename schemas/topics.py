@@ -27,6 +27,8 @@ class TopicNames:
     replies: str = "chat.replies"
     heartbeats: str = "chat.heartbeats"
     """Hints between sequencers (services/sequencer/peers/heartbeat.py); not part of the log."""
+    signals: str = "chat.signals"
+    """Typing and presence (services/live/signals); not part of the log."""
 
     @classmethod
     def prefixed(cls, prefix: str) -> TopicNames:
@@ -36,6 +38,7 @@ class TopicNames:
             events=f"{prefix}chat.events",
             replies=f"{prefix}chat.replies",
             heartbeats=f"{prefix}chat.heartbeats",
+            signals=f"{prefix}chat.signals",
         )
 
 
@@ -127,6 +130,12 @@ def heartbeats_spec(names: TopicNames, *, replication_factor: int, min_insync_re
         "segment.ms": "600000",
     }
     return TopicSpec(name=names.heartbeats, partitions=1, replication_factor=replication_factor, config=config)
+
+
+def signals_spec(names: TopicNames, *, replication_factor: int) -> TopicSpec:
+    """Return the topic of typing and presence: one partition, kept for a minute. Losing it loses nothing."""
+    config = {"cleanup.policy": "delete", "retention.ms": "60000", "segment.ms": "60000", "min.insync.replicas": "1"}
+    return TopicSpec(name=names.signals, partitions=1, replication_factor=replication_factor, config=config)
 
 
 def _common(replication_factor: int, min_insync_replicas: int | None) -> dict[str, str]:

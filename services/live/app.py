@@ -10,13 +10,15 @@ import structlog
 from fastapi import APIRouter, FastAPI
 
 from schemas.topics import TopicNames
-from services.live.api import event_streams
+from services.live.api import event_streams, signals, tickets
 from services.live.api.opening import Opener
+from services.live.api.websockets import WebSockets
 from services.live.connections.streams import Streams
 from services.live.errors import LiveError
 from services.live.hub.hub import Hub
 from services.live.hub.ring import Ring
 from services.live.settings import LiveProcessSettings, LiveSettings
+from services.live.signals.exchange import SignalExchange
 from services.live.tail.standing import APPLICATION_NAME, StandingReader
 from services.live.tail.tail import LogTail
 from services.runtime.access.auth import Authenticator
@@ -31,6 +33,7 @@ from services.runtime.process.lifecycle import Supervisor
 from services.runtime.process.tasks import end
 from services.runtime.serving.serve import serve
 from services.runtime.serving.server import HttpServer
+from services.runtime.settings import AuthSettings
 from services.runtime.web.openapi import operation_id
 
 BACKOFF_MAX_S: Final = 2.0
@@ -42,7 +45,7 @@ _log = structlog.get_logger(__name__)
 class LiveService:
     """The live service without the HTTP application around it.
 
-    live = LiveService(settings, readiness)
+    live = LiveService(settings, auth, readiness)
     app.include_router(live.router)
     await live.start()     # returns at once; streams get 503 until the log is being read
     ...
@@ -50,7 +53,7 @@ class LiveService:
     await live.stop()
     """
 
-    def __init__(self, settings: LiveSettings, readiness: Readiness) -> None:
+    def __init__(self, settings: LiveSettings, auth: AuthSettings, readiness: Readiness) -> None:
         self._settings = settings
         self._readiness = readiness
         ring = Ring(max_bytes=settings.ring_bytes, max_age_s=settings.ring_s)
@@ -62,7 +65,14 @@ class LiveService:
         self._tail = LogTail(settings.kafka, self._hub, readiness, after_piece=self._streams.head_moved)
         self.router = APIRouter(prefix="/v1", tags=["live"], generate_unique_id_function=operation_id)
         opener = Opener(self._hub, self._streams, heartbeat_s=settings.heartbeat_s)
-        event_streams.add_routes(self.router, opener, self._streams)
+        self._signals = SignalExchange(settings.kafka, self._hub)
+        sockets = WebSockets(opener, self._streams, self._signals)
+        secret = settings.ticket_secret or auth.secret
+        issued = None if secret is None else tickets.Tickets(secret.get_secret_value())
+        event_streams.add_routes(self.router, opener, self._streams, sockets, issued)
+        signals.add_routes(self.router, self._streams, self._signals)
+        if issued is not None:
+            tickets.add_routes(self.router, issued)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _pool_of(self) -> PostgresPool | None:
@@ -76,6 +86,7 @@ class LiveService:
         self._tasks = {
             asyncio.create_task(self._streams.run(), name="streams"),
             asyncio.create_task(self._follow(), name="tail"),
+            asyncio.create_task(self._signals.run(), name="signals"),
         }
 
     async def ended(self) -> None:
@@ -84,13 +95,11 @@ class LiveService:
         for task in done:
             task.result()
 
-    async def drain(self) -> None:
-        """Tell all clients to come back to other processes."""
-        await self._streams.drain()
-
     async def stop(self) -> None:
-        """End what is left. Streams that are still open break."""
+        """Tell all clients to come back to other processes, and end."""
+        await self._streams.drain()
         await end(self._tasks)
+        await self._signals.stop()
         self._pool = None
         await self._opened.aclose()
 
@@ -126,7 +135,7 @@ class LiveService:
 def create_app(settings: LiveProcessSettings) -> tuple[FastAPI, LiveService, Readiness]:
     """Return the application of live alone; its service, to start before and stop after it; and its readiness."""
     readiness = Readiness()
-    service = LiveService(settings.live, readiness)
+    service = LiveService(settings.live, settings.auth, readiness)
     app = build_app(
         title="Gapless live",
         service="live",

@@ -20,5 +20,8 @@ DELAY_SECONDS: Final = Histogram(
     "Time from an outcome's timestamp to its frames being written, of the last event of each piece read.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
+SIGNALS: Final = Counter(
+    "gapless_live_signals_total", "Typing and presence of this process's users, by whether it was sent.", ["result"]
+)
 RING_BYTES: Final = Gauge("gapless_live_ring_bytes", "Size of the newest events kept in memory, roughly.")
 PARTITIONS_STOPPED: Final = Gauge("gapless_live_partitions_stopped", "Partitions at a record that cannot be passed.")

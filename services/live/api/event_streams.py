@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.types import Receive, Scope, Send
 
 from schemas.ids import ChatId, UserId
-from services.live.api.opening import CHATS, Opener, Opening, problem_of
+from services.live.api.opening import Opener, Opening, problem_of
+from services.live.api.tickets import MAX_CHARACTERS, Tickets
+from services.live.api.websockets import WebSockets
 from services.live.connections.event_stream import EventStream
+from services.live.connections.session import CHATS
 from services.live.connections.streams import Streams
 from services.live.errors import LiveError
 from services.live.frames.frame import Form, event_block
-from services.runtime.access.auth import Caller, current_caller
+from services.runtime.access.auth import Caller, CredentialsOfRequest, current_caller
 from services.runtime.serving.takeover import takeover_of
+from services.runtime.serving.websocket import wants_websocket
 from services.runtime.web.openapi import problem_responses
 from services.runtime.web.problems import Problem
 
@@ -37,7 +41,6 @@ _OF_A_CHAT: Final = problem_responses(
     "unauthorized", "malformed", "not_member", "unknown_chat", "rate_limited", "unavailable"
 ) | {200: _OF_STREAM}
 
-CallerOfStream = Annotated[Caller, Depends(current_caller)]
 SinceQuery = Annotated[str | None, Query(max_length=16_384, description="A cursor: of a stream, or `next` of a sync.")]
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="The same; `since` has precedence.")]
 ChatsQuery = Annotated[
@@ -73,16 +76,38 @@ class StreamResponse(Response):
             self._streams.add(self._connection, self._opening.stream, self._opening.standing)
 
 
-def add_routes(router: APIRouter, opener: Opener, streams: Streams) -> None:
+def add_routes(
+    router: APIRouter, opener: Opener, streams: Streams, sockets: WebSockets, tickets: Tickets | None
+) -> None:
+    async def caller_of(
+        request: Request,
+        credentials: CredentialsOfRequest,
+        ticket: Annotated[
+            str | None,
+            Query(max_length=MAX_CHARACTERS, description="In place of a token, for a browser's EventSource."),
+        ] = None,
+    ) -> Caller | None:
+        """Return the caller by token or ticket, or None for a WebSocket, which says it in its first message."""
+        if wants_websocket(request.scope):
+            return None
+        if ticket is not None and tickets is not None:
+            return tickets.caller(ticket)
+        return await current_caller(request, credentials)
+
+    of_stream = Depends(caller_of)  # a default, because an annotation is looked up among the names of the module
+
     @router.get("/live", responses=_OF_ALL, response_class=Response)
     async def follow_all(
-        caller: CallerOfStream,
+        request: Request,
         since: SinceQuery = None,
         chats: ChatsQuery = None,
         receipts: ReceiptsQuery = "some",
         last_event_id: LastEventId = None,
+        caller: Caller | None = of_stream,
     ) -> Response:
-        """Follow all of your chats, also those that you join, as server-sent events."""
+        """Follow all of your chats, also those that you join: as server-sent events, or by WebSocket (Upgrade)."""
+        if caller is None:
+            return sockets.response(request.app.state.authenticator)
         user_id = UserId(caller.user_id)
         opener.refuse_if_full(user_id)
         connection = EventStream(streams, Form.SSE, expires_at_s=caller.expires_at_s)
@@ -101,13 +126,15 @@ def add_routes(router: APIRouter, opener: Opener, streams: Streams) -> None:
 
     @router.get("/chats/{chat_id}/live", responses=_OF_A_CHAT, response_class=Response)
     async def follow_one(
-        caller: CallerOfStream,
         chat_id: Annotated[UUID, Path()],
         after_position: PositionQuery = None,
         receipts: ReceiptsQuery = "some",
         last_event_id: LastEventId = None,
+        caller: Caller | None = of_stream,
     ) -> Response:
         """Follow one chat, as server-sent events whose ids are positions. It ends with your membership."""
+        if caller is None:
+            raise Problem("malformed", "A WebSocket follows all chats, or those that it names: use /v1/live.")
         user_id = UserId(caller.user_id)
         opener.refuse_if_full(user_id)
         connection = EventStream(streams, Form.SSE_OF_A_CHAT, expires_at_s=caller.expires_at_s)

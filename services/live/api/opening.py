@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from schemas.ids import ChatId, UserId, partition_of, token
 from schemas.sync_cursor import SyncCursor, decode_sync_cursor
@@ -16,9 +15,6 @@ from services.live.frames.frame import Form, Frame
 from services.live.hub.hub import AnotherLog, Hub, UserStanding
 from services.live.hub.stream import Stream
 from services.runtime.web.problems import Problem
-
-CHATS: Final = 200
-"""Maximum chats that a stream of some chats names."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,7 +35,7 @@ class Opener:
         self._streams = streams
         self._heartbeat_s = heartbeat_s
 
-    def refuse_if_full(self, user_id: UserId) -> None:
+    def refuse_if_full(self, user_id: UserId | None) -> None:
         """Raises Problem."""
         reason = self._streams.refusal(user_id)
         if reason is None:
@@ -90,7 +86,7 @@ class Opener:
         """Return a stream of one chat. Raises Problem if the user is not a member, LiveError."""
         user = await self._streams.user(user_id)
         if chat_id not in user.chats:
-            raise await self._no_member(user_id, chat_id)
+            raise await self._streams.no_member(user_id, chat_id)
         stream = Stream(
             user, connection, form, only=frozenset((chat_id,)), all_receipts=all_receipts, ends_with_chat=True
         )
@@ -116,12 +112,6 @@ class Opener:
         if last <= after_position:
             return []
         return [control.gap(chat_id, token(partition, standing.heads.get(partition, 0)))]
-
-    async def _no_member(self, user_id: UserId, chat_id: ChatId) -> Problem:
-        standing = await self._streams.standing(user_id)
-        if any(chat.chat_id == chat_id for chat in standing.chats):
-            return Problem("not_member", "You are no longer a member of this chat.")
-        return Problem("unknown_chat", "There is no chat with this id, or you never were a member of it.")
 
     def _token(self, chat_id: ChatId) -> str:
         partition = partition_of(chat_id, self._hub.partitions)

@@ -10,12 +10,11 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Coroutine
-from itertools import islice
 from typing import Any, Final
 
 import structlog
 
-from schemas.ids import UserId
+from schemas.ids import ChatId, UserId
 from services.live import metrics
 from services.live.connections.connection import Connection
 from services.live.errors import LiveError, NotReading, ReadModelAway
@@ -26,6 +25,7 @@ from services.live.settings import LiveSettings
 from services.live.tail.standing import StandingReader
 from services.runtime.process.backoff import Backoff
 from services.runtime.process.tasks import end
+from services.runtime.web.problems import Problem
 
 TICK_S: Final = 0.25
 """Time between two cursors of a stream, at least."""
@@ -58,13 +58,13 @@ class Streams:
 
     # Before a stream is opened
 
-    def refusal(self, user_id: UserId) -> str | None:
+    def refusal(self, user_id: UserId | None) -> str | None:
         """Return why no stream of this user can be opened: `draining`, `full`, `full_for_user`; None if it can."""
         if self.is_draining:
             return "draining"
         if len(self._connections) >= self._settings.max_connections:
             return "full"
-        if self._of_user[user_id] >= self._settings.connections_per_user:
+        if user_id is not None and self._of_user[user_id] >= self._settings.connections_per_user:
             return "full_for_user"
         return None
 
@@ -90,6 +90,13 @@ class Streams:
         async with self._reading:
             return await self._standings.of_user(user_id)
 
+    async def no_member(self, user_id: UserId, chat_id: ChatId) -> Problem:
+        """Return the problem of a user who is not a member of a chat. Raises LiveError."""
+        standing = await self.standing(user_id)
+        if any(chat.chat_id == chat_id for chat in standing.chats):
+            return Problem("not_member", "You are no longer a member of this chat.")
+        return Problem("unknown_chat", "There is no chat with this id, or you never were a member of it.")
+
     async def reach(self, indexes: dict[int, int]) -> None:
         """Wait until the hub has taken these indexes, which were read elsewhere. Raises NotReading if it does not."""
         deadline_s = time.monotonic() + WAIT_FOR_HEAD_S
@@ -109,13 +116,12 @@ class Streams:
     def add(self, connection: Connection, stream: Stream, standing: UserStanding | None) -> None:
         """Open a stream whose connection was taken over. Its `at` is set; `standing` was read if events were missed."""
         if not self._hub.open(stream):
-            connection.bye("unavailable", 0)
+            self._bye(connection, "unavailable")
             return
         connection.stream = stream
-        self._connections.add(connection)
         self._of_user[stream.user.user_id] += 1
-        metrics.STREAMS.labels(kind=connection.kind).inc()
-        metrics.OPENED.labels(kind=connection.kind).inc()
+        if connection not in self._connections:
+            self.track(connection)
         missed = self._hub.missed_partitions(stream)
         if missed and standing is not None:
             metrics.GAPS.inc()
@@ -159,6 +165,16 @@ class Streams:
             else:
                 self._go_on(connection)
                 return
+
+    def track(self, connection: Connection) -> None:
+        """Count a connection that has no stream yet."""
+        self._connections.add(connection)
+        metrics.STREAMS.labels(kind=connection.kind).inc()
+        metrics.OPENED.labels(kind=connection.kind).inc()
+
+    def end(self, connection: Connection, reason: str) -> None:
+        """Say why, and close."""
+        self._bye(connection, reason)
 
     # What connections call
 
@@ -228,19 +244,10 @@ class Streams:
                 self._remove(connection)
 
     async def drain(self) -> None:
-        """Tell all clients to come back, to other processes, over `drain_s`."""
+        """Tell all clients to come back, to other processes, each at its own moment within `drain_s`."""
         self.is_draining = True
-        left = list(self._connections)
-        random.shuffle(left)
-        pieces = max(1, round(self._settings.drain_s / 2 / TICK_S))
-        size = -(-len(left) // pieces)
-        connections = iter(left)
-        while piece := list(islice(connections, size)):
-            for connection in piece:
-                if connection in self._connections:
-                    self._bye(connection, "draining", self._spread_ms(self._settings.drain_s / 2))
-            if len(self._connections):
-                await asyncio.sleep(TICK_S)
+        for connection in tuple(self._connections):
+            self._bye(connection, "draining", self._spread_ms(self._settings.drain_s))
 
     def _spread_ms(self, longest_s: float) -> int:
         return round(random.uniform(0, longest_s * 1000))  # noqa: S311

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from schemas.ids import ChatId
+from schemas.instants import instant_of
 from services.live.frames.frame import Frame
 
 
@@ -36,6 +37,21 @@ def bye(reason: str, after_ms: int) -> Frame:
     return Frame("bye", {"reason": reason, "after_ms": after_ms})
 
 
-def signal(kind: str, chat_id: ChatId, user_id: str, state: str) -> Frame:
-    """`typing` or `presence` of another member. It is not in the log."""
-    return Frame(kind, {"chat_id": chat_id, "user_id": user_id, "state": state})
+def authenticated(user_id: str, expires_at_s: float) -> Frame:
+    """The answer to `auth`: who the caller is, and until when."""
+    return Frame("authenticated", {"user_id": user_id, "expires_at": instant_of(round(expires_at_s * 1000))})
+
+
+def error(reason: str, detail: str) -> Frame:
+    """What was wrong with the client's last message. `bye` follows."""
+    return Frame("error", {"reason": reason, "detail": detail})
+
+
+def pong() -> Frame:
+    """The answer to `ping`."""
+    return Frame("pong", {})
+
+
+def signal(kind: str, chat_id: ChatId, user_id: str, state: str, for_s: int) -> Frame:
+    """`typing` or `presence` of another member. It is not in the log, and over after `for_s` without news."""
+    return Frame(kind, {"chat_id": chat_id, "user_id": user_id, "state": state, "for_s": for_s})

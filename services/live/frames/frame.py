@@ -9,6 +9,8 @@ from enum import Enum, auto
 from typing import Any, Final, final
 
 from msgspec.json import Encoder
+from websockets.frames import Frame as WireFrame
+from websockets.frames import Opcode
 
 _encode: Final = Encoder().encode
 
@@ -63,18 +65,6 @@ def http_chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def text_message(payload: bytes) -> bytes:
-    """Return an unmasked WebSocket text message of one frame (RFC 6455 §5.2)."""
-    length = len(payload)
-    if length < 126:
-        head = bytes((0x81, length))
-    elif length < 65_536:
-        head = b"\x81\x7e" + length.to_bytes(2, "big")
-    else:
-        head = b"\x81\x7f" + length.to_bytes(8, "big")
-    return head + payload
-
-
 def _sse(frame: Frame) -> bytes:
     return http_chunk(event_block(frame.kind, frame.json()))
 
@@ -85,7 +75,7 @@ def _sse_of_a_chat(frame: Frame) -> bytes:
 
 
 def _websocket(frame: Frame) -> bytes:
-    return text_message(frame.json())
+    return WireFrame(Opcode.TEXT, frame.json()).serialize(mask=False)
 
 
 _FORMS: Final = {Form.SSE: _sse, Form.SSE_OF_A_CHAT: _sse_of_a_chat, Form.WEBSOCKET: _websocket}

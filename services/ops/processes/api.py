@@ -42,7 +42,7 @@ def create_app(settings: ApiSettings) -> tuple[FastAPI, IngestService, QueryServ
     readiness = Readiness()
     ingest = IngestService(settings.ingest, readiness)
     query = QueryService(settings.query, readiness)
-    live = LiveService(settings.live, readiness)
+    live = LiveService(settings.live, settings.auth, readiness)
     app = build_app(
         title="Gapless",
         service="api",

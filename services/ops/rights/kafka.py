@@ -51,6 +51,13 @@ def rights_by_service(kafka: KafkaSettings) -> dict[str, tuple[Right, ...]]:
             *_on(names.heartbeats, ("Create", "Read", "Write")),
             group(SEQUENCER_GROUP),
         ),
+        "live": _live(kafka),
+        # `gapless api` runs ingest and live in one process, with one identity.
+        "api": (
+            *_on(names.commands, write),
+            *_on(names.replies, read),
+            *_live(kafka),
+        ),
         "projector": (*_on(names.events, read), group(PROJECTOR_GROUP)),
         "ops": (*_on(names.commands, read), *_on(names.events, read), *_on(names.replies, _LOOK)),
         "admin": tuple(
@@ -59,6 +66,15 @@ def rights_by_service(kafka: KafkaSettings) -> dict[str, tuple[Right, ...]]:
             for right in _on(name, ("Create", "Describe", "DescribeConfigs"))
         ),
     }
+
+
+def _live(kafka: KafkaSettings) -> tuple[Right, ...]:
+    names = TopicNames.prefixed(kafka.topic_prefix)
+    return (
+        *_on(names.events, ("Read", "DescribeConfigs")),
+        # The first process creates the topic of the signals.
+        *_on(names.signals, ("Create", "Read", "Write")),
+    )
 
 
 def _on(topic: str, operations: Iterable[Operation]) -> Iterable[Right]:

@@ -177,19 +177,19 @@ def _refused(detail: str) -> Problem:
 
 
 CallerDependency = Callable[..., Awaitable[Caller]]
-_Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+CredentialsOfRequest = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 
 
 def caller_dependency(authenticator: Authenticator) -> CallerDependency:
     """Return a FastAPI dependency that resolves to the request's Caller or responds with 401."""
 
-    async def caller(credentials: _Credentials) -> Caller:
+    async def caller(credentials: CredentialsOfRequest) -> Caller:
         return await _authenticated(authenticator, credentials)
 
     return caller
 
 
-async def current_caller(request: Request, credentials: _Credentials) -> Caller:
+async def current_caller(request: Request, credentials: CredentialsOfRequest) -> Caller:
     """Return the request's Caller. For routers declared before the application: uses `app.state.authenticator`."""
     authenticator: Authenticator = request.app.state.authenticator
     return await _authenticated(authenticator, credentials)
