@@ -15,6 +15,7 @@ Another program that writes commands or reads events needs what is here and noth
 - `log`        the validity rule: which records of `chat.events` count
 - `cursor`     LogCursor: reads the records of a partition by that rule
 - `sync_cursor` how far a reader has seen the whole log
+- `instants`   times as text
 - `search`     the lexemes of a message and the words of a query, by the same rules; `_tokens` is its compiled half
 - `topics`     the topics, their settings, and what is wrong with existing ones
 - `errors`     one root for everything that is raised here

@@ -5,6 +5,7 @@ Each process reads the whole log itself, from where the read model stands; there
 - `tail`         records of `chat.events` become events, by the one reader of the log
 - `hub`          the ring of the newest events, and who follows what. Pure: it knows no socket
 - `frames`       an event becomes a frame, and its bytes, once for all who get it. Pure
+- `signals`      typing and presence, which are not in the log
 - `connections`  sockets: event streams, WebSockets; one task serves all
 - `api`          the paths
 - `sql`          what is read of the read model: where it stands, and a user's chats

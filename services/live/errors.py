@@ -7,7 +7,7 @@ class LiveError(Exception):
     """A stream cannot be opened now. The message is for the client; asking again later helps."""
 
 
-class ReadModelAway(LiveError):
+class StandingUnavailable(LiveError):
     """The read model cannot be read."""
 
 

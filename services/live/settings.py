@@ -39,7 +39,7 @@ class LiveSettings(Settings):
     stalled_s: PositiveSeconds = 30.0
     """How long a client may take nothing of what is waiting for it before its stream is closed."""
     drain_s: PositiveSeconds = 15.0
-    """At a stop, the time over which clients are told to come back."""
+    """At a stop, the time within which clients come back, each at a moment of its own."""
     ticket_secret: SecretStr | None = None
     """Signs tickets for event streams; all processes have the same. Default: GAPLESS_JWT_SECRET; without one of them no
     tickets are issued."""

@@ -66,9 +66,12 @@ class StreamResponse(Response):
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+        takeover = takeover_of(scope)
+        if takeover.head_only:
+            await send({"type": "http.response.body", "body": b""})
+            return
         first = b"".join(event_block(frame.kind, frame.json()) for frame in self._opening.first)
         await send({"type": "http.response.body", "body": b"retry: %d\n%b" % (_RETRY_MS, first), "more_body": True})
-        takeover = takeover_of(scope)
         chunked = takeover.chunked
         transport = takeover.take(self._connection)
         if transport is not None:

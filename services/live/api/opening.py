@@ -126,7 +126,7 @@ def _cursor_of(text: str) -> SyncCursor:
 
 
 def _another_log() -> Problem:
-    return Problem("cursor_of_another_log", "The cursor is of another log: begin anew, with `GET /v1/sync`.")
+    return Problem("cursor_of_another_log", "The cursor is of another log: sync without one.")
 
 
 def problem_of(error: LiveError) -> Problem:

@@ -33,12 +33,12 @@ class Start(Struct, frozen=True, tag_field="type", tag="start"):
     receipts: Literal["all", "some"] = "some"
 
 
-class Typing(Struct, frozen=True, tag_field="type", tag="typing"):
+class TypingSignal(Struct, frozen=True, tag_field="type", tag="typing"):
     chat_id: str
     state: str
 
 
-class Presence(Struct, frozen=True, tag_field="type", tag="presence"):
+class PresenceSignal(Struct, frozen=True, tag_field="type", tag="presence"):
     chat_id: str
     state: str
 
@@ -47,7 +47,7 @@ class Ping(Struct, frozen=True, tag_field="type", tag="ping"):
     pass
 
 
-Message: TypeAlias = Auth | Start | Typing | Presence | Ping
+Message: TypeAlias = Auth | Start | TypingSignal | PresenceSignal | Ping
 _decode: Final = Decoder(Message).decode
 
 
@@ -90,8 +90,8 @@ class Session:
         self.is_authenticated = True
 
 
-def kind_of(message: Typing | Presence) -> SignalKind:
-    return "typing" if isinstance(message, Typing) else "presence"
+def kind_of(message: TypingSignal | PresenceSignal) -> SignalKind:
+    return "typing" if isinstance(message, TypingSignal) else "presence"
 
 
 def chats_of(start: Start) -> frozenset[ChatId] | None:

@@ -17,7 +17,7 @@ import structlog
 from schemas.ids import ChatId, UserId
 from services.live import metrics
 from services.live.connections.connection import Connection
-from services.live.errors import LiveError, NotReading, ReadModelAway
+from services.live.errors import LiveError, NotReading, StandingUnavailable
 from services.live.frames import control
 from services.live.hub.hub import CaughtUp, Hub, NotCovered, UserStanding
 from services.live.hub.stream import Stream, User
@@ -83,7 +83,7 @@ class Streams:
         try:
             return self._hub.learn(user_id, await self.standing(user_id))
         except NotCovered as error:
-            raise ReadModelAway(f"The read model is too far behind ({error}); ask again later.") from error
+            raise StandingUnavailable(f"The read model is too far behind ({error}); ask again later.") from error
 
     async def standing(self, user_id: UserId) -> UserStanding:
         """Return the user's chats in the read model. Raises LiveError."""

@@ -22,7 +22,7 @@ class LastEvent(NamedTuple):
     last_index: int
     position: int
     content_position: int | None
-    """Of its last event that is no receipt; None if it is not known."""
+    """Position of its last event that is no receipt; None if it is not known."""
 
 
 class Ring:

@@ -10,7 +10,7 @@ from psycopg_pool import PoolTimeout
 
 from schemas.ids import ChatId, UserId
 from schemas.log import Head
-from services.live.errors import ReadModelAway
+from services.live.errors import StandingUnavailable
 from services.live.hub.hub import SMALL_CHAT_MEMBERS, ChatStanding, UserStanding
 from services.live.tail.tail import TailPosition
 from services.runtime.postgres.pool import PostgresPool
@@ -30,7 +30,7 @@ class StandingReader:
     async def positions(self) -> tuple[str, dict[int, TailPosition]]:
         """Return the id of the log's topic, "" if nothing is projected yet, and where each partition stands.
 
-        Raises ReadModelAway.
+        Raises StandingUnavailable.
         """
         (rows,) = await self._read(("positions", {}))
         found = {
@@ -40,9 +40,13 @@ class StandingReader:
         return next((row[1] for row in rows), ""), found
 
     async def of_user(self, user_id: UserId) -> UserStanding:
-        """Return the chats of a user, and where each partition stands in the same snapshot. Raises ReadModelAway."""
+        """Return the chats of a user, and where each partition stands in the same snapshot.
+
+        Raises StandingUnavailable.
+        """
         parameters = {"user_id": user_id, "counted": SMALL_CHAT_MEMBERS + 1}
-        chats, positions = await self._read(("chats_of_user", parameters), ("positions", {}))
+        of_user = ("chats_of_user", parameters)
+        chats, positions = await self._read(of_user, ("positions", {}))
         return UserStanding(
             chats=[
                 ChatStanding(ChatId(chat_id), is_member, changed_index or 0, last_position, members)
@@ -55,7 +59,7 @@ class StandingReader:
         """Return the rows of each statement, all of one snapshot."""
         pool = self._pool()
         if pool is None:
-            raise ReadModelAway("This process is stopping.")
+            raise StandingUnavailable("This process is stopping.")
         try:
             async with pool.connection() as session:
                 found: list[Sequence[Row]] = []
@@ -72,6 +76,6 @@ class StandingReader:
                     await session.execute(self._sql["commit"])
                 return found
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
-            raise ReadModelAway("The read model has no projection yet; ask again.") from error
+            raise StandingUnavailable("The read model has no projection yet; ask again.") from error
         except (psycopg.Error, PoolTimeout, TimeoutError) as error:
-            raise ReadModelAway("The read model cannot be read at the moment; ask again.") from error
+            raise StandingUnavailable("The read model cannot be read at the moment; ask again.") from error

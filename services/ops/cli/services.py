@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from services.runtime.process.lifecycle import Supervisor
 
 SHUTDOWN_TIMEOUT_S = 10.0
-SERVICES = ("ingest", "sequencer", "projector", "query", "api")
+SERVICES = ("ingest", "sequencer", "projector", "query", "live", "api")
 S = TypeVar("S", bound=Settings)
 log = structlog.get_logger(__name__)
 
@@ -69,8 +69,16 @@ def query() -> None:
     _serve("query", QueryProcessSettings, run, lambda settings: settings.logs)
 
 
+def live() -> None:
+    """Stream what happens in chats to their members, over server-sent events and WebSocket."""
+    from services.live.app import run
+    from services.live.settings import LiveProcessSettings
+
+    _serve("live", LiveProcessSettings, run, lambda settings: settings.logs)
+
+
 def api() -> None:
-    """Run ingest and query on one port, which several processes may share (GAPLESS_HTTP_REUSE_PORT=true)."""
+    """Run ingest, query and live on one port, which several processes may share (GAPLESS_HTTP_REUSE_PORT=true)."""
     from services.ops.processes.api import ApiSettings, run
 
     _serve("api", ApiSettings, run, lambda settings: settings.logs)

@@ -71,11 +71,12 @@ def known_variables() -> frozenset[str]:
 
 def _settings_of_all_services() -> Iterator[type[Settings]]:
     from services.ingest.settings import IngestProcessSettings
+    from services.live.settings import LiveProcessSettings
     from services.projector.settings import ProjectorSettings
     from services.query.settings import QueryProcessSettings
     from services.sequencer.settings import SequencerSettings
 
-    yield from (IngestProcessSettings, SequencerSettings, ProjectorSettings, QueryProcessSettings)
+    yield from (IngestProcessSettings, SequencerSettings, ProjectorSettings, QueryProcessSettings, LiveProcessSettings)
 
 
 def _meant(name: str, known: frozenset[str]) -> str | None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SUPER: Final = "super"
 """The user that only grants the rights of the others."""
-SERVICES: Final = ("ingest", "sequencer", "projector", "ops", "admin")
+SERVICES: Final = ("api", "ingest", "live", "sequencer", "projector", "ops", "admin")
 KAFKA_USER_OF: Final = {"api": "api", "sequencer": "sequencer", "projector": "projector"}
 """Command of a process → its user. Commands that people run use `ops`."""
 DATABASE_ROLE_OF: Final = {"api": READER, "projector": OWNER}

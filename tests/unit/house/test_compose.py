@@ -12,6 +12,7 @@ import yaml
 from devstack.jars import KAFKA_VERSION
 from devstack.kafka_config import behaviour
 from services.ingest.settings import IngestProcessSettings
+from services.live.settings import LiveProcessSettings
 from services.projector.settings import ProjectorSettings
 from services.query.settings import QueryProcessSettings
 from services.runtime.settings import Settings, variable_name
@@ -29,6 +30,7 @@ PROCESSES: tuple[type[Settings], ...] = (
     SequencerSettings,
     ProjectorSettings,
     QueryProcessSettings,
+    LiveProcessSettings,
 )
 CONDITIONS = {"service_healthy", "service_completed_successfully"}
 

@@ -263,6 +263,7 @@ METRIC_MODULES: Final = {
     "## Sequencer": "services.sequencer.metrics",
     "## Projector": "services.projector.metrics",
     "## Query": "services.query.metrics",
+    "## Live": "services.live.metrics",
 }
 KINDS: Final = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
 
@@ -288,6 +289,7 @@ def test_the_metrics_page_lists_every_metric_in_its_own_words(heading: str) -> N
 def settings_rows() -> dict[str, object]:
     """Return variable → default, for everything that any process reads."""
     from services.ingest.settings import IngestProcessSettings
+    from services.live.settings import LiveProcessSettings
     from services.projector.settings import ProjectorSettings
     from services.query.settings import QueryProcessSettings
     from services.sequencer.settings import SequencerSettings
@@ -307,6 +309,7 @@ def settings_rows() -> dict[str, object]:
         SequencerSettings,
         ProjectorSettings,
         QueryProcessSettings,
+        LiveProcessSettings,
         KafkaSettings,
         PostgresSettings,
         LogSettings,
