@@ -72,10 +72,8 @@ class StreamResponse(Response):
             return
         first = b"".join(event_block(frame.kind, frame.json()) for frame in self._opening.first)
         await send({"type": "http.response.body", "body": b"retry: %d\n%b" % (_RETRY_MS, first), "more_body": True})
-        chunked = takeover.chunked
-        transport = takeover.take(self._connection)
-        if transport is not None:
-            self._connection.attach(transport, chunked=chunked)
+        self._connection.chunked = takeover.chunked
+        if takeover.take(self._connection) is not None:
             self._streams.add(self._connection, self._opening.stream, self._opening.standing)
 
 

@@ -108,7 +108,7 @@ class WebSocketResponse(Response):
         connection = WebSocketStream(self._streams, on_message)
         transport = await accept(scope, send, connection.wire)
         if transport is not None:
-            connection.attach(transport)
+            connection.transport = transport
             self._streams.track(connection)
 
 

@@ -6,7 +6,7 @@ It has no task and no timer: the hub writes to it, and `Streams` checks on all c
 from __future__ import annotations
 
 import asyncio
-from typing import Final, final
+from typing import Final, cast, final
 
 from services.live.connections.connection import Owner
 from services.live.frames import control
@@ -21,27 +21,25 @@ _LAST_CHUNK: Final = b"0\r\n\r\n"
 class EventStream(asyncio.Protocol):
     """A Sink. All that is written to it is one chunk each."""
 
-    __slots__ = ("_chunked", "_owner", "_transport", "expires_at_s", "is_paused", "kind", "paused_since_s", "stream")
+    __slots__ = ("_owner", "_transport", "chunked", "expires_at_s", "is_paused", "kind", "paused_since_s", "stream")
 
     def __init__(self, owner: Owner, form: Form, *, expires_at_s: float) -> None:
         """:param expires_at_s: of time.time(); the end of the caller's token."""
         self.kind = form.name.lower()
         self._owner = owner
         self._transport: asyncio.Transport | None = None
-        self._chunked = True
+        self.chunked = True
+        """Whether the response is chunked; False for HTTP/1.0."""
         self.expires_at_s = expires_at_s
         self.is_paused = False
         self.paused_since_s = 0.0
         self.stream: Stream | None = None
 
-    def attach(self, transport: asyncio.Transport, *, chunked: bool) -> None:
-        self._transport, self._chunked = transport, chunked
-
     # Sink
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
-            self._transport.write(data if self._chunked else _unchunked(data))
+            self._transport.write(data if self.chunked else _unchunked(data))
 
     def close(self, reason: str) -> None:
         self.bye(reason, 0)
@@ -64,7 +62,7 @@ class EventStream(asyncio.Protocol):
             return
         self.write(http_chunk(b"retry: %d\n" % max(after_ms, 1)))
         self.write(control.bye(reason, after_ms).in_form(Form.SSE))
-        if self._chunked:
+        if self.chunked:
             transport.write(_LAST_CHUNK)
         transport.close()
 
@@ -73,6 +71,9 @@ class EventStream(asyncio.Protocol):
             self._transport.abort()
 
     # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         """Ignored: the request is over, and a stream has no end after which another could be answered."""

@@ -43,7 +43,6 @@ class WebSocketStream:
     __slots__ = (
         "_on_message",
         "_owner",
-        "_transport",
         "_waiting",
         "_working",
         "expires_at_s",
@@ -52,6 +51,7 @@ class WebSocketStream:
         "paused_since_s",
         "session",
         "stream",
+        "transport",
         "user_id",
         "wire",
     )
@@ -60,7 +60,7 @@ class WebSocketStream:
         self.kind = Form.WEBSOCKET.name.lower()
         self._owner = owner
         self._on_message = on_message
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
         self._waiting: deque[str] = deque()
         self._working: asyncio.Task[None] | None = None
         self.session = Session()
@@ -73,14 +73,11 @@ class WebSocketStream:
             on_text=self._text, on_lost=self._lost, on_unwritable=self._pause, on_writable=self._resume
         )
 
-    def attach(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-
     # Sink
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+        if self.transport is not None:
+            self.transport.write(data)
 
     def takes_more(self) -> bool:
         return not self.is_paused
@@ -100,15 +97,15 @@ class WebSocketStream:
     def bye(self, reason: str, after_ms: int) -> None:
         if reason == "token_expired" and not self.session.is_authenticated:
             reason = "not_authenticated"
-        if self._transport is None or self.wire.closing:
+        if self.transport is None or self.wire.closing:
             return
         self.write(control.bye(reason, after_ms).in_form(Form.WEBSOCKET))
         self.wire.close(CLOSE_CODES.get(reason, _NORMAL), reason)
-        self._transport = None
+        self.transport = None
 
     def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     # What the wire calls
 
@@ -122,7 +119,7 @@ class WebSocketStream:
 
     async def _work(self) -> None:
         try:
-            while self._waiting and self._transport is not None:
+            while self._waiting and self.transport is not None:
                 await self._on_message(self, self._waiting.popleft())
         finally:
             self._working = None
@@ -137,7 +134,7 @@ class WebSocketStream:
         self._owner.resumed(self)
 
     def _lost(self) -> None:
-        self._transport = None
+        self.transport = None
         self._waiting.clear()
         if self._working is not None:
             self._working.cancel()

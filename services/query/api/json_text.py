@@ -19,6 +19,7 @@ from schemas.instants import instant_of
 _UTC_ZONES: Final = frozenset({UTC, ZoneInfo("UTC"), ZoneInfo("Etc/UTC")})
 """The zones of psycopg's datetimes if the session's time zone is UTC."""
 
+
 def instant(at: datetime) -> str:
     """Return the text of a datetime, as `instant_of` writes it. One in UTC is not converted again."""
     if at.tzinfo not in _UTC_ZONES:

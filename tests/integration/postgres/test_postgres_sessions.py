@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from schemas.ids import UserId
+from schemas.instants import instant_of
 from services.projector.versions.migrations import migrate
-from services.query.api.json_text import instant_of
 from services.runtime.postgres.pool import (
     PostgresPool,
     connect,

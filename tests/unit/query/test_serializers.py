@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.ids import UserId
+from schemas.instants import instant_of
 from services.query.api import json_text
 from services.query.api.delivery_status import ChatStanding, DeliveryCursors, Steps
 from services.query.api.message_json import MESSAGE_COLUMNS, MessagesJson, messages_json, plain_messages
@@ -269,4 +270,4 @@ def test_a_time_is_told_in_utc_whatever_zone_it_is_in(zone: tzinfo) -> None:
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
 def test_an_instant_is_the_same_from_milliseconds(at: datetime) -> None:
     ms = (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-    assert json_text.instant_of(ms) == json_text.instant(at)
+    assert instant_of(ms) == json_text.instant(at)

@@ -14,11 +14,12 @@ from psycopg.types.numeric import Int8
 from pydantic import BaseModel, BeforeValidator, Field
 
 from schemas.bodies import ChatKind, Role
+from schemas.instants import instant_of
 from schemas.limits import MEMBERS_PER_COMMAND
 from services.query.api.change_pages import MAX_ANSWER_BYTES, Changed, cut_oldest
 from services.query.api.delivery_status import ChatStanding
 from services.query.api.examples import ANNA, CHAT
-from services.query.api.json_text import boolean, instant_of, instant_or_null
+from services.query.api.json_text import boolean, instant_or_null
 from services.query.api.message_json import CHANGED_POSITION, SEQ, each_message_json
 from services.query.api.parameters import AtLeastHeader, ChatIdInPath, QueryParameters, Seq, whole_number
 from services.query.api.paths.chats import chat_head_json

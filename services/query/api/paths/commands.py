@@ -13,8 +13,9 @@ from pydantic import BaseModel, Field
 
 from schemas.errors import Reason
 from schemas.ids import parse_token, partition_of
+from schemas.instants import instant_of
 from services.query.api.examples import CHAT
-from services.query.api.json_text import dumps, instant_of
+from services.query.api.json_text import dumps
 from services.query.api.parameters import AtLeastHeader, ChatIdInPath, CommandIdInPath, QueryParameters
 from services.query.api.paths.messages import MESSAGE_EXAMPLE
 from services.query.api.reads import Reads

@@ -13,9 +13,10 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 
 from schemas.checks import parse_instant
 from schemas.errors import Refused
+from schemas.instants import instant_of
 from services.query.api.cursors import HIGHEST_UUID, SearchCursor, decode_search, encode_search
 from services.query.api.examples import ANNA, CHAT
-from services.query.api.json_text import dumps, instant_of
+from services.query.api.json_text import dumps
 from services.query.api.parameters import AtLeastHeader, ListParameters, WireUuid
 from services.query.api.reads import Reads
 from services.query.api.route import OF_ANY, CallerOfRequest, json_response
