@@ -106,6 +106,22 @@ def ingest(
     _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
 
 
+@app.command("live-fanout")
+def live_fanout(
+    as_json: JsonOption = False,
+    seconds: Annotated[int, typer.Option(min=1, help="Of each of the two fixed rates.")] = 15,
+    idle: Annotated[int, typer.Option(min=100, help="Number of idle streams.")] = 10_000,
+    only: Annotated[
+        str | None, typer.Option(help="one_chat, hundred_chats, ladder, returned, idle; several with commas.")
+    ] = None,
+) -> None:
+    """Measure the CPU and latency of a message to a thousand readers, readers who come back, and idle streams."""
+    from benchmarks.run import live_fanout as benchmark
+
+    options = benchmark.Options(seconds=seconds, idle=idle, only=only)
+    _print(_measured(lambda ground: benchmark.run(options, ground, _step)), as_json=as_json)
+
+
 @app.command()
 def history(as_json: JsonOption = False, rounds: RoundsOption = 3) -> None:
     """Measure pages of fifty over HTTP, next to the bare SQL of the same pages."""

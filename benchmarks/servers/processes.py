@@ -23,7 +23,7 @@ from devstack.ports import HOST, choose_ports
 from schemas.wire.extensions import PURE_VARIABLE
 
 DEADLINE_S: Final = 300.0
-WITH_AN_API: Final = ("ingest", "query", "api")
+WITH_AN_API: Final = ("ingest", "query", "live", "api")
 """Services that serve /readyz and /metrics on their API's port."""
 
 
