@@ -1,4 +1,4 @@
-"""Readers of event streams, in a process of its own: thousands of sockets on one epoll, and as little parsing as can be.
+"""Readers of event streams, in a process of its own: thousands of sockets on one epoll, with little parsing.
 
 A message's text begins with `@<ns>@`, the monotonic clock of this machine just before it was sent. Each reader counts
 the messages that arrive; a piece that cuts the name of an event in two is joined with what follows.

@@ -3,9 +3,9 @@ who come back, idle streams.
 
     gapless bench live-fanout
 
-One sequencer, one projector, one live process. Messages are appended to chat.commands in an open loop, so that each goes
-all the way: decided, in the log, read from it, written to its readers. A reader times it from just before the append.
-Fifty users hold the streams; each stream follows one chat.
+One sequencer, one projector, one live process. Messages are appended to chat.commands in an open loop, so that each
+goes all the way: decided, in the log, read from it, written to its readers. A reader times it from just before the
+append. Fifty users hold the streams; each stream follows one chat.
 
 `one_chat` and `hundred_chats` run at rates at which Centrifuge, the engine of Centrifugo, was measured on a machine of
 this kind; `ladder` raises the rate of one chat until the median of the last third of a run is 20 ms above that of the
@@ -106,7 +106,7 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
     room = Room(101)
     await fill_creations(ground, log, room)
     settings = {
-        "GAPLESS_LIVE_CONNECTIONS_PER_USER": str(max(20, -(-options.idle // USERS))),
+        "GAPLESS_LIVE_CONNECTIONS_PER_USER": str(options.idle + STREAMS),
         "GAPLESS_HTTP_MAX_CONNECTIONS": str(options.idle + 2 * STREAMS),
     }
     wanted = (
