@@ -10,17 +10,17 @@ from starlette.types import Receive, Scope, Send
 
 from schemas.ids import ChatId, UserId
 from services.live.api.opening import Opener, Opening, problem_of
+from services.live.api.route import StreamRoute
 from services.live.api.tickets import MAX_CHARACTERS, Tickets
 from services.live.api.websockets import WebSockets
 from services.live.connections.event_stream import EventStream
-from services.live.connections.session import CHATS
 from services.live.connections.streams import Streams
 from services.live.errors import LiveError
 from services.live.frames.frame import Form, event_block
 from services.runtime.access.auth import Caller, CredentialsOfRequest, current_caller
 from services.runtime.serving.takeover import takeover_of
 from services.runtime.serving.websocket import wants_websocket
-from services.runtime.web.openapi import problem_responses
+from services.runtime.web.openapi import operation_id, problem_responses
 from services.runtime.web.problems import Problem
 
 _MEDIA_TYPE: Final = "text/event-stream"
@@ -29,6 +29,8 @@ _HEADERS: Final = (
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 )
+CHATS_IN_URL: Final = 24
+"""Maximum chats that a URL names; a WebSocket names more."""
 _RETRY_MS: Final = 1_000
 _OF_STREAM: Final[dict[str, Any]] = {
     "description": "A stream of frames: docs/live.md.",
@@ -44,7 +46,7 @@ _OF_A_CHAT: Final = problem_responses(
 SinceQuery = Annotated[str | None, Query(max_length=16_384, description="A cursor: of a stream, or `next` of a sync.")]
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="The same; `since` has precedence.")]
 ChatsQuery = Annotated[
-    list[UUID] | None, Query(max_length=CHATS, description="Follow only these chats; repeat it for each.")
+    list[UUID] | None, Query(max_length=CHATS_IN_URL, description="Follow only these chats; repeat it for each.")
 ]
 ReceiptsQuery = Annotated[
     Literal["all", "some"],
@@ -77,9 +79,9 @@ class StreamResponse(Response):
             self._streams.add(self._connection, self._opening.stream, self._opening.standing)
 
 
-def add_routes(
-    router: APIRouter, opener: Opener, streams: Streams, sockets: WebSockets, tickets: Tickets | None
-) -> None:
+def add_routes(into: APIRouter, opener: Opener, streams: Streams, sockets: WebSockets, tickets: Tickets | None) -> None:
+    router = APIRouter(route_class=StreamRoute, generate_unique_id_function=operation_id)
+
     async def caller_of(
         request: Request,
         credentials: CredentialsOfRequest,
@@ -151,6 +153,8 @@ def add_routes(
         except LiveError as error:
             raise problem_of(error) from error
         return StreamResponse(opening, connection, streams)
+
+    into.include_router(router)
 
 
 def _position_of(last_event_id: str, after_position: int | None) -> int | None:

@@ -83,13 +83,16 @@ class NotFastPath(Exception):
 class FastRoute(APIRoute):
     """A route whose subclasses implement `respond`. The endpoint's signature only documents it for OpenAPI."""
 
-    async def respond(self, request: FastRequest) -> FastResponse:
-        """Respond to a request. Raises Problem, or NotFastPath if the subclass also keeps FastAPI's handler."""
+    async def respond(self, request: FastRequest) -> FastResponse | Response:
+        """Respond to a request, with a Response if it is one that lasts. Raises Problem, or NotFastPath if the subclass
+        also keeps FastAPI's handler."""
         raise NotImplementedError
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         async def handler(request: Request) -> Response:
             answer = await self.respond(FastRequest(request.scope, request.receive, request.path_params))
+            if isinstance(answer, Response):
+                return answer
             response = Response(answer.body, answer.status)
             response.raw_headers = list(answer.headers)
             return response
@@ -139,10 +142,14 @@ class FastRoutes:
 
 async def _respond(route: FastRoute, request: FastRequest, send: Send) -> None:
     try:
-        status, headers, body = await route.respond(request)
+        answer = await route.respond(request)
     except Problem as problem:
         await refuse(problem, request.scope, request.receive, send)
         return
+    if isinstance(answer, Response):
+        await answer(request.scope, request.receive, send)
+        return
+    status, headers, body = answer
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
