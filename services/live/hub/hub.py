@@ -268,7 +268,7 @@ class Hub:
                 return CaughtUp.LATER
             if written >= PIECE_BYTES:
                 return CaughtUp.MORE
-        stream.at, stream.left, stream.is_live = {}, None, True
+        stream.at, stream.away, stream.is_live = {}, None, True
         if stream.form is not Form.SSE_OF_A_CHAT:
             self.moved.add(stream)
         return CaughtUp.LIVE

@@ -71,7 +71,7 @@ class Stream:
     :param ends_with_chat: whether it ends when the user is removed from a chat that it follows.
     """
 
-    __slots__ = ("all_receipts", "at", "ends_with_chat", "form", "is_live", "left", "only", "sink", "user")
+    __slots__ = ("all_receipts", "at", "away", "ends_with_chat", "form", "is_live", "only", "sink", "user")
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class Stream:
         self.is_live = False
         self.at: dict[int, int] = {}
         """Partition → index up to which everything was written; used while it is catching up."""
-        self.left: set[ChatId] | None = None
-        """Chats that it saw the user leave while catching up, and not yet join again."""
+        self.away: set[ChatId] | None = None
+        """Chats of which the user is not a member at `at`, though they join later; set by `pending`."""
 
     def may_follow(self, chat_id: ChatId) -> bool:
         return self.only is None or chat_id in self.only
@@ -111,23 +111,28 @@ class Stream:
         for chat_id in self.chats():
             for entry in ring.of_chat(chat_id, self.at):
                 found[entry.serial] = entry
+        first: dict[ChatId, bool] = {}
         for entry in ring.of_user(self.user.user_id, self.at):
             if self.may_follow(entry.chat_id):
                 found[entry.serial] = entry
+                first.setdefault(entry.chat_id, dict(entry.named)[self.user.user_id])
+        # Only a user who is not a member can join.
+        self.away = {chat_id for chat_id, joins in first.items() if joins}
         return sorted(found.values(), key=attrgetter("serial"))
 
     def take(self, entry: Entry, *, is_small: bool) -> Frame | None:
         """Take the next pending event. Returns what is sent of it, if anything."""
         self.at[entry.partition] = entry.index
         chat_id, user_id = entry.chat_id, self.user.user_id
+        away = self.away if self.away is not None else set()
         for named, is_member in entry.named:
             if named == user_id and not is_member:
-                self.left = (self.left or set()) | {chat_id}
+                away.add(chat_id)
                 return control.removed(chat_id, entry.position)
-            if named == user_id and self.left:
-                self.left.discard(chat_id)
-        if chat_id not in self.user.chats or (self.left and chat_id in self.left):
-            return None  # not a member at this event, or no longer
+            if named == user_id:
+                away.discard(chat_id)
+        if chat_id not in self.user.chats or chat_id in away:
+            return None  # not a member at this event, or no longer at the head
         if entry.is_receipt and not self.takes_receipt(entry, is_small=is_small):
             return None
         return entry.frame()

@@ -1,0 +1,62 @@
+"""What a reader gets, by example. All orders of all of it: test_streams_of_a_hub.py."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.live.hub.hub import CaughtUp
+from tests.unit.live.process import Process, frames, kinds
+from tests.unit.live.world import CHATS, PARTITION_OF, USERS
+
+ANNA, BEN, CARL, DORA = USERS
+CHAT: Final = CHATS[0]
+ELSEWHERE: Final = next(chat for chat in CHATS if PARTITION_OF[chat] != PARTITION_OF[CHAT])
+
+
+def test_a_reader_who_joined_meanwhile_gets_nothing_of_before() -> None:
+    process = Process()
+    process.create(CHAT, ANNA)
+    process.learn(BEN)
+    stream, socket = process.stream(BEN)
+    process.send(CHAT, ANNA, "before")
+    joined = process.add(CHAT, ANNA, BEN)
+    after = process.send(CHAT, ANNA, "after")
+    assert process.hub.catch_up(stream) is CaughtUp.LIVE
+    assert kinds(socket) == [("member", joined.position), ("message", after.position)]
+
+
+def test_a_reader_who_left_and_came_back_meanwhile_gets_nothing_of_between() -> None:
+    process = Process()
+    process.create(CHAT, ANNA, BEN)
+    stream, socket = process.stream(BEN)
+    before = process.send(CHAT, ANNA)
+    process.remove(CHAT, ANNA, BEN)
+    process.send(CHAT, ANNA)
+    again = process.add(CHAT, ANNA, BEN)
+    after = process.send(CHAT, ANNA)
+    process.hub.catch_up(stream)
+    assert kinds(socket) == [
+        ("message", before.position),
+        ("removed", None),
+        ("member", again.position),
+        ("message", after.position),
+    ]
+
+
+def test_a_removal_that_was_taken_before_a_gap_does_not_hide_what_comes_after_it() -> None:
+    """The stream saw the removal, then it was paused until the ring no longer had the return."""
+    process = Process(ring_bytes=3_000)
+    process.create(CHAT, ANNA, BEN)
+    stream, socket = process.stream(BEN, high=1)
+    process.remove(CHAT, ANNA, BEN)
+    assert process.hub.catch_up(stream) is CaughtUp.LATER
+    process.add(CHAT, ANNA, BEN)
+    for _ in range(5):
+        process.send(CHAT, ANNA)
+    assert [frame["type"] for frame in frames(socket)] == ["removed"]
+    assert process.hub.catch_up(stream) is CaughtUp.MISSED
+    at = process.world.end() | {PARTITION_OF[CHAT]: process.head(CHAT) - 1}
+    process.hub.skip(stream, process.hub.missed_partitions(stream), process.world.standing(BEN, at))
+    assert [frame["type"] for frame in frames(socket)] == ["gap"]
+    process.hub.catch_up(stream)
+    assert kinds(socket) == [("message", 8)]
