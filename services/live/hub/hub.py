@@ -245,6 +245,7 @@ class Hub:
         if cursor.log_id != self.log_id:
             raise AnotherLog
         stream.at = {p: min(cursor.indexes.get(p, head), head) for p, head in self.heads.items()}
+        stream.named = frozenset(cursor.indexes.keys() & self.heads.keys())
         return [chat_id for chat_id in stream.chats() if partition_of(chat_id, self.partitions) not in cursor.indexes]
 
     def catch_up(self, stream: Stream) -> CaughtUp:
@@ -292,9 +293,13 @@ class Hub:
                 stream.sink.say_cursor(cursor)
 
     def cursor_of(self, stream: Stream) -> str:
-        """Return the cursor of a stream of all chats that is not open yet. It names the partitions of the user's
-        chats."""
-        return self._cursor(stream.user.partitions(self.partitions), stream.at)
+        """Return the cursor of a stream of all chats that is not open yet, at its `at`.
+
+        It names what the client's own cursor names. Another partition's chats were joined since, and the client has not
+        been told yet; of the user's chats in a named one, the last may have been left.
+        """
+        named = stream.user.partitions(self.partitions) if stream.named is None else stream.named
+        return self._cursor(named, stream.at)
 
     def _cursor(self, named: Iterable[int], at: Mapping[int, int]) -> str:
         return encode_sync_cursor(SyncCursor(self.log_id, {p: at[p] for p in named}))

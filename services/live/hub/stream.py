@@ -71,7 +71,7 @@ class Stream:
     :param ends_with_chat: whether it ends when the user is removed from a chat that it follows.
     """
 
-    __slots__ = ("all_receipts", "at", "away", "ends_with_chat", "form", "is_live", "only", "sink", "user")
+    __slots__ = ("all_receipts", "at", "away", "ends_with_chat", "form", "is_live", "named", "only", "sink", "user")
 
     def __init__(
         self,
@@ -92,6 +92,8 @@ class Stream:
         self.is_live = False
         self.at: dict[int, int] = {}
         """Partition → index up to which everything was written; used while it is catching up."""
+        self.named: frozenset[int] | None = None
+        """The partitions that the cursor named at which it started, if it started at one."""
         self.away: set[ChatId] | None = None
         """Chats of which the user is not a member at `at`, though they join later; set by `pending`."""
 

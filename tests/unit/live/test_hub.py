@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from schemas.sync_cursor import SyncCursor, decode_sync_cursor
 from services.live.hub.hub import CaughtUp
 from tests.unit.live.process import Process, frames, kinds
-from tests.unit.live.world import CHATS, PARTITION_OF, USERS
+from tests.unit.live.world import CHATS, LOG_ID, PARTITION_OF, USERS
 
 ANNA, BEN, CARL, DORA = USERS
 CHAT: Final = CHATS[0]
@@ -60,3 +61,17 @@ def test_a_removal_that_was_taken_before_a_gap_does_not_hide_what_comes_after_it
     assert [frame["type"] for frame in frames(socket)] == ["gap"]
     process.hub.catch_up(stream)
     assert kinds(socket) == [("message", 8)]
+
+
+def test_the_first_cursor_of_a_reader_who_comes_back_claims_nothing_that_is_still_to_be_said() -> None:
+    """Cut after `ready`, the reader comes back with its cursor."""
+    process = Process()
+    process.create(CHAT, ANNA, BEN)
+    process.create(ELSEWHERE, ANNA)
+    process.learn(BEN)
+    since = SyncCursor(LOG_ID, {PARTITION_OF[CHAT]: process.head(CHAT)})
+    process.remove(CHAT, ANNA, BEN)
+    process.add(ELSEWHERE, ANNA, BEN)
+    stream, _ = process.stream(BEN)
+    assert process.hub.start_at(since, stream) == [ELSEWHERE], "a gap of it follows"
+    assert decode_sync_cursor(process.hub.cursor_of(stream)) == since
