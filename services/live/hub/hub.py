@@ -168,9 +168,10 @@ class Hub:
         known = self._users.get(user_id)
         if known is not None:
             return known
-        self._refuse_uncovered(standing.heads)
+        at = self._indexes(standing)
+        self._refuse_uncovered(at)
         user = User(user_id, {chat.chat_id for chat in standing.chats if chat.is_member})
-        for entry in self.ring.of_user(user_id, standing.heads):
+        for entry in self.ring.of_user(user_id, at):
             for named, is_member in entry.named:
                 if named == user_id:
                     (user.join if is_member else user.leave)(entry.chat_id)
@@ -180,8 +181,12 @@ class Hub:
         self._remember(user)
         return user
 
-    def _refuse_uncovered(self, heads: Mapping[int, int]) -> None:
-        behind = [p for p in range(self.partitions) if not self.ring.covers(p, heads.get(p, 0))]
+    def _indexes(self, standing: UserStanding) -> dict[int, int]:
+        """Return the index of every partition in a snapshot. It has no row of one of which nothing is projected."""
+        return {p: standing.heads.get(p, 0) for p in range(self.partitions)}
+
+    def _refuse_uncovered(self, at: Mapping[int, int]) -> None:
+        behind = [p for p, index in at.items() if not self.ring.covers(p, index)]
         if behind:
             raise NotCovered(f"the read model is behind what is kept of partition {behind[0]}")
 
@@ -203,21 +208,20 @@ class Hub:
         Raises NotCovered if the ring does not go back to the snapshot.
         """
         at_before = dict(stream.at)
+        at = self._indexes(standing)
         missed = set(missed)
-        for partition in missed:
-            if not self.ring.covers(partition, standing.heads.get(partition, 0)):
-                raise NotCovered(f"the read model is behind what is kept of partition {partition}")
+        self._refuse_uncovered({p: at[p] for p in missed})
         for chat in standing.chats:
             partition = partition_of(chat.chat_id, self.partitions)
             if partition not in missed or not stream.may_follow(chat.chat_id):
                 continue
             if chat.changed_index > at_before[partition]:
                 if chat.is_member:
-                    stream.send(control.gap(chat.chat_id, token(partition, standing.heads.get(partition, 0))))
+                    stream.send(control.gap(chat.chat_id, token(partition, at[partition])))
                 else:
                     self._say_removed(stream, control.removed(chat.chat_id))
         for partition in missed:
-            stream.at[partition] = standing.heads.get(partition, 0)
+            stream.at[partition] = at[partition]
 
     def open(self, stream: Stream) -> bool:
         """Add a stream. It is catching up, from its `at`.

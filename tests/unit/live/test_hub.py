@@ -7,7 +7,7 @@ from typing import Final
 from schemas.sync_cursor import SyncCursor, decode_sync_cursor
 from services.live.hub.hub import CaughtUp
 from tests.unit.live.process import Process, frames, kinds
-from tests.unit.live.world import CHATS, LOG_ID, PARTITION_OF, USERS
+from tests.unit.live.world import CHATS, LOG_ID, PARTITION_OF, PARTITIONS, USERS
 
 ANNA, BEN, CARL, DORA = USERS
 CHAT: Final = CHATS[0]
@@ -75,3 +75,10 @@ def test_the_first_cursor_of_a_reader_who_comes_back_claims_nothing_that_is_stil
     stream, _ = process.stream(BEN)
     assert process.hub.start_at(since, stream) == [ELSEWHERE], "a gap of it follows"
     assert decode_sync_cursor(process.hub.cursor_of(stream)) == since
+
+
+def test_a_chat_of_a_partition_of_which_nothing_is_projected_yet_is_followed() -> None:
+    process = Process()
+    process.create(CHAT, ANNA, BEN)
+    nothing = dict.fromkeys(range(PARTITIONS), 0)
+    assert process.learn(BEN, nothing, with_empty=False).chats == {CHAT}
