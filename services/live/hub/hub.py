@@ -69,6 +69,10 @@ class NotCovered(Exception):
     """The read model is so far behind that the ring does not go back to it."""
 
 
+class NotReached(NotCovered):
+    """The hub has not taken all that a snapshot shows: it can be used as soon as the hub has."""
+
+
 class AnotherLog(Exception):
     """A cursor is of another log."""
 
@@ -163,7 +167,7 @@ class Hub:
     def learn(self, user_id: UserId, standing: UserStanding) -> User:
         """Return the user, with the memberships of a snapshot and of the events after it.
 
-        Raises NotCovered if the ring does not go back to the snapshot.
+        Raises NotCovered if the ring does not go back to the snapshot, or NotReached.
         """
         known = self._users.get(user_id)
         if known is not None:
@@ -186,9 +190,13 @@ class Hub:
         return {p: standing.heads.get(p, 0) for p in range(self.partitions)}
 
     def _refuse_uncovered(self, at: Mapping[int, int]) -> None:
+        """Raise an error if the chats of a snapshot, with the events after it, are not those of the hub's head."""
         behind = [p for p, index in at.items() if not self.ring.covers(p, index)]
         if behind:
             raise NotCovered(f"the read model is behind what is kept of partition {behind[0]}")
+        ahead = [p for p, index in at.items() if index > self.heads[p]]
+        if ahead:
+            raise NotReached(f"the read model is ahead of what was read of partition {ahead[0]}")
 
     def _remember(self, user: User) -> None:
         self._without_stream[user.user_id] = None
@@ -205,7 +213,7 @@ class Hub:
     def skip(self, stream: Stream, missed: Iterable[int], standing: UserStanding) -> None:
         """Go on from a snapshot where events are no longer in the ring, and say of which chats some are missing.
 
-        Raises NotCovered if the ring does not go back to the snapshot.
+        Raises NotCovered if the ring does not go back to the snapshot, or NotReached.
         """
         at_before = dict(stream.at)
         at = self._indexes(standing)

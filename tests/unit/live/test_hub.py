@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+import pytest
+
 from schemas.sync_cursor import SyncCursor, decode_sync_cursor
-from services.live.hub.hub import CaughtUp
+from services.live.hub.hub import CaughtUp, NotCovered, NotReached
 from tests.unit.live.process import Process, frames, kinds
 from tests.unit.live.world import CHATS, LOG_ID, PARTITION_OF, PARTITIONS, USERS
 
@@ -82,3 +84,52 @@ def test_a_chat_of_a_partition_of_which_nothing_is_projected_yet_is_followed() -
     process.create(CHAT, ANNA, BEN)
     nothing = dict.fromkeys(range(PARTITIONS), 0)
     assert process.learn(BEN, nothing, with_empty=False).chats == {CHAT}
+
+
+def test_memberships_are_those_of_the_snapshot_and_of_the_events_after_it() -> None:
+    process = Process()
+    process.create(CHAT, ANNA, BEN)
+    process.create(ELSEWHERE, ANNA)
+    snapshot = process.world.end()
+    process.remove(CHAT, ANNA, BEN)
+    process.add(ELSEWHERE, ANNA, BEN)
+    assert process.learn(BEN, snapshot).chats == {ELSEWHERE}
+
+
+def test_a_snapshot_that_the_hub_has_not_reached_is_not_used() -> None:
+    """Its members are those of later: Ben joins after the event that the hub takes next."""
+    process = Process()
+    process.create(CHAT, ANNA)
+    process.takes = False
+    process.send(CHAT, ANNA)
+    process.add(CHAT, ANNA, BEN)
+    with pytest.raises(NotReached):
+        process.learn(BEN)
+    process.take()
+    assert process.learn(BEN).chats == {CHAT}
+
+
+def test_a_stream_does_not_go_on_from_a_snapshot_that_the_hub_has_not_reached() -> None:
+    """Ben would be told of his removal, and get the event before it after that."""
+    process = Process(ring_bytes=3_000)
+    process.create(CHAT, ANNA, BEN)
+    stream, socket = process.stream(BEN)
+    for _ in range(5):
+        process.send(CHAT, ANNA)
+    process.takes = False
+    process.send(CHAT, ANNA)
+    process.remove(CHAT, ANNA, BEN)
+    missed = process.hub.missed_partitions(stream)
+    with pytest.raises(NotReached):
+        process.hub.skip(stream, missed, process.world.standing(BEN, process.world.end()))
+    assert not frames(socket)
+
+
+def test_a_snapshot_from_before_the_ring_is_not_used() -> None:
+    process = Process(ring_bytes=3_000)
+    process.create(CHAT, ANNA, BEN)
+    snapshot = process.world.end()
+    for _ in range(5):
+        process.send(CHAT, ANNA)
+    with pytest.raises(NotCovered):
+        process.learn(BEN, snapshot)
