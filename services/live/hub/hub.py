@@ -262,6 +262,8 @@ class Hub:
 
     def catch_up(self, stream: Stream) -> CaughtUp:
         """Write the next piece of what is pending."""
+        if stream not in stream.user.streams:
+            return CaughtUp.CLOSED
         if not stream.sink.takes_more():
             return CaughtUp.LATER
         if self.missed_partitions(stream):
@@ -281,6 +283,10 @@ class Hub:
                 return CaughtUp.LATER
             if written >= PIECE_BYTES:
                 return CaughtUp.MORE
+        if stream.ends_with_chat and not stream.chats():  # the user left before `at`
+            for chat_id in stream.only or ():
+                self._say_removed(stream, control.removed(chat_id))
+            return CaughtUp.CLOSED
         stream.at, stream.away, stream.is_live = {}, None, True
         if stream.form is not Form.SSE_OF_A_CHAT:
             self.moved.add(stream)

@@ -11,7 +11,7 @@ A new connection, one that comes back and a slow one are all the second state.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from operator import attrgetter
 from typing import Protocol, final
 
@@ -100,7 +100,7 @@ class Stream:
     def may_follow(self, chat_id: ChatId) -> bool:
         return self.only is None or chat_id in self.only
 
-    def chats(self) -> Iterable[ChatId]:
+    def chats(self) -> Collection[ChatId]:
         """Return the chats that it follows at the hub's head."""
         return self.user.chats if self.only is None else self.only & self.user.chats
 

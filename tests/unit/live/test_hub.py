@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from schemas.sync_cursor import SyncCursor, decode_sync_cursor
+from services.live.frames.frame import Form
 from services.live.hub.hub import CaughtUp, NotCovered, NotReached
 from tests.unit.live.process import Process, frames, kinds
 from tests.unit.live.world import CHATS, LOG_ID, PARTITION_OF, PARTITIONS, USERS
@@ -133,3 +134,40 @@ def test_a_snapshot_from_before_the_ring_is_not_used() -> None:
         process.send(CHAT, ANNA)
     with pytest.raises(NotCovered):
         process.learn(BEN, snapshot)
+
+
+def test_a_stream_of_one_chat_ends_with_the_membership() -> None:
+    process = Process()
+    process.create(CHAT, ANNA, BEN)
+    stream, socket = process.live(BEN, Form.SSE_OF_A_CHAT, only=frozenset((CHAT,)), ends_with_chat=True)
+    process.remove(CHAT, ANNA, BEN)
+    process.add(CHAT, ANNA, BEN)
+    process.send(CHAT, ANNA)
+    assert kinds(socket) == [("removed", None)]
+    assert socket.closed == "removed"
+    assert process.hub.catch_up(stream) is CaughtUp.CLOSED
+
+
+def test_a_stream_of_one_chat_that_goes_on_after_the_removal_ends() -> None:
+    """The user was a member when it was asked for; the snapshot from which it goes on is of after the removal."""
+    process = Process()
+    process.create(CHAT, ANNA, BEN)
+    process.learn(BEN)
+    process.remove(CHAT, ANNA, BEN)
+    stream, socket = process.stream(BEN, Form.SSE_OF_A_CHAT, only=frozenset((CHAT,)), ends_with_chat=True)
+    assert process.hub.catch_up(stream) is CaughtUp.CLOSED
+    assert kinds(socket) == [("removed", None)]
+    assert socket.closed == "removed"
+
+
+def test_a_stream_that_a_gap_closed_is_written_nothing_more() -> None:
+    process = Process(ring_bytes=3_000)
+    process.create(CHAT, ANNA, BEN)
+    stream, socket = process.stream(BEN, Form.SSE_OF_A_CHAT, only=frozenset((CHAT,)), ends_with_chat=True)
+    process.remove(CHAT, ANNA, BEN)
+    snapshot = process.world.end()
+    process.add(CHAT, ANNA, BEN)
+    process.send(CHAT, ANNA)
+    process.hub.skip(stream, process.hub.missed_partitions(stream), process.world.standing(BEN, snapshot))
+    assert process.hub.catch_up(stream) is CaughtUp.CLOSED
+    assert kinds(socket) == [("removed", None)]
