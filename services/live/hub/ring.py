@@ -19,6 +19,7 @@ REMEMBERED_CHATS: Final = 100_000
 class LastEvent(NamedTuple):
     """The newest event of a chat. It is remembered after the event has left the ring."""
 
+    partition: int
     last_index: int
     position: int
     content_position: int | None
@@ -59,7 +60,7 @@ class Ring:
         last = self._last.get(entry.chat_id)
         entry.prev = None if last is None else last.content_position
         content = entry.prev if entry.is_receipt else entry.position
-        self._last[entry.chat_id] = LastEvent(entry.index, entry.position, content)
+        self._last[entry.chat_id] = LastEvent(entry.partition, entry.index, entry.position, content)
         self._last.move_to_end(entry.chat_id)
         self._chats.setdefault(entry.chat_id, deque()).append(entry)
         for user_id, _ in entry.named:
@@ -107,7 +108,9 @@ class Ring:
         chain = self._chats.get(chat_id)
         if not chain:
             last = self._last.get(chat_id)
-            return last.last_index if last is not None and position >= last.position else None
+            if last is None or position < last.position:
+                return None
+            return max(last.last_index, self.start[last.partition])
         if chain[0].position > position + 1:
             return None
         before = chain[0].index - 1
