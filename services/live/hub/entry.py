@@ -46,6 +46,11 @@ class Entry:
     def size_bytes(self) -> int:
         return len(self.outcome.body) + OVERHEAD_BYTES
 
+    @property
+    def change_of_size(self) -> int:
+        """How many members the chat has more after it than before."""
+        return sum(1 if is_member else -1 for _, is_member in self.named)
+
     def frame(self) -> Frame:
         if self._frame is None:
             self._frame = frame_of(self.outcome, self.prev)

@@ -27,6 +27,9 @@ SMALL_CHAT_MEMBERS: Final = 256
 KNOWN_USERS: Final = 20_000
 """Users without a stream that are remembered, those who left last."""
 REMEMBERED_SIZES: Final = 100_000
+UNCOUNTED: Final = 2**31
+"""The size of a chat of which is known only that it is large. It counts as large until a member's chats are read again.
+"""
 PIECE_BYTES: Final = 32 * 1024
 """What a stream that is catching up is written at a time."""
 
@@ -105,8 +108,9 @@ class Hub:
         """Take the next event of its partition."""
         self.ring.add(entry, now_s)
         self.heads[entry.partition] = entry.index
+        if entry.named:
+            self._count(entry)
         for user_id, is_member in entry.named:
-            self._count(entry.chat_id, 1 if is_member else -1)
             user = self._users.get(user_id)
             if user is not None:
                 (self._join if is_member else self._leave)(user, entry)
@@ -180,7 +184,7 @@ class Hub:
                 if named == user_id:
                     (user.join if is_member else user.leave)(entry.chat_id)
         for chat in standing.chats:
-            self._sizes.setdefault(chat.chat_id, chat.members)
+            self._learn_size(chat, at)
         self._users[user_id] = user
         self._remember(user)
         return user
@@ -352,13 +356,24 @@ class Hub:
             del self._followers[chat_id]
 
     def _is_small(self, chat_id: ChatId) -> bool:
+        """Return whether all receipts of a chat are sent. So they are if its size is not known."""
         return self._sizes.get(chat_id, 0) <= SMALL_CHAT_MEMBERS
 
-    def _count(self, chat_id: ChatId, change: int) -> None:
-        if chat_id in self._sizes:
-            self._sizes[chat_id] += change
-        else:
-            return
+    def _learn_size(self, chat: ChatStanding, at: Mapping[int, int]) -> None:
+        size = chat.members
+        if size > SMALL_CHAT_MEMBERS:
+            size = UNCOUNTED
+        for entry in self.ring.of_chat(chat.chat_id, at):
+            size += entry.change_of_size
+        self._set_size(chat.chat_id, size)
+
+    def _count(self, entry: Entry) -> None:
+        size = 0 if entry.position == 1 else self._sizes.get(entry.chat_id)
+        if size is not None:
+            self._set_size(entry.chat_id, size + entry.change_of_size)
+
+    def _set_size(self, chat_id: ChatId, size: int) -> None:
+        self._sizes[chat_id] = size
         self._sizes.move_to_end(chat_id)
         while len(self._sizes) > REMEMBERED_SIZES:
             self._sizes.popitem(last=False)

@@ -6,11 +6,13 @@ from typing import Final
 
 import pytest
 
+from schemas.ids import ChatId
 from schemas.sync_cursor import SyncCursor, decode_sync_cursor
 from services.live.frames.frame import Form
+from services.live.hub import hub as hub_module
 from services.live.hub.hub import CaughtUp, NotCovered, NotReached
 from tests.unit.live.process import Process, frames, kinds
-from tests.unit.live.world import CHATS, LOG_ID, PARTITION_OF, PARTITIONS, USERS
+from tests.unit.live.world import CHATS, LOG_ID, PARTITION_OF, PARTITIONS, SMALL, USERS
 
 ANNA, BEN, CARL, DORA = USERS
 CHAT: Final = CHATS[0]
@@ -171,3 +173,70 @@ def test_a_stream_that_a_gap_closed_is_written_nothing_more() -> None:
     process.hub.skip(stream, process.hub.missed_partitions(stream), process.world.standing(BEN, snapshot))
     assert process.hub.catch_up(stream) is CaughtUp.CLOSED
     assert kinds(socket) == [("removed", None)]
+
+
+@pytest.fixture
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "SMALL_CHAT_MEMBERS", SMALL)
+
+
+@pytest.mark.usefixtures("_small")
+def test_of_a_large_chat_a_reader_gets_their_own_receipts_and_others_only_on_request() -> None:
+    process = Process()
+    process.create(CHAT, ANNA, BEN, CARL)
+    process.send(CHAT, ANNA)
+    _, some = process.live(BEN)
+    _, every = process.live(BEN, all_receipts=True)
+    theirs = process.read(CHAT, CARL, 1)
+    own = process.read(CHAT, BEN, 1)
+    assert kinds(some) == [("receipt", own.position)]
+    assert kinds(every) == [("receipt", theirs.position), ("receipt", own.position)]
+
+
+@pytest.mark.usefixtures("_small")
+@pytest.mark.parametrize("of_before", [True, False])
+def test_how_large_a_chat_is_follows_from_the_snapshot_and_the_events_after_it(
+    of_before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = Process()
+    with monkeypatch.context() as forgetful:
+        forgetful.setattr(hub_module, "REMEMBERED_SIZES", 0)
+        process.create(CHAT, ANNA, BEN)
+        process.send(CHAT, ANNA)
+        before = process.world.end()
+        process.add(CHAT, ANNA, CARL)
+    process.learn(BEN, before if of_before else None)
+    _, socket = process.live(BEN)
+    process.read(CHAT, CARL, 1)
+    assert kinds(socket) == [], "of three members"
+    left = process.remove(CHAT, ANNA, CARL)
+    receipt = process.read(CHAT, ANNA, 1)
+    # The snapshot of after says that there are more than two, not how many: large until it is read again.
+    assert kinds(socket) == [("member", left.position)] + [("receipt", receipt.position)] * of_before
+
+
+@pytest.mark.usefixtures("_small")
+def test_a_chat_too_large_to_be_counted_is_large_after_one_member_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Process()
+    with monkeypatch.context() as forgetful:
+        forgetful.setattr(hub_module, "REMEMBERED_SIZES", 0)
+        process.create(CHAT, ANNA, BEN, CARL, DORA)
+        process.send(CHAT, ANNA)
+    _, socket = process.live(BEN)
+    left = process.remove(CHAT, ANNA, DORA)
+    process.read(CHAT, CARL, 1)
+    assert kinds(socket) == [("member", left.position)]
+
+
+@pytest.mark.usefixtures("_small")
+def test_as_many_sizes_are_remembered_as_fit_and_an_unknown_one_holds_no_receipt_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = Process()
+    for chat in (CHAT, ELSEWHERE):
+        process.create(chat, ANNA, BEN, CARL)
+        process.send(chat, ANNA)
+    monkeypatch.setattr(hub_module, "REMEMBERED_SIZES", 1)
+    _, socket = process.live(BEN)
+    receipts = [process.read(chat, CARL, 1) for chat in (CHAT, ELSEWHERE)]
+    assert len(kinds(socket)) == len(receipts) - 1
