@@ -300,7 +300,13 @@ class Hub:
         """The connection takes no more for now: the stream stands at the head, and catches up later."""
         if stream.is_live:
             stream.is_live = False
-            stream.at = dict(self.heads)
+            stream.at = self._heads_of(stream)
+
+    def _heads_of(self, stream: Stream) -> dict[int, int]:
+        """Return the heads of the partitions of which the stream may follow chats: the others cannot be missed."""
+        if stream.only is None:
+            return dict(self.heads)
+        return {p: self.heads[p] for p in {partition_of(chat_id, self.partitions) for chat_id in stream.only}}
 
     def say_cursors(self) -> None:
         """Write their cursor to the live streams of all chats that were sent something since their last one."""

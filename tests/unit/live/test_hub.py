@@ -6,8 +6,9 @@ from typing import Final
 
 import pytest
 
-from schemas.ids import ChatId
+from schemas.ids import token
 from schemas.sync_cursor import SyncCursor, decode_sync_cursor
+from services.live.frames import control
 from services.live.frames.frame import Form
 from services.live.hub import hub as hub_module
 from services.live.hub.hub import CaughtUp, NotCovered, NotReached
@@ -173,6 +174,72 @@ def test_a_stream_that_a_gap_closed_is_written_nothing_more() -> None:
     process.hub.skip(stream, process.hub.missed_partitions(stream), process.world.standing(BEN, snapshot))
     assert process.hub.catch_up(stream) is CaughtUp.CLOSED
     assert kinds(socket) == [("removed", None)]
+
+
+def test_a_paused_stream_goes_on_after_the_last_frame_it_was_written() -> None:
+    process = Process()
+    process.create(CHAT, ANNA, BEN)
+    stream, socket = process.live(BEN, high=1)
+    first = process.send(CHAT, ANNA)
+    assert not stream.is_live
+    assert process.hub.catch_up(stream) is CaughtUp.LATER
+    others = [process.send(CHAT, ANNA) for _ in range(2)]
+    for event in (first, *others):
+        assert kinds(socket) == [("message", event.position)]
+        process.hub.catch_up(stream)
+    assert stream.is_live
+    assert kinds(socket) == []
+
+
+def test_a_paused_stream_of_one_chat_misses_nothing_of_other_partitions() -> None:
+    process = Process(ring_bytes=3_000)
+    process.create(CHAT, ANNA, BEN)
+    process.create(ELSEWHERE, ANNA)
+    stream, socket = process.live(BEN, Form.SSE_OF_A_CHAT, only=frozenset((CHAT,)), ends_with_chat=True, high=1)
+    sent = process.send(CHAT, ANNA)
+    for _ in range(5):
+        process.send(ELSEWHERE, ANNA)
+    assert kinds(socket) == [("message", sent.position)]
+    assert process.hub.catch_up(stream) is CaughtUp.LIVE
+
+
+def test_a_stream_that_fell_out_of_the_ring_is_told_of_the_chats_that_changed() -> None:
+    process = Process(ring_bytes=3_000)
+    process.create(ELSEWHERE, ANNA, BEN)
+    process.create(CHAT, ANNA, BEN)
+    stream, socket = process.live(BEN, high=1)
+    for _ in range(6):
+        process.send(CHAT, ANNA)
+    assert len(kinds(socket)) == 1
+    assert process.hub.catch_up(stream) is CaughtUp.MISSED
+    missed = process.hub.missed_partitions(stream)
+    snapshot = process.world.end() | {PARTITION_OF[CHAT]: process.head(CHAT) - 1}
+    process.hub.skip(stream, missed, process.world.standing(BEN, snapshot))
+    gap = {"type": "gap", "chat_id": CHAT, "at_least": token(PARTITION_OF[CHAT], snapshot[PARTITION_OF[CHAT]])}
+    assert frames(socket) == [gap]
+    process.hub.catch_up(stream)
+    assert kinds(socket) == [("message", 7)]
+
+
+def test_nothing_of_a_chat_comes_after_the_removal_until_the_reader_is_a_member_again() -> None:
+    process = Process()
+    process.create(CHAT, ANNA, BEN)
+    _, socket = process.live(BEN)
+    process.remove(CHAT, ANNA, BEN)
+    process.send(CHAT, ANNA)
+    again = process.add(CHAT, ANNA, BEN)
+    assert kinds(socket) == [("removed", None), ("member", again.position)]
+
+
+def test_a_signal_goes_to_the_others_who_are_live_in_the_chat() -> None:
+    process = Process()
+    process.create(CHAT, ANNA, BEN)
+    process.create(ELSEWHERE, ANNA, CARL)
+    sockets = {user: process.live(user)[1] for user in (ANNA, BEN, CARL)}
+    process.hub.signal(CHAT, ANNA, control.signal("typing", CHAT, ANNA, "started", 6))
+    assert {user: [frame["type"] for frame in frames(socket)] for user, socket in sockets.items()} == {
+        ANNA: [], BEN: ["typing"], CARL: [],
+    }  # fmt: skip
 
 
 @pytest.fixture
