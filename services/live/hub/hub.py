@@ -178,7 +178,8 @@ class Hub:
             return known
         at = self._indexes(standing)
         self._refuse_uncovered(at)
-        user = User(user_id, {chat.chat_id for chat in standing.chats if chat.is_member})
+        chats = {chat.chat_id for chat in standing.chats if chat.is_member}
+        user = User(user_id, chats, {chat.chat_id for chat in standing.chats} - chats)
         for entry in self.ring.of_user(user_id, at):
             for named, is_member in entry.named:
                 if named == user_id:
@@ -247,12 +248,16 @@ class Hub:
         self._without_stream.pop(user.user_id, None)
         for chat_id in stream.chats():
             self._follow(stream, chat_id)
+        for chat_id in stream.gone:
+            stream.send(control.removed(chat_id))
+        stream.gone = []
         return True
 
     def start_at(self, cursor: SyncCursor | None, stream: Stream) -> list[ChatId]:
         """Set a stream of all chats to a cursor, or to the head. Returns the chats of partitions that the cursor does
         not name: the user had none there, so these were joined since.
 
+        Those that were joined and left since are told as removed: the reader may have got events after the cursor.
         Raises AnotherLog.
         """
         if cursor is None:
@@ -262,7 +267,11 @@ class Hub:
             raise AnotherLog
         stream.at = {p: min(cursor.indexes.get(p, head), head) for p, head in self.heads.items()}
         stream.named = frozenset(cursor.indexes.keys() & self.heads.keys())
-        return [chat_id for chat_id in stream.chats() if partition_of(chat_id, self.partitions) not in cursor.indexes]
+        stream.gone = self._unnamed(filter(stream.may_follow, stream.user.left), cursor)
+        return self._unnamed(stream.chats(), cursor)
+
+    def _unnamed(self, chats: Iterable[ChatId], cursor: SyncCursor) -> list[ChatId]:
+        return [chat_id for chat_id in chats if partition_of(chat_id, self.partitions) not in cursor.indexes]
 
     def catch_up(self, stream: Stream) -> CaughtUp:
         """Write the next piece of what is pending."""
@@ -323,8 +332,8 @@ class Hub:
     def cursor_of(self, stream: Stream) -> str:
         """Return the cursor of a stream of all chats that is not open yet, at its `at`.
 
-        It names what the client's own cursor names. Another partition's chats were joined since, and the client has not
-        been told yet; of the user's chats in a named one, the last may have been left.
+        It names what the client's own cursor names: the chats of other partitions were joined since, and the client has
+        not been told yet.
         """
         named = stream.user.partitions(self.partitions) if stream.named is None else stream.named
         return self._cursor(named, stream.at)

@@ -41,26 +41,30 @@ class Sink(Protocol):
 class User:
     """A user that this process knows: the chats of which they are a member at the hub's head, and their streams."""
 
-    __slots__ = ("_partitions", "chats", "streams", "user_id")
+    __slots__ = ("_partitions", "chats", "left", "streams", "user_id")
 
-    def __init__(self, user_id: UserId, chats: set[ChatId]) -> None:
+    def __init__(self, user_id: UserId, chats: set[ChatId], left: set[ChatId]) -> None:
         self.user_id = user_id
         self.chats = chats
+        self.left = left
+        """The chats of which they were a member."""
         self.streams: set[Stream] = set()
         self._partitions: frozenset[int] | None = None
 
     def partitions(self, count: int) -> frozenset[int]:
-        """Return the partitions of the user's chats."""
+        """Return the partitions of the chats of which the user is or was a member: those that their cursors name."""
         if self._partitions is None:
-            self._partitions = frozenset([partition_of(chat_id, count) for chat_id in self.chats])
+            self._partitions = frozenset([partition_of(chat_id, count) for chat_id in self.chats | self.left])
         return self._partitions
 
     def join(self, chat_id: ChatId) -> None:
         self.chats.add(chat_id)
+        self.left.discard(chat_id)
         self._partitions = None
 
     def leave(self, chat_id: ChatId) -> None:
         self.chats.discard(chat_id)
+        self.left.add(chat_id)
         self._partitions = None
 
 
@@ -71,7 +75,7 @@ class Stream:
     :param ends_with_chat: whether it ends when the user is removed from a chat that it follows.
     """
 
-    __slots__ = ("all_receipts", "at", "away", "ends_with_chat", "form", "is_live", "named", "only", "sink", "user")
+    __slots__ = ("all_receipts", "at", "away", "ends_with_chat", "form", "gone", "is_live", "named", "only", "sink", "user")
 
     def __init__(
         self,
@@ -94,6 +98,8 @@ class Stream:
         """Partition → index up to which everything was written; used while it is catching up."""
         self.named: frozenset[int] | None = None
         """The partitions that the cursor named at which it started, if it started at one."""
+        self.gone: list[ChatId] = []
+        """Chats that the user left, in partitions that the cursor does not name: told when it opens."""
         self.away: set[ChatId] | None = None
         """Chats of which the user is not a member at `at`, though they join later; set by `pending`."""
 

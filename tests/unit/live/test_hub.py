@@ -12,7 +12,9 @@ from services.live.frames import control
 from services.live.frames.frame import Form
 from services.live.hub import hub as hub_module
 from services.live.hub.hub import CaughtUp, NotCovered, NotReached
-from tests.unit.live.process import Process, frames, kinds
+from services.live.hub.stream import Stream
+from tests.unit.live.process import BIG, Process, frames, kinds
+from tests.unit.live.sockets import Socket
 from tests.unit.live.world import CHATS, LOG_ID, PARTITION_OF, PARTITIONS, SMALL, USERS
 
 ANNA, BEN, CARL, DORA = USERS
@@ -240,6 +242,30 @@ def test_a_signal_goes_to_the_others_who_are_live_in_the_chat() -> None:
     assert {user: [frame["type"] for frame in frames(socket)] for user, socket in sockets.items()} == {
         ANNA: [], BEN: ["typing"], CARL: [],
     }  # fmt: skip
+
+
+def test_a_chat_joined_and_left_since_the_cursor_is_told_as_removed() -> None:
+    """The reader got its events after the cursor, and would show it for ever."""
+    process = Process()
+    process.create(ELSEWHERE, ANNA)
+    process.create(CHAT, ANNA, BEN)
+    process.learn(BEN)
+    first, socket = process.live(BEN)
+    process.hub.say_cursors()
+    (cursor,) = [decode_sync_cursor(frame["cursor"]) for frame in frames(socket)]
+    assert cursor.indexes.keys() == {PARTITION_OF[CHAT]}
+    process.add(ELSEWHERE, ANNA, BEN)
+    process.hub.forget(first)
+    process.remove(ELSEWHERE, ANNA, BEN)
+    socket = Socket(Form.SSE, high=BIG, wrote=lambda _: None)
+    stream = Stream(first.user, socket, Form.SSE)
+    assert process.hub.start_at(cursor, stream) == []
+    process.hub.open(stream)
+    process.hub.catch_up(stream)
+    assert frames(socket) == [{"type": "removed", "chat_id": ELSEWHERE}]
+    process.hub.say_cursors()
+    (cursor,) = [decode_sync_cursor(frame["cursor"]) for frame in frames(socket)]
+    assert cursor.indexes.keys() == {PARTITION_OF[CHAT], PARTITION_OF[ELSEWHERE]}, "it is told once"
 
 
 @pytest.fixture
