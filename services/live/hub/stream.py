@@ -75,7 +75,19 @@ class Stream:
     :param ends_with_chat: whether it ends when the user is removed from a chat that it follows.
     """
 
-    __slots__ = ("all_receipts", "at", "away", "ends_with_chat", "form", "gone", "is_live", "named", "only", "sink", "user")
+    __slots__ = (
+        "all_receipts",
+        "at",
+        "away",
+        "ends_with_chat",
+        "form",
+        "gone",
+        "is_live",
+        "named",
+        "only",
+        "sink",
+        "user",
+    )
 
     def __init__(
         self,

@@ -96,6 +96,7 @@ def frames(socket: Socket) -> list[dict[str, Any]]:
     found = []
     while (frame := socket.read()) is not None:
         found.append(frame)
+    socket.drained()
     return found
 
 

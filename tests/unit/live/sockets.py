@@ -57,15 +57,17 @@ class Socket:
     # The client's side
 
     def read(self) -> Frame | None:
-        """Return the next frame, if one is waiting."""
+        """Return the next frame, if one is waiting. `drained` comes after it."""
         if not self.waiting:
             return None
         size, frame = self.waiting.popleft()
         self.size -= size
+        return frame
+
+    def drained(self) -> None:
         if self.is_paused and self.size <= self.high // 4:
             self.is_paused = False
             self.on_resume()
-        return frame
 
 
 def frame_in(data: bytes, form: Form) -> Frame:

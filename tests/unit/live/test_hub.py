@@ -183,7 +183,7 @@ def test_a_paused_stream_goes_on_after_the_last_frame_it_was_written() -> None:
     process.create(CHAT, ANNA, BEN)
     stream, socket = process.live(BEN, high=1)
     first = process.send(CHAT, ANNA)
-    assert not stream.is_live
+    assert (stream.is_live, socket.is_paused) == (False, True)
     assert process.hub.catch_up(stream) is CaughtUp.LATER
     others = [process.send(CHAT, ANNA) for _ in range(2)]
     for event in (first, *others):

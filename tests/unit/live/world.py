@@ -117,7 +117,7 @@ class Truth:
     def after(self, event: Event) -> Truth:
         match event.body:
             case ChatCreate(name=name, members=members):
-                return Truth(name, dict.fromkeys(members, "member") | {event.sender: "owner"})
+                return Truth(name, dict.fromkeys(map(UserId, members), "member") | {event.sender: "owner"})
             case ChatRename(name=name):
                 return replace(self, name=name)
             case MemberAdd(user_id=user, role=role):
@@ -155,6 +155,10 @@ class Act:
     user: UserId
     other: UserId
     number: int
+
+    def __repr__(self) -> str:
+        chat, user, other = CHATS.index(self.chat), USERS.index(self.user), USERS.index(self.other)
+        return f"Act({self.what!r}, CHATS[{chat}], USERS[{user}], USERS[{other}], {self.number})"
 
 
 WHATS: Final = (
