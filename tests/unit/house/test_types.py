@@ -12,6 +12,7 @@ import pytest
 from schemas.bodies import Body, ChatKind, Role, Uuid
 from schemas.types import BODY_OF, CommandType, EventType, Noun
 from services.ingest.api import paths
+from services.live.frames import events as frames
 from services.ops.verify.log import nouns as log_nouns
 from services.ops.verify.projection import nouns as projection_nouns
 from services.projector.mapping import decode, rows
@@ -53,8 +54,9 @@ ROOMS: Final = {
     "sequencer": Room(nouns.RULES, nouns.PLANNED),
     "tests' oracle": Room(oracle.RULES, oracle.PLANNED),
     "projector": Room(of_events(rows.MAPPED), of_events(decode.PLANNED)),
+    "live": Room(of_events(frames.MAKERS), of_events(frames.PLANNED)),
 }
-READERS: Final = ("projector", "gapless log verify", "gapless projection verify", "tests' oracle")
+READERS: Final = ("projector", "live", "gapless log verify", "gapless projection verify", "tests' oracle")
 """Rooms that read outcomes, and stop at one that they do not know."""
 
 
