@@ -181,7 +181,7 @@ class LiveReader:
         chat_id = frame["chat_id"]
         chat = self.chats.setdefault(chat_id, ChatCopy())
         if kind == "gap":
-            await self._fetch(chat_id, frame["at_least"])
+            await self._fetch(chat_id, frame["token"])
             return
         if kind == "removed":
             chat.removed = True
@@ -195,14 +195,12 @@ class LiveReader:
         if position <= seen.get(chat_id, 0):
             self.faults.append(f"repeated in one connection: {frame}")
         seen[chat_id] = position
-        if joins and chat.removed:
-            await self._fetch(chat_id, None)  # what happened while the reader was away
-        chat.removed = False
+        if joins and position > chat.position:
+            await self._fetch(chat_id, frame["token"])  # what happened before
         if position <= chat.position:
             return
         if frame.get("prev") is not None and frame["prev"] > chat.position:
-            if chat.position or not joins:
-                self.faults.append(f"a hole before {frame}, after {chat.position}")
+            self.faults.append(f"a hole before {frame}, after {chat.position}")
             return
         apply(chat, frame)
         chat.position = position

@@ -17,9 +17,9 @@ def cursor(cursor: str) -> Frame:
     return Frame("cursor", {"cursor": cursor})
 
 
-def gap(chat_id: ChatId, at_least: str) -> Frame:
-    """Events of the chat are missing before the next frame: fetch its changes, with `at_least` as Gapless-At-Least."""
-    return Frame("gap", {"chat_id": chat_id, "at_least": at_least})
+def gap(chat_id: ChatId, token: str) -> Frame:
+    """Events of the chat are missing before the next frame: fetch its changes, with `token` as Gapless-At-Least."""
+    return Frame("gap", {"chat_id": chat_id, "token": token})
 
 
 def removed(chat_id: ChatId, position: int | None = None) -> Frame:

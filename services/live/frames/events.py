@@ -3,7 +3,7 @@
 A `message` frame holds the message as `GET …/messages` shows it, without `status`, which differs by reader. The others
 hold what changed: a reader applies them to what it has, in the order of `position`. `prev` is the position of the
 chat's event before, receipts not counted, or null if this process does not know it: if a reader is not there yet, it
-missed something, and fetches the chat's changes.
+missed something, and fetches the chat's changes, with `token` as Gapless-At-Least.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Content = dict[str, Any]
 Maker = Callable[[AcceptedOutcome], tuple[str, Content]]
 
 
-def frame_of(outcome: AcceptedOutcome, prev: int | None) -> Frame:
+def frame_of(outcome: AcceptedOutcome, prev: int | None, token: str) -> Frame:
     """Return the frame of an event. Raises LogCorrupt if its body does not parse."""
     kind, content = MAKERS[outcome.type](outcome)
-    place = {"chat_id": outcome.chat_id, "position": outcome.position}
+    place = {"chat_id": outcome.chat_id, "position": outcome.position, "token": token}
     prior = {} if outcome.type in RECEIPTS else {"prev": prev}
     return Frame(kind, place | prior | content, position=outcome.position)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, final
 
 from schemas.events import AcceptedOutcome, decode_accepted
-from schemas.ids import ChatId, UserId
+from schemas.ids import ChatId, UserId, token
 from services.live.frames.events import RECEIPTS, frame_of, named_users
 from services.live.frames.frame import Frame
 
@@ -53,5 +53,5 @@ class Entry:
 
     def frame(self) -> Frame:
         if self._frame is None:
-            self._frame = frame_of(self.outcome, self.prev)
+            self._frame = frame_of(self.outcome, self.prev, token(self.partition, self.index))
         return self._frame

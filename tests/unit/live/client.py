@@ -56,7 +56,7 @@ class Client:
             if "cursor" in frame:
                 self.on_cursor(frame["cursor"])
         elif kind == "gap":
-            self._fetch(ChatId(frame["chat_id"]), parse_token(frame["at_least"])[1])
+            self._fetch(ChatId(frame["chat_id"]), parse_token(frame["token"])[1])
         elif kind == "removed":
             self.state.chats.pop(ChatId(frame["chat_id"]), None)
             self.denied.discard(ChatId(frame["chat_id"]))

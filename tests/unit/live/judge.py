@@ -75,7 +75,7 @@ class Judge:
         chat = ChatId(frame["chat_id"])
         assert chat in self.reached, f"{frame} of a chat that is not followed"
         if kind == "gap":
-            self._gap(chat, frame["at_least"])
+            self._gap(chat, frame["token"])
         elif kind == "removed":
             self._removed(chat)
         else:

@@ -43,7 +43,7 @@ CHAT: Final = ChatId("0f8fad5b-d9cb-469f-a165-70867728950e")
 MESSAGE_ID: Final = CommandId("c6e6b694-c64b-5364-9024-70428ec7b06e")
 AT_MS: Final = 1_769_860_800_045
 AT: Final = "2026-01-31T12:00:00.045Z"
-PLACE: Final = {"chat_id": CHAT, "position": 7, "prev": 5}
+PLACE: Final = {"chat_id": CHAT, "position": 7, "token": "0:9", "prev": 5}
 BY: Final = {"by": ANNA, "at": AT}
 MESSAGE: Final = {
     "message_id": MESSAGE_ID, "chat_id": CHAT, "seq": 3, "position": 7, "changed_position": 7, "sender_id": ANNA,
@@ -107,14 +107,14 @@ def outcome_of(event: str, body: Body | bytes) -> AcceptedOutcome:
 @pytest.mark.parametrize("event", COMMAND_OF)
 def test_each_type_of_event_has_its_frame(event: str) -> None:
     body, expected = FRAMES[EventType(event)]
-    frame = frame_of(outcome_of(event, body), 5)
+    frame = frame_of(outcome_of(event, body), 5, "0:9")
     assert json.loads(frame.json()) == expected
     assert next(iter(json.loads(frame.json()))) == "type", "a reader that reads in order knows what follows"
     assert frame.position == 7
 
 
 def test_the_position_before_an_event_is_null_if_it_is_not_known() -> None:
-    frame = frame_of(outcome_of(EventType.MESSAGE_SENT, MessageSend("Hello")), None)
+    frame = frame_of(outcome_of(EventType.MESSAGE_SENT, MessageSend("Hello")), None, "0:9")
     assert json.loads(frame.json())["prev"] is None
 
 
@@ -128,7 +128,7 @@ def test_a_message_is_as_http_shows_it_but_for_its_status(body: MessageSend) -> 
         edited_at=None, deleted_at=None, position=7, changed_position=7, revision=0, reactions=None,
         last_reply_seq=None,
     )  # fmt: skip
-    message = json.loads(frame_of(outcome, None).json())["message"]
+    message = json.loads(frame_of(outcome, None, "0:9").json())["message"]
     assert message | {"status": "sent"} == json.loads(shown)
     assert list(message) == [name for name in MESSAGE_EXAMPLE if name != "status"]
     Message.model_validate(message | {"status": "sent"}, strict=False)
@@ -157,7 +157,7 @@ TEXTS: Final = st.text(st.sampled_from('a: \r\n\0\u0085\u2028\u2029\ufeff"\\Ã©ðŸ
 
 @given(text=TEXTS)
 def test_no_text_breaks_a_block_of_an_event_stream(text: str) -> None:
-    frame = frame_of(outcome_of(EventType.MESSAGE_SENT, MessageSend(text)), 5)
+    frame = frame_of(outcome_of(EventType.MESSAGE_SENT, MessageSend(text)), 5, "0:9")
     for form, event_id in ((Form.SSE, "at"), (Form.SSE_OF_A_CHAT, "7")):
         parser = EventStreamParser()
         parser.last_event_id = "at"
@@ -168,7 +168,7 @@ def test_no_text_breaks_a_block_of_an_event_stream(text: str) -> None:
 
 def test_a_cursor_sets_the_last_event_id_and_is_no_event() -> None:
     parser = EventStreamParser()
-    message = frame_of(outcome_of(EventType.MESSAGE_SENT, MessageSend("Hello")), 5)
+    message = frame_of(outcome_of(EventType.MESSAGE_SENT, MessageSend("Hello")), 5, "0:9")
     first = unchunked(message.in_form(Form.SSE)) + cursor_block("AbC-_9")
     assert [event.last_event_id for event in parser.feed(first)] == [""]
     assert parser.last_event_id == "AbC-_9"
@@ -207,7 +207,7 @@ def test_a_websocket_message_is_one_text_frame_at_each_way_to_write_its_length(l
 
 
 def test_the_bytes_of_a_form_are_made_once() -> None:
-    frame = frame_of(outcome_of(EventType.MESSAGE_SENT, MessageSend("Hello")), 5)
+    frame = frame_of(outcome_of(EventType.MESSAGE_SENT, MessageSend("Hello")), 5, "0:9")
     assert all(frame.in_form(form) is frame.in_form(form) for form in Form)
 
 

@@ -217,7 +217,7 @@ def test_a_stream_that_fell_out_of_the_ring_is_told_of_the_chats_that_changed() 
     missed = process.hub.missed_partitions(stream)
     snapshot = process.world.end() | {PARTITION_OF[CHAT]: process.head(CHAT) - 1}
     process.hub.skip(stream, missed, process.world.standing(BEN, snapshot))
-    gap = {"type": "gap", "chat_id": CHAT, "at_least": token(PARTITION_OF[CHAT], snapshot[PARTITION_OF[CHAT]])}
+    gap = {"type": "gap", "chat_id": CHAT, "token": token(PARTITION_OF[CHAT], snapshot[PARTITION_OF[CHAT]])}
     assert frames(socket) == [gap]
     process.hub.catch_up(stream)
     assert kinds(socket) == [("message", 7)]
