@@ -1,4 +1,4 @@
-"""Readers come, fall behind, are cut and come back, while users join and leave chats: nobody misses an event.
+"""Readers come, fall behind, are cut and come back, while users join and leave chats: no reader misses an event.
 
 Hypothesis draws what happens in the log, when the hub takes it, how far the read model is at each question, and what
 clients do. `Judge` judges each frame as it is written, `Client` makes a state of those that are received, which has to
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -40,6 +40,8 @@ from tests.unit.live.sockets import Frame, Socket
 from tests.unit.live.world import CHATS, LOG_ID, PARTITION_OF, PARTITIONS, SMALL, USERS, Act, World, acts
 
 STEPS: Final = 40
+PHASES: Final = (Phase.explicit, Phase.reuse, Phase.generate)
+"""To shorten a failing case takes minutes: add Phase.shrink for it."""
 EVERYTHING: Final = frozenset(CHATS)
 EIGHTHS: Final = st.tuples(*[st.integers(0, 8)] * PARTITIONS)
 """Where a snapshot stands in each partition, between what the ring covers and the end of the log."""
