@@ -257,7 +257,7 @@ class Hub:
         """Set a stream of all chats to a cursor, or to the head. Returns the chats of partitions that the cursor does
         not name: the user had none there, so these were joined since.
 
-        Those that were joined and left since are told as removed: the reader may have got events after the cursor.
+        Those that were joined and left since get a `removed`: the reader may have got events after the cursor.
         Raises AnotherLog.
         """
         if cursor is None:
@@ -333,7 +333,7 @@ class Hub:
         """Return the cursor of a stream of all chats that is not open yet, at its `at`.
 
         It names what the client's own cursor names: the chats of other partitions were joined since, and the client has
-        not been told yet.
+        yet to receive their gaps.
         """
         named = stream.user.partitions(self.partitions) if stream.named is None else stream.named
         return self._cursor(named, stream.at)

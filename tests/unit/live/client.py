@@ -36,7 +36,7 @@ class Saved:
     """The chats that the cursor is of."""
     of_one: bool
     cursor: str | int
-    """Of all chats a text, of one chat a position."""
+    """A text for all chats, a position for one chat."""
     state: State
 
 
@@ -47,7 +47,7 @@ class Client:
         self.state = state
         self.fetches_late = fetches_late
         self.denied: set[ChatId] = set()
-        """Chats that were fetched after the user had left them: the stream has not told it yet."""
+        """Chats that were fetched after the user had left them: `removed` has yet to come."""
         self.on_cursor: Callable[[str], None] = lambda _: None
 
     def receive(self, frame: Frame) -> None:
@@ -106,7 +106,7 @@ class Client:
             assert self._seen(self.state.chats[chat][1], all_marks) == self._seen(truth, all_marks), chat
 
     def _seen(self, truth: Truth, all_marks: bool) -> Truth:
-        """Leave out what the reader need not be told."""
+        """Leave out what the reader need not receive."""
         marks = {key: seq for key, seq in truth.marks.items() if all_marks or key[0] == self.user}
         return replace(truth, marks=marks)
 

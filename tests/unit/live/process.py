@@ -64,7 +64,7 @@ class Process:
                 assert event is not None
                 self.hub.take(Entry(partition, index, event.outcome), 0.0)
 
-    # Who follows
+    # Streams
 
     def learn(self, user: UserId, at: Mapping[int, int] | None = None, *, with_empty: bool = True) -> User:
         """:param at: the read model's snapshot; the end of the log if it is not given."""

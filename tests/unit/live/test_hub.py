@@ -116,7 +116,7 @@ def test_a_snapshot_that_the_hub_has_not_reached_is_not_used() -> None:
 
 
 def test_a_stream_does_not_go_on_from_a_snapshot_that_the_hub_has_not_reached() -> None:
-    """Ben would be told of his removal, and get the event before it after that."""
+    """Ben would get `removed`, and after it the event before it."""
     process = Process(ring_bytes=3_000)
     process.create(CHAT, ANNA, BEN)
     stream, socket = process.stream(BEN)
@@ -245,7 +245,7 @@ def test_a_signal_goes_to_the_others_who_are_live_in_the_chat() -> None:
 
 
 def test_a_chat_joined_and_left_since_the_cursor_is_told_as_removed() -> None:
-    """The reader got its events after the cursor, and would show it for ever."""
+    """The reader got its events after the cursor, and would always show it."""
     process = Process()
     process.create(ELSEWHERE, ANNA)
     process.create(CHAT, ANNA, BEN)
