@@ -89,7 +89,7 @@ class Client:
         if frame["type"] == "chat" and "members" in frame:
             self.state.chats[chat] = (frame["position"], folded(Truth(), frame))
         elif frame["type"] == "member" and frame["change"] == "added" and frame["user_id"] == self.user:
-            self._fetch(chat, self.world.events[chat][frame["position"] - 1].index)
+            self._fetch(chat, parse_token(frame["token"])[1])
         else:
             assert chat in self.denied, f"{frame} of a chat that the client knows nothing of"
 

@@ -105,6 +105,7 @@ class Judge:
         position = frame["position"]
         event = self.world.events[chat][position - 1]
         assert event.index <= self.taken[PARTITION_OF[chat]]
+        assert parse_token(frame["token"]) == (PARTITION_OF[chat], event.index)
         assert self.world.is_member(self.user, chat, position), f"LEAK: {frame} to {self.user}"
         assert position > self.reached[chat], f"{frame} again, or late: {self.reached[chat]} was reached"
         if event.joins(self.user):

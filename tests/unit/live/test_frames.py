@@ -44,6 +44,7 @@ MESSAGE_ID: Final = CommandId("c6e6b694-c64b-5364-9024-70428ec7b06e")
 AT_MS: Final = 1_769_860_800_045
 AT: Final = "2026-01-31T12:00:00.045Z"
 PLACE: Final = {"chat_id": CHAT, "position": 7, "token": "0:9", "prev": 5}
+OF_A_RECEIPT: Final = {"chat_id": CHAT, "position": 7, "token": "0:9"}
 BY: Final = {"by": ANNA, "at": AT}
 MESSAGE: Final = {
     "message_id": MESSAGE_ID, "chat_id": CHAT, "seq": 3, "position": 7, "changed_position": 7, "sender_id": ANNA,
@@ -87,11 +88,11 @@ FRAMES: Final[dict[EventType, tuple[Body, dict[str, Any]]]] = {
     ),
     EventType.READ_ADVANCED: (
         Mark(3),
-        {"type": "receipt", "chat_id": CHAT, "position": 7, "user_id": ANNA, "read_seq": 3, "at": AT},
+        OF_A_RECEIPT | {"type": "receipt", "user_id": ANNA, "read_seq": 3, "at": AT},
     ),
     EventType.DELIVERED_ADVANCED: (
         Mark(3),
-        {"type": "receipt", "chat_id": CHAT, "position": 7, "user_id": ANNA, "delivered_seq": 3, "at": AT},
+        OF_A_RECEIPT | {"type": "receipt", "user_id": ANNA, "delivered_seq": 3, "at": AT},
     ),
 }
 
