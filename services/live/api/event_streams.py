@@ -44,7 +44,10 @@ _OF_A_CHAT: Final = problem_responses(
 ) | {200: _OF_STREAM}
 
 SinceQuery = Annotated[str | None, Query(max_length=16_384, description="A cursor: of a stream, or `next` of a sync.")]
-LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="The same; `since` has precedence.")]
+LastEventId = Annotated[
+    str | None,
+    Header(alias="Last-Event-ID", description="The same; it goes before `since`."),
+]
 ChatsQuery = Annotated[
     list[UUID] | None, Query(max_length=CHATS_IN_URL, description="Follow only these chats; repeat it for each.")
 ]
@@ -119,7 +122,7 @@ def add_routes(into: APIRouter, opener: Opener, streams: Streams, sockets: WebSo
                 user_id,
                 connection,
                 Form.SSE,
-                since=since or last_event_id or None,
+                since=last_event_id or since or None,
                 only=None if chats is None else frozenset(ChatId(str(chat_id)) for chat_id in chats),
                 all_receipts=receipts == "all",
             )

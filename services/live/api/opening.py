@@ -9,7 +9,7 @@ from schemas.sync_cursor import SyncCursor, decode_sync_cursor
 from services.live import metrics
 from services.live.connections.connection import Connection
 from services.live.connections.streams import Streams
-from services.live.errors import LiveError
+from services.live.errors import LiveError, NotReading
 from services.live.frames import control
 from services.live.frames.frame import Form, Frame
 from services.live.hub.hub import AnotherLog, Hub, UserStanding
@@ -46,6 +46,10 @@ class Opener:
         detail = "is stopping" if reason == "draining" else "has as many streams as it takes"
         raise Problem("unavailable", f"This process {detail}: ask again, another may have room.", retry_after_s=1)
 
+    def _refuse_before_reading(self) -> None:
+        if not self._hub.log_id:
+            raise NotReading("The log is not read yet; ask again.")
+
     async def of_all(
         self,
         user_id: UserId,
@@ -57,6 +61,7 @@ class Opener:
         all_receipts: bool,
     ) -> Opening:
         """Return a stream of all of the user's chats, or of some. Raises Problem, LiveError."""
+        self._refuse_before_reading()
         cursor = None if since is None else _cursor_of(since)
         if cursor is not None:
             if cursor.log_id != self._hub.log_id:
@@ -84,6 +89,7 @@ class Opener:
         all_receipts: bool,
     ) -> Opening:
         """Return a stream of one chat. Raises Problem if the user is not a member, LiveError."""
+        self._refuse_before_reading()
         user = await self._streams.user(user_id)
         if chat_id not in user.chats:
             raise await self._streams.no_member(user_id, chat_id)
@@ -96,6 +102,7 @@ class Opener:
         if after_position is None:
             stream.at = {partition: head}
             return Opening(stream=stream, first=first, standing=None)
+        await self._streams.reach_position(chat_id, after_position)
         index = self._hub.ring.index_at(chat_id, after_position)
         if index is None:
             # Whether anything was missed is known to the read model alone: it compares by index, and 0 is before all.

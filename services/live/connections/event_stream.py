@@ -19,9 +19,19 @@ _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 @final
 class EventStream(asyncio.Protocol):
-    """A Sink. All that is written to it is one chunk each."""
+    """A Sink. All that is written to it is whole chunks."""
 
-    __slots__ = ("_owner", "_transport", "chunked", "expires_at_s", "is_paused", "kind", "paused_since_s", "stream")
+    __slots__ = (
+        "_ended",
+        "_owner",
+        "_transport",
+        "chunked",
+        "expires_at_s",
+        "is_paused",
+        "kind",
+        "paused_since_s",
+        "stream",
+    )
 
     def __init__(self, owner: Owner, form: Form, *, expires_at_s: float) -> None:
         """:param expires_at_s: of time.time(); the end of the caller's token."""
@@ -31,6 +41,7 @@ class EventStream(asyncio.Protocol):
         self.chunked = True
         """Whether the response is chunked; False for HTTP/1.0."""
         self.expires_at_s = expires_at_s
+        self._ended = False
         self.is_paused = False
         self.paused_since_s = 0.0
         self.stream: Stream | None = None
@@ -38,7 +49,7 @@ class EventStream(asyncio.Protocol):
     # Sink
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._ended:
             self._transport.write(data if self.chunked else _unchunked(data))
 
     def close(self, reason: str) -> None:
@@ -58,12 +69,13 @@ class EventStream(asyncio.Protocol):
     def bye(self, reason: str, after_ms: int) -> None:
         """Say why the stream ends and when to come back, and close."""
         transport = self._transport
-        if transport is None or transport.is_closing():
+        if transport is None or self._ended:
             return
         self.write(http_chunk(b"retry: %d\n" % max(after_ms, 1)))
         self.write(control.bye(reason, after_ms).in_form(Form.SSE))
         if self.chunked:
             transport.write(_LAST_CHUNK)
+        self._ended = True
         transport.close()
 
     def abort(self) -> None:
@@ -95,5 +107,13 @@ class EventStream(asyncio.Protocol):
         self._owner.lost(self)
 
 
-def _unchunked(chunk: bytes) -> bytes:
-    return chunk[chunk.index(b"\r\n") + 2 : -2]
+def _unchunked(chunks: bytes) -> bytes:
+    """Return what the chunks of a chunked response hold."""
+    found: list[bytes] = []
+    at = 0
+    while at < len(chunks):
+        start = chunks.index(b"\r\n", at) + 2
+        end = start + int(chunks[at : start - 2], 16)
+        found.append(chunks[start:end])
+        at = end + 2
+    return b"".join(found)

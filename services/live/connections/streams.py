@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import structlog
@@ -33,6 +33,10 @@ CATCH_UPS_AT_ONCE: Final = 32
 """Reads of standings at once."""
 WAIT_FOR_HEAD_S: Final = 5.0
 RECOVER_WITHIN_S: Final = 30.0
+COME_BACK_S: Final = 5.0
+"""Time over which clients come back that were sent away for a reason that passes."""
+ENDED_WITHIN_S: Final = 10.0
+"""How long a connection may take to end after its `bye`; then it is cut off."""
 PIECES_IN_A_ROW: Final = 8
 
 _log = structlog.get_logger(__name__)
@@ -50,6 +54,9 @@ class Streams:
         self._reading = asyncio.Semaphore(CATCH_UPS_AT_ONCE)
         self._loading: dict[UserId, asyncio.Future[User]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._recovering: set[Stream] = set()
+        self._ending: dict[Connection, float] = {}
+        """Connections that were sent `bye`, and when they are cut off."""
         self._head_moved = asyncio.Event()
         self.is_draining = False
 
@@ -58,11 +65,11 @@ class Streams:
 
     # Before a stream is opened
 
-    def refusal(self, user_id: UserId | None) -> str | None:
+    def refusal(self, user_id: UserId | None, *, opened: bool = False) -> str | None:
         """Return why no stream of this user can be opened: `draining`, `full`, `full_for_user`; None if it can."""
         if self.is_draining:
             return "draining"
-        if len(self._connections) >= self._settings.max_connections:
+        if not opened and len(self._connections) >= self._settings.max_connections:
             return "full"
         if user_id is not None and self._of_user[user_id] >= self._settings.connections_per_user:
             return "full_for_user"
@@ -88,7 +95,9 @@ class Streams:
     async def standing(self, user_id: UserId) -> UserStanding:
         """Return the user's chats in the read model. Raises LiveError."""
         async with self._reading:
-            return await self._standings.of_user(user_id)
+            standing = await self._standings.of_user(user_id)
+        await self.reach(standing.heads)  # the hub knows no memberships that are ahead of it
+        return standing
 
     async def no_member(self, user_id: UserId, chat_id: ChatId) -> Problem:
         """Return the problem of a user who is not a member of a chat. Raises LiveError."""
@@ -97,10 +106,19 @@ class Streams:
             return Problem("not_member", "You are no longer a member of this chat.")
         return Problem("unknown_chat", "There is no chat with this id, or you never were a member of it.")
 
-    async def reach(self, indexes: dict[int, int]) -> None:
+    async def reach(self, indexes: Mapping[int, int]) -> None:
         """Wait until the hub has taken these indexes, which were read elsewhere. Raises NotReading if it does not."""
+        heads = self._hub.heads
+        await self._until(lambda: all(heads.get(p, index) >= index for p, index in indexes.items()))
+
+    async def reach_position(self, chat_id: ChatId, position: int) -> None:
+        """Wait until the hub has taken an event of a chat that it knows. Raises NotReading if it does not."""
+        ring = self._hub.ring
+        await self._until(lambda: (ring.position_of(chat_id) or position) >= position)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
         deadline_s = time.monotonic() + WAIT_FOR_HEAD_S
-        while any(self._hub.heads.get(p, 0) < index for p, index in indexes.items() if p in self._hub.heads):
+        while not condition():
             left_s = deadline_s - time.monotonic()
             self._head_moved.clear()
             try:
@@ -115,8 +133,10 @@ class Streams:
 
     def add(self, connection: Connection, stream: Stream, standing: UserStanding | None) -> None:
         """Open a stream whose connection was taken over. Its `at` is set; `standing` was read if events were missed."""
-        if not self._hub.open(stream):
-            self._bye(connection, "unavailable")
+        refusal = self.refusal(stream.user.user_id, opened=connection in self._connections)
+        if refusal is not None or not self._hub.open(stream):
+            # Others came first while this one was being prepared, or its user was forgotten.
+            self._bye(connection, refusal or "unavailable", self._spread_ms(COME_BACK_S))
             return
         connection.stream = stream
         self._of_user[stream.user.user_id] += 1
@@ -135,9 +155,12 @@ class Streams:
         stream = connection.stream
         if stream is None or stream.is_live:
             return
+        if stream in self._recovering:
+            return
         for _ in range(PIECES_IN_A_ROW):
             result = self._hub.catch_up(stream)
             if result is CaughtUp.MISSED:
+                self._recovering.add(stream)
                 self._start(self._recover(connection, stream))
                 return
             if result is not CaughtUp.MORE:
@@ -146,6 +169,15 @@ class Streams:
 
     async def _recover(self, connection: Connection, stream: Stream) -> None:
         """Let a stream go on that was too slow for the ring, from where the read model stands."""
+        try:
+            if await self._skipped(connection, stream):
+                self._recovering.discard(stream)
+                self._go_on(connection)
+        finally:
+            self._recovering.discard(stream)
+
+    async def _skipped(self, connection: Connection, stream: Stream) -> bool:
+        """Let a stream skip what it missed. Returns False if it was closed."""
         metrics.LAGGED.inc()
         stream.send(control.lagged())
         backoff = Backoff(2.0)
@@ -154,17 +186,17 @@ class Streams:
             try:
                 standing = await self.standing(stream.user.user_id)
                 if connection not in self._connections:
-                    return
+                    return False
                 self._hub.skip(stream, self._hub.missed_partitions(stream), standing)
             except (LiveError, NotCovered) as error:
                 if time.monotonic() > deadline_s:
                     _log.warning("live.not_recovered", error=str(error))
-                    self._bye(connection, "unavailable", self._spread_ms(5.0))
-                    return
+                    self._bye(connection, "unavailable", self._spread_ms(COME_BACK_S))
+                    return False
                 await backoff.pause()
             else:
-                self._go_on(connection)
-                return
+                return True
+        return False
 
     def track(self, connection: Connection) -> None:
         """Count a connection that has no stream yet."""
@@ -186,6 +218,7 @@ class Streams:
         self._go_on(connection)
 
     def lost(self, connection: Connection) -> None:
+        self._ending.pop(connection, None)
         self._remove(connection)
 
     def _remove(self, connection: Connection) -> None:
@@ -204,6 +237,7 @@ class Streams:
         metrics.CLOSED.labels(reason=reason).inc()
         connection.bye(reason, after_ms)
         self._remove(connection)
+        self._ending[connection] = asyncio.get_running_loop().time() + ENDED_WITHIN_S
 
     # The one task
 
@@ -235,6 +269,9 @@ class Streams:
 
     def _check(self, now_s: float) -> None:
         wall_s = time.time()
+        for connection in [connection for connection, until_s in self._ending.items() if until_s < now_s]:
+            connection.abort()
+            del self._ending[connection]
         for connection in tuple(self._connections):
             if connection.expires_at_s <= wall_s:
                 self._bye(connection, "token_expired")

@@ -104,6 +104,7 @@ class WebSocketStream:
         self.transport = None
 
     def abort(self) -> None:
+        """A connection that was sent `bye` is ended by its wire."""
         if self.transport is not None:
             self.transport.abort()
 

@@ -7,7 +7,7 @@ themselves; so a reader who comes back costs no statement, and nothing is sent a
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 from typing import Final, final
@@ -144,12 +144,14 @@ class Hub:
     def _join(self, user: User, entry: Entry) -> None:
         user.join(entry.chat_id)
         for stream in user.streams:
+            stream.backlog.clear()  # what is pending depends on the chats of which the user is a member
             if stream.may_follow(entry.chat_id):
                 self._follow(stream, entry.chat_id)
 
     def _leave(self, user: User, entry: Entry) -> None:
         user.leave(entry.chat_id)
         for stream in tuple(user.streams):
+            stream.backlog.clear()
             if stream.may_follow(entry.chat_id):
                 self._unfollow(stream, entry.chat_id)
                 if stream.is_live:
@@ -279,31 +281,46 @@ class Hub:
             return CaughtUp.CLOSED
         if not stream.sink.takes_more():
             return CaughtUp.LATER
-        if self.missed_partitions(stream):
-            return CaughtUp.MISSED
-        written = 0
-        for entry in stream.pending(self.ring):
-            frame = stream.take(entry, is_small=self._is_small(entry.chat_id))
-            if frame is None:
-                continue
-            data = frame.in_form(stream.form)
-            stream.sink.write(data)
-            if frame.kind == "removed" and stream.ends_with_chat:
+        while True:
+            if not stream.backlog:
+                if self.missed_partitions(stream):
+                    return CaughtUp.MISSED
+                if not stream.find_backlog(self.ring):
+                    break
+            ended = self._write_piece(stream)
+            if ended:
                 self.close(stream, "removed")
                 return CaughtUp.CLOSED
-            written += len(data)
             if not stream.sink.takes_more():
                 return CaughtUp.LATER
-            if written >= PIECE_BYTES:
+            if stream.backlog:
                 return CaughtUp.MORE
         if stream.ends_with_chat and not stream.chats():  # the user left before `at`
             for chat_id in stream.only or ():
                 self._say_removed(stream, control.removed(chat_id))
             return CaughtUp.CLOSED
         stream.at, stream.away, stream.is_live = {}, None, True
+        stream.backlog = deque()
         if stream.form is not Form.SSE_OF_A_CHAT:
             self.moved.add(stream)
         return CaughtUp.LIVE
+
+    def _write_piece(self, stream: Stream) -> bool:
+        """Write up to PIECE_BYTES of a backlog at once. Returns whether the stream ends with it."""
+        piece: list[bytes] = []
+        size = 0
+        ended = False
+        while stream.backlog and size < PIECE_BYTES and not ended:
+            entry = stream.backlog.popleft()
+            frame = stream.take(entry, is_small=self._is_small(entry.chat_id))
+            if frame is not None:
+                data = frame.in_form(stream.form)
+                piece.append(data)
+                size += len(data)
+                ended = frame.kind == "removed" and stream.ends_with_chat
+        if piece:
+            stream.sink.write(b"".join(piece))
+        return ended
 
     def pause(self, stream: Stream) -> None:
         """The connection takes no more for now: the stream stands at the head, and catches up later."""

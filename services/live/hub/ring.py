@@ -100,6 +100,11 @@ class Ring:
         chain = self._users.get(user_id, ())
         return [entry for entry in chain if entry.index > at.get(entry.partition, entry.index)]
 
+    def position_of(self, chat_id: ChatId) -> int | None:
+        """Return the position of a chat's newest event; None if it is not known."""
+        last = self._last.get(chat_id)
+        return None if last is None else last.position
+
     def index_at(self, chat_id: ChatId, position: int) -> int | None:
         """Return an index of the chat's partition after which exactly the chat's events after `position` come.
 

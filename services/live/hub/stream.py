@@ -11,15 +11,20 @@ A new connection, one that comes back and a slow one are all the second state.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection
+from itertools import islice
 from operator import attrgetter
-from typing import Protocol, final
+from typing import Final, Protocol, final
 
 from schemas.ids import ChatId, UserId, partition_of
 from services.live.frames import control
 from services.live.frames.frame import Form, Frame
 from services.live.hub.entry import Entry
 from services.live.hub.ring import Ring
+
+BACKLOG: Final = 4_000
+"""Maximum events that a stream is given to take before they are searched for again."""
 
 
 class Sink(Protocol):
@@ -79,6 +84,7 @@ class Stream:
         "all_receipts",
         "at",
         "away",
+        "backlog",
         "ends_with_chat",
         "form",
         "gone",
@@ -108,6 +114,9 @@ class Stream:
         self.is_live = False
         self.at: dict[int, int] = {}
         """Partition → index up to which everything was written; used while it is catching up."""
+        self.backlog: deque[Entry] = deque()
+        """The next of the events that it has not taken, while it is catching up. They are kept even if they leave the
+        ring."""
         self.named: frozenset[int] | None = None
         """The partitions that the cursor named at which it started, if it started at one."""
         self.gone: list[ChatId] = []
@@ -124,6 +133,11 @@ class Stream:
 
     def send(self, frame: Frame) -> None:
         self.sink.write(frame.in_form(self.form))
+
+    def find_backlog(self, ring: Ring) -> bool:
+        """Put the next events that it has not taken into `backlog`. Returns whether there are any."""
+        self.backlog = deque(islice(self.pending(ring), BACKLOG))
+        return bool(self.backlog)
 
     def pending(self, ring: Ring) -> list[Entry]:
         """Return the events that it has not taken yet, in the order in which they were read."""

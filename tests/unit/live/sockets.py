@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, final
 
 from services.live.frames.frame import Form
@@ -37,11 +37,18 @@ class Socket:
 
     def write(self, data: bytes) -> None:
         assert self.closed is None, f"{data!r} after the end"
-        self._append(len(data), frame_in(data, self.form))
+        for piece in pieces_of(data, self.form):
+            self._append(len(piece), frame_in(piece, self.form))
+        if self.size > self.high and not self.is_paused:
+            self.is_paused = True
+            self.on_pause()
 
     def say_cursor(self, cursor: str) -> None:
         assert self.closed is None
         self._append(len(cursor), {"type": "cursor", "cursor": cursor})
+        if self.size > self.high and not self.is_paused:
+            self.is_paused = True
+            self.on_pause()
 
     def close(self, reason: str) -> None:
         self.closed = reason
@@ -50,9 +57,6 @@ class Socket:
         self._wrote(frame)
         self.waiting.append((size, frame))
         self.size += size
-        if self.size > self.high and not self.is_paused:
-            self.is_paused = True
-            self.on_pause()
 
     # The client's side
 
@@ -68,6 +72,21 @@ class Socket:
         if self.is_paused and self.size <= self.high // 4:
             self.is_paused = False
             self.on_resume()
+
+
+def pieces_of(data: bytes, form: Form) -> Iterator[bytes]:
+    """Yield what stands for one frame each: chunks, or WebSocket messages."""
+    at = 0
+    while at < len(data):
+        if form is Form.WEBSOCKET:
+            length = {126: (4, data[at + 2 : at + 4]), 127: (10, data[at + 2 : at + 10])}.get(data[at + 1])
+            head, size = (2, data[at + 1]) if length is None else (length[0], int.from_bytes(length[1], "big"))
+            end = at + head + size
+        else:
+            start = data.index(b"\r\n", at) + 2
+            end = start + int(data[at : start - 2], 16) + 2
+        yield data[at:end]
+        at = end
 
 
 def frame_in(data: bytes, form: Form) -> Frame:

@@ -186,10 +186,10 @@ def test_a_paused_stream_goes_on_after_the_last_frame_it_was_written() -> None:
     assert (stream.is_live, socket.is_paused) == (False, True)
     assert process.hub.catch_up(stream) is CaughtUp.LATER
     others = [process.send(CHAT, ANNA) for _ in range(2)]
-    for event in (first, *others):
-        assert kinds(socket) == [("message", event.position)]
-        process.hub.catch_up(stream)
-    assert stream.is_live
+    assert kinds(socket) == [("message", first.position)]
+    assert process.hub.catch_up(stream) is CaughtUp.LATER
+    assert kinds(socket) == [("message", event.position) for event in others], "as much at once as a piece holds"
+    assert process.hub.catch_up(stream) is CaughtUp.LIVE
     assert kinds(socket) == []
 
 
