@@ -6,6 +6,7 @@ Rooms:
 - `verify`      the independent verifiers of the log and of the projections
 - `inspect`     inspects a running system: lag, tail
 - `stack`       the embedded stack: real servers and every service, on this machine
+- `following`   follows a chat over the HTTP API, as `gapless chat follow` does
 - `processes`   several services in one process, or one service in several
 - `rights`      the least rights that Kafka and Postgres must grant
 

@@ -10,6 +10,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,6 +22,9 @@ DEADLINE_S: Final = 15.0
 PAUSE_S: Final = 0.2
 READABLE_WITHIN_S: Final = 5.0
 LARGEST_PAGE: Final = 200
+LONGEST_WAIT_S: Final = 60.0
+"""However long a Retry-After asks for."""
+AT_LEAST: Final = "Gapless-At-Least"
 
 
 class ApiRefused(OpsError):
@@ -32,9 +36,14 @@ class ApiRefused(OpsError):
 
 
 class ApiAway(OpsError):
-    """The API did not answer within the deadline."""
+    """The API did not answer within the deadline, or a stream of it was cut."""
 
     exit_code = Exit.UNAVAILABLE
+
+    def __init__(self, sentence: str, *, retry_after_s: float | None = None) -> None:
+        """:param retry_after_s: when to come back, if the API said so."""
+        super().__init__(sentence)
+        self.retry_after_s: Final = retry_after_s
 
 
 class ChatClient:
@@ -64,20 +73,64 @@ class ChatClient:
         key = key if key is not None else secrets.token_hex(16)
         return self._command("POST", f"/v1/chats/{chat_id}/messages", {"text": text}, key=key)
 
-    def history(self, chat_id: str, *, after_seq: int | None, limit: int) -> dict[str, Any]:
-        """Return a page of messages by rising seq: the newest, or those after a seq."""
+    def me(self) -> str:
+        """Return the caller's user_id."""
+        return str(self._request("GET", "/v1/me")["user_id"])
+
+    def history(
+        self, chat_id: str, *, after_seq: int | None, limit: int, at_least: str | None = None
+    ) -> dict[str, Any]:
+        """Return a page of messages by rising seq: the newest, or those after a seq.
+
+        :param at_least: a token; the page shows what it stands for.
+        """
         page = {"limit": limit} if after_seq is None else {"limit": limit, "after_seq": after_seq}
-        return self._request("GET", f"/v1/chats/{chat_id}/messages", params=page)
+        headers = {} if at_least is None else {AT_LEAST: at_least}
+        return self._request("GET", f"/v1/chats/{chat_id}/messages", params=page, headers=headers)
+
+    def changes(self, chat_id: str, *, after_position: int, at_least: str) -> dict[str, Any]:
+        """Return a page of what changed in a chat after a position. `at_least`: as in `history`."""
+        page, headers = {"after_position": after_position}, {AT_LEAST: at_least}
+        return self._request("GET", f"/v1/chats/{chat_id}/changes", params=page, headers=headers)
+
+    def chat(self, chat_id: str) -> dict[str, Any]:
+        """Return a chat, as the list of chats shows it."""
+        return self._request("GET", f"/v1/chats/{chat_id}")
+
+    def members(self, chat_id: str) -> Iterator[dict[str, Any]]:
+        """Yield the present members of a chat."""
+        return self._all(f"/v1/chats/{chat_id}/members")
+
+    @contextmanager
+    def live(
+        self, chat_id: str, *, after_position: int, all_receipts: bool, silence_s: float
+    ) -> Iterator[Iterator[bytes]]:
+        """Open the chat's event stream after a position. Yields its bytes.
+
+        Raises ApiAway, also within the block, if the stream cannot be opened now, breaks, or is silent for too long.
+        """
+        request = self._http.build_request(
+            "GET",
+            f"/v1/chats/{chat_id}/live",
+            params={"after_position": after_position, "receipts": "all" if all_receipts else "some"},
+            headers={**self._headers, "Accept": "text/event-stream"},
+            timeout=httpx.Timeout(DEADLINE_S, read=silence_s),
+        )
+        try:
+            answer = self._http.send(request, stream=True)
+            try:
+                if answer.status_code != httpx.codes.OK:
+                    answer.read()
+                    raise _not_opened(answer)
+                yield answer.iter_raw()
+            finally:
+                answer.close()
+        except httpx.TransportError as error:
+            raise ApiAway(f"{self._http.base_url} cannot be followed: {error or type(error).__name__}") from None
 
     def chats(self) -> Iterator[dict[str, Any]]:
         """Yield the caller's chats by last activity."""
-        page: dict[str, Any] = {"limit": LARGEST_PAGE}
-        while True:
-            answer = self._request("GET", "/v1/chats", params=page)
-            yield from answer["items"]
-            if answer["next"] is None:
-                return
-            page["cursor"] = answer["next"]
+        return self._all("/v1/chats")
 
     def chat_id(self, name: str) -> str:
         """Return the id of the caller's chat of this name; an id is returned as it is.
@@ -94,6 +147,16 @@ class ChatClient:
             raise ApiRefused(f"You have no chat named {name}: make one with `gapless chat new`, or name its chat_id.")
         raise ApiRefused(f"You have {len(found)} chats named {name}: name one by its chat_id, {' or '.join(found)}.")
 
+    def _all(self, path: str) -> Iterator[dict[str, Any]]:
+        """Yield the items of all pages of a list."""
+        page: dict[str, Any] = {"limit": LARGEST_PAGE}
+        while True:
+            answer = self._request("GET", path, params=page)
+            yield from answer["items"]
+            if answer["next"] is None:
+                return
+            page["cursor"] = answer["next"]
+
     def _command(
         self, method: str, path: str, body: Mapping[str, Any] | None, *, key: str | None = None
     ) -> dict[str, Any]:
@@ -105,7 +168,7 @@ class ChatClient:
     def _wait_until_readable(self, chat_id: str, token: str) -> None:
         """Wait until a read sees the command, but not for long: it is in the log in any case."""
         deadline_s = time.monotonic() + READABLE_WITHIN_S
-        headers = {**self._headers, "Gapless-At-Least": token}
+        headers = {**self._headers, AT_LEAST: token}
         while time.monotonic() < deadline_s:
             try:
                 answer = self._http.get(f"/v1/chats/{chat_id}/latest-seq", headers=headers)
@@ -128,9 +191,7 @@ class ChatClient:
                     found: dict[str, Any] = answer.json()
                     return found
                 problem = _problem(answer)
-                last = str(
-                    problem.get("detail") or problem.get("title") or f"{answer.url} answers {answer.status_code}"
-                )
+                last = _sentence(answer, problem)
                 if not (answer.status_code == httpx.codes.ACCEPTED or answer.is_server_error):
                     raise ApiRefused(last, problem)
             if time.monotonic() > deadline_s:
@@ -141,6 +202,20 @@ class ChatClient:
 def _escaped(key: str) -> str:
     """Return the inside of a quoted string of a structured field (RFC 8941)."""
     return key.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _not_opened(answer: httpx.Response) -> OpsError:
+    """Return why a stream was not opened: ApiAway if it may be later, else ApiRefused."""
+    problem = _problem(answer)
+    sentence = _sentence(answer, problem)
+    if answer.status_code != httpx.codes.TOO_MANY_REQUESTS and not answer.is_server_error:
+        return ApiRefused(sentence, problem)
+    after = answer.headers.get("Retry-After", "")
+    return ApiAway(sentence, retry_after_s=min(float(after), LONGEST_WAIT_S) if after.isdecimal() else None)
+
+
+def _sentence(answer: httpx.Response, problem: Mapping[str, Any]) -> str:
+    return str(problem.get("detail") or problem.get("title") or f"{answer.url} answers {answer.status_code}")
 
 
 def _problem(answer: httpx.Response) -> dict[str, Any]:

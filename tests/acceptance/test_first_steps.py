@@ -132,6 +132,28 @@ async def test_the_first_conversation_of_the_readme_works_as_printed(home: Home)
         assert (json.loads(bodies[end:])["messages"] or [{"seq": 2}])[0]["seq"] == 2
 
 
+async def test_two_commands_of_the_readme_show_a_chat_live(home: Home) -> None:
+    ran = await home.here.gapless("chat", "new", "ops", "--user", "anna", "--member", "ben")
+    assert ran.code == 0, ran
+    activate = readme_block("source .venv").splitlines()[0]
+    follow, send = readme_block("gapless chat follow").splitlines()
+    before = await say(home, "before the live one", "before-live")
+    async with home.here.running(f"{activate}\nexec {follow}") as terminal:
+        assert terminal.stdout is not None
+
+        async def line() -> str:
+            assert terminal.stdout is not None
+            return (await asyncio.wait_for(terminal.stdout.readline(), 60)).decode().rstrip("\n")
+
+        while not (await line()).endswith("  before the live one"):
+            pass
+        ran = await home.here.bash(f"{activate}\n{send}")
+        assert (ran.code, ran.out, ran.err) == (0, f"seq {before['seq'] + 1}\n", "")
+        said = await line()
+        assert said.split()[0] == str(before["seq"] + 1)
+        assert said.endswith(f"  {ANNA[:8]}  And now live")
+
+
 async def test_chat_commands_work_by_variables_alone_and_say_what_is_missing(home: Home) -> None:
     where = json.loads((await home.elsewhere.gapless("env", "--data-dir", str(home.data_dir), "--json")).out)
     assert where["GAPLESS_API_URL"] == home.stack.api_url

@@ -8,7 +8,38 @@ from tests.mutants.mutant import Mutant
 
 TABLES: Final = "tests/integration/projector/test_projector_tables.py"
 
+FOLLOWING: Final = "tests/unit/ops/test_following.py"
+LIVE: Final = "tests/acceptance/test_a_chat_live.py"
+
 MUTANTS: Final = (
+    Mutant(
+        name="chat follow shows a message again that a page had",
+        file="services/ops/following/followed_chat.py",
+        good='            if frame["message"]["seq"] <= self.last_seq:\n',
+        bad="            if False:\n",
+        check=f"{FOLLOWING}::test_what_a_page_had_is_not_shown_again_by_the_stream",
+    ),
+    Mutant(
+        name="chat follow does not notice that an event is missing",
+        file="services/ops/following/followed_chat.py",
+        good="return prev is not None and prev > self.position\n",
+        bad="return False\n",
+        check=f"{FOLLOWING}::test_a_frame_whose_predecessor_was_not_received_is_noticed",
+    ),
+    Mutant(
+        name="chat follow skips the first event after its pages",
+        file="services/ops/following/follower.py",
+        good='            position = page["position"] if position is None else position\n',
+        bad='            position = page["position"] + 1\n',
+        check=f"{LIVE}::test_a_terminal_that_was_cut_off_shows_every_message_once_and_in_order",
+    ),
+    Mutant(
+        name="chat follow reads no changes after a gap",
+        file="services/ops/following/follower.py",
+        good="            yield from self._chat.of_changes(page)\n",
+        bad="",
+        check=f"{LIVE}::test_a_terminal_that_was_cut_off_shows_every_message_once_and_in_order",
+    ),
     Mutant(
         name="log verify takes a reaction that is there already",
         file="services/ops/verify/log/reactions.py",

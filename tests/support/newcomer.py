@@ -59,6 +59,25 @@ class Newcomer:
         )
         return await self._ended(process)
 
+    @asynccontextmanager
+    async def running(self, script: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Run a script in another terminal; with its output in a pipe. At the end it gets Ctrl-C, and ends with 0."""
+        process = await asyncio.create_subprocess_exec(
+            "bash", "-c", script,
+            stdin=DEVNULL, stdout=PIPE, cwd=self.folder, env=self._environment(), start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGINT)
+            try:
+                code = await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+            finally:
+                if process.returncode is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+        assert code == 0
+
     async def _ended(self, process: Process) -> Ran:
         out, err = await asyncio.wait_for(process.communicate(), COMMAND_TIMEOUT_S)
         assert process.returncode is not None

@@ -8,6 +8,7 @@
 - `demo`         `gapless demo`
 - `env`          `gapless env`
 - `chat`         `gapless chat …`
+- `chat_lines`   the lines of `gapless chat follow`
 - `topics`       `gapless topics …`
 - `rights`       `gapless topics acls`, `projection roles`
 - `log`          `gapless log …`

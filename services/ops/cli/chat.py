@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from services.ops.cli.terminal import OUT, JsonOption, cell, exit_on_error, print_json
+from services.ops.cli.terminal import ERR, OUT, JsonOption, cell, exit_on_error, print_json
 from services.ops.errors import UsageError
 from services.ops.stack.address import API_CA, API_URL, DEFAULT_FOLDER, StackOption
 
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from services.ops.chat_client import ChatClient
 
 TIMEOUT_S = 40.0
+NEWEST = 20
+"""Number of messages that `follow` begins with."""
 app = typer.Typer(
     no_args_is_help=True,
-    help="Create a chat, send and read messages, over the HTTP API of GAPLESS_API_URL or of the embedded stack here.",
+    help="Create, read and follow chats, and send, over the HTTP API of GAPLESS_API_URL or of the embedded stack here.",
 )
 UserOption = Annotated[
     str | None,
@@ -103,6 +105,48 @@ def read(
         sender = cell(message["sender_id"])
         table.add_row(str(message["seq"]), cell(message["sent_at"]), sender, text, cell(message["status"]))
     OUT.print(table)
+
+
+@app.command("follow")
+def follow(
+    chat: ChatArgument,
+    after_seq: Annotated[
+        int | None, typer.Option(min=0, help=f"Begin after this seq. Default: with the newest {NEWEST} messages.")
+    ] = None,
+    receipts: Annotated[bool, typer.Option("--receipts", help="Also show what others have received and read.")] = False,
+    user: UserOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print each event as the JSON object of its frame, one a line.")
+    ] = False,
+    stack: StackOption = None,
+) -> None:
+    """Show the newest messages of a chat, and then what happens in it, until Ctrl-C.
+
+    Each event is one line: messages with their seq, edits, deletions, reactions, members. Times are UTC; users are
+    shown by the beginning of their ids, you as `you`. When the connection is cut, it is made again at the same place:
+    nothing is missing, and no message is shown twice. After a long cut, a message that changed meanwhile is shown as it
+    is now (with --json, as `changed`).
+
+    Exit code: 0, 1 refused or no longer a member, 2 wrong usage, 3 the API is away at the start.
+    """
+    from services.ops.cli.chat_lines import line_of, style_of
+    from services.ops.following.follower import Follower
+
+    try:
+        with exit_on_error(), _client(user, stack) as client:
+            chat_id, me = client.chat_id(chat), client.me()
+            follower = Follower(
+                client, chat_id, all_receipts=receipts, notice=lambda sentence: ERR.say(sentence, style="yellow")
+            )
+            for frame in follower.follow(after_seq=after_seq, newest=NEWEST):
+                if frame["type"] == "receipt" and not receipts:
+                    continue
+                if as_json:
+                    print_json(frame)
+                elif (line := line_of(frame, me=me)) is not None:
+                    OUT.say(line, style=style_of(frame))
+    except KeyboardInterrupt:
+        ERR.print()
 
 
 @app.command("list")
