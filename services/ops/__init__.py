@@ -7,6 +7,7 @@ Rooms:
 - `inspect`     inspects a running system: lag, tail
 - `stack`       the embedded stack: real servers and every service, on this machine
 - `following`   follows a chat over the HTTP API, as `gapless chat follow` does
+- `demo_page`   a chat in a browser, served by `gapless api`
 - `processes`   several services in one process, or one service in several
 - `rights`      the least rights that Kafka and Postgres must grant
 

@@ -1,4 +1,4 @@
-"""A chat followed live by people, on the whole system: in a terminal, through cuts, kills and gaps."""
+"""A chat followed live by people, on the whole system: in a terminal and in browsers, through cuts, kills and gaps."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.browser import ENTER, Browser, browser, driver, needs_chromium
 from tests.support.chat_log import ANNA, BEN, CARL
 from tests.support.cuttable import CuttableProxy
 from tests.support.forked import Process, start_gapless
@@ -253,3 +254,101 @@ async def test_the_lines_of_a_terminal_are_one_for_each_event_until_the_membersh
         async with following(stack, tmp_path / "again", BEN, chat.rsplit("/", 1)[1]) as again:
             assert await again.ended() == 1
             assert again.lines == []
+
+
+HOSTILE = """<script>document.title='run'</script><img src=x onerror="document.title=1"> \u202egnp.txt\u2066 مرحبا"""
+OTHERS = "#messages li:not(.mine)"
+MINE = "#messages li.mine"
+
+
+async def sign_in(window: Browser, url: str, token: str) -> None:
+    await window.open(f"{url}/demo#token={token}")
+    await window.shows("#connection", "live")
+    assert await window.script("location.href") == f"{url}/demo", "the token stays in the address"
+
+
+@needs_chromium
+async def test_two_people_talk_in_two_browsers(stack: RunningStack) -> None:
+    port = int(stack.api_url.rsplit(":", 1)[1])
+    async with stack.client() as http, driver() as chromedriver, CuttableProxy("127.0.0.1", port) as proxy:
+        anna, ben = Person(stack, http, ANNA), Person(stack, http, BEN)
+        chat, elsewhere = await group(anna, "live"), await group(anna, "somewhere else")
+        name = chat.rsplit("/", 1)[1]
+        before = [f"before {n}" for n in range(60)]  # more than a page
+        await anna("POST", "/v1/messages:batch", [
+            {"chat_id": name, "text": text, "client_generated_id": text.replace(" ", "-")} for text in before
+        ])  # fmt: skip
+        async with browser(chromedriver) as of_anna, browser(chromedriver) as of_ben:
+            await sign_in(of_anna, f"http://127.0.0.1:{proxy.port}", stack.token(ANNA))
+            await sign_in(of_ben, stack.api_url, stack.token(BEN))
+            await of_ben.click(f"#chats [name='{name}']")
+            await of_ben.shows(f"{OTHERS}:last-child .text", before[-1])
+            await of_ben.click("#older")
+            await of_ben.shows(f"{OTHERS} .text", before[0])
+            assert await of_ben.texts("#messages p") == before
+
+            # A message, with the sender's typing before it and its ticks after it.
+            await of_anna.is_labelled(f"#chats [name='{name}']", f"live {before[-1]}")
+            await of_ben.type("#text", "hello")
+            await of_ben.type("#text", ENTER)
+            await of_ben.is_labelled(f"{MINE} .ticks", "delivered")
+            await of_anna.is_labelled(f"#chats [name='{name}']", "live 1 unread hello")
+            await of_anna.click(f"#chats [name='{name}']")
+            await of_anna.shows(f"{OTHERS} .text", "hello")
+            await of_ben.is_labelled(f"{MINE} .ticks", "read")
+            await of_anna.is_labelled(f"#chats [name='{name}']", "live hello")
+            await of_ben.type("#text", "I am")
+            await of_anna.shows("#typing", f"{BEN[:8]} is typing…")
+            await of_ben.clear("#text")
+
+            # A text is a text.
+            await anna("POST", f"{chat}/messages", {"text": HOSTILE})
+            await of_ben.shows(f"{OTHERS}:last-child .text", HOSTILE)
+            assert await of_ben.script("document.querySelectorAll('script, img').length") == 1
+            assert await of_ben.script("document.title") == "Gapless"
+
+            # An edit, a reaction, a deletion, a member.
+            await of_ben.click(f"{MINE} [name=edit]")
+            await of_ben.clear("#text")
+            await of_ben.type("#text", "hello again" + ENTER)
+            await of_anna.shows(f"{OTHERS} .text", "hello again")
+            await of_anna.click(f"{OTHERS} [name='react-👍']")
+            await of_ben.is_labelled(f"{MINE} [name='react-👍']", "👍 1")
+            await of_anna.is_labelled(f"{OTHERS} [name='react-👍']", "👍 1, yours")
+            await of_ben.click(f"{MINE} [name=delete]")
+            await of_anna.shows(f"{OTHERS} p", "deleted")
+            await anna("PUT", f"{chat}/members/{CARL}")
+            await of_ben.shows("#member-count", "3")
+            joined = (await group(anna, "joined meanwhile")).rsplit("/", 1)[1]
+            await of_ben.is_labelled(f"#chats [name='{joined}']", "joined meanwhile")
+            assert await of_anna.errors() == await of_ben.errors() == []
+
+            # What a window missed for so long that the stream no longer has it.
+            await proxy.cut()
+            await of_anna.shows("#connection", "reconnecting…")
+            await anna("PATCH", f"{chat}/messages/{len(before)}", {"text": "edited in the gap"})
+            await ben("POST", f"{chat}/messages", {"text": "sent in the gap"})
+            await flood(anna, elsewhere)
+            await proxy.mend()
+            await of_anna.shows(f"{OTHERS}:last-child .text", "sent in the gap")
+            await of_anna.shows(f"#seq-{len(before)} .text", "edited in the gap")
+
+            # The API is killed, and what is sent meanwhile is there once.
+            stack.signal("api-1", signal.SIGKILL)
+            await of_ben.type("#text", "while it is away" + ENTER)
+            await of_anna.shows(f"{OTHERS}:last-child .text", "while it is away")
+            await of_anna.shows("#connection", "live")
+            await of_anna.type("#text", "back" + ENTER)
+            await of_ben.shows(f"{OTHERS}:last-child .text", "back")
+            new = ["edited in the gap", "deleted", HOSTILE, "sent in the gap", "while it is away", "back"]
+            texts = before[:-1] + new
+            await of_ben.is_gone(".pending")
+            assert await of_ben.texts("#messages p") == texts
+            assert (await of_anna.texts("#messages p"))[-len(new) :] == new
+
+            back = await anna("POST", f"{chat}/messages", {"text": "end"})
+            page = await ben("GET", f"{chat}/messages?limit=200", at_least=back["token"])
+            assert [message["text"] or "deleted" for message in page["messages"]] == [*texts, "end"]
+
+            await anna("DELETE", f"{chat}/members/{BEN}")
+            await of_ben.is_gone(f"#chats [name='{name}']")

@@ -154,6 +154,16 @@ async def test_two_commands_of_the_readme_show_a_chat_live(home: Home) -> None:
         assert said.endswith(f"  {ANNA[:8]}  And now live")
 
 
+async def test_a_browser_can_open_the_links_that_up_prints(home: Home) -> None:
+    links = re.findall(r"^  (anna|ben): (\S+)#token=(\S+)$", home.started.log.read_text(), re.MULTILINE)
+    async with home.stack.client() as http:
+        for (user, page, token), expected in zip(links, ("anna", "ben"), strict=True):
+            assert (user, page) == (expected, f"{home.stack.api_url}/demo")
+            assert (await http.get(page)).status_code == 200
+            me = (await http.get("/v1/me", headers={"Authorization": f"Bearer {token}"})).json()
+            assert me["user_id"] == user_id_of(user)
+
+
 async def test_chat_commands_work_by_variables_alone_and_say_what_is_missing(home: Home) -> None:
     where = json.loads((await home.elsewhere.gapless("env", "--data-dir", str(home.data_dir), "--json")).out)
     assert where["GAPLESS_API_URL"] == home.stack.api_url

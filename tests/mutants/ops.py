@@ -41,6 +41,20 @@ MUTANTS: Final = (
         check=f"{LIVE}::test_a_terminal_that_was_cut_off_shows_every_message_once_and_in_order",
     ),
     Mutant(
+        name="the demo page does not know its own message when it comes back",
+        file="services/ops/demo_page/demo.html",
+        good="{ text: next.text }, { key: next.key }",
+        bad="{ text: next.text }",
+        check=f"{LIVE}::test_two_people_talk_in_two_browsers",
+    ),
+    Mutant(
+        name="the demo page's own script is not the only one that may run",
+        file="services/ops/demo_page/routes.py",
+        good="""script-src {_hash_of(page, 'script')}""",
+        bad="script-src 'unsafe-inline'",
+        check="tests/unit/ops/test_demo_page.py",
+    ),
+    Mutant(
         name="log verify takes a reaction that is there already",
         file="services/ops/verify/log/reactions.py",
         good="    if reactions.has_reaction(chat_id, body.seq, user_id, body.emoji):\n",

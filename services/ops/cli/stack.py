@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from services.ops.cli.terminal import ERR, OUT, JsonOption, exit_on_error, fail, print_json
-from services.ops.errors import Exit
+from services.ops.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from services.ops.stack.embedded import EmbeddedStack, StackPlan
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 DOWN_SILENCE_S: Final = 60.0
 """A limit on silence, not on the total time: servers write their state before they end (see devstack/life.py)."""
 POLL_INTERVAL_S: Final = 0.1
+DEMO_USERS: Final = ("anna", "ben")
 DataDir = Annotated[Path, typer.Option("--data-dir", metavar="D", help="The data folder; created if missing.")]
 Count = Annotated[int, typer.Option(min=1, max=32)]
 
@@ -130,6 +131,7 @@ def _announce(stack: EmbeddedStack) -> None:
     OUT.print()
     OUT.say(("Gapless is ready", "bold green"), " at ", (stack.api_url, "bold"), f" (docs: {stack.api_url}/docs)")
     OUT.say(f"processes and addresses: {folder / 'stack.json'}, logs: {folder / 'logs'}, stop: Ctrl-C")
+    _announce_demo(stack)
     OUT.print("\nA first chat:")
     # The same group as in README.md: a reader who follows both gets one chat and no conflict.
     OUT.print(
@@ -140,6 +142,21 @@ def _announce(stack: EmbeddedStack) -> None:
         markup=False,
         highlight=False,
     )
+
+
+def _announce_demo(stack: EmbeddedStack) -> None:
+    """Print a link to the demo page for each of two users, unless it is not served or tokens are another's to issue."""
+    from services.ops.stack.token import development_token
+
+    if stack.demo_url is None:
+        return
+    try:
+        tokens = {user: development_token(user, data_dir=stack.plan.data_dir) for user in DEMO_USERS}
+    except UsageError:
+        return
+    OUT.print("\nChats in a browser, as two users (the links work for a day):")
+    for user, token in tokens.items():
+        OUT.say(f"  {user}: {stack.demo_url}#token={token}")
 
 
 def _this_command() -> str:

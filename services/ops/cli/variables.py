@@ -72,11 +72,13 @@ def known_variables() -> frozenset[str]:
 def _settings_of_all_services() -> Iterator[type[Settings]]:
     from services.ingest.settings import IngestProcessSettings
     from services.live.settings import LiveProcessSettings
+    from services.ops.demo_page.settings import DemoSettings
     from services.projector.settings import ProjectorSettings
     from services.query.settings import QueryProcessSettings
     from services.sequencer.settings import SequencerSettings
 
     yield from (IngestProcessSettings, SequencerSettings, ProjectorSettings, QueryProcessSettings, LiveProcessSettings)
+    yield DemoSettings
 
 
 def _meant(name: str, known: frozenset[str]) -> str | None:

@@ -14,6 +14,8 @@ from services.ingest.app import IngestService
 from services.ingest.settings import IngestSettings
 from services.live.app import LiveService
 from services.live.settings import LiveSettings
+from services.ops.demo_page.routes import demo_page
+from services.ops.demo_page.settings import DemoSettings
 from services.query.app import QueryService
 from services.query.settings import QuerySettings
 from services.runtime.access.auth import Authenticator
@@ -35,6 +37,7 @@ class ApiSettings(Settings):
     http: HttpSettings = Field(default_factory=HttpSettings)
     logs: LogSettings = Field(default_factory=LogSettings)
     process: ProcessSettings = Field(default_factory=ProcessSettings)
+    demo: DemoSettings = Field(default_factory=DemoSettings)
 
 
 def create_app(settings: ApiSettings) -> tuple[FastAPI, IngestService, QueryService, LiveService, Readiness]:
@@ -54,6 +57,8 @@ def create_app(settings: ApiSettings) -> tuple[FastAPI, IngestService, QueryServ
     app.include_router(ingest.router)
     app.include_router(query.router)
     app.include_router(live.router)
+    if settings.demo.page:
+        app.include_router(demo_page())
     return app, ingest, query, live, readiness
 
 

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
+from pydantic import TypeAdapter
 
+from services.ops.demo_page.settings import DEMO_PATH
 from services.ops.errors import OpsError
 from services.ops.stack.address import STACK_FILE, without_security
 from services.ops.stack.children import Server, Service
@@ -46,6 +48,7 @@ MAX_EARLY_DEATHS: Final = 3
 """A child that dies this often before it was ever ready will not recover by itself."""
 PORTS_FILE: Final = "ports.json"
 EMBEDDED_DEFAULTS: Final = {
+    "GAPLESS_DEMO_PAGE": "true",
     "GAPLESS_LOG_FORMAT": "json",
 }
 
@@ -164,6 +167,12 @@ class EmbeddedStack:
         if self._security is not None:
             return self._security.owner_dsn(self._servers)
         return self._servers.postgres_dsn
+
+    @property
+    def demo_url(self) -> str | None:
+        """The URL of the demo page, or None if it is not served."""
+        served = TypeAdapter(bool).validate_python(self.environment()["GAPLESS_DEMO_PAGE"])
+        return f"{self.api_url}{DEMO_PATH}" if served else None
 
     def document(self) -> dict[str, Any]:
         """Return the content of stack.json."""

@@ -290,6 +290,7 @@ def settings_rows() -> dict[str, object]:
     """Return variable → default, for everything that any process reads."""
     from services.ingest.settings import IngestProcessSettings
     from services.live.settings import LiveProcessSettings
+    from services.ops.demo_page.settings import DemoSettings
     from services.projector.settings import ProjectorSettings
     from services.query.settings import QueryProcessSettings
     from services.sequencer.settings import SequencerSettings
@@ -310,6 +311,7 @@ def settings_rows() -> dict[str, object]:
         ProjectorSettings,
         QueryProcessSettings,
         LiveProcessSettings,
+        DemoSettings,
         KafkaSettings,
         PostgresSettings,
         LogSettings,
