@@ -109,7 +109,7 @@ def ingest(
 @app.command("live-fanout")
 def live_fanout(
     as_json: JsonOption = False,
-    seconds: Annotated[int, typer.Option(min=1, help="Of each of the two fixed rates.")] = 15,
+    seconds: Annotated[int, typer.Option(min=1, help="Seconds at each of the two fixed rates.")] = 15,
     idle: Annotated[int, typer.Option(min=100, help="Number of idle streams.")] = 10_000,
     only: Annotated[
         str | None, typer.Option(help="one_chat, hundred_chats, ladder, returned, idle; several with commas.")

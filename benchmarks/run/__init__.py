@@ -9,6 +9,7 @@
 - `search`                  words of messages over HTTP
 - `receipts`                one chat of ten thousand members
 - `live`                    end to end on an idle system
+- `live_fanout`             a message to a thousand readers, readers who come back, idle streams
 - `recovery`, `snapshot`    a sequencer that starts on a long log
 - `takeover`, `standby`     from a kill to the next outcome; what standbys cost
 - `depth`                   ten million messages in a partition

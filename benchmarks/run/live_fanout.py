@@ -68,7 +68,7 @@ class Delivery:
 
     chats: int
     readers: int
-    """Of each chat."""
+    """Number of readers of each chat."""
     deliveries_per_s: float
     cpu_us: float
     """CPU of the live process for each delivery."""

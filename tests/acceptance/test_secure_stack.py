@@ -23,6 +23,7 @@ from devstack import broker
 from services.ops.rights.kafka import USER_PREFIX, rights_by_service
 from services.ops.rights.postgres import READER
 from services.ops.stack.embedded import EmbeddedStack, StackPlan
+from services.ops.stack.security import SERVICES
 from services.runtime.access.auth import mint_token
 from services.runtime.kafka.acls import Operation, Right
 from tests.support.forked import start_gapless
@@ -121,10 +122,16 @@ async def use(stack: EmbeddedStack) -> None:
         await command(stack, "projection", "rebuild", "--to", "v2")
         await command(stack, "projection", "verify", "--version", "v2")
         await command(stack, "projection", "cutover", "--to", "v2")
+        signals = ("api", Right(resource="topic", name="chat.signals", operation="Write"))
+        while signals not in decisions(stack, "Allowed"):  # dropped until the topic is there
+            typing = await http.post(f"/v1/chats/{chat}/typing", json={"state": "started"})
+            assert typing.status_code in (204, 503), typing.text
+            await asyncio.sleep(0.2)
         await send(2)  # query reads the other version by the same rights
 
     kafka = stack.settings()
-    granted = {(service, right) for service, rights in rights_by_service(kafka).items() for right in rights}
+    # One process runs ingest and live here, under the rights of `api`, which are those of both (test_kafka_rights).
+    granted = {(service, right) for service in SERVICES for right in rights_by_service(kafka)[service]}
     # Wait for the last thing that happens by itself, allowed or denied, so that a right that was never granted shows
     # too.
     trim = ("sequencer", Right(resource="topic", name="chat.commands", operation="Delete"))

@@ -71,7 +71,7 @@ def generated() -> str:
     text = BEGIN
     for name, operation in OPERATIONS.items():
         text += f"\n### `{name}`\n"
-        text += "".join(f"\n```json\n{_json(body)}\n```\n" for body in shown(operation))
+        text += "".join(f"\n{_fenced(body)}\n" for body in shown(operation))
     return text
 
 
@@ -79,6 +79,13 @@ def written() -> str:
     """Return the section as it stands in the page, at its end."""
     _, heading, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN.splitlines()[0] + "\n")
     return heading + rest
+
+
+def _fenced(body: Any) -> str:
+    """Return a body as a block of the page: JSON, or the text of an event stream."""
+    if isinstance(body, str):
+        return f"```text\n{body.rstrip()}\n```"
+    return f"```json\n{_json(body)}\n```"
 
 
 def _json(body: Any) -> str:

@@ -31,8 +31,6 @@ class ChatCopy:
     messages: dict[int, dict[str, Any]] = field(default_factory=dict)
     """Seq → text, whether deleted, revision, count of each reaction."""
     removed: bool = False
-    joining: bool = False
-    """Whether the next frame may say that the reader is a member again."""
 
 
 class LiveReader:
@@ -43,7 +41,7 @@ class LiveReader:
     """
 
     def __init__(self, url: str, token: Callable[[], str], user_id: str, *, chat_id: str | None = None) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(40.0), trust_env=False)
+        self._http = httpx.AsyncClient(base_url=url, timeout=40.0, trust_env=False, verify=False)
         self._token = token
         self._user_id = user_id
         self._chat_id = chat_id

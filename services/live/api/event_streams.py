@@ -32,9 +32,15 @@ _HEADERS: Final = (
 CHATS_IN_URL: Final = 24
 """Maximum chats that a URL names; a WebSocket names more."""
 _RETRY_MS: Final = 1_000
+EXAMPLE: Final = (
+    'retry: 1000\nevent: ready\ndata: {"type":"ready","heartbeat_s":20.0}\n\n'
+    'id: 7\nevent: deleted\ndata: {"type":"deleted","chat_id":"f89e858f-5f2e-5152-b188-6a52cbec990b","position":7,'
+    '"token":"5:1042","prev":6,"seq":1,"by":"11111111-1111-4111-8111-111111111111","at":"2026-01-31T12:00:00.045Z"}\n\n'
+)
+"""The beginning of a stream."""
 _OF_STREAM: Final[dict[str, Any]] = {
     "description": "A stream of frames: docs/live.md.",
-    "content": {_MEDIA_TYPE: {"schema": {"type": "string"}}},
+    "content": {_MEDIA_TYPE: {"schema": {"type": "string", "examples": [EXAMPLE]}}},
 }
 _OF_ALL: Final = problem_responses(
     "unauthorized", "malformed", "cursor_of_another_log", "rate_limited", "unavailable"

@@ -107,18 +107,18 @@ class Opener:
         if index is None:
             # Whether anything was missed is known to the read model alone: it compares by index, and 0 is before all.
             standing = await self._streams.standing(user_id)
-            first += self._gap_before(chat_id, partition, after_position, standing)
-            head = standing.heads.get(partition, 0)
-            stream.at = {partition: head}
+            shown = next((chat for chat in standing.chats if chat.chat_id == chat_id), None)
+            if shown is None or not shown.is_member:
+                index = self._hub.heads[partition]  # the user joined again after the snapshot
+            else:
+                index = standing.heads.get(partition, 0)
+            if shown is None or not shown.is_member or shown.last_position > after_position:
+                metrics.GAPS.inc()
+                first.append(control.gap(chat_id, token(partition, index)))
+            stream.at = {partition: index}
             return Opening(stream=stream, first=first, standing=standing)
         stream.at = {partition: index}
         return Opening(stream=stream, first=first, standing=None)
-
-    def _gap_before(self, chat_id: ChatId, partition: int, after_position: int, standing: UserStanding) -> list[Frame]:
-        last = next((chat.last_position for chat in standing.chats if chat.chat_id == chat_id), 0)
-        if last <= after_position:
-            return []
-        return [control.gap(chat_id, token(partition, standing.heads.get(partition, 0)))]
 
     def _token(self, chat_id: ChatId) -> str:
         partition = partition_of(chat_id, self._hub.partitions)

@@ -15,7 +15,7 @@ from services.live.errors import LiveError
 from services.live.signals.exchange import SignalExchange
 from services.live.signals.signal import Signal
 from services.runtime.access.auth import Caller, current_caller
-from services.runtime.web.openapi import problem_responses
+from services.runtime.web.openapi import example, problem_responses
 
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = problem_responses(
     "unauthorized", "malformed", "not_member", "unknown_chat", "unavailable"
@@ -25,13 +25,13 @@ ChatInPath = Annotated[UUID, Path()]
 
 
 class TypingState(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"state": "started"}})
+    model_config = example({"state": "started"}) | ConfigDict(extra="forbid")
 
     state: Literal["started", "stopped"]
 
 
 class PresenceState(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"state": "here"}})
+    model_config = example({"state": "here"}) | ConfigDict(extra="forbid")
 
     state: Literal["here", "away"]
 
@@ -48,7 +48,7 @@ def add_routes(router: APIRouter, streams: Streams, signals: SignalExchange) -> 
         return Response(status_code=204)
 
     @router.post("/chats/{chat_id}/typing", status_code=204, responses=_RESPONSES, response_class=Response)
-    async def typing(caller: CallerOfSignal, chat_id: ChatInPath, body: TypingState) -> Response:
+    async def send_typing(caller: CallerOfSignal, chat_id: ChatInPath, body: TypingState) -> Response:
         """Tell the others in the chat that you are typing. Repeat it every 3 s; it is over after 6 s.
 
         It is passed on if it can be, and never stored.
@@ -56,7 +56,7 @@ def add_routes(router: APIRouter, streams: Streams, signals: SignalExchange) -> 
         return await send(caller, _signal("typing", caller, chat_id, body.state))
 
     @router.post("/chats/{chat_id}/presence", status_code=204, responses=_RESPONSES, response_class=Response)
-    async def presence(caller: CallerOfSignal, chat_id: ChatInPath, body: PresenceState) -> Response:
+    async def send_presence(caller: CallerOfSignal, chat_id: ChatInPath, body: PresenceState) -> Response:
         """Tell the others that you look at the chat. Repeat it every 3 s; it is over after 6 s.
 
         It is passed on if it can be, and never stored.

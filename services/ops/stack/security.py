@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SUPER: Final = "super"
 """The user that only grants the rights of the others."""
-SERVICES: Final = ("api", "ingest", "live", "sequencer", "projector", "ops", "admin")
+SERVICES: Final = ("api", "sequencer", "projector", "ops", "admin")
 KAFKA_USER_OF: Final = {"api": "api", "sequencer": "sequencer", "projector": "projector"}
 """Command of a process → its user. Commands that people run use `ops`."""
 DATABASE_ROLE_OF: Final = {"api": READER, "projector": OWNER}
@@ -98,8 +98,9 @@ class StackSecurity:
     async def prepare(self, servers: Stack) -> None:
         """Grant every service its rights in Kafka and Postgres. Raises KafkaError, psycopg.Error."""
         kafka = self.settings(servers, SUPER)
-        for service, rights in rights_by_service(kafka).items():
-            await grant(kafka.connection, _user(service), rights)
+        granted = rights_by_service(kafka)
+        for service in SERVICES:
+            await grant(kafka.connection, _user(service), granted[service])
         await asyncio.to_thread(self._make_roles, servers.postgres_dsn)
 
     def _make_roles(self, dsn: str) -> None:

@@ -346,7 +346,10 @@ class Readers(RuleBasedStateMachine):
             self._reach(snapshot)
             index = standing.heads.get(partition, 0)
             shown = next((each for each in standing.chats if each.chat_id == chat), None)
-            if shown is not None and shown.is_member and position is not None and shown.last_position > position:
+            is_member = shown is not None and shown.is_member
+            if not is_member:
+                index = self.hub.heads[partition]
+            if not is_member or (position is not None and shown is not None and shown.last_position > position):
                 connection.stream.send(control.gap(chat, token(partition, index)))
         connection.stream.at = {partition: index}
 

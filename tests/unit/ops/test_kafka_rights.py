@@ -54,6 +54,13 @@ def test_strimzis_users_have_the_rights() -> None:
     assert found == RIGHTS
 
 
+def test_a_process_of_ingest_and_live_has_the_rights_of_both() -> None:
+    both = RIGHTS["ingest"] | RIGHTS["live"]
+    readable = {right.name for right in both if right.operation == "Read"}
+    implied = {right for right in both if right.operation == "Describe" and right.name in readable}
+    assert RIGHTS["api"] == both - implied
+
+
 def test_only_the_sequencer_may_write_to_the_log() -> None:
     writers = {name for name, rights in RIGHTS.items() for right in rights if right.operation == "Write"}
     assert {
