@@ -34,7 +34,8 @@ from services.live.frames import control
 from services.live.frames.events import frame_of, named_users
 from services.live.frames.frame import Form, Frame, cursor_block
 from services.live.hub.entry import Entry
-from services.query.api.paths.messages import MESSAGE_EXAMPLE, Message, message_writer
+from services.query.api.message_json import MESSAGE_COLUMNS, messages_json
+from services.query.api.paths.messages import MESSAGE_EXAMPLE, Message
 from tests.support.wire_strategies import BODIES
 from tests.unit.live.event_stream_parser import Dispatched, EventStreamParser
 
@@ -122,13 +123,14 @@ def test_the_position_before_an_event_is_null_if_it_is_not_known() -> None:
 @given(body=BODIES[CommandType.MESSAGE_SEND])
 def test_a_message_is_as_http_shows_it_but_for_its_status(body: MessageSend) -> None:
     outcome = outcome_of(EventType.MESSAGE_SENT, body)
-    shown = message_writer(CHAT, lambda _sender_id, _seq: "sent")(
-        seq=3, message_id=MESSAGE_ID, sender_id=ANNA, message_text=body.text, client_generated_id="hello-1",
+    row = dict[str, object](
+        seq=3, message_id=MESSAGE_ID, sender_id=ANNA, text=body.text, client_generated_id="hello-1",
         reply_to_message_id=body.reply_to_message_id, reply_count=0, media_urls=body.media_urls or [],
         metadata=None if body.metadata is None else canonical_json(body.metadata).decode(), sent_at=AT_MS,
         edited_at=None, deleted_at=None, position=7, changed_position=7, revision=0, reactions=None,
         last_reply_seq=None,
     )  # fmt: skip
+    shown = messages_json(CHAT, [tuple(row[name] for name in MESSAGE_COLUMNS)], lambda _sender_id: ())
     message = json.loads(frame_of(outcome, None, "0:9").json())["message"]
     assert message | {"status": "sent"} == json.loads(shown)
     assert list(message) == [name for name in MESSAGE_EXAMPLE if name != "status"]
