@@ -7,7 +7,9 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram
 
 STREAMS: Final = Gauge("gapless_live_streams", "Open streams, by kind.", ["kind"])
-CATCHING_UP: Final = Gauge("gapless_live_catching_up", "Streams that are behind, by as much as they take at a time.")
+CATCHING_UP: Final = Gauge(
+    "gapless_live_catching_up", "Streams whose client takes less than comes, as of the last second."
+)
 OPENED: Final = Counter("gapless_live_opened_total", "Streams opened, by kind.", ["kind"])
 REFUSED: Final = Counter("gapless_live_refused_total", "Streams refused, by reason.", ["reason"])
 CLOSED: Final = Counter("gapless_live_closed_total", "Streams that the server closed, by reason.", ["reason"])

@@ -272,13 +272,16 @@ class Streams:
         for connection in [connection for connection, until_s in self._ending.items() if until_s < now_s]:
             connection.abort()
             del self._ending[connection]
+        behind = 0
         for connection in tuple(self._connections):
+            behind += connection.stream is not None and not connection.stream.is_live
             if connection.expires_at_s <= wall_s:
                 self._bye(connection, "token_expired")
             elif connection.is_paused and now_s - connection.paused_since_s > self._settings.stalled_s:
                 metrics.CLOSED.labels(reason="stalled").inc()
                 connection.abort()
                 self._remove(connection)
+        metrics.CATCHING_UP.set(behind)
 
     async def drain(self) -> None:
         """Tell all clients to come back, to other processes, each at its own moment within `drain_s`."""
