@@ -63,14 +63,22 @@ class Readers:
             yield cls(pool)
 
     async def follow(
-        self, url: str, requests: Sequence[bytes], *, expected: int, seconds: float, ready_path: str
+        self,
+        url: str,
+        requests: Sequence[bytes],
+        *,
+        expected: int,
+        seconds: float,
+        ready_path: str,
+        hold_s: float | None = None,
     ) -> Received:
-        """Open a stream for each request, and read until each has `expected` messages, or for `seconds`.
+        """Open a stream for each request, and read until each has `expected` messages, or for `seconds`; with `hold_s`,
+        for as long after all are open.
 
         Writes to `ready_path` once all are open.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, _follow, url, requests, expected, seconds, ready_path)
+        return await loop.run_in_executor(self._pool, _follow, url, requests, expected, seconds, ready_path, hold_s)
 
 
 class _Reader:
@@ -82,7 +90,9 @@ class _Reader:
         self.rest = b""
 
 
-def _follow(url: str, requests: Sequence[bytes], expected: int, seconds: float, ready_path: str) -> Received:
+def _follow(
+    url: str, requests: Sequence[bytes], expected: int, seconds: float, ready_path: str, hold_s: float | None
+) -> Received:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     at = urlsplit(url)
@@ -121,6 +131,8 @@ def _follow(url: str, requests: Sequence[bytes], expected: int, seconds: float, 
                 if opened == len(requests):
                     opened_s = time.monotonic() - began_s
                     Path(ready_path).write_text("ready", encoding="ascii")
+                    if hold_s is not None:
+                        deadline_s = time.monotonic() + hold_s
             if expected:
                 received_bytes += len(data)
                 data = reader.rest + data

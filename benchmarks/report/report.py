@@ -16,6 +16,7 @@ NAMES: Final = (
     "ingest",
     "projector",
     "live",
+    "live_fanout",
     "history",
     "unread",
     "sync",
@@ -229,6 +230,33 @@ def _sync(found: Document) -> str:
     )
 
 
+def _live_fanout(found: Document) -> str:
+    runs = [("one chat", found["one_chat"]), ("a hundred chats", found["hundred_chats"])]
+    runs += [("ladder", each) for each in found["ladder"]]
+    rows = [
+        [
+            name,
+            f"{_n(run['deliveries_per_s'])}/s",
+            f"{run['cpu_us']:.1f} µs",
+            f"{run['busy']:.0%}",
+            f"{run['latency']['p50_ms']:.1f} ms",
+            f"{run['latency']['p99_ms']:.1f} ms",
+            "" if run["steady"] else "falls behind",
+        ]
+        for name, run in runs
+        if run is not None
+    ]
+    return (
+        "### Live fan-out\n\n"
+        + _table(["", "deliveries", "CPU of live each", "of a core", "send → read, p50", "p99", ""], rows)
+        + f"\nServer-sent events of {_n(found['frame_bytes'])} bytes. Baseline: {found['baseline']},"
+        f" {found['baseline_us']:.1f} µs. Readers who missed {found['missed']} messages each and come back together are"
+        f" complete in {found['returned_s']:.2f} s, {_n(found['returned_cpu_us'])} µs of CPU each."
+        f" Of {_n(found['idle'])} idle streams each takes {found['idle_kib']:.1f} KiB, and all together"
+        f" {found['idle_busy']:.1%} of a core.\n"
+    )
+
+
 def _reactions(found: Document) -> str:
     rows = [
         [_n(p["reactions"]), f"{p['p50_ms']:.2f} ms", f"{p['cpu_us']:,.0f} µs", f"{p['counted_p50_ms']:.2f} ms"]
@@ -366,6 +394,7 @@ _SECTIONS: Final = {
     "ingest": _ingest,
     "projector": _projector,
     "live": _live,
+    "live_fanout": _live_fanout,
     "history": _history,
     "unread": _unread,
     "sync": _sync,

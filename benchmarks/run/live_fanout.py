@@ -10,14 +10,17 @@ append. Fifty users hold the streams; each stream follows one chat.
 `one_chat` and `hundred_chats` run at rates at which Centrifuge, the engine of Centrifugo, was measured on a machine of
 this kind; `ladder` raises the rate of one chat until the median of the last third of a run is 20 ms above that of the
 first.
+
+The baseline is the least that a delivery needs: one system call that writes the same bytes to a loopback connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,25 +43,30 @@ from schemas.wire.encoding import Command, Encoded, encode_command
 from services.runtime.access.auth import mint_token
 
 PARTITIONS: Final = 8
-STREAMS: Final = 1_000
 USERS: Final = 50
 TEXT_BYTES: Final = 40
 """Short, because ids, times and JSON are most of a frame."""
 SOURCE: Final = "/gapless/benchmarks"
 DEADLINE_S: Final = 120.0
-IDLE_S: Final = 60.0
-"""How long idle streams are held, opening them included."""
 STEADY_MS: Final = 20.0
+BASELINE: Final = "one send() of as many bytes to a loopback connection"
+BARE_CONNECTIONS: Final = 100
+BARE_ROUNDS: Final = 200
 PARTS: Final = frozenset({"one_chat", "hundred_chats", "ladder", "returned", "idle"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
+    streams: int = 1_000
+    """Readers, of one chat or of ten in a hundred each."""
     seconds: int = 15
     ladder: Sequence[int] = (25, 50, 75, 100, 150, 200)
-    """Messages per second to one chat of STREAMS readers."""
+    """Messages per second to one chat of all the readers."""
     missed: int = 100
     idle: int = 10_000
+    warm_up_s: int = 3
+    idle_s: float = 25.0
+    """One heartbeat of each."""
     only: str | None = None
 
 
@@ -86,7 +94,7 @@ class Figures:
     hundred_chats: Delivery | None
     ladder: Sequence[Delivery]
     returned_s: float
-    """Time in which STREAMS readers who missed `missed` messages each are open again and have them, from memory."""
+    """Seconds until all readers, who missed `missed` messages each, are open again and have them, from memory."""
     returned_cpu_us: float
     """CPU of the live process for each of them."""
     missed: int
@@ -96,6 +104,11 @@ class Figures:
     idle_busy: float
     """Cores that the live process uses while all are idle."""
     frame_bytes: int
+    baseline: str
+    baseline_us: float
+    """CPU of the baseline for each write."""
+    ratio: float
+    """The baseline's CPU divided by ours for one chat; 0 if that was not measured."""
     machine: Machine
 
 
@@ -106,8 +119,8 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
     room = Room(101)
     await fill_creations(ground, log, room)
     settings = {
-        "GAPLESS_LIVE_CONNECTIONS_PER_USER": str(options.idle + STREAMS),
-        "GAPLESS_HTTP_MAX_CONNECTIONS": str(options.idle + 2 * STREAMS),
+        "GAPLESS_LIVE_CONNECTIONS_PER_USER": str(options.idle + options.streams),
+        "GAPLESS_HTTP_MAX_CONNECTIONS": str(options.idle + 2 * options.streams),
     }
     wanted = (
         set(options.only.split(",")) if options.only else {"one_chat", "hundred_chats", "ladder", "returned", "idle"}
@@ -129,8 +142,8 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
                 await asyncio.sleep(0.05)
         async with ground.service("live", log, settings=settings) as live, producer_of(ground) as producer:
             await live.until_ready()
-            bench = Bench(ground, log, live, readers, producer, room)
-            await bench.deliver(room.chats[:1], per_s=50, seconds=3)  # warm
+            bench = Bench(ground, log, live, readers, producer, room, options.streams)
+            await bench.deliver(room.chats[:1], per_s=50, seconds=options.warm_up_s)
             if "one_chat" in wanted:
                 one = await bench.deliver(room.chats[:1], per_s=50, seconds=options.seconds)
                 on_step(_told("one chat", one))
@@ -139,17 +152,19 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
                 on_step(_told("a hundred chats", hundred))
             if "ladder" in wanted:
                 for per_s in options.ladder:
-                    ladder.append(await bench.deliver(room.chats[:1], per_s=per_s, seconds=5))
+                    ladder.append(await bench.deliver(room.chats[:1], per_s=per_s, seconds=min(5, options.seconds)))
                     on_step(_told(f"ladder, {per_s} messages/s", ladder[-1]))
                     if not ladder[-1].steady:
                         break
             if "returned" in wanted:
                 returned_s, returned_cpu_us = await bench.come_back(options.missed)
-                on_step(f"{STREAMS} come back: {returned_s:.2f} s, {returned_cpu_us:.0f} µs CPU each")
+                on_step(f"{options.streams} come back: {returned_s:.2f} s, {returned_cpu_us:.0f} µs CPU each")
             if "idle" in wanted:
-                idle_kib, idle_busy = await bench.idle(options.idle)
+                idle_kib, idle_busy = await bench.idle(options.idle, options.idle_s)
                 on_step(f"{options.idle} idle: {idle_kib:.1f} KiB each, {idle_busy:.1%} of a core")
             frame_bytes = bench.frame_bytes
+    baseline_us = bare_writes(frame_bytes)
+    on_step(f"a bare write: {baseline_us:.1f} µs")
     return Figures(
         one_chat=one,
         hundred_chats=hundred,
@@ -161,6 +176,9 @@ async def run(options: Options, ground: Ground, on_step: Callable[[str], None] =
         idle_kib=round(idle_kib, 1),
         idle_busy=round(idle_busy, 3),
         frame_bytes=frame_bytes,
+        baseline=BASELINE,
+        baseline_us=round(baseline_us, 2),
+        ratio=round(baseline_us / one.cpu_us, 2) if one is not None else 0.0,
         machine=watched.summary(),
     )
 
@@ -170,6 +188,26 @@ def _told(name: str, found: Delivery) -> str:
         f"{name}: {found.deliveries_per_s:,.0f}/s, {found.cpu_us:.1f} µs each, {found.busy:.0%} of a core,"
         f" p50 {found.latency.p50_ms} ms, p99 {found.latency.p99_ms} ms{'' if found.steady else ', not steady'}"
     )
+
+
+def bare_writes(size: int) -> float:
+    """Return the CPU of writing this many bytes to one loopback connection, in µs."""
+    data = bytes(size)
+    used_s = 0.0
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        writers, readers = [], []
+        for _ in range(BARE_CONNECTIONS):
+            writers.append(stack.enter_context(socket.create_connection(listener.getsockname())))
+            readers.append(stack.enter_context(listener.accept()[0]))
+        for _ in range(BARE_ROUNDS):
+            before_s = time.process_time()
+            for writer in writers:
+                writer.send(data)
+            used_s += time.process_time() - before_s
+            for reader in readers:
+                reader.recv(size)
+    return 1e6 * used_s / BARE_CONNECTIONS / BARE_ROUNDS
 
 
 class Room:
@@ -237,8 +275,16 @@ class Bench:
     """The live process and its readers."""
 
     def __init__(
-        self, ground: Ground, log: Log, live: Service, readers: Readers, producer: AIOKafkaProducer, room: Room
+        self,
+        ground: Ground,
+        log: Log,
+        live: Service,
+        readers: Readers,
+        producer: AIOKafkaProducer,
+        room: Room,
+        streams: int,
     ) -> None:
+        self._streams = streams
         self._log = log
         self._live = live
         self._readers = readers
@@ -250,8 +296,8 @@ class Bench:
         self.frame_bytes = 0
 
     async def deliver(self, chats: Sequence[ChatId], *, per_s: int, seconds: int) -> Delivery:
-        """Send at this rate, in turn to each chat, to STREAMS readers in all."""
-        each = STREAMS // len(chats)
+        """Send at this rate, in turn to each chat, to all readers."""
+        each = self._streams // len(chats)
         requests = self._requests([(chat, self.positions[chat]) for chat in chats for _ in range(each)])
         messages = per_s * seconds
         expected = messages // len(chats)
@@ -280,7 +326,7 @@ class Bench:
         )
 
     async def come_back(self, missed: int) -> tuple[float, float]:
-        """Return the seconds until STREAMS readers have what they missed, and the CPU for each, in µs."""
+        """Return the seconds until all readers have what they missed, and the CPU for each, in µs."""
         chat = self._room.chats[0]
         position = self.positions[chat]
         follow = self._follow(self._requests([(chat, position)]), expected=missed, seconds=DEADLINE_S)
@@ -289,20 +335,22 @@ class Bench:
             await self._send(chat)
         await follow  # so that the live process has them
         before = self._live.mark()
-        received = await self._follow(self._requests([(chat, position)] * STREAMS), expected=missed, seconds=DEADLINE_S)
+        received = await self._follow(
+            self._requests([(chat, position)] * self._streams), expected=missed, seconds=DEADLINE_S
+        )
         after = self._live.mark()
-        _check(received, missed * STREAMS)
-        return received.complete_s, 1e6 * (after.cpu_s - before.cpu_s) / STREAMS
+        _check(received, missed * self._streams)
+        return received.complete_s, 1e6 * (after.cpu_s - before.cpu_s) / self._streams
 
-    async def idle(self, count: int) -> tuple[float, float]:
+    async def idle(self, count: int, seconds: float) -> tuple[float, float]:
         """Return the memory of a stream in KiB, and the cores used, while that many are open and nothing happens."""
         chats = self._room.chats[1:]
         before = self._live.mark()
         wanted = [(chats[number % len(chats)], self.positions[chats[number % len(chats)]]) for number in range(count)]
-        follow = self._follow(self._requests(wanted), expected=0, seconds=IDLE_S)
+        follow = self._follow(self._requests(wanted), expected=0, seconds=DEADLINE_S, hold_s=seconds + 5)
         await self._opened(follow)
         opened = self._live.mark()
-        await asyncio.sleep(25)  # one heartbeat of each
+        await asyncio.sleep(seconds)
         later = self._live.mark()
         await follow
         kib = (later.memory_mb - before.memory_mb) * 1e6 / 1024 / count
@@ -315,11 +363,18 @@ class Bench:
             for number, (chat, position) in enumerate(wanted)
         ]
 
-    def _follow(self, requests: Sequence[bytes], *, expected: int, seconds: float) -> asyncio.Task[Received]:
+    def _follow(
+        self, requests: Sequence[bytes], *, expected: int, seconds: float, hold_s: float | None = None
+    ) -> asyncio.Task[Received]:
         self._ready.unlink(missing_ok=True)
         return asyncio.create_task(
             self._readers.follow(
-                self._live.url, requests, expected=expected, seconds=seconds, ready_path=str(self._ready)
+                self._live.url,
+                requests,
+                expected=expected,
+                seconds=seconds,
+                ready_path=str(self._ready),
+                hold_s=hold_s,
             )
         )
 

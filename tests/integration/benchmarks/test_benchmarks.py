@@ -33,6 +33,7 @@ from benchmarks.run import (
     history,
     ingest,
     live,
+    live_fanout,
     projector,
     reactions,
     receipts,
@@ -58,6 +59,9 @@ RUNS: Mapping[str, Callable[[Ground], Awaitable[Any]]] = {
     ),
     "projector": lambda ground: projector.run(projector.Options(commands=400, chats=8, rounds=1), ground),
     "live": lambda ground: live.run(live.Options(sends=6, chats=8, baseline_s=1), ground),
+    "live_fanout": lambda ground: live_fanout.run(
+        live_fanout.Options(streams=100, seconds=1, ladder=(5,), missed=3, idle=100, warm_up_s=1, idle_s=1.0), ground
+    ),
     "history": lambda ground: history.run(
         history.Options(requests=40, alone=10, chats=3, messages=60, rounds=1, baseline_s=1), ground
     ),
@@ -100,6 +104,7 @@ PARTS: Mapping[str, set[str]] = {
     "ingest": {"commands_per_s", "cpu_us_per_command", "p50_ms", "p99_ms"},
     "projector": {"events_per_s", "cpu_us_per_event"},
     "live": {"p50_ms", "p99_ms"},
+    "live_fanout": {"one_chat", "hundred_chats", "returned_s", "idle_kib"},
     "history": {"requests_per_s", "cpu_us_per_request", "p50_ms", "p99_ms"},
     "unread": {"requests_per_s", "cpu_us_per_request", "p50_ms", "p99_ms"},
     "sync": {"p50_ms", "p99_ms", "readers", "flatness"},
