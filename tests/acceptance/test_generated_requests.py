@@ -39,6 +39,7 @@ async def test_no_generated_request_finds_a_response_that_the_document_does_not_
             "--config-file", str(ROOT / "tests/support/schemathesis.toml"),
             "run", f"{stack.api_url}/openapi.json",
             "--header", f"Authorization: {anna['Authorization']}",
+            "--exclude-path-regex", "/live$",  # streams do not end
             "--max-examples", str(EXAMPLES),
             "--no-color",
             cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
@@ -48,6 +49,6 @@ async def test_no_generated_request_finds_a_response_that_the_document_does_not_
         report = output.decode()
         assert process.returncode == 0, report[-20_000:]
         assert "Selected: " in report
-        paths = (await http.get("/openapi.json")).json()["paths"].values()
-        operations = sum(len(item) for item in paths)
+        paths = (await http.get("/openapi.json")).json()["paths"].items()
+        operations = sum(len(item) for path, item in paths if not path.endswith("/live"))
         assert f"Tested: {operations}" in report, report[-2_000:]

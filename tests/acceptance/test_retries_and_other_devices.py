@@ -391,7 +391,10 @@ async def test_every_read_of_the_document_is_private(stack: RunningStack, http: 
     talk = await Talk.begun(anna, "private")
     sent = await talk.send(anna, "hello")
     places = {"chat_id": talk.path.rsplit("/", 1)[1], "seq": "1", "command_id": sent["message_id"]}
-    reads = [path for path, item in (await http.get("/openapi.json")).json()["paths"].items() if "get" in item]
+    paths = (await http.get("/openapi.json")).json()["paths"].items()
+    # A stream does not end, and has a Cache-Control of its own (test_live.py).
+    streams = {path for path, item in paths if "text/event-stream" in str(item.get("get"))}
+    reads = [path for path, item in paths if "get" in item and path not in streams]
     assert len(reads) >= 12
     for template in reads:
         path = template.format(**places) + ("?q=hello" if template == "/v1/search" else "")
