@@ -79,29 +79,6 @@ MUTANTS: Final = (
         check=f"{SESSIONS}::test_no_session_stays_read_only_longer_than_the_database",
     ),
     Mutant(
-        name="a reader stays registered though nobody waits",
-        file="services/runtime/postgres/readable.py",
-        good="            self.stop()\n        elif",
-        bad="            pass\n        elif",
-        check="tests/unit/runtime/test_readable.py",
-    ),
-    Mutant(
-        name="our reader of a connection's socket outlives the socket",
-        file="services/runtime/postgres/readable.py",
-        good="self._own_fileno = os.dup(self._fileno)",
-        bad="self._own_fileno = self._fileno",
-        check="tests/integration/query/test_query_pipeline.py"
-        "::test_the_number_of_a_socket_that_libpq_closed_is_free_for_another",
-    ),
-    Mutant(
-        name="a cancelled read leaves its statement running",
-        file="services/runtime/postgres/session.py",
-        good="            await self._interrupt(gen)\n",
-        bad="",
-        check="tests/integration/query/test_query_pipeline.py"
-        "::test_a_read_that_is_cancelled_ends_its_statement_and_the_connection_goes_on",
-    ),
-    Mutant(
         name="one success ends an outage",
         file="services/runtime/health/dependencies.py",
         good="SUCCESSES_TO_RETURN: Final = 2\n",

@@ -16,23 +16,17 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Generator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 
 import psycopg
-from psycopg import AsyncConnection, IsolationLevel, pq, sql
-from psycopg.abc import PQGen
+from psycopg import AsyncConnection, IsolationLevel, sql
 from psycopg.rows import TupleRow
-from psycopg.waiting import Ready, Wait, wait_async
-
-from services.runtime.postgres.readable import Readable
 
 IDLE_TRANSACTION_TIMEOUT_S: Final = 60.0
-CANCEL_TIMEOUT_S: Final = 5.0
-"""How long the server may take to accept the cancellation of a statement, and to end it; psycopg's own limit."""
 
 IGNORED_VARIABLES: Final = ("PGOPTIONS", "PGTZ", "PGDATESTYLE", "PGGEQO", "PGCLIENTENCODING")
 """Environment variables that libpq turns into start-up parameters. Those that say how to reach and trust a server
@@ -67,9 +61,6 @@ _PINS_OF_NEWER_SERVERS: Final = {
     "idle_session_timeout": "0",  # 14: a pooled session may be idle for any time
     "transaction_timeout": "0",  # 17: a transaction may take as long as its statements
 }
-
-
-ResultT = TypeVar("ResultT")
 
 
 def ignore_shell() -> None:
@@ -169,7 +160,6 @@ class Session(AsyncConnection[TupleRow]):
     pins: Pins
     began_s: float
     """Monotonic time at which the connection was requested."""
-    _readable: Readable | None = None
 
     @classmethod
     async def connect(  # type: ignore[override]  # `pins` is what this class is for
@@ -227,55 +217,3 @@ class Session(AsyncConnection[TupleRow]):
         async with self.transaction():
             await self.execute(sql.SQL("; ").join([self.pins.deadline, self.pins.for_transaction]))
             yield
-
-    async def wait(self, gen: PQGen[ResultT], *limits: Any, **more_limits: Any) -> ResultT:
-        """Run one of psycopg's generators, as the base class does; as long as it only reads, by a reader that stays
-        registered (see Readable)."""
-        if limits or more_limits:
-            return await super().wait(gen, *limits, **more_limits)
-        if self._readable is None:
-            self._readable = Readable(self.pgconn.socket)
-        try:
-            wanted = next(gen)
-            while wanted == Wait.R:
-                await self._readable.wait()
-                wanted = gen.send(Ready.R)
-        except StopIteration as end:
-            return cast(ResultT, end.value)
-        except asyncio.CancelledError:
-            await self._interrupt(gen)
-            raise
-        except BaseException:
-            self._readable.stop()
-            raise
-        return await super().wait(_resumed(gen, wanted))
-
-    async def _interrupt(self, gen: PQGen[Any]) -> None:
-        """Ask the server to cancel the statement, and read that it has, as the base class does when it is interrupted.
-        Closes the session if that fails."""
-        if self.pgconn.transaction_status != pq.TransactionStatus.ACTIVE:
-            return
-        try:
-            await self.cancel_safe(timeout=CANCEL_TIMEOUT_S)
-            await wait_async(gen, self.pgconn.socket, interval=0.1, timeout=CANCEL_TIMEOUT_S)
-        except psycopg.errors.QueryCanceled:
-            pass
-        except BaseException as error:
-            await self.close()
-            if not isinstance(error, Exception):  # interrupted again
-                raise
-
-    async def close(self) -> None:
-        """Close the connection, as the base class does."""
-        if self._readable is not None:
-            self._readable.stop()
-        await super().close()
-
-
-def _resumed(gen: PQGen[ResultT], wanted: Wait) -> Generator[Wait, Ready | int, ResultT]:
-    """Return the generator as if it had not yet yielded what it waits for."""
-    try:
-        while True:
-            wanted = gen.send((yield wanted))
-    except StopIteration as end:
-        return cast(ResultT, end.value)
