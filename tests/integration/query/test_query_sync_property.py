@@ -195,7 +195,7 @@ def _apart(row: Json, name: str) -> Json:
 
 @mock.patch.object(sync, "MESSAGES_OF_A_CHAT", 2)
 @mock.patch.object(sync, "MEMBERS_OF_A_CHAT", 2)
-@settings(examples(200), suppress_health_check=[HealthCheck.too_slow])
+@settings(examples(80), suppress_health_check=[HealthCheck.too_slow])
 @given(actions, st.sampled_from(USERS), st.lists(st.integers(0, 11), min_size=5, max_size=30))
 def test_a_client_that_syncs_from_any_cursor_at_any_moment_has_what_the_read_model_has(
     dsn: str, steps: list[Action], user: UserId, numbers: list[int]

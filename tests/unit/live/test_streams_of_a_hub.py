@@ -552,6 +552,6 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_whatever_happens_readers_get_all_events_of_their_chats_once_and_no_others() -> None:
     Readers.reached.clear()
     run_state_machine_as_test(
-        Readers, settings=settings(examples(2_000), stateful_step_count=STEPS, report_multiple_bugs=False)
+        Readers, settings=settings(examples(1_000), stateful_step_count=STEPS, report_multiple_bugs=False)
     )
     assert Readers.reached.keys() >= MUST_BE_REACHED, MUST_BE_REACHED - Readers.reached.keys()
