@@ -33,7 +33,7 @@ from services.live.hub.entry import Entry
 from services.live.hub.hub import CaughtUp, Hub, NotCovered, UserStanding
 from services.live.hub.ring import Ring
 from services.live.hub.stream import Stream, User
-from tests.support.examples import examples
+from tests.support.examples import ALL_EXAMPLES, examples
 from tests.unit.live.client import Client, Saved, State
 from tests.unit.live.judge import Judge
 from tests.unit.live.sockets import Frame, Socket
@@ -552,6 +552,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_whatever_happens_readers_get_all_events_of_their_chats_once_and_no_others() -> None:
     Readers.reached.clear()
     run_state_machine_as_test(
-        Readers, settings=settings(examples(1_000), stateful_step_count=STEPS, report_multiple_bugs=False)
+        Readers, settings=settings(examples(2_000), stateful_step_count=STEPS, report_multiple_bugs=False)
     )
-    assert Readers.reached.keys() >= MUST_BE_REACHED, MUST_BE_REACHED - Readers.reached.keys()
+    if settings.get_current_profile_name() == ALL_EXAMPLES:  # a share of them reaches the rare ones only by chance
+        assert Readers.reached.keys() >= MUST_BE_REACHED, MUST_BE_REACHED - Readers.reached.keys()
