@@ -384,6 +384,15 @@ async def test_a_stop_says_when_to_come_back(stack: RunningStack, http: httpx.As
     await stack.replaced("api-1", pid)
 
 
+async def test_a_reader_who_goes_makes_room_at_once(stack: RunningStack, http: httpx.AsyncClient) -> None:
+    """Twenty streams of a user is the limit, and a browser that is reloaded often must not meet it."""
+    await Room.create(stack, http, "comes and goes", CARL)  # the API may just be starting again
+    carl = {"Authorization": f"Bearer {stack.token(CARL)}"}
+    for _ in range(60):
+        async with stack.client() as browser, browser.stream("GET", "/v1/live", headers=carl) as response:
+            assert response.status_code == 200
+
+
 async def test_a_stranger_learns_nothing(stack: RunningStack, http: httpx.AsyncClient) -> None:
     room = await Room.create(stack, http, "strangers")
     carl = {"Authorization": f"Bearer {stack.token(CARL)}"}

@@ -90,8 +90,9 @@ class EventStream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Ignored: the request is over, and a stream has no end after which another could be answered."""
 
-    def eof_received(self) -> bool:
-        return True  # a client may close its side and still read
+    def eof_received(self) -> None:
+        """The transport closes: a client that has closed its side is gone, and its stream would count until a heartbeat
+        finds that out."""
 
     def pause_writing(self) -> None:
         self.is_paused = True
