@@ -193,6 +193,7 @@ def _apart(row: Json, name: str) -> Json:
     return {key: value for key, value in row.items() if key != name}
 
 
+@pytest.mark.proof
 @mock.patch.object(sync, "MESSAGES_OF_A_CHAT", 2)
 @mock.patch.object(sync, "MEMBERS_OF_A_CHAT", 2)
 @settings(examples(80), suppress_health_check=[HealthCheck.too_slow])
