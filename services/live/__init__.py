@@ -11,6 +11,6 @@ Each process reads the whole log itself, from where the read model stands; there
 - `sql`          what is read of the read model: where it stands, and a user's chats
 - `app`          puts them together; `settings`, `metrics`, `errors`
 
-A stream is never read from Postgres. What left the ring is said (`gap`), and read by the client where history is read:
-`GET …/changes`. The reasons are in docs/decisions/0045.
+Streams are never read from Postgres. If events have left the ring, the stream carries a `gap` frame, and the client
+reads `GET …/changes`, as it reads history. The reasons are in docs/decisions/0045.
 """

@@ -49,8 +49,7 @@ class LiveService:
     app.include_router(live.router)
     await live.start()     # returns at once; streams get 503 until the log is being read
     ...
-    await live.drain()     # before the HTTP server stops
-    await live.stop()
+    await live.stop()      # after the HTTP server: says `bye` to all
     """
 
     def __init__(self, settings: LiveSettings, auth: AuthSettings, readiness: Readiness) -> None:
@@ -150,7 +149,7 @@ def create_app(settings: LiveProcessSettings) -> tuple[FastAPI, LiveService, Rea
 async def run(settings: LiveProcessSettings, supervisor: Supervisor) -> None:
     """Serve until the supervisor requests a stop. Run by `lifecycle.run_service`."""
     app, service, _ = create_app(settings)
-    server = HttpServer.of(app, settings.http)
+    server = HttpServer.of(app, settings.live.with_streams(settings.http))
     await serve(
         server,
         [service],

@@ -44,6 +44,10 @@ class LiveSettings(Settings):
     """Signs tickets for event streams; all processes have the same. Default: GAPLESS_JWT_SECRET; without one of them no
     tickets are issued."""
 
+    def with_streams(self, http: HttpSettings) -> HttpSettings:
+        """Return the settings of a server with room for the streams besides its other connections."""
+        return http.model_copy(update={"max_connections": http.max_connections + self.max_connections})
+
 
 class LiveProcessSettings(Settings):
     """All settings of a live process (`gapless live`)."""

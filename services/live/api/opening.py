@@ -12,7 +12,7 @@ from services.live.connections.streams import Streams
 from services.live.errors import LiveError, NotReading
 from services.live.frames import control
 from services.live.frames.frame import Form, Frame
-from services.live.hub.hub import AnotherLog, Hub, UserStanding
+from services.live.hub.hub import Hub, UserStanding
 from services.live.hub.stream import Stream
 from services.runtime.web.problems import Problem
 
@@ -65,14 +65,11 @@ class Opener:
         cursor = None if since is None else _cursor_of(since)
         if cursor is not None:
             if cursor.log_id != self._hub.log_id:
-                raise _another_log()
+                raise Problem("cursor_of_another_log", "The cursor is of another log: sync without one.")
             await self._streams.reach(dict(cursor.indexes))
         user = await self._streams.user(user_id)
         stream = Stream(user, connection, form, only=only, all_receipts=all_receipts)
-        try:
-            joined = self._hub.start_at(cursor, stream)
-        except AnotherLog:
-            raise _another_log() from None
+        joined = self._hub.start_at(cursor, stream)
         first = [control.ready(self._hub.cursor_of(stream), self._heartbeat_s)]
         first += [control.gap(chat_id, self._token(chat_id)) for chat_id in joined]
         standing = await self._streams.standing(user_id) if self._hub.missed_partitions(stream) else None
@@ -130,10 +127,6 @@ def _cursor_of(text: str) -> SyncCursor:
         return decode_sync_cursor(text)
     except ValueError:
         raise Problem("malformed", "`since` is not a cursor: send one as you got it.") from None
-
-
-def _another_log() -> Problem:
-    return Problem("cursor_of_another_log", "The cursor is of another log: sync without one.")
 
 
 def problem_of(error: LiveError) -> Problem:

@@ -66,9 +66,7 @@ class WebSockets:
             self._opener.refuse_if_full(UserId(caller.user_id))
         elif connection.user_id != caller.user_id:
             raise Refused("A token is renewed for the same user.")
-        connection.user_id = caller.user_id
-        connection.expires_at_s = caller.expires_at_s
-        connection.session.authenticated()
+        connection.authenticated(caller.user_id, caller.expires_at_s)
         connection.write(control.authenticated(caller.user_id, caller.expires_at_s).in_form(Form.WEBSOCKET))
 
     async def _start(self, connection: WebSocketStream, start: Start) -> None:
@@ -80,6 +78,7 @@ class WebSockets:
             only=chats_of(start),
             all_receipts=start.receipts == "all",
         )
+        connection.started()
         for frame in opening.first:
             connection.write(frame.in_form(Form.WEBSOCKET))
         self._streams.add(connection, opening.stream, opening.standing)

@@ -31,3 +31,6 @@ class Owner(Protocol):
     def resumed(self, connection: Connection, /) -> None: ...
 
     def lost(self, connection: Connection, /) -> None: ...
+
+    def overrun(self, connection: Connection, /) -> None:
+        """Its client sends more than is answered."""

@@ -10,11 +10,11 @@ from typing import Final, cast, final
 
 from services.live.connections.connection import Owner
 from services.live.frames import control
-from services.live.frames.frame import Form, cursor_block, http_chunk
+from services.live.frames.frame import Form, cursor_block
 from services.live.hub.stream import Stream
+from services.runtime.serving.framing import LAST_CHUNK, chunk
 
-HEARTBEAT: Final = http_chunk(b":\n\n")
-_LAST_CHUNK: Final = b"0\r\n\r\n"
+HEARTBEAT: Final = chunk(b":\n\n")
 
 
 @final
@@ -64,17 +64,17 @@ class EventStream(asyncio.Protocol):
         return not self.is_paused
 
     def say_cursor(self, cursor: str) -> None:
-        self.write(http_chunk(cursor_block(cursor)))
+        self.write(chunk(cursor_block(cursor)))
 
     def bye(self, reason: str, after_ms: int) -> None:
         """Say why the stream ends and when to come back, and close."""
         transport = self._transport
         if transport is None or self._ended:
             return
-        self.write(http_chunk(b"retry: %d\n" % max(after_ms, 1)))
+        self.write(chunk(b"retry: %d\n" % max(after_ms, 1)))
         self.write(control.bye(reason, after_ms).in_form(Form.SSE))
         if self.chunked:
-            transport.write(_LAST_CHUNK)
+            transport.write(LAST_CHUNK)
         self._ended = True
         transport.close()
 

@@ -1,7 +1,7 @@
 """The protocol of a WebSocket's client, subprotocol `gapless.v1`: what each of its messages asks. Pure.
 
 auth      {"type":"auth","token":"…"}                  first, within AUTH_WITHIN_S; later, to renew it
-start     {"type":"start","since":"…","chats":["…"],"receipts":"all"}   once; all but the type optional
+start     {"type":"start","since":"…","chats":["…"],"receipts":"all"}   once, within START_WITHIN_S
 typing    {"type":"typing","chat_id":"…","state":"started"}
 presence  {"type":"presence","chat_id":"…","state":"here"}
 ping      {"type":"ping"}                              answered with {"type":"pong"}
@@ -19,6 +19,8 @@ from schemas.sync_cursor import MAX_CHARACTERS
 from services.live.signals.signal import STATES, SignalKind
 
 AUTH_WITHIN_S: Final = 5.0
+START_WITHIN_S: Final = 10.0
+"""A connection counts against the limit of its user when it is started: none may wait for long."""
 CHATS: Final = 200
 """Maximum chats that a stream of some chats names."""
 

@@ -60,9 +60,6 @@ class Streams:
         self._head_moved = asyncio.Event()
         self.is_draining = False
 
-    def __len__(self) -> int:
-        return len(self._connections)
-
     # Before a stream is opened
 
     def refusal(self, user_id: UserId | None, *, opened: bool = False) -> str | None:
@@ -153,9 +150,7 @@ class Streams:
 
     def _go_on(self, connection: Connection) -> None:
         stream = connection.stream
-        if stream is None or stream.is_live:
-            return
-        if stream in self._recovering:
+        if stream is None or stream.is_live or stream in self._recovering:
             return
         for _ in range(PIECES_IN_A_ROW):
             result = self._hub.catch_up(stream)
@@ -216,6 +211,9 @@ class Streams:
 
     def resumed(self, connection: Connection) -> None:
         self._go_on(connection)
+
+    def overrun(self, connection: Connection) -> None:
+        self._bye(connection, "protocol")
 
     def lost(self, connection: Connection) -> None:
         self._ending.pop(connection, None)

@@ -8,13 +8,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, final
 
-from websockets.frames import Frame, Opcode
-
 from services.live.connections.connection import Owner
-from services.live.connections.session import AUTH_WITHIN_S, Session
+from services.live.connections.session import AUTH_WITHIN_S, START_WITHIN_S, Session
 from services.live.frames import control
 from services.live.frames.frame import Form
 from services.live.hub.stream import Stream
+from services.runtime.serving.framing import PING
 from services.runtime.serving.websocket import WebSocketConnection
 
 WAITING_MESSAGES: Final = 32
@@ -22,7 +21,7 @@ CLOSE_CODES: Final = {
     "token_expired": 4401,
     "unauthorized": 4401,
     "protocol": 4400,
-    "not_authenticated": 4408,
+    "not_started": 4408,
     "cursor_of_another_log": 4409,
     "full_for_user": 4429,
     "draining": 1012,
@@ -31,7 +30,6 @@ CLOSE_CODES: Final = {
 }
 """Reason of a bye → close code. 4400 and up are of gapless.v1; the others of RFC 6455 and its registry."""
 _NORMAL: Final = 1000
-_PING: Final = Frame(Opcode.PING, b"").serialize(mask=False)
 
 OnMessage = Callable[["WebSocketStream", str], Awaitable[None]]
 
@@ -43,6 +41,7 @@ class WebSocketStream:
     __slots__ = (
         "_on_message",
         "_owner",
+        "_token_ends_at_s",
         "_waiting",
         "_working",
         "expires_at_s",
@@ -66,12 +65,25 @@ class WebSocketStream:
         self.session = Session()
         self.user_id: str | None = None
         self.expires_at_s = time.time() + AUTH_WITHIN_S
+        self._token_ends_at_s = 0.0
         self.is_paused = False
         self.paused_since_s = 0.0
         self.stream: Stream | None = None
         self.wire = WebSocketConnection(
             on_text=self._text, on_lost=self._lost, on_unwritable=self._pause, on_writable=self._resume
         )
+
+    def authenticated(self, user_id: str, until_s: float) -> None:
+        """The caller is known until the end of its token. A connection that is not started has less time."""
+        if self.user_id is None:
+            self.expires_at_s = min(until_s, time.time() + START_WITHIN_S)
+        elif self.session.is_started:
+            self.expires_at_s = until_s
+        self.user_id, self._token_ends_at_s = user_id, until_s
+        self.session.authenticated()
+
+    def started(self) -> None:
+        self.expires_at_s = self._token_ends_at_s
 
     # Sink
 
@@ -92,11 +104,11 @@ class WebSocketStream:
 
     def heartbeat(self) -> None:
         """A ping, which the client's library answers: a connection that is gone is noticed."""
-        self.write(_PING)
+        self.write(PING)
 
     def bye(self, reason: str, after_ms: int) -> None:
-        if reason == "token_expired" and not self.session.is_authenticated:
-            reason = "not_authenticated"
+        if reason == "token_expired" and not self.session.is_started:
+            reason = "not_started"
         if self.transport is None or self.wire.closing:
             return
         self.write(control.bye(reason, after_ms).in_form(Form.WEBSOCKET))
@@ -112,7 +124,7 @@ class WebSocketStream:
 
     def _text(self, text: str) -> None:
         if len(self._waiting) >= WAITING_MESSAGES:
-            self.bye("protocol", 0)
+            self._owner.overrun(self)
             return
         self._waiting.append(text)
         if self._working is None:

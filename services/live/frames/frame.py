@@ -9,8 +9,8 @@ from enum import Enum, auto
 from typing import Any, Final, final
 
 from msgspec.json import Encoder
-from websockets.frames import Frame as WireFrame
-from websockets.frames import Opcode
+
+from services.runtime.serving.framing import chunk, text_frame
 
 _encode: Final = Encoder().encode
 
@@ -60,22 +60,17 @@ def cursor_block(cursor: str) -> bytes:
     return b"id: %b\n\n" % cursor.encode()
 
 
-def http_chunk(data: bytes) -> bytes:
-    """Return data as one chunk of a chunked response."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
 def _sse(frame: Frame) -> bytes:
-    return http_chunk(event_block(frame.kind, frame.json()))
+    return chunk(event_block(frame.kind, frame.json()))
 
 
 def _sse_of_a_chat(frame: Frame) -> bytes:
     event_id = None if frame.position is None else str(frame.position)
-    return http_chunk(event_block(frame.kind, frame.json(), event_id))
+    return chunk(event_block(frame.kind, frame.json(), event_id))
 
 
 def _websocket(frame: Frame) -> bytes:
-    return WireFrame(Opcode.TEXT, frame.json()).serialize(mask=False)
+    return text_frame(frame.json())
 
 
 _FORMS: Final = {Form.SSE: _sse, Form.SSE_OF_A_CHAT: _sse_of_a_chat, Form.WEBSOCKET: _websocket}

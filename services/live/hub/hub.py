@@ -76,10 +76,6 @@ class NotReached(NotCovered):
     """The hub has not taken all that a snapshot shows: it can be used as soon as the hub has."""
 
 
-class AnotherLog(Exception):
-    """A cursor is of another log."""
-
-
 class Hub:
     """:param partitions: number of partitions of the log, all of which are read."""
 
@@ -259,14 +255,13 @@ class Hub:
         """Set a stream of all chats to a cursor, or to the head. Returns the chats of partitions that the cursor does
         not name: the user had none there, so these were joined since.
 
-        Those that were joined and left since get a `removed`: the reader may have got events after the cursor.
-        Raises AnotherLog.
+        Those that were joined and left since get a `removed`: the reader may have got events after the cursor. The
+        cursor is of this log.
         """
         if cursor is None:
             stream.at = dict(self.heads)
             return []
-        if cursor.log_id != self.log_id:
-            raise AnotherLog
+        assert cursor.log_id == self.log_id, "indexes of another log"
         stream.at = {p: min(cursor.indexes.get(p, head), head) for p, head in self.heads.items()}
         stream.named = frozenset(cursor.indexes.keys() & self.heads.keys())
         stream.gone = self._unnamed(filter(stream.may_follow, stream.user.left), cursor)

@@ -58,12 +58,6 @@ class LogTail:
         self._readiness = readiness
         self._after_piece = after_piece
         self._stopped: set[int] = set()
-        self._moved: set[asyncio.Future[None]] = set()
-
-    @property
-    def stopped(self) -> frozenset[int]:
-        """Partitions at a record that cannot be passed."""
-        return frozenset(self._stopped)
 
     async def run(self, positions: Mapping[int, TailPosition]) -> None:
         """Follow until cancelled."""

@@ -66,7 +66,7 @@ async def run(settings: ApiSettings, supervisor: Supervisor) -> None:
     """Serve until the supervisor requests a stop. Raises SettingsError if the topics do not match the settings."""
     app, ingest, query, live, readiness = create_app(settings)
     http = settings.http
-    server = HttpServer.of(app, http)
+    server = HttpServer.of(app, settings.live.with_streams(http))
     async with OpsServer(http, readiness, service="api"):
         await serve(
             server,

@@ -26,8 +26,6 @@ from services.runtime.serving.connection_limits import ServerConnections
 
 EXTENSION: Final = "gapless.takeover"
 """Key in `scope["extensions"]`."""
-LAST_CHUNK: Final = b"0\r\n\r\n"
-"""The end of a chunked response."""
 
 
 class Releasable(Protocol):
@@ -139,8 +137,3 @@ def takeover_of(scope: Mapping[str, Any]) -> Takeover:
     if takeover is None:
         raise RuntimeError("only a request that HttpServer serves can take its connection over")
     return cast(Takeover, takeover)
-
-
-def chunk(data: bytes) -> bytes:
-    """Return the data as one chunk of a chunked response. Make it once for many connections; data must not be empty."""
-    return b"%x\r\n%b\r\n" % (len(data), data)

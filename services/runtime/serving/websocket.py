@@ -43,11 +43,6 @@ def wants_websocket(scope: Scope) -> bool:
     return scope["type"] == "http" and b"websocket" in (token.strip() for token in upgrade.split(b","))
 
 
-def text_frame(payload: bytes) -> bytes:
-    """Return the frame of a text, which is the payload in UTF-8. Make it once for many connections."""
-    return Frame(Opcode.TEXT, payload).serialize(mask=False)
-
-
 async def accept(
     scope: Scope, send: Send, connection: WebSocketConnection, subprotocols: Sequence[str] = SUBPROTOCOLS
 ) -> asyncio.Transport | None:

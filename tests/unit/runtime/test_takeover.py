@@ -15,7 +15,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from devstack.certificates import Authority
 from services.runtime.serving.connection import Connection
-from services.runtime.serving.takeover import LAST_CHUNK, chunk, takeover_of
+from services.runtime.serving.framing import LAST_CHUNK, chunk
+from services.runtime.serving.takeover import takeover_of
 from tests.support.raw_http import RawHttp
 from tests.support.taking_over import Served, eventually, get, taking_over
 

@@ -18,11 +18,11 @@ from websockets.typing import Subprotocol
 
 from devstack.certificates import Authority
 from services.runtime.serving.connection_limits import LINGER_BYTES, LINGER_S
+from services.runtime.serving.framing import text_frame
 from services.runtime.serving.websocket import (
     MESSAGE_BYTES,
     WebSocketConnection,
     accept,
-    text_frame,
     wants_websocket,
 )
 from services.runtime.web.problems import Problem
