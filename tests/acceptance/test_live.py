@@ -12,7 +12,6 @@ import json
 import random
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,7 +25,8 @@ from services.ops.stack.secret import token_secret
 from services.runtime.access.auth import mint_token
 from tests.support.chat_log import ANNA, BEN, CARL
 from tests.support.cuttable import CuttableProxy
-from tests.support.live_reader import ChatCopy, LiveReader, known_of
+from tests.support.live_reader import LiveReader, known_of
+from tests.support.pausing import paused
 from tests.support.running_stack import RunningStack
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
@@ -276,18 +276,27 @@ async def test_a_process_is_killed(stack: RunningStack, http: httpx.AsyncClient,
         await is_complete(of_one, room)
 
 
+async def test_postgres_stands_still(stack: RunningStack, http: httpx.AsyncClient) -> None:
+    room = await Room.create(stack, http, "no Postgres")
+    async with reader_of(stack, BEN) as of_all, reader_of(stack, BEN, room=room) as of_one:
+        with paused(stack, "postgres"):
+            await room.a_few_of_each()
+            await of_all.reaches({room.chat_id: room.position})
+            await of_one.reaches({room.chat_id: room.position})
+        await is_complete(of_all, room)
+        await is_complete(of_one, room)
+        assert (of_all.connections, of_one.connections) == (1, 1)
+
+
 async def test_the_projector_stands_still(stack: RunningStack, http: httpx.AsyncClient) -> None:
     room = await Room.create(stack, http, "no projector")
     async with reader_of(stack, BEN) as of_all, reader_of(stack, BEN, room=room) as of_one:
-        stack.signal("projector-1", signal.SIGSTOP)
-        try:
+        with paused(stack, "projector-1"):
             await room.a_few_of_each()
             await of_all.reaches({room.chat_id: room.position})
             await of_one.reaches({room.chat_id: room.position})
             async with reader_of(stack, BEN, room=room) as came_now:
                 await came_now.reaches({room.chat_id: room.position})
-        finally:
-            stack.signal("projector-1", signal.SIGCONT)
         await is_complete(of_all, room)
         await is_complete(of_one, room)
 
@@ -335,22 +344,17 @@ async def test_a_websocket_brings_the_same_and_signals(stack: RunningStack, http
         ready = json.loads(await socket_.recv())
         assert ready["type"] == "ready"
         await room.say("hello")
-        kinds = [json.loads(await socket_.recv()) for _ in range(2)]
-        assert [frame["type"] for frame in kinds] == ["message", "cursor"]
-        copy = ChatCopy()
-        copy.messages = {kinds[0]["message"]["seq"]: known_of(kinds[0]["message"])}
-        assert copy.messages == await room.truth()
+        message = (await frame_of(socket_, "message"))["message"]
+        assert {message["seq"]: known_of(message)} == await room.truth()
+        assert (await frame_of(socket_, "cursor"))["cursor"] != ready["cursor"]
         headers = {"Authorization": f"Bearer {stack.token(ANNA)}"}
-        deadline = time.monotonic() + 60  # the topic of signals is created by the first process
-        while time.monotonic() < deadline:
-            sent = await http.post(f"/v1/chats/{room.chat_id}/typing", json={"state": "started"}, headers=headers)
-            assert sent.status_code == 204
-            try:
-                typing = json.loads(await asyncio.wait_for(socket_.recv(), 4))
-                break
-            except TimeoutError:
-                continue
-        assert (typing["type"], typing["user_id"], typing["state"]) == ("typing", ANNA, "started")
+        typed = asyncio.create_task(frame_of(socket_, "typing"))
+        async with asyncio.timeout(180):
+            while not typed.done():  # dropped until the first process has created the topic of signals
+                sent = await http.post(f"/v1/chats/{room.chat_id}/typing", json={"state": "started"}, headers=headers)
+                assert sent.status_code == 204
+                await asyncio.wait({typed}, timeout=1)
+        assert (typed.result()["user_id"], typed.result()["state"]) == (ANNA, "started")
         stranger = {"Authorization": f"Bearer {stack.token(CARL)}"}
         answer = await http.post(f"/v1/chats/{room.chat_id}/typing", json={"state": "started"}, headers=stranger)
         assert answer.status_code == 404
@@ -361,7 +365,16 @@ async def test_a_websocket_brings_the_same_and_signals(stack: RunningStack, http
         await again.send(json.dumps({"type": "auth", "token": stack.token(BEN)}))
         await again.recv()
         await again.send(json.dumps({"type": "start", "since": ready["cursor"], "chats": [room.chat_id]}))
-        assert [json.loads(await again.recv())["type"] for _ in range(2)] == ["ready", "message"]
+        assert (await frame_of(again, "ready"))["cursor"] == ready["cursor"]
+        assert (await frame_of(again, "message"))["message"] == message
+
+
+async def frame_of(socket_: ClientConnection, kind: str) -> dict[str, Any]:
+    """Return the next frame of a kind. Cursors come between at any time."""
+    while True:
+        frame: dict[str, Any] = json.loads(await socket_.recv())
+        if frame["type"] == kind:
+            return frame
 
 
 async def until_closed(socket_: ClientConnection) -> AsyncIterator[str | bytes]:

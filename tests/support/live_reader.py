@@ -18,6 +18,8 @@ from typing import Any, Self
 
 import httpx
 
+from tests.support.event_stream_parser import EventStreamParser
+
 PAUSE_S = 0.05
 DEADLINE_S = 180.0
 Frame = dict[str, Any]
@@ -159,11 +161,12 @@ class LiveReader:
             self.connections += 1
             self._news.set()
             seen: dict[str, int] = {}
-            async for event_id, frame in blocks(response.aiter_lines()):
-                if frame is not None:
-                    await self._take(frame, seen)
-                if event_id is not None and self._chat_id is None:
-                    self.cursor = event_id
+            parser = EventStreamParser()
+            async for piece in pieces(response):
+                for event in parser.feed(piece):
+                    await self._take(json.loads(event.data), seen)
+                if parser.last_event_id and self._chat_id is None:
+                    self.cursor = parser.last_event_id
                 self._news.set()
 
     async def _take(self, frame: Frame, seen: dict[str, int]) -> None:
@@ -234,19 +237,10 @@ def known_of(message: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def blocks(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str | None, Frame | None]]:
-    """Yield the id and the data of each block of an event stream, by the HTML standard."""
-    event_id: str | None = None
-    data: list[str] = []
-    async for line in lines:
-        if line == "":
-            if event_id is not None or data:
-                yield event_id, json.loads("\n".join(data)) if data else None
-            event_id, data = None, []
-            continue
-        name, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if name == "id":
-            event_id = value
-        elif name == "data":
-            data.append(value)
+async def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Yield whole blocks of an event stream; what follows the last of them waits for its end."""
+    rest = b""
+    async for piece in response.aiter_bytes():
+        whole, end, rest = (rest + piece).rpartition(b"\n\n")
+        if end:
+            yield whole + end

@@ -36,8 +36,8 @@ from services.live.frames.frame import Form, Frame, cursor_block
 from services.live.hub.entry import Entry
 from services.query.api.message_json import MESSAGE_COLUMNS, messages_json
 from services.query.api.paths.messages import MESSAGE_EXAMPLE, Message
+from tests.support.event_stream_parser import Dispatched, EventStreamParser
 from tests.support.wire_strategies import BODIES
-from tests.unit.live.event_stream_parser import Dispatched, EventStreamParser
 
 ANNA, BEN, CARL = (UserId(f"{n}1111111-1111-4111-8111-111111111111") for n in "abc")
 CHAT: Final = ChatId("0f8fad5b-d9cb-469f-a165-70867728950e")
