@@ -1,8 +1,8 @@
-"""A chat that is followed: what is new of a page, of a frame and of a page of changes. Pure.
+"""A chat that is followed: decides what is new in a page of history, in a frame and in a page of changes. Pure.
 
-A page of history and the stream join at a position: the page says which one it is of, and frames up to there are in it.
-Messages are shown in the order of their seqs, once each. What a stream left out comes as state: messages that
-were shown and have changed, as they are now, and the members and the name that differ from those that were known.
+A page of history names its position, and contains every frame up to there. Messages are shown once each, in the order
+of their seqs. After a gap the changes arrive as state: messages that were shown and have changed, and members and a
+name that differ from the known ones.
 """
 
 from __future__ import annotations

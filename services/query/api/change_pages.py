@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 MAX_ANSWER_BYTES: Final = 1024 * 1024
-"""Maximum size of an answer's body. What one event changes fits it, whatever its size."""
+"""Maximum size of an answer's body. The changes of one event always fit."""
 COMMA: Final = 1
 MAX_POSITION: Final = 2**63 - 1
 

@@ -2,7 +2,7 @@
 
 A sync lists the chats that changed since a cursor, the newest activity first. Its pages are made one by one from
 snapshots that differ, so the cursor of the next page pins how far the first one saw the log; the last page's `next` is
-that. What changes while a client pages is after the pinned indexes: the next sync shows it, wherever in the order it
+that. A change made while a client pages is after the pinned indexes: the next sync shows it, wherever in the order it
 was then.
 """
 

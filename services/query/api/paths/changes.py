@@ -238,7 +238,7 @@ def add_routes(router: APIRouter, reads: Reads) -> None:
     ) -> Response:
         """What changed in a chat after a position: messages and members as they are now, the oldest change first.
 
-        Replace what you have by it, and go on at `next_position` while `has_more`. What changes while you page comes
+        Replace what you have by it, and go on at `next_position` while `has_more`. A change made while you page comes
         again, on a later page. An answer has at most 1 MiB, so a page may be shorter than `limit`.
         """
         return json_response(await read_changes(reads, caller, chat_id, asked, reads.token_of(at_least)))

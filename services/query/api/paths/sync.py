@@ -359,7 +359,7 @@ def add_routes(router: APIRouter, reads: Reads) -> None:
     async def sync_chats(caller: CallerOfRequest, asked: SyncQuery, at_least: AtLeastHeader = None) -> Response:
         """The chats that changed since a cursor, newest activity first, and those that you have left since.
 
-        Request the next page while `has_more`. What changes while you page is shown by the next sync.
+        Request the next page while `has_more`. A change made while you page is in the next sync.
         """
         since = _since("query", asked.since, reads.partitions)
         return json_response(await read_sync(reads, caller, since, reads.token_of(at_least), limit=asked.limit))
