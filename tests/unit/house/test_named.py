@@ -22,7 +22,7 @@ from services.sequencer.rules.nouns import RULES
 from tests.unit.house.test_docs import PAGES, ROOT, benchmarks, commands, name_of, spans
 
 CODE: Final = ("schemas", "services", "devstack")
-CONTRACTS: Final = [*PAGES, ROOT / "docs/asyncapi.yaml"]
+CONTRACTS: Final = [*PAGES, ROOT / "docs/asyncapi.yaml", ROOT / "docs/asyncapi-live.yaml"]
 NOT_OURS: Final = {"X-Forwarded-For", "X-Forwarded-Proto"}
 """Headers that only pages mention."""
 
