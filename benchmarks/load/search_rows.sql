@@ -29,7 +29,7 @@ INSERT INTO chat_v1.chat_messages
 SELECT md5('chat ' || mod(t.g, %(chats)s))::uuid, t.g / %(chats)s + 1, md5('message ' || t.g)::uuid,
        md5('user ' || mod(t.g, 7))::uuid, t.text, 'send-' || t.g, 0, '{}',
        date_trunc('milliseconds', %(newest)s::timestamptz
-           - make_interval(secs => (%(messages)s - 1 - t.g) * %(days)s * 86400.0 / %(messages)s)),
+           - make_interval(secs => 86400.0 * %(days)s * (%(messages)s - 1 - t.g) / %(messages)s)),
        t.g + 1, t.g + 1
 FROM (
     SELECT r.g, string_agg(w.word, ' ') AS text
