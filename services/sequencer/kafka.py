@@ -37,8 +37,8 @@ class KafkaLogs:
     async def events_topic_id(self) -> str:
         return await topic_id(self._kafka, self._names.events)
 
-    async def read_events(self, offset: int) -> LogReader:
-        return await self._reader(self._names.events, offset)
+    async def read_events(self, offset: int, *, patient: bool = False) -> LogReader:
+        return await self._reader(self._names.events, offset, patient=patient)
 
     async def read_commands(self, offset: int) -> LogReader:
         return await self._reader(self._names.commands, offset)
@@ -53,12 +53,13 @@ class KafkaLogs:
         await appender.start()
         return appender
 
-    async def _reader(self, topic: str, offset: int) -> LogReader:
+    async def _reader(self, topic: str, offset: int, *, patient: bool = False) -> LogReader:
         reader = PartitionReader(
             kafka=self._kafka,
             topic=topic,
             partition=self._partition,
             client_id=self._client_id,
+            patient=patient,
         )
         await reader.start(offset)
         return reader

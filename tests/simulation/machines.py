@@ -211,7 +211,7 @@ class _Logs:
         await self._world.network.pass_by()
         return TOPIC_ID
 
-    async def read_events(self, offset: int) -> LogReader:
+    async def read_events(self, offset: int, *, patient: bool = False) -> LogReader:
         await self._world.network.pass_by()
         return SimulatedReader(self._world.events, self._world.network, offset)
 

@@ -194,7 +194,7 @@ MUTATIONS: dict[str, Mutation] = {
     "no standby is ever called": (Swap(owner=FailureDetector, name="should_take_over", other=lambda *_: False),),
     "a standby passes over what it has read": (
         Change(
-            owner=PartitionWriter, name="_may_open", old="fold_read(found, events.position,",
+            owner=PartitionWriter, name="_stand_by", old="fold_read(found, events.position,",
             new="fold_read([], events.position,",
         ),
     ),

@@ -190,6 +190,7 @@ class PartitionConsumer:
             topic=topic_names(self._kafka).events,
             partition=self.partition,
             client_id=f"{self._kafka.client_id}-projector",
+            patient=self._feed.patient,
         )
         self._reader = reader
         await reader.start(max(0, self.position.next_offset - 1))

@@ -28,6 +28,11 @@ def outcomes_since_ms() -> int:
 class Feed(Protocol):
     """What a consumer fills."""
 
+    @property
+    def patient(self) -> bool:
+        """Whether its records may gather for a while before they are read, as `PartitionReader` says."""
+        ...
+
     def name(self, version: int) -> str:
         """Return its name in logs and metrics."""
         ...
@@ -47,6 +52,8 @@ class Feed(Protocol):
 class History:
     """All tables but those of search."""
 
+    patient = False
+
     def name(self, version: int) -> str:
         return schema_name(version)
 
@@ -62,6 +69,8 @@ class History:
 
 class Search:
     """The table message_search."""
+
+    patient = True
 
     def name(self, version: int) -> str:
         return f"{schema_name(version)}.search"
@@ -81,6 +90,8 @@ class Both:
     Each moves in a transaction of its own, with its own guard. If the second one fails, search is a batch behind, and
     both must go on as feeds of their own.
     """
+
+    patient = False
 
     def __init__(self, version: int) -> None:
         self._search_sql = SEARCH.sql(version)

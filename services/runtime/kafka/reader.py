@@ -36,6 +36,9 @@ from services.runtime.kafka.refusals import opened
 START_TIMEOUT_S: Final = 15.0
 STOP_TIMEOUT_S: Final = 3.0
 ANSWER_TIMEOUT_S: Final = 10.0
+PATIENT_BYTES: Final = 64 * 1024
+PATIENT_MS: Final = 200
+"""A patient reader's fetch is answered with this many bytes, or after this time."""
 _PAUSE_S: Final = 0.1
 """Pause before the next attempt if a broker is unreachable or no longer leads the partition."""
 _EARLIEST: Final = -2
@@ -65,7 +68,11 @@ class _Opened:
 
 
 class PartitionReader:
-    """Reads one partition in order. Must not be used by two tasks at once."""
+    """Reads one partition in order. Must not be used by two tasks at once.
+
+    :param patient: let records gather at the broker for up to PATIENT_MS. For readers that no one waits for: otherwise
+        each record of a quiet log costs the broker and them a round of their own, and delays those that are waited for.
+    """
 
     def __init__(
         self,
@@ -76,12 +83,14 @@ class PartitionReader:
         client_id: str,
         fetch_max_wait_ms: int = 500,
         fetch_max_bytes: int = 2 * 1024 * 1024,
+        patient: bool = False,
     ) -> None:
         self._tp = TopicPartition(topic, partition)
         self._name = f"{topic}-{partition}"
         self._kafka = kafka
         self._client_id = client_id
-        self._fetch_max_wait_ms = fetch_max_wait_ms
+        self._fetch_max_wait_ms = PATIENT_MS if patient else fetch_max_wait_ms
+        self._fetch_min_bytes = PATIENT_BYTES if patient else 1
         self._fetch_max_bytes = fetch_max_bytes
         self._client: AIOKafkaClient | None = None
         self._position = 0
@@ -138,7 +147,7 @@ class PartitionReader:
             self._fetching = None
 
     async def read(self, *, max_records: int, timeout_s: float) -> list[Record]:
-        """Return records from `position` on, in order: at least one as soon as one is available, `[]` if none came in
+        """Return records from `position` on, in order: at least one as soon as one was fetched, `[]` if none came in
         time. Some may be an `Undecodable`. A cancelled call may have consumed records: `seek` before the next one.
 
         Raises OffsetMissing if the log does not contain `position`, KafkaUnavailable if a retry is pointless. If a
@@ -180,7 +189,7 @@ class PartitionReader:
         """Fetch until there is data at `offset` or beyond. Raises KafkaError if a retry is pointless."""
         request = FetchRequest(
             self._fetch_max_wait_ms,
-            1,
+            self._fetch_min_bytes,
             self._fetch_max_bytes,
             _READ_UNCOMMITTED,
             [(self._tp.topic, [(self._tp.partition, offset, self._fetch_max_bytes)])],

@@ -198,7 +198,12 @@ class PartitionWriter:
         known = False
         try:
             await self._fold(events, store)
-            if not await self._may_open(events, store):
+            if not self._hint.ours:
+                await events.close()
+                if not await self._stand_by(store):
+                    return
+                events = await self._logs.read_events(store.position.next_offset)
+            if self._stopping.is_set():
                 return
             self._set_status(Status.OPENING)
             appender = await self._logs.append_events()
@@ -254,9 +259,13 @@ class PartitionWriter:
         )
         self._count(stats)
 
-    async def _may_open(self, events: LogReader, store: StateStore) -> bool:
-        """Return True at once if the partition is ours. Otherwise stand by: fold along until the group assigns the
-        partition to us or the failure detector says to take over. Returns False if we should do neither any more."""
+    async def _stand_by(self, store: StateStore) -> bool:
+        """Fold along until the group assigns the partition to us or the failure detector says to take over. Returns
+        False if we should no longer stand by.
+
+        By a patient reader of its own. The takeover opens another, which need not wait for the last fetch of this one.
+        """
+        events: LogReader | None = None
         reading: asyncio.Task[list[Record]] | None = None
         try:
             while not self._stopping.is_set():
@@ -271,6 +280,8 @@ class PartitionWriter:
                 if self.status is not Status.STANDING_BY:
                     self._log.info("standby.began", term=store.position.head.term)
                     self._set_status(Status.STANDING_BY)
+                if events is None:
+                    events = await self._logs.read_events(store.position.next_offset, patient=True)
                 if reading is None:
                     reading = asyncio.create_task(
                         events.read(max_records=STANDBY_RECORDS, timeout_s=STANDBY_READ_S), name="standby"
@@ -287,10 +298,10 @@ class PartitionWriter:
             return False
         finally:
             if reading is not None:
-                # The cancelled read may have taken records: read them again.
                 reading.cancel()
                 await asyncio.wait({reading})
-                await events.seek(store.position.next_offset)
+            if events is not None:
+                await events.close()
 
     async def _done_or_news(self, reading: asyncio.Task[list[Record]]) -> bool:
         """Wait for a read, at most until there is news or a stop. Returns whether the read is done."""

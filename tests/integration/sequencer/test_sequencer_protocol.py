@@ -42,8 +42,8 @@ class Troubled:
     async def events_topic_id(self) -> str:
         return await self._inner.events_topic_id()
 
-    async def read_events(self, offset: int) -> LogReader:
-        return await self._inner.read_events(offset)
+    async def read_events(self, offset: int, *, patient: bool = False) -> LogReader:
+        return await self._inner.read_events(offset, patient=patient)
 
     async def read_commands(self, offset: int) -> LogReader:
         return await self._inner.read_commands(offset)
