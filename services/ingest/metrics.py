@@ -32,6 +32,10 @@ REPLY_WAIT_SECONDS: Final = Histogram(
     buckets=_SECONDS,
 )  # fmt: skip
 WAITERS: Final = Gauge("gapless_ingest_waiters", "Requests currently waiting for an outcome.")
+ANSWERED_FROM_LOG: Final = Counter(
+    "gapless_ingest_answered_from_log_total",
+    "Messages whose outcome this process read in the log, mostly before the reply; only where it serves live too.",
+)
 WAITS_TIMED_OUT: Final = Counter(
     "gapless_ingest_waits_timed_out_total", "Requests answered with 202 because no outcome came in time."
 )

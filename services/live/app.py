@@ -20,7 +20,7 @@ from services.live.hub.ring import Ring
 from services.live.settings import LiveProcessSettings, LiveSettings
 from services.live.signals.exchange import SignalExchange
 from services.live.tail.standing import APPLICATION_NAME, StandingReader
-from services.live.tail.tail import LogTail
+from services.live.tail.tail import LogTail, OnAccepted
 from services.runtime.access.auth import Authenticator
 from services.runtime.health.health import Readiness
 from services.runtime.http import build_app
@@ -52,7 +52,15 @@ class LiveService:
     await live.stop()      # after the HTTP server: says `bye` to all
     """
 
-    def __init__(self, settings: LiveSettings, auth: AuthSettings, readiness: Readiness) -> None:
+    def __init__(
+        self,
+        settings: LiveSettings,
+        auth: AuthSettings,
+        readiness: Readiness,
+        *,
+        on_accepted: OnAccepted | None = None,
+    ) -> None:
+        """:param on_accepted: called with each accepted outcome that the tail reads, before streams get it."""
         self._settings = settings
         self._readiness = readiness
         ring = Ring(max_bytes=settings.ring_bytes, max_age_s=settings.ring_s)
@@ -61,7 +69,9 @@ class LiveService:
         self._pool: PostgresPool | None = None
         self._standings = StandingReader(self._pool_of)
         self._streams = Streams(settings, self._hub, self._standings)
-        self._tail = LogTail(settings.kafka, self._hub, readiness, after_piece=self._streams.head_moved)
+        self._tail = LogTail(
+            settings.kafka, self._hub, readiness, after_piece=self._streams.head_moved, on_accepted=on_accepted
+        )
         self.router = APIRouter(prefix="/v1", tags=["live"], generate_unique_id_function=operation_id)
         opener = Opener(self._hub, self._streams, heartbeat_s=settings.heartbeat_s)
         self._signals = SignalExchange(settings.kafka, self._hub)

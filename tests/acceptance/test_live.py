@@ -176,6 +176,24 @@ async def test_both_kinds_of_streams_bring_what_happens(stack: RunningStack, htt
         assert (of_all.connections, of_one.connections) == (1, 1)
 
 
+async def test_messages_are_answered_from_the_log_with_the_figures_of_their_repeats(
+    stack: RunningStack, http: httpx.AsyncClient
+) -> None:
+    room = await Room.create(stack, http, "answered")
+    before = await stack.metric("api-1", "gapless_ingest_answered_from_log_total")
+    headers = {"Authorization": f"Bearer {stack.token(ANNA)}", "Prefer": "wait=30"}
+    for number in range(20):
+        keyed = headers | {"Idempotency-Key": f'"answered-{number}"'}
+        first, again = [
+            (await http.post(f"/v1/chats/{room.chat_id}/messages", json={"text": "hello"}, headers=keyed)).json()
+            for _ in range(2)
+        ]
+        assert (first["duplicate"], again["duplicate"]) == (False, True)
+        assert (first["seq"], first["position"]) == (number + 1, number + 2)
+        assert {**first, "duplicate": True, "token": again["token"]} == again
+    assert await stack.metric("api-1", "gapless_ingest_answered_from_log_total") > before
+
+
 async def test_the_reader_does_not_read(stack: RunningStack, http: httpx.AsyncClient) -> None:
     """A slow reader is no burden, falls out of the ring, hears of it, and is complete once it reads."""
     room = await Room.create(stack, http, "slow")

@@ -104,6 +104,8 @@ class Dispatcher:
             else:
                 # In the log but not answered. After a crash here, the command is decided; only its client gets nothing.
                 crash_point(AFTER_APPEND)
+                assert append.first_offset is not None, "acknowledged"
+                self._replies.placed(waiter, append.partition, append.first_offset)
 
         try:
             append = self._publisher.append(

@@ -1,7 +1,11 @@
-"""Receives outcomes from this process's partition of `chat.replies`.
+"""Receives outcomes from this process's partition of `chat.replies`, and those of messages also from the log itself.
 
 Several processes may share a partition: request ids are unique across processes, and unknown ones are ignored. Replies
 may be lost (this process was down or restarted); the log is the truth, and the client gets the URL of the outcome.
+
+A process that follows the log for live passes each valid outcome to `seen_in_log`, which knows the waiter by the place
+of its command. So a message is answered one way through Kafka sooner, and also if its writer died before it replied.
+Events of other types lack some of the figures of an answer; those wait for their reply.
 """
 
 from __future__ import annotations
@@ -17,6 +21,9 @@ from typing import Final
 import structlog
 
 from schemas import ids
+from schemas.events import AcceptedOutcome
+from schemas.log import Stamp
+from schemas.types import EventType
 from schemas.wire.encoding import Record, ReplyTo
 from schemas.wire.replies import Reply, decode_replies
 from services.ingest import metrics
@@ -40,10 +47,12 @@ _log = structlog.get_logger(__name__)
 class Waiter:
     """An expected reply, made by `ReplyListener.expect`. The caller passes it to `ReplyListener.forget` at the end."""
 
-    __slots__ = ("_reply", "_woken", "reply_to")
+    __slots__ = ("_reply", "_woken", "place", "reply_to")
 
     def __init__(self, reply_to: ReplyTo) -> None:
         self.reply_to = reply_to
+        self.place: tuple[int, int] | None = None
+        """(partition, offset) of the command, once it is acknowledged."""
         self._reply: Reply | None = None
         self._woken: asyncio.Future[None] | None = None
 
@@ -146,6 +155,8 @@ class ReplyListener:
         self._request_ids = (f"{instance_id}-{n}" for n in itertools.count(1))
         self._partition = ids.partition_of(instance_id, reply_partitions) if partition is None else partition
         self._waiters: dict[str, Waiter | Waiters] = {}
+        self._placed: dict[tuple[int, int], Waiter] = {}
+        """The waiters of single commands by their place, from the acknowledgement on."""
         self._position: int | None = None
         self._backoff = Backoff(LONGEST_PAUSE_S)
         self._listening = asyncio.Event()
@@ -176,6 +187,8 @@ class ReplyListener:
     def forget(self, waiter: Waiter) -> None:
         """Remove a waiter. A later reply to it is ignored."""
         del self._waiters[waiter.reply_to.request_id]
+        if waiter.place is not None:
+            del self._placed[waiter.place]
         metrics.WAITERS.dec()
 
     def expect_many(self, count: int) -> Waiters:
@@ -195,6 +208,30 @@ class ReplyListener:
         """Pass a reply to its waiter. There is no waiter if it is another process's reply, or came too late."""
         waiter = self._waiters.get(reply.request_id)
         if waiter is not None:
+            waiter.settle(reply)
+
+    def placed(self, waiter: Waiter, partition: int, offset: int) -> None:
+        """Record where the waiter's command is in `chat.commands`, unless the waiter was forgotten."""
+        if waiter.reply_to.request_id in self._waiters:
+            waiter.place = partition, offset
+            self._placed[waiter.place] = waiter
+
+    def seen_in_log(self, partition: int, stamp: Stamp, outcome: AcceptedOutcome) -> None:
+        """Answer the waiter of a message with its valid outcome, which was read from `chat.events`."""
+        waiter = self._placed.get((partition, stamp.command_offset))
+        if waiter is not None and outcome.type == EventType.MESSAGE_SENT:
+            metrics.ANSWERED_FROM_LOG.inc()
+            reply = Reply(
+                request_id=waiter.reply_to.request_id,
+                outcome=outcome.kind,
+                partition=partition,
+                index=stamp.index,
+                command_offset=stamp.command_offset,
+                command_id=outcome.command_id,
+                seq=outcome.seq,
+                position=outcome.position,
+                sent_at_ms=outcome.at_ms,
+            )
             waiter.settle(reply)
 
     async def start(self, timeout_s: float) -> bool:

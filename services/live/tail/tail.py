@@ -19,7 +19,7 @@ from msgspec import Struct
 from schemas.cursor import Decided, LogCursor, LogEvent, Stop
 from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import AcceptedOutcome, OutcomeKind
-from schemas.log import Head
+from schemas.log import Head, Stamp
 from schemas.topics import TopicNames
 from services.live import metrics
 from services.live.hub.entry import Entry
@@ -35,6 +35,9 @@ PIECE_RECORDS: Final = 500
 READ_TIMEOUT_S: Final = 1.0
 BACKOFF_MAX_S: Final = 2.0
 
+OnAccepted = Callable[[int, Stamp, AcceptedOutcome], None]
+"""Gets a valid outcome, with its partition and its place there."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -49,14 +52,23 @@ class LogTail:
     """Follows all partitions."""
 
     def __init__(
-        self, kafka: KafkaSettings, hub: Hub, readiness: Readiness, *, after_piece: Callable[[], None] = lambda: None
+        self,
+        kafka: KafkaSettings,
+        hub: Hub,
+        readiness: Readiness,
+        *,
+        after_piece: Callable[[], None] = lambda: None,
+        on_accepted: OnAccepted | None = None,
     ) -> None:
-        """:param after_piece: called after each piece of records that held events."""
+        """:param after_piece: called after each piece of records that held events.
+        :param on_accepted: called with each accepted outcome.
+        """
         self._kafka = kafka
         self._topic = TopicNames.prefixed(kafka.topic_prefix).events
         self._hub = hub
         self._readiness = readiness
         self._after_piece = after_piece
+        self._on_accepted = on_accepted
         self._stopped: set[int] = set()
 
     async def run(self, positions: Mapping[int, TailPosition]) -> None:
@@ -108,6 +120,8 @@ class LogTail:
                 if type(event) is Decided:
                     outcome = event.outcome
                     if type(outcome) is AcceptedOutcome:
+                        if self._on_accepted is not None:
+                            self._on_accepted(partition, event.stamp, outcome)
                         self._hub.take(Entry(partition, event.stamp.index, outcome), now_s)
                         last_ms = outcome.at_ms
                         taken += 1

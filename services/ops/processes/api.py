@@ -45,7 +45,7 @@ def create_app(settings: ApiSettings) -> tuple[FastAPI, IngestService, QueryServ
     readiness = Readiness()
     ingest = IngestService(settings.ingest, readiness)
     query = QueryService(settings.query, readiness)
-    live = LiveService(settings.live, settings.auth, readiness)
+    live = LiveService(settings.live, settings.auth, readiness, on_accepted=ingest.replies.seen_in_log)
     app = build_app(
         title="Gapless",
         service="api",

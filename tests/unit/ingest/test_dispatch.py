@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 from msgspec.structs import replace
 
-from schemas.events import OutcomeKind
+from schemas.events import AcceptedOutcome, OutcomeKind
 from schemas.ids import ChatId, CommandId, UserId, command_id
+from schemas.log import Stamp
 from schemas.wire.encoding import Command, Encoded, read_command
 from schemas.wire.replies import Reply
 from services.ingest.sending.dispatch import UNWATCHED_S, Dispatcher
@@ -130,6 +131,58 @@ def test_a_reply_that_comes_before_the_acknowledgement_is_kept() -> None:
         expected = log.decided(replies)
         log.acknowledging.set()
         assert await sending == expected
+
+    run(test)
+
+
+def outcome_of(reply: Reply, event: str = "message.sent.v1") -> AcceptedOutcome:
+    """Return the event that a reply is about."""
+    return AcceptedOutcome(
+        type=event, at_ms=reply.sent_at_ms or 0, body=COMMAND.body, chat_id=CHAT, sender_id=SENDER,
+        position=reply.position or 0, seq=reply.seq, command_id=COMMAND.command_id, client_generated_id="k-1",
+    )  # fmt: skip
+
+
+def test_a_message_is_answered_from_the_log_and_its_reply_says_the_same() -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
+        sending = asyncio.create_task(dispatcher.send(COMMAND, 60.0))
+        await log.appended.wait()
+        await log.settling
+        replies.seen_in_log(5, Stamp(1, 1, 7), outcome_of(replied(log, 7, 7)))  # of another command
+        replies.seen_in_log(4, Stamp(1, 1, 0), outcome_of(replied(log, 8, 8)))  # of another partition
+        replies.seen_in_log(5, Stamp(1, 1, 0), outcome_of(replied(log, 9, 9), "message.edited.v1"))
+        await asyncio.sleep(0)
+        assert not sending.done()
+        expected = replied(log, 3, 4)
+        replies.seen_in_log(5, Stamp(2, expected.index, 0), outcome_of(expected))
+        assert await sending == expected
+        log.decided(replies)  # its reply comes later, without effect
+        replies.seen_in_log(5, Stamp(2, expected.index, 0), outcome_of(expected))
+
+    run(test)
+
+
+def replied(log: Log, seq: int, position: int) -> Reply:
+    """Return what a writer would reply to the first command."""
+    partition, record = log.records[0]
+    reply_to = read_command(StoredRecord.of(record, offset=0), partition, 8).reply_to
+    assert reply_to is not None
+    return Reply(
+        request_id=reply_to.request_id, outcome=OutcomeKind.ACCEPTED, command_id=COMMAND.command_id, seq=seq,
+        position=position, sent_at_ms=1_769_860_800_045, partition=partition, index=6, command_offset=0,
+    )  # fmt: skip
+
+
+def test_an_acknowledgement_that_comes_after_the_client_has_left_leaves_nothing_behind() -> None:
+    async def test(dispatcher: Dispatcher, log: Log, replies: ReplyListener) -> None:
+        log.acknowledging.clear()
+        sending = asyncio.create_task(dispatcher.send(COMMAND, 60.0))
+        await log.appended.wait()
+        sending.cancel()
+        await asyncio.wait({sending})
+        log.acknowledging.set()
+        await log.settling
+        assert not replies._placed
 
     run(test)
 
