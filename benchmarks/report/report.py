@@ -160,15 +160,20 @@ def _projector(found: Document) -> str:
 
 def _live(found: Document) -> str:
     what = {
+        "read": "a bare read",
         "send_to_seq": "send → 201 with its seq",
-        "outcome_to_visible": "outcome in the log → committed in the tables",
+        "send_to_screen": "send → on the event stream of another member",
         "send_to_visible": "send → committed in the tables",
         "send_to_history": "send → shown by a page of history asked for with its token",
     }
+    first = found["first_sends"]
     return (
         "### End to end, idle\n\n"
         + _latency_table([_latency(words, found[name]) for name, words in what.items()])
-        + f"\nBaseline: {found['baseline']}: p50 {found['baseline_p50_ms']:.2f} ms, with no HTTP.\n"
+        + f"\nBaseline: {found['read_baseline']}. A send takes {found['of_a_read']:.1f} times as long at the median,"
+        f" and is on another member's stream after {found['screen_of_seq']:.2f} times the time of a send. The first"
+        f" {first['count']} sends after a start: p50 {first['p50_ms']:.1f} ms. {found['baseline']}: p50"
+        f" {found['baseline_p50_ms']:.2f} ms, with no HTTP.\n"
     )
 
 
