@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tests.chaos.check_answers import check_answers
+from tests.chaos.check_live import check_live
 from tests.chaos.check_log import check_log, check_tails
 from tests.chaos.check_order import check_order
 from tests.chaos.check_readers import check_readers
@@ -39,6 +40,8 @@ class Report:
     """Reads of history, checked by seq."""
     snapshots: dict[str, int]
     """Reads checked against the one state of the log that they show, by kind."""
+    live: dict[str, int]
+    """Connections, frames of events, gaps, removals and copies of streams."""
     tailed: int
     rows: int
 
@@ -51,6 +54,7 @@ def check(evidence: Evidence) -> Report:
     ordered = check_order(evidence.ops, folded, violations)
     reads = check_readers(evidence.ops, folded, violations)
     snapshots = check_snapshots(evidence.ops, folded, violations)
+    live = check_live(evidence.ops, folded, violations)
     tailed = check_tails(evidence.ops, evidence.events, violations)
     rows = check_tables(evidence.tables, rows_of(folded.state, folded.logs), violations)
     logs = folded.logs.values()
@@ -65,6 +69,7 @@ def check(evidence: Evidence) -> Report:
         ordered=ordered,
         reads=reads,
         snapshots=snapshots,
+        live=live,
         tailed=tailed,
         rows=rows,
     )

@@ -60,11 +60,14 @@ class Op:
         reactions {chat, seq, emoji: text|null, limit}
         search    {q, chat: id|null, after: [sent_ms, chat, seq]|null, limit}
         tail      {partition}                                         a reader of chat.events itself
+        stream    {chat: id|null, after_position? | since?: [[partition, index]]}   one connection; null: all chats
+        copy      {chat: id|null}                                     what a reader of streams has in the end
 
     What a reader asks also has `caller`, and `token` if it sent one.
 
     `answer`: of HTTP {http: status, body, token?}; of Kafka the reply, or {index, …} as read from the log; of a reader
-    {http: status, problem?, …} (http_readers.py); of a tail {records: [[offset, digest]]}. None: no answer came.
+    {http: status, problem?, …} (http_readers.py); of a tail {records: [[offset, digest]]}; of a stream {frames: […]},
+    of a copy {chats, faults} (live_readers.py). None: no answer came.
     """
 
     op: int

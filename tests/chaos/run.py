@@ -33,6 +33,7 @@ from tests.chaos.hostile import HostileProducer
 from tests.chaos.http_clients import PROMISES, ComerAndGoer, Founder, Http, HttpProducer
 from tests.chaos.http_readers import HttpReader
 from tests.chaos.kafka_clients import KafkaProducer, LogFollower, ReplyListener
+from tests.chaos.live_readers import CuttingReader
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.raw_log import read_raw
 from tests.chaos.stage import Stage
@@ -88,6 +89,7 @@ class Result:
             f"checked: answers {r.answers}, in real time {r.ordered}, reads {r.reads}, log records read along"
             f" {r.tailed}, rows {r.rows}",
             f"as of one snapshot: {', '.join(f'{kind} {count}' for kind, count in sorted(r.snapshots.items()))}",
+            f"streams: {', '.join(f'{what} {count}' for what, count in sorted(r.live.items()))}",
             *(f"gapless {command}: {'sound' if good else 'NOT SOUND'}" for command, good in self.verified.items()),
             *(f"UNANSWERED {what}" for what in self.unanswered[:20]),
             *(f"ALARM {what}" for what in self.alarms[:20]),
@@ -143,7 +145,12 @@ async def _act(
     listener = ReplyListener(kafka, partition=0)
     hostile = HostileProducer(stage, "hostile", kafka)
     nemesis = Nemesis(stack, folder, stage.seed, time.monotonic)
-    listening = [asyncio.create_task(follower.run()), asyncio.create_task(listener.run())]
+    streams = _streams(stage, stack)
+    listening = [
+        asyncio.create_task(follower.run()),
+        asyncio.create_task(listener.run()),
+        *(asyncio.create_task(stream.run()) for stream in streams),
+    ]
     clients: list[asyncio.Task[None]] = [
         *(asyncio.create_task(HttpProducer(stage, f"http-{n}", http, token).run()) for n in range(HTTP_PRODUCERS)),
         asyncio.create_task(ComerAndGoer(stage, "comer", http, token).run()),
@@ -171,6 +178,8 @@ async def _act(
             QUIET_TIMEOUT_S,
         )  # fmt: skip
         await asyncio.sleep(1.0)  # so that the log reader, too, gets the last records
+        for stream in streams:
+            await stream.finish()
     finally:
         nemesis.stop()
         for task in everybody:
@@ -178,6 +187,20 @@ async def _act(
         await asyncio.gather(*everybody, return_exceptions=True)
         nemesis.close()
     return nemesis.counts
+
+
+def _streams(stage: Stage, stack: RunningStack) -> list[CuttingReader]:
+    """Return readers of all chats of three users, of whom one comes and goes, and one of a single chat."""
+
+    def reader(client: str, user: str, chat_id: str | None = None) -> CuttingReader:
+        return CuttingReader(stage, client, stack.api_url, lambda: stack.token(user), user, chat_id)
+
+    return [
+        reader("live-creator", stage.creator),
+        reader("live-user", stage.users[1]),
+        reader("live-comer", stage.comer),
+        reader("live-chat", stage.users[2], stage.chats[0]),
+    ]
 
 
 async def _create_chats(creator: Http) -> None:

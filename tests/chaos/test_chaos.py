@@ -34,3 +34,7 @@ def test_nothing_is_lost_doubled_or_out_of_order_whatever_is_killed_stalled_or_d
     assert report.tailed > 100
     for kind in ("threads", "replies", "edits", "reactions", "receipts", "search"):
         assert report.snapshots[kind] > 10, kind
+    assert report.live["connections"] > 50
+    assert report.live["frames"] > 500
+    assert report.live["removals"] > 0
+    assert report.live["copies"] == 4

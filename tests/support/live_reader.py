@@ -33,6 +33,7 @@ class ChatCopy:
     messages: dict[int, dict[str, Any]] = field(default_factory=dict)
     """Seq → text, whether deleted, revision, count of each reaction."""
     removed: bool = False
+    """By a stream, or as a read says that was refused: then `removed` has yet to come, and frames are not applied."""
 
 
 class LiveReader:
@@ -54,6 +55,10 @@ class LiveReader:
         self.faults: list[str] = []
         self.frames: list[Frame] = []
         self.connections = 0
+        self._seen: dict[str, int] = {}
+        """The position of each chat's last frame in this connection."""
+        self._said_removed: set[str] = set()
+        """The chats from which this connection said that we are removed."""
         self.ended: str | None = None
         """Why the stream of one chat ended for good."""
 
@@ -111,15 +116,18 @@ class LiveReader:
     async def _fetch(self, chat_id: str, at_least: str | None) -> None:
         """Bring the copy of a chat up to the read model."""
         chat = self.chats.setdefault(chat_id, ChatCopy())
+        after, changed = chat.position, dict[int, dict[str, Any]]()
         while True:
-            page = await self._get(f"/v1/chats/{chat_id}/changes", {"after_position": chat.position}, at_least)
+            page = await self._get(f"/v1/chats/{chat_id}/changes", {"after_position": after}, at_least)
             if page is None:
                 chat.removed = True
                 return
-            for message in page["messages"]:
-                chat.messages[message["seq"]] = known_of(message)
-            chat.position = max(chat.position, page["next_position"])
+            changed |= {message["seq"]: known_of(message) for message in page["messages"]}
+            after = page["next_position"]
             if not page["has_more"]:
+                # All pages at once: a page shows later states than its `next_position`, so a frame between the two
+                # must not be applied to it.
+                chat.messages |= changed
                 chat.position = max(chat.position, page["position"])
                 chat.removed = False
                 return
@@ -160,45 +168,48 @@ class LiveReader:
                 return
             self.connections += 1
             self._news.set()
-            seen: dict[str, int] = {}
+            self._seen, self._said_removed = {}, set()
             parser = EventStreamParser()
             async for piece in pieces(response):
                 for event in parser.feed(piece):
-                    await self._take(json.loads(event.data), seen)
+                    await self._take(json.loads(event.data))
                 if parser.last_event_id and self._chat_id is None:
                     self.cursor = parser.last_event_id
                 self._news.set()
 
-    async def _take(self, frame: Frame, seen: dict[str, int]) -> None:
-        """Apply one frame. `seen` has the position of each chat's last frame in this connection."""
+    async def _take(self, frame: Frame) -> None:
+        """Apply one frame."""
         self.frames.append(frame)
         kind = frame["type"]
         if kind == "bye":
             if frame["reason"] == "removed":
                 self.ended = "removed"
-            return
-        if "chat_id" not in frame or kind in ("typing", "presence"):
-            return
-        chat_id = frame["chat_id"]
-        chat = self.chats.setdefault(chat_id, ChatCopy())
-        if kind == "gap":
-            await self._fetch(chat_id, frame["token"])
-            return
-        if kind == "removed":
-            chat.removed = True
-            return
-        position = frame["position"]
-        joins = kind == "chat" or (
-            kind == "member" and frame["change"] == "added" and frame["user_id"] == self._user_id
+        elif kind == "gap":
+            self._said_removed.discard(frame["chat_id"])
+            await self._fetch(frame["chat_id"], frame["token"])
+        elif kind == "removed":
+            self._said_removed.add(frame["chat_id"])
+            self.chats.setdefault(frame["chat_id"], ChatCopy()).removed = True
+        elif "position" in frame:
+            await self._event(frame["chat_id"], frame)
+
+    async def _event(self, chat_id: str, frame: Frame) -> None:
+        chat, position = self.chats.setdefault(chat_id, ChatCopy()), frame["position"]
+        joins = frame["type"] == "chat" or (
+            frame["type"] == "member" and frame["change"] == "added" and frame["user_id"] == self._user_id
         )
-        if chat.removed and not joins:
+        if chat_id in self._said_removed and not joins:
             self.faults.append(f"after the removal: {frame}")
-        if position <= seen.get(chat_id, 0):
+        if position <= self._seen.get(chat_id, 0):
             self.faults.append(f"repeated in one connection: {frame}")
-        seen[chat_id] = position
-        if joins and position > chat.position:
-            await self._fetch(chat_id, frame["token"])  # what happened before
-        if position <= chat.position:
+        self._seen[chat_id] = position
+        if joins:
+            self._said_removed.discard(chat_id)
+            if position > chat.position:
+                await self._fetch(chat_id, frame["token"])  # what happened before
+            else:
+                chat.removed = False
+        if chat.removed or position <= chat.position:
             return
         if frame.get("prev") is not None and frame["prev"] > chat.position:
             self.faults.append(f"a hole before {frame}, after {chat.position}")
