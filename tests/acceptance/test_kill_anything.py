@@ -36,12 +36,11 @@ class Size:
 
 SHORT = Size(messages=200, kills=1, pace_s=0.05)
 LONG = Size(messages=5_000, kills=3, pace_s=0.02)
+LONG_PROOF = (pytest.mark.proof, pytest.mark.long)
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "size", [pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.proof)]
-)
+@pytest.mark.parametrize("size", [pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=LONG_PROOF)])
 def test_twenty_producers_lose_and_double_nothing_while_sequencer_and_projector_are_killed(
     tmp_path: Path, size: Size
 ) -> None:

@@ -57,6 +57,7 @@ class Size:
 
 SHORT = Size(messages=15_000, reads_per_s=50, sends_per_s=8, reads_at_least=25, compared_at_least=1_000)
 LONG = Size(messages=50_000, reads_per_s=200, sends_per_s=15, reads_at_least=100, compared_at_least=10_000)
+LONG_PROOF = (pytest.mark.proof, pytest.mark.long)
 
 
 @dataclass(slots=True)
@@ -162,7 +163,7 @@ async def _projected(world: World) -> None:
 
 
 @pytest.fixture(
-    scope="module", params=[pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.proof)]
+    scope="module", params=[pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=LONG_PROOF)]
 )
 async def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     async with world_on(tmp_path_factory.mktemp("replay"), request.param) as made:
