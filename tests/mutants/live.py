@@ -180,15 +180,15 @@ MUTANTS: Final = (
     Mutant(
         name="a place after a position leaves out the first event after it",
         file=RING,
-        good="        before = chain[0].index - 1\n",
-        bad="        before = chain[0].index\n",
+        good="            return first.index - 1\n",
+        bad="            return first.index\n",
         check=IN_ALL_ORDERS,
     ),
     Mutant(
         name="a place in the ring is claimed for a position from before it",
         file=RING,
-        good="        if chain[0].position > position + 1:\n            return None\n",
-        bad="",
+        good="        if first.position > position + 1:\n            return None\n",
+        bad="        position = max(position, first.position - 1)\n",
         check=IN_ALL_ORDERS,
     ),
     Mutant(

@@ -307,7 +307,8 @@ class Hub:
         ended = False
         while stream.backlog and size < PIECE_BYTES and not ended:
             entry = stream.backlog.popleft()
-            frame = stream.take(entry, is_small=self._is_small(entry.chat_id))
+            is_small = not entry.is_receipt or self._is_small(entry.chat_id)
+            frame = stream.take(entry, is_small=is_small)
             if frame is not None:
                 data = frame.in_form(stream.form)
                 piece.append(data)

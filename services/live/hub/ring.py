@@ -116,12 +116,13 @@ class Ring:
             if last is None or position < last.position:
                 return None
             return max(last.last_index, self.start[last.partition])
-        if chain[0].position > position + 1:
+        first = chain[0]
+        if first.position > position + 1:
             return None
-        before = chain[0].index - 1
-        for entry in takewhile(lambda entry: entry.position <= position, chain):
-            before = entry.index
-        return before
+        if first.position == position + 1:
+            return first.index - 1
+        # Positions of a chat have no gaps, so an entry's place in the chain is known.
+        return chain[min(position - first.position, len(chain) - 1)].index
 
 
 def _drop_first(chains: dict[ChatId, deque[Entry]] | dict[UserId, deque[Entry]], key: str) -> None:
