@@ -3,20 +3,13 @@
 It uses the fetch protocol through aiokafka's client and codec, without aiokafka's consumer: a consumer's additions (a
 group, several partitions, deserializers, a second object per record) are not needed here and cost more than the codec.
 The next fetch is in flight while the records of the previous one are processed.
-
-A record that cannot be decoded (a header name that is not UTF-8, a wrong offset delta) is an `Undecodable` at its true
-offset, so that reading continues. A batch with a wrong checksum is fetched once more; if it is still wrong, each of its
-records is an `Undecodable`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
@@ -27,10 +20,10 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from schemas.wire.encoding import Record
-from services.runtime.kafka.batches import RecordBatch, batches_in
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import not_allowed, within
 from services.runtime.kafka.errors import KafkaRefused, KafkaUnavailable, OffsetMissing
+from services.runtime.kafka.fetched import Fetched
 from services.runtime.kafka.refusals import opened
 
 START_TIMEOUT_S: Final = 15.0
@@ -47,24 +40,6 @@ _END: Final = -1
 _READ_UNCOMMITTED: Final = 0
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Fetched:
-    """The record batches of one fetch response."""
-
-    batches: deque[RecordBatch]
-    next_offset: int
-    """The offset after the last batch."""
-
-
-@dataclass(slots=True)
-class _Opened:
-    """A record batch being parsed. Records are created as they are read, so a reader of few at a time keeps few in
-    memory, and those in the CPU caches."""
-
-    batch: RecordBatch
-    records: Iterator[Record]
 
 
 class PartitionReader:
@@ -93,12 +68,9 @@ class PartitionReader:
         self._fetch_min_bytes = PATIENT_BYTES if patient else 1
         self._fetch_max_bytes = fetch_max_bytes
         self._client: AIOKafkaClient | None = None
-        self._position = 0
-        self._opened: _Opened | None = None
-        self._fetched: _Fetched | None = None
-        self._fetching: asyncio.Task[_Fetched] | None = None
-        self._suspect_offset = -1
-        """Offset of a batch whose checksum was wrong at its first fetch; −1 if none."""
+        self._fetched = Fetched(0)
+        self._fetching: asyncio.Task[bytes] | None = None
+        self._fetching_from = 0
         self._trouble = ""
 
     @property
@@ -112,7 +84,7 @@ class PartitionReader:
     @property
     def position(self) -> int:
         """The next offset to read. It also moves past transaction markers, which are not records."""
-        return self._position
+        return self._fetched.position
 
     async def start(self, offset: int) -> None:
         """Connect, and start reading at `offset`. Raises KafkaUnavailable."""
@@ -126,7 +98,7 @@ class PartitionReader:
         except KafkaUnavailable:
             await self.close()
             raise
-        self._position = offset
+        self._fetched = Fetched(offset)
 
     async def _connect(self) -> None:
         await self._open_client.bootstrap()
@@ -134,13 +106,11 @@ class PartitionReader:
 
     async def seek(self, offset: int) -> None:
         """Continue at `offset`. Data prefetched for another position is dropped."""
-        if offset != self._position:
-            self._position = offset
-            self._drop_fetched()
+        if offset != self._fetched.position:
+            self._drop_fetch()
+            self._fetched.seek(offset)
 
-    def _drop_fetched(self) -> None:
-        self._fetched = None
-        self._opened = None
+    def _drop_fetch(self) -> None:
         if self._fetching is not None:
             self._fetching.cancel()
             self._fetching.add_done_callback(_nobody_asks)
@@ -154,38 +124,39 @@ class PartitionReader:
         broker is unreachable, the call waits and returns `[]`.
         """
         deadline_s = asyncio.get_running_loop().time() + timeout_s
-        while not (found := self._taken(max_records)):
+        while not (found := self._fetched.take(max_records)):
             if not await self._next_fetched(deadline_s):
                 return []
-        self._position = found[-1].offset + 1
-        if self._opened is None and self._fetched is not None and not self._fetched.batches:
-            self._position = self._fetched.next_offset  # the last record may be followed by transaction markers
         return found
 
     async def _next_fetched(self, deadline_s: float) -> bool:
         """Wait for the fetch in flight; returns False at the deadline. The next fetch is sent at once, so that the
         broker works while we do."""
-        if self._fetched is not None:
-            self._position = max(self._position, self._fetched.next_offset)
-            self._fetched = None
+        if self._fetching is not None and self._fetching_from != self._fetched.fetch_offset:
+            self._drop_fetch()  # a batch is fetched once more, and everything after it
         if self._fetching is None:
-            self._fetching = asyncio.create_task(self._fetch(self._position))
+            self._begin_fetch()
+        assert self._fetching is not None
         await asyncio.wait({self._fetching}, timeout=max(0.0, deadline_s - asyncio.get_running_loop().time()))
         if not self._fetching.done():
             return False
         done, self._fetching = self._fetching, None
         try:
-            self._fetched = done.result()
+            self._fetched.add(done.result(), self._fetch_max_bytes)
         except kafka_errors.OffsetOutOfRangeError:
-            raise OffsetMissing(f"{self._name} does not hold offset {self._position}") from None
+            raise OffsetMissing(f"{self._name} does not hold offset {self.position}") from None
         except kafka_errors.TopicAuthorizationFailedError as error:
             raise KafkaRefused(not_allowed(f"read {self._tp.topic}", error)) from error
         except kafka_errors.KafkaError as error:
             raise KafkaUnavailable(f"reading {self._name}: {error!r:.300}") from error
-        self._fetching = asyncio.create_task(self._fetch(self._fetched.next_offset))
+        self._begin_fetch()
         return True
 
-    async def _fetch(self, offset: int) -> _Fetched:
+    def _begin_fetch(self) -> None:
+        self._fetching_from = self._fetched.fetch_offset
+        self._fetching = asyncio.create_task(self._fetch(self._fetching_from))
+
+    async def _fetch(self, offset: int) -> bytes:
         """Fetch until there is data at `offset` or beyond. Raises KafkaError if a retry is pointless."""
         request = FetchRequest(
             self._fetch_max_wait_ms,
@@ -196,11 +167,8 @@ class PartitionReader:
         )
         while True:
             *_, raw = await self._ask(request, ConnectionGroup.DEFAULT)
-            batches = batches_in(raw or b"")
-            if batches:
-                return _Fetched(batches, max(offset, batches[-1].next_offset))
             if raw:
-                raise kafka_errors.RecordTooLargeError(f"a batch at {offset} is larger than {self._fetch_max_bytes}")
+                return bytes(raw)
 
     async def _ask(self, request: Any, group: ConnectionGroup) -> Sequence[Any]:
         """Return the leader's response for our partition, without the error code. Waits while the leader is unreachable
@@ -235,39 +203,6 @@ class PartitionReader:
         self._open_client.force_metadata_update()
         await asyncio.sleep(_PAUSE_S)
 
-    def _taken(self, most: int) -> list[Record]:
-        """Take the next fetched records, without those before our position."""
-        found: list[Record] = []
-        while len(found) < most:
-            opened = self._opened or self._open_next()
-            if opened is None:
-                break
-            wanted, before = most - len(found), len(found)
-            found.extend(islice(opened.records, wanted))
-            if len(found) - before < wanted or found[-1].offset + 1 >= opened.batch.next_offset:
-                self._opened = None
-            if len(found) > before and found[before].offset < self._position:
-                found = [record for record in found if record.offset >= self._position]
-        return found
-
-    def _open_next(self) -> _Opened | None:
-        while self._fetched is not None and self._fetched.batches:
-            batch = self._fetched.batches.popleft()
-            if batch.is_control_batch:
-                continue
-            records = batch.records()
-            if not batch.validate_crc():
-                suspect = max(self._position, batch.base_offset)
-                if self._suspect_offset != suspect:
-                    # It may have been damaged in transit: everything from it on is fetched once more.
-                    self._suspect_offset = suspect
-                    self._drop_fetched()
-                    return None
-                records = batch.undecodable("the checksum of its batch is wrong")
-            self._opened = _Opened(batch, records)
-            return self._opened
-        return None
-
     async def bounds(self) -> tuple[int, int]:
         """Return `(first available offset, end offset)`; the end is the high watermark. Raises KafkaUnavailable."""
 
@@ -289,7 +224,7 @@ class PartitionReader:
 
     async def close(self) -> None:
         """Close the connections, in bounded time: a reader has nothing to lose."""
-        self._drop_fetched()
+        self._drop_fetch()
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(KafkaUnavailable):
