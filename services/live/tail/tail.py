@@ -1,4 +1,4 @@
-"""The tail: reads every partition of `chat.events` from where the read model stands, into the hub.
+"""The tail: reads all partitions of `chat.events` from where the read model stands, into the hub.
 
 It begins at the positions of the serving projection, which hold whole heads, so that the validity rule applies from the
 first record on. Everything before is in the read model, everything after in the ring. After an outage of Kafka each
@@ -8,7 +8,6 @@ streams would be incomplete.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -21,12 +20,13 @@ from schemas.errors import LogCorrupt, UnknownType
 from schemas.events import AcceptedOutcome, OutcomeKind
 from schemas.log import Head, Stamp
 from schemas.topics import TopicNames
+from schemas.wire.encoding import Record
 from services.live import metrics
 from services.live.hub.entry import Entry
 from services.live.hub.hub import Hub
 from services.runtime.health.health import Readiness
-from services.runtime.kafka.errors import KafkaError, OffsetMissing
-from services.runtime.kafka.reader import PartitionReader
+from services.runtime.kafka.errors import KafkaError
+from services.runtime.kafka.partitions_reader import PartitionsReader
 from services.runtime.observe.repeated_lines import warn_throttled
 from services.runtime.process.backoff import Backoff
 from services.runtime.settings import KafkaSettings
@@ -34,6 +34,7 @@ from services.runtime.settings import KafkaSettings
 PIECE_RECORDS: Final = 500
 READ_TIMEOUT_S: Final = 1.0
 BACKOFF_MAX_S: Final = 2.0
+_READING: Final = "live tail"
 
 OnAccepted = Callable[[int, Stamp, AcceptedOutcome], None]
 """Gets a valid outcome, with its partition and its place there."""
@@ -69,47 +70,44 @@ class LogTail:
         self._readiness = readiness
         self._after_piece = after_piece
         self._on_accepted = on_accepted
-        self._stopped: set[int] = set()
+        self._cursors: dict[int, LogCursor] = {}
+        """The partitions that are followed."""
 
     async def run(self, positions: Mapping[int, TailPosition]) -> None:
         """Follow until cancelled."""
         for partition in range(self._kafka.partitions):
-            self._hub.begin(partition, positions.get(partition, TailPosition()).head.index)
-        async with asyncio.TaskGroup() as group:
-            for partition in range(self._kafka.partitions):
-                group.create_task(self._follow(partition, positions.get(partition, TailPosition())))
-
-    async def _follow(self, partition: int, position: TailPosition) -> None:
-        cursor = LogCursor(position.head, next_offset=position.next_offset)
+            position = positions.get(partition, TailPosition())
+            self._hub.begin(partition, position.head.index)
+            self._cursors[partition] = LogCursor(position.head, next_offset=position.next_offset)
         backoff = Backoff(BACKOFF_MAX_S)
         while True:
-            reader = PartitionReader(
-                kafka=self._kafka.connection,
-                topic=self._topic,
-                partition=partition,
-                client_id=f"{self._kafka.client_id}-live",
+            reader = PartitionsReader(
+                kafka=self._kafka.connection, topic=self._topic, client_id=f"{self._kafka.client_id}-live"
             )
             try:
-                await reader.start(cursor.next_offset)
+                await reader.start({partition: cursor.next_offset for partition, cursor in self._cursors.items()})
                 while True:
-                    records = await reader.read(max_records=PIECE_RECORDS, timeout_s=READ_TIMEOUT_S)
+                    found = await reader.read(max_records=PIECE_RECORDS, timeout_s=READ_TIMEOUT_S)
                     backoff.reset()
-                    self._readiness.clear_trouble(f"live partition {partition}")
-                    if records:
-                        self._take(partition, cursor.read(records))
-            except OffsetMissing as error:
-                self._stop(partition, f"{error}: its history was deleted, or this is another log")
-                return
-            except (LogCorrupt, UnknownType) as error:
-                self._stop(partition, str(error))
-                return
+                    self._readiness.clear_trouble(_READING)
+                    for partition, records in found.items():
+                        self._read(reader, partition, records)
+                    for partition, error in tuple(reader.lost.items()):
+                        if partition in self._cursors:
+                            self._stop(partition, f"{error}: its history was deleted, or this is another log")
             except KafkaError as error:
-                sentence = f"Partition {partition} of the log cannot be read: {error}."
-                self._readiness.report_trouble(f"live partition {partition}", sentence)
-                warn_throttled(_log, "live.waiting", kind=type(error).__name__, partition=partition, error=str(error))
+                self._readiness.report_trouble(_READING, f"The log cannot be read for live: {error}.")
+                warn_throttled(_log, "live.waiting", kind=type(error).__name__, error=str(error))
                 await backoff.pause()
             finally:
                 await reader.close()
+
+    def _read(self, reader: PartitionsReader, partition: int, records: Sequence[Record]) -> None:
+        try:
+            self._take(partition, self._cursors[partition].read(records))
+        except (LogCorrupt, UnknownType) as error:
+            reader.drop(partition)
+            self._stop(partition, str(error))
 
     def _take(self, partition: int, events: Sequence[LogEvent]) -> None:
         """Pass the events of a piece on. Raises LogCorrupt, UnknownType; the events before are passed on."""
@@ -138,8 +136,8 @@ class LogTail:
             self._after_piece()
 
     def _stop(self, partition: int, reason: str) -> None:
-        self._stopped.add(partition)
-        metrics.PARTITIONS_STOPPED.set(len(self._stopped))
+        del self._cursors[partition]
+        metrics.PARTITIONS_STOPPED.set(self._kafka.partitions - len(self._cursors))
         sentence = f"Partition {partition} of the log cannot be followed: {reason}; prove it with `gapless log verify`."
         self._readiness.report_trouble(f"live partition {partition}", sentence, needs_operator=True)
         _log.error("live.partition_stopped", partition=partition, reason=reason)

@@ -3,6 +3,7 @@
 Reading:
 
 - `reader`          one partition from an offset: `assign` and `seek`, no group, no automatic reset
+- `partitions_reader` many partitions through one client
 - `fetched`         what was fetched of a partition and not read yet
 - `batches`         record batches (format v2): taken apart for the reader, put together for the appender
 - `_framing`        splits batches into records and writes outcomes into them, compiled

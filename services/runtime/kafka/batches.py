@@ -71,6 +71,7 @@ class RecordBatch:
         self.base_offset = header.base_offset
         self.next_offset = header.base_offset + self._count
         """The offset after the last record."""
+        self.size_bytes = end - start
         self.is_control_batch = bool(header.attributes & _CONTROL)
         """Whether this is a transaction marker, which only a broker can write."""
 

@@ -23,7 +23,7 @@ class Fetched:
     damaged in transit; if it is still wrong, each of its records is an `Undecodable`.
     """
 
-    __slots__ = ("_batches", "_opened", "_opened_end", "_suspect_offset", "fetch_offset", "position")
+    __slots__ = ("_batches", "_opened", "_opened_end", "_suspect_offset", "fetch_offset", "position", "waiting_bytes")
 
     def __init__(self, offset: int) -> None:
         self.position = offset
@@ -31,6 +31,8 @@ class Fetched:
         self.fetch_offset = offset
         """The offset from which to fetch next."""
         self._batches: deque[RecordBatch] = deque()
+        self.waiting_bytes = 0
+        """Size of the batches of which nothing was read yet."""
         self._opened: Iterator[Record] | None = None
         """The records of the batch that is being read."""
         self._opened_end = 0
@@ -52,6 +54,7 @@ class Fetched:
         batches = batches_in(raw)
         if batches:
             self._batches += batches
+            self.waiting_bytes += sum([batch.size_bytes for batch in batches])
             self.fetch_offset = max(self.fetch_offset, batches[-1].next_offset)
             return True
         if raw:
@@ -62,6 +65,7 @@ class Fetched:
         """Continue at an offset. What was fetched is dropped."""
         self.position = self.fetch_offset = offset
         self._batches.clear()
+        self.waiting_bytes = 0
         self._opened = None
 
     def take(self, most: int) -> list[Record]:
@@ -86,6 +90,7 @@ class Fetched:
     def _open_next(self) -> Iterator[Record] | None:
         while self._batches:
             batch = self._batches.popleft()
+            self.waiting_bytes -= batch.size_bytes
             if batch.is_control_batch:
                 continue
             records = batch.records()

@@ -32,12 +32,12 @@ ANSWER_TIMEOUT_S: Final = 10.0
 PATIENT_BYTES: Final = 64 * 1024
 PATIENT_MS: Final = 200
 """A patient reader's fetch is answered with this many bytes, or after this time."""
-_PAUSE_S: Final = 0.1
+PAUSE_S: Final = 0.1
 """Pause before the next attempt if a broker is unreachable or no longer leads the partition."""
 _EARLIEST: Final = -2
 _END: Final = -1
 """Asks for the high watermark, since we read uncommitted."""
-_READ_UNCOMMITTED: Final = 0
+READ_UNCOMMITTED: Final = 0
 
 log = structlog.get_logger(__name__)
 
@@ -162,7 +162,7 @@ class PartitionReader:
             self._fetch_max_wait_ms,
             self._fetch_min_bytes,
             self._fetch_max_bytes,
-            _READ_UNCOMMITTED,
+            READ_UNCOMMITTED,
             [(self._tp.topic, [(self._tp.partition, offset, self._fetch_max_bytes)])],
         )
         while True:
@@ -201,7 +201,7 @@ class PartitionReader:
             self._trouble = trouble
             log.debug("read.delayed", log=self._name, reason=trouble)
         self._open_client.force_metadata_update()
-        await asyncio.sleep(_PAUSE_S)
+        await asyncio.sleep(PAUSE_S)
 
     async def bounds(self) -> tuple[int, int]:
         """Return `(first available offset, end offset)`; the end is the high watermark. Raises KafkaUnavailable."""
@@ -212,7 +212,7 @@ class PartitionReader:
         return await within(ANSWER_TIMEOUT_S, f"tell the bounds of {self._name}", ask())
 
     async def _offset(self, timestamp: int) -> int:
-        request = OffsetRequest(-1, _READ_UNCOMMITTED, [(self._tp.topic, [(self._tp.partition, timestamp)])])
+        request = OffsetRequest(-1, READ_UNCOMMITTED, [(self._tp.topic, [(self._tp.partition, timestamp)])])
         # On a separate connection: the other one is blocked by a fetch that waits for data.
         _, offset, *_ = await self._ask(request, ConnectionGroup.COORDINATION)
         return int(offset)

@@ -34,7 +34,7 @@ class Broker:
 
     def __init__(self, responses: list[list[tuple[str, int]]]) -> None:
         self.responses: list[list[tuple[int, bytes]]] = []
-        """Of each batch the offset after it, and its bytes."""
+        """Batches: the offset after each, and its bytes."""
         self.records: list[int] = []
         self.end = 0
         for response in responses:
