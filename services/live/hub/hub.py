@@ -8,7 +8,7 @@ themselves; so a reader who comes back costs no statement, and nothing is sent a
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, auto
 from typing import Final, final
 
@@ -100,34 +100,48 @@ class Hub:
         self.ring.begin(partition, index)
         self.heads[partition] = index
 
-    def take(self, entry: Entry, now_s: float) -> None:
-        """Take the next event of its partition."""
-        self.ring.add(entry, now_s)
-        self.heads[entry.partition] = entry.index
-        if entry.named:
-            self._count(entry)
-        for user_id, is_member in entry.named:
-            user = self._users.get(user_id)
-            if user is not None:
-                (self._join if is_member else self._leave)(user, entry)
-        followers = self._followers.get(entry.chat_id)
-        if followers is not None:
-            self._push(entry, followers)
+    def take(self, entries: Iterable[Entry], now_s: float) -> None:
+        """Take the next events of a partition. What a stream gets of them is written at once: under load, when several
+        come together, this is most of what a delivery costs."""
+        pushed: list[Entry] = []
+        size = 0
+        for entry in entries:
+            if entry.named or size > PIECE_BYTES:
+                self._push(pushed)
+                pushed, size = [], 0
+            self.ring.add(entry, now_s)
+            self.heads[entry.partition] = entry.index
+            if entry.named:
+                self._count(entry)
+            for user_id, is_member in entry.named:
+                user = self._users.get(user_id)
+                if user is not None:
+                    (self._join if is_member else self._leave)(user, entry)
+            if entry.chat_id in self._followers:
+                pushed.append(entry)
+                size += entry.size_bytes
+        self._push(pushed)
 
     def pass_over(self, partition: int, index: int) -> None:
         """Take the next outcome of a partition that is no event."""
         self.heads[partition] = index
 
-    def _push(self, entry: Entry, followers: dict[Form, set[Stream]]) -> None:
-        frame = entry.frame()
-        selective = entry.is_receipt and not self._is_small(entry.chat_id)
-        for form, streams in followers.items():
-            data = frame.in_form(form)
-            for stream in streams:
-                if stream.is_live and not (selective and not stream.takes_receipt(entry, is_small=False)):
-                    stream.sink.write(data)
-            if form is not Form.SSE_OF_A_CHAT:
-                self.moved |= streams
+    def _push(self, entries: Sequence[Entry]) -> None:
+        """Write events to the live streams that follow their chats. A stream whose connection is full by that stands at
+        the heads: so nothing of the events before the heads may be left to be written."""
+        pieces: dict[Stream, list[bytes]] = {}
+        for entry in entries:
+            frame = entry.frame()
+            selective = entry.is_receipt and not self._is_small(entry.chat_id)
+            for form, streams in self._followers.get(entry.chat_id, {}).items():
+                data = frame.in_form(form)
+                for stream in streams:
+                    if stream.is_live and not (selective and not stream.takes_receipt(entry, is_small=False)):
+                        pieces.setdefault(stream, []).append(data)
+                if form is not Form.SSE_OF_A_CHAT:
+                    self.moved |= streams
+        for stream, piece in pieces.items():
+            stream.sink.write(piece[0] if len(piece) == 1 else b"".join(piece))
 
     def signal(self, chat_id: ChatId, user_id: UserId, frame: Frame) -> None:
         """Write a frame that is not in the log to the live streams of a chat, except the user's own."""

@@ -111,8 +111,8 @@ class LogTail:
 
     def _take(self, partition: int, events: Sequence[LogEvent]) -> None:
         """Pass the events of a piece on. Raises LogCorrupt, UnknownType; the events before are passed on."""
-        now_s = time.monotonic()
-        last_ms = taken = 0
+        entries: list[Entry] = []
+        passed_over = 0
         try:
             for event in events:
                 if type(event) is Decided:
@@ -120,19 +120,20 @@ class LogTail:
                     if type(outcome) is AcceptedOutcome:
                         if self._on_accepted is not None:
                             self._on_accepted(partition, event.stamp, outcome)
-                        self._hub.take(Entry(partition, event.stamp.index, outcome), now_s)
-                        last_ms = outcome.at_ms
-                        taken += 1
+                        entries.append(Entry(partition, event.stamp.index, outcome))
                     elif outcome.kind is OutcomeKind.ACCEPTED:
                         raise UnknownType(f"an outcome of type {outcome.type!r:.100}: deploy a newer release")
                     else:
-                        self._hub.pass_over(partition, event.stamp.index)
+                        passed_over = event.stamp.index
                 elif type(event) is Stop:
                     raise event.error
         finally:
-            if taken:
-                metrics.EVENTS.inc(taken)
-                metrics.DELAY_SECONDS.observe(max(0.0, time.time() - last_ms / 1000))
+            self._hub.take(entries, time.monotonic())
+            if passed_over and (not entries or passed_over > entries[-1].index):
+                self._hub.pass_over(partition, passed_over)
+            if entries:
+                metrics.EVENTS.inc(len(entries))
+                metrics.DELAY_SECONDS.observe(max(0.0, time.time() - entries[-1].outcome.at_ms / 1000))
             self._after_piece()
 
     def _stop(self, partition: int, reason: str) -> None:

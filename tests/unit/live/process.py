@@ -58,11 +58,14 @@ class Process:
     """Whether the hub takes each event as it happens."""
 
     def take(self) -> None:
+        """Take what has happened, of each partition at once."""
         for partition, outcomes in enumerate(self.world.log):
+            piece = []
             for index in range(self.hub.heads[partition] + 1, len(outcomes) + 1):
                 event = outcomes[index - 1]
                 assert event is not None
-                self.hub.take(Entry(partition, index, event.outcome), 0.0)
+                piece.append(Entry(partition, index, event.outcome))
+            self.hub.take(piece, 0.0)
 
     # Streams
 

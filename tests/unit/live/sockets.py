@@ -23,6 +23,7 @@ class Socket:
         self.form = form
         self.high = high
         self._wrote = wrote
+        self.on_write: Callable[[bytes], object] = lambda _: None
         self.on_pause: Callable[[], None] = lambda: None
         self.on_resume: Callable[[], None] = lambda: None
         self.waiting: deque[tuple[int, Frame]] = deque()
@@ -37,6 +38,7 @@ class Socket:
 
     def write(self, data: bytes) -> None:
         assert self.closed is None, f"{data!r} after the end"
+        self.on_write(data)
         for piece in pieces_of(data, self.form):
             self._append(len(piece), frame_in(piece, self.form))
         if self.size > self.high and not self.is_paused:

@@ -102,6 +102,33 @@ def test_memberships_are_those_of_the_snapshot_and_of_the_events_after_it() -> N
     assert process.learn(BEN, snapshot).chats == {ELSEWHERE}
 
 
+def test_what_comes_at_once_is_written_at_once_and_memberships_change_in_between() -> None:
+    process = Process()
+    process.create(CHAT, ANNA, BEN)
+    _, of_ben = process.live(BEN)
+    _, of_anna = process.live(ANNA, Form.WEBSOCKET)
+    writes = []
+    of_anna.on_write = lambda data: writes.append(len(data))
+    process.takes = False
+    process.send(CHAT, ANNA)
+    process.send(CHAT, BEN)
+    process.remove(CHAT, ANNA, BEN)
+    process.send(CHAT, ANNA)
+    process.add(CHAT, ANNA, BEN)
+    process.send(CHAT, ANNA)
+    process.take()
+    assert kinds(of_anna) == [
+        ("message", 2),
+        ("message", 3),
+        ("member", 4),
+        ("message", 5),
+        ("member", 6),
+        ("message", 7),
+    ]
+    assert len(writes) == 3, "before each change of memberships, and at the end"
+    assert kinds(of_ben) == [("message", 2), ("message", 3), ("removed", None), ("member", 6), ("message", 7)]
+
+
 def test_a_snapshot_that_the_hub_has_not_reached_is_not_used() -> None:
     """Its members are those of later: Ben joins after the event that the hub takes next."""
     process = Process()

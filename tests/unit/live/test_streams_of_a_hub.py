@@ -39,6 +39,8 @@ from tests.unit.live.judge import Judge
 from tests.unit.live.sockets import Frame, Socket
 from tests.unit.live.world import CHATS, LOG_ID, PARTITION_OF, PARTITIONS, SMALL, USERS, Act, World, acts
 
+PIECE: Final = 3
+"""Events that the hub takes at once, at most."""
 STEPS: Final = 40
 PHASES: Final = (Phase.explicit, Phase.reuse, Phase.generate)
 """To shorten a failing case takes minutes: add Phase.shrink for it."""
@@ -145,16 +147,22 @@ class Readers(RuleBasedStateMachine):
             self._take_all()
 
     def _take(self, partition: int, up_to: int) -> None:
+        """Take outcomes, up to PIECE events at once."""
         outcomes = self.world.log[partition]
+        piece: list[Entry] = []
         for index in range(self.hub.heads[partition] + 1, min(up_to, len(outcomes)) + 1):
             event = outcomes[index - 1]
             self.now_s += 1
+            if event is None or len(piece) == PIECE:
+                self.hub.take(piece, self.now_s)
+                piece = []
             if event is None:
                 self.hub.pass_over(partition, index)
                 continue
             if event.position == 1:
                 self.sizes_known.add(event.chat)
-            self.hub.take(Entry(partition, index, event.outcome), self.now_s)
+            piece.append(Entry(partition, index, event.outcome))
+        self.hub.take(piece, self.now_s)
 
     def _take_all(self) -> None:
         for partition, end in self.world.end().items():
