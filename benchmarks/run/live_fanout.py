@@ -60,7 +60,7 @@ class Options:
     streams: int = 1_000
     """Readers, of one chat or of ten in a hundred each."""
     seconds: int = 15
-    ladder: Sequence[int] = (25, 50, 75, 100, 150, 200)
+    ladder: Sequence[int] = (25, 50, 75, 100, 150, 200, 300, 400)
     """Messages per second to one chat of all the readers."""
     missed: int = 100
     idle: int = 10_000
