@@ -11,7 +11,45 @@ TABLES: Final = "tests/integration/projector/test_projector_tables.py"
 FOLLOWING: Final = "tests/unit/ops/test_following.py"
 LIVE: Final = "tests/acceptance/test_a_chat_live.py"
 
+SHOW: Final = "tests/integration/ops/test_show.py"
+PLACES: Final = "tests/unit/ops/test_places.py"
+
 MUTANTS: Final = (
+    Mutant(
+        name="bisection follows replaced writers",
+        file="services/ops/inspect/places.py",
+        good="highest = max((place.stamp.term for place in outcomes), default=0)",
+        bad="highest = min((place.stamp.term for place in outcomes), default=0)",
+        check=PLACES,
+    ),
+    Mutant(
+        name="an outcome behind a higher term's opening is taken for a head",
+        file="services/ops/inspect/places.py",
+        good="p.stamp.term > outcome.stamp.term and p.offset < outcome.offset",
+        bad="p.stamp.term > outcome.stamp.term and p.offset > outcome.offset",
+        check=PLACES,
+    ),
+    Mutant(
+        name="show calls a row that is not projected yet a difference",
+        file="services/ops/inspect/found.py",
+        good="        if each.offset >= applied:\n",
+        bad="        if each.offset > applied + 1:\n",
+        check=f"{SHOW}::test_what_is_not_projected_and_not_decided_yet_is_said",
+    ),
+    Mutant(
+        name="show does not miss a row of an outcome",
+        file="services/ops/inspect/found.py",
+        good="            if rows.now_ms - each.outcome.at_ms < OUTCOMES_MUST_EXIST_MS:\n",
+        bad="            if False:\n",
+        check=f"{SHOW}::test_rows_that_differ_from_the_log_are_named",
+    ),
+    Mutant(
+        name="show prints texts unasked",
+        file="services/ops/cli/show_lines.py",
+        good="        if not with_text:\n            del message",
+        bad="        if with_text:\n            del message",
+        check=f"{SHOW}::test_texts_are_shown_on_request_only",
+    ),
     Mutant(
         name="chat follow shows a message again that a page had",
         file="services/ops/following/followed_chat.py",

@@ -15,5 +15,7 @@
 - `projection`   `gapless projection …`
 - `retirement`   `gapless projection stop-feeding`, `drop`
 - `lag`          `gapless lag`
+- `show`         `gapless show …`
+- `show_lines`   what `gapless show` prints
 - `bench`        `gapless bench …`
 """

@@ -24,6 +24,7 @@ from services.ops.cli import projection as projection_commands
 from services.ops.cli import retirement as projection_retirement
 from services.ops.cli import rights as rights_commands
 from services.ops.cli import services as service_commands
+from services.ops.cli import show as show_commands
 from services.ops.cli import stack as stack_commands
 from services.ops.cli import topics as topics_commands
 from services.ops.cli.terminal import ERR, JsonOption, as_a_program, exit_on_error, print_json, print_plain
@@ -50,6 +51,7 @@ app = typer.Typer(
 )
 app.add_typer(chat_commands.app, name="chat")
 app.add_typer(log_commands.app, name="log")
+app.add_typer(show_commands.app, name="show")
 projection_retirement.add_to(projection_commands.app)
 app.add_typer(projection_commands.app, name="projection")
 app.add_typer(topics_commands.app, name="topics")

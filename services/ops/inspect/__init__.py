@@ -1,5 +1,9 @@
 """Inspects a running system, read-only.
 
-- `lag`    the lag of the writer and of each projection, in records and in seconds
-- `tail`   follows `chat.events`: each record with its place and its verdict by the validity rule
+- `lag`      the lag of the writer and of each projection, in records and in seconds
+- `tail`     follows `chat.events`: each record with its place and its verdict by the validity rule
+- `places`   finds places in a partition of the log without reading all of it
+- `rows`     what readers see of one message, command or chat, in one snapshot
+- `found`    what was found of it in the log and in the tables, and whether the two agree
+- `show`     follows one message, command or chat through the system
 """
