@@ -44,6 +44,13 @@ MUTANTS: Final = (
         check=f"{SHOW}::test_rows_that_differ_from_the_log_are_named",
     ),
     Mutant(
+        name="log rejected counts what was before its time",
+        file="services/ops/inspect/rejected.py",
+        good="found.at_ms >= since_ms and ",
+        bad="",
+        check="tests/integration/ops/test_rejected.py",
+    ),
+    Mutant(
         name="show prints texts unasked",
         file="services/ops/cli/show_lines.py",
         good="        if not with_text:\n            del message",

@@ -12,6 +12,8 @@
 - `topics`       `gapless topics …`
 - `rights`       `gapless topics acls`, `projection roles`
 - `log`          `gapless log …`
+- `rejected`     `gapless log rejected`
+- `since`        `--since` of several commands
 - `projection`   `gapless projection …`
 - `retirement`   `gapless projection stop-feeding`, `drop`
 - `lag`          `gapless lag`

@@ -21,6 +21,7 @@ from services.ops.cli import env as env_command
 from services.ops.cli import lag as lag_command
 from services.ops.cli import log as log_commands
 from services.ops.cli import projection as projection_commands
+from services.ops.cli import rejected as log_rejected
 from services.ops.cli import retirement as projection_retirement
 from services.ops.cli import rights as rights_commands
 from services.ops.cli import services as service_commands
@@ -50,6 +51,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(chat_commands.app, name="chat")
+log_commands.app.command("rejected")(log_rejected.rejected)
 app.add_typer(log_commands.app, name="log")
 app.add_typer(show_commands.app, name="show")
 projection_retirement.add_to(projection_commands.app)

@@ -6,4 +6,5 @@
 - `rows`     what readers see of one message, command or chat, in one snapshot
 - `found`    what was found of it in the log and in the tables, and whether the two agree
 - `show`     follows one message, command or chat through the system
+- `rejected` counts the rejected commands
 """

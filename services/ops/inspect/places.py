@@ -26,6 +26,7 @@ PIECE_RECORDS: Final = 64
 """How many records bisection reads at a place."""
 NEAR: Final = 512
 """Bisection ends when a place is known this closely: the rest is one read."""
+_MANY_RECORDS: Final = 2_000
 _FETCH_BYTES: Final = 128 * 1024
 _FETCH_WAIT_MS: Final = 10
 """Bisection seeks after each read. The fetch sent ahead is in the way then, for this long at the end of the log."""
@@ -165,10 +166,11 @@ class Places:
             back *= 4
         for event in first:
             yield event
-        await self.reader.seek(cursor.next_offset)
-        if cursor.next_offset < self.end:
-            async for record in records_until(self.reader, self.end):
-                yield _passed(cursor.read_one(record))
+        position = cursor.next_offset
+        while position < self.end:
+            for event in cursor.read(await self.piece(position, _MANY_RECORDS)):
+                yield _passed(event)
+            position += _MANY_RECORDS
 
     async def _cursor(self, begin: int, offset: int) -> LogCursor | None:
         if begin == 0:
