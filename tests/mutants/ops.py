@@ -12,6 +12,10 @@ FOLLOWING: Final = "tests/unit/ops/test_following.py"
 LIVE: Final = "tests/acceptance/test_a_chat_live.py"
 
 SHOW: Final = "tests/integration/ops/test_show.py"
+LAG: Final = (
+    "tests/integration/ops/test_ops_commands.py"
+    "::test_lag_is_not_overstated_by_what_comes_meanwhile_and_that_is_not_ahead_of_the_log"
+)
 PLACES: Final = "tests/unit/ops/test_places.py"
 
 MUTANTS: Final = (
@@ -49,6 +53,20 @@ MUTANTS: Final = (
         good="found.at_ms >= since_ms and ",
         bad="",
         check="tests/integration/ops/test_rejected.py",
+    ),
+    Mutant(
+        name="lag reads the positions before the ends",
+        file="services/ops/inspect/lag.py",
+        good="        start, end = await events.bounds()\n        applied = await positions()\n",
+        bad="        applied = await positions()\n        start, end = await events.bounds()\n",
+        check=LAG,
+    ),
+    Mutant(
+        name="lag takes what was applied meanwhile for a wrong log",
+        file="services/ops/inspect/lag.py",
+        good="beyond=max(0, position - newest_end)",
+        bad="beyond=max(0, position - end + 0 * newest_end)",
+        check=LAG,
     ),
     Mutant(
         name="show prints texts unasked",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def lag(as_json: JsonOption = False, _stack: StackOption = None) -> None:
     """Count the commands without an outcome and the events not yet in each projection, with the age of the oldest.
 
+    A position ahead of the log belongs to another log, or the log has lost records.
+
     Exit code: 0, 2 wrong settings, 3 Kafka or Postgres unavailable.
     """
     from services.ops.inspect.lag import measure_lag
@@ -41,7 +43,7 @@ def lag(as_json: JsonOption = False, _stack: StackOption = None) -> None:
 
 def _cell(behind: Backlog) -> str:
     if behind.beyond:
-        return f"{behind.beyond:,} beyond the end of the log"
+        return f"{behind.beyond:,} ahead of the log"
     return "0" if behind.records == 0 else f"{behind.records:,} ({behind.seconds:.1f} s)"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +14,7 @@ from schemas.log import Stamp, read_stamp
 from schemas.topics import TopicNames
 from schemas.wire.encoding import Undecodable
 from services.ops.verify.projection.snapshot import projections
-from services.ops.verify.reading import READ_TIMEOUT_S, partition_reader, records_until, topics_of
+from services.ops.verify.reading import partition_reader, records_until, topics_of
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.postgres.pool import connect
 from services.runtime.postgres.sql import load_sql
@@ -30,7 +31,7 @@ class Backlog:
     records: int
     seconds: float
     beyond: int = 0
-    """Distance of the position beyond the end of the log: records were lost, or it belongs to another log."""
+    """How far the position is ahead of the log: records were lost, or it belongs to another log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,41 +45,55 @@ class PartitionBacklog:
     """Projection ("v1"), or its search ("v1 search") → events that it has not applied."""
 
 
+Positions = Callable[[], Awaitable[dict[str, dict[int, int]]]]
+"""Returns version ("v1"), or its search ("v1 search") → partition → the next offset to apply."""
+
+
 async def measure_lag(kafka: KafkaSettings, postgres: PostgresSettings) -> list[PartitionBacklog]:
-    """Return the lag of every partition. Raises KafkaError, psycopg.OperationalError."""
+    """Return the lag of every partition. Raises KafkaError, psycopg.OperationalError.
+
+    Each end is read before the position that is compared with it, so a lag is never overstated: whatever is counted
+    was in the log and not applied at one moment.
+    """
     names = await topics_of(kafka)
-    positions = await projection_offsets(postgres)
-    return [await _partition(kafka, names, partition, positions) for partition in range(kafka.partitions)]
+    async with projection_offsets(postgres) as positions:
+        return [await _partition(kafka, names, partition, positions) for partition in range(kafka.partitions)]
 
 
-async def projection_offsets(postgres: PostgresSettings) -> dict[str, dict[int, int]]:
-    """Return version ("v1"), or its search ("v1 search") → partition → the next offset to apply."""
+@asynccontextmanager
+async def projection_offsets(postgres: PostgresSettings) -> AsyncIterator[Positions]:
+    """Open a session that reads the positions of all projections, anew at each call."""
     connection = await connect(postgres, application_name="gapless-lag", autocommit=True, read_only=True)
-    try:
+
+    async def positions() -> dict[str, dict[int, int]]:
+        found: dict[str, dict[int, int]] = {}
         async with connection.work():
-            found: dict[str, dict[int, int]] = {}
             for version in await projections(connection):
                 for name, block in ((version, "positions"), (f"{version} search", "search_positions")):
                     cursor = await connection.execute(_SQL.compose(block, schema=f"chat_{version}"))
                     found[name] = dict(await cursor.fetchall())
-            return found
+        return found
+
+    try:
+        yield positions
     finally:
         await connection.close()
 
 
-async def _partition(
-    kafka: KafkaSettings, names: TopicNames, partition: int, positions: Mapping[str, Mapping[int, int]]
-) -> PartitionBacklog:
-    async with partition_reader(kafka, names.events, partition) as events:
+async def _partition(kafka: KafkaSettings, names: TopicNames, partition: int, positions: Positions) -> PartitionBacklog:
+    async with (
+        partition_reader(kafka, names.commands, partition) as commands,
+        partition_reader(kafka, names.events, partition) as events,
+    ):
+        first_command, end_of_commands = await commands.bounds()
         start, end = await events.bounds()
+        applied = await positions()
         next_command = await next_undecided(events, start, end)
+        undecided = await _behind(commands, max(next_command, first_command), end_of_commands)
         unprojected = {
             version: await _behind(events, by_partition.get(partition, 0), end)
-            for version, by_partition in positions.items()
+            for version, by_partition in applied.items()
         }
-    async with partition_reader(kafka, names.commands, partition) as commands:
-        first, last = await commands.bounds()
-        undecided = await _behind(commands, max(next_command, first), last)
     return PartitionBacklog(partition=partition, undecided=undecided, unprojected=unprojected)
 
 
@@ -123,10 +138,12 @@ def _stamp(headers: object) -> Stamp | None:
 
 
 async def _behind(reader: PartitionReader, position: int, end: int) -> Backlog:
-    if position >= end:
-        return Backlog(records=0, seconds=0.0, beyond=position - end)
+    if position > end:  # applied since the end was read, if the log has grown to there
+        _, newest_end = await reader.bounds()
+        return Backlog(records=0, seconds=0.0, beyond=max(0, position - newest_end))
+    if position == end:
+        return Backlog(records=0, seconds=0.0)
     await reader.seek(position)
-    found = await reader.read(max_records=1, timeout_s=READ_TIMEOUT_S)
-    since_ms = found[0].timestamp if found else None
+    [since_ms] = [record.timestamp async for record in records_until(reader, position + 1)][:1] or [0]
     seconds = max(0.0, time.time() - since_ms / 1000) if since_ms else 0.0
     return Backlog(records=end - position, seconds=round(seconds, 3))

@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ from schemas import ids
 from schemas.bodies import MessageSend
 from schemas.topics import TopicNames
 from schemas.types import CommandType
+from services.ops.inspect import lag
 from services.ops.inspect.lag import measure_lag
-from services.runtime.settings import KafkaSettings
+from services.runtime.settings import KafkaSettings, PostgresSettings
 from tests.support.chat_log import ANNA, ChatLog, conversation
 from tests.support.forked import run_gapless
 from tests.support.proving import append, create_log, execute, kafka_settings, postgres_settings, project, write_log
@@ -405,11 +408,55 @@ def test_lag_tells_what_is_undecided_and_what_is_not_projected(kafka: str, datab
     assert code == 0
     assert [p["undecided"]["records"] for p in document["partitions"]] == [0, 3]
     assert [p["unprojected"]["v1"]["records"] for p in document["partitions"]] == [0, 2]
-    # Kafka was restored from an older copy: a position beyond the end of the log is not up to date.
+    # Kafka was restored from an older copy: a position ahead of the log is not up to date.
     execute(database, "UPDATE chat_v1.projection_positions SET next_offset = next_offset + 1000 WHERE partition = 0")
     code, document = answer("lag", **variables(settings, database))
     assert [p["unprojected"]["v1"]["beyond"] for p in document["partitions"]] == [1000, 0]
-    assert "1,000 beyond the end of the log" in gapless("lag", **variables(settings, database)).stdout
+    assert "1,000 ahead of the log" in gapless("lag", **variables(settings, database)).stdout
+
+
+@pytest.mark.parametrize("partition", [0, 1])
+def test_lag_is_not_overstated_by_what_comes_meanwhile_and_that_is_not_ahead_of_the_log(
+    kafka: str, database: str, monkeypatch: pytest.MonkeyPatch, partition: int
+) -> None:
+    settings, postgres = kafka_settings(kafka, partitions=2), postgres_settings(database)
+    logs = [ChatLog(partition=each, partitions=2) for each in (0, 1)]
+    log = logs[partition]
+    for each in logs:
+        each.open()
+    chat = log.create(ANNA, log.name_here(ANNA, "ops"))
+    read_positions = lag.projection_offsets
+
+    async def grow(names: TopicNames) -> None:
+        """Append, decide and project more."""
+        events, commands = len(log.events), len(log.commands)
+        log.send(chat, ANNA)
+        await append(settings, names.commands, partition, log.commands[commands:])
+        await append(settings, names.events, partition, log.events[events:])
+        await project(settings, postgres)
+
+    async def scenario() -> list[lag.PartitionBacklog]:
+        names = await write_log(settings, *logs)
+        await project(settings, postgres)
+
+        @asynccontextmanager
+        async def while_all_grows(given: PostgresSettings) -> AsyncIterator[lag.Positions]:
+            async with read_positions(given) as positions:
+
+                async def grown() -> dict[str, dict[int, int]]:
+                    await grow(names)
+                    found = await positions()
+                    await grow(names)
+                    return found
+
+                yield grown
+
+        monkeypatch.setattr(lag, "projection_offsets", while_all_grows)
+        return await measure_lag(settings, postgres)
+
+    for found in asyncio.run(scenario()):
+        backlogs = [found.undecided, *found.unprojected.values()]
+        assert {(each.records, each.seconds, each.beyond) for each in backlogs} == {(0, 0.0, 0)}
 
 
 def test_lag_of_a_log_that_was_only_opened_counts_every_command(kafka: str, database: str) -> None:
@@ -420,8 +467,8 @@ def test_lag_of_a_log_that_was_only_opened_counts_every_command(kafka: str, data
     for _ in range(4):
         log.command(CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="waiting"))
     asyncio.run(write_log(settings, log))
-    [lag] = asyncio.run(measure_lag(settings, postgres_settings(database)))
-    assert (lag.undecided.records, dict(lag.unprojected)) == (4, {})
+    [found] = asyncio.run(measure_lag(settings, postgres_settings(database)))
+    assert (found.undecided.records, dict(found.unprojected)) == (4, {})
 
 
 def test_lag_after_an_import_counts_from_where_it_said(kafka: str, database: str) -> None:
@@ -436,8 +483,8 @@ def test_lag_after_an_import_counts_from_where_it_said(kafka: str, database: str
             log.command(CommandType.MESSAGE_SEND, chat, ANNA, MessageSend(text="waiting"))
         await append(settings, names.commands, 0, log.commands)
         await append(settings, names.events, 0, log.events)
-        [lag] = await measure_lag(settings, postgres_settings(database))
-        return lag.undecided.records
+        [found] = await measure_lag(settings, postgres_settings(database))
+        return found.undecided.records
 
     assert asyncio.run(scenario()) == 2
 

@@ -94,7 +94,8 @@ async def test_everything_works_as_without_one(kafka: str, pooled: str) -> None:
             end = await writer.flush()
 
             async def reached() -> bool:
-                return (await projection_offsets(postgres)).get("v1", {}).get(0) == end
+                async with projection_offsets(postgres) as positions:
+                    return (await positions()).get("v1", {}).get(0) == end
 
             await until(reached, "the end of the log in the tables")
             assert (await readiness.report()).ready
