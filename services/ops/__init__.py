@@ -5,6 +5,7 @@ Rooms:
 - `cli`         the command line: one file per group of commands
 - `verify`      the independent verifiers of the log and of the projections
 - `inspect`     inspects a running system: lag, tail
+- `repair`      writes to the log for an operator, where no process may decide by itself
 - `stack`       the embedded stack: real servers and every service, on this machine
 - `following`   follows a chat over the HTTP API, as `gapless chat follow` does
 - `demo_page`   a chat in a browser, served by `gapless api`
@@ -15,5 +16,5 @@ Files: `topics` (the topics on a cluster), `producer` (a client of Kafka), `chat
 `errors` (exit codes).
 
 The verifiers import `schemas` and the runtime's clients, never the projector or the sequencer, so that they do not
-share their bugs. Verification only reads; a crash of any command loses nothing.
+share their bugs. Verification only reads; a crash of any command loses nothing. Only `repair` writes to the log.
 """

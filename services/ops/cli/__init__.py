@@ -13,6 +13,7 @@
 - `rights`       `gapless topics acls`, `projection roles`
 - `log`          `gapless log …`
 - `rejected`     `gapless log rejected`
+- `missing_commands` `gapless log skip-missing-commands`
 - `since`        `--since` of several commands
 - `projection`   `gapless projection …`
 - `retirement`   `gapless projection stop-feeding`, `drop`

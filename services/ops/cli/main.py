@@ -20,6 +20,7 @@ from services.ops.cli import chat as chat_commands
 from services.ops.cli import env as env_command
 from services.ops.cli import lag as lag_command
 from services.ops.cli import log as log_commands
+from services.ops.cli import missing_commands
 from services.ops.cli import projection as projection_commands
 from services.ops.cli import rejected as log_rejected
 from services.ops.cli import retirement as projection_retirement
@@ -52,6 +53,7 @@ app = typer.Typer(
 )
 app.add_typer(chat_commands.app, name="chat")
 log_commands.app.command("rejected")(log_rejected.rejected)
+log_commands.app.command("skip-missing-commands")(missing_commands.skip_missing_commands)
 app.add_typer(log_commands.app, name="log")
 app.add_typer(show_commands.app, name="show")
 projection_retirement.add_to(projection_commands.app)

@@ -178,13 +178,13 @@ class Term:
         if first > resume:
             raise PartitionStopped(
                 f"commands {resume} to {first - 1} were deleted before they were decided. Restore chat.commands from a"
-                " backup: no command of this release goes on without them (docs/operations.md, missing commands)"
+                " backup, or give them up: `gapless log skip-missing-commands` (docs/operations.md, missing commands)"
             )
         if end < resume:
             raise PartitionStopped(
                 f"the next command is {resume} but chat.commands ends at {end}: this is another topic, or it was"
-                " truncated. Restore it from a backup: no command of this release goes on without what it held"
-                " (docs/operations.md, missing commands)"
+                " truncated. Restore it from a backup, or go on without what it held: `gapless log"
+                " skip-missing-commands` (docs/operations.md, missing commands)"
             )
 
     async def _took(self, reading: asyncio.Task[list[Record]], commands: LogReader) -> bool:

@@ -21,6 +21,7 @@ MODULES: Final = (
     "services.runtime.observe.metrics", "services.ingest.metrics", "services.sequencer.metrics",
     "services.projector.metrics", "services.query.metrics", "services.live.metrics",
 )  # fmt: skip
+SUFFIXES: Final = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
 OF_PROMETHEUS: Final = {"instance", "job", "le"}
 _METRIC: Final = re.compile(r"\bgapless_[a-z_]+")
 _LABELS: Final = re.compile(r"by \(([^)]*)\)")
@@ -43,7 +44,9 @@ def _labels_of() -> dict[str, set[str]]:
         for metric in vars(importlib.import_module(module)).values():
             if isinstance(metric, MetricWrapperBase):
                 name, labels = metric._name, {*metric._labelnames, *OF_PROMETHEUS}
-                suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(metric._type or "", ("",))
+                suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(
+                    metric._type or "", ("",)
+                )
                 found |= {name + suffix: labels for suffix in suffixes}
     return found
 
