@@ -4,6 +4,7 @@ Rooms:
 
 - `cli`         the command line: one file per group of commands
 - `verify`      the independent verifiers of the log and of the projections
+- `transfer`    copies a log out of a cluster, and into another
 - `inspect`     inspects a running system: lag, tail
 - `repair`      writes to the log for an operator, where no process may decide by itself
 - `stack`       the embedded stack: real servers and every service, on this machine

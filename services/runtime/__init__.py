@@ -15,5 +15,5 @@ Rooms, from the top down (upper may import lower):
 - `observe`    logs, metrics, trace context
 - `settings`   all variables that services share, by concern
 
-Files: `http` (builds the application of a service from these), `tls` (certificates).
+Files: `http` (builds the application of a service from these), `tls` (certificates), `object_stores` (stores by URL).
 """

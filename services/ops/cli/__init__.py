@@ -15,6 +15,7 @@
 - `rejected`     `gapless log rejected`
 - `missing_commands` `gapless log skip-missing-commands`
 - `since`        `--since` of several commands
+- `archives`     `gapless log export`, `import`, `restore-test`
 - `projection`   `gapless projection …`
 - `retirement`   `gapless projection stop-feeding`, `drop`
 - `lag`          `gapless lag`

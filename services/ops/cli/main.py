@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from schemas.wire.extensions import code_in_use
+from services.ops.cli import archives as archive_commands
 from services.ops.cli import bench as bench_command
 from services.ops.cli import chat as chat_commands
 from services.ops.cli import env as env_command
@@ -54,6 +55,7 @@ app = typer.Typer(
 app.add_typer(chat_commands.app, name="chat")
 log_commands.app.command("rejected")(log_rejected.rejected)
 log_commands.app.command("skip-missing-commands")(missing_commands.skip_missing_commands)
+archive_commands.add_to(log_commands.app)
 app.add_typer(log_commands.app, name="log")
 app.add_typer(show_commands.app, name="show")
 projection_retirement.add_to(projection_commands.app)

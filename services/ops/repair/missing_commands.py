@@ -87,7 +87,7 @@ async def find_missing(
 
     Raises UsageError, FaultFound if the log is corrupt, KafkaError.
 
-    :param on_plan: called with the number of records of the log; returns a function that is called with the number read.
+    :param on_plan: called with the number of records of the log; returns a function that takes the number read.
     """
     if not 0 <= partition < kafka.partitions:
         raise UsageError(f"There is no partition {partition}: the log has {kafka.partitions}.")

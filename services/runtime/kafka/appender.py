@@ -11,6 +11,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka_errors
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from services.runtime.kafka.batches import BATCH_BYTES, OutcomeBatch, new_outcome_batch
 from services.runtime.kafka.connection import KafkaConnection
@@ -52,12 +53,13 @@ class PartitionAppender:
         return new_outcome_batch()
 
     async def append(self, batch: object, timeout_s: float) -> int:
-        """Append a batch of `new_batch` as ONE record batch with acks=all. Returns its acknowledged base offset.
+        """Append a batch as ONE record batch with acks=all. Returns its acknowledged base offset.
 
+        The batch is one of `new_batch`, or another of aiokafka's BatchBuilders.
         Raises AppendUnknown in any other case: a missed deadline, an error, an acknowledgement without an offset (−1).
         The batch may still land later.
         """
-        assert isinstance(batch, OutcomeBatch)
+        assert isinstance(batch, BatchBuilder)
         batch.close()
         try:
             async with asyncio.timeout(timeout_s):

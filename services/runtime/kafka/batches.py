@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import google_crc32c
 from aiokafka.errors import CorruptRecordException
 from aiokafka.producer.message_accumulator import BatchBuilder
+from msgspec import Struct
 
 from schemas.events import Outcome
 from schemas.log import Stamp
@@ -39,6 +40,7 @@ _BEFORE_LENGTH: Final = 12
 """Bytes not counted by a batch's length field."""
 _COMPRESSION: Final = 0x07
 _APPEND_TIME: Final = 0x08
+NO_PRODUCER: Final = (-1, -1, -1)
 _CONTROL: Final = 0x20
 
 
@@ -56,6 +58,18 @@ class _Header(NamedTuple):
     producer_epoch: int
     base_sequence: int
     records: int
+
+
+class BatchBody(Struct, frozen=True):
+    """The content of a record batch, whatever it is: it need not be decodable."""
+
+    count: int
+    """Number of offsets that it takes."""
+    codec: int
+    """The compression of `data`, as in the batch's attributes."""
+    first_timestamp: int
+    max_timestamp: int
+    data: bytes
 
 
 class RecordBatch:
@@ -105,6 +119,17 @@ class RecordBatch:
             base_offset=header.base_offset,
             base_timestamp=header.first_timestamp,
             appended_at=header.max_timestamp if header.attributes & _APPEND_TIME else -1,
+        )
+
+    def body(self) -> BatchBody:
+        """Return what its producer wrote, without what belongs to a topic, a broker or a producer's session."""
+        header = self._header
+        return BatchBody(
+            count=self._count,
+            codec=header.attributes & _COMPRESSION,
+            first_timestamp=header.first_timestamp,
+            max_timestamp=header.max_timestamp,
+            data=self._raw[self._start + _HEADER.size : self._end],
         )
 
     def undecodable(self, reason: str) -> Iterator[Record]:
@@ -157,6 +182,44 @@ class OutcomeBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka's is untyped
 _TOO_LONG: Final = "an append is closed by bytes before it outgrows a record batch"
 
 
+def whole_batch(body: BatchBody, producer: tuple[int, int, int] = NO_PRODUCER) -> bytes:
+    """Return the bytes of a batch, to be appended. `producer` is its id, its epoch and its next sequence number."""
+    length = _HEADER.size - _BEFORE_LENGTH + len(body.data)
+    times = (body.first_timestamp, body.max_timestamp)
+    header = _Header(0, length, -1, _FORMAT, 0, body.codec, body.count - 1, *times, *producer, body.count)
+    checked = _HEADER.pack(*header)[_BEFORE_CHECKED:] + body.data
+    header = header._replace(checksum=google_crc32c.value(checked))
+    return _HEADER.pack(*header)[:_BEFORE_CHECKED] + checked
+
+
+class CopiedBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka's is untyped
+    """A record batch that is appended as it was read elsewhere, decodable or not."""
+
+    def __init__(self, body: BatchBody) -> None:
+        super().__init__(BATCH_BYTES, 0)
+        self.body = body
+        self._producer = NO_PRODUCER
+        self._whole: bytes | None = None
+
+    # The interface that aiokafka's sender uses.
+
+    def record_count(self) -> int:
+        return self.body.count
+
+    def size(self) -> int:
+        return _HEADER.size + len(self.body.data)
+
+    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+        self._producer = (producer_id, producer_epoch, base_sequence)
+
+    def _build(self) -> Any:
+        """Return the whole batch, always the same bytes: it may be sent again."""
+        self.close()
+        if self._whole is None:
+            self._whole = whole_batch(self.body, self._producer)
+        return self._whole
+
+
 class CompiledOutcomeBatch(OutcomeBatch):
     """Builds the same bytes with a compiled encoder."""
 
@@ -165,7 +228,7 @@ class CompiledOutcomeBatch(OutcomeBatch):
         super().__init__()
         self.writer = framing.OutcomeWriter(BATCH_BYTES - _HEADER.size)
         self.add = self.writer.add  # type: ignore[method-assign]  # saves one call per outcome
-        self._producer = (-1, -1, -1)
+        self._producer = NO_PRODUCER
         self._whole: bytes | None = None
 
     def __len__(self) -> int:
@@ -187,13 +250,8 @@ class CompiledOutcomeBatch(OutcomeBatch):
         self.close()
         if self._whole is None:
             first_ms, last_ms = self.writer.timestamps
-            count = len(self.writer)
-            records = self.writer.written_bytes()
-            length = _HEADER.size - _BEFORE_LENGTH + len(records)
-            written = _Header(0, length, -1, _FORMAT, 0, 0, count - 1, first_ms, last_ms, *self._producer, count)
-            checked = _HEADER.pack(*written)[_BEFORE_CHECKED:] + records
-            written = written._replace(checksum=google_crc32c.value(checked))
-            self._whole = _HEADER.pack(*written)[:_BEFORE_CHECKED] + checked
+            body = BatchBody(len(self.writer), 0, first_ms, last_ms, self.writer.written_bytes())
+            self._whole = whole_batch(body, self._producer)
         return self._whole
 
 

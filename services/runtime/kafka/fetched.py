@@ -87,20 +87,38 @@ class Fetched:
             self.position = max(self.position, self.fetch_offset)  # what was fetched may end with transaction markers
         return found
 
+    def take_batches(self) -> list[tuple[RecordBatch, list[Record]]]:
+        """Return the batches that wait, from the one that holds `position` on, each with its records. The first may
+        begin before `position`; transaction markers are left out. Not after `take` ended within a batch.
+        """
+        found: list[tuple[RecordBatch, list[Record]]] = []
+        while (batch := self._next_batch()) is not None:
+            if batch[0].next_offset > self.position:
+                found.append((batch[0], list(batch[1])))
+        if found:
+            self.position = found[-1][0].next_offset
+        if not self._batches:
+            self.position = max(self.position, self.fetch_offset)
+        return found
+
     def _open_next(self) -> Iterator[Record] | None:
+        next_batch = self._next_batch()
+        if next_batch is None:
+            return None
+        self._opened_end, self._opened = next_batch[0].next_offset, next_batch[1]
+        return self._opened
+
+    def _next_batch(self) -> tuple[RecordBatch, Iterator[Record]] | None:
         while self._batches:
             batch = self._batches.popleft()
             self.waiting_bytes -= batch.size_bytes
             if batch.is_control_batch:
                 continue
-            records = batch.records()
-            if not batch.validate_crc():
-                suspect = max(self.position, batch.base_offset)
-                if self._suspect_offset != suspect:
-                    self._suspect_offset = suspect
-                    self.seek(suspect)  # everything from it on is fetched once more
-                    return None
-                records = batch.undecodable("the checksum of its batch is wrong")
-            self._opened, self._opened_end = records, batch.next_offset
-            return records
+            if batch.validate_crc():
+                return batch, batch.records()
+            suspect = max(self.position, batch.base_offset)
+            if self._suspect_offset == suspect:
+                return batch, batch.undecodable("the checksum of its batch is wrong")
+            self._suspect_offset = suspect
+            self.seek(suspect)  # everything from it on is fetched once more
         return None

@@ -20,6 +20,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from schemas.wire.encoding import Record
+from services.runtime.kafka.batches import RecordBatch
 from services.runtime.kafka.connection import KafkaConnection
 from services.runtime.kafka.deadline import not_allowed, within
 from services.runtime.kafka.errors import KafkaRefused, KafkaUnavailable, OffsetMissing
@@ -125,6 +126,18 @@ class PartitionReader:
         """
         deadline_s = asyncio.get_running_loop().time() + timeout_s
         while not (found := self._fetched.take(max_records)):
+            if not await self._next_fetched(deadline_s):
+                return []
+        return found
+
+    async def read_batches(self, *, timeout_s: float) -> list[tuple[RecordBatch, list[Record]]]:
+        """Return the record batches that were fetched, from the one that holds `position` on, each with its records,
+        `[]` if none came in time. The first may begin before `position`; transaction markers are left out.
+
+        Raises what `read` raises. `seek` after `read` and before this: it does not continue in the middle of a batch.
+        """
+        deadline_s = asyncio.get_running_loop().time() + timeout_s
+        while not (found := self._fetched.take_batches()):
             if not await self._next_fetched(deadline_s):
                 return []
         return found

@@ -1,7 +1,4 @@
-"""The object store of snapshots, by its URL: a folder, S3, Google Cloud or Azure. All calls block: use threads.
-
-Keys, region and endpoint are configured by the library's own variables: AWS_*, GOOGLE_*, AZURE_*.
-"""
+"""The object store of snapshots, by its URL. All calls block: use threads."""
 
 from __future__ import annotations
 
@@ -9,23 +6,16 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import obstore
-from obstore.store import from_url
 
+from services.runtime.object_stores import first_line, open_store
 from services.runtime.settings import SettingsError
 from services.sequencer.snapshots.manifest import DIGEST_BYTES, RejectReason, SnapshotFile, SnapshotRejected, Stored
 
-REQUEST_S: Final = "20s"
-CONNECT_S: Final = "3s"
-RETRIED: Final = 2
-RETRIED_FOR: Final = timedelta(seconds=20)
 CHUNK_BYTES: Final = 4 * 1024 * 1024
 _PIECE_BYTES: Final = 1024 * 1024
 """Chunk size for files on this machine: a chunk stays in the processor's caches until it is digested."""
@@ -55,10 +45,8 @@ def _call(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     except FileNotFoundError:
         raise
     except Exception as error:
-        # The library's errors have many roots; their first line says what happened.
-        raise SnapshotStoreUnavailable(
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        ) from error
+        # The library's errors have many roots.
+        raise SnapshotStoreUnavailable(f"{type(error).__name__}: {first_line(error)}") from error
 
 
 class SnapshotStore:
@@ -66,19 +54,10 @@ class SnapshotStore:
 
     def __init__(self, url: str) -> None:
         """Does not connect yet. Raises SettingsError if the URL cannot be used."""
-        self._folder: Path | None = None
-        """The folder of the store if it is on this machine."""
         try:
-            if url.startswith("file:"):
-                self._store: Any = from_url(url, mkdir=True)
-                self._folder = Path(url2pathname(urlsplit(url).path))
-            else:
-                options: Any = {"timeout": REQUEST_S, "connect_timeout": CONNECT_S}
-                retries: Any = {"max_retries": RETRIED, "retry_timeout": RETRIED_FOR}
-                self._store = from_url(url, client_options=options, retry_config=retries)
-        except Exception as error:
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise SettingsError(f"GAPLESS_SEQUENCER_SNAPSHOTS: {url!r} names no object store: {first}") from error
+            self._store, self._folder = open_store(url)
+        except ValueError as error:
+            raise SettingsError(f"GAPLESS_SEQUENCER_SNAPSHOTS: {error}") from error
 
     def probe(self) -> None:
         """Ask the store for an object that does not exist. Raises SnapshotStoreUnavailable if it does not answer."""
