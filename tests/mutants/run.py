@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from hatch_build import compile_in
-from tests.mutants import ingest, live, ops, project, projector, query, runtime, schemas, sequencer
+from tests.mutants import ingest, live, ops, project, projector, query, runtime, schemas, sequencer, transfer
 from tests.mutants.mutant import Mutant
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -33,6 +33,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *query.MUTANTS,
     *live.MUTANTS,
     *ops.MUTANTS,
+    *transfer.MUTANTS,
     *runtime.MUTANTS,
     *project.MUTANTS,
 )

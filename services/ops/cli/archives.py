@@ -210,7 +210,7 @@ def _show_import(report: ImportReport) -> None:
         table.add_column(column, justify="right", overflow="fold")
     table.add_column("digest of the events", overflow="fold")
     for p in report.partitions:
-        commands = f"{p.commands_begin}–{p.commands_end}"
+        commands = f"{p.commands_begin}–{p.commands_end - 1}" if p.commands_end > p.commands_begin else ""
         table.add_row(str(p.partition), f"{p.events:,}", commands, str(p.head.term), str(p.head.index), p.events_digest)
     OUT.print(table)
     for violation in report.log.violations:
@@ -234,5 +234,7 @@ def _show_restored(report: RestoreReport) -> None:
     if report.sound:
         OUT.say(("This archive can be restored", "green"), f": {took}.")
     else:
+        for fault in report.projection.faults:
+            OUT.say(fault, style="red")
         differences = report.projection.difference_count
         OUT.say(("This archive cannot be restored as it should be", "red"), f" ({differences} differences): {took}.")

@@ -28,9 +28,8 @@ async def manifest_of(archive: Archive) -> Manifest:
     return manifest
 
 
-async def check_archive(archive: Archive, manifest: Manifest, on_plan: OnPlan | None = None) -> Manifest:
-    """Read every segment, and return the manifest. Raises FaultFound, with the name of the first file that is not what
-    was exported."""
+async def check_archive(archive: Archive, manifest: Manifest, on_plan: OnPlan | None = None) -> None:
+    """Read every segment. Raises FaultFound, with the name of the first file that is not what was exported."""
     segments = list(manifest.segments())
     records = sum(segment.records for _, _, segment in segments)
     on_progress = on_plan("checking the archive", records) if on_plan is not None else None
@@ -38,7 +37,6 @@ async def check_archive(archive: Archive, manifest: Manifest, on_plan: OnPlan | 
         await segment_entries(archive, topic, partition, segment)
         if on_progress is not None:
             on_progress(segment.records)
-    return manifest
 
 
 async def segment_entries(archive: Archive, topic: Topic, partition: int, segment: Segment) -> list[Entry]:

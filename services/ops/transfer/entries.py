@@ -29,8 +29,10 @@ class KeptRecord(Struct, frozen=True, array_like=True, tag=0, gc=False):
     @property
     def size(self) -> int:
         """Upper bound of its bytes in a record batch: each length has at most five bytes, each time ten."""
-        headers = sum([len(name.encode()) + len(value or b"") + 10 for name, value in self.headers])
-        return len(self.key or b"") + len(self.value or b"") + headers + 36
+        size = len(self.key or b"") + len(self.value or b"") + 36
+        for name, value in self.headers:
+            size += (len(name) if name.isascii() else 4 * len(name)) + len(value or b"") + 10
+        return size
 
 
 class KeptBatch(Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -58,6 +60,8 @@ class EntriesBroken(Exception):
     """The bytes are not those of packed entries."""
 
 
+YOUNG_OBJECTS: Final = 500_000
+"""For `infrequent_gc`: the entries of a segment, with their headers."""
 _LENGTH_BYTES: Final = 4
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Entry)

@@ -18,7 +18,7 @@ from schemas.cursor import LogCursor
 from schemas.topics import TopicNames
 from services.ops.errors import FaultFound
 from services.ops.transfer.archive import MANIFEST, Archive
-from services.ops.transfer.entries import pack_entry
+from services.ops.transfer.entries import YOUNG_OBJECTS, pack_entry
 from services.ops.transfer.manifest import (
     LogIdentity,
     Manifest,
@@ -35,6 +35,7 @@ from services.ops.transfer.segments import SegmentBuilder, digest_of
 from services.ops.verify.reading import OnProgress, partition_reader, topics_of
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import topic_id
+from services.runtime.process.collector import infrequent_gc
 from services.runtime.settings import KafkaSettings
 
 SEGMENT_BYTES: Final = 32 * 1024 * 1024
@@ -95,7 +96,8 @@ async def export_log(
         )
     export = _Export(kafka, names, archive, before or empty_manifest(log), segment_bytes, keep_every_s)
     export.report.went_on = before is not None
-    await export.run(on_plan)
+    with infrequent_gc(YOUNG_OBJECTS):
+        await export.run(on_plan)
     return export.report
 
 

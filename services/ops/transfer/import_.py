@@ -18,7 +18,7 @@ from services.ops.errors import FaultFound, UsageError
 from services.ops.topics import create_and_check
 from services.ops.transfer.archive import MANIFEST, Archive
 from services.ops.transfer.checks import OnPlan, check_archive, manifest_of, segment_entries
-from services.ops.transfer.entries import Entry, KeptRecord, pack_entry, without_time
+from services.ops.transfer.entries import YOUNG_OBJECTS, Entry, KeptRecord, pack_entry, without_time
 from services.ops.transfer.manifest import Manifest, Topic, TopicCopy
 from services.ops.transfer.plan import Markers, pieces
 from services.ops.transfer.reading import EntryStream
@@ -27,6 +27,7 @@ from services.ops.transfer.writing import KnownOffsets
 from services.ops.verify.log.verify import LogReport, verify_log
 from services.ops.verify.reading import OnProgress, partition_reader
 from services.runtime.kafka.topics import delete_records, topic_id
+from services.runtime.process.collector import infrequent_gc
 from services.runtime.settings import KafkaSettings
 
 BATCH_BYTES: Final = {Topic.EVENTS: EVENT_BATCH_BYTES - 148_588, Topic.COMMANDS: COMMAND_RECORD_BYTES - 20_000}
@@ -70,7 +71,9 @@ async def import_log(kafka: KafkaSettings, archive: Archive, *, on_plan: OnPlan 
     """
     manifest = await manifest_of(archive)
     _refuse_another_number(kafka, archive, manifest)
-    return await import_checked(kafka, archive, await check_archive(archive, manifest, on_plan), on_plan=on_plan)
+    with infrequent_gc(YOUNG_OBJECTS):
+        await check_archive(archive, manifest, on_plan)
+    return await import_checked(kafka, archive, manifest, on_plan=on_plan)
 
 
 async def import_checked(
@@ -78,7 +81,10 @@ async def import_checked(
 ) -> ImportReport:
     """Import an archive whose files have been checked. Raises what import_log raises."""
     _refuse_another_number(kafka, archive, manifest)
-    return await _Import(kafka, archive, manifest, on_plan).run()
+    run = _Import(kafka, archive, manifest, on_plan)
+    with infrequent_gc(YOUNG_OBJECTS):
+        partitions = await run.run()
+    return ImportReport(await verify_log(kafka), run.written, partitions)
 
 
 def _refuse_another_number(kafka: KafkaSettings, archive: Archive, manifest: Manifest) -> None:
@@ -97,12 +103,14 @@ class _Import:
         self._archive = archive
         self._manifest = manifest
         self._on_plan = on_plan
-        self._written = 0
+        self.written = 0
+        """Number of records."""
 
     def _progress(self, what: str, total: int) -> OnProgress | None:
         return self._on_plan(what, total) if self._on_plan is not None else None
 
-    async def run(self) -> ImportReport:
+    async def run(self) -> list[Imported]:
+        """Write what is missing, and read everything back."""
         await create_and_check(self._kafka)
         await self._refuse_the_origin()
         places = [(topic, number) for topic in Topic for number in range(self._kafka.partitions)]
@@ -112,8 +120,7 @@ class _Import:
         for topic, number in places:
             await self._write(topic, number, there[topic, number], on_progress)
         on_progress = self._progress("reading back", present)
-        partitions = [await self._read_back(number, on_progress) for number in range(self._kafka.partitions)]
-        return ImportReport(await verify_log(self._kafka), self._written, partitions)
+        return [await self._read_back(number, on_progress) for number in range(self._kafka.partitions)]
 
     def _copy(self, topic: Topic, number: int) -> TopicCopy:
         return self._manifest.partitions[number].of(topic)
@@ -144,7 +151,7 @@ class _Import:
                 entries = [entry for entry in kept if entry.offset >= log.at]
                 for piece in pieces(entries, at=log.at, max_bytes=BATCH_BYTES[topic]):
                     await log.append(piece)
-                self._written += sum(entry.next_offset - entry.offset for entry in entries)
+                self.written += sum(entry.next_offset - entry.offset for entry in entries)
                 if on_progress is not None:
                     on_progress(len(kept))
             await log.append(Markers(log.at, copy.end))

@@ -50,7 +50,8 @@ async def restore_test(
 
     timer = _Timer(on_step)
     timer.begin("check", "the archive's files are being compared with their digests")
-    manifest = await check_archive(archive, await manifest_of(archive), on_plan)
+    manifest = await manifest_of(archive)
+    await check_archive(archive, manifest, on_plan)
     stack = Stack(folder, progress=on_step)
     timer.begin("start", "Kafka and Postgres are starting")
     async with stack:

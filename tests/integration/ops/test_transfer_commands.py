@@ -65,6 +65,12 @@ def test_what_cannot_be_done_is_one_sentence_and_an_exit_code(kafka: str, tmp_pa
         strange = gapless("log", command, option, "ftp://somewhere", **variables(source))
         assert strange.returncode == 2
         assert "names no object store" in strange.stderr
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "events").write_text("a file, where a folder is to be made")
+    failed = gapless("log", "export", "--to", str(full), **variables(source))
+    assert failed.returncode == 3
+    assert f"{full} cannot be used" in failed.stderr
     assert gapless("log", "export", "--to", str(place), **variables(source)).returncode == 0
     other, _ = a_log(kafka)
     refused = gapless("log", "export", "--to", str(place), **variables(other))
