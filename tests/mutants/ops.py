@@ -12,6 +12,7 @@ FOLLOWING: Final = "tests/unit/ops/test_following.py"
 LIVE: Final = "tests/acceptance/test_a_chat_live.py"
 
 SHOW: Final = "tests/integration/ops/test_show.py"
+STATUS: Final = "tests/unit/ops/test_status.py"
 LAG: Final = (
     "tests/integration/ops/test_ops_commands.py"
     "::test_lag_is_not_overstated_by_what_comes_meanwhile_and_that_is_not_ahead_of_the_log"
@@ -57,8 +58,8 @@ MUTANTS: Final = (
     Mutant(
         name="lag reads the positions before the ends",
         file="services/ops/inspect/lag.py",
-        good="        start, end = await events.bounds()\n        applied = await positions()\n",
-        bad="        applied = await positions()\n        start, end = await events.bounds()\n",
+        good="    start, end = await events.bounds()\n    applied = await positions()\n",
+        bad="    applied = await positions()\n    start, end = await events.bounds()\n",
         check=LAG,
     ),
     Mutant(
@@ -67,6 +68,27 @@ MUTANTS: Final = (
         good="beyond=max(0, position - newest_end)",
         bad="beyond=max(0, position - end + 0 * newest_end)",
         check=LAG,
+    ),
+    Mutant(
+        name="status takes a replaced process for the writer",
+        file="services/ops/inspect/status.py",
+        good="heartbeat.serves.get(partition, 0) >= max(1, term)",
+        bad="heartbeat.serves.get(partition, 0) >= 1",
+        check=STATUS,
+    ),
+    Mutant(
+        name="status does not see that no process writes a partition",
+        file="services/ops/inspect/status.py",
+        good="    if unwritten:\n",
+        bad="    if False:\n",
+        check=STATUS,
+    ),
+    Mutant(
+        name="status believes a heartbeat that is outdated",
+        file="services/ops/inspect/heartbeats.py",
+        good="heartbeat.number > before[0].number",
+        bad="True",
+        check=STATUS,
     ),
     Mutant(
         name="show prints texts unasked",

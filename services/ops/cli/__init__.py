@@ -20,6 +20,8 @@
 - `retirement`   `gapless projection stop-feeding`, `drop`
 - `lag`          `gapless lag`
 - `show`         `gapless show …`
+- `status`       `gapless status`
+- `status_lines` what `gapless status` prints
 - `show_lines`   what `gapless show` prints
 - `bench`        `gapless bench …`
 """

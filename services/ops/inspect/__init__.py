@@ -7,4 +7,8 @@
 - `found`    what was found of it in the log and in the tables, and whether the two agree
 - `show`     follows one message, command or chat through the system
 - `rejected` counts the rejected commands
+- `status`   the state of the whole system at one moment, and what of it is stopped
+- `watch`    looks at the whole system
+- `heartbeats` listens to the sequencers' heartbeats
+- `asked`    asks processes for `/readyz` and a few metrics
 """

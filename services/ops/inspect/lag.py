@@ -85,15 +85,21 @@ async def _partition(kafka: KafkaSettings, names: TopicNames, partition: int, po
         partition_reader(kafka, names.commands, partition) as commands,
         partition_reader(kafka, names.events, partition) as events,
     ):
-        first_command, end_of_commands = await commands.bounds()
-        start, end = await events.bounds()
-        applied = await positions()
-        next_command = await next_undecided(events, start, end)
-        undecided = await _behind(commands, max(next_command, first_command), end_of_commands)
-        unprojected = {
-            version: await _behind(events, by_partition.get(partition, 0), end)
-            for version, by_partition in applied.items()
-        }
+        return await backlog_of(commands, events, partition, positions)
+
+
+async def backlog_of(
+    commands: PartitionReader, events: PartitionReader, partition: int, positions: Positions
+) -> PartitionBacklog:
+    """Return the lag of a partition, by readers of its two topics."""
+    first_command, end_of_commands = await commands.bounds()
+    start, end = await events.bounds()
+    applied = await positions()
+    next_command = await next_undecided(events, start, end)
+    undecided = await _behind(commands, max(next_command, first_command), end_of_commands)
+    unprojected = {
+        version: await _behind(events, by_partition.get(partition, 0), end) for version, by_partition in applied.items()
+    }
     return PartitionBacklog(partition=partition, undecided=undecided, unprojected=unprojected)
 
 

@@ -199,6 +199,17 @@ class Places:
             back *= 4
         return None
 
+    async def last_index(self) -> int:
+        """Return the index of the last outcome that counts, or of a copy of it; 0 if no command is decided yet."""
+        back = PIECE_RECORDS
+        while self.end > self.start:
+            begin = max(self.start, self.end - back)
+            outcomes = [p.stamp for p in places_of(await self.piece(begin, self.end - begin)) if p.stamp.index]
+            if outcomes or begin == self.start:
+                return max(outcomes, key=lambda stamp: (stamp.term, stamp.index)).index if outcomes else 0
+            back *= 4
+        return 0
+
     async def opening(self, term: int) -> tuple[Opened, int] | None:
         """Return the opening of a term and its time in ms; None if it is not found."""
         begin = await self.first(by_term(term))

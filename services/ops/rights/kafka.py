@@ -26,8 +26,8 @@ _LOOK: Final[tuple[Operation, ...]] = ("Describe", "DescribeConfigs")
 def rights_by_service(kafka: KafkaSettings) -> dict[str, tuple[Right, ...]]:
     """Return service → the rights it needs. Query is not included: it does not use Kafka.
 
-    `ops` reads and checks (log, lag, verify, rebuild); `admin` creates the topics. Idempotent producers need no right
-    beyond Write on a topic (Kafka 3.0 and newer).
+    `ops` reads and checks (log, lag, show, status, verify, rebuild); `admin` creates the topics. Idempotent producers
+    need no right beyond Write on a topic (Kafka 3.0 and newer).
     """
     names = TopicNames.prefixed(kafka.topic_prefix)
     read: tuple[Operation, ...] = ("Read", "DescribeConfigs")
@@ -59,7 +59,12 @@ def rights_by_service(kafka: KafkaSettings) -> dict[str, tuple[Right, ...]]:
             *_live(kafka),
         ),
         "projector": (*_on(names.events, read), group(PROJECTOR_GROUP)),
-        "ops": (*_on(names.commands, read), *_on(names.events, read), *_on(names.replies, _LOOK)),
+        "ops": (
+            *_on(names.commands, read),
+            *_on(names.events, read),
+            *_on(names.replies, _LOOK),
+            *_on(names.heartbeats, read),
+        ),
         "admin": tuple(
             right
             for name in (names.commands, names.events, names.replies)

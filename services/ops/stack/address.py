@@ -94,6 +94,19 @@ def stack_variables(folder: Path) -> dict[str, str]:
     raise FileNotFoundError(errno.ENOENT, "the stack has ended", str(folder))
 
 
+def processes_of(data_dir: Path | None) -> dict[str, str]:
+    """Return name → base URL of the processes of the stack that `use_stack` chose; empty if it chose none."""
+    folder = data_dir if data_dir is not None else DEFAULT_FOLDER
+    try:
+        stack_variables(folder)
+        document = json.loads((folder / STACK_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError):
+        return {}
+    if document["kafka"] != os.environ.get("GAPLESS_KAFKA_BOOTSTRAP"):
+        return {}
+    return {str(name): str(url) for name, url in document.get("ops_urls", {}).items()}
+
+
 StackOption = Annotated[
     Path | None,
     typer.Option(

@@ -1,0 +1,103 @@
+"""What an SRE sees of a running stack: `gapless status`, `top`, `show` and `lag`, while processes stop and go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from subprocess import PIPE
+from typing import Any
+
+import pytest
+
+from services.runtime.access.auth import user_id_of
+from tests.support.chat_log import BEN
+from tests.support.forked import start_gapless
+from tests.support.running_stack import RunningStack
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+ANNA = user_id_of("anna")
+SEQUENCERS = ("sequencer-1", "sequencer-2")
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningStack]:
+    async with RunningStack.up(tmp_path_factory.mktemp("looking"), "--sequencers", "2") as stack:
+        yield stack
+
+
+async def look(stack: RunningStack, *arguments: str) -> tuple[int | None, str, str]:
+    """Run a command against the stack's folder; returns the exit code, and what it printed."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GAPLESS_")}
+    given = (*arguments, "--data-dir", str(stack.folder))
+    process = await start_gapless(*given, env=environment, stdout=PIPE, stderr=PIPE)
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def document(stack: RunningStack, *arguments: str) -> tuple[int | None, Any]:
+    code, out, err = await look(stack, *arguments, "--json")
+    assert out.count("\n") == 1, (code, out, err)
+    return code, json.loads(out)
+
+
+async def send(stack: RunningStack, name: str, texts: int, **headers: str) -> tuple[str, list[Any]]:
+    """Create a group and send messages to it over HTTP; returns its chat_id and the answers."""
+    authorized = {"Authorization": f"Bearer {stack.token('anna')}", **headers}
+    async with stack.client(headers=authorized) as http:
+        group = {"kind": "group", "name": name, "members": [BEN]}
+        opened = await http.post("/v1/chats", json=group, headers={"Idempotency-Key": name})
+        chat = opened.json()["chat_id"]
+        answers = []
+        for n in range(texts):
+            key = {"Idempotency-Key": f"{name}-{n}"}
+            answers.append(await http.post(f"/v1/chats/{chat}/messages", json={"text": f"{n}"}, headers=key))
+        assert {answer.status_code for answer in answers} <= {201}
+        return chat, [answer.json() for answer in answers]
+
+
+async def test_a_status_says_who_writes_and_what_is_stopped(stack: RunningStack) -> None:
+    await send(stack, "status", 3)
+
+    async def well() -> Any:
+        code, found = await document(stack, "status")
+        return found if code == 0 and all(each["standbys"] for each in found["partitions"]) else None
+
+    found = await well()
+    for _ in range(60):  # the standbys may still be folding
+        found = found or await well()
+    assert found is not None, await document(stack, "status")
+    assert {each["writer"] for each in found["partitions"]} <= set(found["sequencers_heard"])
+    assert all(each["term"] and each["owner"] and each["host"] for each in found["partitions"])
+    assert {each["name"] for each in found["processes"]} >= {"api-1", *SEQUENCERS}
+    assert (found["serving"], found["stopped"]) == ("v1", [])
+    code, said, _ = await look(stack, "status")
+    assert (code, "Nothing is stopped" in said) == (0, True)
+    assert len(said.splitlines()) <= 24
+
+    for name in SEQUENCERS:
+        stack.signal(name, signal.SIGSTOP)
+    try:
+        code, found = await document(stack, "status")
+    finally:
+        for name in SEQUENCERS:
+            stack.signal(name, signal.SIGCONT)
+    assert (code, found["sequencers_heard"]) == (1, [])
+    assert any("No sequencer is heard to write partitions 0-7" in each for each in found["stopped"]), found["stopped"]
+    assert any(each.startswith("sequencer-1 is not ready: It does not answer") for each in found["stopped"])
+
+
+async def test_a_message_sent_over_http_is_shown_with_its_writer(stack: RunningStack) -> None:
+    _, [answer] = await send(stack, "show", 1)
+    code, found = await document(stack, "show", "message", answer["message_id"])
+    assert (code, found["agree"], found["http_status"]) == (0, True, 201)
+    [outcome] = found["outcomes"]
+    assert (outcome["seq"], f"{outcome['partition']}:{outcome['index']}") == (1, answer["token"])
+    assert outcome["writer"]["host"]
+    assert found["command"]["sender_id"] == ANNA
