@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
+import pty
 import signal
 from collections.abc import AsyncIterator
 from subprocess import PIPE
@@ -14,7 +17,7 @@ import pytest
 from services.runtime.access.auth import user_id_of
 from tests.support.chat_log import BEN
 from tests.support.forked import start_gapless
-from tests.support.running_stack import RunningStack
+from tests.support.running_stack import GAPLESS, RunningStack
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 ANNA = user_id_of("anna")
@@ -101,3 +104,55 @@ async def test_a_message_sent_over_http_is_shown_with_its_writer(stack: RunningS
     assert (outcome["seq"], f"{outcome['partition']}:{outcome['index']}") == (1, answer["token"])
     assert outcome["writer"]["host"]
     assert found["command"]["sender_id"] == ANNA
+
+
+async def test_top_shows_what_flows_now(stack: RunningStack) -> None:
+    flowing = True
+
+    async def flow() -> None:
+        n = 0
+        while flowing:
+            await send(stack, f"flow-{n}", 20)
+            n += 1
+
+    sending = asyncio.create_task(flow())
+    try:
+        code, found = await document(stack, "top", "--once", "--interval", "1")
+        text_code, said, _ = await look(stack, "top", "--once", "--interval", "1")
+    finally:
+        flowing = False
+        await sending
+    assert (code, found["ok"], found["serving"]) == (0, True, "v1")
+    assert found["commands_per_s"] > 0
+    assert found["events_per_s"] > 0
+    assert found["live_streams"] == 0
+    assert len(found["takeovers"]) == 5
+    assert all(each["records_without_outcome"] >= 1 for each in found["partitions"])
+    assert (text_code, "nothing is stopped" in said, "last takeovers: partition" in said) == (0, True, True)
+
+
+async def test_top_shows_one_look_after_another_until_q(stack: RunningStack) -> None:
+    terminal, its_end = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GAPLESS_")}
+    process = await asyncio.create_subprocess_exec(
+        *GAPLESS, "top", "--interval", "0.2", "--data-dir", str(stack.folder),
+        stdin=its_end, stdout=its_end, stderr=its_end, env={**environment, "TERM": "xterm", "COLUMNS": "160"},
+    )  # fmt: skip
+    os.close(its_end)
+    shown = b""
+    loop = asyncio.get_running_loop()
+    try:
+        while shown.count(b"last takeovers") < 3:
+            shown += await asyncio.wait_for(loop.run_in_executor(None, os.read, terminal, 65_536), 60)
+        os.write(terminal, b"q")
+        with contextlib.suppress(OSError):  # EIO: the terminal's other end is closed
+            while await asyncio.wait_for(loop.run_in_executor(None, os.read, terminal, 65_536), 60):
+                pass
+        assert await asyncio.wait_for(process.wait(), 60) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        os.close(terminal)
+    code, _, said = await look(stack, "top")
+    assert (code, said.strip()) == (2, "Without a terminal, use --once or --json.")

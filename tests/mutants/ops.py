@@ -91,6 +91,20 @@ MUTANTS: Final = (
         check=STATUS,
     ),
     Mutant(
+        name="top shows a rate of a topic that was made anew",
+        file="services/ops/inspect/rates.py",
+        good="return records / seconds if records >= 0 else None",
+        bad="return abs(records) / seconds",
+        check="tests/unit/ops/test_top.py",
+    ),
+    Mutant(
+        name="top leaves out a partition without a writer",
+        file="services/ops/cli/top_view.py",
+        good="(each.writer is not None, -(by_partition",
+        bad="(False, -(by_partition",
+        check="tests/unit/ops/test_top.py",
+    ),
+    Mutant(
         name="show prints texts unasked",
         file="services/ops/cli/show_lines.py",
         good="        if not with_text:\n            del message",

@@ -22,6 +22,8 @@
 - `show`         `gapless show …`
 - `status`       `gapless status`
 - `status_lines` what `gapless status` prints
+- `top`          `gapless top`
+- `top_view`     what `gapless top` shows
 - `show_lines`   what `gapless show` prints
 - `bench`        `gapless bench …`
 """

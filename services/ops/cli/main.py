@@ -30,6 +30,7 @@ from services.ops.cli import services as service_commands
 from services.ops.cli import show as show_commands
 from services.ops.cli import stack as stack_commands
 from services.ops.cli import status as status_command
+from services.ops.cli import top as top_command
 from services.ops.cli import topics as topics_commands
 from services.ops.cli.terminal import ERR, JsonOption, as_a_program, exit_on_error, print_json, print_plain
 from services.ops.cli.variables import unknown_variables
@@ -67,6 +68,7 @@ projection_commands.app.command("roles")(rights_commands.roles)
 app.command("env")(env_command.env)
 app.command("lag")(lag_command.lag)
 app.command("status")(status_command.status)
+app.command("top")(top_command.top)
 app.command("bench", context_settings=bench_command.PASS_ALL_ON)(bench_command.bench)
 app.command("up")(stack_commands.up)
 app.command("down")(stack_commands.down)

@@ -8,7 +8,8 @@
 - `show`     follows one message, command or chat through the system
 - `rejected` counts the rejected commands
 - `status`   the state of the whole system at one moment, and what of it is stopped
-- `watch`    looks at the whole system
+- `watch`    looks at the whole system, once or again and again
+- `rates`    what changed between two looks, per second
 - `heartbeats` listens to the sequencers' heartbeats
 - `asked`    asks processes for `/readyz` and a few metrics
 """

@@ -56,11 +56,13 @@ def asked_of(name: str, url: str, said: Any, metrics: str, *, answers: int) -> A
     terms: dict[int, int] = {}
     streams: int | None = None
     for family in text_string_to_metric_families(metrics):
+        if family.name == "gapless_live_streams":  # without samples until the first connection
+            streams = 0
         for sample in family.samples:
             if sample.name == "gapless_sequencer_term" and sample.value > 0:
                 terms[int(sample.labels["partition"])] = int(sample.value)
             elif sample.name == "gapless_live_streams":
-                streams = (streams or 0) + int(sample.value)
+                streams = int(sample.value) + (streams or 0)
     return Asked(
         name=name,
         url=url,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -13,6 +14,7 @@ from services.ops.inspect.lag import Positions, backlog_of, projection_offsets
 from services.ops.inspect.places import Places, open_places
 from services.ops.inspect.status import Ends, LastOpening, PartitionStatus, Status, standbys_of, writer_of
 from services.ops.verify.reading import topics_of
+from services.runtime.kafka.errors import KafkaUnavailable, OffsetMissing
 from services.runtime.postgres.pool import POSTGRES_UNAVAILABLE, connect
 from services.runtime.postgres.sql import load_sql
 from services.runtime.settings import KafkaSettings, PostgresSettings
@@ -145,3 +147,29 @@ async def watching(
             for partition in range(kafka.partitions)
         ]
         yield Watch(kafka, postgres, topics, listener, urls, ca)
+
+
+async def looks(
+    kafka: KafkaSettings,
+    postgres: PostgresSettings,
+    urls: Mapping[str, str],
+    ca: str | None,
+    *,
+    interval_s: float,
+    patient: bool,
+) -> AsyncGenerator[Status | str]:
+    """Yield a status every `interval_s`. If `patient`, an outage of Kafka is yielded as a sentence and waited for;
+    otherwise it raises KafkaUnavailable."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            async with watching(kafka, postgres, urls, ca) as watch:
+                while True:
+                    began_s = loop.time()
+                    yield await watch.look()
+                    await asyncio.sleep(max(0.0, began_s + interval_s - loop.time()))
+        except (KafkaUnavailable, OffsetMissing) as error:
+            if not patient:
+                raise
+            yield f"Kafka cannot be read: {error}. Trying again."
+            await asyncio.sleep(interval_s)

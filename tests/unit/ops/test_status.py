@@ -130,6 +130,8 @@ def test_what_a_process_says_is_read_from_its_two_pages() -> None:
     found = asked_of("s", "http://s", said, metrics, answers=503)
     assert (found.ready, found.reasons, found.needs_operator, found.notes) == (False, ("one.",), ("one.",), ("two.",))
     assert (dict(found.terms), found.streams) == ({3: 7}, 5)
+    quiet = asked_of("s", "http://s", {"ready": True}, "# TYPE gapless_live_streams gauge\n", answers=200)
+    assert (quiet.ready, quiet.streams) == (True, 0)
     strange = asked_of("s", "http://s", ["?"], "", answers=404)
     assert (strange.ready, strange.reasons, strange.streams) == (False, ("It answers 404 at http://s/readyz.",), None)
 
