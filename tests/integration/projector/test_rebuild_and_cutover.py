@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import signal
@@ -20,36 +19,28 @@ import pytest
 from prometheus_client import REGISTRY
 
 from schemas.ids import ChatId
-from services.projector.app import Projector
 from services.projector.errors import LoadEnded, PartitionStopped, ProjectionMissing, SwitchFailed
 from services.projector.following.consumer import PartitionConsumer, TopicId
 from services.projector.following.feeds import HISTORY, Search
 from services.projector.mapping.rows import MAPPING_VERSION
-from services.projector.settings import ProjectorSettings
-from services.projector.versions.cutover import cutover, projections
+from services.projector.versions.cutover import projections
 from services.projector.versions.load import Loaded
 from services.projector.versions.load_processes import APPLICATION, load_in_processes
 from services.projector.versions.migrations import create_projection, migrate
 from services.projector.versions.rebuild import RebuildProgress, Stage, only_one, rebuild
 from services.projector.versions.registry import Place, State, positions
 from services.projector.versions.retirement import drop, stop_feeding
-from services.runtime.health.health import Readiness
-from services.runtime.postgres.pool import Connection, PostgresPool, connect, open_pool
+from services.runtime.postgres.pool import Connection, connect
 from services.runtime.postgres.sql import load_sql
-from services.runtime.settings import KafkaSettings, PostgresSettings
-from tests.support.chat_log import ANNA, BEN, ChatLog, conversation
+from tests.support.chat_log import BEN, ChatLog
 from tests.support.projection import (
-    LogWriter,
-    contradictions,
     dump,
-    log_of_its_own,
-    make_topics,
     postgres_of,
     until,
 )
 from tests.support.proving import feed_to_end
+from tests.support.versions import PARTITIONS, World, world
 
-PARTITIONS = 2
 STRANGER = "99999999-0000-4000-8000-000000000000"
 pytestmark = pytest.mark.anyio
 
@@ -57,112 +48,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@dataclass(slots=True)
-class World:
-    """A log of two partitions, a chat in each, and a database."""
-
-    kafka: KafkaSettings
-    postgres: PostgresSettings
-    pool: PostgresPool
-    logs: list[ChatLog]
-    writers: list[LogWriter]
-    chats: list[ChatId]
-
-    async def talk(self, messages: int) -> None:
-        """Send this number of messages in each chat, with marks between them."""
-        for log, chat, writer in zip(self.logs, self.chats, self.writers, strict=True):
-            first = log.send(chat, ANNA, "a question")
-            for n in range(messages - 1):
-                sent = log.send(chat, (ANNA, BEN)[n % 2], f"text {n}", reply_to_message_id=first.id if n % 5 else None)
-                assert sent.seq is not None
-                if n % 3 == 0:
-                    log.read(chat, (BEN, ANNA)[n // 3 % 2], sent.seq)
-            await writer.flush()
-
-    @asynccontextmanager
-    async def talking(self) -> AsyncIterator[None]:
-        """Keep writing messages, the last one whole: a cancelled send would leave `log` ahead of the topic."""
-        enough = asyncio.Event()
-
-        async def talk_on() -> None:
-            while not enough.is_set():
-                await self.talk(5)
-                await asyncio.sleep(0.005)
-
-        task = asyncio.create_task(talk_on())
-        try:
-            yield
-        finally:
-            enough.set()
-            await task
-
-    @asynccontextmanager
-    async def projector(self) -> AsyncIterator[Projector]:
-        settings = ProjectorSettings(kafka=self.kafka, postgres=self.postgres, registry_poll_interval_s=0.2)
-        projector = Projector(settings, self.pool, Readiness())
-        projector.assign(frozenset(range(PARTITIONS)))
-        task = asyncio.create_task(projector.run())
-        try:
-            yield projector
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    async def rebuild(self, version: int = 2) -> RebuildProgress:
-        return await rebuild(version, kafka=self.kafka, postgres=self.postgres)
-
-    async def cutover(self, version: int, *, timeout_s: float = 30.0) -> None:
-        await cutover(version, kafka=self.kafka, postgres=self.postgres, timeout_s=timeout_s)
-
-    async def state(self, version: int) -> State:
-        return next(p.state for p in await projections(postgres=self.postgres) if p.version == version)
-
-    async def at_end(self, *schemas: str) -> None:
-        """Wait until everything written so far is in these schemas."""
-        ends = {log.partition: len(log.events) for log in self.logs}
-
-        async def there() -> bool:
-            async with self.pool.connection() as connection:
-                for schema in schemas:
-                    rows = await (
-                        await connection.execute(
-                            f"SELECT 'tables', partition, next_offset FROM {schema}.projection_positions UNION ALL"
-                            f" SELECT 'search', partition, next_offset FROM {schema}.search_positions".encode()
-                        )
-                    ).fetchall()
-                    if sorted(rows) != sorted((of, p, end) for of in ("search", "tables") for p, end in ends.items()):
-                        return False
-            return True
-
-        await until(there, f"{schemas} at the end of the log")
-
-    async def equal(self, one: str, other: str) -> None:
-        async with self.pool.connection() as connection:
-            first, second = await dump(connection, one), await dump(connection, other)
-            for table, rows in first.items():
-                assert second[table] == rows, table
-            assert await contradictions(connection, one) == []
-
-
-@asynccontextmanager
-async def world(kafka: str, dsn: str) -> AsyncIterator[World]:
-    settings, postgres = log_of_its_own(kafka, partitions=PARTITIONS), postgres_of(dsn)
-    await make_topics(settings)
-    logs = [ChatLog(partition=p, partitions=PARTITIONS) for p in range(PARTITIONS)]
-    async with contextlib.AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(postgres, application_name="test", autocommit=True))
-        writers = [await stack.enter_async_context(LogWriter(settings, log)) for log in logs]
-        async with pool.connection() as connection:
-            await migrate(connection)
-        chats = []
-        for log in logs:
-            log.open()
-            conversation(log)
-            chats.append(log.create(ANNA, log.name_here(ANNA, "talk"), [BEN]))
-        yield World(settings, postgres, pool, logs, writers, chats)
 
 
 async def test_a_rebuild_beside_the_live_projection_is_equal_to_it(kafka: str, database: str) -> None:
