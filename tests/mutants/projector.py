@@ -7,6 +7,7 @@ from typing import Final
 from tests.mutants.mutant import Mutant
 
 CUTOVER: Final = "tests/integration/projector/test_rebuild_and_cutover.py"
+OPERATORS: Final = "tests/integration/projector/test_flow_of_operators.py"
 TABLES: Final = "tests/integration/projector/test_projector_tables.py"
 
 PEOPLE: Final = "tests/integration/projector/test_sql_for_people.py"
@@ -240,6 +241,20 @@ MUTANTS: Final = (
         good="known = self._last_record is None or self._last_record == record_digest(first)",
         bad="known = True",
         check="tests/integration/projector/test_projector_worker.py::test_a_position_of_another_log_is_refused[record]",
+    ),
+    Mutant(
+        name="a rollback undoes the first cutover on record",
+        file="services/projector/versions/sql/registry.sql",
+        good="FROM chat.cutovers ORDER BY number DESC LIMIT 1;",
+        bad="FROM chat.cutovers ORDER BY number LIMIT 1;",
+        check=f"{OPERATORS}::test_a_rollback_undoes_the_last_cutover_and_a_second_one_undoes_the_first",
+    ),
+    Mutant(
+        name="a rollback trusts a record that another release has overtaken",
+        file="services/projector/versions/rollback.py",
+        good="    if last.to_version != serving:\n",
+        bad="    if last.to_version == 0:\n",
+        check=f"{OPERATORS}::test_without_a_cutover_to_undo_a_rollback_is_refused_and_changes_nothing",
     ),
     Mutant(
         name="a cutover waits for a version that stands beyond the end of the log",

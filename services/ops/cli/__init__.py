@@ -17,6 +17,7 @@
 - `since`        `--since` of several commands
 - `archives`     `gapless log export`, `import`, `restore-test`
 - `projection`   `gapless projection …`
+- `cutover`      `gapless projection cutover`, `rollback`
 - `retirement`   `gapless projection stop-feeding`, `drop`
 - `lag`          `gapless lag`
 - `show`         `gapless show …`

@@ -18,6 +18,7 @@ from schemas.wire.extensions import code_in_use
 from services.ops.cli import archives as archive_commands
 from services.ops.cli import bench as bench_command
 from services.ops.cli import chat as chat_commands
+from services.ops.cli import cutover as projection_cutover
 from services.ops.cli import env as env_command
 from services.ops.cli import lag as lag_command
 from services.ops.cli import log as log_commands
@@ -60,6 +61,7 @@ log_commands.app.command("skip-missing-commands")(missing_commands.skip_missing_
 archive_commands.add_to(log_commands.app)
 app.add_typer(log_commands.app, name="log")
 app.add_typer(show_commands.app, name="show")
+projection_cutover.add_to(projection_commands.app)
 projection_retirement.add_to(projection_commands.app)
 app.add_typer(projection_commands.app, name="projection")
 app.add_typer(topics_commands.app, name="topics")

@@ -93,54 +93,6 @@ def rebuild_command(to: VersionOption, as_json: JsonOption = False, _stack: Stac
     )
 
 
-@app.command("cutover")
-def cutover_command(
-    to: VersionOption,
-    as_json: JsonOption = False,
-    timeout_s: Annotated[float, typer.Option(min=0.1, help="Give up after this many seconds.")] = 60.0,
-    _stack: StackOption = None,
-) -> None:
-    """Switch readers to another version, in one transaction; to go back, switch to the old one in the same way.
-
-    If the serving version is beyond the end of the log, or was folded from another topic, the other one must reach the
-    end of the log. A version that no projector of this release can feed is refused.
-
-    Exit code: 0 switched (or it was serving already), 1 refused and nothing changed, 2 wrong usage, 3 Kafka or Postgres
-    unavailable.
-    """
-    from services.projector.versions.cutover import cutover
-
-    with exit_on_error(), refusals():
-        number = parse_version(to)
-        kafka, postgres = load_settings(KafkaSettings), load_settings(PostgresSettings)
-        done = run(cutover(number, kafka=kafka, postgres=postgres, timeout_s=timeout_s))
-    if as_json:
-        print_json(
-            {
-                "from": f"v{done.from_version}",
-                "to": f"v{done.to_version}",
-                "attempts": done.attempts,
-                "held_ms": round(done.held_s * 1000, 1),
-                "not_of_this_log": list(done.not_of_this_log),
-            }
-        )
-    elif done.attempts == 0:
-        OUT.say(f"{to} is serving already; nothing was changed.")
-    else:
-        old = f"v{done.from_version}"
-        next_step = f"To go back: `gapless projection cutover --to {old}`."
-        if done.not_of_this_log:
-            named = ", ".join(map(str, done.not_of_this_log))
-            next_step = (
-                f"{old} does not belong to the current log, in partitions {named}: drop it with `gapless projection"
-                f" drop {old}`."
-            )
-        OUT.say(
-            (f"Readers see {to}", "green"),
-            f" (before: {old}); the writers of the old one were held for {done.held_s * 1000:.0f} ms. {next_step}",
-        )
-
-
 @app.command("list")
 def list_command(as_json: JsonOption = False, _stack: StackOption = None) -> None:
     """List the projections, and show which one serves.

@@ -6,5 +6,7 @@
 - `load`             one partition of a rebuild
 - `load_processes`   several partitions at once, in separate processes
 - `cutover`          makes the views show another version
+- `rollback`         undoes the last cutover
+- `operators`        names the process that runs a command
 - `retirement`       stops feeding a version, or drops it
 """

@@ -21,6 +21,8 @@ from services.projector.errors import LostRace, PartitionStopped, ProjectionMiss
 from services.projector.following.consumer import PartitionConsumer, TopicId
 from services.projector.following.feeds import HISTORY, SEARCH
 from services.projector.mapping.rows import MAPPING_VERSION
+from services.projector.versions.migrations import bring_up_to_date
+from services.projector.versions.operators import this_operator
 from services.projector.versions.registry import (
     LOCK_FEEDERS_S,
     REGISTRY,
@@ -72,9 +74,16 @@ class _NotYet(Exception):
 
 
 async def cutover(
-    to_version: int, *, kafka: KafkaSettings, postgres: PostgresSettings, timeout_s: float = 60.0
+    to_version: int,
+    *,
+    kafka: KafkaSettings,
+    postgres: PostgresSettings,
+    timeout_s: float = 60.0,
+    from_version: int | None = None,
 ) -> CutoverResult:
     """Make the views show chat_v<to_version> from now on; going back is the same call with the old version.
+
+    If `from_version` is given, the cutover is refused unless that version serves.
 
     Raises ProjectionMissing (no such version, or one that no projector of this release can feed), SwitchFailed after
     `timeout_s`, with nothing changed; KafkaError, psycopg.Error, TimeoutError if a server is unavailable.
@@ -82,8 +91,11 @@ async def cutover(
     deadline_s = time.monotonic() + timeout_s
     async with open_pool(postgres, application_name=APPLICATION, autocommit=True) as pool:
         async with pool.connection() as connection:
+            await bring_up_to_date(connection)
             new = await get_projection(connection, to_version)
             (old,) = [p for p in await list_projections(connection) if p.state is State.SERVING]
+        if from_version not in (None, old.version):
+            raise _was_quicker(old.version)
         if new.state is State.SERVING:
             return CutoverResult(from_version=to_version, to_version=to_version, attempts=0, held_s=0.0)
         _refuse_unfed(new)
@@ -108,6 +120,10 @@ def _refuse_unfed(new: Projection) -> None:
             f"{new.schema} is of row mapping {new.mapping_version} and this release writes {MAPPING_VERSION}: cut over"
             f" with the release whose projectors feed it, or build another version with `gapless projection rebuild`"
         )
+
+
+def _was_quicker(serving: int) -> SwitchFailed:
+    return SwitchFailed(f"another cutover was quicker: the views show chat_v{serving}; ask for it again")
 
 
 def _is_in(stand: StoredPosition, topic_id: str, end_offset: int) -> bool:
@@ -217,6 +233,8 @@ class _Cutover:
             await connection.execute(REGISTRY["lock_readers_out"])
             await point_views(connection, self._new.version)
             await connection.execute(REGISTRY["activate"], {"version": self._new.version})
+            switched = {"from_version": self._old.version, "to_version": self._new.version}
+            await connection.execute(REGISTRY["record_cutover"], {**switched, "operator": this_operator()})
         return time.monotonic() - held_since_s
 
     async def _refuse_change(self, connection: Connection) -> None:
@@ -226,7 +244,7 @@ class _Cutover:
         """
         serving = [p.version for p in await list_projections(connection) if p.state is State.SERVING]
         if serving != [self._old.version]:
-            raise SwitchFailed(f"another cutover was quicker: the views show chat_v{serving[0]}; ask for it again")
+            raise _was_quicker(serving[0])
         # Until this transaction commits, no process can stop the feeding of the new version.
         await connection.execute(REGISTRY["lock_projection_row"], {"version": self._new.version})
         _refuse_unfed(await get_projection(connection, self._new.version))

@@ -71,6 +71,16 @@ async def migrate(connection: Connection) -> None:
             await grant_rights(connection, projection.version)  # a role may have been created since the last start
 
 
+async def bring_up_to_date(connection: Connection) -> None:
+    """Migrate a database whose control schema is of an older release, so that a command finds its tables.
+
+    Does nothing in a database in which no projector ever ran. `connection` is in autocommit mode. Raises psycopg.Error.
+    """
+    installed = await (await connection.execute(REGISTRY["is_installed"])).fetchone()
+    if installed is not None and installed[0] and await _missing(connection, _CONTROL, kind="control", scope="control"):
+        await migrate(connection)
+
+
 async def create_projection(connection: Connection, version: int) -> None:
     """Create the tables of a version, without secondary indexes, and register it as building, unless it exists.
 

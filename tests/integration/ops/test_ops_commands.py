@@ -175,6 +175,8 @@ def test_a_refused_cutover_is_exit_code_1(settings: KafkaSettings, database: str
     done = gapless("projection", "cutover", "--to", "v9", **variables(settings, database))
     assert done.returncode == 1
     assert "no projection v9" in sentence(done)
+    done = gapless("projection", "rollback", **variables(settings, database))
+    assert (done.returncode, "no cutover to roll back" in sentence(done)) == (1, True)
 
 
 def test_a_rebuild_a_proof_and_a_cutover_by_commands_alone(settings: KafkaSettings, database: str) -> None:
@@ -186,6 +188,10 @@ def test_a_rebuild_a_proof_and_a_cutover_by_commands_alone(settings: KafkaSettin
     assert answer("projection", "verify", "--version", "v2", **given)[1]["equal"] is True
     code, document = answer("projection", "cutover", "--to", "v2", **given)
     assert (code, document["from"], document["to"]) == (0, "v1", "v2")
+    code, document = answer("projection", "rollback", **given)
+    assert (code, document["from"], document["to"]) == (0, "v2", "v1")
+    done = gapless("projection", "rollback", **given)
+    assert (done.returncode, "Readers see v2 (before: v1)" in done.stdout) == (0, True)
     assert answer("projection", "verify", **given)[1]["version"] == "v2"
     states = {p["version"]: p["state"] for p in answer("projection", "list", **given)[1]}
     assert states == {"v1": "standby", "v2": "serving"}

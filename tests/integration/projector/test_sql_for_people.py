@@ -46,6 +46,7 @@ SHOWN: Final = {*OF_A_CHAT, "outcomes"}
 IN_CHAT: Final = {
     "active_projection": True,  # readers lock it
     "projections": False,
+    "cutovers": False,
     "schema_migrations": False,
 }
 """Table of schema chat → whether people may read it."""

@@ -36,6 +36,12 @@ SELECT version FROM chat.projections WHERE version = %(version)s FOR UPDATE;
 -- name: activate
 UPDATE chat.active_projection SET version = %(version)s, switched_at = clock_timestamp();
 
+-- name: record_cutover
+INSERT INTO chat.cutovers (from_version, to_version, operator) VALUES (%(from_version)s, %(to_version)s, %(operator)s);
+
+-- name: last_cutover
+SELECT from_version, to_version, at, operator FROM chat.cutovers ORDER BY number DESC LIMIT 1;
+
 -- name: schema_bytes
 -- The disk space of its tables and their indexes.
 SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint

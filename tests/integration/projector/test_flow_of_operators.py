@@ -1,0 +1,89 @@
+"""Operators who work with versions one after another, and at the same time."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.projector.errors import ProjectionMissing, SwitchFailed
+from services.projector.versions.cutover import projections
+from services.projector.versions.operators import this_operator
+from services.projector.versions.registry import State
+from services.projector.versions.retirement import drop, stop_feeding
+from services.projector.versions.rollback import last_cutover, rollback
+from tests.support.projection import dump
+from tests.support.versions import World, world
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def _roll_back(w: World) -> tuple[int, int]:
+    done = await rollback(kafka=w.kafka, postgres=w.postgres, timeout_s=30)
+    return done.from_version, done.to_version
+
+
+async def _serving(w: World) -> int:
+    return next(p.version for p in await projections(postgres=w.postgres) if p.state is State.SERVING)
+
+
+async def test_a_rollback_undoes_the_last_cutover_and_a_second_one_undoes_the_first(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(5)
+        async with w.projector():
+            await w.rebuild(2)
+            await w.rebuild(3)
+            await w.cutover(2)
+            await w.cutover(3)
+            await w.cutover(3)  # it serves already: nothing to record
+            assert await _roll_back(w) == (3, 2)
+            assert await _serving(w) == 2
+            await w.talk(5)
+            assert await _roll_back(w) == (2, 3)
+            assert await _serving(w) == 3
+            async with w.pool.connection() as connection:
+                last = await last_cutover(connection)
+            assert last is not None
+            assert (last.from_version, last.to_version, last.operator) == (2, 3, this_operator())
+            await w.at_end("chat_v1", "chat_v2", "chat_v3")
+        await w.equal("chat_v1", "chat_v3")
+
+
+async def test_without_a_cutover_to_undo_a_rollback_is_refused_and_changes_nothing(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(5)
+        with pytest.raises(SwitchFailed, match=r"no cutover to roll back.*readers see v1"):
+            await _roll_back(w)
+        async with w.projector():
+            await w.rebuild(2)
+            await w.cutover(2)
+            await stop_feeding(1, postgres=w.postgres)
+            with pytest.raises(ProjectionMissing, match=r"chat_v1 is no longer fed.*rebuild --to v1"):
+                await _roll_back(w)
+            await drop(1, postgres=w.postgres)
+            with pytest.raises(ProjectionMissing, match=r"readers saw v1, which has been dropped"):
+                await _roll_back(w)
+            await w.rebuild(3)
+        async with w.pool.connection() as connection:
+            await connection.execute("UPDATE chat.active_projection SET version = 3")  # as a release without records
+            before = await dump(connection, "chat_v3")
+        with pytest.raises(SwitchFailed, match=r"went to v2 and readers see v3"):
+            await _roll_back(w)
+        async with w.pool.connection() as connection:
+            assert await dump(connection, "chat_v3") == before
+            assert (await (await connection.execute("SELECT count(*) FROM chat.cutovers")).fetchone()) == (1,)
+
+
+async def test_a_rollback_finds_its_record_in_a_database_of_an_older_release(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.rebuild(2)
+        async with w.pool.connection() as connection:
+            await connection.execute("DROP TABLE chat.cutovers")
+            await connection.execute("DELETE FROM chat.schema_migrations WHERE scope = 'control' AND number >= 4")
+        with pytest.raises(SwitchFailed, match="none is on record"):
+            await _roll_back(w)
+        await w.cutover(2)
+        assert await _roll_back(w) == (2, 1)
