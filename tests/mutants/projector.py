@@ -8,6 +8,9 @@ from tests.mutants.mutant import Mutant
 
 CUTOVER: Final = "tests/integration/projector/test_rebuild_and_cutover.py"
 OPERATORS: Final = "tests/integration/projector/test_flow_of_operators.py"
+VERIFIED: Final = (
+    f"{OPERATORS}::test_a_cutover_that_requires_a_verification_takes_the_newest_one_since_the_version_was_built"
+)
 TABLES: Final = "tests/integration/projector/test_projector_tables.py"
 
 PEOPLE: Final = "tests/integration/projector/test_sql_for_people.py"
@@ -255,6 +258,29 @@ MUTANTS: Final = (
         good="    if last.to_version != serving:\n",
         bad="    if last.to_version == 0:\n",
         check=f"{OPERATORS}::test_without_a_cutover_to_undo_a_rollback_is_refused_and_changes_nothing",
+    ),
+    Mutant(
+        name="a verification from before the version was built counts",
+        file="services/projector/versions/verifications.py",
+        good="if since is not None and last.began_at < since:",
+        bad="if since is not None and last.at < since:",
+        check=VERIFIED,
+    ),
+    Mutant(
+        name="a verification that covers less than was loaded counts",
+        file="services/projector/versions/verifications.py",
+        good="if last.positions.get(p, 0) < offset]",
+        bad="if p not in last.positions]",
+        check=VERIFIED,
+    ),
+    Mutant(
+        name="search may be any distance behind at a cutover",
+        file="services/projector/versions/cutover.py",
+        good="            refuse_behind(self._new.schema, behind, self._max_behind)\n",
+        bad="            refuse_behind(\n"
+        "                self._new.schema, {p: n for p, n in behind.items() if not p.of_search}, self._max_behind\n"
+        "            )\n",
+        check=f"{OPERATORS}::test_a_cutover_is_refused_while_the_version_is_further_behind_than_the_operator_allows",
     ),
     Mutant(
         name="a cutover waits for a version that stands beyond the end of the log",

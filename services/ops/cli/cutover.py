@@ -24,9 +24,22 @@ def add_to(app: typer.Typer) -> None:
 
 
 def cutover_command(
-    to: VersionOption, as_json: JsonOption = False, timeout_s: TimeoutOption = 60.0, _stack: StackOption = None
+    to: VersionOption,
+    require_verified: Annotated[
+        bool, typer.Option("--require-verified", help="Refuse a version without a verification on record.")
+    ] = False,
+    max_behind: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Refuse a version that is more records behind, in any partition."),
+    ] = None,
+    as_json: JsonOption = False,
+    timeout_s: TimeoutOption = 60.0,
+    _stack: StackOption = None,
 ) -> None:
     """Switch readers to another version, in one transaction. `gapless projection rollback` undoes it.
+
+    With --require-verified the newest verification of the version must have found it equal to the log, must have begun
+    after its rebuild, and must cover what that loaded.
 
     If the serving version is beyond the end of the log, or was folded from another topic, the other one must reach the
     end of the log. A version that no projector of this release can feed is refused.
@@ -39,7 +52,16 @@ def cutover_command(
     with exit_on_error(), refusals():
         number = parse_version(to)
         kafka, postgres = load_settings(KafkaSettings), load_settings(PostgresSettings)
-        done = run(cutover(number, kafka=kafka, postgres=postgres, timeout_s=timeout_s))
+        done = run(
+            cutover(
+                number,
+                kafka=kafka,
+                postgres=postgres,
+                timeout_s=timeout_s,
+                require_verified=require_verified,
+                max_behind=max_behind,
+            )
+        )
     _say(done, as_json=as_json)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,8 +56,10 @@ def verify(
         kafka, postgres = load_settings(KafkaSettings), load_settings(PostgresSettings)
         if version is not None:
             parse_version(version)
+    began_s = time.monotonic()
     with progress("folding the log", quiet=as_json) as begin:
         report = run(verify_projection(kafka, postgres, version=version, limit=limit, on_plan=begin))
+    _record(report, postgres, time.monotonic() - began_s)
     if as_json:
         print_json(report_json(report))
     else:
@@ -143,6 +148,40 @@ def report_json(report: ProjectionReport) -> dict[str, Any]:
             for name, said in report.log.items()
         },
     }
+
+
+def report_digest(report: ProjectionReport) -> str:
+    """Return the SHA-256 of a report: what it compared, up to where, and what it found."""
+    return hashlib.sha256(json.dumps(report_json(report), sort_keys=True).encode()).hexdigest()
+
+
+def _record(report: ProjectionReport, postgres: PostgresSettings, took_s: float) -> None:
+    """Record the verification. If the database refuses, say so: the result stands without it."""
+    import psycopg
+
+    from services.projector.versions.verifications import record_verification
+    from services.runtime.postgres.pool import connect
+
+    async def record() -> None:
+        connection = await connect(postgres, application_name="gapless-verify", autocommit=True)
+        try:
+            async with connection.work():
+                await record_verification(
+                    connection,
+                    version=parse_version(report.version),
+                    positions={partition: p.next_offset for partition, p in report.positions.items()},
+                    equal=report.equal,
+                    digest=report_digest(report),
+                    took_s=took_s,
+                )
+        finally:
+            await connection.close()
+
+    try:
+        asyncio.run(record())
+    except (psycopg.Error, TimeoutError) as error:
+        why = str(error).strip().splitlines() or [type(error).__name__]
+        ERR.say(f"This verification is not on record, for `cutover --require-verified`: {why[0]}.", style="yellow")
 
 
 def _difference_json(difference: Difference) -> dict[str, Any]:

@@ -7,6 +7,7 @@
 - `load_processes`   several partitions at once, in separate processes
 - `cutover`          makes the views show another version
 - `rollback`         undoes the last cutover
+- `verifications`    what verifications found, and whether a cutover may rely on it
 - `operators`        names the process that runs a command
 - `retirement`       stops feeding a version, or drops it
 """

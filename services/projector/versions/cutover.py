@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +39,7 @@ from services.projector.versions.registry import (
     stored_positions,
     version_sql,
 )
+from services.projector.versions.verifications import last_verification, loaded_to, why_unverified
 from services.runtime.postgres.pool import Connection, PostgresPool, open_pool
 from services.runtime.settings import KafkaSettings, PostgresSettings
 
@@ -80,10 +82,14 @@ async def cutover(
     postgres: PostgresSettings,
     timeout_s: float = 60.0,
     from_version: int | None = None,
+    require_verified: bool = False,
+    max_behind: int | None = None,
 ) -> CutoverResult:
     """Make the views show chat_v<to_version> from now on; going back is the same call with the old version.
 
-    If `from_version` is given, the cutover is refused unless that version serves.
+    If `from_version` is given, the cutover is refused unless that version serves; with `require_verified`, unless a
+    verification of the new version counts (verifications.py); with `max_behind`, if the new version is more records
+    than that behind the end of the log in any partition, search included.
 
     Raises ProjectionMissing (no such version, or one that no projector of this release can feed), SwitchFailed after
     `timeout_s`, with nothing changed; KafkaError, psycopg.Error, TimeoutError if a server is unavailable.
@@ -99,7 +105,10 @@ async def cutover(
         if new.state is State.SERVING:
             return CutoverResult(from_version=to_version, to_version=to_version, attempts=0, held_s=0.0)
         _refuse_unfed(new)
-        return await _Cutover(old, new, pool, kafka).run(deadline_s, timeout_s)
+        if require_verified:
+            async with pool.connection() as connection:
+                await _refuse_unverified(connection, new)
+        return await _Cutover(old, new, pool, kafka, max_behind).run(deadline_s, timeout_s)
 
 
 def _refuse_unfed(new: Projection) -> None:
@@ -122,6 +131,27 @@ def _refuse_unfed(new: Projection) -> None:
         )
 
 
+async def _refuse_unverified(connection: Connection, new: Projection) -> None:
+    """Raise SwitchFailed if no verification of the version counts."""
+    loaded, last = await loaded_to(connection, new.version), await last_verification(connection, new.version)
+    why = why_unverified(new, loaded, last)
+    if why is not None:
+        raise SwitchFailed(
+            f"{new.schema} is not verified: {why}; run `gapless projection verify --version v{new.version}`"
+        )
+
+
+def refuse_behind(schema: str, behind: Mapping[Place, int], max_behind: int) -> None:
+    """Raise SwitchFailed if a version is more than `max_behind` records behind the end of the log at any place."""
+    far = {place: records for place, records in sorted(behind.items()) if records > max_behind}
+    if far:
+        named = ", ".join(f"partition {place} by {records:,}" for place, records in far.items())
+        raise SwitchFailed(
+            f"{schema} is more than {max_behind:,} records behind the end of the log: {named}; wait until the"
+            " projectors have caught up (`gapless lag`), or allow more with --max-behind"
+        )
+
+
 def _was_quicker(serving: int) -> SwitchFailed:
     return SwitchFailed(f"another cutover was quicker: the views show chat_v{serving}; ask for it again")
 
@@ -132,7 +162,10 @@ def _is_in(stand: StoredPosition, topic_id: str, end_offset: int) -> bool:
 
 
 class _Cutover:
-    def __init__(self, old: Projection, new: Projection, pool: PostgresPool, kafka: KafkaSettings) -> None:
+    def __init__(
+        self, old: Projection, new: Projection, pool: PostgresPool, kafka: KafkaSettings, max_behind: int | None
+    ) -> None:
+        self._max_behind = max_behind
         self._old = old
         self._new = new
         self._pool = pool
@@ -177,14 +210,23 @@ class _Cutover:
         """Compare both versions with the log as it is now. Returns the places in which the old one is not of this log,
         each with the log's end offset.
 
-        Raises ProjectionMissing if the new one is not of this log either: no process could feed it.
+        Raises ProjectionMissing if the new one is not of this log either: no process could feed it. Raises SwitchFailed
+        if it is too far behind.
         """
         async with self._pool.connection() as connection:
             old = await stored_positions(connection, self._old.version)
             new = await stored_positions(connection, self._new.version)
         topic_id = await self._topic.get()
-        places = sorted(old.keys() | new.keys())
+        begun = old.keys() | new.keys()
+        if self._max_behind is not None:  # a partition that no projector has begun is behind by its whole log
+            begun |= {Place(search, p) for search in (False, True) for p in range(self._kafka.partitions)}
+        places = sorted(begun)
         ends = dict(zip(places, await asyncio.gather(*(self._checked(place) for place in places)), strict=True))
+        if self._max_behind is not None:
+            async with self._pool.connection() as connection:
+                now = await positions(connection, self._new.version)
+            behind = {place: max(0, end - now.get(place, 0)) for place, end in ends.items()}
+            refuse_behind(self._new.schema, behind, self._max_behind)
         unreachable = {place: ends[place] for place, stand in old.items() if not _is_in(stand, topic_id, ends[place])}
         if unreachable:
             named = {str(place): end for place, end in unreachable.items()}

@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Final
 
 import structlog
+from psycopg.types.json import Jsonb
 
 from schemas.topics import topic_specs
 from services.projector.errors import ProjectionMissing
@@ -171,7 +172,9 @@ class _Rebuild:
                     break
             # After a crash before this line the next run continues to build; after this line the projectors feed it.
             async with self._pool.connection() as connection:
-                await connection.execute(REGISTRY["mark_fed"], {"version": self._version})
+                there = await positions(connection, self._version)
+                loaded = {str(place.partition): offset for place, offset in there.items() if not place.of_search}
+                await connection.execute(REGISTRY["mark_fed"], {"version": self._version, "loaded_to": Jsonb(loaded)})
         self._stage = Stage.CATCH_UP
         await self._load_all(building=False)
         self._stage = Stage.DONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from services.projector.errors import ProjectionMissing, SwitchFailed
+from services.projector.versions.migrations import bring_up_to_date
 from services.projector.versions.rebuild import only_one
 from services.projector.versions.registry import (
     LOCK_FEEDERS_S,
@@ -25,6 +26,7 @@ async def drop(version: int, *, postgres: PostgresSettings) -> int:
     if its tables cannot be locked.
     """
     async with only_one(version, postgres) as connection:
+        await bring_up_to_date(connection)
         there = await get_projection(connection, version)
         _refuse_serving(there)
         of_version = version_sql(version)
@@ -36,6 +38,7 @@ async def drop(version: int, *, postgres: PostgresSettings) -> int:
                 row = await sized.fetchone()
                 # chat.active_projection references the row: this fails if a cutover was faster.
                 await connection.execute(REGISTRY["unregister"], {"version": version})
+                await connection.execute(REGISTRY["forget_verifications"], {"version": version})
                 await connection.execute(REGISTRY["forget_migrations"], {"schema": there.schema})
                 await connection.execute(of_version["drop_schema"])
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:

@@ -141,6 +141,17 @@ def test_projection_verify_answers_programs_and_people(settings: KafkaSettings, 
     assert "[bold]" in done.stdout, "a text was taken for the terminal's own marks"
 
 
+def test_a_verification_that_cannot_be_recorded_is_a_verification_with_a_word_about_it(
+    settings: KafkaSettings, database: str
+) -> None:
+    asyncio.run(project(settings, postgres_settings(database)))
+    read_only = f"{database}{'&' if '?' in database else '?'}options=-c%20default_transaction_read_only%3Don"
+    done = gapless("projection", "verify", "--json", **variables(settings, read_only))
+    assert (done.returncode, json.loads(done.stdout)["equal"]) == (0, True)
+    assert "is not on record" in done.stderr
+    assert "read-only" in done.stderr
+
+
 def test_wrong_usage_is_exit_code_2_and_one_sentence(settings: KafkaSettings, database: str) -> None:
     given = variables(settings, database)
     asyncio.run(project(settings, postgres_settings(database)))
@@ -185,8 +196,11 @@ def test_a_rebuild_a_proof_and_a_cutover_by_commands_alone(settings: KafkaSettin
     code, document = answer("projection", "rebuild", "--to", "v2", **given)
     assert (code, document["version"]) == (0, "v2")
     assert document["records"] > 0
+    done = gapless("projection", "cutover", "--to", "v2", "--require-verified", **given)
+    assert (done.returncode, "no verification of it is on record" in sentence(done)) == (1, True)
     assert answer("projection", "verify", "--version", "v2", **given)[1]["equal"] is True
-    code, document = answer("projection", "cutover", "--to", "v2", **given)
+    careful = ("--require-verified", "--max-behind", "0")
+    code, document = answer("projection", "cutover", "--to", "v2", *careful, **given)
     assert (code, document["from"], document["to"]) == (0, "v1", "v2")
     code, document = answer("projection", "rollback", **given)
     assert (code, document["from"], document["to"]) == (0, "v2", "v1")

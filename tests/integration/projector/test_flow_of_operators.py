@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 
 from services.projector.errors import ProjectionMissing, SwitchFailed
-from services.projector.versions.cutover import projections
+from services.projector.following.feeds import HISTORY
+from services.projector.versions.cutover import cutover, projections
 from services.projector.versions.operators import this_operator
-from services.projector.versions.registry import State
+from services.projector.versions.registry import State, positions
 from services.projector.versions.retirement import drop, stop_feeding
 from services.projector.versions.rollback import last_cutover, rollback
+from services.projector.versions.verifications import record_verification
 from tests.support.projection import dump
+from tests.support.proving import feed_to_end
 from tests.support.versions import World, world
 
 pytestmark = pytest.mark.anyio
@@ -87,3 +90,74 @@ async def test_a_rollback_finds_its_record_in_a_database_of_an_older_release(kaf
             await _roll_back(w)
         await w.cutover(2)
         assert await _roll_back(w) == (2, 1)
+
+
+async def _record(w: World, version: int, *, equal: bool = True, took_s: float = 0.0, less: int = 0) -> None:
+    """Record a verification of what the tables hold now, as `gapless projection verify` does at its end."""
+    async with w.pool.connection() as connection:
+        there = await positions(connection, version)
+        await record_verification(
+            connection, version=version, equal=equal, digest="of a report", took_s=took_s,
+            positions={place.partition: offset - less for place, offset in there.items() if not place.of_search},
+        )  # fmt: skip
+
+
+async def test_a_cutover_that_requires_a_verification_takes_the_newest_one_since_the_version_was_built(
+    kafka: str, database: str
+) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(5)
+
+        async def cut_over() -> None:
+            await cutover(2, kafka=w.kafka, postgres=w.postgres, require_verified=True)
+
+        await w.rebuild()
+        with pytest.raises(SwitchFailed, match=r"chat_v2 is not verified: no verification .* verify --version v2"):
+            await cut_over()
+        await _record(w, 1)  # of another version
+        with pytest.raises(SwitchFailed, match="no verification"):
+            await cut_over()
+        await _record(w, 2)
+        await drop(2, postgres=w.postgres)
+        await w.rebuild()
+        with pytest.raises(SwitchFailed, match="no verification"):
+            await cut_over()
+        await _record(w, 2, took_s=3_600)
+        with pytest.raises(SwitchFailed, match="began before it was built"):
+            await cut_over()
+        await _record(w, 2, less=1)
+        with pytest.raises(SwitchFailed, match="covers less than was loaded, in partitions 0, 1"):
+            await cut_over()
+        await _record(w, 2)
+        await _record(w, 2, equal=False)
+        with pytest.raises(SwitchFailed, match="found differences"):
+            await cut_over()
+        assert await _serving(w) == 1
+        await _record(w, 2)
+        await cut_over()
+        assert await _serving(w) == 2
+
+
+async def test_a_cutover_is_refused_while_the_version_is_further_behind_than_the_operator_allows(
+    kafka: str, database: str
+) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(5)
+        await w.rebuild()
+        before = [len(log.events) for log in w.logs]
+        await w.talk(5)
+        behind = [len(log.events) - b for log, b in zip(w.logs, before, strict=True)]
+
+        async def cut_over(max_behind: int) -> None:
+            await cutover(2, kafka=w.kafka, postgres=w.postgres, max_behind=max_behind)
+
+        named = f"partition 0 by {behind[0]}, partition 1 by {behind[1]}, partition 0 .search. by {behind[0]}"
+        with pytest.raises(SwitchFailed, match=f"more than {min(behind) - 1} records behind .*{named}"):
+            await cut_over(min(behind) - 1)
+        for log in w.logs:
+            await feed_to_end(w.kafka, w.pool, log.partition, version=2, max_records=1_000, feeds=(HISTORY,))
+        with pytest.raises(SwitchFailed, match=r"the log: partition 0 \(search\) by"):
+            await cut_over(min(behind) - 1)
+        assert await _serving(w) == 1
+        await cut_over(max(behind))
+        assert await _serving(w) == 2

@@ -25,7 +25,8 @@ ON CONFLICT DO NOTHING;
 INSERT INTO chat.active_projection (version) VALUES (%(version)s) ON CONFLICT DO NOTHING;
 
 -- name: mark_fed
-UPDATE chat.projections SET fed_since = now(), stopped_at = NULL WHERE version = %(version)s AND fed_since IS NULL;
+UPDATE chat.projections SET fed_since = now(), stopped_at = NULL, loaded_to = %(loaded_to)s
+WHERE version = %(version)s AND fed_since IS NULL;
 
 -- name: mark_stopped
 UPDATE chat.projections SET fed_since = NULL, stopped_at = now() WHERE version = %(version)s AND fed_since IS NOT NULL;
@@ -41,6 +42,21 @@ INSERT INTO chat.cutovers (from_version, to_version, operator) VALUES (%(from_ve
 
 -- name: last_cutover
 SELECT from_version, to_version, at, operator FROM chat.cutovers ORDER BY number DESC LIMIT 1;
+
+-- name: record_verification
+INSERT INTO chat.verifications (version, began_at, equal, positions, digest, operator)
+VALUES (%(version)s, clock_timestamp() - make_interval(secs => %(took_s)s), %(equal)s, %(positions)s, %(digest)s,
+        %(operator)s);
+
+-- name: last_verification
+SELECT began_at, at, equal, positions, operator FROM chat.verifications
+WHERE version = %(version)s ORDER BY number DESC LIMIT 1;
+
+-- name: loaded_to
+SELECT loaded_to FROM chat.projections WHERE version = %(version)s;
+
+-- name: forget_verifications
+DELETE FROM chat.verifications WHERE version = %(version)s;
 
 -- name: schema_bytes
 -- The disk space of its tables and their indexes.
