@@ -49,17 +49,20 @@ class Listener:
         self._since_s = asyncio.get_running_loop().time()
 
     async def heard(self) -> list[Heartbeat]:
-        """Return the heartbeats of the processes that run. The first call listens until a silent process is known."""
+        """Return the heartbeats of the processes that run. The first call listens until a silent process is known.
+
+        Raises KafkaError.
+        """
         loop = asyncio.get_running_loop()
-        while True:
-            records = await self._reader.read(max_records=_MANY, timeout_s=_READ_S)
-            for record in records:
+        # A read returns what was fetched, perhaps long ago: only at the end is everything known that was sent.
+        _, end = await self._reader.bounds()
+        while self._reader.position < end or loop.time() - self._since_s < self._heard.silent_s:
+            for record in await self._reader.read(max_records=_MANY, timeout_s=_READ_S):
                 try:
                     self._heard.take(decode_heartbeat(record.value or b""), loop.time())
                 except ValueError:
                     continue  # of another release, or of another program
-            if len(records) < _MANY and loop.time() - self._since_s >= self._heard.silent_s:
-                return self._heard.now(loop.time())
+        return self._heard.now(loop.time())
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from services.ops.cli.status_lines import LINES, status_json, status_lines
 from services.ops.inspect.asked import Asked, asked_of
-from services.ops.inspect.heartbeats import Heard
+from services.ops.inspect.heartbeats import Heard, Listener
 from services.ops.inspect.lag import Backlog, PartitionBacklog
 from services.ops.inspect.status import (
     FED_WITHIN_S,
@@ -22,7 +23,8 @@ from services.ops.inspect.status import (
     stopped,
     writer_of,
 )
-from services.sequencer.peers.heartbeat import Heartbeat
+from services.sequencer.peers.heartbeat import Heartbeat, encode_heartbeat
+from tests.support.chat_log import LogRecord
 
 NONE = Backlog(records=0, seconds=0.0)
 READY = Asked(name="query", url="http://query", ready=True)
@@ -102,6 +104,37 @@ def test_a_process_that_is_silent_is_not_heard() -> None:
     assert [each.name for each in heard.now(11.0)] == ["a", "b"]
     assert heard.now(11.0)[0].serves == {0: 1}
     assert [each.name for each in heard.now(11.5)] == ["b"]
+
+
+def test_all_heartbeats_up_to_the_end_are_heard_however_they_were_fetched() -> None:
+    """One that was fetched before a pause comes first and alone; a process is not silent because of it."""
+
+    class Fetched:
+        def __init__(self) -> None:
+            self.records: list[bytes] = []
+            self.position = 0
+
+        async def bounds(self) -> tuple[int, int]:
+            return 0, len(self.records)
+
+        async def read(self, *, max_records: int, timeout_s: float) -> list[LogRecord]:
+            if self.position == len(self.records):
+                await asyncio.sleep(0.01)
+                return []
+            self.position += 1
+            value = self.records[self.position - 1]
+            return [LogRecord(offset=self.position - 1, timestamp=1, key=None, value=value, headers=[])]
+
+    async def main() -> None:
+        reader = Fetched()
+        listener = Listener(reader, Heard(0.05))  # type: ignore[arg-type]
+        listener._since_s -= 1.0
+        for number in (1, 2):
+            reader.records += [encode_heartbeat(heartbeat(name, {0: 1}, number=number)) for name in ("a", "b")]
+            assert [each.name for each in await listener.heard()] == ["a", "b"]
+            await asyncio.sleep(0.1)
+
+    asyncio.run(main())
 
 
 def test_a_status_never_takes_more_lines_than_a_terminal_has() -> None:
