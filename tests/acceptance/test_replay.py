@@ -256,7 +256,9 @@ async def _rebuild_and_kill(world: World) -> int:
     assert await asyncio.wait_for(process.wait(), DEADLINE_S) == -signal.SIGKILL
     deadline_s = time.monotonic() + DEADLINE_S
     # Its sessions end when Postgres notices; a commit in flight may still land.
-    while await world.ask("SELECT 1 FROM pg_stat_activity WHERE application_name = 'gapless-rebuild'"):
+    while await world.ask(
+        "SELECT 1 FROM pg_stat_activity WHERE application_name IN ('gapless-rebuild', 'gapless-operator')"
+    ):
         assert time.monotonic() < deadline_s, "the killed rebuild's sessions stay"
     folded = await world.folded(2)
     assert folded > 0

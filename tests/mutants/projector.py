@@ -283,6 +283,20 @@ MUTANTS: Final = (
         check=f"{OPERATORS}::test_a_cutover_is_refused_while_the_version_is_further_behind_than_the_operator_allows",
     ),
     Mutant(
+        name="a cutover runs while another one does",
+        file="services/projector/versions/cutover.py",
+        good="only_one(postgres, VIEWS, to_version, command=command)",
+        bad="only_one(postgres, to_version, command=command)",
+        check=f"{OPERATORS}::test_a_second_operator_learns_who_changes_the_version_since_when",
+    ),
+    Mutant(
+        name="a process that was killed is named as the one that holds the lock",
+        file="services/projector/versions/sql/registry.sql",
+        good="JOIN pg_locks l ON l.pid = o.backend_pid AND l.granted",
+        bad="JOIN pg_locks l ON l.granted",
+        check=f"{OPERATORS}::test_a_process_that_is_killed_leaves_no_lock_and_is_not_named",
+    ),
+    Mutant(
         name="a cutover waits for a version that stands beyond the end of the log",
         file="services/projector/versions/cutover.py",
         good="return await positions(connection, self._old.version) | self._unreachable",

@@ -8,6 +8,6 @@
 - `cutover`          makes the views show another version
 - `rollback`         undoes the last cutover
 - `verifications`    what verifications found, and whether a cutover may rely on it
-- `operators`        names the process that runs a command
+- `operators`        one process at a time changes a version, and is named to the others
 - `retirement`       stops feeding a version, or drops it
 """

@@ -22,8 +22,7 @@ from services.projector.errors import LostRace, PartitionStopped, ProjectionMiss
 from services.projector.following.consumer import PartitionConsumer, TopicId
 from services.projector.following.feeds import HISTORY, SEARCH
 from services.projector.mapping.rows import MAPPING_VERSION
-from services.projector.versions.migrations import bring_up_to_date
-from services.projector.versions.operators import this_operator
+from services.projector.versions.operators import VIEWS, only_one, this_operator
 from services.projector.versions.registry import (
     LOCK_FEEDERS_S,
     REGISTRY,
@@ -91,13 +90,19 @@ async def cutover(
     verification of the new version counts (verifications.py); with `max_behind`, if the new version is more records
     than that behind the end of the log in any partition, search included.
 
-    Raises ProjectionMissing (no such version, or one that no projector of this release can feed), SwitchFailed after
-    `timeout_s`, with nothing changed; KafkaError, psycopg.Error, TimeoutError if a server is unavailable.
+    Raises ProjectionMissing (no such version, one that no projector of this release can feed, or one that another
+    process is changing), SwitchFailed after `timeout_s`, with nothing changed; KafkaError, psycopg.Error, TimeoutError
+    if a server is unavailable.
     """
     deadline_s = time.monotonic() + timeout_s
-    async with open_pool(postgres, application_name=APPLICATION, autocommit=True) as pool:
+    command = (
+        f"gapless projection cutover --to v{to_version}" if from_version is None else "gapless projection rollback"
+    )
+    async with (
+        only_one(postgres, VIEWS, to_version, command=command),
+        open_pool(postgres, application_name=APPLICATION, autocommit=True) as pool,
+    ):
         async with pool.connection() as connection:
-            await bring_up_to_date(connection)
             new = await get_projection(connection, to_version)
             (old,) = [p for p in await list_projections(connection) if p.state is State.SERVING]
         if from_version not in (None, old.version):

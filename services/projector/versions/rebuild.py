@@ -11,8 +11,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -27,12 +26,13 @@ from services.projector.settings import topic_names
 from services.projector.versions.load import Loaded, Loader
 from services.projector.versions.load_processes import APPLICATION, load_in_processes
 from services.projector.versions.migrations import create_projection, index_projection, migrate
+from services.projector.versions.operators import only_one
 from services.projector.versions.registry import REGISTRY, Place, State, get_projection, positions, version_sql
 from services.projector.writing.apply import schema_name
 from services.runtime.kafka.errors import TopicsWrong
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import check_topics
-from services.runtime.postgres.pool import Connection, PostgresPool, connect, open_pool
+from services.runtime.postgres.pool import PostgresPool, open_pool
 from services.runtime.process.collector import infrequent_gc
 from services.runtime.settings import KafkaSettings, PostgresSettings
 
@@ -108,14 +108,14 @@ async def rebuild(
 
     `processes` is the number of processes that load in parallel, including this one; by default one for each core (at
     most MAX_PROCESSES), as far as the log is long enough.
-    Raises ProjectionMissing (the version serves, another rebuild of it is running, or another mapping began it),
+    Raises ProjectionMissing (the version serves, another process is changing it, or another mapping began it),
     PartitionStopped, LoadEnded, TopicsWrong; KafkaError, psycopg.Error, TimeoutError if a server stayed unavailable.
     Running it again continues.
     """
     async with open_pool(postgres, application_name=APPLICATION, autocommit=True) as pool:
         async with pool.connection() as connection:
             await migrate(connection)
-        async with only_one(to_version, postgres):
+        async with only_one(postgres, to_version, command=f"gapless projection rebuild --to v{to_version}"):
             await _refuse_wrong_topics(kafka)
             async with pool.connection() as connection:
                 await create_projection(connection, to_version)
@@ -292,27 +292,6 @@ def _first_of(failed: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-@asynccontextmanager
-async def only_one(version: int, postgres: PostgresSettings) -> AsyncIterator[Connection]:
-    """Hold the lock for building or dropping a version, and yield the connection that holds it.
-
-    It belongs to the session; behind a pooler to one transaction, which takes no snapshot and so delays no vacuum.
-    Raises ProjectionMissing if another process has the lock.
-    """
-    connection = await connect(postgres, application_name=APPLICATION, autocommit=True)
-    try:
-        async with connection.work():
-            if connection.pooled:
-                await connection.execute(REGISTRY["rest_in_transaction"])
-            lock = REGISTRY["try_rebuild_lock_of_transaction" if connection.pooled else "try_rebuild_lock"]
-            row = await (await connection.execute(lock, {"version": version})).fetchone()
-            if row is None or not row[0]:
-                raise ProjectionMissing(f"another process is building or dropping v{version}; wait until it has ended")
-            yield connection
-    finally:
-        await connection.close()  # releases the lock
-
-
 async def _refuse_wrong_topics(kafka: KafkaSettings) -> None:
     names = topic_names(kafka)
     specs = topic_specs(
@@ -325,4 +304,4 @@ async def _refuse_wrong_topics(kafka: KafkaSettings) -> None:
     await check_topics(kafka.connection, names, [spec for spec in specs if spec.name == names.events])
 
 
-__all__ = ["OnProgress", "RebuildProgress", "Stage", "TopicsWrong", "only_one", "rebuild"]
+__all__ = ["OnProgress", "RebuildProgress", "Stage", "TopicsWrong", "rebuild"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from services.projector.errors import ProjectionMissing, SwitchFailed
-from services.projector.versions.migrations import bring_up_to_date
-from services.projector.versions.rebuild import only_one
+from services.projector.versions.operators import only_one
 from services.projector.versions.registry import (
     LOCK_FEEDERS_S,
     REGISTRY,
@@ -25,8 +24,7 @@ async def drop(version: int, *, postgres: PostgresSettings) -> int:
     Returns the disk space that it took, in bytes. Raises ProjectionMissing if it does not exist or serves, SwitchFailed
     if its tables cannot be locked.
     """
-    async with only_one(version, postgres) as connection:
-        await bring_up_to_date(connection)
+    async with only_one(postgres, version, command=f"gapless projection drop v{version}") as connection:
         there = await get_projection(connection, version)
         _refuse_serving(there)
         of_version = version_sql(version)
@@ -57,7 +55,8 @@ async def stop_feeding(version: int, *, postgres: PostgresSettings) -> None:
     The projectors stop within moments. Does nothing if it was stopped before. Raises ProjectionMissing if it does not
     exist, serves, or is still being built.
     """
-    async with only_one(version, postgres) as connection, connection.transaction():
+    command = f"gapless projection stop-feeding v{version}"
+    async with only_one(postgres, version, command=command) as connection, connection.transaction():
         # A cutover to this version holds the row until it commits, so what is read from here on includes its result.
         await connection.execute(REGISTRY["lock_projection_row"], {"version": version})
         there = await get_projection(connection, version)

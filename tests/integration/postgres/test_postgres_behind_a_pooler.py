@@ -23,7 +23,8 @@ from services.projector.following.prune import prune
 from services.projector.following.worker import PartitionWorker
 from services.projector.versions.cutover import cutover, projections
 from services.projector.versions.migrations import migrate
-from services.projector.versions.rebuild import only_one, rebuild
+from services.projector.versions.operators import only_one
+from services.projector.versions.rebuild import rebuild
 from services.projector.versions.retirement import drop
 from services.runtime.health.health import Readiness
 from services.runtime.postgres.pool import PostgresPool, open_pool, postgres_trouble
@@ -122,8 +123,8 @@ async def _replay(kafka: KafkaSettings, postgres: PostgresSettings) -> None:
     report = await verify_projection(kafka, postgres, version="v2")
     assert report.equal, report.differences
     assert (await cutover(2, kafka=kafka, postgres=postgres)).to_version == 2
-    async with only_one(1, postgres):
-        with pytest.raises(ProjectionMissing, match="another process"):
+    async with only_one(postgres, 1, command="gapless projection rebuild --to v1"):
+        with pytest.raises(ProjectionMissing, match=r"another process is changing v1: .* runs `.* rebuild --to v1`"):
             await drop(1, postgres=postgres)
     await drop(1, postgres=postgres)  # the lock was released with its connection
     assert [projection.version for projection in await projections(postgres=postgres)] == [2]
@@ -133,13 +134,13 @@ async def _replay(kafka: KafkaSettings, postgres: PostgresSettings) -> None:
 async def test_a_rebuild_that_was_cut_off_leaves_no_lock_in_the_pooler(database: str, mode: str) -> None:
     with pgbouncer(database, pool_mode=mode) as dsn:
         postgres = postgres_of(dsn)
-        holding = only_one(2, postgres)
+        holding = only_one(postgres, 2, command="a rebuild")
         connection = await holding.__aenter__()
         connection.pgconn.finish()  # as when the process dies
 
         async def free() -> bool:
             try:
-                async with only_one(2, postgres):
+                async with only_one(postgres, 2, command="a rebuild"):
                     return True
             except ProjectionMissing:
                 return False

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
 import pytest
 
 from services.projector.errors import ProjectionMissing, SwitchFailed
 from services.projector.following.feeds import HISTORY
 from services.projector.versions.cutover import cutover, projections
-from services.projector.versions.operators import this_operator
-from services.projector.versions.registry import State, positions
+from services.projector.versions.operators import VIEWS, holders, only_one, this_operator
+from services.projector.versions.rebuild import RebuildProgress, Stage, rebuild
+from services.projector.versions.registry import REGISTRY, State, positions
 from services.projector.versions.retirement import drop, stop_feeding
 from services.projector.versions.rollback import last_cutover, rollback
 from services.projector.versions.verifications import record_verification
-from tests.support.projection import dump
+from tests.support.projection import dump, until
 from tests.support.proving import feed_to_end
 from tests.support.versions import World, world
 
@@ -161,3 +168,87 @@ async def test_a_cutover_is_refused_while_the_version_is_further_behind_than_the
         assert await _serving(w) == 1
         await cut_over(max(behind))
         assert await _serving(w) == 2
+
+
+TAKEN = r"another process is changing {what}: {who} runs `{command}` since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC; wait"
+
+
+def _taken(what: str, command: str) -> str:
+    return TAKEN.format(what=what, who=re.escape(this_operator()), command=re.escape(command))
+
+
+async def test_a_second_operator_learns_who_changes_the_version_since_when(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(5)
+        refused: list[asyncio.Task[str]] = []
+
+        async def refusal(change: Coroutine[Any, Any, object]) -> str:
+            with pytest.raises(ProjectionMissing) as raised:
+                await change
+            return str(raised.value)
+
+        def interrupt(progress: RebuildProgress) -> None:
+            if progress.stage is Stage.LOAD and not refused:
+                again = (
+                    w.rebuild(2), drop(2, postgres=w.postgres), stop_feeding(2, postgres=w.postgres), w.cutover(2)
+                )  # fmt: skip
+                refused.extend(asyncio.create_task(refusal(change)) for change in again)
+
+        await rebuild(2, kafka=w.kafka, postgres=w.postgres, on_progress=interrupt, max_batch_records=5)
+        for sentence in await asyncio.gather(*refused):
+            assert re.match(_taken("v2", "gapless projection rebuild --to v2"), sentence), sentence
+        await w.rebuild(3)
+        await w.cutover(2)
+        async with only_one(w.postgres, VIEWS, 3, command="gapless projection cutover --to v3"):
+            for change in (w.cutover(1), _roll_back(w)):
+                with pytest.raises(
+                    ProjectionMissing, match=_taken("what readers see", "gapless projection cutover --to v3")
+                ):
+                    await change
+        assert await _roll_back(w) == (2, 1)
+
+
+HOLD_IN_A_PROCESS = """
+import asyncio, sys
+from pydantic import SecretStr
+from services.projector.versions.operators import only_one
+from services.runtime.settings import PostgresSettings
+
+async def hold() -> None:
+    async with only_one(PostgresSettings(dsn=SecretStr(sys.argv[1])), 2, command="a rebuild that is killed"):
+        print("held", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(hold())
+"""
+
+
+async def test_a_process_that_is_killed_leaves_no_lock_and_is_not_named(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.rebuild(2)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", HOLD_IN_A_PROCESS, database, stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            assert await process.stdout.readline() == b"held\n"
+        with pytest.raises(ProjectionMissing, match=rf":{process.pid} runs `a rebuild that is killed` since"):
+            await stop_feeding(2, postgres=w.postgres)
+        process.kill()
+        await process.wait()
+        async with w.pool.connection() as connection:
+
+            async def is_free() -> bool:
+                return await holders(connection) == {}
+
+            await until(is_free, "the lock of the killed process gone")
+            assert (await (await connection.execute("SELECT command FROM chat.operations")).fetchone()) == (
+                "a rebuild that is killed",
+            )
+            # A process that holds the lock and has written no row yet.
+            await connection.execute(REGISTRY["try_rebuild_lock"], {"version": 2})
+            with pytest.raises(ProjectionMissing, match="another process is changing v2; wait"):
+                await stop_feeding(2, postgres=w.postgres)
+            await connection.execute("SELECT pg_advisory_unlock_all()")
+            await stop_feeding(2, postgres=w.postgres)
+            assert (await (await connection.execute("SELECT count(*) FROM chat.operations")).fetchone()) == (0,)

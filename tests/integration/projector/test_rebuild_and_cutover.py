@@ -27,7 +27,8 @@ from services.projector.versions.cutover import projections
 from services.projector.versions.load import Loaded
 from services.projector.versions.load_processes import APPLICATION, load_in_processes
 from services.projector.versions.migrations import create_projection, migrate
-from services.projector.versions.rebuild import RebuildProgress, Stage, only_one, rebuild
+from services.projector.versions.operators import only_one
+from services.projector.versions.rebuild import RebuildProgress, Stage, rebuild
 from services.projector.versions.registry import Place, State, positions
 from services.projector.versions.retirement import drop, stop_feeding
 from services.runtime.postgres.pool import Connection, connect
@@ -655,7 +656,7 @@ async def test_what_is_being_built_is_not_stopped(kafka: str, database: str) -> 
             await create_projection(connection, 2)
         with pytest.raises(ProjectionMissing, match="gapless projection drop v2"):
             await stop_feeding(2, postgres=w.postgres)
-        async with only_one(2, w.postgres):
+        async with only_one(w.postgres, 2, command="a rebuild"):
             with pytest.raises(ProjectionMissing, match="another process"):
                 await stop_feeding(2, postgres=w.postgres)
         await drop(2, postgres=w.postgres)
@@ -688,7 +689,7 @@ async def test_a_version_that_was_dropped_and_built_again_is_fed_though_its_part
 
 
 async def test_one_rebuild_of_a_version_at_a_time(kafka: str, database: str) -> None:
-    async with world(kafka, database) as w, only_one(2, w.postgres):
+    async with world(kafka, database) as w, only_one(w.postgres, 2, command="a rebuild"):
         with pytest.raises(ProjectionMissing, match="another process"):
             await w.rebuild()
 

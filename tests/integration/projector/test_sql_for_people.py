@@ -47,6 +47,7 @@ IN_CHAT: Final = {
     "active_projection": True,  # readers lock it
     "projections": False,
     "cutovers": False,
+    "operations": False,
     "verifications": False,
     "schema_migrations": False,
 }

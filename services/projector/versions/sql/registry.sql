@@ -70,8 +70,25 @@ DELETE FROM chat.projections WHERE version = %(version)s;
 -- name: forget_migrations
 DELETE FROM chat.schema_migrations WHERE scope LIKE %(schema)s || '/%%';
 
+-- name: tell_operation
+INSERT INTO chat.operations (version, backend_pid, operator, command)
+VALUES (%(version)s, %(backend_pid)s, %(operator)s, %(command)s)
+ON CONFLICT (version) DO UPDATE SET backend_pid = EXCLUDED.backend_pid, operator = EXCLUDED.operator,
+    command = EXCLUDED.command, started_at = EXCLUDED.started_at;
+
+-- name: forget_operation
+DELETE FROM chat.operations WHERE backend_pid = %(backend_pid)s;
+
+-- name: operations
+-- Rows whose server process holds the lock of their version. pg_locks shows a lock's bigint key as two halves.
+SELECT o.version, o.operator, o.command, o.started_at
+FROM chat.operations o
+JOIN pg_locks l ON l.pid = o.backend_pid AND l.granted AND l.locktype = 'advisory' AND l.objsubid = 1
+    AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended('gapless.projector.rebuild.' || o.version, 0)
+JOIN pg_database d ON d.oid = l.database AND d.datname = current_database();
+
 -- name: try_rebuild_lock
--- Held by the session: one rebuild of a version at a time.
+-- Held by the session: one process at a time builds, switches to or drops a version; version 0 is the views.
 SELECT pg_try_advisory_lock(hashtextextended('gapless.projector.rebuild.' || %(version)s::integer, 0));
 
 -- name: try_rebuild_lock_of_transaction
