@@ -119,6 +119,7 @@ async def use(stack: EmbeddedStack) -> None:
         await command(stack, "log", "verify")  # first: it reads commands that are trimmed half a minute later
         await command(stack, "topics", "check")
         await command(stack, "lag")
+        await command(stack, "status")
         await command(stack, "projection", "rebuild", "--to", "v2")
         await command(stack, "projection", "verify", "--version", "v2")
         await command(stack, "projection", "cutover", "--to", "v2")
