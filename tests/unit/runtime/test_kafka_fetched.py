@@ -57,10 +57,30 @@ class Broker:
         return b""
 
 
+any_responses = st.lists(
+    st.lists(st.tuples(st.sampled_from(["batch", "damaged", "marker"]), st.integers(1, 4)), max_size=4), max_size=4
+)
+
+
+@given(any_responses, st.integers(0, 3))
+def test_every_batch_is_read_once_in_order_and_whole(responses: list[list[tuple[str, int]]], begin_at: int) -> None:
+    broker = Broker(responses)
+    fetched = Fetched(begin_at)
+    found: list[int] = []
+    while fetched.add(broker.fetch(fetched.fetch_offset), ENOUGH):
+        while batches := fetched.take_batches():
+            for batch, records in batches:
+                offsets = [record.offset for record in records]
+                assert offsets == list(range(batch.base_offset, batch.next_offset))
+                found += offsets
+    first = found[0] if found else begin_at
+    assert first <= begin_at or first == next(offset for offset in broker.records if offset >= begin_at)
+    assert found == [offset for offset in broker.records if offset >= first]
+    assert fetched.position == max(broker.end, begin_at)
+
+
 @given(
-    st.lists(
-        st.lists(st.tuples(st.sampled_from(["batch", "damaged", "marker"]), st.integers(1, 4)), max_size=4), max_size=4
-    ),
+    any_responses,
     st.integers(1, 5),
     st.integers(0, 3),
 )
