@@ -35,9 +35,23 @@ MUTANTS: Final = (
     Mutant(
         name="an export forgets what an unfinished one has copied",
         file=f"{ROOM}/manifest.py",
-        good="return other if count[1] > count[0] else one",
+        good="return other if records[1] > records[0] else one",
         bad="return one",
         check=f"{FORMAT}::test_an_unfinished_export_counts_if_it_got_further",
+    ),
+    Mutant(
+        name="an export leaves each small segment of earlier ones",
+        file=f"{ROOM}/export.py",
+        good="return last if last.bytes < self._segment_bytes // SMALL else None",
+        bad="return None",
+        check=f"{TRANSFER}::test_small_segments_of_earlier_exports_are_put_together",
+    ),
+    Mutant(
+        name="an export counts what it has put together as new",
+        file=f"{ROOM}/export.py",
+        good="segment.records - (small.records if small is not None else 0)",
+        bad="segment.records",
+        check=f"{TRANSFER}::test_small_segments_of_earlier_exports_are_put_together",
     ),
     Mutant(
         name="an export takes a batch that cannot be decoded for records without content",

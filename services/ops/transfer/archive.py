@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -81,9 +82,17 @@ class Archive:
         await self._put(UNFINISHED, encode_manifest(manifest))
 
     async def finish(self, manifest: Manifest) -> None:
-        """Make the manifest that of the archive. After a crash in between, the next export finds nothing more to do."""
+        """Make the manifest that of the archive, and delete what only the one before it names.
+
+        After a crash in between, some segments stay that no manifest names.
+        """
+        before, named = await self.manifest(), {segment_path(*place) for place in manifest.segments()}
         await self._put(MANIFEST, encode_manifest(manifest))
         await self._call(_delete, self._store, UNFINISHED)
+        for place in before.segments() if before is not None else ():
+            if segment_path(*place) not in named:
+                with suppress(ArchiveUnavailable):  # a store may not let anyone delete, and then it only takes space
+                    await self._call(_delete, self._store, segment_path(*place))
 
     async def _manifest(self, path: str) -> Manifest | None:
         raw = await self._get(path)

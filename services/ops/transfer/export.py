@@ -18,6 +18,7 @@ from schemas.cursor import LogCursor
 from schemas.topics import TopicNames
 from services.ops.errors import FaultFound
 from services.ops.transfer.archive import MANIFEST, Archive
+from services.ops.transfer.checks import segment_entries
 from services.ops.transfer.entries import YOUNG_OBJECTS, pack_entry
 from services.ops.transfer.manifest import (
     LogIdentity,
@@ -31,7 +32,7 @@ from services.ops.transfer.manifest import (
     empty_manifest,
 )
 from services.ops.transfer.reading import batches_until
-from services.ops.transfer.segments import SegmentBuilder, digest_of
+from services.ops.transfer.segments import Segment, SegmentBuilder, digest_of
 from services.ops.verify.reading import OnProgress, partition_reader, topics_of
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import topic_id
@@ -40,6 +41,9 @@ from services.runtime.settings import KafkaSettings
 
 SEGMENT_BYTES: Final = 32 * 1024 * 1024
 """Size at which a segment is closed, uncompressed: a transfer holds one in memory, or two."""
+SMALL: Final = 8
+"""The last segment is written again, together with what is new, if it is smaller than this part of a segment: hourly
+exports of a quiet log would otherwise leave a hundred thousand segments a year."""
 KEEP_EVERY_S: Final = 5.0
 """How often an unfinished export writes down what it has copied."""
 OnPlan = Callable[[int], OnProgress]
@@ -181,9 +185,12 @@ class _Export:
     async def _copy_from(self, reader: PartitionReader, topic: Topic, number: int, end: int) -> None:
         before = self.report.manifest.partitions[number]
         cursor = LogCursor(before.head, next_offset=reader.position)
-        builder = SegmentBuilder()
+        builder, small = SegmentBuilder(), self._small(before.of(topic), reader.position)
         folded = topic is Topic.EVENTS and before.stopped is None
         async for entries, records, offsets in batches_until(reader, end):
+            if small is not None and not builder.records:
+                for entry in await segment_entries(self._archive, topic, number, small):
+                    builder.add(entry)
             for entry in entries:
                 builder.add(entry)
             if folded and cursor.stopped is None:
@@ -191,18 +198,31 @@ class _Export:
             if self._on_progress is not None:
                 self._on_progress(offsets)
             if builder.bytes >= self._segment_bytes:
-                await self._put(builder, topic, number, cursor if folded else None)
-                builder = SegmentBuilder()
+                await self._put(builder, topic, number, cursor if folded else None, small)
+                builder, small = SegmentBuilder(), None
         if builder.records:
-            await self._put(builder, topic, number, cursor if folded else None)
+            await self._put(builder, topic, number, cursor if folded else None, small)
 
-    async def _put(self, builder: SegmentBuilder, topic: Topic, number: int, cursor: LogCursor | None) -> None:
-        """Store a segment, and then write down that it is there. After a crash in between it is copied again."""
+    def _small(self, copy: TopicCopy, position: int) -> Segment | None:
+        """Return the last segment if it is small, and what is new follows it."""
+        if not copy.segments or copy.end != position:
+            return None
+        last = copy.segments[-1]
+        return last if last.bytes < self._segment_bytes // SMALL else None
+
+    async def _put(
+        self, builder: SegmentBuilder, topic: Topic, number: int, cursor: LogCursor | None, small: Segment | None
+    ) -> None:
+        """Store a segment, and then write down that it is there, in place of `small` if that is in it.
+
+        After a crash in between it is copied again.
+        """
         segment, stored = builder.seal()
         await self._archive.put_segment(topic, number, segment, stored)
         partition = self.report.manifest.partitions[number]
         copy = partition.of(topic)
-        copy = TopicCopy(begin=copy.begin, end=segment.last + 1, segments=(*copy.segments, segment))
+        before = copy.segments if small is None else copy.segments[:-1]
+        copy = TopicCopy(begin=copy.begin, end=segment.last + 1, segments=(*before, segment))
         partition = partition.with_copy(topic, copy)
         if cursor is not None:
             stopped = cursor.stopped
@@ -213,7 +233,7 @@ class _Export:
             )
         self._replace(partition)
         self.report.segments += 1
-        self.report.records[topic] += segment.records
+        self.report.records[topic] += segment.records - (small.records if small is not None else 0)
         self.report.stored_bytes += segment.stored_bytes
         if time.monotonic() - self._kept_s >= self._keep_every_s:
             await self._archive.keep_unfinished(self.report.manifest)

@@ -156,8 +156,8 @@ def _check_row(partition: int, topic: Topic, copy: TopicCopy) -> None:
 
 
 def newer(one: Manifest | None, other: Manifest | None) -> Manifest | None:
-    """Return the manifest with more segments; `one` if both have as many."""
+    """Return the manifest with more records; `one` if both have as many."""
     if one is None or other is None:
         return one or other
-    count = [sum(1 for _ in manifest.segments()) for manifest in (one, other)]
-    return other if count[1] > count[0] else one
+    records = [sum(segment.records for _, _, segment in manifest.segments()) for manifest in (one, other)]
+    return other if records[1] > records[0] else one

@@ -190,6 +190,27 @@ def test_a_later_export_adds_what_is_new_and_nothing_else(kafka: str, tmp_path: 
     asyncio.run(main())
 
 
+def test_small_segments_of_earlier_exports_are_put_together(kafka: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Scene.on(kafka, partitions=1) as scene:
+            chat, settings = await conversation(scene), settings_of(scene)
+            archive, copied = Archive(str(tmp_path), create=True), 0
+            for n in range(3):
+                await scene.send(chat, "once more", key=f"once-{n}")
+                report = await export_log(settings, archive)
+                assert len(report.manifest.partitions[0].events.segments) == 1
+                copied += report.records[Topic.COMMANDS]
+            assert copied == sum(segment.records for segment in report.manifest.partitions[0].commands.segments)
+            assert len(list(tmp_path.rglob("*.zst"))) == 2, "one of events, one of commands"
+            assert (await export_log(settings, archive)).segments == 0
+            copy = elsewhere(settings)
+            await imported(copy, tmp_path)
+            async with scene_on(copy) as other:
+                await assert_same_log(scene, other)
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("kept", [0, 1, 2])
 def test_commands_that_were_decided_and_trimmed_between_two_exports_are_not_needed(
     kafka: str, tmp_path: Path, kept: int
