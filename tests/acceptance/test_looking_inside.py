@@ -156,3 +156,38 @@ async def test_top_shows_one_look_after_another_until_q(stack: RunningStack) -> 
         os.close(terminal)
     code, _, said = await look(stack, "top")
     assert (code, said.strip()) == (2, "Without a terminal, use --once or --json.")
+
+
+async def test_a_request_id_leads_to_its_commands_and_what_became_of_them(stack: RunningStack) -> None:
+    authorized = {"Authorization": f"Bearer {stack.token('anna')}"}
+    chat, _ = await send(stack, "trace", 0)
+    messages = f"/v1/chats/{chat}/messages"
+    traceparent = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    async with stack.client(headers=authorized) as http:
+        plain = await http.post(messages, json={"text": "1"}, headers={"Idempotency-Key": "trace-1"})
+        name = {"X-Request-Id": "order-17", "Idempotency-Key": "trace-2"}
+        named = await http.post(messages, json={"text": "2"}, headers=name)
+        reply = {"text": "3", "reply_to_message_id": BEN}
+        refused = await http.post(messages, json=reply, headers={"Idempotency-Key": "trace-3"})
+        for _ in range(2):
+            traced = await http.post(
+                messages,
+                json={"text": "4"},
+                headers={"traceparent": traceparent, "X-Request-Id": "order-18", "Idempotency-Key": "trace-4"},
+            )
+    for answer, request_id in ((plain, plain.headers["X-Request-Id"]), (named, "order-17")):
+        assert answer.status_code == 201, answer.text
+        code, found = await document(stack, "show", "trace", request_id)
+        [outcome] = found["outcomes"]
+        assert (code, outcome["outcome"], outcome["command_id"]) == (0, "accepted", answer.json()["message_id"])
+        assert found["trace_id"] == answer.headers["traceparent"][3:35]
+    code, found = await document(stack, "show", "trace", refused.json()["request_id"])
+    assert (code, [each["reason"] for each in found["outcomes"]]) == (0, ["unknown_message"])
+    assert traced.headers["X-Request-Id"] == "order-18"
+    for trace in (traceparent, "ab" * 16):
+        code, found = await document(stack, "show", "trace", trace, "--since", "10m")
+        assert (code, [each["outcome"] for each in found["outcomes"]]) == (0, ["accepted", "duplicate"])
+    code, said, _ = await look(stack, "show", "trace", "ab" * 16)
+    assert (code, len(said.splitlines())) == (0, 3)
+    code, said, _ = await look(stack, "show", "trace", "order-18")
+    assert (code, "no command of it in that time" in said) == (1, True)

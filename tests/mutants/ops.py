@@ -105,6 +105,20 @@ MUTANTS: Final = (
         check="tests/unit/ops/test_top.py",
     ),
     Mutant(
+        name="a request id does not name the trace that its request starts",
+        file="services/runtime/observe/trace_context.py",
+        good="00-{trace_id_for(request_id)}-",
+        bad="00-{random.getrandbits(128):032x}-",
+        check="tests/unit/runtime/test_trace_context.py",
+    ),
+    Mutant(
+        name="a request id of zeros becomes a trace id that is none",
+        file="services/runtime/observe/trace_context.py",
+        good=' and request_id.strip("0"):',
+        bad=":",
+        check="tests/unit/runtime/test_trace_context.py",
+    ),
+    Mutant(
         name="show prints texts unasked",
         file="services/ops/cli/show_lines.py",
         good="        if not with_text:\n            del message",

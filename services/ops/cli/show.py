@@ -1,4 +1,4 @@
-"""`gapless show …`: one message, command, key or chat through the whole system, with its log and its rows."""
+"""`gapless show …`: one message, command, key, chat or trace through the whole system."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import typer
 
 from schemas import ids
 from schemas.ids import ChatId
-from services.ops.cli.show_lines import Line, chat_json, chat_lines, found_json, found_lines
+from services.ops.cli.show_lines import Line, chat_json, chat_lines, found_json, found_lines, trace_json, trace_lines
+from services.ops.cli.since import SinceOption, since_ms
 from services.ops.cli.terminal import OUT, JsonOption, exit_on_error, print_json, run
 from services.ops.errors import Exit, UsageError
 from services.ops.stack.address import StackOption
@@ -126,6 +127,34 @@ def chat(
     else:
         _say(chat_lines(found))
     raise typer.Exit(Exit.FAULT if found.differences else Exit.OK)
+
+
+@app.command("trace")
+def trace(
+    trace: Annotated[str, typer.Argument(metavar="TRACE_ID|REQUEST_ID")],
+    since: SinceOption = "1h",
+    as_json: JsonOption = False,
+    _stack: StackOption = None,
+) -> None:
+    """Show the commands of a trace, or of a request by its X-Request-Id, and what became of each.
+
+    Reads the log since that time, in all partitions. A request that brought a traceparent of its own is found by that.
+
+    Exit code: 0, 1 not found, 2 wrong usage, 3 Kafka unavailable.
+    """
+    from services.ops.inspect.trace import find_trace, trace_named
+
+    with exit_on_error():
+        kafka, begin_ms = load_settings(KafkaSettings), since_ms(since)
+        if not ids.is_client_generated_id(trace):
+            raise UsageError("A trace id or a request id is 1 to 128 visible ASCII characters.")
+        trace_id = trace_named(trace)
+    found = run(find_trace(kafka, trace_id, since_ms=begin_ms))
+    if as_json:
+        print_json(trace_json(found))
+    else:
+        _say(trace_lines(found))
+    raise typer.Exit(Exit.OK if found.outcomes or found.waiting else Exit.FAULT)
 
 
 def _print(found: Found, *, as_json: bool, with_text: bool) -> None:

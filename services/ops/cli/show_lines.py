@@ -12,6 +12,7 @@ from schemas.instants import instant_of
 
 if TYPE_CHECKING:
     from services.ops.inspect.found import ChatFound, CommandFound, Found, OutcomeFound
+    from services.ops.inspect.trace import Traced
 
 Line = tuple[str, str]
 """A line and its style."""
@@ -208,4 +209,49 @@ def chat_json(found: ChatFound) -> dict[str, Any]:
         "agree": not found.differences,
         "differences": found.differences,
         "notes": found.notes,
+    }
+
+
+def trace_lines(found: Traced) -> list[Line]:
+    """Return what is printed of a trace: a line for each command."""
+    lines: list[Line] = [(f"trace {found.trace_id}", "bold")]
+    lines += [_traced(each) for each in found.outcomes]
+    lines += [_waiting(each) for each in found.waiting]
+    if found.more:
+        lines.append((f"{found.more:,} more outcomes are left out", "dim"))
+    if not found.outcomes and not found.waiting:
+        lines.append(("no command of it in that time: --since looks further back", "yellow"))
+    return lines
+
+
+def _traced(each: OutcomeFound) -> Line:
+    outcome, reason = each.outcome, f" ({each.reason.value})" if each.reason is not None else ""
+    place = f"{each.partition}:{each.stamp.command_offset:<8} {instant_of(outcome.at_ms)}"
+    where = f"chat {outcome.chat_id or '-'}  sender {outcome.sender_id or '-'}{_figures(*each.figures)}"
+    line = f"{place}  {outcome.kind.value}{reason}  {outcome.type}  {where}"
+    return line, _STYLES.get(outcome.kind, "")
+
+
+def _waiting(each: CommandFound) -> Line:
+    place = f"{each.partition}:{each.offset:<8} {instant_of(each.at_ms)}"
+    where = f"chat {each.chat_id or '-'}  sender {each.sender_id or '-'}"
+    return f"{place}  not decided yet  {each.type or '-'}  {where}", "yellow"
+
+
+def trace_json(found: Traced) -> dict[str, Any]:
+    """Return the document of a trace."""
+    return {
+        "trace_id": found.trace_id,
+        "outcomes": [
+            outcome_json(each)
+            | {
+                "command": f"{each.partition}:{each.stamp.command_offset}",
+                "command_id": each.outcome.command_id,
+                "chat_id": each.outcome.chat_id,
+                "sender_id": each.outcome.sender_id,
+            }
+            for each in found.outcomes
+        ],
+        "waiting": [_command_json(each, with_text=False) for each in found.waiting],
+        "left_out": found.more,
     }

@@ -6,6 +6,7 @@
 - `rows`     what readers see of one message, command or chat, in one snapshot
 - `found`    what was found of it in the log and in the tables, and whether the two agree
 - `show`     follows one message, command or chat through the system
+- `trace`    finds the commands of a trace
 - `rejected` counts the rejected commands
 - `status`   the state of the whole system at one moment, and what of it is stopped
 - `watch`    looks at the whole system, once or again and again

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from schemas.bodies import MessageSend
+from schemas.cursor import Decided
 from schemas.errors import Reason
 from schemas.events import AcceptedOutcome, Outcome, OutcomeKind, body_of, decode_duplicate, decode_rejected
 from schemas.ids import ChatId
 from schemas.log import Stamp
 from schemas.types import TAKES_SEQ, EventType
+from schemas.wire.encoding import Record, Undecodable, Unreadable, read_command
 from services.ops.inspect.rows import ChatRow, MessageRow, OutcomeRow, Rows
 
 OUTCOMES_MUST_EXIST_MS: Final = (7 * 86_400 - 600) * 1000
@@ -101,6 +103,28 @@ class Found:
         """The status of the response over HTTP to the command with the telling outcome."""
         telling = self.telling
         return 202 if telling is None else http_status(telling.outcome.type, telling.outcome.kind, telling.reason)
+
+
+def outcome_found(partition: int, decided: Decided) -> OutcomeFound:
+    return OutcomeFound(partition=partition, offset=decided.offset, stamp=decided.stamp, outcome=decided.outcome)
+
+
+def command_found(record: Record, partition: int, partitions: int) -> CommandFound:
+    read = read_command(record, partition, partitions)
+    headers = () if isinstance(record, Undecodable) else record.headers
+    return CommandFound(
+        partition=partition,
+        offset=record.offset,
+        at_ms=record.timestamp,
+        type=read.type,
+        chat_id=read.chat_id,
+        sender_id=read.sender_id,
+        client_generated_id=read.client_generated_id,
+        command_id=read.command_id,
+        body=record.value or b"",
+        headers=tuple((name, (value or b"").decode("utf-8", "replace")) for name, value in headers),
+        unreadable=f"{read.reason}: {read.detail}" if isinstance(read, Unreadable) else None,
+    )
 
 
 def http_status(event_type: str, kind: OutcomeKind, reason: Reason | None) -> int:

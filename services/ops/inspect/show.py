@@ -15,9 +15,18 @@ from schemas import ids
 from schemas.cursor import Decided
 from schemas.ids import ChatId
 from schemas.types import EventType
-from schemas.wire.encoding import Record, Undecodable, Unreadable, read_command
 from services.ops.errors import FaultFound
-from services.ops.inspect.found import ChatFound, CommandFound, Found, OutcomeFound, Writer, compare, compare_chat
+from services.ops.inspect.found import (
+    ChatFound,
+    CommandFound,
+    Found,
+    OutcomeFound,
+    Writer,
+    command_found,
+    compare,
+    compare_chat,
+    outcome_found,
+)
 from services.ops.inspect.lag import next_undecided
 from services.ops.inspect.places import Places, by_command, by_index, by_time, open_places, record_at
 from services.ops.inspect.rows import Rows, Snapshot, open_rows
@@ -103,13 +112,13 @@ async def show_command_at(kafka: KafkaSettings, postgres: PostgresSettings, *, p
             found = None
         if record is None and found is None:
             raise NotFound(f"chat.commands has no record at {partition}:{offset}, and the log no outcome of it.")
-        command = _command(record, partition, kafka.partitions) if record is not None else None
+        command = command_found(record, partition, kafka.partitions) if record is not None else None
         command_id = found.outcome.command_id if found is not None else command.command_id if command else None
         rows = await looking.snapshot.of_command(command_id)
         # Other commands under the same key have rows too: they are repeats of this one, or this one repeats them.
         outcomes = await _by_rows(looking, partition, rows, lambda d: d.outcome.command_id == command_id, scan=False)
         if found is not None and all(each.stamp != found.stamp for each in outcomes):
-            outcomes.append(_outcome(partition, found))
+            outcomes.append(outcome_found(partition, found))
             outcomes.sort(key=lambda each: each.offset)
         result = await _complete(looking, partition, rows, outcomes, command)
         if found is None:
@@ -135,22 +144,22 @@ async def show_chat(kafka: KafkaSettings, postgres: PostgresSettings, *, chat_id
                 lambda d: created(d) or _after(d, row.created_at_ms),
             )
             if first is not None and created(first):
-                found.created = await _with_writer(places, _outcome(partition, first))
+                found.created = await _with_writer(places, outcome_found(partition, first))
             if row.changed_index is not None:
                 index = row.changed_index
                 last = await _first(places, await places.first(by_index(index)), lambda d: d.stamp.index >= index)
                 if last is not None and last.stamp.index == index and last.outcome.chat_id == chat_id:
-                    found.last = await _with_writer(places, _outcome(partition, last))
+                    found.last = await _with_writer(places, outcome_found(partition, last))
         begin = 0 if scan and row is None else rows.applied(partition)
         async for event in places.events(begin):
             if not isinstance(event, Decided) or event.outcome.chat_id != chat_id or event.outcome.position is None:
                 continue
             if event.offset >= rows.applied(partition):
-                found.unapplied.append(_outcome(partition, event))
+                found.unapplied.append(outcome_found(partition, event))
             elif row is None:
-                found.last = _outcome(partition, event)
+                found.last = outcome_found(partition, event)
             if row is None and created(event):
-                found.created = _outcome(partition, event)
+                found.created = outcome_found(partition, event)
         if row is None and found.last is None and not found.unapplied:
             raise NotFound(f"There is no chat {chat_id} in {_where(rows, partition, scan=scan)}.")
         compare_chat(found)
@@ -189,7 +198,7 @@ async def _by_rows(
         async for event in places.events(places.start):
             if isinstance(event, Decided) and is_it(event) and len(found) < ALL:
                 found[event.offset] = event
-        return [_outcome(partition, found[offset]) for offset in sorted(found)]
+        return [outcome_found(partition, found[offset]) for offset in sorted(found)]
     for index in [row.log_index for row in rows.outcomes if row.partition == partition][-ALL:]:
         decided = await _first(places, await places.first(by_index(index)), lambda d, i=index: d.stamp.index >= i)  # type: ignore[misc]
         if decided is not None and decided.stamp.index == index and is_it(decided):
@@ -205,7 +214,7 @@ async def _by_rows(
         async for event in places.events(applied):
             if isinstance(event, Decided) and event.offset >= applied and is_it(event) and len(found) < ALL:
                 found[event.offset] = event
-    return [_outcome(partition, found[offset]) for offset in sorted(found)]
+    return [outcome_found(partition, found[offset]) for offset in sorted(found)]
 
 
 async def _waiting(looking: _Looking, partition: int, command_id: str) -> CommandFound | None:
@@ -216,7 +225,7 @@ async def _waiting(looking: _Looking, partition: int, command_id: str) -> Comman
         start, end = await commands.bounds()
         await commands.seek(max(start, begin))
         async for record in records_until(commands, end):
-            command = _command(record, partition, looking.kafka.partitions)
+            command = command_found(record, partition, looking.kafka.partitions)
             if command.command_id == command_id:
                 return command
     return None
@@ -236,7 +245,7 @@ async def _complete(
         if record is None:
             found.notes.append(f"the command's record at {partition}:{offset} is no longer in chat.commands")
         else:
-            found.command = _command(record, partition, looking.kafka.partitions)
+            found.command = command_found(record, partition, looking.kafka.partitions)
     compare(found)
     return found
 
@@ -262,28 +271,6 @@ async def _with_writer(places: Places, found: OutcomeFound) -> OutcomeFound:
 
 def _after(decided: Decided, at_ms: int) -> bool:
     return decided.outcome.at_ms > at_ms
-
-
-def _outcome(partition: int, decided: Decided) -> OutcomeFound:
-    return OutcomeFound(partition=partition, offset=decided.offset, stamp=decided.stamp, outcome=decided.outcome)
-
-
-def _command(record: Record, partition: int, partitions: int) -> CommandFound:
-    read = read_command(record, partition, partitions)
-    headers = () if isinstance(record, Undecodable) else record.headers
-    return CommandFound(
-        partition=partition,
-        offset=record.offset,
-        at_ms=record.timestamp,
-        type=read.type,
-        chat_id=read.chat_id,
-        sender_id=read.sender_id,
-        client_generated_id=read.client_generated_id,
-        command_id=read.command_id,
-        body=record.value or b"",
-        headers=tuple((name, (value or b"").decode("utf-8", "replace")) for name, value in headers),
-        unreadable=f"{read.reason}: {read.detail}" if isinstance(read, Unreadable) else None,
-    )
 
 
 async def _say_undecided(places: Places, found: Found, offset: int) -> None:

@@ -309,7 +309,7 @@ class Connection(HttpToolsProtocol):
             *self.server_state.default_headers,
             *response.raw_headers,
             (b"x-request-id", request_id.encode("ascii")),
-            (b"traceparent", traceparent_of(given.get(b"traceparent")).encode("ascii")),
+            (b"traceparent", traceparent_of(given.get(b"traceparent"), request_id).encode("ascii")),
             NO_SNIFFING,
             PRIVATE,
             (b"connection", b"close"),

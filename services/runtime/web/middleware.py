@@ -82,7 +82,7 @@ class RequestContextMiddleware:
             return
         once = scope[HEADERS] = headers_once(scope)
         request_id = request_id_of(once.get(b"x-request-id"))
-        traceparent = traceparent_of(once.get(b"traceparent"))
+        traceparent = traceparent_of(once.get(b"traceparent"), request_id)
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         state["request_id"], state["traceparent"] = request_id, traceparent
         bound_id, bound_trace = _LOGGED_REQUEST_ID.set(request_id), _LOGGED_TRACE_ID.set(trace_id_of(traceparent))

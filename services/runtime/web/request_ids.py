@@ -18,8 +18,8 @@ def request_id_of(given: bytes | None) -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-def traceparent_of(given: bytes | None) -> str:
-    """Return the value of `traceparent` if it is valid W3C, otherwise one of a new trace."""
+def traceparent_of(given: bytes | None, request_id: str) -> str:
+    """Return the value of `traceparent` if it is valid W3C, otherwise one of a new trace, named by the request id."""
     if given is not None and valid_traceparent(text := given.decode("latin-1").strip()):
         return text
-    return new_traceparent()
+    return new_traceparent(request_id)
