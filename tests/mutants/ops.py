@@ -119,6 +119,13 @@ MUTANTS: Final = (
         check="tests/unit/runtime/test_trace_context.py",
     ),
     Mutant(
+        name="top hears a sequencer that has died since the last look",
+        file="services/ops/inspect/heartbeats.py",
+        good='decode_heartbeat(record.value or b""), loop.time())',
+        bad='decode_heartbeat(record.value or b""), float("inf"))',
+        check=STATUS,
+    ),
+    Mutant(
         name="show prints texts unasked",
         file="services/ops/cli/show_lines.py",
         good="        if not with_text:\n            del message",

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from schemas.topics import TopicNames, heartbeats_spec
-from services.runtime.kafka.errors import KafkaRefused
+from services.runtime.kafka.errors import KafkaError, KafkaRefused
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topic_reader import TopicReader
+from services.runtime.process.tasks import end
 from services.runtime.settings import KafkaSettings, load_settings
 from services.sequencer.peers.heartbeat import Heartbeat, decode_heartbeat
 from services.sequencer.settings import SequencerSettings
@@ -41,12 +42,31 @@ class Heard:
 
 
 class Listener:
-    """Reads the heartbeats that arrive, made by `listening`."""
+    """Reads the heartbeats while `run` runs, made by `listening`.
+
+    They are read when they arrive, and not when someone asks: otherwise those of a process that has died since the last
+    look would count as heard now.
+    """
 
     def __init__(self, reader: PartitionReader, heard: Heard) -> None:
         self._reader = reader
         self._heard = heard
         self._since_s = asyncio.get_running_loop().time()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Read until cancelled, or until Kafka refuses; `heard` raises that error then."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                for record in await self._reader.read(max_records=_MANY, timeout_s=_READ_S):
+                    try:
+                        self._heard.take(decode_heartbeat(record.value or b""), loop.time())
+                    except ValueError:
+                        continue  # of another release, or of another program
+        except KafkaError as error:
+            self._failed.set_exception(error)
+            self._failed.exception()  # so that asyncio does not report it as never retrieved
 
     async def heard(self) -> list[Heartbeat]:
         """Return the heartbeats of the processes that run. The first call listens until a silent process is known.
@@ -54,14 +74,9 @@ class Listener:
         Raises KafkaError.
         """
         loop = asyncio.get_running_loop()
-        # A read returns what was fetched, perhaps long ago: only at the end is everything known that was sent.
-        _, end = await self._reader.bounds()
-        while self._reader.position < end or loop.time() - self._since_s < self._heard.silent_s:
-            for record in await self._reader.read(max_records=_MANY, timeout_s=_READ_S):
-                try:
-                    self._heard.take(decode_heartbeat(record.value or b""), loop.time())
-                except ValueError:
-                    continue  # of another release, or of another program
+        await asyncio.wait({self._failed}, timeout=max(0.0, self._since_s + self._heard.silent_s - loop.time()))
+        if self._failed.done():
+            self._failed.result()
         return self._heard.now(loop.time())
 
 
@@ -77,12 +92,16 @@ async def listening(kafka: KafkaSettings) -> AsyncIterator[Listener | None]:
         kafka=kafka.connection, topic=names.heartbeats, partition=0, client_id=f"{kafka.client_id}-inspect"
     )
     await reader.start(0)
+    tasks: list[asyncio.Task[None]] = []
     try:
-        _, end = await reader.bounds()
-        await reader.seek(end)
+        _, end_offset = await reader.bounds()
+        await reader.seek(end_offset)
         interval_s = load_settings(SequencerSettings).heartbeat_s
-        yield Listener(reader, Heard(max(SILENT_S, SILENT_INTERVALS * interval_s)))
+        listener = Listener(reader, Heard(max(SILENT_S, SILENT_INTERVALS * interval_s)))
+        tasks.append(asyncio.create_task(listener.run(), name="heartbeats"))
+        yield listener
     finally:
+        await end(tasks)
         await reader.close()
 
 

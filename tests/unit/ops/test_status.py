@@ -23,6 +23,7 @@ from services.ops.inspect.status import (
     stopped,
     writer_of,
 )
+from services.runtime.kafka.errors import KafkaUnavailable
 from services.sequencer.peers.heartbeat import Heartbeat, encode_heartbeat
 from tests.support.chat_log import LogRecord
 
@@ -106,33 +107,57 @@ def test_a_process_that_is_silent_is_not_heard() -> None:
     assert [each.name for each in heard.now(11.5)] == ["b"]
 
 
-def test_all_heartbeats_up_to_the_end_are_heard_however_they_were_fetched() -> None:
-    """One that was fetched before a pause comes first and alone; a process is not silent because of it."""
+class Arriving:
+    """A reader of heartbeats that arrive one by one, whenever the test says so."""
 
-    class Fetched:
-        def __init__(self) -> None:
-            self.records: list[bytes] = []
-            self.position = 0
+    def __init__(self) -> None:
+        self.sent: asyncio.Queue[bytes | KafkaUnavailable] = asyncio.Queue()
 
-        async def bounds(self) -> tuple[int, int]:
-            return 0, len(self.records)
+    async def read(self, *, max_records: int, timeout_s: float) -> list[LogRecord]:
+        value = await self.sent.get()
+        if isinstance(value, KafkaUnavailable):
+            raise value
+        return [LogRecord(offset=0, timestamp=1, key=None, value=value, headers=[])]
 
-        async def read(self, *, max_records: int, timeout_s: float) -> list[LogRecord]:
-            if self.position == len(self.records):
-                await asyncio.sleep(0.01)
-                return []
-            self.position += 1
-            value = self.records[self.position - 1]
-            return [LogRecord(offset=self.position - 1, timestamp=1, key=None, value=value, headers=[])]
+
+def test_a_process_that_died_since_the_last_look_is_not_heard_and_the_others_are() -> None:
+    silent_s = 1.0
 
     async def main() -> None:
-        reader = Fetched()
-        listener = Listener(reader, Heard(0.05))  # type: ignore[arg-type]
-        listener._since_s -= 1.0
-        for number in (1, 2):
-            reader.records += [encode_heartbeat(heartbeat(name, {0: 1}, number=number)) for name in ("a", "b")]
-            assert [each.name for each in await listener.heard()] == ["a", "b"]
-            await asyncio.sleep(0.1)
+        reader, loop = Arriving(), asyncio.get_running_loop()
+        listener = Listener(reader, Heard(silent_s))  # type: ignore[arg-type]
+        listening = asyncio.create_task(listener.run())
+        began_s = loop.time()
+        for name in ("died", "runs"):
+            reader.sent.put_nowait(encode_heartbeat(heartbeat(name, {0: 1})))
+        reader.sent.put_nowait(b"of another program")
+        number = 1
+        while loop.time() < began_s + 2 * silent_s:  # no one asks meanwhile
+            number += 1
+            reader.sent.put_nowait(encode_heartbeat(heartbeat("runs", {0: 1}, number=number)))
+            await asyncio.sleep(silent_s / 20)
+        while not reader.sent.empty():
+            await asyncio.sleep(0)
+        assert [each.name for each in await listener.heard()] == ["runs"]
+        reader.sent.put_nowait(KafkaUnavailable("no broker"))
+        await listening
+        with pytest.raises(KafkaUnavailable, match="no broker"):
+            await listener.heard()
+
+    asyncio.run(main())
+
+
+def test_the_first_look_listens_until_a_silent_process_is_known() -> None:
+    async def main() -> None:
+        reader = Arriving()
+        listener = Listener(reader, Heard(1.0))  # type: ignore[arg-type]
+        listening = asyncio.create_task(listener.run())
+        asking = asyncio.create_task(listener.heard())
+        await asyncio.sleep(0.05)
+        assert not asking.done()
+        reader.sent.put_nowait(encode_heartbeat(heartbeat("late", {0: 1})))
+        assert [each.name for each in await asking] == ["late"]
+        listening.cancel()
 
     asyncio.run(main())
 
