@@ -8,6 +8,7 @@ from tests.mutants.mutant import Mutant
 
 CUTOVER: Final = "tests/integration/projector/test_rebuild_and_cutover.py"
 OPERATORS: Final = "tests/integration/projector/test_flow_of_operators.py"
+PLAN: Final = "tests/integration/projector/test_plan_of_a_rebuild.py"
 VERIFIED: Final = (
     f"{OPERATORS}::test_a_cutover_that_requires_a_verification_takes_the_newest_one_since_the_version_was_built"
 )
@@ -295,6 +296,20 @@ MUTANTS: Final = (
         good="JOIN pg_locks l ON l.pid = o.backend_pid AND l.granted",
         bad="JOIN pg_locks l ON l.granted",
         check=f"{OPERATORS}::test_a_process_that_is_killed_leaves_no_lock_and_is_not_named",
+    ),
+    Mutant(
+        name="the sample of a plan is committed",
+        file="services/projector/versions/plan.py",
+        good="connection.transaction(force_rollback=True)",
+        bad="connection.transaction()",
+        check=f"{PLAN}::test_a_plan_changes_nothing_in_the_database",
+    ),
+    Mutant(
+        name="a plan expects the rows of the serving version, however much longer the log is",
+        file="services/projector/versions/plan.py",
+        good="round(rows * total / folded), ",
+        bad="rows, ",
+        check="tests/unit/projector/test_plan.py::test_tables_grow_in_proportion_to_the_log",
     ),
     Mutant(
         name="a cutover waits for a version that stands beyond the end of the log",

@@ -17,6 +17,7 @@
 - `since`        `--since` of several commands
 - `archives`     `gapless log export`, `import`, `restore-test`
 - `projection`   `gapless projection …`
+- `plan`         `gapless projection plan`
 - `cutover`      `gapless projection cutover`, `rollback`
 - `retirement`   `gapless projection stop-feeding`, `drop`
 - `lag`          `gapless lag`

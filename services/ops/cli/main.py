@@ -23,6 +23,7 @@ from services.ops.cli import env as env_command
 from services.ops.cli import lag as lag_command
 from services.ops.cli import log as log_commands
 from services.ops.cli import missing_commands
+from services.ops.cli import plan as projection_plan
 from services.ops.cli import projection as projection_commands
 from services.ops.cli import rejected as log_rejected
 from services.ops.cli import retirement as projection_retirement
@@ -61,6 +62,7 @@ log_commands.app.command("skip-missing-commands")(missing_commands.skip_missing_
 archive_commands.add_to(log_commands.app)
 app.add_typer(log_commands.app, name="log")
 app.add_typer(show_commands.app, name="show")
+projection_plan.add_to(projection_commands.app)
 projection_cutover.add_to(projection_commands.app)
 projection_retirement.add_to(projection_commands.app)
 app.add_typer(projection_commands.app, name="projection")

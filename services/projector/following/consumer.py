@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import psycopg
 
@@ -32,7 +32,7 @@ from services.projector.writing.guard import Move
 from services.runtime.kafka.errors import OffsetMissing
 from services.runtime.kafka.reader import PartitionReader
 from services.runtime.kafka.topics import topic_id
-from services.runtime.postgres.pool import PostgresPool
+from services.runtime.postgres.pool import Connection
 from services.runtime.settings import KafkaSettings
 
 BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -51,6 +51,14 @@ WAY_OUT: Final = (
 
 YOUNG_OBJECTS: Final = 500_000
 """Threshold of services.runtime.process.collector. A batch has about 20 objects a record until decoded, then two."""
+
+
+class Connections(Protocol):
+    """Lends connections in autocommit mode; a pool does."""
+
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        """Lend one for a unit of work."""
+        ...
 
 
 class TopicId:
@@ -112,7 +120,7 @@ class PartitionConsumer:
         *,
         version: int,
         partition: int,
-        pool: PostgresPool,
+        pool: Connections,
         kafka: KafkaSettings,
         topic: TopicId,
         durable: bool = True,

@@ -3,6 +3,7 @@
 - `migrations`       numbered steps, forward only, each safe to run again (sql/control, sql/projection)
 - `registry`         the table of projections, and the views of the one that serves
 - `rebuild`          folds the log from its beginning into a second schema
+- `plan`             what a rebuild would read, write and take
 - `load`             one partition of a rebuild
 - `load_processes`   several partitions at once, in separate processes
 - `cutover`          makes the views show another version

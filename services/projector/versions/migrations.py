@@ -98,6 +98,18 @@ async def create_projection(connection: Connection, version: int) -> None:
         await grant_rights(connection, version)
 
 
+async def create_tables(connection: Connection, version: int) -> None:
+    """Create the tables of a version that is not registered, in the transaction of the caller, to be rolled back."""
+    for step in _steps(_PROJECTION, "tables"):
+        await connection.execute(_PROJECTION.compose(step.block, schema=schema_name(version)))
+
+
+async def create_indexes(connection: Connection, version: int) -> None:
+    """Create the secondary indexes of such tables, one after the other."""
+    for step in _steps(_PROJECTION, "indexes"):
+        await connection.execute(_PROJECTION.compose(step.block, schema=schema_name(version)))
+
+
 async def index_projection(
     connect: Connect, version: int, on_index: Callable[[str], None], *, at_once: int = 1
 ) -> None:

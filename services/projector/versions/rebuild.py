@@ -30,8 +30,7 @@ from services.projector.versions.operators import only_one
 from services.projector.versions.registry import REGISTRY, Place, State, get_projection, positions, version_sql
 from services.projector.writing.apply import schema_name
 from services.runtime.kafka.errors import TopicsWrong
-from services.runtime.kafka.reader import PartitionReader
-from services.runtime.kafka.topics import check_topics
+from services.runtime.kafka.topics import check_topics, end_offsets
 from services.runtime.postgres.pool import PostgresPool, open_pool
 from services.runtime.process.collector import infrequent_gc
 from services.runtime.settings import KafkaSettings, PostgresSettings
@@ -216,24 +215,11 @@ class _Rebuild:
             return self._processes
         async with self._pool.connection() as connection:
             there = await positions(connection, self._version)
-        left = 0
-        for partition in range(self._kafka.partitions):
-            left += max(0, await self._end_of(partition) - there.get(Place(False, partition), 0))
-        return max(1, min(os.cpu_count() or 1, self._kafka.partitions, MAX_PROCESSES, left // WORTH_A_PROCESS_RECORDS))
-
-    async def _end_of(self, partition: int) -> int:
-        reader = PartitionReader(
-            kafka=self._kafka.connection,
-            topic=topic_names(self._kafka).events,
-            partition=partition,
-            client_id=f"{self._kafka.client_id}-rebuild",
-        )
-        await reader.start(0)
-        try:
-            _, end = await reader.bounds()
-        finally:
-            await reader.close()
-        return end
+        events = topic_names(self._kafka).events
+        async with end_offsets(self._kafka.connection, events, range(self._kafka.partitions)) as ask_ends:
+            ends = await ask_ends()
+        left = sum(max(0, end - there.get(Place(False, partition), 0)) for partition, end in ends.items())
+        return useful_processes(left, self._kafka.partitions)
 
     async def _load_here(self, left: deque[int], *, building: bool) -> None:
         loader = Loader(
@@ -285,6 +271,11 @@ class _Rebuild:
         )
         self._on_progress(progress)
         return progress
+
+
+def useful_processes(records: int, partitions: int) -> int:
+    """Return the number of processes with which to load this many records."""
+    return max(1, min(os.cpu_count() or 1, partitions, MAX_PROCESSES, records // WORTH_A_PROCESS_RECORDS))
 
 
 def _first_of(failed: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any, Final
@@ -112,6 +112,30 @@ async def first_offsets_since(
     finally:
         await asyncio.wait([asyncio.ensure_future(consumer.stop())], timeout=3.0)
     return {tp.partition: (at.offset if at is not None else None) for tp, at in found.items()}
+
+
+AskEnds = Callable[[], Awaitable[dict[int, int]]]
+"""Returns partition → the end offset of its log now. Raises KafkaUnavailable."""
+
+
+@asynccontextmanager
+async def end_offsets(kafka: KafkaConnection, topic: str, partitions: Sequence[int]) -> AsyncIterator[AskEnds]:
+    """Yield a function that asks for the ends of several partitions, over connections that stay open.
+
+    Raises KafkaUnavailable.
+    """
+    consumer = AIOKafkaConsumer(**kafka.client_options(), client_id=CLIENT_ID, group_id=None)
+    wanted = [TopicPartition(topic, p) for p in partitions]
+
+    async def ask() -> dict[int, int]:
+        found = await within(ANSWER_TIMEOUT_S, "tell where the log ends", consumer.end_offsets(wanted))
+        return {tp.partition: offset for tp, offset in found.items()}
+
+    try:
+        await opened(kafka, ANSWER_TIMEOUT_S, "let us read", consumer.start())
+        yield ask
+    finally:
+        await asyncio.wait([asyncio.ensure_future(consumer.stop())], timeout=3.0)
 
 
 @asynccontextmanager

@@ -193,6 +193,14 @@ def test_a_refused_cutover_is_exit_code_1(settings: KafkaSettings, database: str
 def test_a_rebuild_a_proof_and_a_cutover_by_commands_alone(settings: KafkaSettings, database: str) -> None:
     given = variables(settings, database)
     asyncio.run(project(settings, postgres_settings(database)))
+    code, document = answer("projection", "plan", "--to", "v2", **given)
+    assert (code, document["refusal"], document["there_bytes"]) == (0, None, 0)
+    assert document["records"] == sum(p["end"] - p["next_offset"] for p in document["partitions"]) > 0
+    assert {t["table"]: t["rows"] for t in document["tables"]}["chat_messages"] == 4
+    assert document["sample"]["records"] == document["records"]
+    done = gapless("projection", "plan", "--to", "v1", **given)
+    assert (done.returncode, "would be refused: chat_v1 is what readers see" in done.stderr) == (1, True)
+    assert "chat_messages" in done.stdout
     code, document = answer("projection", "rebuild", "--to", "v2", **given)
     assert (code, document["version"]) == (0, "v2")
     assert document["records"] > 0

@@ -64,6 +64,17 @@ SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relkind = 'r';
 
+-- name: table_sizes
+-- With the estimate of the planner: rows of a page at the last ANALYZE, times the pages that there are now. NULL if the
+-- table was never analysed.
+SELECT c.relname, pg_total_relation_size(c.oid),
+    CASE WHEN c.relpages > 0 AND c.reltuples >= 0
+         THEN round(c.reltuples::numeric / c.relpages
+                    * (pg_relation_size(c.oid) / current_setting('block_size')::int))::bigint END
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relkind = 'r'
+ORDER BY c.relname;
+
 -- name: unregister
 DELETE FROM chat.projections WHERE version = %(version)s;
 
