@@ -312,6 +312,27 @@ MUTANTS: Final = (
         check="tests/unit/projector/test_plan.py::test_tables_grow_in_proportion_to_the_log",
     ),
     Mutant(
+        name="a rebuild does not wait for the serving projection",
+        file="services/projector/versions/load.py",
+        good="            if self.throttle is not None:\n",
+        bad="            if False:\n",
+        check=f"{OPERATORS}::test_a_rebuild_reads_nothing_while_the_serving_projection_lags_too_far",
+    ),
+    Mutant(
+        name="the other processes of a rebuild do not wait for the serving projection",
+        file="services/projector/versions/load_processes.py",
+        good="            throttle=throttle,\n",
+        bad="",
+        check=f"{OPERATORS}::test_the_other_processes_of_a_rebuild_wait_for_the_serving_projection_too",
+    ),
+    Mutant(
+        name="the progress of a rebuild forgets earlier runs",
+        file="services/projector/versions/rebuild.py",
+        good="records_before=sum(self._firsts.values()),",
+        bad="records_before=0,",
+        check=f"{OPERATORS}::test_the_progress_of_a_rebuild_is_of_the_whole_log_from_its_first_word",
+    ),
+    Mutant(
         name="a cutover waits for a version that stands beyond the end of the log",
         file="services/projector/versions/cutover.py",
         good="return await positions(connection, self._old.version) | self._unreachable",

@@ -18,6 +18,7 @@
 - `archives`     `gapless log export`, `import`, `restore-test`
 - `projection`   `gapless projection …`
 - `plan`         `gapless projection plan`
+- `rebuild`      `gapless projection rebuild`
 - `cutover`      `gapless projection cutover`, `rollback`
 - `retirement`   `gapless projection stop-feeding`, `drop`
 - `lag`          `gapless lag`

@@ -25,6 +25,7 @@ from services.ops.cli import log as log_commands
 from services.ops.cli import missing_commands
 from services.ops.cli import plan as projection_plan
 from services.ops.cli import projection as projection_commands
+from services.ops.cli import rebuild as projection_rebuild
 from services.ops.cli import rejected as log_rejected
 from services.ops.cli import retirement as projection_retirement
 from services.ops.cli import rights as rights_commands
@@ -63,6 +64,7 @@ archive_commands.add_to(log_commands.app)
 app.add_typer(log_commands.app, name="log")
 app.add_typer(show_commands.app, name="show")
 projection_plan.add_to(projection_commands.app)
+projection_rebuild.add_to(projection_commands.app)
 projection_cutover.add_to(projection_commands.app)
 projection_retirement.add_to(projection_commands.app)
 app.add_typer(projection_commands.app, name="projection")

@@ -7,12 +7,11 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 from rich.table import Table
 
 from services.ops.cli.terminal import ERR, OUT, JsonOption, exit_on_error, fail, print_json, progress, run
@@ -23,7 +22,6 @@ from services.runtime.settings import KafkaSettings, PostgresSettings, load_sett
 if TYPE_CHECKING:
     from services.ops.verify.projection.diff import Difference
     from services.ops.verify.projection.verify import ProjectionReport
-    from services.projector.versions.rebuild import RebuildProgress
     from services.projector.versions.registry import Projection
 
 NAMED_DIFFERENCES = 1_000
@@ -65,37 +63,6 @@ def verify(
     else:
         _show(report)
     raise typer.Exit(Exit.OK if report.equal else Exit.FAULT)
-
-
-@app.command("rebuild")
-def rebuild_command(to: VersionOption, as_json: JsonOption = False, _stack: StackOption = None) -> None:
-    """Fold the whole log into another version next to the serving one; if interrupted, the next run continues.
-
-    Exit code: 0 built and on standby, 1 refused, 2 wrong usage, 3 Kafka or Postgres unavailable, 130 stopped by Ctrl-C.
-    """
-    from services.projector.versions.rebuild import rebuild
-
-    with exit_on_error(), refusals():
-        number = parse_version(to)
-        kafka, postgres = load_settings(KafkaSettings), load_settings(PostgresSettings)
-        with _rebuild_bar(to, quiet=as_json) as on_progress:
-            done = run(rebuild(number, kafka=kafka, postgres=postgres, on_progress=on_progress))
-    figures = {
-        "version": to,
-        "records": done.records_done,
-        "rows": done.rows,
-        "seconds": round(done.seconds, 3),
-        "records_per_s": round(done.records_per_s, 1),
-    }
-    if as_json:
-        print_json(figures)
-        return
-    OUT.say(
-        (f"{to} is built", "green"),
-        f" and fed: {done.records_done:,} records, {done.rows:,} rows in {done.seconds:.1f} s"
-        f" ({done.records_per_s:,.0f} records/s). Verify it with `gapless projection verify --version {to}`, then"
-        f" `gapless projection cutover --to {to}`.",
-    )
 
 
 @app.command("list")
@@ -254,29 +221,3 @@ def refusals() -> Iterator[None]:
         fail(f"{error}.", Exit.FAULT)
     except asyncio.CancelledError:
         raise typer.Exit(130) from None
-
-
-@contextmanager
-def _rebuild_bar(version: str, *, quiet: bool) -> Iterator[Callable[[RebuildProgress], None]]:
-    if quiet or not ERR.is_terminal:
-        yield lambda _progress: None
-        return
-    columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(),
-        TextColumn("{task.fields[rate]}"),
-    )  # fmt: skip
-    with Progress(*columns, console=ERR, transient=True) as bar:
-        task = bar.add_task(f"{version}: load", total=None, rate="")
-
-        def show(now: RebuildProgress) -> None:
-            eta = f", {now.eta_s:.0f} s left" if now.eta_s is not None else ""
-            index = f" {now.index}" if now.index is not None else ""
-            bar.update(
-                task,
-                description=f"{version}: {now.stage.value}{index}",
-                completed=now.records_done,
-                total=now.records_total or None,
-                rate=f"{now.records_per_s:,.0f}/s{eta}",
-            )
-
-        yield show

@@ -61,7 +61,7 @@ def drop(
     with exit_on_error(), refusals():
         number = parse_version(version)
         if not yes:
-            _confirm(version)
+            confirm(version)
         freed = run(drop_projection(number, postgres=load_settings(PostgresSettings)))
     if as_json:
         print_json({"version": version, "freed_bytes": freed})
@@ -69,7 +69,8 @@ def drop(
         OUT.say(f"{version} is dropped: {decimal(freed)} freed.")
 
 
-def _confirm(version: str) -> None:
+def confirm(version: str) -> None:
+    """Ask whether the rows of a version may be deleted. Ends the command if not, or if there is no terminal."""
     if not sys.stdin.isatty():
         fail(f"Dropping {version} deletes all its rows: confirm with --yes.", Exit.USAGE)
     if not typer.confirm(f"Delete {version} with all its rows?", err=True):

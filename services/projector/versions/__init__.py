@@ -5,6 +5,7 @@
 - `rebuild`          folds the log from its beginning into a second schema
 - `plan`             what a rebuild would read, write and take
 - `load`             one partition of a rebuild
+- `throttle`         makes a rebuild wait while the serving projection is behind
 - `load_processes`   several partitions at once, in separate processes
 - `cutover`          makes the views show another version
 - `rollback`         undoes the last cutover

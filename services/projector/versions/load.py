@@ -14,6 +14,7 @@ import structlog
 from services.projector.errors import LostRace, PartitionStopped
 from services.projector.following.consumer import PartitionConsumer, TopicId
 from services.projector.following.feeds import FEEDS, HISTORY, Both, Feed
+from services.projector.versions.throttle import Throttle
 from services.projector.writing.apply import load_position
 from services.runtime.kafka.errors import KafkaError
 from services.runtime.observe.repeated_lines import warn_throttled
@@ -36,8 +37,6 @@ class Loaded:
     """What was loaded since the last report: a whole batch, or nothing at the beginning."""
 
     partition: int
-    first_offset: int
-    """The offset at which this attempt began."""
     end_offset: int
     """The offset at which it ends."""
     of_search: bool = False
@@ -60,6 +59,7 @@ class Loader:
     max_batch_records: int
     building: bool
     on_loaded: OnLoaded
+    throttle: Throttle | None = None
 
     async def load(self, partition: int) -> None:
         """Load a partition up to where the log ended at the beginning: its tables and its search.
@@ -134,11 +134,13 @@ class Loader:
             await consumer.close()
 
     async def _load_to_end(self, consumer: PartitionConsumer, *, of_search: bool) -> None:
-        first = (await consumer.open()).next_offset
+        await consumer.open()
         end = consumer.end_offset
-        at = Loaded(partition=consumer.partition, first_offset=first, end_offset=end, of_search=of_search)
+        at = Loaded(partition=consumer.partition, end_offset=end, of_search=of_search)
         self.on_loaded(at)
         while consumer.position.next_offset < end:
+            if self.throttle is not None:
+                await self.throttle.wait()  # the consumer reads only within a step, so reading pauses as well
             step = await consumer.step(max_records=self.max_batch_records, timeout_s=READ_TIMEOUT_S)
             if step is None:
                 await consumer.ask_end()  # nothing arrived before the end: raises if Kafka is unavailable

@@ -25,6 +25,7 @@ from pydantic import SecretStr
 from services.projector.errors import LoadEnded, LostRace, PartitionStopped
 from services.projector.following.consumer import YOUNG_OBJECTS, TopicId
 from services.projector.versions.load import Loaded, Loader, OnLoaded
+from services.projector.versions.throttle import throttle_by_lag
 from services.runtime.kafka.errors import KafkaError, KafkaUnavailable
 from services.runtime.observe.logs import configure_logging
 from services.runtime.postgres.pool import open_pool
@@ -57,6 +58,7 @@ async def load_in_processes(
     postgres: PostgresSettings,
     max_batch_records: int,
     on_loaded: OnLoaded,
+    max_lag: int | None = None,
 ) -> None:
     """Load the partitions in `left`, `at_once` at a time in each process, of a version that is being built.
 
@@ -71,6 +73,7 @@ async def load_in_processes(
         "kafka": kafka.model_dump(mode="json"),
         "postgres": postgres.model_dump(mode="json") | {"dsn": postgres.dsn.get_secret_value()},
         "max_batch_records": max_batch_records,
+        "max_lag": max_lag,
     }
     async with asyncio.TaskGroup() as group:
         for _ in range(processes):
@@ -143,7 +146,10 @@ async def _serve() -> None:
         return
     kafka = KafkaSettings.model_validate(task["kafka"])
     postgres = PostgresSettings.model_validate(task["postgres"] | {"dsn": SecretStr(task["postgres"]["dsn"])})
-    async with open_pool(postgres, application_name=APPLICATION, autocommit=True) as pool:
+    async with (
+        open_pool(postgres, application_name=APPLICATION, autocommit=True) as pool,
+        throttle_by_lag(task["max_lag"], pool=pool, kafka=kafka) as throttle,
+    ):
         loader = Loader(
             version=task["version"],
             pool=pool,
@@ -152,6 +158,7 @@ async def _serve() -> None:
             max_batch_records=task["max_batch_records"],
             building=True,
             on_loaded=lambda loaded: _tell({"loaded": asdict(loaded)}),
+            throttle=throttle,
         )
         _tell("ready")
         loads: set[asyncio.Task[None]] = set()

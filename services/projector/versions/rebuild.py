@@ -27,7 +27,17 @@ from services.projector.versions.load import Loaded, Loader
 from services.projector.versions.load_processes import APPLICATION, load_in_processes
 from services.projector.versions.migrations import create_projection, index_projection, migrate
 from services.projector.versions.operators import only_one
-from services.projector.versions.registry import REGISTRY, Place, State, get_projection, positions, version_sql
+from services.projector.versions.registry import (
+    REGISTRY,
+    Place,
+    State,
+    get_projection,
+    list_projections,
+    positions,
+    version_sql,
+)
+from services.projector.versions.retirement import drop_held
+from services.projector.versions.throttle import Throttle, throttle_by_lag
 from services.projector.writing.apply import schema_name
 from services.runtime.kafka.errors import TopicsWrong
 from services.runtime.kafka.topics import check_topics, end_offsets
@@ -41,6 +51,8 @@ MAX_PROCESSES: Final = 4
 NEAR_RECORDS: Final = 1_000
 """Records loaded in a catch-up round at or below which the rest is left to the projectors."""
 MAX_ROUNDS: Final = 20
+ETA_FROM: Final = 0.01
+"""Share of its records from which a run estimates its time."""
 INDEXES_AT_ONCE: Final = 2
 """A single index does not keep Postgres busy: its parallel workers sort, but one process writes it. Each may take the
 memory that registry.sql sets in `take_your_time`."""
@@ -60,15 +72,19 @@ class RebuildProgress:
     """The progress of a rebuild."""
 
     stage: Stage
+    records_before: int
+    """Number of records that earlier runs had folded."""
     records_done: int
     """Number of records that this run has folded into the tables."""
     records_total: int
-    """Number of records that this run has to fold, as far as known; it grows with the log."""
+    """Number of records that this run has to fold: up to the ends of all partitions. It grows with the log."""
     rows: int
     seconds: float
     """Time since this run began."""
     index: str | None = None
     """The index whose creation began last."""
+    waits_for_lag: int | None = None
+    """The lag of the serving projection, if this run waits until it is lower."""
 
     @property
     def records_per_s(self) -> float:
@@ -79,9 +95,22 @@ class RebuildProgress:
         return self.rows / self.seconds if self.seconds > 0 else 0.0
 
     @property
+    def folded(self) -> int:
+        """Number of records that are in the tables, of this run and of earlier ones."""
+        return self.records_before + self.records_done
+
+    @property
+    def whole(self) -> int:
+        """Number of records of the log."""
+        return self.records_before + self.records_total
+
+    @property
     def eta_s(self) -> float | None:
-        """Estimated time until the log is folded; None while nothing is known."""
-        if self.records_done == 0:
+        """Estimated time until the log is loaded, without the indexes.
+
+        None before this run has folded ETA_FROM of its records, and while indexes are created: that time is unknown.
+        """
+        if self.stage is Stage.INDEX or not self.records_done or self.records_done < ETA_FROM * self.records_total:
             return None
         return max(0, self.records_total - self.records_done) / self.records_per_s
 
@@ -102,8 +131,13 @@ async def rebuild(
     partitions_at_once: int = 4,
     max_batch_records: int = 20_000,
     processes: int | None = None,
+    max_lag: int | None = None,
+    again: bool = False,
 ) -> RebuildProgress:
     """Build chat_v<to_version> from the log, or continue to; on return it is on standby and ready for a cutover.
+
+    With `again`, what is there of the version is dropped first, unless it serves. With `max_lag`, loading waits while
+    the serving projection has more events to apply than that.
 
     `processes` is the number of processes that load in parallel, including this one; by default one for each core (at
     most MAX_PROCESSES), as far as the log is long enough.
@@ -117,6 +151,8 @@ async def rebuild(
         async with only_one(postgres, to_version, command=f"gapless projection rebuild --to v{to_version}"):
             await _refuse_wrong_topics(kafka)
             async with pool.connection() as connection:
+                if again and to_version in {p.version for p in await list_projections(connection)}:
+                    await drop_held(connection, to_version)
                 await create_projection(connection, to_version)
                 state = (await get_projection(connection, to_version)).state
             if state is State.SERVING:
@@ -124,7 +160,15 @@ async def rebuild(
                     f"chat_v{to_version} is what readers see now; rebuild into another version and cut over to it"
                 )
             run = _Rebuild(
-                to_version, pool, kafka, postgres, on_progress, partitions_at_once, max_batch_records, processes
+                to_version,
+                pool,
+                kafka,
+                postgres,
+                on_progress,
+                partitions_at_once,
+                max_batch_records,
+                processes,
+                max_lag,
             )
             with infrequent_gc(YOUNG_OBJECTS):
                 return await run.run(state)
@@ -141,6 +185,7 @@ class _Rebuild:
         partitions_at_once: int,
         max_batch_records: int,
         processes: int | None,
+        max_lag: int | None,
     ) -> None:
         self._version = version
         self._pool = pool
@@ -156,11 +201,28 @@ class _Rebuild:
         self._done = self._searched = self._rows = 0
         self._ends: dict[int, int] = {}
         self._firsts: dict[int, int] = {}
+        self._max_lag = max_lag
+        self._waits_for_lag: int | None = None
+        self._throttle: Throttle | None = None
 
     async def run(self, state: State) -> RebuildProgress:
-        if state in (State.BUILDING, State.STOPPED):
+        events = topic_names(self._kafka).events
+        async with end_offsets(self._kafka.connection, events, range(self._kafka.partitions)) as ask_ends:
+            self._ends = await ask_ends()
+        async with self._pool.connection() as connection:
+            there = await positions(connection, self._version)
+        self._firsts = {p: min(there.get(Place(False, p), 0), end) for p, end in self._ends.items()}
+        throttled = throttle_by_lag(self._max_lag, pool=self._pool, kafka=self._kafka, on_lag=self._tell_lag)
+        async with throttled as self._throttle:
+            return await self._run(state)
+
+    async def _run(self, state: State) -> RebuildProgress:
+        building = state in (State.BUILDING, State.STOPPED)
+        if building:
             async with self._pool.connection() as connection:
                 await connection.execute(version_sql(self._version)["hold_autovacuum_off"])
+        self._tell()
+        if building:
             # After a crash before autovacuum is let in again, the version is still building, so the next run does it.
             await self._load_all(first=True)
             self._stage = Stage.INDEX
@@ -198,7 +260,10 @@ class _Rebuild:
         the tables or those of search, whichever are more."""
         done_before, searched_before = self._done, self._searched
         left = deque(range(self._kafka.partitions))
-        processes = await self._useful_processes() if first else 1
+        processes = 1
+        if first:
+            left_records = sum(end - self._firsts[p] for p, end in self._ends.items())
+            processes = self._processes or useful_processes(left_records, self._kafka.partitions)
         at_once = max(1, min(self._at_once, self._kafka.partitions) // processes)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -210,17 +275,6 @@ class _Rebuild:
             raise _first_of(failed) from None  # it has ended the others
         return max(self._done - done_before, self._searched - searched_before)
 
-    async def _useful_processes(self) -> int:
-        if self._processes is not None:
-            return self._processes
-        async with self._pool.connection() as connection:
-            there = await positions(connection, self._version)
-        events = topic_names(self._kafka).events
-        async with end_offsets(self._kafka.connection, events, range(self._kafka.partitions)) as ask_ends:
-            ends = await ask_ends()
-        left = sum(max(0, end - there.get(Place(False, partition), 0)) for partition, end in ends.items())
-        return useful_processes(left, self._kafka.partitions)
-
     async def _load_here(self, left: deque[int], *, building: bool) -> None:
         loader = Loader(
             version=self._version,
@@ -230,6 +284,7 @@ class _Rebuild:
             max_batch_records=self._max_batch_records,
             building=building,
             on_loaded=self._loaded,
+            throttle=self._throttle,
         )
         while left:
             await loader.load(left.popleft())
@@ -244,6 +299,7 @@ class _Rebuild:
             postgres=self._postgres,
             max_batch_records=self._max_batch_records,
             on_loaded=self._loaded,
+            max_lag=self._max_lag,
         )
 
     def _loaded(self, loaded: Loaded) -> None:
@@ -252,10 +308,13 @@ class _Rebuild:
             self._searched += loaded.records
         else:
             self._ends[loaded.partition] = loaded.end_offset
-            self._firsts.setdefault(loaded.partition, loaded.first_offset)
             self._done += loaded.records
         if loaded.records:
             self._tell()
+
+    def _tell_lag(self, lag: int | None) -> None:
+        self._waits_for_lag = lag
+        self._tell()
 
     def _tell_index(self, name: str) -> None:
         self._tell(index=name)
@@ -263,11 +322,13 @@ class _Rebuild:
     def _tell(self, *, index: str | None = None) -> RebuildProgress:
         progress = RebuildProgress(
             stage=self._stage,
+            records_before=sum(self._firsts.values()),
             records_done=self._done,
             records_total=max(self._done, sum(end - self._firsts[p] for p, end in self._ends.items())),
             rows=self._rows,
             seconds=time.monotonic() - self._began_s,
             index=index,
+            waits_for_lag=self._waits_for_lag,
         )
         self._on_progress(progress)
         return progress

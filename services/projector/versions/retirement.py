@@ -15,6 +15,7 @@ from services.projector.versions.registry import (
     set_lock_timeout,
     version_sql,
 )
+from services.runtime.postgres.pool import Connection
 from services.runtime.settings import PostgresSettings
 
 
@@ -25,26 +26,31 @@ async def drop(version: int, *, postgres: PostgresSettings) -> int:
     if its tables cannot be locked.
     """
     async with only_one(postgres, version, command=f"gapless projection drop v{version}") as connection:
-        there = await get_projection(connection, version)
-        _refuse_serving(there)
-        of_version = version_sql(version)
-        try:
-            async with connection.transaction():
-                await set_lock_timeout(connection, LOCK_FEEDERS_S)
-                await connection.execute(of_version["lock_all_feeders_out"])
-                sized = await connection.execute(REGISTRY["schema_bytes"], {"schema": there.schema})
-                row = await sized.fetchone()
-                # chat.active_projection references the row: this fails if a cutover was faster.
-                await connection.execute(REGISTRY["unregister"], {"version": version})
-                await connection.execute(REGISTRY["forget_verifications"], {"version": version})
-                await connection.execute(REGISTRY["forget_migrations"], {"schema": there.schema})
-                await connection.execute(of_version["drop_schema"])
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-            raise SwitchFailed(
-                f"{there.schema} is in use (see pg_stat_activity); nothing was dropped, try again"
-            ) from error
-        except psycopg.errors.ForeignKeyViolation as error:
-            raise _serves(there) from error
+        return await drop_held(connection, version)
+
+
+async def drop_held(connection: Connection, version: int) -> int:
+    """Do what `drop` does; the caller holds the version's lock."""
+    there = await get_projection(connection, version)
+    _refuse_serving(there)
+    of_version = version_sql(version)
+    try:
+        async with connection.transaction():
+            await set_lock_timeout(connection, LOCK_FEEDERS_S)
+            await connection.execute(of_version["lock_all_feeders_out"])
+            sized = await connection.execute(REGISTRY["schema_bytes"], {"schema": there.schema})
+            row = await sized.fetchone()
+            # chat.active_projection references the row: this fails if a cutover was faster.
+            await connection.execute(REGISTRY["unregister"], {"version": version})
+            await connection.execute(REGISTRY["forget_verifications"], {"version": version})
+            await connection.execute(REGISTRY["forget_migrations"], {"schema": there.schema})
+            await connection.execute(of_version["drop_schema"])
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+        raise SwitchFailed(
+            f"{there.schema} is in use (see pg_stat_activity); nothing was dropped, try again"
+        ) from error
+    except psycopg.errors.ForeignKeyViolation as error:
+        raise _serves(there) from error
     assert row is not None  # an aggregate
     return int(row[0])
 

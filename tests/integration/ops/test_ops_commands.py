@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -218,6 +219,11 @@ def test_a_rebuild_a_proof_and_a_cutover_by_commands_alone(settings: KafkaSettin
     states = {p["version"]: p["state"] for p in answer("projection", "list", **given)[1]}
     assert states == {"v1": "standby", "v2": "serving"}
 
+    done = gapless("projection", "rebuild", "--to", "v1", "--again", **given)
+    assert (done.returncode, "--yes" in sentence(done)) == (2, True)
+    done = gapless("projection", "rebuild", "--to", "v1", "--again", "--yes", "--max-lag", "0", **given)
+    assert (done.returncode, "v1 is built" in done.stdout) == (0, True)
+    assert re.search(r"^v1: .*, \d.* of \d.* records, .*/s, left: ", done.stderr, re.MULTILINE)
     done = gapless("projection", "drop", "v2", "--yes", **given)
     assert (done.returncode, "what readers see" in sentence(done)) == (1, True)
     done = gapless("projection", "stop-feeding", "v2", **given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from services.projector.errors import ProjectionMissing, SwitchFailed
 from services.projector.following.feeds import HISTORY
 from services.projector.versions.cutover import cutover, projections
+from services.projector.versions.load_processes import load_in_processes
+from services.projector.versions.migrations import create_projection
 from services.projector.versions.operators import VIEWS, holders, only_one, this_operator
 from services.projector.versions.rebuild import RebuildProgress, Stage, rebuild
 from services.projector.versions.registry import REGISTRY, State, positions
@@ -21,7 +24,7 @@ from services.projector.versions.rollback import last_cutover, rollback
 from services.projector.versions.verifications import record_verification
 from tests.support.projection import dump, until
 from tests.support.proving import feed_to_end
-from tests.support.versions import World, world
+from tests.support.versions import PARTITIONS, World, world
 
 pytestmark = pytest.mark.anyio
 
@@ -252,3 +255,100 @@ async def test_a_process_that_is_killed_leaves_no_lock_and_is_not_named(kafka: s
             await connection.execute("SELECT pg_advisory_unlock_all()")
             await stop_feeding(2, postgres=w.postgres)
             assert (await (await connection.execute("SELECT count(*) FROM chat.operations")).fetchone()) == (0,)
+
+
+async def _feed(w: World, version: int) -> None:
+    for log in w.logs:
+        await feed_to_end(w.kafka, w.pool, log.partition, version=version, max_records=1_000)
+
+
+async def test_a_rebuild_reads_nothing_while_the_serving_projection_lags_too_far(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(50)
+        seen: list[RebuildProgress] = []
+        work = asyncio.create_task(rebuild(2, kafka=w.kafka, postgres=w.postgres, on_progress=seen.append, max_lag=5))
+        total = sum(len(log.events) for log in w.logs)
+
+        async def waits() -> bool:
+            return bool(seen) and seen[-1].waits_for_lag == total
+
+        await until(waits, "the rebuild waiting for the serving projection")
+        async with w.pool.connection() as connection:
+            assert set((await positions(connection, 2)).values()) <= {0}
+        await _feed(w, 1)
+        done = await work
+        assert (done.records_done, done.waits_for_lag) == (total, None)
+        await w.equal("chat_v1", "chat_v2")
+
+
+async def test_the_other_processes_of_a_rebuild_wait_for_the_serving_projection_too(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(50)
+        async with w.pool.connection() as connection:
+            await create_projection(connection, 2)
+            async with connection.transaction():
+                # Measuring the lag waits for this lock, so it can be seen that both processes measure before they read.
+                await connection.execute("LOCK TABLE chat_v1.projection_positions IN ACCESS EXCLUSIVE MODE")
+                work = asyncio.create_task(
+                    load_in_processes(
+                        deque(range(PARTITIONS)), processes=PARTITIONS, at_once=1, version=2, kafka=w.kafka,
+                        postgres=w.postgres, max_batch_records=10, on_loaded=lambda _loaded: None, max_lag=5,
+                    )
+                )  # fmt: skip
+
+                async def both_measure() -> bool:
+                    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
+                    row = await (await connection.execute(waiting, ["chat_v1.projection_positions"])).fetchone()
+                    return row == (PARTITIONS,) or work.done()
+
+                await until(both_measure, "both processes measuring the lag")
+                assert not work.done()
+                assert set((await positions(connection, 2)).values()) == {0}
+        await _feed(w, 1)
+        await work
+        await w.at_end("chat_v2")
+
+
+async def test_the_progress_of_a_rebuild_is_of_the_whole_log_from_its_first_word(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(200)
+        total = sum(len(log.events) for log in w.logs)
+        seen: list[RebuildProgress] = []
+
+        def stop_halfway(progress: RebuildProgress) -> None:
+            seen.append(progress)
+            if progress.folded >= total // 2:
+                raise _Interrupted
+
+        with pytest.raises(_Interrupted):
+            await rebuild(2, kafka=w.kafka, postgres=w.postgres, on_progress=stop_halfway, max_batch_records=20)
+        assert {progress.whole for progress in seen} == {total}
+        assert (seen[0].folded, seen[0].records_before) == (0, 0)
+        async with w.pool.connection() as connection:
+            loaded = sum(o for p, o in (await positions(connection, 2)).items() if not p.of_search)
+        resumed: list[RebuildProgress] = []
+        done = await rebuild(2, kafka=w.kafka, postgres=w.postgres, on_progress=resumed.append)
+        assert (resumed[0].folded, resumed[0].whole) == (loaded, total)
+        assert (done.folded, done.whole, done.records_done) == (total, total, total - loaded)
+
+
+class _Interrupted(Exception):
+    """A rebuild was interrupted."""
+
+
+async def test_a_damaged_standby_is_built_again_in_place_and_what_serves_is_not(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(50)
+        async with w.projector():
+            await w.rebuild(2)
+            async with w.pool.connection() as connection:
+                await connection.execute("UPDATE chat_v2.chat_messages SET message_text = 'damaged' WHERE seq = 3")
+            assert (await w.rebuild(2)).records_done == 0, "without --again it is built already"
+            done = await rebuild(2, kafka=w.kafka, postgres=w.postgres, again=True)
+            assert (done.records_before, done.folded) == (0, done.whole)
+            with pytest.raises(ProjectionMissing, match="what readers see"):
+                await rebuild(1, kafka=w.kafka, postgres=w.postgres, again=True)
+            assert await w.state(2) is State.STANDBY
+            await w.talk(5)
+            await w.at_end("chat_v1", "chat_v2")
+        await w.equal("chat_v1", "chat_v2")
