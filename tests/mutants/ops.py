@@ -126,6 +126,13 @@ MUTANTS: Final = (
         check=STATUS,
     ),
     Mutant(
+        name="show believes a replaced writer where nothing else is near",
+        file="services/ops/inspect/places.py",
+        good=" or not await self._counts(anchor[0] - 1, anchor[1].term):",
+        bad=":",
+        check=f"{SHOW}::test_from_any_offset_on_the_same_records_count_as_from_the_beginning",
+    ),
+    Mutant(
         name="show prints texts unasked",
         file="services/ops/cli/show_lines.py",
         good="        if not with_text:\n            del message",

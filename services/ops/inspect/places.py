@@ -26,6 +26,10 @@ PIECE_RECORDS: Final = 64
 """How many records bisection reads at a place."""
 NEAR: Final = 512
 """Bisection ends when a place is known this closely: the rest is one read."""
+_MAX_BACK: Final = 256 * NEAR
+"""How far back a record that counts, or an opening, is looked for: what is between is held in memory."""
+_TERMS: Final = 8
+"""How many of the next terms are asked for their openings; those after them were opened later."""
 _MANY_RECORDS: Final = 2_000
 _FETCH_BYTES: Final = 128 * 1024
 _FETCH_WAIT_MS: Final = 10
@@ -161,7 +165,7 @@ class Places:
                     first = self._first_events(cursor, await self.piece(cursor.next_offset, back + NEAR))
                     break
                 except LogCorrupt:  # begun after a record that does not count, or the log is corrupt
-                    if begin == self.start:
+                    if begin == self.start or back > _MAX_BACK:
                         raise
             back *= 4
         for event in first:
@@ -169,21 +173,42 @@ class Places:
         position = cursor.next_offset
         while position < self.end:
             for event in cursor.read(await self.piece(position, _MANY_RECORDS)):
-                yield _passed(event)
+                yield self._passed(event)
             position += _MANY_RECORDS
 
     async def _cursor(self, begin: int, offset: int) -> LogCursor | None:
         if begin == 0:
             return LogCursor()
         anchor = anchor_in(await self.piece(begin, max(1, offset - begin)))
-        if anchor is None:
-            if begin == self.start:
-                raise LogCorrupt(f"no record before offset {offset} counts; the log begins at {self.start}")
+        if anchor is None or not await self._counts(anchor[0] - 1, anchor[1].term):
+            if begin == self.start or offset - begin > _MAX_BACK:
+                raise LogCorrupt(f"no record in front of offset {offset} is known to count: run `gapless log verify`")
             return None
         return LogCursor(anchor[1], next_offset=anchor[0])
 
+    async def _counts(self, offset: int, term: int) -> bool:
+        """Return whether the outcome of `term` at `offset` comes before every opening of a higher term. A replaced
+        writer may have appended more than the records around it show."""
+        low = await self.first(by_term(term + 1))
+        around = places_of(await self.piece(max(self.start, low - NEAR), 3 * NEAR))
+        higher = [place for place in around if place.stamp.term > term]
+        if any(place.offset < offset for place in higher):
+            return False
+        after = higher[0] if higher else await self.last()
+        if after is None or after.stamp.term <= term:
+            return True  # no higher term has anything
+        # Terms without an outcome leave bisection nothing to follow, so each opening is looked for.
+        found = [await self.opening(each) for each in range(term + 1, min(after.stamp.term, term + _TERMS) + 1)]
+        return found[-1] is not None and all(each is None or each[0].offset > offset for each in found)
+
     def _first_events(self, cursor: LogCursor, records: Sequence[Record]) -> list[LogEvent]:
-        return [_passed(event) for event in cursor.read(records)]
+        return [self._passed(event) for event in cursor.read(records)]
+
+    def _passed(self, event: LogEvent) -> LogEvent:
+        if isinstance(event, Stop):
+            place = f"partition {self.reader.partition} cannot be read past offset {event.offset}"
+            raise type(event.error)(f"The log of {place}: {event.error}; see `gapless log verify`.")
+        return event
 
     async def last(self) -> Place | None:
         """Return the last place of the highest term near the end: it counts, or is a copy of one that does. None if
@@ -223,15 +248,9 @@ class Places:
                     if place.stamp == Stamp(term, 0, -1):
                         event = cursor.read_one(record)
                         return (event, record.timestamp) if isinstance(event, Opened) else None
-            if low == self.start:
+            if low == self.start or back > _MAX_BACK:
                 return None
             back *= 4
-
-
-def _passed(event: LogEvent) -> LogEvent:
-    if isinstance(event, Stop):
-        raise event.error
-    return event
 
 
 @asynccontextmanager

@@ -78,6 +78,23 @@ def test_rejections_are_counted_by_reason_and_sender_since_a_time(kafka: str) ->
     assert "4 more: raise --limit." in said
 
 
+def test_a_corrupt_log_is_one_sentence_with_the_place(kafka: str) -> None:
+    settings, log = kafka_settings(kafka), ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops")
+    log.index += 1
+    log.send(chat, ANNA)
+    asyncio.run(write_log(settings, log))
+    done = run_gapless("log", "rejected", env=environment(settings))
+    [said] = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert said.startswith("The log of partition 0 cannot be read past offset 2: ")
+    assert said.endswith(
+        "cannot follow Head(term=1, index=1, command_offset=0, last_timestamp_ms="
+        f"{log.events[1].timestamp}); see `gapless log verify`"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("90s", 10_000), ("1m", 40_000), ("9d", 0), ("1970-01-01T00:00:05Z", 5_000), ("1970-01-01T01:00:05+01:00", 5_000)],

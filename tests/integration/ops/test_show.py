@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from schemas.bodies import MessageSend
+from schemas.cursor import LogCursor
 from schemas.errors import Reason
 from schemas.events import AcceptedOutcome
 from schemas.ids import ChatId
 from schemas.log import Stamp
 from schemas.types import CommandType
 from schemas.wire.encoding import encode_outcome, event_source
-from services.ops.inspect.places import NEAR
+from services.ops.inspect.places import NEAR, open_places
 from services.runtime.settings import KafkaSettings
 from tests.support.chat_log import ANNA, BEN, CARL, DORA, ChatLog, Sent
 from tests.support.forked import run_gapless
@@ -91,6 +93,43 @@ def world(kafka: str, postgres: str) -> Any:
     with fresh_database(postgres) as dsn:
         asyncio.run(project(settings, postgres_settings(dsn), max_records=2_000))
         yield World(settings, dsn, log, chat, early, late, repeated, edited, refused.offset)
+
+
+def test_from_any_offset_on_the_same_records_count_as_from_the_beginning(kafka: str) -> None:
+    """Also in the middle of what a replaced writer goes on to append, which looks as if it counted."""
+    settings, log = kafka_settings(kafka), ChatLog()
+    log.open()
+    chat = log.create(ANNA, "ops")
+    for openings in (1, 2, 1):
+        for _ in range(NEAR):
+            log.send(chat, ANNA)
+        term, index, command = log.term, log.index, len(log.commands)
+        for _ in range(openings):
+            log.open()
+        for n in range(1, MANY):
+            outcome = AcceptedOutcome("message.sent.v1", log.at_ms, b'{"text":"void"}', chat, ANNA, 9_999, 9_999)
+            log.append(encode_outcome(outcome, Stamp(term, index + n, command + n), event_source(0)))
+        if openings > 1:
+            log.open()  # the term before it has no outcome
+    for _ in range(NEAR):
+        log.send(chat, ANNA)
+    expected = [(event.offset, type(event)) for event in LogCursor().read(log.events)]
+
+    async def scenario() -> None:
+        names = await write_log(settings, log)
+        async with open_places(settings, names.events, 0) as places:
+            for offset in range(0, len(log.events), 211):
+                found = []
+                async with aclosing(places.events(offset)) as events:
+                    async for event in events:
+                        found.append((event.offset, type(event)))
+                        if event.offset >= offset + 2 * NEAR:
+                            break
+                begin = found[0][0]
+                assert begin <= max(offset, 1)
+                assert found == expected[begin : begin + len(found)], offset
+
+    asyncio.run(scenario())
 
 
 def test_a_message_is_shown_from_its_command_to_its_row(world: World) -> None:
