@@ -184,7 +184,7 @@ async def test_a_rebuild_that_was_killed_goes_on_and_a_switch_there_and_back_let
         ) as readers,
     ):
         killed_at = await _rebuild_and_kill(world)
-        assert await world.state(2) == "building"
+        assert await world.state(2) == "abandoned"
         before = await world.folded(1)
         assert killed_at < before / 2, "it was killed too late to show that it goes on"
 

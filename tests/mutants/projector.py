@@ -333,6 +333,20 @@ MUTANTS: Final = (
         check=f"{OPERATORS}::test_the_progress_of_a_rebuild_is_of_the_whole_log_from_its_first_word",
     ),
     Mutant(
+        name="a rebuild that was ended looks like one that runs",
+        file="services/projector/versions/overview.py",
+        good="return ABANDONED if state is State.BUILDING and self.holder is None else state.value",
+        bad="return state.value",
+        check=f"{OPERATORS}::test_a_list_shows_how_far_a_rebuild_is_while_it_runs_and_after_it_was_ended",
+    ),
+    Mutant(
+        name="a partition that nothing feeds looks fed",
+        file="services/projector/versions/overview.py",
+        good=" or stand.seen_s > FED_WITHIN_S:",
+        bad=":",
+        check=f"{OPERATORS}::test_a_list_says_which_partitions_are_fed_and_from_where",
+    ),
+    Mutant(
         name="a cutover waits for a version that stands beyond the end of the log",
         file="services/projector/versions/cutover.py",
         good="return await positions(connection, self._old.version) | self._unreachable",

@@ -17,6 +17,7 @@
 - `since`        `--since` of several commands
 - `archives`     `gapless log export`, `import`, `restore-test`
 - `projection`   `gapless projection …`
+- `versions`     `gapless projection list`
 - `plan`         `gapless projection plan`
 - `rebuild`      `gapless projection rebuild`
 - `cutover`      `gapless projection cutover`, `rollback`

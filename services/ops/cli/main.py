@@ -35,6 +35,7 @@ from services.ops.cli import stack as stack_commands
 from services.ops.cli import status as status_command
 from services.ops.cli import top as top_command
 from services.ops.cli import topics as topics_commands
+from services.ops.cli import versions as projection_versions
 from services.ops.cli.terminal import ERR, JsonOption, as_a_program, exit_on_error, print_json, print_plain
 from services.ops.cli.variables import unknown_variables
 from services.ops.stack.token import development_token
@@ -63,6 +64,7 @@ log_commands.app.command("skip-missing-commands")(missing_commands.skip_missing_
 archive_commands.add_to(log_commands.app)
 app.add_typer(log_commands.app, name="log")
 app.add_typer(show_commands.app, name="show")
+projection_versions.add_to(projection_commands.app)
 projection_plan.add_to(projection_commands.app)
 projection_rebuild.add_to(projection_commands.app)
 projection_cutover.add_to(projection_commands.app)

@@ -22,7 +22,6 @@ from services.runtime.settings import KafkaSettings, PostgresSettings, load_sett
 if TYPE_CHECKING:
     from services.ops.verify.projection.diff import Difference
     from services.ops.verify.projection.verify import ProjectionReport
-    from services.projector.versions.registry import Projection
 
 NAMED_DIFFERENCES = 1_000
 app = typer.Typer(no_args_is_help=True, help="Rebuild the read model from the log, verify it, and switch to it.")
@@ -63,28 +62,6 @@ def verify(
     else:
         _show(report)
     raise typer.Exit(Exit.OK if report.equal else Exit.FAULT)
-
-
-@app.command("list")
-def list_command(as_json: JsonOption = False, _stack: StackOption = None) -> None:
-    """List the projections, and show which one serves.
-
-    Exit code: 0, 2 wrong settings, 3 Postgres unavailable.
-    """
-    from services.projector.versions.cutover import projections
-
-    with exit_on_error():
-        there = run(projections(postgres=load_settings(PostgresSettings)))
-    if as_json:
-        print_json([_projection_json(projection) for projection in there])
-        return
-    table = Table(title="projections")
-    for column in ("version", "state", "row mapping", "serving since"):
-        table.add_column(column, overflow="fold")
-    for projection in there:
-        since = f"{projection.serving_since:%Y-%m-%d %H:%M:%S}" if projection.serving_since is not None else ""
-        table.add_row(f"v{projection.version}", projection.state.value, str(projection.mapping_version), since)
-    OUT.print(table)
 
 
 def parse_version(text: str) -> int:
@@ -159,21 +136,6 @@ def _difference_json(difference: Difference) -> dict[str, Any]:
         "column": difference.column,
         "log": difference.log,
         "held": difference.held,
-    }
-
-
-def _projection_json(projection: Projection) -> dict[str, Any]:
-    def instant(at: Any) -> str | None:
-        return at.isoformat(timespec="milliseconds") if at is not None else None
-
-    return {
-        "version": f"v{projection.version}",
-        "state": projection.state.value,
-        "mapping_version": projection.mapping_version,
-        "created_at": instant(projection.created_at),
-        "fed_since": instant(projection.fed_since),
-        "stopped_at": instant(projection.stopped_at),
-        "serving_since": instant(projection.serving_since),
     }
 
 

@@ -10,6 +10,7 @@
 - `cutover`          makes the views show another version
 - `rollback`         undoes the last cutover
 - `verifications`    what verifications found, and whether a cutover may rely on it
+- `overview`         what operators see of the versions
 - `operators`        one process at a time changes a version, and is named to the others
 - `retirement`       stops feeding a version, or drops it
 """

@@ -216,8 +216,16 @@ def test_a_rebuild_a_proof_and_a_cutover_by_commands_alone(settings: KafkaSettin
     done = gapless("projection", "rollback", **given)
     assert (done.returncode, "Readers see v2 (before: v1)" in done.stdout) == (0, True)
     assert answer("projection", "verify", **given)[1]["version"] == "v2"
-    states = {p["version"]: p["state"] for p in answer("projection", "list", **given)[1]}
-    assert states == {"v1": "standby", "v2": "serving"}
+    listed = answer("projection", "list", **given)[1]
+    assert {p["version"]: p["state"] for p in listed} == {"v1": "standby", "v2": "serving"}
+    assert {(p["share"], p["of_this_release"], p["changed_by"]) for p in listed} == {(1, True, None)}
+    assert all(p["size_bytes"] > 100_000 for p in listed)
+    [partition] = listed[1]["partitions"]
+    assert (partition["behind"], partition["end"]) == (0, partition["next_offset"])
+    done = gapless("projection", "list", **given | {"GAPLESS_KAFKA_BOOTSTRAP": "127.0.0.1:1"})
+    assert (done.returncode, "The end of the log is not known" in done.stderr) == (0, True)
+    assert re.search(r"v2 +. serving +. \d+, of this release", done.stdout)
+    assert "No projector is connected to Postgres." in done.stdout
 
     done = gapless("projection", "rebuild", "--to", "v1", "--again", **given)
     assert (done.returncode, "--yes" in sentence(done)) == (2, True)

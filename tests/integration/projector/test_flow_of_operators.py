@@ -17,6 +17,7 @@ from services.projector.versions.cutover import cutover, projections
 from services.projector.versions.load_processes import load_in_processes
 from services.projector.versions.migrations import create_projection
 from services.projector.versions.operators import VIEWS, holders, only_one, this_operator
+from services.projector.versions.overview import Overview, overview
 from services.projector.versions.rebuild import RebuildProgress, Stage, rebuild
 from services.projector.versions.registry import REGISTRY, State, positions
 from services.projector.versions.retirement import drop, stop_feeding
@@ -330,6 +331,77 @@ async def test_the_progress_of_a_rebuild_is_of_the_whole_log_from_its_first_word
         done = await rebuild(2, kafka=w.kafka, postgres=w.postgres, on_progress=resumed.append)
         assert (resumed[0].folded, resumed[0].whole) == (loaded, total)
         assert (done.folded, done.whole, done.records_done) == (total, total, total - loaded)
+
+
+async def _seen(w: World, version: int) -> Overview:
+    return next(o for o in (await overview(postgres=w.postgres)).overviews if o.projection.version == version)
+
+
+async def test_a_list_shows_how_far_a_rebuild_is_while_it_runs_and_after_it_was_ended(
+    kafka: str, database: str
+) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(200)
+        ends = {log.partition: len(log.events) for log in w.logs}
+        whole = sum(ends.values())
+
+        def stop_halfway(progress: RebuildProgress) -> None:
+            if progress.folded >= whole // 2:
+                raise _Interrupted
+
+        with pytest.raises(_Interrupted):
+            await rebuild(2, kafka=w.kafka, postgres=w.postgres, on_progress=stop_halfway, max_batch_records=20)
+        ended = await _seen(w, 2)
+        assert (ended.state, ended.holder, {ended.feeder(stand) for stand in ended.stands}) == (
+            "abandoned",
+            None,
+            {None},
+        )
+        folded, total = ended.share(ends)
+        assert whole // 2 <= folded < total == whole
+
+        seen: list[RebuildProgress] = []
+        work = asyncio.create_task(rebuild(2, kafka=w.kafka, postgres=w.postgres, on_progress=seen.append, max_lag=0))
+
+        async def waits() -> bool:
+            return bool(seen) and seen[-1].waits_for_lag is not None
+
+        await until(waits, "the rebuild waiting")
+        running = await _seen(w, 2)
+        assert (running.state, running.share(ends)) == ("building", (folded, whole))
+        assert running.holder is not None
+        assert running.holder.command == "gapless projection rebuild --to v2"
+        assert {running.feeder(stand) for stand in running.stands} == {f"rebuild by {this_operator()}"}
+        await _feed(w, 1)
+        await work
+        built = await _seen(w, 2)
+        assert (built.state, built.holder, built.share(ends)) == ("standby", None, (whole, whole))
+        assert built.of_this_release
+        assert built.size_bytes > ended.size_bytes
+
+
+async def test_a_list_says_which_partitions_are_fed_and_from_where(kafka: str, database: str) -> None:
+    async with world(kafka, database) as w:
+        await w.talk(5)
+        ends = {log.partition: len(log.events) for log in w.logs}
+        async with w.projector():
+            await w.at_end("chat_v1")
+            serving = await _seen(w, 1)
+        assert [(s.partition, s.next_offset, s.search_offset, s.behind(ends)) for s in serving.stands] == [
+            (p, end, end, 0) for p, end in ends.items()
+        ]
+        assert {serving.feeder(stand) for stand in serving.stands} == {"projector"}
+        async with w.pool.connection() as connection:
+            await connection.execute(
+                "UPDATE chat_v1.projection_positions SET updated_at = now() - interval '1 minute' WHERE partition = 1"
+            )
+            await connection.execute("SET application_name = 'gapless-projector'")
+            left = await overview(postgres=w.postgres)
+            await connection.execute("SET application_name = 'test'")
+        (only,) = left.overviews
+        assert [only.feeder(stand) for stand in only.stands] == ["projector", None]
+        assert sum(left.projectors.values()) == 1
+        assert (await overview(postgres=w.postgres)).projectors == {}
 
 
 class _Interrupted(Exception):

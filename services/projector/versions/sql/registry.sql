@@ -81,6 +81,11 @@ DELETE FROM chat.projections WHERE version = %(version)s;
 -- name: forget_migrations
 DELETE FROM chat.schema_migrations WHERE scope LIKE %(schema)s || '/%%';
 
+-- name: projectors
+-- Sessions of projectors, by the address that they come from. Sessions of other roles may hide their name.
+SELECT coalesce(host(client_addr), 'this machine'), count(*) FROM pg_stat_activity
+WHERE application_name = 'gapless-projector' AND datname = current_database() GROUP BY 1;
+
 -- name: tell_operation
 INSERT INTO chat.operations (version, backend_pid, operator, command)
 VALUES (%(version)s, %(backend_pid)s, %(operator)s, %(command)s)

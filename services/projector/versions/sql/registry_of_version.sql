@@ -22,6 +22,12 @@ LOCK TABLE {schema}.projection_positions, {schema}.search_positions IN SHARE ROW
 SELECT false AS of_search, partition, next_offset FROM {schema}.projection_positions
 UNION ALL SELECT true, partition, next_offset FROM {schema}.search_positions;
 
+-- name: progress
+SELECT p.partition, p.next_offset, coalesce(s.next_offset, 0),
+    extract(epoch FROM clock_timestamp() - p.updated_at)::float8
+FROM {schema}.projection_positions p LEFT JOIN {schema}.search_positions s ON s.partition = p.partition
+ORDER BY p.partition;
+
 -- name: stands
 SELECT false AS of_search, partition, topic_id, next_offset FROM {schema}.projection_positions
 UNION ALL SELECT true, partition, topic_id, next_offset FROM {schema}.search_positions;
