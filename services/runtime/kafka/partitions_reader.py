@@ -91,16 +91,17 @@ class PartitionsReader:
         """Return the next records of each partition that has some, at most `max_records` of each; {} if none came in
         time, or if a partition is new in `lost`. Some may be an `Undecodable`.
 
-        Raises KafkaUnavailable if a retry is pointless. If a broker is unreachable, the call waits.
+        Raises KafkaUnavailable if a retry is pointless, after everything that was fetched before was returned. If a
+        broker is unreachable, the call waits.
         """
         assert self._fetching is not None, "start() comes first"
         if not self._unread:
             self._news.clear()
-            if self._fetching.done():
-                self._fetching.result()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
+                async with asyncio.timeout(0.0 if self._has_failed else timeout_s):
                     await self._news.wait()
+            if self._has_failed and not self._unread:
+                self._fetching.result()
         else:
             await asyncio.sleep(0)  # a long backlog must not keep others from their turn
         found: dict[int, list[Record]] = {}
@@ -113,6 +114,11 @@ class PartitionsReader:
                 del self._unread[partition]
         self._has_read.set()
         return found
+
+    @property
+    def _has_failed(self) -> bool:
+        fetching = self._fetching
+        return fetching is not None and fetching.done() and (fetching.cancelled() or fetching.exception() is not None)
 
     def drop(self, partition: int) -> None:
         """Do not read a partition any more."""
@@ -152,8 +158,8 @@ class PartitionsReader:
         except kafka_errors.KafkaError as error:
             raise KafkaUnavailable(f"reading {self._topic}: {error!r:.300}") from error
         finally:
-            self._news.set()
             await end(in_flight.values())
+            self._news.set()  # last: who waits for news finds this task done
 
     def _by_leader(self, client: AIOKafkaClient) -> dict[int, list[int]]:
         """Return the partitions that each broker leads. Raises TopicAuthorizationFailedError."""
