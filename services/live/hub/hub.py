@@ -101,8 +101,8 @@ class Hub:
         self.heads[partition] = index
 
     def take(self, entries: Iterable[Entry], now_s: float) -> None:
-        """Take the next events of a partition. What a stream gets of them is written at once: under load, when several
-        come together, this is most of what a delivery costs."""
+        """Take the next events of a partition. Each stream gets its frames of them in one write, because under load the
+        write is most of the cost of a delivery."""
         pushed: list[Entry] = []
         size = 0
         for entry in entries:

@@ -1,8 +1,8 @@
 """Finds places in a partition of the log without reading all of it.
 
 What counts in a partition rises with the offset: the term, the index, the offset of the decided command, the time. So a
-place is found by bisection, in a few dozen short reads, however long the log is. What does not count (`schemas.log`)
-may be out of order; bisection follows the highest term of each piece that it reads, and it only says where to begin.
+place is found by bisection, in a few dozen short reads, however long the log is. Void records (`schemas.log`) may be
+out of order; bisection follows the highest term of each piece that it reads, and it only says where to begin.
 Whether a record counts is for the cursor to say, which is begun at an anchor: the head after a record that counts.
 """
 

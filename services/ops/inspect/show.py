@@ -1,8 +1,8 @@
 """Follows one message, command or chat through the system: its records in both topics, and its rows.
 
 The rows of the serving projection say where in the log to look: `outcomes` has partition and index for 7 days, a
-message has its time. Records that it has not applied yet are read from its position on. What neither reaches is found
-only by reading the whole partition (`scan`).
+message has its time. Records that the projection has not applied yet are read from its position on. Anything else is
+found only by reading the whole partition (`scan`).
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Fetched:
         return False
 
     def seek(self, offset: int) -> None:
-        """Continue at an offset. What was fetched is dropped."""
+        """Continue at an offset. Drops the batches that were fetched."""
         self.position = self.fetch_offset = offset
         self._batches.clear()
         self.waiting_bytes = 0

@@ -192,13 +192,13 @@ def test_a_chat_is_shown_with_its_first_and_last_event(world: World) -> None:
 
 
 def test_what_is_nowhere_is_one_sentence_and_exit_code_1(world: World) -> None:
-    nobody = str(CARL)
+    unknown = str(CARL)
     for arguments, part in (
-        (("message", nobody), f"There is no command {nobody} in v1, nor among what it has not applied"),
+        (("message", unknown), f"There is no command {unknown} in v1, nor among what it has not applied"),
         (("message", f"{world.chat}/999999"), "--scan reads the whole log of partition 0"),
         (("message", f"{world.chat}/999999", "--scan"), "nor in the log of partition 0."),
         (("command", "0:999999"), "chat.commands has no record at 0:999999"),
-        (("chat", nobody), f"There is no chat {nobody} in v1"),
+        (("chat", unknown), f"There is no chat {unknown} in v1"),
     ):
         code, said = world.show(*arguments)
         assert (code, part in said) == (1, True), said
